@@ -1,0 +1,356 @@
+"""Every error that a user of qied can meet, as one tree with stable codes.
+
+::
+
+    QiedError
+    ├── UnreachableError                 the daemon cannot be talked to
+    │   ├── DaemonUnreachable            daemon_unreachable      nothing answers at the endpoint
+    │   ├── HandshakeRefused             handshake_refused       wrong server key, or this key is not enrolled
+    │   ├── CredentialsMissing           credentials_missing     no key file found, or it cannot be read
+    │   ├── VersionMismatch              version_mismatch        no protocol version in common
+    │   └── RequestTimeout               timeout                 no answer within the time that the caller gave
+    ├── ProtocolError                    protocol_error          frames that are not protocol 1, or out of order
+    ├── InvalidRequest                   invalid_request         a field of a request is wrong
+    │   ├── UnknownPreset                unknown_preset
+    │   ├── UnknownLora                  unknown_lora
+    │   ├── PrecisionUnavailable         precision_unavailable   the daemon does not run this precision
+    │   └── AboveCap                     above_cap               larger than this machine's plan allows
+    ├── BlobError
+    │   ├── UnknownBlob                  unknown_blob            a hash that was never uploaded, or has expired
+    │   ├── BlobMismatch                 blob_mismatch           the bytes do not have the hash that was announced
+    │   └── BlobTooLarge                 blob_too_large
+    ├── PictureError
+    │   ├── UnsupportedPicture           unsupported_picture     not a PNG, JPEG or WebP
+    │   ├── PictureTooLarge              picture_too_large       more pixels than the limit, or none at all
+    │   └── PictureUnreadable            picture_unreadable      truncated or corrupt
+    ├── JobError
+    │   ├── UnknownJob                   unknown_job             no such job of this user
+    │   ├── JobConflict                  job_conflict            same job id, different request
+    │   ├── JobCancelled                 job_cancelled
+    │   ├── JobPoisoned                  job_poisoned            two workers died of it
+    │   ├── JobFailed                    job_failed              the engine could not finish it
+    │   │   └── OutOfMemory              out_of_memory           in every smaller form, too
+    │   └── DependencyFailed             dependency_failed       the turn that it edits did not succeed
+    ├── SessionError
+    │   ├── UnknownSession               unknown_session         no such session of this user
+    │   ├── SessionConflict              session_conflict        same session id, different picture
+    │   ├── UnknownTurn                  unknown_turn
+    │   └── NothingToUndo                nothing_to_undo
+    ├── CapacityError
+    │   ├── QuotaExceeded                quota_exceeded          too many jobs, sessions or uploads of one user
+    │   ├── QueueFull                    queue_full
+    │   ├── DiskFull                     disk_full
+    │   └── ShuttingDown                 shutting_down
+    ├── SetupError
+    │   ├── ConfigError                  config_error            file, key, value and what is allowed
+    │   ├── ModelNotFound                model_not_found
+    │   ├── ModelUnsupported             model_unsupported
+    │   └── UnsafeAuthentication         unsafe_authentication   an unknown key was let in: serving is refused
+    └── InternalError                    internal_error          a defect of qied; the daemon's log has the details
+
+Each error carries ``code`` (never changes), ``message`` (what was wrong and the limit), ``remedy`` (what to do) and
+``details`` (numbers and names for programs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+Detail = str | int | float | bool | None
+
+
+class QiedError(Exception):
+    """Base of all errors; never raised itself except for a code that this version does not know."""
+
+    code = "error"
+
+    def __init__(self, message: str, remedy: str = "", **details: Detail) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.details: dict[str, Detail] = details
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".rstrip()
+
+
+class UnreachableError(QiedError):
+    """The daemon cannot be talked to."""
+
+    code = "unreachable"
+
+
+class DaemonUnreachable(UnreachableError):
+    """Nothing answers at the endpoint."""
+
+    code = "daemon_unreachable"
+
+
+class HandshakeRefused(UnreachableError):
+    """The encrypted handshake failed: wrong server key, or this client's key is not enrolled."""
+
+    code = "handshake_refused"
+
+
+class CredentialsMissing(UnreachableError):
+    """No key file was found, or it cannot be read."""
+
+    code = "credentials_missing"
+
+
+class VersionMismatch(UnreachableError):
+    """Client and daemon have no protocol version in common."""
+
+    code = "version_mismatch"
+
+
+class RequestTimeout(UnreachableError):
+    """No answer came within the time that the caller gave."""
+
+    code = "timeout"
+
+
+class ProtocolError(QiedError):
+    """Frames that are not protocol 1, or messages out of order."""
+
+    code = "protocol_error"
+
+
+class InvalidRequest(QiedError):
+    """A field of a request is wrong; ``details["field"]`` names it."""
+
+    code = "invalid_request"
+
+
+class UnknownPreset(InvalidRequest):
+    """The model profile has no preset of this name."""
+
+    code = "unknown_preset"
+
+
+class UnknownLora(InvalidRequest):
+    """No LoRA of this name is in the configured folders."""
+
+    code = "unknown_lora"
+
+
+class PrecisionUnavailable(InvalidRequest):
+    """The daemon does not run this precision."""
+
+    code = "precision_unavailable"
+
+
+class AboveCap(InvalidRequest):
+    """The request is larger than this machine's plan allows; details hold the nearest size that fits."""
+
+    code = "above_cap"
+
+
+class BlobError(QiedError):
+    """Bytes addressed by content."""
+
+    code = "blob_error"
+
+
+class UnknownBlob(BlobError):
+    """A hash that was never uploaded by this user, or has expired."""
+
+    code = "unknown_blob"
+
+
+class BlobMismatch(BlobError):
+    """The bytes do not have the hash or size that was announced."""
+
+    code = "blob_mismatch"
+
+
+class BlobTooLarge(BlobError):
+    """More bytes than one blob may have."""
+
+    code = "blob_too_large"
+
+
+class PictureError(QiedError):
+    """An input picture that cannot be used."""
+
+    code = "picture_error"
+
+
+class UnsupportedPicture(PictureError):
+    """The bytes are not a PNG, JPEG or WebP picture."""
+
+    code = "unsupported_picture"
+
+
+class PictureTooLarge(PictureError):
+    """The picture has more pixels than the limit, or none at all."""
+
+    code = "picture_too_large"
+
+
+class PictureUnreadable(PictureError):
+    """The picture is truncated or corrupt."""
+
+    code = "picture_unreadable"
+
+
+class JobError(QiedError):
+    """A job cannot be found, or did not succeed."""
+
+    code = "job_error"
+
+
+class UnknownJob(JobError):
+    """This user has no such job (any more)."""
+
+    code = "unknown_job"
+
+
+class JobConflict(JobError):
+    """The job id is taken by a different request."""
+
+    code = "job_conflict"
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+    code = "job_cancelled"
+
+
+class JobPoisoned(JobError):
+    """Two workers died while they ran this job, so it is not tried again."""
+
+    code = "job_poisoned"
+
+
+class JobFailed(JobError):
+    """The engine could not finish the job."""
+
+    code = "job_failed"
+
+
+class OutOfMemory(JobFailed):
+    """The job ran out of memory in every smaller form, too."""
+
+    code = "out_of_memory"
+
+
+class DependencyFailed(JobError):
+    """The turn whose result this job edits did not succeed."""
+
+    code = "dependency_failed"
+
+
+class SessionError(QiedError):
+    """A multi-turn editing session cannot be used as asked."""
+
+    code = "session_error"
+
+
+class UnknownSession(SessionError):
+    """This user has no such session."""
+
+    code = "unknown_session"
+
+
+class SessionConflict(SessionError):
+    """The session id is taken by a session on another picture."""
+
+    code = "session_conflict"
+
+
+class UnknownTurn(SessionError):
+    """The session has no such turn."""
+
+    code = "unknown_turn"
+
+
+class NothingToUndo(SessionError):
+    """The session stands at its first picture."""
+
+    code = "nothing_to_undo"
+
+
+class CapacityError(QiedError):
+    """The daemon cannot take more for now."""
+
+    code = "capacity"
+
+
+class QuotaExceeded(CapacityError):
+    """One user has too many jobs, sessions or uploads at once."""
+
+    code = "quota_exceeded"
+
+
+class QueueFull(CapacityError):
+    """The queue of the daemon is full."""
+
+    code = "queue_full"
+
+
+class DiskFull(CapacityError):
+    """The daemon's disk, or its share of it, is full."""
+
+    code = "disk_full"
+
+
+class ShuttingDown(CapacityError):
+    """The daemon is stopping and accepts nothing new."""
+
+    code = "shutting_down"
+
+
+class SetupError(QiedError):
+    """The daemon cannot start as configured."""
+
+    code = "setup"
+
+
+class ConfigError(SetupError):
+    """A configuration key or value is wrong; the message names the file, the key and what is allowed."""
+
+    code = "config_error"
+
+
+class ModelNotFound(SetupError):
+    """No model is configured and none was found, or the configured one does not exist."""
+
+    code = "model_not_found"
+
+
+class ModelUnsupported(SetupError):
+    """The files are of a model or layout that this version does not load."""
+
+    code = "model_unsupported"
+
+
+class UnsafeAuthentication(SetupError):
+    """The start-up proof failed: an unknown key was let in."""
+
+    code = "unsafe_authentication"
+
+
+class InternalError(QiedError):
+    """A defect of qied; the daemon's log has the details."""
+
+    code = "internal_error"
+
+
+def _tree(root: type[QiedError]) -> Iterator[type[QiedError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+CODES: Mapping[str, type[QiedError]] = {cls.code: cls for cls in _tree(QiedError)}
+
+
+def from_code(code: str, message: str, remedy: str = "", details: Mapping[str, Detail] | None = None) -> QiedError:
+    """Make the typed error for a code received from the wire; an unknown code gives a plain ``QiedError``."""
+    error = CODES.get(code, QiedError)(message, remedy)
+    error.details.update(details or {})
+    if type(error) is QiedError:
+        error.details["code"] = code
+    return error

@@ -1,0 +1,1 @@
+""Pure planning in integers: model profiles, memory estimates, quotes.""

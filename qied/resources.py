@@ -1,0 +1,18 @@
+"""Where the files that ship with qied lie: in the wheel, or in the checkout of a developer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def profiles_folder() -> Path:
+    """Folder of the shipped profiles: inside the package once installed, beside it in a checkout."""
+    installed = _PACKAGE / "profiles"
+    return installed if installed.is_dir() else _PACKAGE.parent / "profiles"
+
+
+def builtin_model_folder() -> Path:
+    """Folder of the built-in model, in diffusers' pipeline layout."""
+    return _PACKAGE / "builtin" / "model"

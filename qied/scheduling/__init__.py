@@ -1,0 +1,1 @@
+""Pure scheduling: events in, actions out; no clocks, no sockets, no tensors.""
