@@ -1,1 +1,1 @@
-""The only package that imports torch: model classes, denoising and caches.""
+"""The only package that imports torch: model classes, denoising and caches."""

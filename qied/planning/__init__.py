@@ -1,1 +1,1 @@
-""Pure planning in integers: model profiles, memory estimates, quotes.""
+"""Pure planning in integers: model profiles, memory estimates, quotes."""

@@ -1,1 +1,1 @@
-""Pure scheduling: events in, actions out; no clocks, no sockets, no tensors.""
+"""Pure scheduling: events in, actions out; no clocks, no sockets, no tensors."""

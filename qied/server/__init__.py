@@ -1,1 +1,1 @@
-""The front: sockets, authentication, journal, blobs and the worker's supervision; no torch.""
+"""The front: sockets, authentication, journal, blobs and the worker's supervision; no torch."""
