@@ -1,0 +1,443 @@
+"""The asyncio client: edits, jobs and sessions over one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from qied_client import __version__
+from qied_client.connection import Connection
+from qied_client.credentials import Credential, find_credential
+from qied_client.driver import Driver
+from qied_client.errors import NothingToUndo, QiedError, RequestTimeout, UnknownTurn
+from qied_client.inputs import Picture, picture_bytes
+from qied_client.picture_header import PictureLimits, read_header
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+from qied_client.protocol.request import EditRequest, LoraChoice
+from qied_client.protocol.roles import FROM_DAEMON
+from qied_client.results import Progress, Result
+from qied_client.transfers import hash_of
+from qied_client.transport import Endpoint
+
+OnProgress = Callable[[Progress], None]
+Pictures = Picture | Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """One picture ready to travel."""
+
+    hash: str
+    data: bytes
+    size: m.ImageSize
+
+    @classmethod
+    def of(cls, picture: Picture) -> _Upload:
+        data = picture_bytes(picture)
+        width, height = read_header(BytesIO(data), PictureLimits()).displayed_size
+        return cls(hash_of(data), data, m.ImageSize(width, height))
+
+
+def new_id(prefix: str) -> str:
+    """Make an id for a job or session that no other one has."""
+    return f"{prefix}-{secrets.token_hex(10)}"
+
+
+def request_of(
+    prompt: str,
+    *,
+    seed: int | None = None,
+    loras: Sequence[str | tuple[str, float]] = (),
+    **options: Any,
+) -> EditRequest:
+    """Build a checked request without its images; a seed is drawn where none is given. Raises InvalidRequest."""
+    choices = tuple(LoraChoice(lora) if isinstance(lora, str) else LoraChoice(*lora) for lora in loras)
+    drawn = secrets.randbelow(2**31) if seed is None else seed
+    return EditRequest((), prompt, drawn, loras=choices, **options).validated()
+
+
+class AsyncJob:
+    """One accepted edit. Any number of tasks may wait for its events and its result."""
+
+    def __init__(self, client: AsyncClient, job: str, turn: int | None = None) -> None:
+        self._client = client
+        self.id = job
+        self.turn = turn
+        self._news: list[m.Event | m.Result] = []
+        self._changed = asyncio.Event()
+        self._failure: QiedError | None = None
+
+    def _push(self, news: m.Event | m.Result) -> None:
+        if isinstance(news, m.Event) and news.kind == "preview" and self._news:
+            last = self._news[-1]
+            if isinstance(last, m.Event) and last.kind == "preview":
+                self._news[-1] = replace(last, preview=b"")
+        self._news.append(news)
+        self._wake()
+
+    def _fail(self, error: QiedError) -> None:
+        self._failure = error
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _messages(self) -> AsyncIterator[m.Event | m.Result]:
+        seen = 0
+        while True:
+            changed = self._changed
+            while seen < len(self._news):
+                news = self._news[seen]
+                seen += 1
+                yield news
+                if isinstance(news, m.Result):
+                    return
+            if self._failure is not None:
+                raise self._failure
+            await changed.wait()
+
+    async def events(self) -> AsyncIterator[Progress]:
+        """Progress from the beginning to the end; ends when the outcome is there."""
+        async for news in self._messages():
+            if isinstance(news, m.Event):
+                yield Progress(
+                    news.kind,
+                    done=news.step,
+                    total=news.steps,
+                    phase=news.phase or "",
+                    place=news.place,
+                    starts_in_ms=news.starts_in_ms,
+                    remaining_ms=news.remaining_ms,
+                    preview=bytes(news.preview),
+                    note=news.note,
+                )
+
+    async def outcome(self) -> m.Result:
+        """Wait for the one outcome, whatever it is."""
+        async for news in self._messages():
+            if isinstance(news, m.Result):
+                return news
+        raise AssertionError("events end with an outcome")
+
+    async def result(self, *, timeout: float | None = None, on_progress: OnProgress | None = None) -> Result:
+        """Wait for the outcome and fetch the picture.
+
+        Raises the job's typed error where it did not succeed, RequestTimeout after ``timeout`` seconds (the job goes
+        on then, and the result can be asked for again).
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                outcome = await self.outcome()
+                error = outcome.error()
+                if error is not None:
+                    raise error
+                assert outcome.blob is not None, "a success has a picture"
+                data = await self._client.download(outcome.blob, on_progress)
+        except TimeoutError:
+            raise RequestTimeout(
+                f"Job {self.id} has no result after {timeout:g} s.", "It goes on: ask again, or cancel it."
+            ) from None
+        return Result(
+            bytes=data,
+            media_type=outcome.media_type,
+            width=outcome.width,
+            height=outcome.height,
+            seed=outcome.seed,
+            timings=outcome.timings,
+            job=self.id,
+            turn=self.turn,
+        )
+
+    async def cancel(self) -> str:
+        """Stop the job; returns ``stopping``, ``cancelled`` or ``finished``. Asking twice does no harm."""
+        return await self._client.cancel(self.id)
+
+    async def release(self) -> None:
+        """Tell the daemon that the result may be deleted."""
+        await self._client.release(self.id)
+
+
+class AsyncSession:
+    """Several turns on one picture. The session lives in the daemon: it outlasts this object, see ``id``."""
+
+    def __init__(self, client: AsyncClient, state: m.SessionState) -> None:
+        self._client = client
+        self.id = state.session
+        self._state = state
+
+    @property
+    def head(self) -> int:
+        """Turn whose result is the latest picture; 0 is the session's first picture."""
+        return self._state.head
+
+    @property
+    def source(self) -> str:
+        """Hash of the session's first picture."""
+        return self._state.source
+
+    async def submit(
+        self, prompt: str, *, base: int | None = None, job_id: str | None = None, **options: Any
+    ) -> AsyncJob:
+        """Start a turn that edits the result of turn ``base`` (None: the latest); options as for ``edit``."""
+        job = await self._client._submit((), prompt, job_id=job_id, session=self.id, base=base, **options)
+        await self.refresh()
+        return job
+
+    async def edit(
+        self, prompt: str, *, base: int | None = None, timeout: float | None = None, **options: Any
+    ) -> Result:
+        """Do a turn and return its result."""
+        on_progress = options.get("on_progress")
+        job = await self.submit(prompt, base=base, **options)
+        return await self._client._finish(job, timeout, on_progress)
+
+    async def undo(self) -> int:
+        """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
+        await self.refresh()
+        if self.head == 0:
+            raise NothingToUndo("The session stands at its first picture.", "Edit first.")
+        turn = self.head
+        self._state = await self._client._ask(lambda n: m.Undo(n, self.id, turn))
+        return self.head
+
+    async def history(self) -> tuple[m.Turn, ...]:
+        """Turns so far, the oldest first."""
+        await self.refresh()
+        return self._state.turns
+
+    async def result(self, turn: int | None = None) -> Result:
+        """Fetch the result of a turn (None: the latest) once more."""
+        await self.refresh()
+        number = self.head if turn is None else turn
+        job = next((row.job for row in self._state.turns if row.turn == number), None)
+        if job is None:
+            raise UnknownTurn(f"Session {self.id} has no result of turn {number}.", "See history().")
+        return await (await self._client.job(job)).result()
+
+    async def refresh(self) -> None:
+        """Ask the daemon how the session stands."""
+        self._state = await self._client._ask(lambda n: m.History(n, self.id))
+
+    async def close(self) -> None:
+        """End the session in the daemon: its pictures may be deleted."""
+        await self._client._ask(lambda n: m.Close(n, self.id))
+
+
+class AsyncClient:
+    """Talks to one daemon. Without arguments it finds the local one's key file; see ``credentials``.
+
+    ``credential`` is a key file or its content, ``address`` overrides the address in it, ``patience`` is how many
+    seconds calls wait through a daemon that is down before they fail.
+    """
+
+    def __init__(
+        self,
+        credential: Credential | Path | str | None = None,
+        *,
+        address: str | None = None,
+        patience: float = 15.0,
+    ) -> None:
+        self._credential = credential
+        self._address = address
+        self._jobs: dict[str, AsyncJob] = {}
+        connection = Connection(self._greeting, m.Welcome, FROM_DAEMON)
+        self._driver = Driver(connection, self._endpoint, self._pushed, self._failed, patience)
+        self.welcome: m.Welcome | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> m.Welcome:
+        """Connect and return the daemon's greeting with its limits; raises UnreachableError and its kinds."""
+        welcome = await self._driver.start()
+        assert isinstance(welcome, m.Welcome)
+        self.welcome = welcome
+        return welcome
+
+    async def close(self) -> None:
+        """Close the connection; jobs and sessions in the daemon stay."""
+        await self._driver.close()
+
+    async def edit(
+        self,
+        images: Pictures,
+        prompt: str,
+        *,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> Result:
+        """Edit pictures and return the result; the daemon forgets it once its bytes are here.
+
+        ``options`` are the fields of ``EditRequest``: negative_prompt, seed, steps, true_cfg_scale, width, height,
+        preset, precision, loras, mask (a picture, white where to edit), on_cap, output_format, previews.
+        Raises InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and RequestTimeout.
+        """
+        job = await self.submit(images, prompt, on_progress=on_progress, **options)
+        result = await self._finish(job, timeout, on_progress)
+        await job.release()
+        return result
+
+    async def submit(self, images: Pictures, prompt: str, *, job_id: str | None = None, **options: Any) -> AsyncJob:
+        """Hand an edit in and return once it is on the daemon's disk; the same ``job_id`` again is the same job."""
+        return await self._submit(_sequence(images), prompt, job_id=job_id, session=None, base=None, **options)
+
+    async def quote(self, images: Pictures, prompt: str, *, mask: Picture | None = None, **options: Any) -> m.Quoted:
+        """Ask what an edit would cost, without uploading anything."""
+        uploads = [await asyncio.to_thread(_Upload.of, picture) for picture in _sequence(images)]
+        request = replace(request_of(prompt, **options), images=tuple(upload.hash for upload in uploads))
+        if mask is not None:
+            request = replace(request, mask=hash_of(picture_bytes(mask)))
+        return await self._quote(request, uploads)
+
+    async def job(self, job_id: str) -> AsyncJob:
+        """Take up a job again, by its id; raises UnknownJob."""
+        return await self._follow(job_id, None)
+
+    async def session(self, image: Picture, *, session_id: str | None = None) -> AsyncSession:
+        """Open a session on a picture; the same ``session_id`` and picture again is the same session."""
+        upload = await asyncio.to_thread(_Upload.of, image)
+        await self._driver.upload(upload.hash, memoryview(upload.data))
+        name = session_id or new_id("session")
+        return AsyncSession(self, await self._ask(lambda n: m.Open(n, name, upload.hash)))
+
+    async def take_up_session(self, session_id: str) -> AsyncSession:
+        """Go on with a session that was opened before, by its id; raises UnknownSession."""
+        return AsyncSession(self, await self._ask(lambda n: m.History(n, session_id)))
+
+    async def cancel(self, job_id: str) -> str:
+        """Stop a job; returns ``stopping``, ``cancelled`` or ``finished``. Raises UnknownJob."""
+        answer: m.Cancelling = await self._ask(lambda n: m.Cancel(n, job_id))
+        return answer.answer
+
+    async def release(self, job_id: str) -> None:
+        """Tell the daemon that a job's result may be deleted."""
+        await self._ask(lambda n: m.Release(n, job_id))
+        self._jobs.pop(job_id, None)
+
+    async def status(self) -> m.StatusReport:
+        """What the daemon is doing."""
+        report: m.StatusReport = await self._ask(m.Status)
+        return report
+
+    async def download(self, blob_hash: str, on_progress: OnProgress | None = None) -> bytes:
+        """Fetch a blob that this user owns; its hash is checked."""
+        move = None if on_progress is None else lambda done, total: on_progress(Progress("download", done, total))
+        return await self._driver.download(blob_hash, move)
+
+    async def _ask(self, make: Callable[[int], m.Message]) -> Any:
+        await self._driver.start()
+        return await self._driver.ask(make)
+
+    async def _quote(self, request: EditRequest, uploads: Sequence[_Upload]) -> m.Quoted:
+        sizes = tuple(upload.size for upload in uploads)
+        quoted: m.Quoted = await self._ask(lambda n: m.Quote(n, request, sizes))
+        return quoted
+
+    async def _submit(
+        self,
+        pictures: Sequence[Picture],
+        prompt: str,
+        *,
+        job_id: str | None,
+        session: str | None,
+        base: int | None,
+        mask: Picture | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> AsyncJob:
+        request = request_of(prompt, **options)
+        uploads = [await asyncio.to_thread(_Upload.of, picture) for picture in pictures]
+        masks = [] if mask is None else [await asyncio.to_thread(_Upload.of, mask)]
+        request = replace(
+            request,
+            images=tuple(upload.hash for upload in uploads),
+            mask=masks[0].hash if masks else None,
+        ).validated()
+        if uploads:
+            await self._quote(request, uploads)
+        for upload in (*uploads, *masks):
+            await self._upload(upload, on_progress)
+        name = job_id or new_id("job")
+        accepted: m.Accepted = await self._ask(
+            lambda n: m.Submit(n, name, request, request.payload_hash(), session, base)
+        )
+        return await self._follow(name, accepted.turn)
+
+    async def _upload(self, upload: _Upload, on_progress: OnProgress | None) -> None:
+        move = None if on_progress is None else lambda done, total: on_progress(Progress("upload", done, total))
+        await self._driver.upload(upload.hash, memoryview(upload.data), move)
+
+    async def _follow(self, job_id: str, turn: int | None) -> AsyncJob:
+        job = self._jobs.get(job_id)
+        if job is None:
+            job = self._jobs[job_id] = AsyncJob(self, job_id, turn)
+            try:
+                await self._driver.start()
+                await self._driver.follow(job_id)
+            except QiedError:
+                self._jobs.pop(job_id, None)
+                raise
+        return job
+
+    async def _finish(self, job: AsyncJob, timeout: float | None, on_progress: OnProgress | None) -> Result:
+        async def report() -> None:
+            assert on_progress is not None
+            async for progress in job.events():
+                on_progress(progress)
+
+        if on_progress is None:
+            return await job.result(timeout=timeout)
+        reporting = asyncio.ensure_future(report())
+        try:
+            result = await job.result(timeout=timeout, on_progress=on_progress)
+            await reporting
+            return result
+        finally:
+            reporting.cancel()
+            await asyncio.gather(reporting, return_exceptions=True)
+
+    def _pushed(self, message: m.Message) -> None:
+        if isinstance(message, (m.Event, m.Result)) and message.job in self._jobs:
+            self._jobs[message.job]._push(message)
+            if isinstance(message, m.Result):
+                self._jobs.pop(message.job)
+
+    def _failed(self, error: QiedError) -> None:
+        for job in self._jobs.values():
+            job._fail(error)
+        self._jobs.clear()
+
+    def _greeting(self, identifier: int) -> m.Hello:
+        return m.Hello(identifier, limits.MIN_VERSION, limits.VERSION, f"qied-client {__version__}")
+
+    def _endpoint(self) -> Endpoint:
+        """Read the key file anew for each attempt: a restarted daemon may listen elsewhere."""
+        credential = self._credential
+        if not isinstance(credential, Credential):
+            credential = find_credential(os.environ, None if credential is None else Path(credential))
+        return Endpoint(
+            self._address or credential.endpoint,
+            credential.server_key,
+            credential.public_key,
+            credential.secret_key,
+        )
+
+
+def _sequence(pictures: Pictures) -> list[Picture]:
+    return list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]  # type: ignore[list-item]

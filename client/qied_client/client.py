@@ -1,0 +1,208 @@
+"""The synchronous client: the asyncio one, run by a thread of its own, so that any thread may call it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from qied_client.aio import AsyncClient, AsyncJob, AsyncSession, OnProgress, Pictures
+from qied_client.credentials import Credential
+from qied_client.inputs import Picture
+from qied_client.protocol import messages as m
+from qied_client.results import Progress, Result
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="qied client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Job:
+    """One accepted edit."""
+
+    def __init__(self, loop: _Loop, job: AsyncJob) -> None:
+        self._loop = loop
+        self._job = job
+        self.id = job.id
+        self.turn = job.turn
+
+    def events(self) -> Iterator[Progress]:
+        """Progress from the beginning to the end; ends when the outcome is there."""
+        events = self._job.events()
+
+        async def following() -> Progress | None:
+            return await anext(events, None)
+
+        while (progress := self._loop.run(following())) is not None:
+            yield progress
+
+    def result(self, *, timeout: float | None = None, on_progress: OnProgress | None = None) -> Result:
+        """Wait for the outcome and fetch the picture; see ``AsyncJob.result``."""
+        return self._loop.run(self._job.result(timeout=timeout, on_progress=on_progress))
+
+    def outcome(self) -> m.Result:
+        """Wait for the one outcome, whatever it is."""
+        return self._loop.run(self._job.outcome())
+
+    def cancel(self) -> str:
+        """Stop the job; returns ``stopping``, ``cancelled`` or ``finished``. Asking twice does no harm."""
+        return self._loop.run(self._job.cancel())
+
+    def release(self) -> None:
+        """Tell the daemon that the result may be deleted."""
+        self._loop.run(self._job.release())
+
+
+class Session:
+    """Several turns on one picture; see ``AsyncSession``."""
+
+    def __init__(self, loop: _Loop, session: AsyncSession) -> None:
+        self._loop = loop
+        self._session = session
+        self.id = session.id
+
+    @property
+    def head(self) -> int:
+        """Turn whose result is the latest picture; 0 is the session's first picture."""
+        return self._session.head
+
+    def submit(self, prompt: str, *, base: int | None = None, **options: Any) -> Job:
+        """Start a turn that edits the result of turn ``base`` (None: the latest)."""
+        return Job(self._loop, self._loop.run(self._session.submit(prompt, base=base, **options)))
+
+    def edit(self, prompt: str, *, base: int | None = None, timeout: float | None = None, **options: Any) -> Result:
+        """Do a turn and return its result."""
+        return self._loop.run(self._session.edit(prompt, base=base, timeout=timeout, **options))
+
+    def undo(self) -> int:
+        """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
+        return self._loop.run(self._session.undo())
+
+    def history(self) -> tuple[m.Turn, ...]:
+        """Turns so far, the oldest first."""
+        return self._loop.run(self._session.history())
+
+    def result(self, turn: int | None = None) -> Result:
+        """Fetch the result of a turn (None: the latest) once more."""
+        return self._loop.run(self._session.result(turn))
+
+    def close(self) -> None:
+        """End the session in the daemon: its pictures may be deleted."""
+        self._loop.run(self._session.close())
+
+
+class Client:
+    """Talks to one daemon; without arguments it finds the local one. Arguments as for ``AsyncClient``.
+
+    Calls may come from any thread. Use it in a ``with`` block, or call ``close``.
+    """
+
+    def __init__(
+        self,
+        credential: Credential | Path | str | None = None,
+        *,
+        address: str | None = None,
+        patience: float = 15.0,
+    ) -> None:
+        self._loop = _Loop()
+        try:
+            self._client = self._loop.run(self._make(credential, address, patience))
+        except BaseException:
+            self._loop.close()
+            raise
+
+    @staticmethod
+    async def _make(credential: Credential | Path | str | None, address: str | None, patience: float) -> AsyncClient:
+        client = AsyncClient(credential, address=address, patience=patience)
+        try:
+            await client.connect()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def welcome(self) -> m.Welcome:
+        """The daemon's greeting: model, presets and limits."""
+        assert self._client.welcome is not None, "a client is connected once it is made"
+        return self._client.welcome
+
+    def close(self) -> None:
+        """Close the connection; jobs and sessions in the daemon stay."""
+        self._loop.run(self._client.close())
+        self._loop.close()
+
+    def edit(
+        self,
+        images: Pictures,
+        prompt: str,
+        *,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> Result:
+        """Edit pictures and return the result; see ``AsyncClient.edit`` for options and errors."""
+        return self._loop.run(self._client.edit(images, prompt, timeout=timeout, on_progress=on_progress, **options))
+
+    def submit(self, images: Pictures, prompt: str, *, job_id: str | None = None, **options: Any) -> Job:
+        """Hand an edit in and return once it is on the daemon's disk; the same ``job_id`` again is the same job."""
+        return Job(self._loop, self._loop.run(self._client.submit(images, prompt, job_id=job_id, **options)))
+
+    def quote(self, images: Pictures, prompt: str, **options: Any) -> m.Quoted:
+        """Ask what an edit would cost, without uploading anything."""
+        return self._loop.run(self._client.quote(images, prompt, **options))
+
+    def job(self, job_id: str) -> Job:
+        """Take up a job again, by its id; raises UnknownJob."""
+        return Job(self._loop, self._loop.run(self._client.job(job_id)))
+
+    def session(self, image: Picture, *, session_id: str | None = None) -> Session:
+        """Open a session on a picture; the same ``session_id`` and picture again is the same session."""
+        return Session(self._loop, self._loop.run(self._client.session(image, session_id=session_id)))
+
+    def take_up_session(self, session_id: str) -> Session:
+        """Go on with a session that was opened before, by its id; raises UnknownSession."""
+        return Session(self._loop, self._loop.run(self._client.take_up_session(session_id)))
+
+    def cancel(self, job_id: str) -> str:
+        """Stop a job; returns ``stopping``, ``cancelled`` or ``finished``. Raises UnknownJob."""
+        return self._loop.run(self._client.cancel(job_id))
+
+    def release(self, job_id: str) -> None:
+        """Tell the daemon that a job's result may be deleted."""
+        self._loop.run(self._client.release(job_id))
+
+    def status(self) -> m.StatusReport:
+        """What the daemon is doing."""
+        return self._loop.run(self._client.status())

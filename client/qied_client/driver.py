@@ -1,0 +1,250 @@
+"""Runs a connection over real sockets in asyncio: reconnects, keeps time, and turns happenings into futures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq.asyncio
+
+from qied_client import connection as c
+from qied_client.errors import (
+    CredentialsMissing,
+    DaemonUnreachable,
+    HandshakeRefused,
+    ProtocolError,
+    QiedError,
+    UnreachableError,
+)
+from qied_client.protocol import messages as m
+from qied_client.transfers import Source
+from qied_client.transport import Endpoint, Transport
+
+_BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+_REFUSALS = 3
+"""Handshakes that must fail in a row before it is believed: a daemon that is being killed can look like a refusal."""
+
+OnMove = Callable[[int, int], None]
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class Driver:
+    """Owns one connection.
+
+    ``patience_s`` is how long requests wait through an unreachable daemon before they fail; ``on_failure`` then hears
+    the reason, too, for all who wait for pushed messages.
+    """
+
+    def __init__(
+        self,
+        connection: c.Connection,
+        endpoint: Callable[[], Endpoint],
+        on_push: Callable[[m.Message], None],
+        on_failure: Callable[[QiedError], None],
+        patience_s: float,
+    ) -> None:
+        self._connection = connection
+        self._endpoint = endpoint
+        self._on_push = on_push
+        self._on_failure = on_failure
+        self.patience_s = patience_s
+        self._context = zmq.asyncio.Context()
+        self._transport: Transport | None = None
+        self._futures: dict[int, asyncio.Future[Any]] = {}
+        self._moves: dict[int, OnMove] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._useless: asyncio.Future[QiedError] | None = None
+        self._wanted = asyncio.Event()
+        self._down_since: float | None = None
+        self._ready = asyncio.Event()
+        self.welcome: m.Message | None = None
+
+    async def start(self) -> m.Message:
+        """Connect and return the greeting; raises UnreachableError, ProtocolError or VersionMismatch."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="qied connection")
+        ready = asyncio.get_running_loop().create_future()
+        self._futures[0] = ready
+        try:
+            return await ready if self.welcome is None else self.welcome
+        finally:
+            self._futures.pop(0, None)
+
+    async def close(self) -> None:
+        """Say goodbye and close the sockets; what is unanswered fails."""
+        self._connection.say(m.Bye("client closed"))
+        self._flush()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._fail_all(DaemonUnreachable("The client was closed."))
+        self._context.term()
+
+    async def ask(self, make: Callable[[int], m.Message]) -> Any:
+        """Send a request and wait for its answer; raises the typed error of a refusal."""
+        return await self._wait(self._connection.request(make))
+
+    async def upload(self, blob_hash: str, source: Source, on_move: OnMove | None = None) -> None:
+        """Bring a blob to the other side, unless it is there already."""
+        await self._wait(self._connection.upload(blob_hash, source), on_move)
+
+    async def download(self, blob_hash: str, on_move: OnMove | None = None) -> bytes:
+        """Fetch a blob; its hash has been checked."""
+        data: bytes = await self._wait(self._connection.download(blob_hash), on_move)
+        return data
+
+    async def follow(self, job: str, after: int = 0) -> m.Resumed:
+        """Have the events of a job pushed from now on, across reconnections."""
+        answer: m.Resumed = await self._wait(self._connection.follow(job, after))
+        return answer
+
+    def unfollow(self, job: str) -> None:
+        """No longer ask for a job's events."""
+        self._connection.unfollow(job)
+
+    def say(self, message: m.Message) -> None:
+        """Send a message that has no answer; lost while there is no connection."""
+        self._connection.say(message)
+        self._flush()
+
+    async def _wait(self, identifier: int, on_move: OnMove | None = None) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._futures[identifier] = future
+        if on_move is not None:
+            self._moves[identifier] = on_move
+        self._wanted.set()
+        self._flush()
+        try:
+            return await future
+        finally:
+            self._futures.pop(identifier, None)
+            self._moves.pop(identifier, None)
+            self._connection.forget(identifier)
+            self._flush()
+
+    # The life of the connection
+
+    async def _run(self) -> None:
+        attempt = refusals = 0
+        while True:
+            self._down_since = self._down_since or time.monotonic()
+            try:
+                reason = await self._converse()
+            except QiedError as error:
+                reason = error
+            if self._ready.is_set():
+                attempt = refusals = 0
+                self._down_since = time.monotonic()
+            self._ready.clear()
+            self._connection.lost()
+            refusals = refusals + 1 if isinstance(reason, HandshakeRefused) else 0
+            await self._judge(reason, refusals)
+            await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+            attempt += 1
+
+    async def _judge(self, reason: QiedError, refusals: int) -> None:
+        """Fail what waits once waiting longer is pointless, then rest until something is wanted again."""
+        down = time.monotonic() - (self._down_since or 0)
+        final = not isinstance(reason, UnreachableError) or isinstance(reason, CredentialsMissing)
+        if not final and refusals < _REFUSALS and down < self.patience_s:
+            return
+        self.welcome = None
+        self._wanted.clear()
+        self._fail_all(reason)
+        if not self._futures:
+            await self._wanted.wait()
+        self._down_since = None
+
+    async def _converse(self) -> QiedError:
+        """Talk over one transport until it is of no more use; returns why."""
+        self._transport = transport = Transport(self._context, self._endpoint())
+        self._useless = asyncio.get_running_loop().create_future()
+        self._connection.connect(_now_ms())
+        tasks = [
+            asyncio.ensure_future(transport.watch_handshake()),
+            asyncio.ensure_future(self._listen(transport)),
+            asyncio.ensure_future(self._keep_time()),
+        ]
+        try:
+            self._flush()
+            await asyncio.wait([*tasks, self._useless], return_when=asyncio.FIRST_COMPLETED)
+            finished = self._useless if self._useless.done() else next(task for task in tasks if task.done())
+            return finished.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._transport = None
+            self._useless = None
+            transport.close()
+
+    async def _listen(self, transport: Transport) -> QiedError:
+        while True:
+            frames = await transport.receive()
+            self._handle(self._connection.receive(frames, _now_ms()))
+            self._flush()
+
+    async def _keep_time(self) -> QiedError:
+        while True:
+            await asyncio.sleep(self._connection.heartbeat_ms / 2000)
+            self._handle(self._connection.tick(_now_ms()))
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._transport is None:
+            return
+        for frames in self._connection.outgoing():
+            try:
+                self._transport.send(frames)
+            except ProtocolError as error:
+                self._give_up(DaemonUnreachable(error.message))
+                return
+
+    def _give_up(self, reason: QiedError) -> None:
+        if self._useless is not None and not self._useless.done():
+            self._useless.set_result(reason)
+
+    def _handle(self, happenings: list[c.Happening]) -> None:
+        for happening in happenings:
+            match happening:
+                case c.Ready(welcome):
+                    self.welcome = welcome
+                    self._ready.set()
+                    self._down_since = None
+                    self._resolve(0, welcome)
+                case c.Replied(identifier, message):
+                    self._resolve(identifier, message)
+                case c.Downloaded(identifier, data):
+                    self._resolve(identifier, data)
+                case c.Refused(identifier, error):
+                    self._reject(identifier, error)
+                case c.Moved(identifier, done, total):
+                    if identifier in self._moves:
+                        self._moves[identifier](done, total)
+                case c.Pushed(message):
+                    self._on_push(message)
+                case c.Lost(reason):
+                    self._give_up(DaemonUnreachable(f"The connection was lost: {reason}."))
+                case c.Unusable(error):
+                    self._give_up(error)
+
+    def _resolve(self, identifier: int, value: object) -> None:
+        future = self._futures.get(identifier)
+        if future is not None and not future.done():
+            future.set_result(value)
+
+    def _reject(self, identifier: int, error: QiedError) -> None:
+        future = self._futures.get(identifier)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def _fail_all(self, error: QiedError) -> None:
+        for identifier in list(self._futures):
+            self._reject(identifier, error)
+            self._futures.pop(identifier, None)
+        self._on_failure(error)

@@ -1,0 +1,38 @@
+"""The numbers of protocol 1; docs/protocol.md explains them. Sizes are bytes, times are milliseconds."""
+
+from typing import Final
+
+VERSION: Final = 1
+MIN_VERSION: Final = 1
+
+HEADER_BYTES: Final = 16 * 1024
+CHUNK_BYTES: Final = 256 * 1024
+FRAME_BYTES: Final = 1024 * 1024
+"""``ZMQ_MAXMSGSIZE``: a larger frame ends the connection before it is stored."""
+MESSAGE_FRAMES: Final = 3
+"""Type, header and at most one body."""
+
+CREDIT: Final = 4
+"""Chunks that a sender may have under way without an acknowledgement."""
+BLOB_BYTES: Final = 64 * 1024 * 1024
+PREVIEW_BYTES: Final = 128 * 1024
+
+HEARTBEAT_MS: Final = 2_000
+SILENCE_MS: Final = 8_000
+"""A peer that sent nothing at all for this long is taken for gone."""
+
+IMAGES: Final = 8
+LORAS: Final = 8
+PROMPT_BYTES: Final = 8_000
+NEGATIVE_PROMPT_BYTES: Final = 3_000
+STEPS: Final = 200
+CFG_SCALE: Final = 20.0
+SIDE_PX: Final = 8_192
+PIXELS: Final = 64_000_000
+SIDE_MULTIPLE: Final = 16
+SEED: Final = 2**63 - 1
+ID_CHARS: Final = 64
+NAME_CHARS: Final = 128
+TEXT_CHARS: Final = 2_000
+STATUS_ROWS: Final = 48
+HISTORY_TURNS: Final = 64

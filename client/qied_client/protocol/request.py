@@ -1,0 +1,77 @@
+"""What a client asks for: one edit, as it travels inside QUOTE and SUBMIT."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgpack
+
+from qied_client.errors import InvalidRequest
+from qied_client.protocol import limits
+from qied_client.protocol.fields import (
+    FieldError,
+    Flag,
+    Hash,
+    Identifier,
+    Int,
+    ListOf,
+    Maybe,
+    Nested,
+    OneOf,
+    Real,
+    Text,
+    checked,
+    write,
+)
+
+_SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
+
+
+@dataclass(frozen=True)
+class LoraChoice:
+    """A LoRA by the name that it has in the daemon's folders, never a path."""
+
+    name: Annotated[str, Identifier(limits.NAME_CHARS)]
+    strength: Annotated[float, Real(-4.0, 4.0)] = 1.0
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """One edit as the user asked for it; null means the daemon's choice (preset, then model profile).
+
+    ``images`` are one or more SHA-256 hashes of uploaded picture files, the last one giving the default aspect;
+    ``width`` and ``height`` are pixels, multiples of 16, given both or not at all. ``on_cap`` says what happens to a
+    request above this machine's cap: ``refuse`` it with the nearest size, or ``fit`` it to that size.
+    """
+
+    images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
+    prompt: Annotated[str, Text(limits.PROMPT_BYTES)]
+    seed: Annotated[int, Int(0, limits.SEED)]
+    negative_prompt: Annotated[str | None, Maybe(Text(limits.NEGATIVE_PROMPT_BYTES, empty=True))] = None
+    steps: Annotated[int | None, Maybe(Int(1, limits.STEPS))] = None
+    true_cfg_scale: Annotated[float | None, Maybe(Real(1.0, limits.CFG_SCALE))] = None
+    width: Annotated[int | None, Maybe(_SIDE)] = None
+    height: Annotated[int | None, Maybe(_SIDE)] = None
+    preset: Annotated[str | None, Maybe(Identifier(limits.NAME_CHARS))] = None
+    precision: Annotated[str | None, Maybe(Identifier(limits.NAME_CHARS))] = None
+    loras: Annotated[tuple[LoraChoice, ...], ListOf(Nested(LoraChoice), limits.LORAS)] = ()
+    mask: Annotated[str | None, Maybe(Hash())] = None
+    on_cap: Annotated[str, OneOf(("refuse", "fit"))] = "refuse"
+    output_format: Annotated[str, OneOf(("png", "webp"))] = "png"
+    previews: Annotated[bool, Flag()] = True
+
+    def validated(self) -> EditRequest:
+        """Return the request with every field checked; raises InvalidRequest that names the field and the limit."""
+        try:
+            request = checked(self)
+        except FieldError as error:
+            raise InvalidRequest(f"{error}.", "Correct this field.", field=error.path) from None
+        if (request.width is None) != (request.height is None):
+            raise InvalidRequest("width and height: one is missing.", "Give both, or neither.", field="width")
+        return request
+
+    def payload_hash(self) -> str:
+        """SHA-256 (hex) of the canonical form: tells a repeated SUBMIT from a different one with the same job id."""
+        return hashlib.sha256(msgpack.packb(write(self))).hexdigest()
