@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from qied_client.protocol import limits
+from qied_client.protocol.fields import Hash, Int, ListOf, Maybe, OneOf, Real, Text
 
 OutputFormat = Literal["png", "webp"]
+_SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
 
 
 @dataclass(frozen=True)
@@ -17,19 +21,24 @@ class EditSpec:
     ``preview_every`` counts steps between previews; 0 sends none.
     """
 
-    images: tuple[str, ...]
-    prompt: str
-    negative_prompt: str | None
-    seed: int
-    steps: int
-    true_cfg_scale: float
-    width: int
-    height: int
-    mask: str | None = None
-    output_format: OutputFormat = "png"
-    preview_every: int = 1
+    images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
+    prompt: Annotated[str, Text(limits.PROMPT_BYTES)]
+    negative_prompt: Annotated[str | None, Maybe(Text(limits.NEGATIVE_PROMPT_BYTES, empty=True))]
+    seed: Annotated[int, Int(0, limits.SEED)]
+    steps: Annotated[int, Int(1, limits.STEPS)]
+    true_cfg_scale: Annotated[float, Real(1.0, limits.CFG_SCALE)]
+    width: Annotated[int, _SIDE]
+    height: Annotated[int, _SIDE]
+    mask: Annotated[str | None, Maybe(Hash())] = None
+    output_format: Annotated[OutputFormat, OneOf(("png", "webp"))] = "png"
+    preview_every: Annotated[int, Int(0, limits.STEPS)] = 1
 
     @property
     def guided(self) -> bool:
         """Whether classifier-free guidance is on, so that each step costs two forwards."""
         return self.true_cfg_scale > 1.0 and self.negative_prompt is not None
+
+    @property
+    def forwards(self) -> int:
+        """Passes of the transformer that the whole edit takes."""
+        return self.steps * (2 if self.guided else 1)

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from qied_client import __version__
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
 from qied_client.driver import Driver
@@ -26,6 +25,7 @@ from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.results import Progress, Result
 from qied_client.transfers import hash_of
 from qied_client.transport import Endpoint
+from qied_client.version import __version__
 
 OnProgress = Callable[[Progress], None]
 Pictures = Picture | Sequence[Picture]
@@ -158,7 +158,7 @@ class AsyncJob:
         )
 
     async def cancel(self) -> str:
-        """Stop the job; returns ``stopping``, ``cancelled`` or ``finished``. Asking twice does no harm."""
+        """Stop the job; returns ``cancelled``, or ``finished`` where it was too late. Asking twice does no harm."""
         return await self._client.cancel(self.id)
 
     async def release(self) -> None:
@@ -321,7 +321,7 @@ class AsyncClient:
         return AsyncSession(self, await self._ask(lambda n: m.History(n, session_id)))
 
     async def cancel(self, job_id: str) -> str:
-        """Stop a job; returns ``stopping``, ``cancelled`` or ``finished``. Raises UnknownJob."""
+        """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob."""
         answer: m.Cancelling = await self._ask(lambda n: m.Cancel(n, job_id))
         return answer.answer
 

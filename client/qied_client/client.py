@@ -68,7 +68,7 @@ class Job:
         return self._loop.run(self._job.outcome())
 
     def cancel(self) -> str:
-        """Stop the job; returns ``stopping``, ``cancelled`` or ``finished``. Asking twice does no harm."""
+        """Stop the job; returns ``cancelled``, or ``finished`` where it was too late. Asking twice does no harm."""
         return self._loop.run(self._job.cancel())
 
     def release(self) -> None:
@@ -196,7 +196,7 @@ class Client:
         return Session(self._loop, self._loop.run(self._client.take_up_session(session_id)))
 
     def cancel(self, job_id: str) -> str:
-        """Stop a job; returns ``stopping``, ``cancelled`` or ``finished``. Raises UnknownJob."""
+        """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob."""
         return self._loop.run(self._client.cancel(job_id))
 
     def release(self, job_id: str) -> None:

@@ -21,7 +21,7 @@ class Progress:
     """One piece of news of an edit. Times are milliseconds, sizes are bytes; what does not apply is None or 0.
 
     ``kind`` is one of upload, queued, started, phase, step, preview, requeued and download. ``preview`` holds the bytes
-    of a small PNG.
+    of a small JPEG.
     """
 
     kind: str

@@ -1,1 +1,1 @@
-""""The built-in small model and the demo picture, as data.""""
+"""The built-in small model and the demo picture, as data."""

@@ -34,5 +34,5 @@ SEED: Final = 2**63 - 1
 ID_CHARS: Final = 64
 NAME_CHARS: Final = 128
 TEXT_CHARS: Final = 2_000
-STATUS_ROWS: Final = 48
+STATUS_ROWS: Final = 20
 HISTORY_TURNS: Final = 64

@@ -305,7 +305,7 @@ class Resumed(Message):
 
 @dataclass(frozen=True)
 class Event(Message):
-    """Progress of a job; numbers only grow, gaps mean nothing. The body is a small PNG where ``kind`` is preview."""
+    """Progress of a job; numbers only grow, gaps mean nothing. The body is a small JPEG where ``kind`` is preview."""
 
     TYPE = b"EVENT"
     job: Annotated[str, _ID]
@@ -356,12 +356,12 @@ class Cancel(Message):
 
 @dataclass(frozen=True)
 class Cancelling(Message):
-    """Answer to CANCEL: ``stopping`` a running job, ``cancelled`` already, or ``finished`` before in ``state``."""
+    """Answer to CANCEL: ``cancelled``, now or before, or ``finished`` before that in ``state``."""
 
     TYPE = b"CANCELLING"
     re: Annotated[int, _COUNT]
     job: Annotated[str, _ID]
-    answer: Annotated[str, OneOf(("stopping", "cancelled", "finished"))]
+    answer: Annotated[str, OneOf(("cancelled", "finished"))]
     state: Annotated[str, OneOf(_STATES)]
 
 
@@ -522,6 +522,6 @@ class StatusReport(Message):
     blob_bytes: Annotated[int, _COUNT]
     blob_limit: Annotated[int, _COUNT]
     draining: Annotated[bool, Flag()]
-    workers: Annotated[tuple[WorkerRow, ...], ListOf(Nested(WorkerRow), 16)]
+    workers: Annotated[tuple[WorkerRow, ...], ListOf(Nested(WorkerRow), 8)]
     jobs: Annotated[tuple[JobRow, ...], ListOf(Nested(JobRow), limits.STATUS_ROWS)]
     sessions: Annotated[tuple[SessionRow, ...], ListOf(Nested(SessionRow), limits.STATUS_ROWS)]

@@ -1,0 +1,1 @@
+"""The client's command line; needs the extra ``qied-client[cli]``."""

@@ -1,0 +1,143 @@
+"""``edit``, ``ps`` and ``cancel``: the same under ``qied-client`` and under ``qied``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from qied_client.cli.failures import failures_as_text
+from qied_client.cli.progress import EditProgress
+from qied_client.cli.status import seconds, show_status
+from qied_client.client import Client
+from qied_client.errors import InvalidRequest, QiedError
+from qied_client.results import Result
+
+Key = Annotated[Path | None, typer.Option("--key", help="Key file of the daemon; else QIED_KEY, else the local one.")]
+Address = Annotated[str | None, typer.Option(help="Address of the daemon, in place of the one in the key file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_FORMATS = {".png": "png", ".webp": "webp"}
+
+
+def add_client_commands(app: typer.Typer) -> None:
+    """Add the commands to a command line."""
+    app.command()(edit)
+    app.command()(ps)
+    app.command()(cancel)
+
+
+def edit(
+    images: Annotated[list[Path], typer.Argument(help="One to three pictures: PNG, JPEG or WebP.")],
+    prompt: Annotated[str, typer.Argument(help="What to do with them.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the result goes: .png or .webp.")],
+    negative: Annotated[str | None, typer.Option(help="What to keep out; counts where CFG is above 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same picture. Drawn where not given.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
+    cfg: Annotated[float | None, typer.Option(help="True CFG scale, 1 to 20; 1 is off.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels, a multiple of 16.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels, a multiple of 16.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Settings by name: preview, draft, final.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Refuse any other than this one.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be given several times.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Picture that is white where to edit.")] = None,
+    fit: Annotated[bool, typer.Option(help="Shrink to this machine's cap rather than being refused.")] = False,
+    job: Annotated[str | None, typer.Option(help="Job id; the same id again takes up the same job.")] = None,
+    key: Key = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Edit pictures and save the result."""
+    with failures_as_text():
+        options = {
+            "negative_prompt": negative,
+            "seed": seed,
+            "steps": steps,
+            "true_cfg_scale": cfg,
+            "width": width,
+            "height": height,
+            "preset": preset,
+            "precision": precision,
+            "loras": [_lora(text) for text in lora or ()],
+            "mask": mask,
+            "on_cap": "fit" if fit else "refuse",
+            "output_format": _output_format(out),
+        }
+        with Client(key, address=address) as client:
+            result = _edit(client, images, prompt, out, job, options)
+        _show_result(result, out, as_json)
+
+
+def _edit(
+    client: Client, images: list[Path], prompt: str, out: Path, job_id: str | None, options: dict[str, Any]
+) -> Result:
+    with EditProgress() as progress:
+        job = client.submit(list(images), prompt, job_id=job_id, on_progress=progress, **options)
+        try:
+            for news in job.events():
+                progress(news)
+            result = job.result(on_progress=progress)
+        except KeyboardInterrupt:
+            with suppress(QiedError):
+                job.cancel()
+            raise
+    result.save(out)
+    job.release()
+    return result
+
+
+def _lora(text: str) -> str | tuple[str, float]:
+    name, colon, strength = text.rpartition(":")
+    if not colon:
+        return text
+    try:
+        return name, float(strength)
+    except ValueError:
+        raise InvalidRequest(f"--lora {text}: {strength!r} is no strength.", "Write NAME:0.8.") from None
+
+
+def _output_format(out: Path) -> str:
+    try:
+        return _FORMATS[out.suffix.lower()]
+    except KeyError:
+        raise InvalidRequest(
+            f"{out.name}: results are PNG or WebP.", "Give a name that ends in .png or .webp."
+        ) from None
+
+
+def _show_result(result: Result, out: Path, as_json: bool) -> None:
+    console = Console(highlight=False)
+    if as_json:
+        facts = asdict(result)
+        del facts["bytes"]
+        console.print_json(json.dumps({"path": str(out), **facts}))
+        return
+    took = result.timings.get("held_ms", 0)
+    console.print(f"[bold]{out}[/]  {result.width}x{result.height}  seed {result.seed}  {seconds(round(took))}")
+
+
+def ps(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
+    """Show what the daemon is doing: workers and their memory, jobs, queue, sessions."""
+    with failures_as_text():
+        with Client(key, address=address, patience=3.0) as client:
+            report = client.status()
+        console = Console(highlight=False)
+        if as_json:
+            console.print_json(json.dumps(asdict(report)))
+        else:
+            show_status(console, report)
+
+
+def cancel(
+    job: Annotated[str, typer.Argument(help="Job id, as 'ps' shows it.")], key: Key = None, address: Address = None
+) -> None:
+    """Cancel a job; asking twice does no harm."""
+    with failures_as_text():
+        with Client(key, address=address) as client:
+            answer = client.cancel(job)
+        Console(highlight=False).print(f"{job}: {answer}")

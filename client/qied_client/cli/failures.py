@@ -1,0 +1,43 @@
+"""Errors as people see them at the command line: what was wrong, what to do, and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from qied_client.errors import InvalidRequest, JobCancelled, PictureError, QiedError, SetupError, UnreachableError
+
+_STATUS = (
+    (UnreachableError, 3),
+    (InvalidRequest, 2),
+    (PictureError, 2),
+    (SetupError, 2),
+    (JobCancelled, 130),
+)
+
+
+@contextmanager
+def failures_as_text() -> Iterator[None]:
+    """Print a typed error in two lines and leave with its status; 1 for those without one of their own."""
+    try:
+        yield
+    except QiedError as error:
+        show_failure(error)
+        status = next((number for kind, number in _STATUS if isinstance(error, kind)), 1)
+        raise typer.Exit(status) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise typer.Exit(130) from None
+
+
+def show_failure(error: QiedError) -> None:
+    """Print a typed error on standard error."""
+    console = Console(stderr=True, highlight=False)
+    console.print(Text.assemble(("error ", "bold red"), (error.code, "dim"), " ", error.message))
+    if error.remedy:
+        console.print(Text.assemble(("  do    ", "bold green"), error.remedy))

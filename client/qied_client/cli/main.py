@@ -1,0 +1,25 @@
+"""Entry point of ``qied-client``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; says what to install where the extra is missing."""
+    try:
+        import rich  # noqa: F401
+        import typer
+    except ImportError:
+        sys.exit("The command line needs more packages: pip install 'qied-client[cli]'.")
+    from qied_client.cli.commands import add_client_commands
+
+    app = typer.Typer(
+        name="qied-client",
+        help="Edit pictures with a qied daemon.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    add_client_commands(app)
+    app()

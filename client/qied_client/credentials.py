@@ -1,0 +1,121 @@
+"""The key file that lets a client in: where it is looked for, and how it is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeGuard
+
+from qied_client.errors import CredentialsMissing
+
+LOCAL_FILE = "local.key.json"
+"""Name of the machine owner's own key file in the daemon's home folder."""
+VERSION = 1
+_FIELDS = ("user", "endpoint", "server_key", "public_key", "secret_key")
+_MAX_BYTES = 16 * 1024
+_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+_ENROL = "Ask the machine's owner for a key file ('qied keys add NAME'), then name it in QIED_KEY."
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What a client needs to be let in: its name, the daemon's address and CURVE keys as Z85 text (40 characters)."""
+
+    user: str
+    endpoint: str
+    server_key: str
+    public_key: str
+    secret_key: str = field(repr=False)
+
+
+def default_home(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """The folder where the daemon of this user keeps its state.
+
+    QIED_HOME, else what the system provides for it; empty variables count as absent, and so does an XDG_STATE_HOME
+    that is not absolute.
+    """
+    if named := environ.get("QIED_HOME"):
+        return Path(named).expanduser()
+    user = Path(environ.get("USERPROFILE" if platform == "win32" else "HOME") or Path.home())
+    if platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or user / "AppData" / "Local") / "qied"
+    if platform == "darwin":
+        return user / "Library" / "Application Support" / "qied"
+    state = environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if Path(state).is_absolute() else user / ".local" / "state") / "qied"
+
+
+def find_credential(environ: Mapping[str, str], explicit: Path | None = None) -> Credential:
+    """Read the file ``explicit``, else the one that QIED_KEY names, else the local daemon's own.
+
+    The first of them that is named decides, also where it is missing. Raises CredentialsMissing.
+    """
+    if explicit is not None:
+        return read_credential(explicit.expanduser())
+    if named := environ.get("QIED_KEY"):
+        return read_credential(Path(named).expanduser())
+    return read_credential(default_home(environ) / LOCAL_FILE)
+
+
+def read_credential(path: Path) -> Credential:
+    """Read one key file; raises CredentialsMissing with what to do where it is absent, unsafe or malformed."""
+    try:
+        with path.open("rb") as file:
+            _refuse_access_by_others(path, os.fstat(file.fileno()).st_mode)
+            content = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise CredentialsMissing(
+            f"There is no key file {path}.", f"Start the daemon of this machine with 'qied serve'. {_ENROL}"
+        ) from error
+    except OSError as error:
+        raise CredentialsMissing(f"The key file {path} cannot be read: {error.strerror}.", _ENROL) from error
+    return _parse(path, content)
+
+
+def is_key(text: object) -> TypeGuard[str]:
+    """Whether ``text`` is a CURVE key as Z85: 40 characters that stand for 32 bytes."""
+    if not isinstance(text, str) or len(text) != 40 or not set(text) <= set(_Z85):
+        return False
+    return all(_z85_word(text[start : start + 5]) < 2**32 for start in range(0, 40, 5))
+
+
+def _z85_word(characters: str) -> int:
+    word = 0
+    for character in characters:
+        word = word * 85 + _Z85.index(character)
+    return word
+
+
+def _refuse_access_by_others(path: Path, mode: int) -> None:
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise CredentialsMissing(
+            f"The key file {path} is open to other users of this machine (mode {stat.S_IMODE(mode):o}).",
+            f"Run: chmod 600 {shlex.quote(str(path))}",
+        )
+
+
+def _parse(path: Path, content: bytes) -> Credential:
+    if len(content) > _MAX_BYTES:
+        raise CredentialsMissing(f"{path} is no key file of qied: it has more than {_MAX_BYTES} bytes.", _ENROL)
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CredentialsMissing(f"{path} is no key file of qied: it is not JSON.", _ENROL) from error
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise CredentialsMissing(f"{path} is no key file of version {VERSION}.", f"Upgrade qied-client. {_ENROL}")
+    found = {name: text for name in _FIELDS if (text := _text(name, values.get(name))) is not None}
+    if wrong := [name for name in _FIELDS if name not in found]:
+        raise CredentialsMissing(f"The key file {path} lacks a valid {', '.join(wrong)}.", _ENROL)
+    return Credential(**found)
+
+
+def _text(name: str, value: object) -> str | None:
+    """``value`` where it is a text that the field ``name`` can have."""
+    valid = is_key(value) if name.endswith("_key") else bool(value)
+    return value if valid and isinstance(value, str) else None

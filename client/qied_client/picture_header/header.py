@@ -1,0 +1,136 @@
+"""What a picture file is, from its first bytes alone: format, size and orientation, and whether qied takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from qied_client.errors import PictureTooLarge, UnsupportedPicture
+from qied_client.picture_header.bounded_reader import BoundedReader
+from qied_client.picture_header.scanners import Scan, scan_jpeg, scan_png, scan_webp
+
+PictureFormat = Literal["png", "jpeg", "webp"]
+
+_SNIFFED_BYTES = 64
+_FOREIGN_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"BM", "a BMP picture"),
+    (0, b"II*\0", "a TIFF picture"),
+    (0, b"MM\0*", "a TIFF picture"),
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"%PDF", "a PDF document"),
+    (4, b"ftypavi", "an AVIF picture"),
+    (4, b"ftyphei", "a HEIC picture"),
+    (4, b"ftypmif1", "a HEIC picture"),
+    (4, b"ftyp", "a video"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (4, b"JXL \r\n", "a JPEG XL picture"),
+    (4, b"jP  \r\n", "a JPEG 2000 picture"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+)
+
+
+@dataclass(frozen=True)
+class PictureLimits:
+    """The largest picture that is taken: pixels in all, pixels a side, bytes of the encoded file."""
+
+    max_pixels: int = 64_000_000
+    max_side: int = 16_384
+    max_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """Format, size in pixels as stored, and Exif orientation (1 is upright, 5 to 8 lie on their side)."""
+
+    format: PictureFormat
+    width: int
+    height: int
+    orientation: int
+
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """Width and height in pixels once the picture is turned upright."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+def read_header(file: BinaryIO, limits: PictureLimits) -> PictureHeader:
+    """Read the header of a PNG, JPEG or WebP from ``file``, which must be seekable and is read from its start.
+
+    At most 1 MiB is read, 64 KiB at a time, whatever the file says; no pixel is decoded. Of an animated PNG or WebP
+    the first frame counts, as everywhere in qied. Raises UnsupportedPicture for anything else than these formats,
+    PictureTooLarge above ``limits`` or without pixels, and PictureUnreadable for a header that is cut off or damaged.
+    """
+    reader = BoundedReader(file)
+    _check_bytes(reader.size, limits)
+    kind, scan = _recognise(reader.peek(_SNIFFED_BYTES))
+    width, height, orientation = scan(reader)
+    header = PictureHeader(kind, width, height, orientation)
+    _check_size(header.width, header.height, limits)
+    return header
+
+
+def _recognise(start: bytes) -> tuple[PictureFormat, Callable[[BoundedReader], Scan]]:
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png", scan_png
+    if start.startswith(b"\xff\xd8\xff"):
+        return "jpeg", scan_jpeg
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return "webp", scan_webp
+    raise UnsupportedPicture(
+        f"The file is {_describe(start)}, not a PNG, JPEG or WebP picture.", "Convert it to PNG, JPEG or WebP first."
+    )
+
+
+def _describe(start: bytes) -> str:
+    """What a file that begins with ``start`` seems to be, with an article."""
+    if not start:
+        return "empty"
+    for offset, signature, name in _FOREIGN_SIGNATURES:
+        if start.startswith(signature, offset):
+            return name
+    text = start.decode("utf-8", "ignore")
+    if b"<svg" in start or start.startswith(b"<?xml"):
+        return "an SVG or other XML document"
+    if len(text.encode()) >= len(start) - 3 and all(
+        character.isprintable() or character.isspace() for character in text
+    ):
+        return "a text file"
+    return f"of an unknown kind (it begins with {start[:8].hex(' ')})"
+
+
+def _check_bytes(size: int, limits: PictureLimits) -> None:
+    if size > limits.max_bytes:
+        raise PictureTooLarge(
+            f"The picture's file has {size:,} bytes; the limit is {limits.max_bytes:,}.",
+            "Save it with stronger compression or at a smaller size.",
+            bytes=size,
+            max_bytes=limits.max_bytes,
+        )
+
+
+def _check_size(width: int, height: int, limits: PictureLimits) -> None:
+    if width == 0 or height == 0:
+        raise PictureTooLarge(
+            f"The picture is {width} x {height} pixels: there is nothing in it.",
+            "Export it again.",
+            width=width,
+            height=height,
+        )
+    if max(width, height) > limits.max_side:
+        raise PictureTooLarge(
+            f"The picture is {width} x {height} pixels; the limit is {limits.max_side} pixels a side.",
+            "Scale it down first.",
+            width=width,
+            height=height,
+            max_side=limits.max_side,
+        )
+    if width * height > limits.max_pixels:
+        raise PictureTooLarge(
+            f"The picture is {width} x {height} = {width * height:,} pixels; the limit is {limits.max_pixels:,}.",
+            "Scale it down first.",
+            width=width,
+            height=height,
+            max_pixels=limits.max_pixels,
+        )

@@ -1,0 +1,91 @@
+"""``qied keys``: who may use this daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from qied_client.cli.failures import failures_as_text
+from qied_client.credentials import LOCAL_FILE, default_home, read_credential
+from qied_client.errors import CredentialsMissing, InvalidRequest
+from rich.console import Console
+from rich.table import Table
+
+from qied.server.keys import KeyStore, write_credential
+
+keys = typer.Typer(help="Enrol and remove clients; a running daemon takes changes up at once.", no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME or the usual one.")]
+
+
+def _home(home: Path | None) -> Path:
+    return default_home(os.environ) if home is None else home
+
+
+@keys.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Who it is for: letters, digits, '.', '_' and '-'.")],
+    public_key: Annotated[
+        str | None, typer.Option(help="Their public key, if they keep the secret themselves.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Key file to write; NAME.key.json if not given.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Address under which they reach this daemon.")] = None,
+    home: Home = None,
+) -> None:
+    """Enrol a client and write the key file to hand over (or take their public key)."""
+    console = Console(highlight=False)
+    with failures_as_text():
+        store = KeyStore(_home(home))
+        if public_key is not None:
+            store.enrol(name, public_key)
+            console.print(f"{name} is enrolled. Server key for their key file: {store.server_keys().public.decode()}")
+            return
+        path = out or Path(f"{name}.key.json")
+        if path.exists():
+            raise InvalidRequest(f"{path} exists already.", "Name another file with --out.")
+        credential = store.add(name, endpoint or _endpoint(_home(home)))
+        write_credential(path, credential)
+    console.print(f"{name} is enrolled for {credential.endpoint}.")
+    console.print(f"Hand over {path} on a safe way; it is used with --key, or QIED_KEY.")
+
+
+@keys.command("list")
+def show(home: Home = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the enrolled clients."""
+    console = Console(highlight=False)
+    with failures_as_text():
+        clients = KeyStore(_home(home)).list()
+    if as_json:
+        console.print_json(json.dumps([asdict(client) for client in clients]))
+        return
+    table = Table("name", "added", "public key", box=None, pad_edge=False)
+    for client in clients:
+        added = datetime.fromtimestamp(client.added_at, UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(client.name, added, client.public_key.replace("[", r"\["))
+    console.print(table)
+
+
+@keys.command()
+def remove(name: Annotated[str, typer.Argument(help="Name as listed.")], home: Home = None) -> None:
+    """Remove a client: its connections end, its jobs stay."""
+    with failures_as_text():
+        if not KeyStore(_home(home)).remove(name):
+            raise InvalidRequest(f"No client {name!r} is enrolled.", "See 'qied keys list'.")
+    Console(highlight=False).print(f"{name} is removed.")
+
+
+def _endpoint(home: Path) -> str:
+    """This machine's name and the port of the daemon that was started last."""
+    try:
+        port = read_credential(home / LOCAL_FILE).endpoint.rpartition(":")[2]
+    except CredentialsMissing:
+        port = "7447"
+    return f"tcp://{socket.gethostname()}:{port}"

@@ -1,0 +1,43 @@
+"""Entry point of ``qied``: every command, each in a module of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from qied_client.cli.commands import add_client_commands
+
+from qied import __version__
+from qied.cli.keys import keys
+from qied.cli.serve import serve
+
+app = typer.Typer(
+    name="qied",
+    help="Qwen-Image-Edit on the GPU that you have: a daemon, its clients and its tools.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+add_client_commands(app)
+app.add_typer(keys, name="keys")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qied {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,144 @@
+"""``qied serve``: choose the model, start the daemon, run it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from qied_client.cli.failures import failures_as_text
+from qied_client.credentials import LOCAL_FILE, default_home
+from rich.console import Console
+
+from qied.cli.loading import LoadingProgress
+from qied.config import Config, load_config
+from qied.hardware.cards import count_cards
+from qied.link.launch import LaunchOrder
+from qied.logs import set_up_logs
+from qied.planning.quote import Serving
+from qied.served_model import ServedModel, locate_model
+from qied.server.daemon import Daemon, Launch
+
+_ENGINE = "qied.engine.serving:load"
+_USUAL_FILE = Path("qied.toml")
+
+
+def serve(
+    model: Annotated[str | None, typer.Option(help="Model folder in diffusers' layout, or 'builtin'.")] = None,
+    listen: Annotated[str | None, typer.Option(help="Address, such as tcp://0.0.0.0:7447; port * takes any.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; else qied.toml here, if there is one.")
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME or the usual one.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
+) -> None:
+    """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish, a second one stops at once."""
+    with failures_as_text():
+        overrides = {
+            "model.path": model,
+            "daemon.listen": listen,
+            "model.device": device,
+            "model.precision": precision,
+            "daemon.log_format": log_format,
+        }
+        file = config or (_USUAL_FILE if _USUAL_FILE.is_file() else None)
+        settings = load_config(file, os.environ, overrides).config
+        set_up_logs(settings.daemon.log_format, settings.daemon.log_level)
+        served = locate_model(settings.model, os.environ, Path.home())
+        folder = default_home(os.environ) if home is None else home
+        asyncio.run(_run(plan_launch(folder, settings, served)))
+
+
+def plan_launch(home: Path, config: Config, served: ServedModel) -> Launch:
+    """Decide device, precision and cap, and how workers are started."""
+    device = config.model.device
+    if device == "auto":
+        device = "cuda" if count_cards() else "cpu"
+    precision = config.model.precision
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" else "fp32"
+    cap = served.profile.geometry.max_target_pixels
+    serving = Serving(served.profile, precision, min(cap, config.limits.target_pixels or cap))
+    worker = LaunchOrder(
+        worker="",
+        endpoint="",
+        server_key="",
+        public_key="",
+        secret_key="",
+        engine=os.environ.get("QIED_ENGINE", _ENGINE),
+        model=str(served.folder),
+        profile=served.profile_name,
+        device=device,
+        precision=precision,
+        budget_bytes=config.worker.budget_bytes,
+        cache_bytes=config.worker.cache_bytes,
+        max_active=config.worker.max_active,
+        threads=config.worker.threads,
+        log_format=config.daemon.log_format,
+        log_level=config.daemon.log_level,
+    )
+    return Launch(home, config, serving, worker)
+
+
+async def _run(launch: Launch) -> None:
+    log = structlog.get_logger(part="serve")
+    stop = asyncio.Event()
+    at_once = asyncio.Event()
+
+    def told_to_stop() -> None:
+        if stop.is_set():
+            log.warning("told twice, stopping at once")
+            at_once.set()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop)
+    daemon = Daemon(launch)
+    try:
+        with LoadingProgress() as progress:
+            if not await _unless(stop, daemon.start(progress)):
+                return
+        _say_ready(daemon, launch)
+        await stop.wait()
+        await _unless(at_once, daemon.drain())
+    finally:
+        await daemon.stop()
+
+
+async def _unless(stop: asyncio.Event, work: asyncio._CoroutineLike[None]) -> bool:
+    """Do the work, unless told to stop before it is done; returns whether it was done."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return False
+    working.result()
+    return True
+
+
+def _say_ready(daemon: Daemon, launch: Launch) -> None:
+    structlog.get_logger(part="serve").info(
+        "ready", address=daemon.address, model=launch.serving.profile.name, precision=launch.serving.precision
+    )
+    if sys.stdout.isatty():
+        console = Console(highlight=False)
+        profile = launch.serving.profile
+        console.print(f"\n[bold green]ready[/]  {profile.title}, {launch.serving.precision}, {daemon.address}")
+        console.print(
+            f"  edit     qied edit PICTURE 'make the sky darker' -o out.png   (key: {launch.home / LOCAL_FILE})"
+        )
+        console.print("  others   qied keys add NAME, then qied-client edit ... --key NAME.key.json")
+        console.print("  watch    qied ps      stop: Ctrl-C\n")

@@ -1,0 +1,181 @@
+"""Configuration: qied.toml, the environment and the command line, with the source of every value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from qied_client.errors import ConfigError
+from qied_client.protocol import limits
+
+GIB = 1024**3
+MIB = 1024**2
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DaemonConfig(_Section):
+    """How the daemon is reached and how it logs and stops."""
+
+    listen: str = Field(
+        "tcp://127.0.0.1:7447", pattern=r"^tcp://.+:(\d+|\*)$", description="address to listen at; port * takes any"
+    )
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text in a terminal, else JSON lines")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    stop_grace_s: int = Field(30, ge=0, le=3600, description="seconds that running jobs get to finish at a stop")
+
+
+class ModelConfig(_Section):
+    """Which model is served and how."""
+
+    path: str = Field("", description="diffusers folder, or builtin; empty: look in the usual folders")
+    profile: str = Field("", description="model profile; empty: the one that fits the model")
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+
+class LimitsConfig(_Section):
+    """What one user and the whole daemon may hold at once."""
+
+    jobs_running_per_user: int = Field(8, ge=1, le=1024)
+    jobs_waiting_per_user: int = Field(100, ge=1, le=100_000)
+    jobs_waiting: int = Field(1000, ge=1, le=100_000)
+    sessions_per_user: int = Field(32, ge=1, le=10_000)
+    uploads_per_user: int = Field(8, ge=1, le=256)
+    requests_per_client: int = Field(64, ge=1, le=1024, description="unanswered requests of one connection")
+    picture_pixels: int = Field(limits.PIXELS, ge=1024, le=limits.PIXELS, description="pixels of an input picture")
+    target_pixels: int = Field(0, ge=0, description="pixels of a result; 0: what the model profile allows")
+
+
+class StorageConfig(_Section):
+    """What is kept on disk, how much and for how long."""
+
+    blob_bytes: int = Field(20 * GIB, ge=64 * MIB, description="most bytes of pictures on disk")
+    free_reserve_bytes: int = Field(1 * GIB, ge=0, description="bytes of the file system that are never used")
+    result_hours: float = Field(72.0, gt=0, le=24 * 365, description="hours that an unreleased result is kept")
+    upload_hours: float = Field(12.0, gt=0, le=24 * 365, description="hours that an unused upload is kept")
+    session_hours: float = Field(168.0, gt=0, le=24 * 365, description="hours that an idle session is kept")
+
+
+class WorkerConfig(_Section):
+    """What a worker process holds and when it is given up."""
+
+    max_active: int = Field(8, ge=1, le=64, description="edits that one worker holds at once")
+    budget_bytes: int = Field(0, ge=0, description="memory that a worker may use; 0: most of what is free at start")
+    cache_bytes: int = Field(256 * MIB, ge=0, description="reference latents and embeddings kept between turns")
+    step_timeout_s: int = Field(300, ge=1, le=86_400, description="seconds without progress after which it is killed")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0: its own choice")
+
+
+class Config(_Section):
+    """The whole configuration; every key has a default."""
+
+    daemon: DaemonConfig = DaemonConfig()  # type: ignore[call-arg]
+    model: ModelConfig = ModelConfig()  # type: ignore[call-arg]
+    limits: LimitsConfig = LimitsConfig()  # type: ignore[call-arg]
+    storage: StorageConfig = StorageConfig()  # type: ignore[call-arg]
+    worker: WorkerConfig = WorkerConfig()  # type: ignore[call-arg]
+
+
+Source = Literal["default", "file", "environment", "command line"]
+
+
+class LoadedConfig:
+    """A configuration and where each of its values came from; keys are ``section.key``."""
+
+    def __init__(self, config: Config, sources: Mapping[str, Source]) -> None:
+        self.config = config
+        self.sources = sources
+
+
+def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> LoadedConfig:
+    """Merge file, ``QIED_<SECTION>_<KEY>`` variables and ``overrides`` (``section.key``), the last one winning.
+
+    Raises ConfigError that names the source, the key, the line where there is one, and what is allowed.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    sources: dict[str, Source] = dict.fromkeys(all_keys(), "default")
+    text = ""
+    if path is not None:
+        text, table = _read_file(path)
+        _check_keys(path, text, table)
+        for section, keys in table.items():
+            for key, value in keys.items():
+                _put(values, sources, f"{section}.{key}", value, "file")
+    for key in all_keys():
+        name = "QIED_" + key.replace(".", "_").upper()
+        if name in environ:
+            _put(values, sources, key, environ[name], "environment")
+    for key, value in overrides.items():
+        if value is not None:
+            _put(values, sources, key, value, "command line")
+    try:
+        return LoadedConfig(Config.model_validate(values), sources)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = _where(sources.get(key, "default"), key, path, text)
+        raise ConfigError(f"{where}: {key}: {first['msg']}, not {first['input']!r}.", "Correct this value.") from None
+
+
+def all_keys() -> list[str]:
+    """Every key as ``section.key``."""
+    return [f"{section}.{key}" for section, field in _sections().items() for key in field.model_fields]
+
+
+def _sections() -> dict[str, type[_Section]]:
+    return {name: field.annotation for name, field in Config.model_fields.items()}  # type: ignore[misc]
+
+
+def _put(
+    values: dict[str, dict[str, Any]], sources: dict[str, Source], key: str, value: object, source: Source
+) -> None:
+    section, name = key.split(".")
+    values.setdefault(section, {})[name] = value
+    sources[key] = source
+
+
+def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomli.loads(text)
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}.", "Correct the file.") from error
+
+
+def _check_keys(path: Path, text: str, table: Mapping[str, Any]) -> None:
+    for section, keys in table.items():
+        if section not in _sections():
+            line = _line(text, rf"^\s*\[?\s*{re.escape(section)}\b")
+            raise ConfigError(
+                f"{path}:{line}: {section} is not a known section; known are {', '.join(_sections())}.", "Remove it."
+            )
+        if not isinstance(keys, dict):
+            raise ConfigError(f"{path}: {section} must be a table.", f"Write [{section}] on a line of its own.")
+        known = _sections()[section].model_fields
+        for key in keys:
+            if key not in known:
+                line = _line(text, rf"^\s*{re.escape(key)}\s*=")
+                raise ConfigError(
+                    f"{path}:{line}: {section}.{key} is not a known key; known are {', '.join(known)}.", "Remove it."
+                )
+
+
+def _line(text: str, pattern: str) -> int:
+    found = re.search(pattern, text, re.MULTILINE)
+    return text.count("\n", 0, found.start() + 1) + 1 if found else 1
+
+
+def _where(source: Source, key: str, path: Path | None, text: str) -> str:
+    if source == "file":
+        pattern = rf"^[ \t]*{re.escape(key.rpartition('.')[2])}[ \t]*="
+        return f"{path}:{_line(text, pattern)}"
+    if source == "environment":
+        return "QIED_" + key.replace(".", "_").upper()
+    return source

@@ -1,0 +1,67 @@
+"""What one session keeps between its turns: encoder results, least recently used first out, within a byte limit."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
+from typing import Literal, Protocol, TypeVar
+
+Kind = Literal["reference", "prompt", "vision"]
+
+
+class Sized(Protocol):
+    """A cached value that knows its size."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of device memory that it holds."""
+        ...
+
+
+V = TypeVar("V", bound=Sized)
+
+
+class SceneCache:
+    """Encoder results of one session on one engine; losing any of them costs time, never a different result.
+
+    ``reference`` holds packed latents by (image hash, size), ``prompt`` embeddings by (prompt, ordered image hashes),
+    ``vision`` vision features by (image hash, size). ``hits`` and ``misses`` count look-ups by kind.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.bytes_used = 0
+        self.hits: Counter[Kind] = Counter()
+        self.misses: Counter[Kind] = Counter()
+        self._entries: OrderedDict[tuple[Kind, Hashable], Sized] = OrderedDict()
+
+    def get(self, kind: Kind, key: Hashable, expected: type[V]) -> V | None:
+        """Return what is kept under the key and count the look-up."""
+        value = self._entries.get((kind, key))
+        if value is None:
+            self.misses[kind] += 1
+            return None
+        assert isinstance(value, expected)
+        self.hits[kind] += 1
+        self._entries.move_to_end((kind, key))
+        return value
+
+    def put(self, kind: Kind, key: Hashable, value: Sized) -> None:
+        """Keep a value, dropping the least recently used ones; one larger than the limit is not kept."""
+        self._drop((kind, key))
+        if value.nbytes > self.limit_bytes:
+            return
+        while self.bytes_used + value.nbytes > self.limit_bytes:
+            self._drop(next(iter(self._entries)))
+        self._entries[kind, key] = value
+        self.bytes_used += value.nbytes
+
+    def clear(self) -> None:
+        """Forget every value; the counters stay."""
+        self._entries.clear()
+        self.bytes_used = 0
+
+    def _drop(self, entry: tuple[Kind, Hashable]) -> None:
+        value = self._entries.pop(entry, None)
+        if value is not None:
+            self.bytes_used -= value.nbytes

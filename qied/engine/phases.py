@@ -1,0 +1,172 @@
+"""The phases of an edit in order, as generators that yield after each bounded unit of work."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qied.engine.cache import SceneCache
+from qied.engine.denoise import Conditioning, clean_estimate, euler_step, guided_velocity
+from qied.engine.latents import PATCH, initial_noise, pack, unpack
+from qied.engine.mask import KeptSource, composite, editable_tokens, fit_mask
+from qied.engine.sigmas import sigma_schedule
+from qied.engine.text_encoder import VisionFeatures
+from qied.engine.work import Account, Advance, Order, PictureAtSize, Workbench
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the prompts say: [1, tokens, hidden] each; ``negative`` only with guidance."""
+
+    positive: Tensor
+    negative: Tensor | None
+
+
+def run_edit(bench: Workbench, order: Order, cache: SceneCache, account: Account) -> Iterator[Advance]:
+    """Carry out one edit; the last unit brings the result."""
+    embeddings = yield from encode_prompts(bench, order, cache, account)
+    encoded = yield from encode_images(bench, order, cache, account)
+    latents = yield from denoise(bench, order, embeddings, encoded, account)
+    yield decode(bench, order, latents)
+
+
+def encode_prompts(
+    bench: Workbench, order: Order, cache: SceneCache, account: Account
+) -> Generator[Advance, None, Embeddings]:
+    """Return the embeddings; one unit for each prompt, and for each picture's vision features, not in the cache."""
+    spec, encoder = order.spec, bench.models.text_encoder
+    negative = spec.negative_prompt if spec.guided else None
+    prompts = dict.fromkeys(prompt for prompt in (spec.prompt, negative) if prompt is not None)
+    found: dict[str, Tensor] = {}
+    for prompt in prompts:
+        embeddings = cache.get("prompt", (prompt, spec.images), Tensor)
+        if embeddings is not None:
+            found[prompt] = embeddings
+    missing = [prompt for prompt in prompts if prompt not in found]
+    if missing:
+        features = yield from encode_vision(bench, order, cache, account, len(missing))
+        for index, prompt in enumerate(missing, 1):
+            found[prompt] = encoder.prompt_embeddings(prompt, features.in_order)
+            cache.put("prompt", (prompt, spec.images), found[prompt])
+            account.hold("embeddings", *found.values())
+            yield Advance("encode_prompt", features.computed + index, features.computed + len(missing))
+    account.hold("vision")
+    account.hold("embeddings", *found.values())
+    return Embeddings(found[spec.prompt], None if negative is None else found[negative])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Vision features of an edit's pictures in order, and how many of them were computed just now."""
+
+    in_order: list[VisionFeatures]
+    computed: int
+
+
+def encode_vision(
+    bench: Workbench, order: Order, cache: SceneCache, account: Account, prompts_to_come: int
+) -> Generator[Advance, None, Seen]:
+    """Return the vision features of every picture; one unit for each that is not in the cache."""
+    wanted = order.vision_inputs(bench.profile)
+    found: dict[PictureAtSize, VisionFeatures] = {}
+    for key in dict.fromkeys(wanted):
+        features = cache.get("vision", key, VisionFeatures)
+        if features is not None:
+            found[key] = features
+    missing = [key for key in dict.fromkeys(wanted) if key not in found]
+    for step, (image, size) in enumerate(missing, 1):
+        features = bench.models.text_encoder.vision_features(order.pictures[image], size)
+        found[image, size] = features
+        cache.put("vision", (image, size), features)
+        account.hold("vision", *(picture.features for picture in found.values()))
+        yield Advance("encode_prompt", step, len(missing) + prompts_to_come)
+    return Seen([found[key] for key in wanted], len(missing))
+
+
+def encode_images(
+    bench: Workbench, order: Order, cache: SceneCache, account: Account
+) -> Generator[Advance, None, dict[PictureAtSize, Tensor]]:
+    """Return packed latents of each reference, and of a masked edit's source; one unit for each not in the cache."""
+    references = order.references(bench.profile)
+    wanted = dict.fromkeys([*references, order.source] if order.spec.mask else references)
+    found: dict[PictureAtSize, Tensor] = {}
+    for key in wanted:
+        latents = cache.get("reference", key, Tensor)
+        if latents is not None:
+            found[key] = latents
+    missing = [key for key in wanted if key not in found]
+    for step, (image, size) in enumerate(missing, 1):
+        latents = pack(bench.models.vae.encode(order.pictures[image], size)).to(bench.models.dtype)
+        found[image, size] = latents
+        cache.put("reference", (image, size), latents)
+        account.hold("references", *found.values())
+        yield Advance("encode_image", step, len(missing))
+    account.hold("references", *found.values())
+    return found
+
+
+def denoise(
+    bench: Workbench, order: Order, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor], account: Account
+) -> Generator[Advance, None, Tensor]:
+    """Take the seed's noise to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
+    spec, models = order.spec, bench.models
+    rows, columns = spec.height // models.vae.cell, spec.width // models.vae.cell
+    latents = pack(initial_noise(spec.seed, models.vae.channels, rows, columns)).to(models.device)
+    kept = keep_outside_mask(bench, order, encoded, latents) if spec.mask else None
+    conditioning = condition(bench, order, embeddings, encoded)
+    account.hold("latents", latents, *(kept.tensors if kept else ()))
+    account.hold("conditioning", conditioning.references)
+    sigmas = sigma_schedule(models.schedule, spec.steps, latents.shape[1])
+    for step in range(1, spec.steps + 1):
+        velocity = guided_velocity(models.transformer, latents, sigmas[step - 1], conditioning)
+        preview: Image.Image | None = None
+        if spec.preview_every and step % spec.preview_every == 0 and step < spec.steps:
+            clean = clean_estimate(latents, velocity, sigmas[step - 1])
+            shown = kept.restore(clean, sigmas[-1]) if kept else clean
+            preview = bench.preview.picture(unpack(shown, rows, columns))
+        latents = euler_step(latents, velocity, sigmas[step - 1], sigmas[step])
+        if kept:
+            latents = kept.restore(latents, sigmas[step])
+        yield Advance("denoise", step, spec.steps, preview=preview)
+    return unpack(latents, rows, columns)
+
+
+def keep_outside_mask(
+    bench: Workbench, order: Order, encoded: dict[PictureAtSize, Tensor], noise: Tensor
+) -> KeptSource:
+    """Fit the mask to the latents of a masked edit."""
+    assert order.spec.mask is not None
+    vae = bench.models.vae
+    mask = fit_mask(order.pictures[order.spec.mask], order.spec.width, order.spec.height)
+    editable = editable_tokens(mask, vae.channels, vae.cell).to(bench.models.device)
+    return KeptSource(encoded[order.source].float(), noise, editable)
+
+
+def condition(
+    bench: Workbench, order: Order, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor]
+) -> Conditioning:
+    """Collect what every step sees: references behind the target, embeddings, and the shapes of all in tokens."""
+    references = order.references(bench.profile)
+    token = bench.models.vae.cell * PATCH
+    sizes = [(order.spec.width, order.spec.height), *(size for _, size in references)]
+    return Conditioning(
+        references=torch.cat([encoded[key] for key in references], dim=1),
+        shapes=[(1, height // token, width // token) for width, height in sizes],
+        positive=embeddings.positive,
+        negative=embeddings.negative,
+        scale=order.spec.true_cfg_scale,
+    )
+
+
+def decode(bench: Workbench, order: Order, latents: Tensor) -> Advance:
+    """Decode the latents to the result and lay it over the source through the mask, where there is one."""
+    image = bench.models.vae.decode(latents)
+    if order.spec.mask is not None:
+        name, size = order.source
+        source = order.pictures[name].resize(size, Image.Resampling.LANCZOS)
+        image = composite(image, source, fit_mask(order.pictures[order.spec.mask], *size))
+    return Advance("decode", 1, 1, image=image)

@@ -1,0 +1,74 @@
+"""The noise schedule: sigmas of flow matching, shifted by the number of target tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from qied_client.errors import ModelUnsupported
+from torch import Tensor
+
+_REFUSED = ("invert_sigmas", "stochastic_sampling", "use_beta_sigmas", "use_exponential_sigmas", "use_karras_sigmas")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """What a checkpoint's scheduler says; lengths are target tokens, names are diffusers' own."""
+
+    base_shift: float = 0.5
+    max_shift: float = 1.15
+    base_image_seq_len: int = 256
+    max_image_seq_len: int = 4096
+    shift_terminal: float | None = None
+
+
+def schedule_config(config: Mapping[str, Any]) -> ScheduleConfig:
+    """Read ``scheduler_config.json``; raises ModelUnsupported for a schedule of another kind."""
+    name = config.get("_class_name")
+    shift_type = config.get("time_shift_type", "exponential")
+    if name != "FlowMatchEulerDiscreteScheduler" or shift_type != "exponential":
+        raise _unsupported(f"{name} with {shift_type} time shift")
+    if not config.get("use_dynamic_shifting", False):
+        raise _unsupported("a schedule that is not shifted by the picture's size")
+    for key in _REFUSED:
+        if config.get(key, False):
+            raise _unsupported(key)
+    known = {key: config[key] for key in ScheduleConfig.__dataclass_fields__ if key in config}
+    return ScheduleConfig(**known)
+
+
+def shift_mu(config: ScheduleConfig, target_tokens: int) -> float:
+    """Return the shift's exponent: linear in the number of target tokens, references not counted."""
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    intercept = config.base_shift - slope * config.base_image_seq_len
+    return target_tokens * slope + intercept
+
+
+def sigma_schedule(config: ScheduleConfig, steps: int, target_tokens: int) -> Tensor:
+    """Return sigmas FP32 [steps + 1] on the CPU, from 1 down to the final 0.
+
+    Equal to diffusers' FlowMatchEulerDiscreteScheduler bit for bit, so the same operations in the same order in FP32.
+    One step is the exception: stretching a single sigma to ``shift_terminal`` divides zero by zero there; here the one
+    step goes from pure noise straight to the picture.
+    """
+    if steps == 1:
+        return torch.tensor([1.0, 0.0])
+    sigmas: NDArray[Any] = np.linspace(1.0, 1 / steps, steps).astype(np.float32)
+    exponential = math.exp(shift_mu(config, target_tokens))
+    sigmas = exponential / (exponential + (1 / sigmas - 1))
+    if config.shift_terminal:
+        remaining = 1 - sigmas
+        sigmas = 1 - remaining / (remaining[-1] / (1 - config.shift_terminal))
+    return torch.cat([torch.from_numpy(sigmas).to(torch.float32), torch.zeros(1)])
+
+
+def _unsupported(what: str) -> ModelUnsupported:
+    return ModelUnsupported(
+        f"scheduler/scheduler_config.json asks for {what}, which this version does not run.",
+        "Use the scheduler folder of Qwen/Qwen-Image-Edit-2511.",
+    )

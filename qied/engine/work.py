@@ -1,0 +1,82 @@
+"""What the phases of an edit share: the engine's models, the unit of work, and the account of what is held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from PIL import Image
+from torch import Tensor
+
+from qied.edit import EditSpec
+from qied.engine.models import Models
+from qied.engine.preview import PreviewMap
+from qied.planning.geometry import reference_size, vision_size
+from qied.planning.model_profile import ModelProfile
+
+Phase = Literal["encode_prompt", "encode_image", "denoise", "decode"]
+PictureAtSize = tuple[str, tuple[int, int]]
+"""A picture's hash, and the (width, height) in pixels to which it is resized."""
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What one unit of work did: number ``step`` of ``steps`` in its phase.
+
+    ``encode_prompt`` is work of the text encoder (its vision tower too), ``encode_image`` of the VAE. ``preview`` is a
+    small RGB picture; ``image`` is the RGB result, which comes with the last unit only.
+    """
+
+    phase: Phase
+    step: int
+    steps: int
+    preview: Image.Image | None = None
+    image: Image.Image | None = None
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What every edit of an engine shares and none changes."""
+
+    models: Models
+    profile: ModelProfile
+    preview: PreviewMap
+
+
+@dataclass(frozen=True)
+class Order:
+    """One edit as the phases see it: the spec, and its decoded pictures by hash."""
+
+    spec: EditSpec
+    pictures: Mapping[str, Image.Image]
+
+    def vision_inputs(self, profile: ModelProfile) -> list[PictureAtSize]:
+        """Pictures in order, at the sizes that the vision tower gets."""
+        return [(image, vision_size(profile, *self.pictures[image].size)) for image in self.spec.images]
+
+    def references(self, profile: ModelProfile) -> list[PictureAtSize]:
+        """Pictures in order, at the sizes that the VAE gets."""
+        return [(image, reference_size(profile, *self.pictures[image].size)) for image in self.spec.images]
+
+    @property
+    def source(self) -> PictureAtSize:
+        """The picture that a masked edit keeps outside the mask, at the size of the result."""
+        return self.spec.images[0], (self.spec.width, self.spec.height)
+
+
+@dataclass
+class Account:
+    """Bytes of tensors that an edit holds, by what they are."""
+
+    parts: dict[str, int] = field(default_factory=dict)
+
+    def hold(self, part: str, *tensors: Tensor | None) -> None:
+        """Note that ``part`` consists of these tensors from now on."""
+        self.parts[part] = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self.parts.values())

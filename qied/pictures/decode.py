@@ -1,0 +1,140 @@
+"""Decoding untrusted picture files to what the engine and the blend take: upright sRGB, or a mask."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from PIL import Image
+from qied_client.errors import PictureTooLarge, PictureUnreadable
+from qied_client.picture_header.header import PictureHeader, PictureLimits, read_header
+
+from qied.pictures.colour import to_srgb
+
+PROFILE_IGNORED: Final = "icc_profile_ignored"
+
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BOMB_ERRORS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_DECODER_ERRORS: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+def decode(data: bytes | Path, limits: PictureLimits) -> Image.Image:
+    """Decode a PNG, JPEG or WebP to an upright "RGB" picture in sRGB, 8 bits a channel.
+
+    Deliberate choices: transparency is laid over white, since the model has no alpha; of an animation the first frame
+    is used; 16-bit gray is rounded to 8 bits; an ICC profile that cannot be used is ignored and
+    ``info[PROFILE_IGNORED]`` is then True. ``info`` holds nothing else. Pillow may warn about damaged metadata.
+
+    Raises UnsupportedPicture, PictureTooLarge (from the header, before memory is spent) and PictureUnreadable for a
+    truncated or corrupt file; OSError where the path cannot be opened.
+    """
+    picture, header = _load(data, limits)
+    colour, alpha = _split_alpha(picture)
+    rgb, respected = to_srgb(colour, picture.info.get("icc_profile"))
+    if alpha is not None:
+        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+    upright = _upright(rgb, header)
+    upright.info = {} if respected else {PROFILE_IGNORED: True}
+    return upright
+
+
+def decode_mask(data: bytes | Path, limits: PictureLimits) -> Image.Image:
+    """Decode a mask to an upright "L" picture: 255 is edited, 0 is kept, and what lies between is blended.
+
+    White marks the part to edit. A mask painted in one colour on a transparent canvas means its painted part, so there
+    the opacity is the mask; otherwise what is transparent is kept. Raises as ``decode`` does.
+    """
+    picture, header = _load(data, limits)
+    colour, alpha = _split_alpha(picture)
+    mask = colour.convert("L")
+    if alpha is not None:
+        mask = alpha if _one_colour(colour, alpha) else Image.composite(mask, Image.new("L", mask.size), alpha)
+    upright = _upright(mask, header)
+    upright.info = {}
+    return upright
+
+
+def _load(data: bytes | Path, limits: PictureLimits) -> tuple[Image.Image, PictureHeader]:
+    """The picture with its pixels decoded; whatever a decoder raises on bad data becomes a PictureError."""
+    file: BinaryIO
+    with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
+        header = read_header(file, limits)
+        file.seek(0)
+        try:
+            picture = Image.open(file, formats=[header.format])
+            if picture.size == (header.width, header.height):
+                picture.load()
+                return picture, header
+        except _BOMB_ERRORS as error:
+            raise PictureTooLarge(f"The picture has too many pixels: {error}", "Scale it down first.") from error
+        except _DECODER_ERRORS as error:
+            raise _unreadable(header) from error
+        raise _unreadable(header)
+
+
+def _unreadable(header: PictureHeader) -> PictureUnreadable:
+    return PictureUnreadable(
+        f"The {header.format.upper()} picture of {header.width} x {header.height} pixels is truncated or corrupt.",
+        "Copy or export the picture again.",
+    )
+
+
+def _split_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colour as 8-bit "L", "RGB" or "CMYK", and opacity as "L" if the file has any transparency."""
+    key = picture.info.get("transparency")
+    if picture.mode == "I;16":
+        return _split_gray_16(picture, key)
+    if picture.mode in ("1", "L", "CMYK") and key is None:
+        return (picture.convert("L") if picture.mode == "1" else picture), None
+    if picture.mode in ("LA", "1", "L"):
+        both = picture.convert("LA")
+        return both.getchannel("L"), both.getchannel("A")
+    if picture.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
+        picture.info["transparency"] = tuple(level >> 8 for level in key)
+    if picture.has_transparency_data:
+        whole = picture.convert("RGBA")
+        return whole.convert("RGB"), whole.getchannel("A")
+    return picture.convert("RGB"), None
+
+
+def _split_gray_16(picture: Image.Image, key: object) -> tuple[Image.Image, Image.Image | None]:
+    levels = np.asarray(picture, dtype=np.uint32)
+    gray = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    if not isinstance(key, int):
+        return gray, None
+    return gray, Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8))
+
+
+def _one_colour(colour: Image.Image, alpha: Image.Image) -> bool:
+    """Whether all that is visible has one colour, and something is not opaque."""
+    opacity = np.asarray(alpha)
+    visible = np.asarray(colour)[opacity > 0]
+    return bool((opacity < 255).any()) and bool((visible == visible[:1]).all())
+
+
+def _upright(picture: Image.Image, header: PictureHeader) -> Image.Image:
+    turn = _TURNS.get(header.orientation)
+    return picture if turn is None else picture.transpose(turn)

@@ -1,0 +1,52 @@
+"""Size arithmetic in pixels: how pictures are fitted to the areas that a model was trained at."""
+
+from __future__ import annotations
+
+import math
+
+from qied.planning.model_profile import ModelProfile
+
+MAX_ASPECT = 32
+"""Pictures longer than this many times their height (or the reverse) are refused: one side would vanish."""
+
+
+def fitted_size(area_pixels: int, width: int, height: int, multiple: int) -> tuple[int, int]:
+    """Return (width, height) of about ``area_pixels`` at the aspect of ``width`` x ``height``, in pixels.
+
+    Sides are rounded to ``multiple`` the way diffusers' ``calculate_dimensions`` does it (half to even), and are at
+    least one multiple.
+    """
+    ratio = width / height
+    fitted_width = math.sqrt(area_pixels * ratio)
+    fitted_height = fitted_width / ratio
+    return _rounded(fitted_width, multiple), _rounded(fitted_height, multiple)
+
+
+def reference_size(profile: ModelProfile, width: int, height: int) -> tuple[int, int]:
+    """Return (width, height) to which a reference is resized for the VAE."""
+    return fitted_size(profile.geometry.vae_pixels, width, height, profile.geometry.reference_multiple)
+
+
+def vision_size(profile: ModelProfile, width: int, height: int) -> tuple[int, int]:
+    """Return (width, height) to which a reference is resized for the vision encoder."""
+    return fitted_size(profile.geometry.vision_pixels, width, height, profile.geometry.reference_multiple)
+
+
+def default_target_size(profile: ModelProfile, width: int, height: int) -> tuple[int, int]:
+    """Return the result's (width, height) where a request names none, from the last picture's size.
+
+    It is the size that the reference itself is resized to, so that target and reference tokens lie on the same grid:
+    any other size makes the result drift or zoom by some pixels.
+    """
+    geometry = profile.geometry
+    area = min(geometry.vae_pixels, geometry.max_target_pixels)
+    return fitted_size(area, width, height, math.lcm(geometry.reference_multiple, geometry.side_multiple))
+
+
+def within_aspect(width: int, height: int) -> bool:
+    """Whether a picture of this size can be fitted without losing a side."""
+    return max(width, height) <= MAX_ASPECT * min(width, height)
+
+
+def _rounded(side: float, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)

@@ -1,0 +1,40 @@
+"""How long edits take here, learnt from the steps that were measured. Pure."""
+
+from __future__ import annotations
+
+from qied.edit import EditSpec
+from qied.planning.memory import tokens
+from qied.planning.model_profile import ModelProfile
+
+_FIRST_GUESS_MS_PER_GFLOP = 0.01
+_WEIGHT_OF_NEWS = 0.2
+_OVERHEAD_STEPS = 4
+"""What encoding and decoding cost, counted in steps."""
+
+
+class Pace:
+    """Milliseconds per 10^9 operations, as an exponentially weighted mean over measured denoising steps."""
+
+    def __init__(self, profile: ModelProfile) -> None:
+        self._profile = profile
+        self._ms_per_gflop = _FIRST_GUESS_MS_PER_GFLOP
+        self._measured = False
+
+    def step_gflop(self, spec: EditSpec) -> float:
+        """Operations of one step: linear layers and attention of all blocks, times the forwards of a step."""
+        facts = self._profile.architecture
+        sequence = sum(tokens(spec, self._profile))
+        linear = 2 * sequence * (4 * facts.inner_dim + 2 * facts.mlp_dim) * facts.inner_dim
+        attention = 4 * sequence * sequence * facts.inner_dim
+        return (linear + attention) * facts.layers * (2 if spec.guided else 1) / 1e9
+
+    def learn(self, spec: EditSpec, step_ms: float) -> None:
+        """Take in one measured denoising step."""
+        measured = step_ms / self.step_gflop(spec)
+        share = _WEIGHT_OF_NEWS if self._measured else 1.0
+        self._ms_per_gflop += share * (measured - self._ms_per_gflop)
+        self._measured = True
+
+    def edit_ms(self, spec: EditSpec) -> int:
+        """Expected milliseconds of a whole edit that runs alone."""
+        return round(self.step_gflop(spec) * self._ms_per_gflop * (spec.steps + _OVERHEAD_STEPS))

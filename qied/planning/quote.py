@@ -1,0 +1,136 @@
+"""From a request to a complete edit, its size fitted to this machine, and its price. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownLora, UnknownPreset
+from qied_client.protocol.request import EditRequest
+
+from qied.edit import EditSpec
+from qied.planning.geometry import default_target_size, fitted_size
+from qied.planning.model_profile import ModelProfile, Preset
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What the daemon serves: the model, the precision in use, the cap in pixels and the LoRAs by name."""
+
+    profile: ModelProfile
+    precision: str
+    max_pixels: int
+    loras: frozenset[str] = frozenset()
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one activation."""
+        return 4 if self.precision == "fp32" else 2
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request with every default in place. ``nearest`` is the largest size of this aspect within the cap."""
+
+    spec: EditSpec
+    nearest: Size
+    fits: bool
+
+
+def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Resolved:
+    """Fill in the defaults. ``sizes`` are the displayed sizes of all input pictures in pixels, a turn's base first.
+
+    Raises InvalidRequest and its kinds; a size above the cap is no error here, see ``admitted``.
+    """
+    geometry = serving.profile.geometry
+    if not 1 <= len(sizes) <= geometry.max_references:
+        raise InvalidRequest(
+            f"images: {serving.profile.title} takes 1 to {geometry.max_references} pictures, not {len(sizes)}.",
+            "Send fewer pictures." if sizes else "Send at least one picture.",
+            field="images",
+        )
+    preset = _preset(request, serving.profile)
+    _check_choices(request, serving)
+    wanted = _wanted_size(request, sizes[-1], serving.profile)
+    nearest = _nearest(wanted, serving.max_pixels, geometry.side_multiple)
+    fits = wanted[0] * wanted[1] <= serving.max_pixels
+    width, height = nearest if request.on_cap == "fit" else wanted
+    scale = preset.true_cfg_scale if request.true_cfg_scale is None else request.true_cfg_scale
+    negative = request.negative_prompt
+    if scale > 1.0 and negative is None:
+        negative = serving.profile.default_negative_prompt
+    steps = preset.steps if request.steps is None else request.steps
+    spec = EditSpec(
+        images=request.images,
+        prompt=request.prompt,
+        negative_prompt=negative if scale > 1.0 else None,
+        seed=request.seed,
+        steps=steps,
+        true_cfg_scale=scale,
+        width=width,
+        height=height,
+        mask=request.mask,
+        output_format="webp" if request.output_format == "webp" else "png",
+        preview_every=max(1, steps // 10) if request.previews else 0,
+    )
+    return Resolved(spec, nearest, fits)
+
+
+def admitted(resolved: Resolved, request: EditRequest, serving: Serving) -> EditSpec:
+    """Return the edit, or raise AboveCap with the number and the nearest size that fits."""
+    if resolved.fits or request.on_cap == "fit":
+        return resolved.spec
+    spec, (width, height) = resolved.spec, resolved.nearest
+    raise AboveCap(
+        f"{spec.width} x {spec.height} are {spec.width * spec.height} pixels; the cap here is {serving.max_pixels}.",
+        f"Ask for {width} x {height}, or let the daemon fit it (on_cap='fit').",
+        max_pixels=serving.max_pixels,
+        width=width,
+        height=height,
+    )
+
+
+def _preset(request: EditRequest, profile: ModelProfile) -> Preset:
+    try:
+        return profile.preset(request.preset)
+    except KeyError:
+        raise UnknownPreset(
+            f"There is no preset {request.preset!r}.",
+            f"Presets of {profile.name}: {', '.join(sorted(profile.presets))}.",
+            field="preset",
+        ) from None
+
+
+def _check_choices(request: EditRequest, serving: Serving) -> None:
+    for lora in request.loras:
+        if lora.name not in serving.loras:
+            known = ", ".join(sorted(serving.loras)) or "none"
+            raise UnknownLora(f"There is no LoRA {lora.name!r}.", f"Known here: {known}.", field="loras")
+    if request.precision not in (None, "auto", serving.precision):
+        raise PrecisionUnavailable(
+            f"This daemon does not run {request.precision!r}.",
+            f"It runs {serving.precision}; leave the precision out.",
+            field="precision",
+        )
+
+
+def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Size:
+    if request.width is not None and request.height is not None:
+        return request.width, request.height
+    return default_target_size(profile, *last)
+
+
+def _nearest(wanted: Size, max_pixels: int, multiple: int) -> Size:
+    """Largest size of the same aspect within the cap; ``wanted`` itself where that fits."""
+    width, height = wanted
+    if width * height <= max_pixels:
+        return wanted
+    area = max_pixels
+    while True:
+        width, height = fitted_size(area, *wanted, multiple)
+        width, height = max(width, multiple), max(height, multiple)
+        if width * height <= max_pixels or area < multiple * multiple:
+            return width, height
+        area = area * 31 // 32

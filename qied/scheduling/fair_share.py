@@ -1,0 +1,116 @@
+"""A worker's step policy: which of its active jobs takes the next step, by fair share of measured milliseconds.
+
+Two lanes, previews and the rest, share the worker 3 to 1 while both have jobs, previews first. In each lane the group
+(the user) with the least virtual time is next, and of its jobs the one with the least; virtual time is milliseconds
+over weight. A newcomer starts level with the furthest of those present, not with the least: entering at the least
+would let an endless stream of one-step jobs keep an older job waiting for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PREVIEW_SHARE = 3
+_UNITS = 1 << 20  # virtual time has this many units per millisecond at weight 1
+
+
+@dataclass(eq=False, slots=True)
+class _Turns:
+    """Virtual times of those who take turns, and of those who left with more than the rest have yet."""
+
+    virtual: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
+
+    def enter(self, name: str, weight: int) -> None:
+        level = max(self.virtual.values(), default=0)
+        self.virtual[name] = max(level, self.left.pop(name, 0))
+        self.weights[name] = weight
+
+    def leave(self, name: str) -> None:
+        self.left[name] = self.virtual.pop(name)
+        del self.weights[name]
+        least = min(self.virtual.values(), default=None)
+        self.left = {} if least is None else {who: at for who, at in self.left.items() if at > least}
+
+    def charge(self, name: str, milliseconds: int) -> None:
+        self.virtual[name] += milliseconds * _UNITS // self.weights[name]
+
+    def next(self) -> str:
+        return min(self.virtual, key=self.virtual.__getitem__)
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    """Groups that take turns, and in each of them its jobs."""
+
+    groups: _Turns = field(default_factory=_Turns)
+    jobs: dict[str, _Turns] = field(default_factory=dict)
+
+    def add(self, key: str, group: str, weight: int) -> None:
+        if group not in self.jobs:
+            self.jobs[group] = _Turns()
+            self.groups.enter(group, 1)
+        self.jobs[group].enter(key, weight)
+
+    def remove(self, key: str, group: str) -> None:
+        self.jobs[group].leave(key)
+        if not self.jobs[group].virtual:
+            del self.jobs[group]
+            self.groups.leave(group)
+
+    def charge(self, key: str, group: str, milliseconds: int) -> None:
+        self.groups.charge(group, milliseconds)
+        self.jobs[group].charge(key, milliseconds)
+
+    def next(self) -> str:
+        return self.jobs[self.groups.next()].next()
+
+
+class FairShare:
+    """Weighted fair share over groups, then over each group's jobs, with previews first; nothing starves.
+
+    A turn is one ``pick`` and the ``charge`` that follows; Q is the longest charge. Ties go to whoever entered first.
+
+    Bound: a job that is no preview waits, from its last turn or from ``add``, at most ``4 * R + 4 * Q`` milliseconds
+    of other jobs' turns, where ``R = G * S + 2 * (G - 1) * Q``. G is the number of groups that had jobs other than
+    previews in that time. S is the sum of ``Q * (1 + w / w_low)`` over the other such jobs of its own group that were
+    there when the wait began, w being their weights and w_low the least weight in this group since it was last empty.
+    With equal weights and n such jobs in its group the bound is ``(8 * G * n - 4) * Q``.
+    A preview that is alone in its lane waits at most ``2 * Q``.
+    """
+
+    def __init__(self) -> None:
+        self._previews = _Lane()
+        self._others = _Lane()
+        self._jobs: dict[str, tuple[_Lane, str]] = {}
+        self._ahead = 0
+
+    def add(self, key: str, *, group: str, weight: int, preview: bool) -> None:
+        """Let a job take turns; ``weight`` is at least 1 and counts among the jobs of its group and lane."""
+        assert key not in self._jobs, key
+        assert weight >= 1, weight
+        lane = self._previews if preview else self._others
+        lane.add(key, group, weight)
+        self._jobs[key] = lane, group
+
+    def remove(self, key: str) -> None:
+        """Let a job take no more turns; raises KeyError when it is not there."""
+        lane, group = self._jobs.pop(key)
+        lane.remove(key, group)
+
+    def pick(self) -> str | None:
+        """The job whose turn it is, None without jobs. Changes nothing: it stays the same until the next change."""
+        if self._previews.jobs and (self._ahead <= 0 or not self._others.jobs):
+            return self._previews.next()
+        return self._others.next() if self._others.jobs else None
+
+    def charge(self, key: str, milliseconds: int) -> None:
+        """Count what a job's turn took, at least 1 millisecond; raises KeyError when it is not there."""
+        spent = max(1, milliseconds)
+        lane, group = self._jobs[key]
+        lane.charge(key, group, spent)
+        if lane is self._others:
+            self._ahead = max(self._ahead - PREVIEW_SHARE * spent, -PREVIEW_SHARE * spent)
+        elif self._others.jobs:
+            self._ahead += spent

@@ -1,0 +1,45 @@
+"""The byte ledger of one worker: what is promised, what is free, and whether one more job fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qied.scheduling.model import JobCost, WorkerOffer
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Bytes of one worker: budget, weights, the sum of all sessions' state, the largest arena of any of them.
+
+    Jobs take turns on the GPU, so one arena, the largest, serves them all; state is held by each.
+    """
+
+    budget_bytes: int
+    weights_bytes: int
+    state_bytes: int
+    arena_bytes: int
+
+    @property
+    def promised_bytes(self) -> int:
+        """Bytes that the active jobs may use together with the weights."""
+        return self.weights_bytes + self.state_bytes + self.arena_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of the budget that nobody was promised."""
+        return self.budget_bytes - self.promised_bytes
+
+    def fits(self, cost: JobCost) -> bool:
+        """Whether the promises stay within the budget with this job, too."""
+        arena = max(self.arena_bytes, cost.arena_bytes)
+        return self.weights_bytes + self.state_bytes + cost.state_bytes + arena <= self.budget_bytes
+
+
+def ledger_of(offer: WorkerOffer, costs: Iterable[JobCost] = ()) -> Ledger:
+    """Sum up a worker's ledger from the costs of its active jobs; always derived, so it cannot drift."""
+    state, arena = 0, 0
+    for cost in costs:
+        state += cost.state_bytes
+        arena = max(arena, cost.arena_bytes)
+    return Ledger(offer.budget_bytes, offer.weights_bytes, state, arena)

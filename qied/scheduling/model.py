@@ -1,0 +1,221 @@
+"""The scheduler's vocabulary: jobs and workers as data, the events that it is told and the actions that it answers.
+
+Bytes, milliseconds and counts are integers. Nothing here knows a clock, a socket or a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["cancelled", "poisoned", "dependency_failed", "failed"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class JobKey:
+    """A job's identity: its user's name and the id that this user gave it."""
+
+    user: str
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobCost:
+    """What a job takes: bytes held while it is active, peak bytes of its largest phase, expected GPU milliseconds."""
+
+    state_bytes: int
+    arena_bytes: int
+    milliseconds: int
+
+    def __post_init__(self) -> None:
+        assert min(self.state_bytes, self.arena_bytes, self.milliseconds) >= 0, self
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One accepted job.
+
+    ``order`` is the unique position of acceptance. ``deaths`` counts workers that died while they ran it, as the
+    journal remembers them. ``weight`` is its share of its user's time on the worker that runs it.
+    """
+
+    key: JobKey
+    cost: JobCost
+    order: int
+    session: str | None = None
+    depends_on: JobKey | None = None
+    preview: bool = False
+    deaths: int = 0
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOffer:
+    """What a worker brings: bytes that it may use, bytes that its weights hold of them, jobs that it runs at once."""
+
+    worker: str
+    budget_bytes: int
+    weights_bytes: int
+    max_active: int
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.weights_bytes <= self.budget_bytes, self
+        assert self.max_active >= 1, self
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Quotas: jobs of one user active at once, jobs of one user waiting, jobs of all users waiting."""
+
+    active_per_user: int
+    queued_per_user: int
+    queue_total: int
+
+    def __post_init__(self) -> None:
+        assert min(self.active_per_user, self.queued_per_user, self.queue_total) >= 1, self
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job was accepted and journaled. A key that is waiting or active already is ignored."""
+
+    request: JobRequest
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExpected:
+    """A worker is starting: until it is ready or lost for good, no job is refused for being too large for others."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker takes jobs from now on and holds none; the same name again means that it has started afresh."""
+
+    offer: WorkerOffer
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker is gone: by itself (``blame``) or killed from outside.
+
+    ``returns``: it will be started again. When restarting is given up, the event comes once more with False.
+    """
+
+    worker: str
+    blame: bool
+    returns: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDraining:
+    """A worker finishes its active jobs and takes no more."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """An active job used ``milliseconds_spent`` of GPU time since its last report and expects to need the rest."""
+
+    key: JobKey
+    milliseconds_spent: int
+    remaining_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """A job's result is there."""
+
+    key: JobKey
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The worker could not finish an active job; ``retry_smaller`` when it ran out of memory."""
+
+    key: JobKey
+    code: str
+    message: str
+    retry_smaller: bool = False
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """The user does not want the job any more; unknown and finished jobs are ignored."""
+
+    key: JobKey
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """The daemon is stopping: nothing is started any more."""
+
+
+Event = (
+    Submitted
+    | WorkerExpected
+    | WorkerReady
+    | WorkerLost
+    | WorkerDraining
+    | Progressed
+    | Succeeded
+    | Failed
+    | CancelRequested
+    | DrainRequested
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run a job on a worker; ``alone`` promises that nothing else is active there until it ends."""
+
+    worker: str
+    key: JobKey
+    alone: bool
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask a worker to abandon an active job; its answer concludes the job."""
+
+    worker: str
+    key: JobKey
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """A job has ended without a result: the one outcome to store."""
+
+    key: JobKey
+    outcome: Outcome
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """An active job waits again, first of its user's; ``deaths`` is to be journaled."""
+
+    key: JobKey
+    deaths: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceChanged:
+    """A waiting job's place (from 1, all users together, in predicted order of start) and time to its start.
+
+    ``starts_in_ms`` counts from the event that was handled; None when nothing can be predicted.
+    """
+
+    key: JobKey
+    place: int
+    starts_in_ms: int | None
+
+
+Action = Start | Stop | Conclude | Requeued | PlaceChanged

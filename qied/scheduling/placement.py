@@ -1,0 +1,170 @@
+"""Where a job runs: the search for the next start, with session affinity, quarantine and reservations.
+
+A job that does not fit now may be overtaken, but not for ever: after ``OVERTAKES`` later starts on workers that it
+could have used, or ``OVERTAKEN_MS`` after the first of them, one worker is kept free for it until it fits there.
+"""
+
+from __future__ import annotations
+
+from qied.scheduling.model import JobCost
+from qied.scheduling.queue import FairQueue, UserQueue
+from qied.scheduling.record import Job, Worker
+
+OVERTAKES = 8
+OVERTAKEN_MS = 30_000
+AFFINITY_WAIT_MS = 2_000
+MAX_SESSIONS = 4_096
+
+
+class Placement:
+    """The workers that are there, and which of them each session last ran on."""
+
+    def __init__(self, active_per_user: int) -> None:
+        self.workers: dict[str, Worker] = {}
+        self.held_until_ms: int | None = None
+        self._active_per_user = active_per_user
+        self._sessions: dict[tuple[str, str], str] = {}
+
+    def fits_somewhere(self, cost: JobCost) -> bool:
+        """Whether some worker that is there could hold a job of this cost if it were empty."""
+        return any(worker.fits_empty(cost) for worker in self.workers.values())
+
+    def drop(self, name: str) -> Worker | None:
+        """Forget a worker and what sessions it has in its memory; returns its last record."""
+        worker = self.workers.pop(name, None)
+        if worker is not None:
+            self.close(worker)
+            self._sessions = {session: last for session, last in self._sessions.items() if last != name}
+        return worker
+
+    def close(self, worker: Worker) -> None:
+        """Let nothing start on a worker any more."""
+        worker.draining = True
+        if worker.reserved_for is not None:
+            self.release(worker.reserved_for)
+
+    @staticmethod
+    def release(job: Job) -> None:
+        """Give up the reservation of a job, if it has one."""
+        if job.reserved is not None:
+            job.reserved.reserved_for = None
+            job.reserved = None
+
+    def remember(self, job: Job, worker: Worker) -> None:
+        """Note that the job's session now lives on ``worker``; the sessions noted first are forgotten first."""
+        session = _session_of(job)
+        if session is not None:
+            self._sessions.pop(session, None)
+            self._sessions[session] = worker.name
+            if len(self._sessions) > MAX_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
+
+    def next_start(self, queue: FairQueue, now_ms: int) -> tuple[Job, Worker] | None:
+        """Find the next job to start and its worker, None when nothing can start now.
+
+        Counts the overtakes that the start means, makes reservations that have become due, and leaves in
+        ``held_until_ms`` when a job that waits for its session's worker stops doing so.
+        """
+        self.held_until_ms = None
+        if all(worker.draining or len(worker.active) >= worker.offer.max_active for worker in self.workers.values()):
+            return None
+        refused: set[tuple[int, int, bool]] = set()
+        passed: list[Job] = []
+        for user in queue.in_order():
+            found = self._search(user, refused, passed, now_ms)
+            if found is not None:
+                _count_overtakes(passed, found[1], now_ms)
+                return found
+        return None
+
+    def _search(
+        self, user: UserQueue, refused: set[tuple[int, int, bool]], passed: list[Job], now_ms: int
+    ) -> tuple[Job, Worker] | None:
+        """Look through one user's jobs; its first refused one joins ``passed``, all demands refused ``refused``."""
+        reserved = sum(
+            w.reserved_for is not None and w.reserved_for.key.user == user.name for w in self.workers.values()
+        )
+        spare = self._active_per_user - len(user.active) - reserved
+        if spare < 1 and not reserved:
+            return None
+        first_refused = True
+        for job in user.ready():
+            demand = (job.cost.state_bytes, job.cost.arena_bytes, job.alone)
+            if job.reserved is None and (spare < 1 or (demand in refused and not first_refused)):
+                continue
+            able = self._able(job) if job.reserved is not None or demand not in refused else []
+            if able:
+                worker = self._prefer(job, able, now_ms)
+                if worker is not None:
+                    return job, worker
+                continue
+            refused.add(demand)
+            if first_refused:
+                first_refused = False
+                passed.append(job)
+                if self._reserve_if_due(job, now_ms):
+                    spare -= 1
+        return None
+
+    def _able(self, job: Job) -> list[Worker]:
+        """Workers that can take the job now."""
+        return [
+            worker
+            for worker in self.workers.values()
+            if not worker.draining
+            and (worker.reserved_for is None or worker.reserved_for is job)
+            and worker.can_hold(job, worker.active.values())
+        ]
+
+    def _prefer(self, job: Job, able: list[Worker], now_ms: int) -> Worker | None:
+        """Choose among workers that can take the job now: its session's, else the least busy; None to hold it back."""
+        session = _session_of(job)
+        home = self.workers.get(self._sessions.get(session, "")) if session is not None else None
+        if home in able:
+            return home
+        if home is not None and self._worth_waiting(job, home, now_ms):
+            return None
+        return min(able, key=lambda worker: (worker.outstanding_ms, worker.offer.budget_bytes, worker.name))
+
+    def _worth_waiting(self, job: Job, home: Worker, now_ms: int) -> bool:
+        if home.draining or home.reserved_for is not None or not home.fits_empty(job.cost):
+            return False
+        if job.reserved is not None or home.wait_ms(job) > AFFINITY_WAIT_MS:
+            return False
+        if job.held_since_ms is None:
+            job.held_since_ms = now_ms
+        until = job.held_since_ms + AFFINITY_WAIT_MS
+        if now_ms >= until:
+            return False
+        self.held_until_ms = until if self.held_until_ms is None else min(until, self.held_until_ms)
+        return True
+
+    def _reserve_if_due(self, job: Job, now_ms: int) -> bool:
+        """Keep the worker that is soonest free enough for a job that was overtaken too often or for too long."""
+        if job.reserved is not None or job.overtaken_since_ms is None:
+            return False
+        if job.overtakes < OVERTAKES and now_ms - job.overtaken_since_ms < OVERTAKEN_MS:
+            return False
+        usable = [
+            worker
+            for worker in self.workers.values()
+            if not worker.draining and worker.reserved_for is None and worker.fits_empty(job.cost)
+        ]
+        if not usable:
+            return False
+        job.reserved = min(usable, key=lambda worker: (worker.wait_ms(job), worker.name))
+        job.reserved.reserved_for = job
+        return True
+
+
+def _session_of(job: Job) -> tuple[str, str] | None:
+    session = job.request.session
+    return None if session is None else (job.key.user, session)
+
+
+def _count_overtakes(passed: list[Job], worker: Worker, now_ms: int) -> None:
+    for job in passed:
+        if worker.fits_empty(job.cost):
+            job.overtakes += 1
+            if job.overtaken_since_ms is None:
+                job.overtaken_since_ms = now_ms

@@ -1,0 +1,100 @@
+"""The scheduler's own records of jobs and workers: what changes while they live."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from qied.scheduling.ledger import Ledger, ledger_of
+from qied.scheduling.model import JobCost, JobKey, JobRequest, WorkerOffer
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A job that has not ended. It is active while ``worker`` is set, and blocked while ``waits_for`` is."""
+
+    request: JobRequest
+    deaths: int
+    alone: bool
+    waits_for: JobKey | None = None
+    worker: Worker | None = None
+    remaining_ms: int = 0
+    requeues: int = 0
+    stopping: bool = False
+    overtakes: int = 0
+    overtaken_since_ms: int | None = None
+    held_since_ms: int | None = None
+    reserved: Worker | None = None
+    place: int | None = None
+    starts_at_ms: int | None = None
+
+    @property
+    def key(self) -> JobKey:
+        """The job's identity."""
+        return self.request.key
+
+    @property
+    def cost(self) -> JobCost:
+        """What the job takes."""
+        return self.request.cost
+
+    @property
+    def order(self) -> int:
+        """Position of acceptance."""
+        return self.request.order
+
+    def forget_waiting(self) -> None:
+        """Clear what only concerns a waiting job."""
+        self.overtakes = 0
+        self.overtaken_since_ms = self.held_since_ms = None
+        self.place = self.starts_at_ms = None
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """A worker that is there, the jobs active on it, and the waiting job that it is kept free for, if any."""
+
+    offer: WorkerOffer
+    active: dict[JobKey, Job] = field(default_factory=dict)
+    draining: bool = False
+    reserved_for: Job | None = None
+
+    @property
+    def name(self) -> str:
+        """The worker's name."""
+        return self.offer.worker
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as the active jobs give it."""
+        return ledger_of(self.offer, (job.cost for job in self.active.values()))
+
+    @property
+    def outstanding_ms(self) -> int:
+        """Expected GPU milliseconds until all active jobs are done."""
+        return sum(job.remaining_ms for job in self.active.values())
+
+    def fits_empty(self, cost: JobCost) -> bool:
+        """Whether a job of this cost fits when nothing else is active."""
+        return ledger_of(self.offer).fits(cost)
+
+    def can_hold(self, job: Job, beside: Collection[Job]) -> bool:
+        """Whether ``job`` may be active together with the jobs ``beside`` it: slots, quarantine and bytes."""
+        if len(beside) >= self.offer.max_active or (job.alone and beside):
+            return False
+        if any(other.alone for other in beside):
+            return False
+        return ledger_of(self.offer, (other.cost for other in beside)).fits(job.cost)
+
+    def wait_ms(self, job: Job) -> int:
+        """Predict the milliseconds until ``job`` can be held, if active jobs share time equally and none is added.
+
+        The job must fit on the empty worker.
+        """
+        assert self.fits_empty(job.cost)
+        beside = sorted(self.active.values(), key=lambda other: (other.remaining_ms, other.order))
+        elapsed, done = 0, 0
+        while not self.can_hold(job, beside):
+            elapsed += (beside[0].remaining_ms - done) * len(beside)
+            done = beside.pop(0).remaining_ms
+        return elapsed

@@ -1,0 +1,42 @@
+"""Why a job cannot be taken, with numbers and what to do: checks before the journal, and the texts of conclusions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qied_client.errors import AboveCap, QueueFull, QuotaExceeded
+
+from qied.scheduling.ledger import ledger_of
+from qied.scheduling.model import JobCost, Limits, WorkerOffer
+
+
+def above_cap(cost: JobCost, offers: Iterable[WorkerOffer]) -> AboveCap:
+    """The error for a job that fits on none of the workers, of which there is at least one."""
+    needed = cost.state_bytes + cost.arena_bytes
+    largest = max(ledger_of(offer).free_bytes for offer in offers)
+    return AboveCap(
+        f"The job needs {needed:,} bytes of GPU memory beside the weights, and the largest worker has {largest:,}.",
+        "Ask for a smaller picture or fewer references, or raise the memory budget.",
+        needed_bytes=needed,
+        available_bytes=largest,
+    )
+
+
+def over_quota(user: str, waiting: int, limits: Limits) -> QuotaExceeded:
+    """The error for one more job of a user that has as many waiting as it may."""
+    return QuotaExceeded(
+        f"{user} has {waiting} jobs waiting, and the limit is {limits.queued_per_user}.",
+        "Wait until one of them starts, or cancel one.",
+        waiting=waiting,
+        limit=limits.queued_per_user,
+    )
+
+
+def queue_full(waiting: int, limits: Limits) -> QueueFull:
+    """The error for one more job when all users together have as many waiting as may be."""
+    return QueueFull(
+        f"{waiting} jobs are waiting, and the limit is {limits.queue_total}.",
+        "Try again later.",
+        waiting=waiting,
+        limit=limits.queue_total,
+    )

@@ -1,0 +1,312 @@
+"""The front's scheduler: told what happened, it answers what to do. Owns no clock; time comes with each event.
+
+Rules: a worker's promises stay within its budget (`ledger`); the user served least is next (`queue`); a job that does
+not fit is not overtaken for ever (`placement`); a job that was active when a worker died by itself runs alone from
+then on, and is poisoned when a worker dies of it again while it is alone, so its neighbours never are. Whatever waits
+for another worker or for memory waits for a busy worker, whose next report is the event that lets it go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qied_client.errors import QiedError, ShuttingDown
+
+from qied.scheduling import refusal
+from qied.scheduling.estimate import predict
+from qied.scheduling.model import (
+    Action,
+    CancelRequested,
+    Conclude,
+    DrainRequested,
+    Event,
+    Failed,
+    JobCost,
+    JobKey,
+    JobRequest,
+    Limits,
+    Outcome,
+    PlaceChanged,
+    Progressed,
+    Requeued,
+    Start,
+    Stop,
+    Submitted,
+    Succeeded,
+    WorkerDraining,
+    WorkerExpected,
+    WorkerLost,
+    WorkerOffer,
+    WorkerReady,
+)
+from qied.scheduling.placement import Placement
+from qied.scheduling.queue import FairQueue
+from qied.scheduling.record import Job, Worker
+from qied.scheduling.view import SchedulerView, view_of
+
+MAX_REQUEUES = 16
+POISONED_DEATHS = 2
+REFRESH_MS = 1_000
+REFRESH_MS_PER_JOB = 20
+NOTICEABLE_MS = 1_000
+
+
+class Scheduler:
+    """Decides which accepted job runs on which worker and when; the same events give the same actions.
+
+    An event about a job that is unknown, has ended or is not in the state that the event speaks of is stale and
+    changes nothing. Events must come from a job's current worker: those of a lost one are to be dropped before.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._jobs: dict[JobKey, Job] = {}
+        self._blocked: dict[JobKey, list[Job]] = {}
+        self._expected: dict[str, WorkerOffer | None] = {}
+        self._queue = FairQueue()
+        self._placement = Placement(limits.active_per_user)
+        self._draining = False
+        self._now = 0
+        self._told_at = 0
+        self._actions: list[Action] = []
+
+    def handle(self, event: Event, now_ms: int) -> list[Action]:
+        """Take in one event at ``now_ms`` milliseconds (any origin) and return what is to be done, in order."""
+        return self.handle_all((event,), now_ms)
+
+    def handle_all(self, events: Iterable[Event], now_ms: int) -> list[Action]:
+        """Take in events of one moment together: they apply in order, then jobs are started and places told once."""
+        self._now = max(self._now, now_ms)
+        changes = [self._apply(event) for event in events]
+        held_until = self._placement.held_until_ms
+        if any(changes) or (held_until is not None and self._now >= held_until):
+            self._start_jobs()
+            self._tell_places()
+        elif self._now - self._told_at >= max(REFRESH_MS, REFRESH_MS_PER_JOB * self._queue.waiting):
+            self._tell_places()
+        actions, self._actions = self._actions, []
+        return actions
+
+    def check_admission(self, user: str, cost: JobCost) -> QiedError | None:
+        """Say why a job may not be accepted now, or None; to be asked before the job is journaled."""
+        if self._draining:
+            return ShuttingDown("The daemon is stopping and takes no more jobs.", "Submit the job again later.")
+        if self._too_large(cost):
+            return refusal.above_cap(cost, self._offers())
+        own = self._queue.users.get(user)
+        if own is not None and own.waiting >= self._limits.queued_per_user:
+            return refusal.over_quota(user, own.waiting, self._limits)
+        if self._queue.waiting >= self._limits.queue_total:
+            return refusal.queue_full(self._queue.waiting, self._limits)
+        return None
+
+    def snapshot(self) -> SchedulerView:
+        """The state after the last event, for people."""
+        return view_of(self._placement.workers.values(), self._queue, self._jobs.values(), self._now, self._draining)
+
+    def _apply(self, event: Event) -> bool:
+        """Change the state; True when jobs may start or places may move because of it."""
+        match event:
+            case Progressed(key, spent, remaining):
+                return self._progressed(key, spent, remaining)
+            case Submitted(request):
+                return self._submitted(request)
+            case Succeeded(key):
+                return self._succeeded(key)
+            case Failed():
+                return self._failed(event)
+            case CancelRequested(key):
+                return self._cancel(key)
+            case WorkerExpected() | WorkerReady() | WorkerLost() | WorkerDraining():
+                return self._worker_changed(event)
+            case DrainRequested():
+                self._draining = True
+                return True
+
+    def _worker_changed(self, event: WorkerExpected | WorkerReady | WorkerLost | WorkerDraining) -> bool:
+        match event:
+            case WorkerExpected(name):
+                if name not in self._placement.workers:
+                    self._expected.setdefault(name, None)
+            case WorkerReady(offer):
+                self._lose(offer.worker, blame=False)
+                self._expected.pop(offer.worker, None)
+                self._placement.workers[offer.worker] = Worker(offer)
+            case WorkerLost(name, blame, returns):
+                lost = self._lose(name, blame)
+                if not returns:
+                    self._expected.pop(name, None)
+                elif lost is not None:
+                    self._expected[name] = lost.offer
+            case WorkerDraining(name):
+                if name in self._placement.workers:
+                    self._placement.close(self._placement.workers[name])
+        self._refuse_too_large(list(self._jobs.values()))
+        return True
+
+    def _submitted(self, request: JobRequest) -> bool:
+        if request.key in self._jobs:
+            return False
+        waits_for = request.depends_on if request.depends_on in self._jobs else None
+        job = Job(request, request.deaths, alone=request.deaths > 0, waits_for=waits_for)
+        self._jobs[job.key] = job
+        if waits_for is not None:
+            self._blocked.setdefault(waits_for, []).append(job)
+        self._queue.add(job)
+        self._refuse_too_large([job])
+        return True
+
+    def _progressed(self, key: JobKey, spent: int, remaining: int) -> bool:
+        job = self._jobs.get(key)
+        if job is not None and job.worker is not None:
+            self._queue.charge(job, max(0, spent))
+            job.remaining_ms = max(0, remaining)
+        return False
+
+    def _succeeded(self, key: JobKey) -> bool:
+        job = self._jobs.get(key)
+        if job is None or job.waits_for is not None:
+            return False
+        if job.worker is not None:
+            self._queue.charge(job, job.remaining_ms)
+        self._remove(job)
+        for follower in self._blocked.pop(key, ()):
+            self._queue.unblock(follower)
+        return True
+
+    def _failed(self, event: Failed) -> bool:
+        job = self._jobs.get(event.key)
+        if job is None or job.worker is None:
+            return False
+        if job.stopping or event.code == "job_cancelled":
+            self._conclude_cancelled(job)
+        elif not event.retry_smaller:
+            self._conclude(job, "failed", event.code, event.message, event.remedy)
+        elif job.alone:
+            message = f"Out of memory although the job ran alone: {event.message}"
+            self._conclude(job, "failed", "out_of_memory", message, event.remedy or "Ask for a smaller picture.")
+        else:
+            job.alone = True
+            self._requeue(job, "out of memory beside others; runs alone next")
+        return True
+
+    def _cancel(self, key: JobKey) -> bool:
+        job = self._jobs.get(key)
+        if job is None or job.stopping:
+            return False
+        if job.worker is None:
+            self._conclude_cancelled(job)
+            return True
+        job.stopping = True
+        self._actions.append(Stop(job.worker.name, key))
+        return False
+
+    def _lose(self, name: str, blame: bool) -> Worker | None:
+        """Drop a worker; its active jobs wait again or end. Returns its last record, None when it was not there."""
+        worker = self._placement.drop(name)
+        if worker is None:
+            return None
+        for job in sorted(worker.active.values(), key=lambda job: job.order):
+            if job.stopping:
+                self._conclude_cancelled(job)
+                continue
+            was_alone = job.alone
+            if blame:
+                job.deaths += 1
+                job.alone = True
+            if blame and was_alone and job.deaths >= POISONED_DEATHS:
+                message = f"{job.deaths} workers died while they ran this job, the last one with nothing else active."
+                self._conclude(job, "poisoned", "job_poisoned", message, "Change the request; report it as a defect.")
+            else:
+                self._requeue(job, "the worker died" if blame else "the worker was stopped from outside")
+        return worker
+
+    def _requeue(self, job: Job, reason: str) -> None:
+        if job.requeues >= MAX_REQUEUES:
+            message = f"Given up after {MAX_REQUEUES} further attempts; the last one ended because {reason}."
+            self._conclude(job, "failed", "job_failed", message, "Submit the job again.")
+            return
+        assert job.worker is not None
+        del job.worker.active[job.key]
+        job.worker = None
+        job.remaining_ms = 0
+        job.requeues += 1
+        self._queue.requeue(job)
+        self._actions.append(Requeued(job.key, job.deaths, reason))
+
+    def _too_large(self, cost: JobCost) -> bool:
+        """Whether no worker that is there, or that is to come as far as is known, could ever hold the job."""
+        if not self._placement.workers or self._draining:
+            return False
+        to_come = any(offer is None or Worker(offer).fits_empty(cost) for offer in self._expected.values())
+        return not to_come and not self._placement.fits_somewhere(cost)
+
+    def _refuse_too_large(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            if job.worker is None and job.key in self._jobs and self._too_large(job.cost):
+                error = refusal.above_cap(job.cost, self._offers())
+                self._conclude(job, "failed", error.code, error.message, error.remedy)
+
+    def _offers(self) -> list[WorkerOffer]:
+        return [worker.offer for worker in self._placement.workers.values()]
+
+    def _conclude_cancelled(self, job: Job) -> None:
+        self._conclude(job, "cancelled", "job_cancelled", "The job was cancelled.", "")
+
+    def _conclude(self, job: Job, outcome: Outcome, code: str, message: str, remedy: str) -> None:
+        """End a job without a result, and all that wait for its success, however long the chain."""
+        self._remove(job)
+        self._actions.append(Conclude(job.key, outcome, code, message, remedy))
+        ended = [job.key]
+        for key in ended:
+            for follower in self._blocked.pop(key, ()):
+                self._remove(follower)
+                message = f"Job {key.job}, whose result this job edits, did not succeed."
+                remedy = "Submit both again."
+                self._actions.append(Conclude(follower.key, "dependency_failed", "dependency_failed", message, remedy))
+                ended.append(follower.key)
+
+    def _remove(self, job: Job) -> None:
+        """Forget a job, active or waiting."""
+        del self._jobs[job.key]
+        if job.worker is not None:
+            del job.worker.active[job.key]
+            self._queue.finish(job)
+            return
+        if job.waits_for in self._blocked:
+            self._blocked[job.waits_for].remove(job)
+        self._placement.release(job)
+        self._queue.remove(job)
+
+    def _start_jobs(self) -> None:
+        self._placement.held_until_ms = None
+        while not self._draining:
+            found = self._placement.next_start(self._queue, self._now)
+            if found is None:
+                return
+            job, worker = found
+            self._placement.release(job)
+            self._placement.remember(job, worker)
+            self._queue.start(job)
+            job.worker = worker
+            job.remaining_ms = job.cost.milliseconds
+            job.forget_waiting()
+            worker.active[job.key] = job
+            self._actions.append(Start(worker.name, job.key, job.alone, job.request.weight))
+
+    def _tell_places(self) -> None:
+        """Announce places that changed, and expected starts that moved by a second and an eighth or more."""
+        self._told_at = self._now
+        workers = () if self._draining else self._placement.workers.values()
+        placed = predict(workers, self._queue, self._blocked, self._limits.active_per_user, self._now)
+        for place, (job, starts_at) in enumerate(placed, start=1):
+            if job.place != place or _moved(job.starts_at_ms, starts_at, self._now):
+                job.place, job.starts_at_ms = place, starts_at
+                starts_in = None if starts_at is None else starts_at - self._now
+                self._actions.append(PlaceChanged(job.key, place, starts_in))
+
+
+def _moved(before_ms: int | None, after_ms: int | None, now_ms: int) -> bool:
+    if before_ms is None or after_ms is None:
+        return before_ms is not after_ms
+    return abs(after_ms - before_ms) > max(NOTICEABLE_MS, abs(before_ms - now_ms) // 8)

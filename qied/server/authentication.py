@@ -1,0 +1,79 @@
+"""Who may connect: the ZAP handler that libzmq asks, and the proof at start that it says no to strangers.
+
+libzmq lets everybody in where no handler is bound at all. Ours is bound before the first port and closed after the
+last; a handler that is bound but does not answer keeps everybody out, so a defect here fails closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+import zmq
+import zmq.asyncio
+import zmq.utils.z85
+from qied_client.errors import HandshakeRefused, UnreachableError, UnsafeAuthentication
+from qied_client.transport import Endpoint, Transport
+
+_ZAP = "inproc://zeromq.zap.01"
+_REQUEST_FRAMES = 7
+
+Lookup = Callable[[str, bytes], str | None]
+"""From the socket's domain and a client's public key (Z85) to the name it is enrolled under, or None."""
+
+
+class Authenticator:
+    """Answers libzmq's question for each new connection: does an enrolled key stand behind it?"""
+
+    def __init__(self, context: zmq.asyncio.Context, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._log = structlog.get_logger(part="authentication")
+        self._socket: zmq.asyncio.Socket = context.socket(zmq.REP)
+        self._socket.linger = 0
+        self._socket.bind(_ZAP)
+        self._task = asyncio.create_task(self._serve(), name="authentication")
+
+    async def close(self) -> None:
+        """Stop answering; only after every port is closed."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._socket.close()
+
+    async def _serve(self) -> None:
+        while True:
+            frames = await self._socket.recv_multipart()
+            await self._socket.send_multipart(self._answer(frames))
+
+    def _answer(self, frames: list[bytes]) -> list[bytes]:
+        if len(frames) != _REQUEST_FRAMES or frames[0] != b"1.0" or frames[5] != b"CURVE" or len(frames[6]) != 32:
+            return [b"1.0", frames[1] if len(frames) > 1 else b"", b"400", b"CURVE only", b"", b""]
+        _, sequence, domain, address, _, _, key = frames
+        z85 = zmq.utils.z85.encode(key)
+        name = self._lookup(domain.decode("ascii", "replace"), z85)
+        if name is None:
+            self._log.warning("refused a key that is not enrolled", address=address.decode(), key=z85.decode())
+            return [b"1.0", sequence, b"400", b"not enrolled", b"", b""]
+        return [b"1.0", sequence, b"200", b"OK", name.encode(), b""]
+
+
+async def prove_strangers_are_refused(address: str, server_key: bytes, timeout_s: float = 10.0) -> None:
+    """Connect with a key made just now and see that it is refused; raises UnsafeAuthentication otherwise."""
+    public, secret = zmq.curve_keypair()
+    context = zmq.asyncio.Context()
+    endpoint = Endpoint(address, server_key.decode(), public.decode(), secret.decode())
+    transport = Transport(context, endpoint)
+    verdict: UnreachableError | None = None
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                verdict = await transport.watch_handshake()
+    finally:
+        transport.close()
+        context.term()
+    if not isinstance(verdict, HandshakeRefused):
+        raise UnsafeAuthentication(
+            f"A key that nobody enrolled was not refused at {address} (seen: {verdict or 'no refusal'}).",
+            "Do not serve like this. Check that pyzmq is built with CURVE, and report it.",
+        )

@@ -1,0 +1,150 @@
+"""The port for clients: greets connections, keeps count of who is alive, and hands each message to its handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+import zmq.asyncio
+from qied_client.errors import ProtocolError, QiedError, VersionMismatch
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+from qied_client.protocol.roles import FROM_CLIENT
+
+from qied.server.blob_transfers import BlobTransfers
+from qied.server.dispatcher import now_ms
+from qied.server.jobs import JobBook
+from qied.server.peer import Peer
+from qied.server.requests import Requests
+from qied.server.router_port import RouterPort
+
+
+class ClientPort:
+    """Connections of clients.
+
+    ``welcome`` makes the greeting for the id of a HELLO and a user, ``is_enrolled`` says whether a user still is.
+    """
+
+    def __init__(
+        self,
+        context: zmq.asyncio.Context,
+        server_secret: bytes,
+        transfers: BlobTransfers,
+        requests: Requests,
+        jobs: JobBook,
+        welcome: Callable[[int, str], m.Welcome],
+        is_enrolled: Callable[[str], bool],
+        requests_per_client: int,
+    ) -> None:
+        self._log = structlog.get_logger(part="clients")
+        self._transfers = transfers
+        self._requests = requests
+        self._jobs = jobs
+        self._welcome = welcome
+        self._is_enrolled = is_enrolled
+        self._requests_per_client = requests_per_client
+        self._peers: dict[bytes, Peer] = {}
+        self._port = RouterPort(context, "client", server_secret, FROM_CLIENT, self._on_message, self._on_gone)
+        self._reaper: asyncio.Task[None] | None = None
+
+    def bind(self, address: str) -> str:
+        """Listen; returns the address with its real port. Raises ConfigError."""
+        bound = self._port.bind(address)
+        self._reaper = asyncio.create_task(self._reap(), name="reaper")
+        return bound
+
+    @property
+    def connected(self) -> int:
+        """Connections that have said hello."""
+        return sum(peer.ready for peer in self._peers.values())
+
+    def say_goodbye(self, reason: str) -> None:
+        """Tell all clients that nothing more will come over these connections."""
+        for peer in list(self._peers.values()):
+            peer.send(m.Bye(reason))
+
+    async def close(self) -> None:
+        """Close the port."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+            await asyncio.gather(self._reaper, return_exceptions=True)
+        for route in list(self._peers):
+            self._on_gone(route)
+        await self._port.close()
+
+    def _on_gone(self, route: bytes) -> None:
+        peer = self._peers.pop(route, None)
+        if peer is not None:
+            peer.gone()
+            self._jobs.unfollow(peer)
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(limits.HEARTBEAT_MS / 1000)
+            limit = now_ms() - limits.SILENCE_MS
+            for route, peer in list(self._peers.items()):
+                if peer.heard_ms < limit:
+                    self._log.info("a client fell silent", user=peer.user)
+                    self._on_gone(route)
+
+    def _on_message(self, route: bytes, user: str, message: m.Message | QiedError) -> None:
+        if not self._is_enrolled(user):
+            self._port.send(route, m.Bye("This key is no longer enrolled."))
+            self._on_gone(route)
+            return
+        peer = self._peers.get(route)
+        if peer is None:
+            peer = self._peers[route] = Peer(
+                route,
+                user,
+                lambda answer: self._port.send(route, answer),
+                now_ms(),
+                most_requests=self._requests_per_client,
+            )
+        peer.heard_ms = now_ms()
+        if isinstance(message, QiedError):
+            identifier = message.details.get("id")
+            self._log.info("refused a message", user=user, reason=str(message))
+            peer.refuse(message, identifier if isinstance(identifier, int) else None)
+        elif isinstance(message, m.Hello):
+            self._greet(peer, message)
+        elif not peer.ready:
+            peer.refuse(ProtocolError("HELLO comes first.", "Connect anew."), getattr(message, "id", None))
+        else:
+            self._dispatch(peer, message)
+
+    def _greet(self, peer: Peer, hello: m.Hello) -> None:
+        if not hello.min_version <= limits.VERSION <= hello.max_version:
+            peer.refuse(
+                VersionMismatch(
+                    f"This daemon speaks protocol {limits.MIN_VERSION} to {limits.VERSION}, "
+                    f"the client {hello.min_version} to {hello.max_version}.",
+                    "Install versions of qied and qied-client that belong together.",
+                ),
+                hello.id,
+            )
+            return
+        peer.ready = True
+        peer.send(self._welcome(hello.id, peer.user))
+
+    def _dispatch(self, peer: Peer, message: m.Message) -> None:
+        match message:
+            case m.Ping(nonce):
+                peer.send(m.Pong(nonce))
+            case m.Chunk():
+                self._transfers.chunk(peer, message)
+            case m.More():
+                self._transfers.more(peer, message)
+            case m.Put():
+                self._transfers.put(peer, message)
+            case m.Get():
+                self._transfers.get(peer, message)
+            case m.Drop():
+                self._transfers.drop(peer, message)
+            case m.Bye():
+                self._on_gone(peer.route)
+            case m.Pong():
+                pass
+            case _:
+                self._requests.handle(peer, message)

@@ -1,0 +1,237 @@
+"""The daemon: puts the parts of the front together, starts them in order, and stops them in the reverse one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import zmq.asyncio
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+
+from qied import __version__
+from qied.config import Config
+from qied.link.launch import LaunchOrder
+from qied.planning.quote import Serving
+from qied.scheduling import model as s
+from qied.scheduling.scheduler import Scheduler
+from qied.server.authentication import Authenticator, prove_strangers_are_refused
+from qied.server.blob_transfers import BlobTransfers
+from qied.server.blobs import BlobStore
+from qied.server.client_port import ClientPort
+from qied.server.dispatcher import Dispatcher
+from qied.server.guest_list import GuestList
+from qied.server.housekeeping import Housekeeper
+from qied.server.jobs import Job, JobBook
+from qied.server.journal import Journal
+from qied.server.journal_changes import JournalState, OwnBlob
+from qied.server.keys import KeyStore
+from qied.server.ownership import Ownership
+from qied.server.peer import Peer
+from qied.server.requests import Desk, Requests
+from qied.server.sessions import SessionBook
+from qied.server.status import Reporter
+from qied.server.worker_pool import WorkerPool
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What ``serve`` has decided: the state folder, the configuration, what is served, and how workers start."""
+
+    home: Path
+    config: Config
+    serving: Serving
+    worker: LaunchOrder
+    workers: int = 1
+
+
+class Daemon:
+    """One running front with its workers. Make it with ``start``, end it with ``stop``."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._log = structlog.get_logger(part="daemon")
+        self._launch = launch
+        config = launch.config
+        self._keys = KeyStore(launch.home)
+        self._server_keys = self._keys.server_keys()
+        self._journal = Journal.open(launch.home / "journal.db")
+        state = self._journal.load()
+        self._executor = ThreadPoolExecutor(4, thread_name_prefix="disk")
+        self._store = BlobStore(
+            launch.home / "blobs", config.storage.blob_bytes, limits.BLOB_BYTES, config.storage.free_reserve_bytes
+        )
+        self._jobs = JobBook(self._journal.incarnation)
+        self._sessions = SessionBook()
+        self._ownership = Ownership(state.owners.values())
+        self._restored = self._restore(state)
+        self._context = zmq.asyncio.Context()
+        self._guests = GuestList(self._keys)
+        self._authenticator = Authenticator(self._context, self._guests.lookup)
+        quotas = config.limits
+        scheduler = Scheduler(s.Limits(quotas.jobs_running_per_user, quotas.jobs_waiting_per_user, quotas.jobs_waiting))
+        self._dispatcher = Dispatcher(
+            scheduler, self._journal, self._jobs, self._sessions, self._ownership, launch.serving
+        )
+        self._housekeeper = Housekeeper(
+            config.storage, self._journal, self._store, self._executor, self._jobs, self._sessions, self._ownership
+        )
+        keys = (self._server_keys.public, self._server_keys.secret)
+        self._pool = WorkerPool(
+            self._context,
+            keys,
+            launch.worker,
+            self._dispatcher,
+            self._worker_transfers(),
+            config.worker.step_timeout_s,
+        )
+        self._guests.workers = self._pool.authorise
+        self._dispatcher.use(self._pool)
+        self._reporter = Reporter(launch.serving, self._jobs, self._sessions, self._store, self._dispatcher, self._pool)
+        self._requests = Requests(self._desk(), self._journal.next_order, _tombstones(state))
+        self._clients = ClientPort(
+            self._context,
+            self._server_keys.secret,
+            self._client_transfers(),
+            self._requests,
+            self._jobs,
+            self._welcome,
+            self._guests.is_enrolled,
+            quotas.requests_per_client,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self.address = ""
+
+    async def start(self, on_loading: Callable[[str, int, int], None]) -> None:
+        """Listen, prove that strangers are refused, start workers and take up what an earlier run left.
+
+        Returns once a worker is ready. Raises SetupError and its kinds.
+        """
+        self.address = self._clients.bind(self._launch.config.daemon.listen)
+        await prove_strangers_are_refused(_reachable(self.address), self._server_keys.public)
+        self._pool.on_loading = on_loading
+        self._pool.start(self._launch.workers)
+        for job in self._restored:
+            self._dispatcher.submit(job)
+        self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
+        await asyncio.to_thread(self._keys.ensure_local, _reachable(self.address))
+        self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
+        await self._pool.first_ready()
+
+    async def drain(self) -> None:
+        """Accept nothing new and let running jobs finish, for as long as the configuration grants.
+
+        What is not finished then stays in the journal: the next start runs it again.
+        """
+        self._requests.draining = True
+        self._dispatcher.feed(s.DrainRequested())
+        running = self._count("running")
+        grace = self._launch.config.daemon.stop_grace_s
+        self._log.info("stopping", running=running, waiting=self._count("waiting"), grace_s=grace)
+        try:
+            async with asyncio.timeout(grace):
+                while self._count("running"):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            self._log.warning("grace is over", requeued=self._count("running"))
+
+    async def stop(self) -> None:
+        """Close everything at once; unfinished jobs stay in the journal."""
+        left = self._count("running") + self._count("waiting")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pool.close()
+        await self._dispatcher.settle()
+        self._clients.say_goodbye("The daemon is stopping.")
+        await self._clients.close()
+        await self._authenticator.close()
+        await self._journal.close()
+        self._executor.shutdown()
+        self._context.term()
+        self._log.info("stopped", finished=sum(job.finished for job in self._jobs), requeued=left)
+
+    def _count(self, state: str) -> int:
+        return sum(job.state == state for job in self._jobs)
+
+    def _restore(self, state: JournalState) -> list[Job]:
+        unfinished = []
+        for stored in state.jobs.values():
+            job = Job.restored(stored)
+            self._jobs.add(job)
+            if not job.finished:
+                unfinished.append(job)
+        for session in state.sessions.values():
+            self._sessions.restore(session)
+        return sorted(unfinished, key=lambda job: job.order)
+
+    def _desk(self) -> Desk:
+        return Desk(
+            serving=self._launch.serving,
+            quotas=self._launch.config.limits,
+            journal=self._journal,
+            store=self._store,
+            executor=self._executor,
+            jobs=self._jobs,
+            sessions=self._sessions,
+            ownership=self._ownership,
+            dispatcher=self._dispatcher,
+            report=self._report,
+            forget_scope=self._pool.forget,
+        )
+
+    def _report(self, identifier: int, user: str) -> m.StatusReport:
+        return self._reporter.report(identifier, user, self._clients.connected, self._requests.draining)
+
+    def _welcome(self, identifier: int, user: str) -> m.Welcome:
+        profile = self._launch.serving.profile
+        return m.Welcome(
+            re=identifier,
+            version=limits.VERSION,
+            software=f"qied {__version__}",
+            user=user,
+            model=profile.name,
+            presets=tuple(sorted(profile.presets)),
+            heartbeat_ms=limits.HEARTBEAT_MS,
+            silence_ms=limits.SILENCE_MS,
+            chunk_bytes=limits.CHUNK_BYTES,
+            credit=limits.CREDIT,
+            blob_bytes=limits.BLOB_BYTES,
+            max_images=profile.geometry.max_references,
+        )
+
+    def _client_transfers(self) -> BlobTransfers:
+        async def stored(peer: Peer, blob: str, size: int) -> None:
+            owner = OwnBlob(peer.user, blob, size, time.time())
+            await self._journal.apply(owner)
+            self._ownership.own(owner)
+
+        return BlobTransfers(
+            self._store,
+            self._executor,
+            self._launch.config.limits.uploads_per_user,
+            stored,
+            lambda peer, blob: self._ownership.may_read(peer.user, blob),
+            self._housekeeper.make_room,
+        )
+
+    def _worker_transfers(self) -> BlobTransfers:
+        async def stored(peer: Peer, blob: str, size: int) -> None:
+            """A result gets its owner with the outcome; until then its age keeps it from being collected."""
+
+        return BlobTransfers(
+            self._store, self._executor, 64, stored, lambda peer, blob: True, self._housekeeper.make_room
+        )
+
+
+def _tombstones(state: JournalState) -> list[tuple[s.JobKey, str]]:
+    return [(s.JobKey(stone.user, stone.job), stone.payload_hash) for stone in state.tombstones.values()]
+
+
+def _reachable(address: str) -> str:
+    """The address for a client on this machine, where the daemon listens on all of its interfaces."""
+    return address.replace("tcp://0.0.0.0:", "tcp://127.0.0.1:").replace("tcp://[::]:", "tcp://127.0.0.1:")

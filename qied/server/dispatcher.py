@@ -1,0 +1,283 @@
+"""Carries out what the pure scheduler decides, and tells it what happens: the one place where both meet."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, Protocol
+
+import msgpack
+import structlog
+from qied_client.errors import DiskFull, JobCancelled, QiedError
+
+from qied.edit import EditSpec
+from qied.link import messages as w
+from qied.planning.memory import footprint
+from qied.planning.pace import Pace
+from qied.planning.quote import Serving
+from qied.scheduling import model as s
+from qied.scheduling.scheduler import Scheduler
+from qied.scheduling.view import SchedulerView
+from qied.server.jobs import Job, JobBook
+from qied.server.journal import Journal
+from qied.server.journal_changes import Change, CountDeath, OutcomeState, OwnBlob, StoreOutcome
+from qied.server.ownership import Ownership
+from qied.server.sessions import SessionBook
+
+_RETRY_S = 1.0
+
+
+class Orders(Protocol):
+    """What the dispatcher needs of the workers."""
+
+    def begin(self, worker: str, order: w.Begin) -> None:
+        """Have a worker take an edit up."""
+
+    def stop(self, worker: str, order: w.Stop) -> None:
+        """Have a worker drop an edit."""
+
+
+def now_ms() -> int:
+    """Milliseconds of the monotonic clock."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Dispatcher:
+    """Jobs from acceptance to their one outcome. Runs on the event loop alone, so it needs no locks."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        journal: Journal,
+        jobs: JobBook,
+        sessions: SessionBook,
+        ownership: Ownership,
+        serving: Serving,
+    ) -> None:
+        self._log = structlog.get_logger(part="dispatcher")
+        self._scheduler = scheduler
+        self._journal = journal
+        self._jobs = jobs
+        self._sessions = sessions
+        self._ownership = ownership
+        self._serving = serving
+        self._background: set[asyncio.Task[object]] = set()
+        self._orders: Orders | None = None
+        self.pace = Pace(serving.profile)
+
+    def use(self, orders: Orders) -> None:
+        """Say who carries orders to the workers."""
+        self._orders = orders
+
+    def cost(self, spec: EditSpec) -> s.JobCost:
+        """Bytes and milliseconds of an edit."""
+        parts = footprint(spec, self._serving.profile, self._serving.element_bytes)
+        return s.JobCost(parts.state, parts.arena, self.pace.edit_ms(spec))
+
+    def refusal(self, user: str, spec: EditSpec) -> QiedError | None:
+        """Why the queue takes no such job of this user now, or None."""
+        return self._scheduler.check_admission(user, self.cost(spec))
+
+    def view(self) -> SchedulerView:
+        """The scheduler's state, for people."""
+        return self._scheduler.snapshot()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job that is in the journal."""
+        depends_on = None if job.depends_on is None else s.JobKey(job.key.user, job.depends_on)
+        base = None if depends_on is None else self._jobs.get(depends_on)
+        if base is not None and base.finished and base.state != "succeeded":
+            message = f"Turn job {base.key.job} ended as {base.state}, so there is no picture to edit."
+            remedy = "Edit another turn, or the first picture (base 0)."
+            self._spawn(self._conclude(s.Conclude(job.key, "dependency_failed", "dependency_failed", message, remedy)))
+            return
+        preset = job.request.preset
+        request = s.JobRequest(
+            key=job.key,
+            cost=self.cost(job.spec),
+            order=job.order,
+            session=job.session and f"{job.key.user}.{job.session}",
+            depends_on=depends_on,
+            preview=preset == "preview",
+            deaths=job.deaths,
+        )
+        self.feed(s.Submitted(request))
+
+    def feed(self, event: s.Event) -> None:
+        """Tell the scheduler, and do what it says."""
+        for action in self._scheduler.handle(event, now_ms()):
+            self._perform(action)
+
+    # Reports of workers
+
+    def stepped(self, report: w.Stepped) -> None:
+        """A worker has done one unit of work."""
+        job = self._running(report.user, report.job)
+        if job is None:
+            return
+        if report.phase == "denoise" and report.step > 1:
+            self.pace.learn(job.spec, report.spent_ms)
+        self.feed(s.Progressed(job.key, report.spent_ms, report.remaining_ms))
+        job.step = report.step
+        kind = "step" if report.phase == "denoise" else "phase"
+        common = {"phase": report.phase, "step": report.step, "steps": report.steps}
+        self._jobs.publish(job, kind, remaining_ms=report.remaining_ms, **common)
+        if report.preview:
+            self._jobs.publish(job, "preview", preview=bytes(report.preview), **common)
+
+    async def finished(self, report: w.Finished) -> None:
+        """A worker has delivered a result: journal it, then tell everybody."""
+        job = self._running(report.user, report.job)
+        if job is None:
+            return
+        outcome = _outcome(
+            job,
+            "succeeded",
+            result_blob=report.blob,
+            result_bytes=report.size,
+            media_type=report.media_type,
+            timings=msgpack.packb(report.timings),
+        )
+        own = OwnBlob(job.key.user, report.blob, report.size, outcome.finished_at)
+        if await self._store(job, outcome, own):
+            self.feed(s.Succeeded(job.key))
+        else:
+            self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result came"))
+
+    async def failed(self, report: w.Failed) -> None:
+        """A worker has given a job up."""
+        job = self._running(report.user, report.job)
+        if job is not None:
+            self.feed(s.Failed(job.key, report.code, report.message, report.retry_smaller, report.remedy))
+
+    async def cancel(self, job: Job) -> None:
+        """Store the outcome first, so that it stands whatever happens next; then stop the work."""
+        error = JobCancelled("The job was cancelled.", "Submit it again under a new id if you want it after all.")
+        if await self._store(job, _outcome(job, "cancelled", error=error)):
+            self.feed(s.CancelRequested(job.key))
+
+    async def settle(self) -> None:
+        """Wait until all outcomes under way are stored."""
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    # Actions of the scheduler
+
+    def _perform(self, action: s.Action) -> None:
+        match action:
+            case s.Start(worker, key, _, weight):
+                self._start(self._known(key), worker, weight)
+            case s.Stop(worker, key):
+                assert self._orders is not None
+                self._orders.stop(worker, w.Stop(key.user, key.job))
+            case s.Conclude():
+                self._spawn(self._conclude(action))
+            case s.Requeued(key, deaths, reason):
+                self._requeue(self._known(key), deaths, reason)
+            case s.PlaceChanged(key, place, starts_in_ms):
+                job = self._known(key)
+                job.place, job.starts_in_ms = place, starts_in_ms
+                self._jobs.publish(job, "queued", place=place, starts_in_ms=starts_in_ms)
+
+    def _start(self, job: Job, worker: str, weight: int) -> None:
+        assert self._orders is not None
+        job.state, job.worker, job.place, job.starts_in_ms = "running", worker, None, None
+        self._jobs.publish(job, "started", steps=job.spec.steps)
+        scope = f"{job.key.user}.user" if job.session is None else f"{job.key.user}.session.{job.session}"
+        order = w.Begin(job.key.user, job.key.job, self._complete(job), scope, weight, job.request.preset == "preview")
+        self._orders.begin(worker, order)
+
+    def _complete(self, job: Job) -> EditSpec:
+        """The edit with the picture of the turn that it waited for, now that this is known."""
+        if job.depends_on is None:
+            return job.spec
+        base = self._jobs.get(s.JobKey(job.key.user, job.depends_on))
+        blob = base.outcome.result_blob if base is not None and base.outcome is not None else None
+        if blob is None and job.session is not None:
+            session = self._sessions.get(job.key.user, job.session)
+            blob = next((turn.result_blob for turn in session.turns.values() if turn.job == job.depends_on), None)
+        assert blob is not None, "a job starts after the turn that it edits has succeeded"
+        return replace(job.spec, images=(blob, *job.spec.images))
+
+    def _requeue(self, job: Job, deaths: int, reason: str) -> None:
+        job.state, job.worker, job.step = "waiting", None, 0
+        job.deaths = deaths
+        job.requeues += 1
+        self._jobs.publish(job, "requeued", note=reason)
+        self._log.info("requeued", user=job.key.user, job=job.key.job, deaths=deaths, reason=reason)
+        self._spawn(self._journal_until_done(CountDeath(job.key.user, job.key.job, deaths, job.requeues)))
+
+    async def _conclude(self, action: s.Conclude) -> None:
+        job = self._jobs.get(action.key)
+        if job is None or job.finished:
+            return
+        state: OutcomeState = "failed" if action.outcome == "dependency_failed" else action.outcome
+        error = QiedError(action.message, action.remedy)
+        await self._store(job, _outcome(job, state, error=error, code=action.code))
+
+    async def _store(self, job: Job, outcome: StoreOutcome, *more: Change) -> bool:
+        """Journal an outcome; returns whether it is the one, and not a second one."""
+        if job.finished:
+            return False
+        effects = await self._journal_until_done(outcome, *more)
+        if not effects[0] or job.finished:
+            return False
+        for owner in more:
+            if isinstance(owner, OwnBlob):
+                self._ownership.own(owner)
+        self._jobs.conclude(job, outcome)
+        if job.session is not None and outcome.result_blob is not None:
+            self._sessions.job_succeeded(job.key, job.session, outcome.result_blob)
+        self._log.info("finished", user=job.key.user, job=job.key.job, state=outcome.state, code=outcome.error_code)
+        return True
+
+    async def _journal_until_done(self, *changes: Change) -> tuple[bool, ...]:
+        """Journal what must not be lost: a full disk delays it, and is said, but does not drop it."""
+        while True:
+            try:
+                return await self._journal.apply(*changes)
+            except DiskFull as error:
+                self._log.error("cannot journal, trying again", reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _running(self, user: str, name: str) -> Job | None:
+        return self._jobs.get(s.JobKey(user, name))
+
+    def _known(self, key: s.JobKey) -> Job:
+        job = self._jobs.get(key)
+        assert job is not None, f"the scheduler knows a job that the book does not: {key}"
+        return job
+
+
+def _outcome(
+    job: Job,
+    state: OutcomeState,
+    *,
+    error: QiedError | None = None,
+    code: str | None = None,
+    result_blob: str | None = None,
+    result_bytes: int = 0,
+    media_type: str | None = None,
+    timings: bytes = b"",
+) -> StoreOutcome:
+    return StoreOutcome(
+        user=job.key.user,
+        job=job.key.job,
+        state=state,
+        result_blob=result_blob,
+        result_bytes=result_bytes,
+        media_type=media_type,
+        seed=job.spec.seed,
+        timings=timings,
+        error_code=code or (error.code if error else None),
+        error_message=error.message if error else None,
+        error_remedy=error.remedy if error else None,
+        finished_at=time.time(),
+    )

@@ -1,0 +1,111 @@
+"""What is too old, or in the way of new uploads, is deleted: results, sessions, tombstones and unused pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Executor
+
+import structlog
+from qied_client.errors import DiskFull
+
+from qied.config import StorageConfig
+from qied.scheduling.model import JobKey
+from qied.server.blobs import BlobStore
+from qied.server.jobs import JobBook
+from qied.server.journal import Journal
+from qied.server.journal_changes import DisownBlob, ExpireBefore
+from qied.server.off_loop import off_loop
+from qied.server.ownership import Ownership
+from qied.server.requests import Requests
+from qied.server.sessions import SessionBook
+
+_INTERVAL_S = 300.0
+_GRACE_S = 600.0
+"""Files younger than this are never collected: an upload may be on its way into the journal."""
+
+
+class Housekeeper:
+    """Runs now and then, and whenever the disk is full."""
+
+    def __init__(
+        self,
+        config: StorageConfig,
+        journal: Journal,
+        store: BlobStore,
+        executor: Executor,
+        jobs: JobBook,
+        sessions: SessionBook,
+        ownership: Ownership,
+    ) -> None:
+        self._log = structlog.get_logger(part="housekeeping")
+        self._config = config
+        self._journal = journal
+        self._store = store
+        self._executor = executor
+        self._jobs = jobs
+        self._sessions = sessions
+        self._ownership = ownership
+
+    async def run(self, requests: Requests) -> None:
+        """Keep house for ever."""
+        while True:
+            try:
+                await self.sweep(requests)
+            except DiskFull as error:
+                self._log.error("housekeeping has to wait", reason=str(error))
+            await asyncio.sleep(_INTERVAL_S)
+
+    async def sweep(self, requests: Requests) -> None:
+        """Delete what is too old."""
+        now = time.time()
+        results_before = now - self._config.result_hours * 3600
+        expired = await self._journal.expire(
+            ExpireBefore(results_before, results_before, now - self._config.session_hours * 3600, now)
+        )
+        for key in (JobKey(*pair) for pair in expired.jobs):
+            job = self._jobs.get(key)
+            if job is not None:
+                requests.bury(job)
+        self._jobs.drop(JobKey(*pair) for pair in expired.jobs)
+        requests.forget_released(JobKey(*pair) for pair in expired.tombstones)
+        self._sessions.drop(expired.sessions)
+        needed = self._needed()
+        stale = [
+            owner
+            for owner in self._ownership.older_than(now - self._config.upload_hours * 3600)
+            if owner.hash not in needed
+        ]
+        if stale:
+            await self._journal.apply(*(DisownBlob(owner.user, owner.hash) for owner in stale))
+            self._ownership.disown((owner.user, owner.hash) for owner in stale)
+        keep = self._needed() | self._ownership.owned
+        removed = await off_loop(self._executor, self._store.collect, keep, now - _GRACE_S)
+        if expired.jobs or expired.sessions or removed.blobs:
+            self._log.info("swept", jobs=len(expired.jobs), sessions=len(expired.sessions), blobs=len(removed.blobs))
+
+    async def make_room(self, size: int) -> bool:
+        """Delete unused uploads, the oldest first, for ``size`` bytes; returns whether that was enough."""
+        try:
+            removed = await off_loop(self._executor, self._store.make_room, size, self._needed(), time.time() - 60.0)
+        except DiskFull:
+            return False
+        keys = [key for blob in removed.blobs for key in self._ownership.of_blob(blob)]
+        if keys:
+            self._ownership.disown(keys)
+            await self._journal.apply(*(DisownBlob(user, blob) for user, blob in keys))
+        return True
+
+    def _needed(self) -> frozenset[str]:
+        """Blobs of unreleased jobs, their results, open sessions and requests that are being taken in."""
+        needed = set(self._ownership.held)
+        for job in self._jobs:
+            needed.update(job.spec.images)
+            if job.spec.mask is not None:
+                needed.add(job.spec.mask)
+            if job.outcome is not None and job.outcome.result_blob is not None:
+                needed.add(job.outcome.result_blob)
+        for session in self._sessions:
+            needed.add(session.source)
+            needed.update(turn.result_blob for turn in session.turns.values() if turn.result_blob is not None)
+        return frozenset(needed)

@@ -1,0 +1,232 @@
+"""What the journal can be told, and what it gives back after a restart: plain immutable records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+OutcomeState = Literal["succeeded", "failed", "cancelled", "poisoned"]
+Key = tuple[str, str]
+"""A user's name and the name of a thing of that user (job, session or blob hash)."""
+
+
+@dataclass(frozen=True)
+class AcceptJob:
+    """A job that is promised from now on; raises DuplicateJob for an id that is known or was released.
+
+    ``order`` is the job's place in the order of acceptance, unique for the life of the journal. ``request`` is the
+    client's request and ``spec`` the resolved order, both msgpack; ``blobs`` are the hashes that it reads.
+    Times here and below are seconds since the epoch.
+    """
+
+    user: str
+    job: str
+    order: int
+    payload_hash: str
+    request: bytes
+    spec: bytes
+    session: str | None
+    turn: int | None
+    depends_on: str | None
+    blobs: tuple[str, ...]
+    accepted_at: float
+
+
+@dataclass(frozen=True)
+class CountDeath:
+    """The new totals of workers that died of a job and of times that it was queued again."""
+
+    user: str
+    job: str
+    deaths: int
+    requeues: int
+
+
+@dataclass(frozen=True)
+class StoreOutcome:
+    """How a job ended. The first one counts; a second, or one for a job that is gone, has no effect.
+
+    ``timings`` is msgpack, ``result_bytes`` the size of the result file. A result becomes its turn's picture, too.
+    """
+
+    user: str
+    job: str
+    state: OutcomeState
+    result_blob: str | None
+    result_bytes: int
+    media_type: str | None
+    seed: int
+    timings: bytes
+    error_code: str | None
+    error_message: str | None
+    error_remedy: str | None
+    finished_at: float
+
+
+@dataclass(frozen=True)
+class ReleaseJob:
+    """Forget a finished job and leave a tombstone; no effect on a job that is unknown or has no outcome yet."""
+
+    user: str
+    job: str
+    released_at: float
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A session on one picture; no effect where it is open on the same one, SessionConflict on another."""
+
+    user: str
+    session: str
+    source_blob: str
+    opened_at: float
+
+
+@dataclass(frozen=True)
+class AddTurn:
+    """One more turn, which becomes the head; ``base`` is the turn that it edits, 0 the source picture.
+
+    Raises UnknownSession, or UnknownTurn for a base that is not there.
+    """
+
+    user: str
+    session: str
+    turn: int
+    job: str
+    base: int
+    added_at: float
+
+
+@dataclass(frozen=True)
+class MoveHead:
+    """Stand at an earlier turn (0 is the source picture); raises UnknownSession or UnknownTurn."""
+
+    user: str
+    session: str
+    head: int
+    moved_at: float
+
+
+@dataclass(frozen=True)
+class CloseSession:
+    """Forget a session and its turns; its jobs stay."""
+
+    user: str
+    session: str
+
+
+@dataclass(frozen=True)
+class OwnBlob:
+    """The user uploaded or received this blob, and may name it; said again, it renews ``stored_at``."""
+
+    user: str
+    hash: str
+    size: int
+    stored_at: float
+
+
+@dataclass(frozen=True)
+class DisownBlob:
+    """The user may no longer name this blob."""
+
+    user: str
+    hash: str
+
+
+Change = (
+    AcceptJob
+    | CountDeath
+    | StoreOutcome
+    | ReleaseJob
+    | OpenSession
+    | AddTurn
+    | MoveHead
+    | CloseSession
+    | OwnBlob
+    | DisownBlob
+)
+
+
+@dataclass(frozen=True)
+class ExpireBefore:
+    """Limits of age: jobs by their end, tombstones by their release, sessions by their last use; ``now`` is now.
+
+    An expired job leaves a tombstone dated ``now``. Kept at any age: a job without an outcome, one that such a job
+    depends on, and a session with such a job.
+    """
+
+    finished_before: float
+    released_before: float
+    sessions_idle_before: float
+    now: float
+
+
+@dataclass(frozen=True)
+class Expired:
+    """What was dropped."""
+
+    jobs: tuple[Key, ...]
+    tombstones: tuple[Key, ...]
+    sessions: tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class StoredJob:
+    """A job as accepted, with what happened since; ``outcome`` is None while it is promised."""
+
+    accepted: AcceptJob
+    deaths: int
+    requeues: int
+    outcome: StoreOutcome | None
+
+
+@dataclass(frozen=True)
+class StoredTurn:
+    """One turn; ``result_blob`` outlives the job's release and is None until, and unless, the job succeeded."""
+
+    turn: int
+    job: str
+    base: int
+    result_blob: str | None
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    """An open session with its turns in order; ``head`` is where the next edit starts."""
+
+    user: str
+    session: str
+    source_blob: str
+    opened_at: float
+    used_at: float
+    head: int
+    turns: tuple[StoredTurn, ...]
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A job id that was used and released, so that a late identical request is not run again."""
+
+    user: str
+    job: str
+    payload_hash: str
+    released_at: float
+
+
+@dataclass(frozen=True)
+class JournalState:
+    """Everything stored, at one moment; ``jobs`` in the order of acceptance."""
+
+    jobs: Mapping[Key, StoredJob]
+    sessions: Mapping[Key, StoredSession]
+    owners: Mapping[Key, OwnBlob]
+    tombstones: Mapping[Key, Tombstone]
+
+    def pinned_blobs(self) -> frozenset[str]:
+        """Hashes that a job, a result or a session still needs."""
+        of_jobs = (blob for job in self.jobs.values() for blob in job.accepted.blobs)
+        results = (job.outcome.result_blob for job in self.jobs.values() if job.outcome)
+        sources = (session.source_blob for session in self.sessions.values())
+        turns = (turn.result_blob for session in self.sessions.values() for turn in session.turns)
+        return frozenset(blob for group in (of_jobs, results, sources, turns) for blob in group if blob is not None)

@@ -1,0 +1,62 @@
+"""How the journal fails, and what each of SQLite's errors means for a user."""
+
+from __future__ import annotations
+
+import shlex
+import sqlite3
+from pathlib import Path
+
+from qied_client.errors import DiskFull, InternalError, QiedError, SetupError
+
+
+class DuplicateJob(Exception):
+    """The user already has, or had, a job of this id; nothing of the call was stored."""
+
+    def __init__(self, user: str, job: str, *, released: bool) -> None:
+        super().__init__(f"job {job!r} of {user!r} {'was released' if released else 'is known'}")
+        self.user = user
+        self.job = job
+        self.released = released
+
+
+def is_disk_failure(error: Exception) -> bool:
+    """Whether the disk did not take the bytes: full, over a quota, or broken."""
+    return _code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+
+
+def writing_failure(error: Exception) -> QiedError:
+    """What a caller gets when its change could not be stored."""
+    if is_disk_failure(error):
+        return DiskFull(
+            f"The daemon's journal cannot be written: {error}.", "Free space on the daemon's disk, then try again."
+        )
+    return InternalError(f"The journal refused a change: {error}.", "Look at the daemon's log, and report this.")
+
+
+def opening_failure(path: Path, error: Exception) -> QiedError:
+    """Why the journal could not be opened."""
+    if is_disk_failure(error):
+        return writing_failure(error)
+    if _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return damaged(path, str(error))
+    return SetupError(
+        f"The journal {path} cannot be opened: {error}.",
+        "Give the daemon the rights to read and write there, or configure another state folder.",
+        path=str(path),
+    )
+
+
+def damaged(path: Path, problem: str) -> SetupError:
+    """The journal is not whole: it is left as it is, and the remedy says how to go on without it."""
+    aside = path.with_name("damaged")
+    return SetupError(
+        f"The journal {path} is damaged: {problem}.",
+        "Restore it from a backup, or move it aside and lose the jobs in it: "
+        f"mkdir {shlex.quote(str(aside))} && mv {shlex.quote(str(path))}* {shlex.quote(str(aside))}",
+        path=str(path),
+    )
+
+
+def _code(error: Exception) -> int | None:
+    extended = getattr(error, "sqlite_errorcode", None)
+    return None if extended is None else extended & 0xFF

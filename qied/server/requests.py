@@ -1,0 +1,379 @@
+"""What a client may ask, one method for each request; answers are messages, refusals are typed errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import msgpack
+from qied_client.errors import (
+    DependencyFailed,
+    InvalidRequest,
+    JobConflict,
+    NothingToUndo,
+    QuotaExceeded,
+    ShuttingDown,
+    UnknownJob,
+    UnknownTurn,
+)
+from qied_client.picture_header import PictureLimits, read_header
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+from qied_client.protocol.fields import write
+
+from qied.config import LimitsConfig
+from qied.edit import EditSpec
+from qied.planning.quote import Resolved, Serving, Size, admitted, resolve
+from qied.scheduling.model import JobKey
+from qied.server.blobs import BlobStore
+from qied.server.dispatcher import Dispatcher
+from qied.server.jobs import Job, JobBook
+from qied.server.journal import Journal
+from qied.server.journal_changes import AcceptJob, AddTurn, Change, CloseSession, MoveHead, OpenSession, ReleaseJob
+from qied.server.named_locks import NamedLocks
+from qied.server.off_loop import off_loop
+from qied.server.ownership import Ownership
+from qied.server.peer import Peer
+from qied.server.sessions import Session, SessionBook, Turn
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The picture that a turn edits: known by its hash, or the result of a job that is still to come."""
+
+    session: Session
+    turn: int
+    base: int
+    size: Size
+    blob: str | None
+    waits_for: str | None
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Everything that requests are answered from."""
+
+    serving: Serving
+    quotas: LimitsConfig
+    journal: Journal
+    store: BlobStore
+    executor: Executor
+    jobs: JobBook
+    sessions: SessionBook
+    ownership: Ownership
+    dispatcher: Dispatcher
+    report: Callable[[int, str], m.StatusReport]
+    forget_scope: Callable[[str], None]
+
+
+class Requests:
+    """Handlers of all requests but transfers."""
+
+    def __init__(self, desk: Desk, first_order: int, released: Iterable[tuple[JobKey, str]]) -> None:
+        self._desk = desk
+        self._next_order = first_order
+        self._released: dict[JobKey, str] = dict(released)
+        self._locks = NamedLocks()
+        self._sizes: dict[str, Size] = {}
+        self.draining = False
+
+    def forget_released(self, keys: Iterable[JobKey]) -> None:
+        """The tombstones of these jobs have expired."""
+        for key in keys:
+            self._released.pop(key, None)
+
+    def bury(self, job: Job) -> None:
+        """Remember that this job existed, so that a late SUBMIT does not run it again."""
+        self._released[job.key] = job.payload_hash
+
+    def handle(self, peer: Peer, message: m.Message) -> None:
+        """Answer one request, in the background where it takes time."""
+        match message:
+            case m.Quote():
+                peer.spawn(message.id, self._quote(message))
+            case m.Submit():
+                peer.spawn(message.id, self._submit(peer, message))
+            case m.Resume():
+                peer.spawn(message.id, self._resume(peer, message))
+            case m.Cancel():
+                peer.spawn(message.id, self._cancel(peer, message))
+            case m.Release():
+                peer.spawn(message.id, self._release(peer, message))
+            case m.Open():
+                peer.spawn(message.id, self._open(peer, message))
+            case m.Undo():
+                peer.spawn(message.id, self._undo(peer, message))
+            case m.History():
+                peer.spawn(message.id, self._history(peer, message))
+            case m.Close():
+                peer.spawn(message.id, self._close(peer, message))
+            case m.Status():
+                peer.send(self._desk.report(message.id, peer.user))
+
+    # Quoting
+
+    async def _quote(self, message: m.Quote) -> m.Message:
+        request = message.request.validated()
+        sizes = [(size.width, size.height) for size in message.sizes]
+        if len(sizes) != len(request.images):
+            raise InvalidRequest("sizes: one for each picture.", "Give width and height of every image.", field="sizes")
+        resolved = resolve(request, sizes, self._desk.serving)
+        spec = admitted(resolved, request, self._desk.serving)
+        return self._quoted(message.id, spec, resolved)
+
+    def _quoted(self, identifier: int, spec: EditSpec, resolved: Resolved) -> m.Quoted:
+        cost = self._desk.dispatcher.cost(spec)
+        waiting = self._desk.dispatcher.view().waiting
+        ends = [row.starts_in_ms for row in waiting if row.starts_in_ms is not None]
+        return m.Quoted(
+            re=identifier,
+            fits=resolved.fits,
+            width=spec.width,
+            height=spec.height,
+            steps=spec.steps,
+            forwards=spec.forwards,
+            precision=self._desk.serving.precision,
+            bytes=cost.state_bytes + cost.arena_bytes,
+            milliseconds=cost.milliseconds,
+            starts_in_ms=max(ends, default=0),
+            nearest_width=resolved.nearest[0],
+            nearest_height=resolved.nearest[1],
+        )
+
+    # Jobs
+
+    async def _submit(self, peer: Peer, message: m.Submit) -> m.Message:
+        key = JobKey(peer.user, message.job)
+        if message.payload_hash != message.request.payload_hash():
+            raise InvalidRequest(
+                "payload_hash: it is not the hash of the request that came with it.",
+                "Hash the canonical form, see docs/protocol.md.",
+                field="payload_hash",
+            )
+        async with self._locks.hold(("job", key.user, key.job), ("session", key.user, message.session or "")):
+            job = self._known(key, message.payload_hash)
+            if job is not None:
+                return _accepted(message.id, job, known=True)
+            return _accepted(message.id, await self._accept(key, message), known=False)
+
+    def _known(self, key: JobKey, payload_hash: str) -> Job | None:
+        job = self._desk.jobs.get(key)
+        earlier = job.payload_hash if job is not None else self._released.get(key)
+        if earlier is None:
+            return None
+        if earlier != payload_hash:
+            raise JobConflict(f"Job {key.job!r} was submitted with another request.", "Take a new job id.")
+        if job is None:
+            raise UnknownJob(f"Job {key.job!r} has run and was released.", "Take a new job id to run it again.")
+        return job
+
+    async def _accept(self, key: JobKey, message: m.Submit) -> Job:
+        if self.draining:
+            raise ShuttingDown("The daemon is stopping.", "Submit again once it is back; nothing was accepted.")
+        request = message.request.validated()
+        base = await self._base(key.user, message)
+        blobs = (*request.images, *((request.mask,) if request.mask else ()))
+        with self._desk.ownership.hold(key.user, blobs):
+            await off_loop(self._desk.executor, self._desk.store.touch, *blobs)
+            sizes = [await self._picture_size(blob) for blob in request.images]
+            if request.mask:
+                await self._picture_size(request.mask)
+            if base is not None:
+                sizes.insert(0, base.size)
+            resolved = resolve(request, sizes, self._desk.serving)
+            spec = admitted(resolved, request, self._desk.serving)
+            if base is not None and base.blob is not None:
+                spec = replace(spec, images=(base.blob, *spec.images))
+            refusal = self._desk.dispatcher.refusal(key.user, spec)
+            if refusal is not None:
+                raise refusal
+            job = Job(
+                key=key,
+                order=self._take_order(),
+                payload_hash=message.payload_hash,
+                request=request,
+                spec=spec,
+                session=message.session,
+                turn=None if base is None else base.turn,
+                depends_on=None if base is None else base.waits_for,
+            )
+            await self._desk.journal.apply(*_changes(job, base))
+        self._desk.jobs.add(job)
+        if base is not None:
+            base.session.turns[base.turn] = Turn(base.turn, base.base, key.job)
+            base.session.head = base.turn
+            base.session.used_at = time.time()
+        self._desk.dispatcher.submit(job)
+        return job
+
+    async def _base(self, user: str, message: m.Submit) -> _Base | None:
+        if message.session is None:
+            if message.base is not None:
+                raise InvalidRequest("base: it needs a session.", "Name the session, or leave base out.", field="base")
+            return None
+        session = self._desk.sessions.get(user, message.session)
+        turn = session.base(message.base)
+        if turn is None:
+            size = await self._picture_size(session.source)
+            return _Base(session, session.next_turn, 0, size, session.source, None)
+        job = self._desk.jobs.get(JobKey(user, turn.job))
+        if job is not None and job.finished and job.state != "succeeded":
+            raise DependencyFailed(
+                f"Turn {turn.number} ended as {job.state}, so there is no picture to edit.",
+                "Edit another turn (base), or undo.",
+            )
+        if job is not None:
+            size = (job.spec.width, job.spec.height)
+        elif turn.result_blob is not None:
+            size = await self._picture_size(turn.result_blob)
+        else:
+            raise UnknownTurn(f"The result of turn {turn.number} is gone.", "Edit another turn (base).")
+        waits_for = None if turn.result_blob is not None else turn.job
+        return _Base(session, session.next_turn, turn.number, size, turn.result_blob, waits_for)
+
+    async def _resume(self, peer: Peer, message: m.Resume) -> m.Message | None:
+        job = self._job(peer, message.job)
+        peer.send(m.Resumed(message.id, message.job, job.state))
+        self._desk.jobs.follow(job, peer, message.after)
+        return None
+
+    async def _cancel(self, peer: Peer, message: m.Cancel) -> m.Message:
+        job = self._job(peer, message.job)
+        if not job.finished:
+            await self._desk.dispatcher.cancel(job)
+        answer = "cancelled" if job.state == "cancelled" else "finished"
+        return m.Cancelling(message.id, message.job, answer, job.state)
+
+    async def _release(self, peer: Peer, message: m.Release) -> m.Message:
+        key = JobKey(peer.user, message.job)
+        if self._desk.jobs.get(key) is None and key in self._released:
+            return m.Released(message.id, message.job)
+        job = self._job(peer, message.job)
+        if not job.finished:
+            raise InvalidRequest("job: it is not finished.", "Cancel it first, or wait.", field="job")
+        await self._desk.journal.apply(ReleaseJob(key.user, key.job, time.time()))
+        self.bury(job)
+        self._desk.jobs.drop([key])
+        return m.Released(message.id, message.job)
+
+    def _job(self, peer: Peer, name: str) -> Job:
+        job = self._desk.jobs.get(JobKey(peer.user, name))
+        if job is None:
+            raise UnknownJob(f"There is no job {name!r} of yours.", "It was never submitted, or released, or expired.")
+        return job
+
+    # Sessions
+
+    async def _open(self, peer: Peer, message: m.Open) -> m.Message:
+        async with self._locks.hold(("session", peer.user, message.session)):
+            return self._session_state(message.id, await self._opened(peer, message))
+
+    async def _opened(self, peer: Peer, message: m.Open) -> Session:
+        desk = self._desk
+        session = desk.sessions.check_open(peer.user, message.session, message.image)
+        if session is None:
+            if desk.sessions.of_user(peer.user) >= desk.quotas.sessions_per_user:
+                raise QuotaExceeded(
+                    f"{desk.quotas.sessions_per_user} sessions are open, which is the limit.", "Close one first."
+                )
+            with desk.ownership.hold(peer.user, (message.image,)):
+                await off_loop(desk.executor, desk.store.touch, message.image)
+                await self._picture_size(message.image)
+                now = time.time()
+                await desk.journal.apply(OpenSession(peer.user, message.session, message.image, now))
+            session = Session(peer.user, message.session, message.image, now)
+            desk.sessions.add(session)
+        return session
+
+    async def _undo(self, peer: Peer, message: m.Undo) -> m.Message:
+        async with self._locks.hold(("session", peer.user, message.session)):
+            return await self._undone(peer, message)
+
+    async def _undone(self, peer: Peer, message: m.Undo) -> m.Message:
+        session = self._desk.sessions.get(peer.user, message.session)
+        if not session.turns:
+            raise NothingToUndo("The session stands at its first picture.", "Edit first.")
+        if message.turn not in session.turns:
+            raise UnknownTurn(f"Session {session.name} has no turn {message.turn}.", "See its history.")
+        if session.head == message.turn:
+            base = session.turns[message.turn].base
+            await self._desk.journal.apply(MoveHead(peer.user, session.name, base, time.time()))
+            session.head = base
+        return self._session_state(message.id, session)
+
+    async def _history(self, peer: Peer, message: m.History) -> m.Message:
+        session = self._desk.sessions.get(peer.user, message.session)
+        return self._session_state(message.id, session)
+
+    async def _close(self, peer: Peer, message: m.Close) -> m.Message:
+        session = self._desk.sessions.find(peer.user, message.session)
+        if session is not None:
+            await self._desk.journal.apply(CloseSession(peer.user, message.session))
+            self._desk.sessions.drop([(peer.user, message.session)])
+            self._desk.forget_scope(session.scope)
+        return m.Closed(message.id, message.session)
+
+    def _session_state(self, identifier: int, session: Session) -> m.SessionState:
+        newest = sorted(session.turns.values(), key=lambda turn: turn.number)[-limits.HISTORY_TURNS :]
+        rows = []
+        for turn in newest:
+            job = self._desk.jobs.get(JobKey(session.user, turn.job))
+            rows.append(m.Turn(turn.number, turn.base, turn.job, job.state if job is not None else "released"))
+        return m.SessionState(identifier, session.name, session.source, session.head, tuple(rows))
+
+    # Pictures
+
+    async def _picture_size(self, blob: str) -> Size:
+        """Displayed size of a stored picture, from its header alone; raises PictureError and its kinds."""
+        if blob not in self._sizes:
+            limit = PictureLimits(max_pixels=self._desk.quotas.picture_pixels)
+
+            def measure() -> Size:
+                with self._desk.store.open_read(blob) as file:
+                    return read_header(file, limit).displayed_size
+
+            if len(self._sizes) > 4096:
+                self._sizes.clear()
+            self._sizes[blob] = await off_loop(self._desk.executor, measure)
+        return self._sizes[blob]
+
+    def _take_order(self) -> int:
+        self._next_order += 1
+        return self._next_order - 1
+
+
+def _changes(job: Job, base: _Base | None) -> list[Change]:
+    blobs = (*job.spec.images, *((job.spec.mask,) if job.spec.mask else ()))
+    now = time.time()
+    accept = AcceptJob(
+        user=job.key.user,
+        job=job.key.job,
+        order=job.order,
+        payload_hash=job.payload_hash,
+        request=msgpack.packb(write(job.request)),
+        spec=msgpack.packb(write(job.spec)),
+        session=job.session,
+        turn=job.turn,
+        depends_on=job.depends_on,
+        blobs=blobs,
+        accepted_at=now,
+    )
+    if base is None:
+        return [accept]
+    return [accept, AddTurn(job.key.user, base.session.name, base.turn, job.key.job, base.base, now)]
+
+
+def _accepted(identifier: int, job: Job, *, known: bool) -> m.Accepted:
+    return m.Accepted(
+        re=identifier,
+        job=job.key.job,
+        known=known,
+        width=job.spec.width,
+        height=job.spec.height,
+        steps=job.spec.steps,
+        place=job.place,
+        starts_in_ms=job.starts_in_ms,
+        turn=job.turn,
+    )

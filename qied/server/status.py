@@ -1,0 +1,109 @@
+"""The status report: what the daemon is doing, with other users' ids left out."""
+
+from __future__ import annotations
+
+import time
+
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+
+from qied.planning.quote import Serving
+from qied.server.blobs import BlobStore
+from qied.server.dispatcher import Dispatcher, now_ms
+from qied.server.jobs import JobBook
+from qied.server.sessions import SessionBook
+from qied.server.worker_pool import WorkerPool
+
+
+class Reporter:
+    """Builds the answer to STATUS."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        jobs: JobBook,
+        sessions: SessionBook,
+        store: BlobStore,
+        dispatcher: Dispatcher,
+        pool: WorkerPool,
+    ) -> None:
+        self._serving = serving
+        self._jobs = jobs
+        self._sessions = sessions
+        self._store = store
+        self._dispatcher = dispatcher
+        self._pool = pool
+        self._started_ms = now_ms()
+
+    def report(self, identifier: int, user: str, clients: int, draining: bool) -> m.StatusReport:
+        """The report as this user may see it."""
+        usage = self._store.usage()
+        return m.StatusReport(
+            re=identifier,
+            model=self._serving.profile.name,
+            precision=self._serving.precision,
+            uptime_ms=now_ms() - self._started_ms,
+            clients=clients,
+            waiting=sum(job.state == "waiting" for job in self._jobs),
+            running=sum(job.state == "running" for job in self._jobs),
+            stored=sum(job.finished for job in self._jobs),
+            blob_bytes=usage.stored,
+            blob_limit=usage.limit,
+            draining=draining,
+            workers=tuple(self._worker_rows()),
+            jobs=tuple(self._job_rows(user)),
+            sessions=tuple(self._session_rows(user)),
+        )
+
+    def _worker_rows(self) -> list[m.WorkerRow]:
+        views = {view.worker: view for view in self._dispatcher.view().workers}
+        rows = []
+        for worker in self._pool.workers:
+            view = views.get(worker.name)
+            rows.append(
+                m.WorkerRow(
+                    worker=worker.name,
+                    state=worker.condition,
+                    device="" if worker.offer is None else worker.offer.device,
+                    budget=view.budget_bytes if view else 0,
+                    weights=view.weights_bytes if view else 0,
+                    sessions=view.state_bytes if view else 0,
+                    arena=view.arena_bytes if view else 0,
+                    free=view.free_bytes if view else 0,
+                    restarts=worker.restarts,
+                )
+            )
+        return rows[:8]
+
+    def _job_rows(self, user: str) -> list[m.JobRow]:
+        live = sorted(
+            (job for job in self._jobs if not job.finished),
+            key=lambda job: (job.state != "running", job.place or 0, job.order),
+        )
+        return [
+            m.JobRow(
+                user=job.key.user,
+                job=job.key.job if job.key.user == user else None,
+                state=job.state,
+                step=job.step,
+                steps=job.spec.steps,
+                width=job.spec.width,
+                height=job.spec.height,
+                place=job.place,
+                starts_in_ms=job.starts_in_ms,
+            )
+            for job in live[: limits.STATUS_ROWS]
+        ]
+
+    def _session_rows(self, user: str) -> list[m.SessionRow]:
+        newest = sorted(self._sessions, key=lambda session: -session.used_at)
+        now = time.time()
+        return [
+            m.SessionRow(
+                user=session.user,
+                session=session.name if session.user == user else None,
+                turns=len(session.turns),
+                idle_ms=max(0, round((now - session.used_at) * 1000)),
+            )
+            for session in newest[: limits.STATUS_ROWS]
+        ]

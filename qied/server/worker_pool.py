@@ -1,0 +1,280 @@
+"""The workers as the front sees them: started, listened to, restarted when they die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import structlog
+import zmq
+import zmq.asyncio
+from qied_client.errors import QiedError, SetupError, from_code
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+
+from qied.link import messages as w
+from qied.link.launch import LaunchOrder
+from qied.scheduling import model as s
+from qied.server.blob_transfers import BlobTransfers
+from qied.server.dispatcher import Dispatcher, now_ms
+from qied.server.peer import Peer
+from qied.server.router_port import RouterPort
+from qied.server.worker_process import Ending, WorkerProcess
+
+_RESTART_BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
+
+Condition = Literal["starting", "ready", "draining", "lost"]
+
+
+@dataclass
+class Worker:
+    """One worker: its process, its connection once attached, and its offer once the engine is loaded."""
+
+    name: str
+    condition: Condition = "starting"
+    peer: Peer | None = None
+    offer: w.Offer | None = None
+    process: WorkerProcess | None = None
+    public_key: bytes = b""
+    restarts: int = 0
+    failed_starts: int = 0
+    active: set[tuple[str, str]] = field(default_factory=set)
+    progress_ms: int = 0
+
+
+class WorkerPool:
+    """Keeps the configured workers running and speaks the link with them.
+
+    ``template`` is the launch order of every worker; its keys and endpoint are filled in here.
+    """
+
+    def __init__(
+        self,
+        context: zmq.asyncio.Context,
+        server_keys: tuple[bytes, bytes],
+        template: LaunchOrder,
+        dispatcher: Dispatcher,
+        transfers: BlobTransfers,
+        step_timeout_s: int,
+    ) -> None:
+        self._log = structlog.get_logger(part="workers")
+        self._server_public = server_keys[0].decode()
+        self._template = template
+        self._dispatcher = dispatcher
+        self._transfers = transfers
+        self._step_timeout_ms = step_timeout_s * 1000
+        self._workers: dict[str, Worker] = {}
+        self._routes: dict[bytes, Worker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._address = ""
+        self._first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_loading: Callable[[str, int, int], None] = lambda what, done, total: None
+        self._port = RouterPort(context, "worker", server_keys[1], w.FROM_WORKER, self._on_message, self._on_gone)
+
+    def authorise(self, key: bytes) -> str | None:
+        """Name of the worker that was given this key, or None."""
+        return next((worker.name for worker in self._workers.values() if worker.public_key == key), None)
+
+    def start(self, count: int) -> None:
+        """Start the workers; ``first_ready`` tells when one can work."""
+        self._address = self._port.bind("tcp://127.0.0.1:*")
+        for index in range(count):
+            worker = Worker(f"worker-{index}")
+            self._workers[worker.name] = worker
+            self._dispatcher.feed(s.WorkerExpected(worker.name))
+            self._spawn(self._keep_running(worker))
+        self._spawn(self._watch_progress())
+
+    async def first_ready(self) -> None:
+        """Wait until a worker is ready; raises the typed error of an engine that cannot be loaded."""
+        await asyncio.shield(self._first_ready)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """All workers, for people."""
+        return list(self._workers.values())
+
+    def begin(self, worker: str, order: w.Begin) -> None:
+        """Have a worker take an edit up."""
+        found = self._workers[worker]
+        found.active.add((order.user, order.job))
+        found.progress_ms = now_ms()
+        if found.peer is not None:
+            found.peer.send(order)
+
+    def stop(self, worker: str, order: w.Stop) -> None:
+        """Have a worker drop an edit."""
+        found = self._workers[worker]
+        if found.peer is not None:
+            found.peer.send(order)
+
+    def forget(self, scope: str) -> None:
+        """Have all workers drop the cache of a closed session."""
+        for worker in self._workers.values():
+            if worker.peer is not None:
+                worker.peer.send(w.Forget(scope))
+
+    async def close(self) -> None:
+        """End all workers: what they hold is requeued by the next start."""
+        self._stopping = True
+        for worker in self._workers.values():
+            if worker.process is not None:
+                worker.process.close_input()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._end(worker) for worker in self._workers.values()))
+        for peer in {id(worker.peer): worker.peer for worker in self._workers.values() if worker.peer}.values():
+            peer.gone()
+        await self._port.close()
+
+    async def _end(self, worker: Worker) -> None:
+        if worker.process is None:
+            return
+        waiting = asyncio.ensure_future(worker.process.wait())
+        done, _ = await asyncio.wait([waiting], timeout=5)
+        if not done:
+            worker.process.kill()
+            await waiting
+
+    # Processes
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_running(self, worker: Worker) -> None:
+        while not self._stopping:
+            public, secret = zmq.curve_keypair()
+            worker.public_key = public
+            worker.condition = "starting"
+            worker.process = await WorkerProcess.start(
+                replace(
+                    self._template,
+                    worker=worker.name,
+                    endpoint=self._address,
+                    server_key=self._server_public,
+                    public_key=public.decode(),
+                    secret_key=secret.decode(),
+                )
+            )
+            worker.progress_ms = now_ms()
+            self._log.info("worker started", worker=worker.name, pid=worker.process.pid)
+            ending = await worker.process.wait()
+            self._lost(worker, ending)
+            await asyncio.sleep(_RESTART_BACKOFF_S[min(worker.failed_starts, len(_RESTART_BACKOFF_S) - 1)])
+
+    def _lost(self, worker: Worker, ending: Ending) -> None:
+        worker.failed_starts = worker.failed_starts + 1 if worker.offer is None else 0
+        worker.restarts += 1
+        worker.condition, worker.offer = "lost", None
+        worker.active.clear()
+        if worker.peer is not None:
+            self._routes.pop(worker.peer.route, None)
+            worker.peer.gone()
+            worker.peer = None
+        self._log.warning("worker ended", worker=worker.name, how=str(ending), by_itself=ending.by_itself)
+        self._dispatcher.feed(s.WorkerLost(worker.name, blame=ending.by_itself))
+        if worker.failed_starts >= len(_RESTART_BACKOFF_S):
+            self._give_up(
+                SetupError(
+                    f"The worker ended {worker.failed_starts} times before its engine was loaded (last: {ending}).",
+                    "See the log above; 'qied doctor' checks the installation.",
+                )
+            )
+
+    def _give_up(self, error: QiedError) -> None:
+        if not self._first_ready.done():
+            self._first_ready.set_exception(error)
+
+    async def _watch_progress(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._step_timeout_ms / 4000))
+            for worker in self._workers.values():
+                silent = now_ms() - worker.progress_ms
+                if worker.active and worker.process is not None and silent > self._step_timeout_ms:
+                    self._log.error("worker makes no progress, killing it", worker=worker.name, silent_ms=silent)
+                    worker.process.kill_hung()
+                    worker.progress_ms = now_ms()
+
+    # Messages
+
+    def _on_gone(self, route: bytes) -> None:
+        worker = self._routes.pop(route, None)
+        if worker is not None and worker.peer is not None and worker.process is not None:
+            self._log.warning("the link to a worker broke, killing it", worker=worker.name)
+            worker.process.kill()
+
+    def _on_message(self, route: bytes, name: str, message: m.Message | QiedError) -> None:
+        worker = self._workers.get(name)
+        if worker is None:
+            return
+        if isinstance(message, QiedError):
+            self._log.error("a worker sent what the link does not have", worker=name, reason=str(message))
+            return
+        if isinstance(message, w.Attach):
+            self._attach(worker, route, message)
+        elif worker.peer is not None and worker.peer.route == route:
+            self._from_attached(worker, worker.peer, message)
+
+    def _attach(self, worker: Worker, route: bytes, message: w.Attach) -> None:
+        if worker.peer is not None:
+            worker.peer.gone()
+            self._routes.pop(worker.peer.route, None)
+        worker.peer = Peer(route, worker.name, lambda answer: self._port.send(route, answer), now_ms())
+        self._routes[route] = worker
+        worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, limits.SILENCE_MS))
+
+    def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:  # noqa: PLR0912
+        match message:
+            case m.Ping(nonce):
+                peer.send(m.Pong(nonce))
+            case m.Put():
+                self._transfers.put(peer, message)
+            case m.Chunk():
+                self._transfers.chunk(peer, message)
+            case m.Get():
+                self._transfers.get(peer, message)
+            case m.More():
+                self._transfers.more(peer, message)
+            case m.Drop():
+                self._transfers.drop(peer, message)
+            case w.Loading(what, done, total):
+                self.on_loading(what, done, total)
+            case w.Offer():
+                self._ready(worker, message)
+            case w.Broken(code, text, remedy):
+                self._give_up(from_code(code, text, remedy))
+            case w.Stepped():
+                worker.progress_ms = now_ms()
+                self._dispatcher.stepped(message)
+            case w.Finished(user, job):
+                worker.active.discard((user, job))
+                worker.progress_ms = now_ms()
+                self._spawn(self._dispatcher.finished(message))
+            case w.Failed(user, job):
+                worker.active.discard((user, job))
+                worker.progress_ms = now_ms()
+                self._spawn(self._dispatcher.failed(message))
+            case _:
+                pass
+
+    def _ready(self, worker: Worker, offer: w.Offer) -> None:
+        worker.offer, worker.condition, worker.failed_starts = offer, "ready", 0
+        self._log.info(
+            "worker ready",
+            worker=worker.name,
+            device=offer.device,
+            precision=offer.precision,
+            budget_bytes=offer.budget_bytes,
+            weights_bytes=offer.weights_bytes,
+        )
+        self._dispatcher.feed(
+            s.WorkerReady(s.WorkerOffer(worker.name, offer.budget_bytes, offer.weights_bytes, offer.max_active))
+        )
+        if not self._first_ready.done():
+            self._first_ready.set_result(None)

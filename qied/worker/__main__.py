@@ -1,0 +1,67 @@
+"""A worker process: reads its launch order, loads the engine, runs the step loop until the front is gone."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import sys
+import threading
+from typing import cast
+
+import structlog
+from qied_client.errors import QiedError
+
+from qied.link import messages as w
+from qied.link.launch import LaunchOrder
+from qied.logs import set_up_logs
+from qied.pictures.encode import encode_preview
+from qied.worker.engine import LoadEngine
+from qied.worker.link import Link
+from qied.worker.loop import Order, StepLoop
+
+
+def main() -> int:
+    """Run the worker; returns the exit status."""
+    order = LaunchOrder.from_line(sys.stdin.buffer.readline())
+    set_up_logs(order.log_format, order.log_level)
+    log = structlog.get_logger(part="worker").bind(worker=order.worker)
+    orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
+
+    def lost(reason: QiedError) -> None:
+        log.warning("the front is gone", reason=str(reason))
+        os._exit(4)
+
+    link = Link(order, orders, lost)
+    try:
+        engine = _loader(order.engine)(order, lambda *news: link.report(w.Loading(*news)))
+    except QiedError as error:
+        link.close(w.Broken(error.code, error.message[:500], error.remedy[:500]))
+        return 3
+    link.report(w.Offer(engine.device, engine.precision, engine.budget_bytes, engine.weights_bytes, order.max_active))
+    loop = StepLoop(
+        engine,
+        orders,
+        link.report,
+        lambda begin, image, timings: link.deliver(begin, image, timings, engine.model),
+        encode_preview,
+    )
+    loop.run()
+    link.close()
+    return 0
+
+
+def _leave_with_parent() -> None:
+    """Standard input ends when the front does, even if that was killed: then nobody waits for this process."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def _loader(name: str) -> LoadEngine:
+    module, _, function = name.partition(":")
+    return cast(LoadEngine, getattr(importlib.import_module(module), function))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What the step loop needs of an engine; ``qied.engine.serving`` provides it with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from qied.edit import EditSpec
+from qied.link.launch import LaunchOrder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Advanced(Protocol):
+    """What one unit of work did; ``image`` is there after the last one only."""
+
+    @property
+    def phase(self) -> str:
+        """Phase that the unit belongs to."""
+
+    @property
+    def step(self) -> int:
+        """Number of the unit in its phase, from 1."""
+
+    @property
+    def steps(self) -> int:
+        """Units of the phase."""
+
+    @property
+    def preview(self) -> Image | None:
+        """A small picture of what the result will be."""
+
+    @property
+    def image(self) -> Image | None:
+        """The result."""
+
+
+class Running(Protocol):
+    """An edit in progress; dropping it frees its memory."""
+
+    def advance(self) -> Advanced:
+        """Do one bounded unit of work; raises QiedError."""
+
+
+class Engine(Protocol):
+    """A loaded model. Bytes are those of the device."""
+
+    device: str
+    precision: str
+    model: str
+    budget_bytes: int
+    weights_bytes: int
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Image], scope: str) -> Running:
+        """Begin an edit that may use the cache of ``scope``; raises QiedError."""
+
+    def forget(self, scope: str) -> None:
+        """Drop the cache of a scope."""
+
+
+OnLoading = Callable[[str, int, int], None]
+LoadEngine = Callable[[LaunchOrder, OnLoading], Engine]

@@ -1,0 +1,140 @@
+"""The worker's link to the front: a thread with an event loop, so that heartbeats go on while the engine computes."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qied_client.connection import Connection
+from qied_client.driver import Driver
+from qied_client.errors import JobCancelled, QiedError
+from qied_client.picture_header import PictureLimits
+from qied_client.protocol.messages import Message
+from qied_client.transfers import hash_of
+from qied_client.transport import Endpoint
+
+from qied.link import messages as w
+from qied.link.launch import LaunchOrder
+from qied.pictures.decode import decode, decode_mask
+from qied.pictures.encode import encode
+from qied.pictures.metadata import OutputMetadata
+from qied.worker.loop import Drop, Forget, Order, Take, failure
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+T = TypeVar("T")
+
+_PATIENCE_S = 10.0
+"""Seconds without the front after which a worker is of no use to anybody."""
+_MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
+
+
+class Link:
+    """Reports go out by ``report`` and ``deliver`` from any thread; orders come in through the queue.
+
+    Pictures are fetched, decoded and encoded here, beside the engine's thread.
+    """
+
+    def __init__(
+        self, order: LaunchOrder, orders: queue.SimpleQueue[Order], on_lost: Callable[[QiedError], None]
+    ) -> None:
+        self._order = order
+        self._orders = orders
+        self._on_lost = on_lost
+        self._preparing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._delivering: set[asyncio.Future[None]] = set()
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="pictures")
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="link", daemon=True).start()
+        self._driver = self._run(self._open())
+
+    def report(self, message: Message) -> None:
+        """Send a report without waiting."""
+        self._loop.call_soon_threadsafe(self._driver.say, message)
+
+    def close(self, *last: Message) -> None:
+        """Send the last reports and close the link."""
+        self._run(self._close(last))
+
+    def deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str) -> None:
+        """Encode a result, bring it to the front and report it, all without waiting here."""
+        work = self._deliver(begin, image, timings, model)
+        self._loop.call_soon_threadsafe(lambda: self._keep(self._loop.create_task(work)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._delivering.add(task)
+        task.add_done_callback(self._delivering.discard)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _open(self) -> Driver:
+        order = self._order
+        endpoint = Endpoint(order.endpoint, order.server_key, order.public_key, order.secret_key)
+        connection = Connection(lambda n: w.Attach(n, order.worker), w.Attached, w.FROM_FRONT)
+        driver = Driver(connection, lambda: endpoint, self._pushed, self._on_lost, _PATIENCE_S)
+        await driver.start()
+        return driver
+
+    async def _close(self, last: tuple[Message, ...]) -> None:
+        for message in last:
+            self._driver.say(message)
+        await self._driver.close()
+
+    def _pushed(self, message: Message) -> None:
+        match message:
+            case w.Begin(user, job):
+                task = self._loop.create_task(self._prepare(message))
+                self._preparing[user, job] = task
+                task.add_done_callback(lambda _: self._preparing.pop((user, job), None))
+            case w.Stop(user, job):
+                self._stop(user, job)
+            case w.Forget(scope):
+                self._orders.put(Forget(scope))
+            case _:
+                pass
+
+    def _stop(self, user: str, job: str) -> None:
+        task = self._preparing.get((user, job))
+        if task is None:
+            self._orders.put(Drop(user, job))
+        else:
+            task.cancel()
+
+    async def _prepare(self, begin: w.Begin) -> None:
+        """Fetch and decode the pictures of an edit, then hand it to the step loop."""
+        try:
+            pictures = {blob: await self._picture(blob, decode) for blob in set(begin.spec.images)}
+            if begin.spec.mask is not None:
+                pictures[begin.spec.mask] = await self._picture(begin.spec.mask, decode_mask)
+        except QiedError as error:
+            self._driver.say(failure(begin, error))
+        except asyncio.CancelledError:
+            self._driver.say(failure(begin, JobCancelled("The job was cancelled.")))
+        else:
+            self._orders.put(Take(begin, pictures))
+
+    async def _picture(self, blob: str, read: Callable[[bytes, PictureLimits], Image]) -> Image:
+        data = await self._driver.download(blob)
+        return await self._loop.run_in_executor(self._pool, read, data, PictureLimits())
+
+    async def _deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str) -> None:
+        started = perf_counter()
+        spec = begin.spec
+        metadata = OutputMetadata.of(spec, model)
+        data = await self._loop.run_in_executor(self._pool, encode, image, spec.output_format, metadata)
+        blob = hash_of(data)
+        timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
+        try:
+            await self._driver.upload(blob, memoryview(data))
+        except QiedError as error:
+            self._driver.say(failure(begin, error))
+            return
+        media_type = _MEDIA_TYPES[spec.output_format]
+        self._driver.say(w.Finished(begin.user, begin.job, blob, len(data), media_type, timings))

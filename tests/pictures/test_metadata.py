@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+from qied_client.errors import UnsupportedPicture
+
+import qied
+from qied.edit import EditSpec, OutputFormat
+from qied.pictures.encode import encode
+from qied.pictures.metadata import OutputMetadata, read_metadata
+
+FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
+METADATA = OutputMetadata("make the heart blue", " ", 7, 20, 4.0, 64, 48, "builtin", "0.1.0")
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+def written(metadata: OutputMetadata, kind: OutputFormat) -> bytes:
+    return encode(Image.new("RGB", (4, 4)), kind, metadata)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@settings(max_examples=60, deadline=None)
+@given(
+    prompt=TEXT,
+    negative=st.none() | TEXT,
+    seed=st.integers(0, 2**63 - 1),
+    scale=st.floats(1, 20),
+)
+def test_what_is_written_is_read_back(
+    kind: OutputFormat, prompt: str, negative: str | None, seed: int, scale: float
+) -> None:
+    metadata = replace(METADATA, prompt=prompt, negative_prompt=negative, seed=seed, true_cfg_scale=scale)
+    assert read_metadata(written(metadata, kind)) == metadata
+
+
+def test_it_describes_an_edit_and_this_version() -> None:
+    spec = EditSpec(("a" * 64,), "make it blue", None, 3, 8, 1.0, 64, 48)
+    metadata = OutputMetadata.of(spec, "builtin")
+    assert metadata == OutputMetadata("make it blue", None, 3, 8, 1.0, 64, 48, "builtin", qied.__version__)
+
+
+def test_tools_of_artists_find_readable_text_in_a_png() -> None:
+    with Image.open(io.BytesIO(written(METADATA, "png"))) as image:
+        assert image.info["parameters"] == (
+            "make the heart blue\nNegative prompt:  \n"
+            "Steps: 20, CFG scale: 4, Seed: 7, Size: 64x48, Model: builtin, Version: qied 0.1.0"
+        )
+
+
+def test_tools_of_artists_find_the_same_text_in_a_webp() -> None:
+    metadata = replace(METADATA, prompt="把心形变成蓝色", negative_prompt=None)
+    with Image.open(io.BytesIO(written(metadata, "webp"))) as image:
+        comment = image.getexif().get_ifd(0x8769)[0x9286]
+    assert comment.startswith(b"UNICODE\0")
+    assert comment[8:].decode("utf-16-be") == metadata.as_text()
+    assert metadata.as_text().startswith("把心形变成蓝色\nSteps: 20")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_prompt_that_is_no_valid_text_does_not_stop_the_result(kind: OutputFormat) -> None:
+    assert written(replace(METADATA, prompt="lone \ud800 half\0and nul"), kind)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_pictures_of_others_have_none(kind: str) -> None:
+    target = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(target, kind)
+    assert read_metadata(target.getvalue()) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"prompt": "x"}', METADATA.as_json().replace("7", '"7"'), "[" * 5000],
+    ids=["empty", "cut off", "a list", "null", "one field", "a wrong type", "deep"],
+)
+def test_damaged_or_forged_metadata_counts_as_none(text: str) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt("qied", text)
+    target = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(target, "PNG", pnginfo=chunks)
+    assert read_metadata(target.getvalue()) is None
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    with pytest.raises(UnsupportedPicture):
+        read_metadata(b"not a picture at all")
