@@ -70,6 +70,9 @@ class WorkerConfig(_Section):
     budget_bytes: int = Field(0, ge=0, description="memory that a worker may use; 0: most of what is free at start")
     cache_bytes: int = Field(256 * MIB, ge=0, description="reference latents and embeddings kept between turns")
     step_timeout_s: int = Field(300, ge=1, le=86_400, description="seconds without progress after which it is killed")
+    engine: str = Field(
+        "qied.engine.serving:load", pattern=r"^[\w.]+:\w+$", description="module:function that loads the engine"
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0: its own choice")
 
 

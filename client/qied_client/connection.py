@@ -257,11 +257,12 @@ class Connection:
         except QiedError as error:
             self.forget(chunk.transfer)
             return [Refused(chunk.transfer, error)]
+        moved = Moved(chunk.transfer, receiver.offset, chunk.total)
         if complete:
             self._settle(chunk.transfer)
-            return [Downloaded(chunk.transfer, bytes(receiver.data))]
+            return [moved, Downloaded(chunk.transfer, bytes(receiver.data))]
         self._send(m.More(chunk.transfer, 1))
-        return [Moved(chunk.transfer, receiver.offset, chunk.total)]
+        return [moved]
 
     def _more(self, message: m.More) -> list[Happening]:
         sender = self._senders.get(message.transfer)

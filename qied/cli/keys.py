@@ -32,10 +32,10 @@ def _home(home: Path | None) -> Path:
 def add(
     name: Annotated[str, typer.Argument(help="Who it is for: letters, digits, '.', '_' and '-'.")],
     public_key: Annotated[
-        str | None, typer.Option(help="Their public key, if they keep the secret themselves.")
+        str | None, typer.Option(help="Their public key, if they keep the secret.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Key file to write; NAME.key.json if not given.")
+        Path | None, typer.Option("-o", "--out", help="Key file to write, else NAME.key.json.")
     ] = None,
     endpoint: Annotated[str | None, typer.Option(help="Address under which they reach this daemon.")] = None,
     home: Home = None,

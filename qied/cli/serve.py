@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -24,18 +25,17 @@ from qied.planning.quote import Serving
 from qied.served_model import ServedModel, locate_model
 from qied.server.daemon import Daemon, Launch
 
-_ENGINE = "qied.engine.serving:load"
 _USUAL_FILE = Path("qied.toml")
 
 
 def serve(
     model: Annotated[str | None, typer.Option(help="Model folder in diffusers' layout, or 'builtin'.")] = None,
-    listen: Annotated[str | None, typer.Option(help="Address, such as tcp://0.0.0.0:7447; port * takes any.")] = None,
+    listen: Annotated[str | None, typer.Option(help="Such as tcp://0.0.0.0:7447; port * takes any.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Configuration file; else qied.toml here, if there is one.")
+        Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")
     ] = None,
     home: Annotated[
-        Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME or the usual one.")
+        Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32.")] = None,
@@ -74,7 +74,7 @@ def plan_launch(home: Path, config: Config, served: ServedModel) -> Launch:
         server_key="",
         public_key="",
         secret_key="",
-        engine=os.environ.get("QIED_ENGINE", _ENGINE),
+        engine=config.worker.engine,
         model=str(served.folder),
         profile=served.profile_name,
         device=device,
@@ -115,7 +115,7 @@ async def _run(launch: Launch) -> None:
         await daemon.stop()
 
 
-async def _unless(stop: asyncio.Event, work: asyncio._CoroutineLike[None]) -> bool:
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     """Do the work, unless told to stop before it is done; returns whether it was done."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())

@@ -134,8 +134,7 @@ class Daemon:
         self._log.info("stopping", running=running, waiting=self._count("waiting"), grace_s=grace)
         try:
             async with asyncio.timeout(grace):
-                while self._count("running"):
-                    await asyncio.sleep(0.05)
+                await self._jobs.none_running()
         except TimeoutError:
             self._log.warning("grace is over", requeued=self._count("running"))
 

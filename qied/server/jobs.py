@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -100,6 +101,7 @@ class JobBook:
         self._base_number = incarnation << 32
         self._jobs: dict[JobKey, Job] = {}
         self._peers: dict[int, Peer] = {}
+        self._concluded = asyncio.Event()
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
@@ -132,6 +134,13 @@ class JobBook:
         self._send(job, job.result_message(self._base_number))
         job.news.clear()
         job.followers.clear()
+        self._concluded.set()
+
+    async def none_running(self) -> None:
+        """Wait until no job is running."""
+        while any(job.state == "running" for job in self._jobs.values()):
+            self._concluded.clear()
+            await self._concluded.wait()
 
     def follow(self, job: Job, peer: Peer, after: int) -> None:
         """Send a peer what it has not seen yet, and what comes from now on."""

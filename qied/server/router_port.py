@@ -46,6 +46,7 @@ class RouterPort:
 
     def bind(self, address: str) -> str:
         """Listen and return the address with its real port; raises ConfigError where that is not possible."""
+        self._socket.ipv6 = "[" in address
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
@@ -85,7 +86,6 @@ class RouterPort:
         socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
         socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
-        socket.setsockopt(zmq.IPV6, 1)
 
     async def _pump(self) -> None:
         taken = 0

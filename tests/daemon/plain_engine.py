@@ -1,0 +1,86 @@
+"""An engine without torch for tests of everything around it: cheap, deterministic, and told by the prompt what to do.
+
+The result is the first picture at the size of the spec, shifted by the seed and a number for each step. Words in the
+prompt: ``crash`` ends the process, ``hang`` never returns, ``fail`` raises, ``oom`` runs out of memory, ``gate=PATH``
+waits at each step until PATH exists.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from qied_client.errors import JobFailed, OutOfMemory
+
+from qied.edit import EditSpec
+from qied.link.launch import LaunchOrder
+
+
+@dataclass(frozen=True)
+class Unit:
+    phase: str
+    step: int
+    steps: int
+    preview: Image.Image | None = None
+    image: Image.Image | None = None
+
+
+class PlainEdit:
+    def __init__(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
+        self._spec = spec
+        self._picture = pictures[spec.images[0]].resize((spec.width, spec.height))
+        self._step = 0
+        self._shift = 0
+        found = re.search(r"gate=(\S+)", spec.prompt)
+        self._gate = None if found is None else Path(found[1])
+
+    def advance(self) -> Unit:
+        spec = self._spec
+        self._obey(spec.prompt)
+        if self._step == spec.steps:
+            return Unit("decode", 1, 1, image=self._shifted())
+        self._step += 1
+        self._shift = (self._shift * 31 + spec.seed + self._step) % 251
+        preview = self._shifted().resize((16, 16)) if spec.preview_every and self._step < spec.steps else None
+        return Unit("denoise", self._step, spec.steps, preview=preview)
+
+    def _shifted(self) -> Image.Image:
+        return self._picture.point(lambda value: (value + self._shift) % 256)
+
+    def _obey(self, prompt: str) -> None:
+        if "crash" in prompt and self._step == 1:
+            os._exit(139)
+        if "hang" in prompt:
+            threading.Event().wait()
+        if "fail" in prompt:
+            raise JobFailed("The prompt said so.", "Say something else.")
+        if "oom" in prompt:
+            raise OutOfMemory("The prompt said so.", "Say something else.")
+        while self._gate is not None and not self._gate.exists():
+            threading.Event().wait(0.005)
+
+
+class PlainEngine:
+    device = "test"
+    precision = "fp32"
+    model = "builtin"
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.weights_bytes = 1_000_000
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> PlainEdit:
+        return PlainEdit(spec, pictures)
+
+    def forget(self, scope: str) -> None:
+        pass
+
+
+def load(order: LaunchOrder, on_progress: Callable[[str, int, int], None]) -> PlainEngine:
+    on_progress("nothing", 1, 1)
+    return PlainEngine(order.budget_bytes or 4_000_000_000)
