@@ -74,6 +74,7 @@ class AsyncJob:
         self._news: list[m.Event | m.Result] = []
         self._changed = asyncio.Event()
         self._failure: QiedError | None = None
+        self._taken_up: asyncio.Task[None] | None = None
 
     def _push(self, news: m.Event | m.Result) -> None:
         if isinstance(news, m.Event) and news.kind == "preview" and self._news:
@@ -387,13 +388,21 @@ class AsyncClient:
         job = self._jobs.get(job_id)
         if job is None:
             job = self._jobs[job_id] = AsyncJob(self, job_id, turn)
-            try:
-                await self._driver.start()
-                await self._driver.follow(job_id)
-            except QiedError:
-                self._jobs.pop(job_id, None)
-                raise
+            job._taken_up = asyncio.create_task(self._take_up(job), name=f"take up {job_id}")
+            job._taken_up.add_done_callback(lambda task: task.cancelled() or task.exception())
+        assert job._taken_up is not None, "a job in the table is being taken up"
+        await asyncio.shield(job._taken_up)
         return job
+
+    async def _take_up(self, job: AsyncJob) -> None:
+        """Follow a job: one task, however many wait for it, so that one who gives up takes nothing from the others."""
+        try:
+            await self._driver.start()
+            await self._driver.follow(job.id)
+        except QiedError:
+            if self._jobs.get(job.id) is job:
+                del self._jobs[job.id]
+            raise
 
     async def _finish(self, job: AsyncJob, timeout: float | None, on_progress: OnProgress | None) -> Result:
         async def report() -> None:
@@ -421,6 +430,7 @@ class AsyncClient:
     def _failed(self, error: QiedError) -> None:
         for job in self._jobs.values():
             job._fail(error)
+            self._driver.unfollow(job.id)
         self._jobs.clear()
 
     def _greeting(self, identifier: int) -> m.Hello:

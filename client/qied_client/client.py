@@ -11,23 +11,32 @@ from typing import Any, Self, TypeVar
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession, OnProgress, Pictures
 from qied_client.credentials import Credential
+from qied_client.errors import DaemonUnreachable
 from qied_client.inputs import Picture
 from qied_client.protocol import messages as m
 from qied_client.results import Progress, Result
 
 T = TypeVar("T")
 
+_CLOSING_S = 1.0
+
 
 class _Loop:
     """An event loop in a daemon thread."""
 
     def __init__(self) -> None:
+        self.closed = False
+        self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="qied client", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self.closed:
+                work.close()
+                raise DaemonUnreachable("The client was closed.", "Make a new one.")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
@@ -35,9 +44,26 @@ class _Loop:
             raise
 
     def close(self) -> None:
+        """Stop once the calls of other threads have ended; idempotent."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            finishing = asyncio.run_coroutine_threadsafe(_finish_others(), self._loop)
+        finishing.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _finish_others() -> None:
+    """Give the tasks that are left a moment to end by themselves, then cancel them."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        _, slow = await asyncio.wait(others, timeout=_CLOSING_S)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
 
 
 class Job:
@@ -159,9 +185,10 @@ class Client:
         return self._client.welcome
 
     def close(self) -> None:
-        """Close the connection; jobs and sessions in the daemon stay."""
-        self._loop.run(self._client.close())
-        self._loop.close()
+        """Close the connection; jobs and sessions in the daemon stay. Closing twice does no harm."""
+        if not self._loop.closed:
+            self._loop.run(self._client.close())
+            self._loop.close()
 
     def edit(
         self,

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qied_client.errors import ProtocolError, QiedError, VersionMismatch
+from qied_client.errors import CapacityError, InvalidRequest, ProtocolError, QiedError, VersionMismatch
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.codec import Registry, decode, encode
+from qied_client.protocol.fields import FieldError, checked
 from qied_client.transfers import Receiver, Sender, Source
 
 Frames = list[bytes | memoryview]
@@ -99,6 +100,7 @@ class Connection:
         self._receivers: dict[int, Receiver] = {}
         self._followed: dict[str, int] = {}
         self._quiet_resumes: dict[int, str] = {}
+        self._postponed: list[str] = []
         self._out: deque[Frames] = deque()
         self._heard_ms = 0
         self._asked_ms = 0
@@ -136,6 +138,9 @@ class Connection:
         quiet = now_ms - self._heard_ms
         if quiet >= self.silence_ms:
             return [Lost(f"nothing was heard for {quiet} ms")]
+        postponed, self._postponed = self._postponed, []
+        for job in postponed:
+            self._resume_quietly(job)
         if self.ready and quiet >= self.heartbeat_ms and now_ms - self._asked_ms >= self.heartbeat_ms:
             self._asked_ms = now_ms
             self._send(m.Ping(now_ms))
@@ -150,9 +155,13 @@ class Connection:
     # What the application calls
 
     def request(self, make: Callable[[int], m.Message]) -> int:
-        """Ask for something; the message is sent now or after the next handshake, again after each. Returns its id."""
+        """Ask for something; the message is sent now or after the next handshake, again after each. Returns its id.
+
+        Raises InvalidRequest where a field of the message has a value that protocol 1 does not allow.
+        """
         identifier = self._take_id()
-        self._requests[identifier] = message = make(identifier)
+        message = _allowed(make(identifier))
+        self._requests[identifier] = message
         if self.ready:
             self._send(message)
         return identifier
@@ -171,11 +180,12 @@ class Connection:
 
     def follow(self, job: str, after: int = 0) -> int:
         """Ask for a job's events from a number on, across reconnections, until its result came."""
+        identifier = self.request(lambda n: m.Resume(n, job, after))
         self._followed[job] = after
-        return self.request(lambda n: m.Resume(n, job, after))
+        return identifier
 
     def unfollow(self, job: str) -> None:
-        """No longer ask for a job's events after a reconnection."""
+        """No longer hand a job's events on, nor ask for them after a reconnection."""
         self._followed.pop(job, None)
 
     def forget(self, identifier: int) -> None:
@@ -234,6 +244,7 @@ class Connection:
 
     def _ask_again(self) -> None:
         self._quiet_resumes.clear()
+        self._postponed.clear()
         for identifier, message in self._requests.items():
             receiver = self._receivers.get(identifier)
             if receiver is not None and isinstance(message, m.Get):
@@ -242,11 +253,16 @@ class Connection:
                 message = replace(message, after=self._followed.get(message.job, message.after))  # noqa: PLW2901
             self._send(message)
         asked = {message.job for message in self._requests.values() if isinstance(message, m.Resume)}
-        for job, after in self._followed.items():
+        for job in self._followed:
             if job not in asked:
-                identifier = self._take_id()
-                self._quiet_resumes[identifier] = job
-                self._send(m.Resume(identifier, job, after))
+                self._resume_quietly(job)
+
+    def _resume_quietly(self, job: str) -> None:
+        """Ask for the events of a job that is followed already: nobody waits for the answer itself."""
+        if job in self._followed:
+            identifier = self._take_id()
+            self._quiet_resumes[identifier] = job
+            self._send(m.Resume(identifier, job, self._followed[job]))
 
     def _chunk(self, chunk: m.Chunk) -> list[Happening]:
         receiver = self._receivers.get(chunk.transfer)
@@ -291,7 +307,11 @@ class Connection:
         error = message.error()
         if message.re in self._quiet_resumes:
             job = self._quiet_resumes.pop(message.re)
-            self._followed.pop(job, None)
+            if isinstance(error, CapacityError):
+                self._postponed.append(job)
+                return []
+            if self._followed.pop(job, None) is None:
+                return []
             failed = m.Result(job, 2**62, "failed", code=error.code, message=error.message, remedy=error.remedy)
             return [Pushed(failed)]
         if message.re is None or message.re not in self._requests:
@@ -303,12 +323,12 @@ class Connection:
 
     def _reply_or_push(self, message: m.Message) -> list[Happening]:
         if isinstance(message, (m.Event, m.Result)):
-            if message.job in self._followed:
-                if message.number <= self._followed[message.job]:
-                    return []
-                self._followed[message.job] = message.number
+            seen = self._followed.get(message.job)
+            if seen is None or message.number <= seen:
+                return []
+            self._followed[message.job] = message.number
             if isinstance(message, m.Result):
-                self._followed.pop(message.job, None)
+                del self._followed[message.job]
             return [Pushed(message)]
         identifier = getattr(message, "re", None)
         if identifier is None:
@@ -323,3 +343,11 @@ class Connection:
         self._senders.pop(identifier, None)
         self._receivers.pop(identifier, None)
         return self._requests.pop(identifier, None)
+
+
+def _allowed(message: m.Message) -> m.Message:
+    try:
+        return checked(message)
+    except FieldError as error:
+        path = error.path.removeprefix("request.")
+        raise InvalidRequest(f"{path}: {error.problem}.", "Correct this field.", field=path) from None

@@ -14,9 +14,11 @@ from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
     HandshakeRefused,
+    InternalError,
     ProtocolError,
     QiedError,
     UnreachableError,
+    VersionMismatch,
 )
 from qied_client.protocol import messages as m
 from qied_client.transfers import Source
@@ -57,6 +59,8 @@ class Driver:
         self._transport: Transport | None = None
         self._futures: dict[int, asyncio.Future[Any]] = {}
         self._moves: dict[int, OnMove] = {}
+        self._arrivals: set[asyncio.Future[m.Message]] = set()
+        self._closed = False
         self._task: asyncio.Task[None] | None = None
         self._useless: asyncio.Future[QiedError] | None = None
         self._wanted = asyncio.Event()
@@ -66,23 +70,27 @@ class Driver:
 
     async def start(self) -> m.Message:
         """Connect and return the greeting; raises UnreachableError, ProtocolError or VersionMismatch."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="qied connection")
-        ready = asyncio.get_running_loop().create_future()
-        self._futures[0] = ready
+        self._want()
+        if self.welcome is not None:
+            return self.welcome
+        greeted: asyncio.Future[m.Message] = asyncio.get_running_loop().create_future()
+        self._arrivals.add(greeted)
         try:
-            return await ready if self.welcome is None else self.welcome
+            return await greeted
         finally:
-            self._futures.pop(0, None)
+            self._arrivals.discard(greeted)
 
     async def close(self) -> None:
-        """Say goodbye and close the sockets; what is unanswered fails."""
+        """Say goodbye and close the sockets; what is unanswered fails. Closing twice does no harm."""
+        if self._closed:
+            return
+        self._closed = True
         self._connection.say(m.Bye("client closed"))
         self._flush()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._fail_all(DaemonUnreachable("The client was closed."))
+        self._fail_all(_closed())
         self._context.term()
 
     async def ask(self, make: Callable[[int], m.Message]) -> Any:
@@ -117,9 +125,9 @@ class Driver:
         self._futures[identifier] = future
         if on_move is not None:
             self._moves[identifier] = on_move
-        self._wanted.set()
-        self._flush()
         try:
+            self._want()
+            self._flush()
             return await future
         finally:
             self._futures.pop(identifier, None)
@@ -128,6 +136,26 @@ class Driver:
             self._flush()
 
     # The life of the connection
+
+    def _want(self) -> None:
+        """See that the connection lives, or comes back to life after it was given up."""
+        if self._closed:
+            raise _closed()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="qied connection")
+            self._task.add_done_callback(self._ended)
+        self._wanted.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A defect ended the task: nobody may wait for it any longer."""
+        defect = None if task.cancelled() else task.exception()
+        if defect is not None:
+            self._task = None
+            self.welcome = None
+            self._connection.lost()
+            failure = InternalError(f"The connection ended by a defect of the client: {defect!r}.", "Report it.")
+            failure.__cause__ = defect
+            self._fail_all(failure)
 
     async def _run(self) -> None:
         attempt = refusals = 0
@@ -150,14 +178,13 @@ class Driver:
     async def _judge(self, reason: QiedError, refusals: int) -> None:
         """Fail what waits once waiting longer is pointless, then rest until something is wanted again."""
         down = time.monotonic() - (self._down_since or 0)
-        final = not isinstance(reason, UnreachableError) or isinstance(reason, CredentialsMissing)
+        final = not isinstance(reason, UnreachableError) or isinstance(reason, (CredentialsMissing, VersionMismatch))
         if not final and refusals < _REFUSALS and down < self.patience_s:
             return
         self.welcome = None
         self._wanted.clear()
         self._fail_all(reason)
-        if not self._futures:
-            await self._wanted.wait()
+        await self._wanted.wait()
         self._down_since = None
 
     async def _converse(self) -> QiedError:
@@ -216,7 +243,8 @@ class Driver:
                     self.welcome = welcome
                     self._ready.set()
                     self._down_since = None
-                    self._resolve(0, welcome)
+                    for arrival in self._arrivals:
+                        _settle(arrival, welcome)
                 case c.Replied(identifier, message):
                     self._resolve(identifier, message)
                 case c.Downloaded(identifier, data):
@@ -224,8 +252,7 @@ class Driver:
                 case c.Refused(identifier, error):
                     self._reject(identifier, error)
                 case c.Moved(identifier, done, total):
-                    if identifier in self._moves:
-                        self._moves[identifier](done, total)
+                    self._moved(identifier, done, total)
                 case c.Pushed(message):
                     self._on_push(message)
                 case c.Lost(reason):
@@ -233,12 +260,22 @@ class Driver:
                 case c.Unusable(error):
                     self._give_up(error)
 
+    def _moved(self, identifier: int, done: int, total: int) -> None:
+        move = self._moves.get(identifier)
+        if move is None:
+            return
+        try:
+            move(done, total)
+        except Exception as error:  # noqa: BLE001 - the caller's own code: its error is the caller's, not the connection's
+            self._moves.pop(identifier)
+            self._reject(identifier, error)
+
     def _resolve(self, identifier: int, value: object) -> None:
         future = self._futures.get(identifier)
-        if future is not None and not future.done():
-            future.set_result(value)
+        if future is not None:
+            _settle(future, value)
 
-    def _reject(self, identifier: int, error: QiedError) -> None:
+    def _reject(self, identifier: int, error: Exception) -> None:
         future = self._futures.get(identifier)
         if future is not None and not future.done():
             future.set_exception(error)
@@ -247,4 +284,16 @@ class Driver:
         for identifier in list(self._futures):
             self._reject(identifier, error)
             self._futures.pop(identifier, None)
+        for arrival in self._arrivals:
+            if not arrival.done():
+                arrival.set_exception(error)
         self._on_failure(error)
+
+
+def _settle(future: asyncio.Future[Any], value: object) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _closed() -> DaemonUnreachable:
+    return DaemonUnreachable("The client was closed.", "Make a new one.")

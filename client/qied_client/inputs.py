@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Union
 
-from qied_client.errors import BlobTooLarge, InvalidRequest, UnsupportedPicture
+from qied_client.errors import BlobTooLarge, InvalidRequest, SetupError, UnsupportedPicture
 from qied_client.protocol import limits
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO,
 def picture_bytes(picture: Picture) -> bytes:
     """Bytes of a PNG, JPEG or WebP file; Pillow images and arrays are encoded as PNG.
 
-    Raises InvalidRequest for a path that cannot be read or a type that is no picture, BlobTooLarge above 64 MiB.
+    Raises InvalidRequest for a path that cannot be read or a type that is no picture, BlobTooLarge above 64 MiB,
+    SetupError for an array where Pillow is missing.
     """
     if isinstance(picture, (str, os.PathLike)):
         data = _read_file(Path(picture))
@@ -32,12 +33,11 @@ def picture_bytes(picture: Picture) -> bytes:
     elif hasattr(picture, "save"):
         data = _encode_image(picture)
     elif hasattr(picture, "read"):
-        data = picture.read(limits.BLOB_BYTES + 1)
+        data = _read_open_file(picture)
     else:
-        raise InvalidRequest(
+        raise _refused(
             f"A {type(picture).__name__} is no picture.",
             "Give a path, bytes, an open file, a Pillow image or a numpy array.",
-            field="images",
         )
     if not data:
         raise UnsupportedPicture("The picture has no bytes.", "Give a PNG, JPEG or WebP file.")
@@ -50,29 +50,45 @@ def picture_bytes(picture: Picture) -> bytes:
 
 def _read_file(path: Path) -> bytes:
     try:
-        if path.stat().st_size > limits.BLOB_BYTES:
-            raise BlobTooLarge(
-                f"{path} has {path.stat().st_size} bytes; the limit is {limits.BLOB_BYTES}.", "Send a smaller file."
-            )
-        return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InvalidRequest(f"{path}: {reason}.", "Give the path of a picture file.", field="images") from error
+        with path.open("rb") as file:
+            return file.read(limits.BLOB_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _refused(f"{path}: {reason}.", "Give the path of a picture file.") from error
+
+
+def _read_open_file(file: Any) -> bytes:
+    data = file.read(limits.BLOB_BYTES + 1)
+    if not isinstance(data, bytes):
+        raise _refused(f"The file gives {type(data).__name__}, not bytes.", "Open it with mode 'rb'.")
+    return data
 
 
 def _encode_image(image: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
+    try:
+        image.save(buffer, format="PNG", compress_level=1)
+    except (OSError, ValueError) as error:
+        raise _refused(f"The image cannot be written as PNG: {error}.", "Convert it to RGB or RGBA first.") from error
     return buffer.getvalue()
 
 
 def _encode_array(array: Any) -> bytes:
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError:
+        raise SetupError("Arrays need Pillow.", "Install qied-client[pictures], or give a picture file.") from None
 
-    if str(array.dtype) != "uint8" or array.ndim not in (2, 3):
-        raise InvalidRequest(
-            f"An array of {array.dtype} with {array.ndim} dimensions is no picture.",
-            "Give uint8 of shape [height, width] or [height, width, 3 or 4].",
-            field="images",
+    shape = tuple(array.shape)
+    if str(array.dtype) != "uint8" or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
+        raise _refused(
+            f"An array of {array.dtype} with shape {list(shape)} is no picture.",
+            "Give uint8 of shape [height, width] or [height, width, 1, 3 or 4].",
         )
-    return _encode_image(Image.fromarray(array))
+    if 0 in shape:
+        raise _refused(f"An array of shape {list(shape)} has no pixels.", "Give a picture.")
+    return _encode_image(Image.fromarray(array.reshape(shape[:2]) if shape[2:] == (1,) else array))
+
+
+def _refused(message: str, remedy: str) -> InvalidRequest:
+    return InvalidRequest(message, remedy, field="images")

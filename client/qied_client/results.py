@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +64,8 @@ class Result:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture as it came, through a temporary file beside it; returns the path.
 
-        Raises InvalidRequest where the suffix names another format than the picture has.
+        Raises InvalidRequest where the suffix names another format than the picture has, or nothing can be written
+        there; a file that was there before is then as it was.
         """
         target = Path(path)
         suffix = _SUFFIXES.get(self.media_type, "")
@@ -70,10 +73,13 @@ class Result:
             raise InvalidRequest(
                 f"{target.name}: the result is {self.media_type}.", f"Give a name that ends in {suffix}."
             )
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
             part.write_bytes(self.bytes)
             part.replace(target)
+        except OSError as error:
+            raise InvalidRequest(f"{target}: {error.strerror}.", "Give a place where files can be written.") from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         return target

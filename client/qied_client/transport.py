@@ -11,7 +11,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
-from qied_client.errors import DaemonUnreachable, HandshakeRefused, ProtocolError, UnreachableError
+from qied_client.errors import CredentialsMissing, DaemonUnreachable, HandshakeRefused, ProtocolError, UnreachableError
 from qied_client.protocol import limits
 
 _WATCHED = (
@@ -51,16 +51,25 @@ class Transport:
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
-        self._socket.curve_serverkey = endpoint.server_key.encode()
-        self._socket.curve_publickey = endpoint.public_key.encode()
-        self._socket.curve_secretkey = endpoint.secret_key.encode()
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
+        self._set_keys(endpoint)
         try:
             self._socket.connect(endpoint.address)
         except zmq.ZMQError as error:
             self.close()
             raise DaemonUnreachable(
                 f"{endpoint.address!r} is no address to connect to: {error}.", "Give one such as tcp://host:7447."
+            ) from error
+
+    def _set_keys(self, endpoint: Endpoint) -> None:
+        try:
+            self._socket.curve_serverkey = endpoint.server_key.encode()
+            self._socket.curve_publickey = endpoint.public_key.encode()
+            self._socket.curve_secretkey = endpoint.secret_key.encode()
+        except zmq.ZMQError as error:
+            self.close()
+            raise CredentialsMissing(
+                "A key of this credential is no CURVE key.", "A key is 40 characters of Z85; read it from a key file."
             ) from error
 
     async def watch_handshake(self) -> UnreachableError:

@@ -31,12 +31,8 @@ def _home(home: Path | None) -> Path:
 @keys.command()
 def add(
     name: Annotated[str, typer.Argument(help="Who it is for: letters, digits, '.', '_' and '-'.")],
-    public_key: Annotated[
-        str | None, typer.Option(help="Their public key, if they keep the secret.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Key file to write, else NAME.key.json.")
-    ] = None,
+    public_key: Annotated[str | None, typer.Option(help="Their public key, if they keep the secret.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Key file to write, else NAME.key.json.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Address under which they reach this daemon.")] = None,
     home: Home = None,
 ) -> None:

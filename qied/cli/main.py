@@ -8,6 +8,7 @@ import typer
 from qied_client.cli.commands import add_client_commands
 
 from qied import __version__
+from qied.cli.demo import demo
 from qied.cli.keys import keys
 from qied.cli.serve import serve
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+app.command()(demo)
 add_client_commands(app)
 app.add_typer(keys, name="keys")
 

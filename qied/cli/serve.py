@@ -31,12 +31,8 @@ _USUAL_FILE = Path("qied.toml")
 def serve(
     model: Annotated[str | None, typer.Option(help="Model folder in diffusers' layout, or 'builtin'.")] = None,
     listen: Annotated[str | None, typer.Option(help="Such as tcp://0.0.0.0:7447; port * takes any.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")
-    ] = None,
-    home: Annotated[
-        Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
@@ -67,7 +63,7 @@ def plan_launch(home: Path, config: Config, served: ServedModel) -> Launch:
     if precision == "auto":
         precision = "bf16" if device == "cuda" else "fp32"
     cap = served.profile.geometry.max_target_pixels
-    serving = Serving(served.profile, precision, min(cap, config.limits.target_pixels or cap))
+    serving = Serving(served.profile, device, precision, min(cap, config.limits.target_pixels or cap))
     worker = LaunchOrder(
         worker="",
         endpoint="",

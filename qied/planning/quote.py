@@ -17,9 +17,10 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Serving:
-    """What the daemon serves: the model, the precision in use, the cap in pixels and the LoRAs by name."""
+    """What the daemon serves: the model, device and precision in use, the cap in pixels and the LoRAs by name."""
 
     profile: ModelProfile
+    device: str
     precision: str
     max_pixels: int
     loras: frozenset[str] = frozenset()

@@ -210,11 +210,11 @@ class Scheduler:
             if job.stopping:
                 self._conclude_cancelled(job)
                 continue
-            was_alone = job.alone
             if blame:
                 job.deaths += 1
                 job.alone = True
-            if blame and was_alone and job.deaths >= POISONED_DEATHS:
+            # A job with a death behind it only ever starts alone, so nobody else can have caused this second one.
+            if blame and job.deaths >= POISONED_DEATHS:
                 message = f"{job.deaths} workers died while they ran this job, the last one with nothing else active."
                 self._conclude(job, "poisoned", "job_poisoned", message, "Change the request; report it as a defect.")
             else:

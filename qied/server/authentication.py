@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
 
 import structlog
 import zmq
@@ -22,6 +24,24 @@ _REQUEST_FRAMES = 7
 
 Lookup = Callable[[str, bytes], str | None]
 """From the socket's domain and a client's public key (Z85) to the name it is enrolled under, or None."""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Who stands behind a connection: the name of the enrolment, and the public key (Z85) that proved it."""
+
+    name: str
+    key: bytes
+
+    def to_user_id(self) -> bytes:
+        """What libzmq notes on the connection and gives back with each message."""
+        return self.name.encode() + b" " + self.key
+
+    @classmethod
+    def of_user_id(cls, user_id: str) -> Self:
+        """Read it back."""
+        name, _, key = user_id.partition(" ")
+        return cls(name, key.encode())
 
 
 class Authenticator:
@@ -55,7 +75,7 @@ class Authenticator:
         if name is None:
             self._log.warning("refused a key that is not enrolled", address=address.decode(), key=z85.decode())
             return [b"1.0", sequence, b"400", b"not enrolled", b"", b""]
-        return [b"1.0", sequence, b"200", b"OK", name.encode(), b""]
+        return [b"1.0", sequence, b"200", b"OK", Guest(name, z85).to_user_id(), b""]
 
 
 async def prove_strangers_are_refused(address: str, server_key: bytes, timeout_s: float = 10.0) -> None:

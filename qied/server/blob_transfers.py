@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 import structlog
-from qied_client.errors import DiskFull, ProtocolError, QiedError, QuotaExceeded, UnknownBlob
+from qied_client.errors import DiskFull, InvalidRequest, ProtocolError, QiedError, QuotaExceeded, UnknownBlob
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
@@ -189,6 +189,8 @@ class BlobTransfers:
         try:
             total = await off_loop(self._executor, self._store.size, message.hash)
             offset = message.offset
+            if offset >= total:
+                raise InvalidRequest(f"offset: the blob ends at {total}, before {offset}.", field="offset")
             while offset < total:
                 await downloading.spend()
                 data = await off_loop(self._executor, self._store.read, message.hash, offset, limits.CHUNK_BYTES)

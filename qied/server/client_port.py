@@ -86,6 +86,7 @@ class ClientPort:
             for route, peer in list(self._peers.items()):
                 if peer.heard_ms < limit:
                     self._log.info("a client fell silent", user=peer.user)
+                    peer.send(m.Bye("nothing was heard from you"))
                     self._on_gone(route)
 
     def _on_message(self, route: bytes, user: str, message: m.Message | QiedError) -> None:
@@ -111,6 +112,8 @@ class ClientPort:
             self._greet(peer, message)
         elif not peer.ready:
             peer.refuse(ProtocolError("HELLO comes first.", "Connect anew."), getattr(message, "id", None))
+            peer.send(m.Bye("HELLO comes first"))
+            self._on_gone(route)
         else:
             self._dispatch(peer, message)
 

@@ -65,7 +65,7 @@ class Dispatcher:
         self._serving = serving
         self._background: set[asyncio.Task[object]] = set()
         self._orders: Orders | None = None
-        self.pace = Pace(serving.profile)
+        self.pace = Pace(serving.profile, serving.device)
 
     def use(self, orders: Orders) -> None:
         """Say who carries orders to the workers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from qied.server.authentication import Guest
 from qied.server.dispatcher import now_ms
 from qied.server.keys import KeyStore
 
@@ -11,34 +12,34 @@ _REFRESH_MS = 500
 
 
 class GuestList:
-    """Looks keys up for the authenticator. Changes made by ``qied keys`` count within half a second."""
+    """Looks keys up for the authenticator.
+
+    Changes made by ``qied keys`` count at once for who connects, within half a second for who is connected.
+    """
 
     def __init__(self, store: KeyStore) -> None:
         self._store = store
         self._stamp: object = None
         self._looked_ms = -_REFRESH_MS
         self._clients: Mapping[bytes, str] = {}
-        self._names: frozenset[str] = frozenset()
         self.workers: Callable[[bytes], str | None] = lambda key: None
 
     def lookup(self, domain: str, key: bytes) -> str | None:
         """Name behind a public key (Z85) on the port of this domain, or None."""
         if domain == "worker":
             return self.workers(key)
-        self._refresh()
+        self._read()
         return self._clients.get(key) if domain == "client" else None
 
-    def is_enrolled(self, name: str) -> bool:
-        """Whether a client of this name is enrolled still."""
-        self._refresh()
-        return name in self._names
+    def is_enrolled(self, guest: Guest) -> bool:
+        """Whether a client of this name is enrolled still, with this key."""
+        if now_ms() - self._looked_ms >= _REFRESH_MS:
+            self._read()
+        return self._clients.get(guest.key) == guest.name
 
-    def _refresh(self) -> None:
-        if now_ms() - self._looked_ms < _REFRESH_MS:
-            return
+    def _read(self) -> None:
         self._looked_ms = now_ms()
         stamp = self._store.version()
         if stamp != self._stamp:
             self._stamp = stamp
             self._clients = self._store.authorised()
-            self._names = frozenset(self._clients.values())

@@ -11,6 +11,8 @@ import structlog
 from qied_client.errors import InternalError, QiedError, QuotaExceeded
 from qied_client.protocol.messages import Failure, Message
 
+from qied.server.authentication import Guest
+
 _log = structlog.get_logger(part="peer")
 
 
@@ -19,13 +21,18 @@ class Peer:
     """A connection. ``transfers`` are its uploads and downloads by the client's id; tasks end with the connection."""
 
     route: bytes
-    user: str
+    guest: Guest
     send: Callable[[Message], bool]
     heard_ms: int
     ready: bool = False
     transfers: dict[int, Any] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     most_requests: int = 64
+
+    @property
+    def user(self) -> str:
+        """Name of who is behind it."""
+        return self.guest.name
 
     def refuse(self, error: QiedError, re: int | None) -> None:
         """Answer a request with a typed error."""

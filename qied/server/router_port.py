@@ -14,10 +14,11 @@ from qied_client.protocol import limits
 from qied_client.protocol.codec import Registry, decode, encode
 from qied_client.protocol.messages import Message
 
+from qied.server.authentication import Guest
 from qied.server.flood_guard import QUEUE_MESSAGES, FloodGuard
 
-OnMessage = Callable[[bytes, str, Message | QiedError], None]
-"""Called with the route of the connection, the authenticated name behind it, and the message or what was wrong."""
+OnMessage = Callable[[bytes, Guest, Message | QiedError], None]
+"""Called with the route of the connection, who is behind it, and the message or what was wrong."""
 
 _TURNS = 16
 """Messages taken before other work of the loop gets its turn."""
@@ -100,11 +101,11 @@ class RouterPort:
         route, rest = frames[0].bytes, frames[1:]
         if not rest:
             return
-        user = cast(str, rest[0].get("User-Id"))
+        guest = Guest.of_user_id(cast(str, rest[0].get("User-Id")))
         self._guard.delivered(rest[0].get(zmq.SRCFD))
         try:
             parts = [frame.bytes for frame in rest[:2]] + [frame.buffer for frame in rest[2:4]]
             message: Message | QiedError = decode(parts, self._known)
         except QiedError as error:
             message = error
-        self._on_message(route, user, message)
+        self._on_message(route, guest, message)

@@ -17,6 +17,7 @@ from qied_client.protocol import messages as m
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
 from qied.scheduling import model as s
+from qied.server.authentication import Guest
 from qied.server.blob_transfers import BlobTransfers
 from qied.server.dispatcher import Dispatcher, now_ms
 from qied.server.peer import Peer
@@ -209,23 +210,23 @@ class WorkerPool:
             self._log.warning("the link to a worker broke, killing it", worker=worker.name)
             worker.process.kill()
 
-    def _on_message(self, route: bytes, name: str, message: m.Message | QiedError) -> None:
-        worker = self._workers.get(name)
-        if worker is None:
+    def _on_message(self, route: bytes, guest: Guest, message: m.Message | QiedError) -> None:
+        worker = self._workers.get(guest.name)
+        if worker is None or worker.public_key != guest.key:
             return
         if isinstance(message, QiedError):
-            self._log.error("a worker sent what the link does not have", worker=name, reason=str(message))
+            self._log.error("a worker sent what the link does not have", worker=worker.name, reason=str(message))
             return
         if isinstance(message, w.Attach):
-            self._attach(worker, route, message)
+            self._attach(worker, route, guest, message)
         elif worker.peer is not None and worker.peer.route == route:
             self._from_attached(worker, worker.peer, message)
 
-    def _attach(self, worker: Worker, route: bytes, message: w.Attach) -> None:
+    def _attach(self, worker: Worker, route: bytes, guest: Guest, message: w.Attach) -> None:
         if worker.peer is not None:
             worker.peer.gone()
             self._routes.pop(worker.peer.route, None)
-        worker.peer = Peer(route, worker.name, lambda answer: self._port.send(route, answer), now_ms())
+        worker.peer = Peer(route, guest, lambda answer: self._port.send(route, answer), now_ms())
         self._routes[route] = worker
         worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, limits.SILENCE_MS))
 

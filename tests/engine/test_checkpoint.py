@@ -39,6 +39,12 @@ def cut(path: Path, size: int) -> None:
     path.write_bytes(content)
 
 
+def forget_second_shard(index: dict[str, object]) -> None:
+    weight_map = index["weight_map"]
+    assert isinstance(weight_map, dict)
+    index["weight_map"] = {name: file for name, file in weight_map.items() if file != SHARD}
+
+
 def load(folder: Path, profile: ModelProfile) -> Engine:
     return Engine.load(folder, profile, EngineOptions(), lambda *_: None)
 
@@ -65,12 +71,12 @@ INDEX = "diffusion_pytorch_model.safetensors.index.json"
         (
             lambda f: rewrite(f / "transformer" / "config.json", lambda c: c.update(zero_cond_t=False)),
             ModelUnsupported,
-            "zero_cond_t",
+            "config.json does not set zero_cond_t",
         ),
         (
             lambda f: rewrite(f / "transformer" / "config.json", lambda c: c.pop("zero_cond_t")),
             ModelUnsupported,
-            "zero_cond_t",
+            "config.json does not set zero_cond_t",
         ),
         (lambda f: cut(f / "transformer" / SHARD, 5_000_000), ModelUnsupported, "damaged"),
         (lambda f: cut(f / "model_index.json", 20), ModelUnsupported, "not valid JSON"),
@@ -84,6 +90,8 @@ INDEX = "diffusion_pytorch_model.safetensors.index.json"
             ModelUnsupported,
             "vae",
         ),
+        (lambda f: rewrite(f / "transformer" / INDEX, forget_second_shard), ModelUnsupported, "transformer lacks"),
+        (lambda f: rewrite(f / "transformer" / INDEX, lambda c: c.clear()), ModelUnsupported, "weight_map"),
     ],
 )
 def test_a_folder_with_a_fault_is_refused_with_the_files_name_and_a_remedy(

@@ -14,7 +14,9 @@ from qied_client.errors import InvalidRequest, JobFailed, OutOfMemory
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine
+from qied.engine.latents import initial_noise, unpack
 from qied.engine.mask import FEATHER
+from qied.engine.sigmas import sigma_schedule
 from qied.engine.stepping import Edit
 from qied.engine.work import Advance
 
@@ -207,6 +209,25 @@ def test_a_mask_keeps_pixels_outside_exactly_and_lets_the_inside_change(
     assert (image[outside] == before[outside]).all()
     middle = image[height // 2 - 20 : height // 2 + 20, width // 2 - 20 : width // 2 + 20]
     assert np.abs(middle.mean(axis=(0, 1)) - BLUE).max() < 40
+
+
+def test_at_every_step_the_model_sees_the_noised_source_outside_the_mask(
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+) -> None:
+    models, seen = engine._bench.models, []
+    pictures = {"a": scene(), "m": half_mask(128, 128)}
+    handle = models.transformer.register_forward_pre_hook(
+        lambda _, __, kwargs: seen.append(unpack(kwargs["hidden_states"][:, :64], 16, 16)), with_kwargs=True
+    )
+    finish(engine.begin(spec(mask="m", width=128, height=128), pictures, cache))
+    handle.remove()
+    with torch.inference_mode():
+        source = models.vae.encode(pictures["a"], (128, 128))
+    noise = initial_noise(7, 16, 16, 16)
+    for latents, sigma in zip(seen, sigma_schedule(models.schedule, 3, 64), strict=False):
+        expected = (1 - sigma) * source + sigma * noise
+        torch.testing.assert_close(latents[..., 8:], expected[..., 8:])
+    assert not torch.allclose(seen[-1][..., :8], expected[..., :8], atol=0.1)
 
 
 def test_a_black_mask_gives_the_source(

@@ -115,6 +115,23 @@ def test_a_long_queue_is_continued_at_the_pace_of_the_workers(front: Any) -> Non
     assert list(starts(front).values()) == [1000 * place for place in range(1, waiting + 1)]
 
 
+def test_in_a_long_queue_a_turn_of_a_job_that_still_runs_has_a_place(front: Any) -> None:
+    front.worker(slots=2)
+    front.submit("eve/long", ms=10_000_000)
+    front.submit("eve/next", after="eve/long")
+    for number in range(HORIZON + 20):
+        front.submit(f"ann/{number}", ms=1000)
+    assert "eve/next" in starts(front)
+
+
+def test_jobs_wait_for_the_end_of_a_job_in_quarantine(front: Any) -> None:
+    front.worker()
+    front.submit("bob/suspect", ms=1000, deaths=1)
+    front.submit("ann/1", ms=1000)
+    front.submit("eve/1", ms=1000)
+    assert starts(front) == {"ann/1": 1000, "eve/1": 1000}
+
+
 def test_in_a_long_queue_a_job_for_a_worker_that_is_still_starting_has_a_place_and_no_time(front: Any) -> None:
     front.tell(WorkerExpected("large"))
     front.worker(slots=1)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from qied_client.errors import AboveCap, QueueFull, QuotaExceeded, ShuttingDown
 
+from qied.scheduling import placement
 from qied.scheduling.model import (
     CancelRequested,
     Conclude,
@@ -132,6 +133,13 @@ def test_a_large_job_waits_for_its_worker_to_be_restarted_but_not_when_that_is_g
     assert front.outcome("ann/1") == "failed"
 
 
+def test_a_daemon_that_drains_keeps_a_large_job_for_the_next_start(front: Any) -> None:
+    front.submit("ann/1", state=5000)
+    front.tell(DrainRequested())
+    front.worker("small")
+    assert front.outcome("ann/1") is None
+
+
 # Admission
 
 
@@ -208,6 +216,14 @@ def test_jobs_that_start_together_count_before_they_are_measured(front: Any) -> 
         front.submit(f"bob/{number}")
     front.worker(slots=4)
     assert front.running() == ["ann/0", "bob/0", "ann/1", "bob/1"]
+
+
+def test_a_job_that_ends_before_its_last_report_is_charged_what_was_expected_of_it(front: Any) -> None:
+    front.worker()
+    front.submit("ann/1", ms=1000)
+    front.tell(Progressed(key("ann/1"), 300, 600))
+    front.succeed("ann/1")
+    assert [user.served_ms for user in front.scheduler.snapshot().users] == [900]
 
 
 def test_a_user_who_was_away_has_no_credit(front: Any) -> None:
@@ -302,6 +318,70 @@ def test_a_reserved_slot_of_the_users_quota_is_not_taken_by_its_later_jobs(make_
     assert order.index("bob/big") <= OVERTAKES + 2
 
 
+def reserved(front: Any) -> dict[str, JobKey | None]:
+    return {worker.worker: worker.reserved_for for worker in front.scheduler.snapshot().workers}
+
+
+def reserve_for_bob(front: Any) -> None:
+    """Let a small job of eve be active on gpu0, which is kept free for bob's big one."""
+    front.submit("eve/0", state=100, arena=0)
+    front.submit("bob/big", state=1000, arena=0)
+    front.submit("eve/1", state=100, arena=0)
+    front.succeed("eve/1", after_ms=1)
+    front.submit("eve/2", state=100, arena=0, wait_ms=OVERTAKEN_MS)
+    assert reserved(front)["gpu0"] == key("bob/big")
+    assert front.running() == ["eve/0"]
+
+
+def test_a_cancelled_big_job_frees_the_worker_that_was_kept_for_it(front: Any) -> None:
+    front.worker(budget=1000, weights=0)
+    reserve_for_bob(front)
+    front.tell(CancelRequested(key("bob/big")))
+    assert front.running() == ["eve/0", "eve/2"]
+
+
+def test_when_the_worker_that_was_kept_is_lost_another_one_is_kept(front: Any) -> None:
+    front.worker(budget=1000, weights=0)
+    reserve_for_bob(front)
+    front.tell(WorkerLost("gpu0", blame=False))
+    front.submit("ann/0", state=100, arena=0)
+    front.worker("gpu1", budget=1000, weights=0)
+    front.submit("ann/1", state=100, arena=0)
+    assert "bob/big" in front.running() or reserved(front) == {"gpu1": key("bob/big")}
+
+
+def test_starts_on_workers_too_small_for_a_job_do_not_count_as_overtaking(front: Any) -> None:
+    front.worker("large", budget=1000, weights=0, slots=2)
+    front.submit("eve/0", state=900, arena=0)
+    front.worker("small", budget=300, weights=0, slots=2)
+    front.submit("bob/big", state=1000, arena=0)
+    for number in range(2 * OVERTAKES):
+        front.submit(f"ann/{number}", state=200, arena=0)
+        front.succeed(f"ann/{number}", after_ms=OVERTAKEN_MS)
+    assert reserved(front) == {"large": None, "small": None}
+
+
+def test_while_a_worker_is_kept_for_a_users_job_its_quota_is_kept_too(make_front: Callable[..., Any]) -> None:
+    front = make_front(active=1)
+    front.worker("large", budget=1000, weights=0, slots=4)
+    front.submit("eve/0", state=400, arena=0)
+    front.submit("bob/big", state=1000, arena=0)
+    front.submit("fred/0", state=400, arena=0)
+    front.worker("small", budget=300, weights=0, slots=1)
+    front.submit("gil/0", state=250, arena=0)
+    front.submit("bob/small", state=250, arena=0)
+    front.succeed("gil/0", after_ms=OVERTAKEN_MS)
+    assert reserved(front)["large"] == key("bob/big")
+    assert front.running() == ["eve/0", "fred/0"]
+    front.tell(WorkerExpected("other"))
+    assert front.running() == ["eve/0", "fred/0"]
+    front.succeed("eve/0")
+    front.succeed("fred/0")
+    assert front.running() == ["bob/big"]
+    front.succeed("bob/big")
+    assert front.running() == ["bob/small"]
+
+
 # Session affinity
 
 
@@ -341,6 +421,32 @@ def test_a_session_does_not_wait_for_a_worker_that_is_busy_for_long(front: Any) 
     front.submit("eve/0", ms=AFFINITY_WAIT_MS + 1)
     front.submit("ann/2", session="s")
     assert front.running("gpu1") == ["ann/2"]
+
+
+def test_jobs_that_share_the_sessions_worker_make_it_busy_for_longer(front: Any) -> None:
+    front.worker("gpu0", slots=2)
+    front.worker("gpu1", slots=2)
+    front.submit("ann/1", session="s")
+    front.tell(WorkerDraining("gpu1"))
+    front.submit("eve/0", ms=AFFINITY_WAIT_MS - 500)
+    front.succeed("ann/1")
+    front.submit("eve/1", ms=AFFINITY_WAIT_MS - 500)
+    front.worker("gpu1", slots=2)
+    front.submit("ann/2", session="s")
+    assert front.running("gpu1") == ["ann/2"]
+
+
+def test_only_so_many_sessions_are_remembered(front: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "MAX_SESSIONS", 1)
+    two_workers(front)
+    front.submit("eve/0", ms=1)
+    front.submit("ann/1", session="s")
+    front.succeed("ann/1")
+    front.submit("ann/2", session="t")
+    front.succeed("ann/2")
+    front.succeed("eve/0")
+    front.submit("ann/3", session="s")
+    assert front.running("gpu0") == ["ann/3"]
 
 
 # Dependencies
@@ -459,6 +565,17 @@ def test_out_of_memory_is_retried_alone_and_then_fails(front: Any) -> None:
     assert Start("gpu0", key("ann/1"), alone=True, weight=1) in front.succeed("bob/1")
     (end,) = front.tell(out_of_memory)
     assert (end.outcome, end.code) == ("failed", "out_of_memory")
+
+
+def test_a_first_death_does_not_poison_a_job_that_ran_alone_for_lack_of_memory(front: Any) -> None:
+    front.worker()
+    front.submit("ann/1")
+    front.tell(Failed(key("ann/1"), "out_of_memory", "no room", retry_smaller=True))
+    front.tell(WorkerLost("gpu0", blame=True))
+    assert front.outcome("ann/1") is None
+    front.worker()
+    front.tell(WorkerLost("gpu0", blame=True))
+    assert front.outcome("ann/1") == "poisoned"
 
 
 def test_jobs_of_a_dead_worker_go_first_and_run_alone(front: Any) -> None:

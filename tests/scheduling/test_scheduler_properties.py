@@ -1,4 +1,4 @@
-"""Random histories: the fixture-free front of conftest checks every action, these machines check how it all ends."""
+"""Random histories: the front of conftest checks every action; what is checked here is how it all ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Histories(RuleBasedStateMachine):
         self.killers: set[JobKey] = set()
 
     def some(self, keys: Any, pick: int) -> JobKey:
-        ordered = sorted(keys)
+        ordered: list[JobKey] = sorted(keys)
         return ordered[pick % len(ordered)]
 
     @rule(

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.progress import EditProgress
@@ -102,12 +103,12 @@ def _lora(text: str) -> str | tuple[str, float]:
 
 
 def _output_format(out: Path) -> str:
-    try:
-        return _FORMATS[out.suffix.lower()]
-    except KeyError:
-        raise InvalidRequest(
-            f"{out.name}: results are PNG or WebP.", "Give a name that ends in .png or .webp."
-        ) from None
+    """Format that the name of the result asks for; refuses a place that cannot hold it before anything is started."""
+    if out.suffix.lower() not in _FORMATS:
+        raise InvalidRequest(f"{out.name}: results are PNG or WebP.", "Give a name that ends in .png or .webp.")
+    if not out.parent.is_dir():
+        raise InvalidRequest(f"{out}: there is no folder {out.parent}.", "Make it first, or name another.")
+    return _FORMATS[out.suffix.lower()]
 
 
 def _show_result(result: Result, out: Path, as_json: bool) -> None:
@@ -118,7 +119,8 @@ def _show_result(result: Result, out: Path, as_json: bool) -> None:
         console.print_json(json.dumps({"path": str(out), **facts}))
         return
     took = result.timings.get("held_ms", 0)
-    console.print(f"[bold]{out}[/]  {result.width}x{result.height}  seed {result.seed}  {seconds(round(took))}")
+    facts_text = f"  {result.width}x{result.height}  seed {result.seed}  {seconds(round(took))}"
+    console.print(Text.assemble((str(out), "bold"), facts_text), soft_wrap=True)
 
 
 def ps(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
@@ -140,4 +142,4 @@ def cancel(
     with failures_as_text():
         with Client(key, address=address) as client:
             answer = client.cancel(job)
-        Console(highlight=False).print(f"{job}: {answer}")
+        Console(highlight=False).print(Text(f"{job}: {answer}"), soft_wrap=True)

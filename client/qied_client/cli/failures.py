@@ -38,6 +38,6 @@ def failures_as_text() -> Iterator[None]:
 def show_failure(error: QiedError) -> None:
     """Print a typed error on standard error."""
     console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("error ", "bold red"), (error.code, "dim"), " ", error.message))
+    console.print(Text.assemble(("error ", "bold red"), (error.code, "dim"), " ", error.message), soft_wrap=True)
     if error.remedy:
-        console.print(Text.assemble(("  do    ", "bold green"), error.remedy))
+        console.print(Text.assemble(("  do    ", "bold green"), error.remedy), soft_wrap=True)

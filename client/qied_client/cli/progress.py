@@ -8,7 +8,10 @@ from typing import Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
 
+from qied_client.cli.status import seconds
 from qied_client.results import Progress as News
 
 _LABELS = {
@@ -27,14 +30,23 @@ def describe(news: News) -> str:
         case "download":
             return "downloading"
         case "queued":
-            wait = "" if news.starts_in_ms is None else f", starts in about {news.starts_in_ms / 1000:.0f} s"
-            return f"waiting, place {news.place}{wait}"
+            place = "" if news.place is None else f", place {news.place}"
+            return f"waiting{place}" + ("" if news.starts_in_ms is None else f", {seconds(news.starts_in_ms)} to go")
         case "started":
             return "started"
         case "requeued":
             return f"waiting again: {news.note}"
         case _:
-            return _LABELS.get(news.phase, news.phase)
+            return _LABELS.get(news.phase, news.phase or "editing")
+
+
+def _count(news: News) -> str:
+    if news.kind in ("upload", "download"):
+        return f"{100 * news.done // news.total} %" if news.total else ""
+    if news.kind not in ("step", "preview"):
+        return ""
+    left = "" if news.remaining_ms is None else f"  {seconds(news.remaining_ms)} left"
+    return f"{news.done}/{news.total}{left}"
 
 
 class EditProgress:
@@ -50,9 +62,9 @@ class EditProgress:
         if self._console.is_terminal:
             self._live = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description:<28}"),
-                BarColumn(bar_width=32),
-                TextColumn("{task.fields[count]:>9}"),
+                TextColumn("{task.description:<24}", markup=False, table_column=Column(no_wrap=True, max_width=36)),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[count]}", markup=False, table_column=Column(no_wrap=True)),
                 TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
@@ -72,8 +84,7 @@ class EditProgress:
         text = describe(news)
         if self._live is not None and self._task is not None:
             total = news.total or None
-            count = f"{news.done}/{news.total}" if news.kind in ("step", "preview") else ""
-            self._live.update(self._task, description=text, completed=news.done, total=total, count=count)
+            self._live.update(self._task, description=text, completed=news.done, total=total, count=_count(news))
         elif text != self._said:
             self._said = text
-            self._console.print(text)
+            self._console.print(Text(text), soft_wrap=True)

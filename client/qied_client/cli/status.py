@@ -1,81 +1,152 @@
-"""``ps``: workers, jobs and sessions as tables, or as JSON."""
+"""``ps``: a status report as text of 80 columns that reads without colour."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from qied_client.protocol import messages as m
 
 _GIB = 1024**3
+_BAR_CELLS = 60
+_USER_CELLS = 12
+_STYLES = {"ready": "green", "running": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
 
 
 def show_status(console: Console, report: m.StatusReport) -> None:
-    """Print a status report as tables that fit 80 columns."""
-    stopping = " [yellow]stopping[/]" if report.draining else ""
-    console.print(
-        f"[bold]{report.model}[/] in {report.precision}, up {seconds(report.uptime_ms)}{stopping}: "
-        f"{report.running} running, {report.waiting} waiting, {report.stored} results kept, "
-        f"{report.clients} clients, {report.blob_bytes / _GIB:.1f} of {report.blob_limit / _GIB:.0f} GiB of pictures"
-    )
-    console.print(_workers(report))
-    for row in report.workers:
-        if row.budget:
-            console.print(_ledger_bar(row))
+    """Print a status report. Ids of the user's own jobs and sessions are whole, other names may be cut."""
+    console.print(_headline(report))
+    console.print(_counts(report))
+    for part in _parts(report):
+        console.print()
+        console.print(part)
+
+
+def _parts(report: m.StatusReport) -> Iterator[Table]:
+    if report.workers:
+        yield _workers(report)
+    if measured := [row for row in report.workers if row.budget]:
+        yield _memory(measured)
+        yield _bars(measured)
     if report.jobs:
-        console.print(_jobs(report))
+        yield _jobs(report)
     if report.sessions:
-        console.print(_sessions(report))
+        yield _sessions(report)
+
+
+def _headline(report: m.StatusReport) -> Text:
+    text = Text.assemble((report.model, "bold"), f" in {report.precision}, up {seconds(report.uptime_ms)}")
+    return text.append(", stopping", "yellow") if report.draining else text
+
+
+def _counts(report: m.StatusReport) -> Text:
+    return Text(
+        f"{report.running} running, {report.waiting} waiting, {_number(report.stored, 'result')} kept, "
+        f"{_number(report.clients, 'client')}, "
+        f"{report.blob_bytes / _GIB:.1f} of {report.blob_limit / _GIB:.0f} GiB of pictures"
+    )
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+
+
+def _table(*columns: Column) -> Table:
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def _name(header: str, most: int | None = None) -> Column:
+    return Column(header, no_wrap=True, overflow="ellipsis", max_width=most)
+
+
+def _whole(header: str) -> Column:
+    return Column(header, overflow="fold")
+
+
+def _right(header: str) -> Column:
+    return Column(header, no_wrap=True, justify="right")
+
+
+def _state(state: str) -> Text:
+    return Text(state, _STYLES.get(state, ""))
 
 
 def _workers(report: m.StatusReport) -> Table:
-    table = Table(
-        "worker", "state", "device", "budget", "weights", "sessions", "arena", "free", box=None, pad_edge=False
-    )
+    table = _table(_name("worker", 20), Column("state", no_wrap=True), _right("restarts"), _whole("device"))
     for row in report.workers:
-        sizes = (row.budget, row.weights, row.sessions, row.arena, row.free)
-        table.add_row(row.worker, row.state, row.device, *(size_text(size) for size in sizes))
+        table.add_row(Text(row.worker), _state(row.state), str(row.restarts), Text(row.device or "-"))
     return table
 
 
-def _ledger_bar(row: m.WorkerRow, width: int = 60) -> str:
-    parts = (("weights", row.weights, "blue"), ("sessions", row.sessions, "green"), ("arena", row.arena, "magenta"))
-    cells = [(colour, round(width * size / row.budget), name[0].upper()) for name, size, colour in parts]
-    used = sum(count for _, count, _ in cells)
-    bar = "".join(f"[{colour}]{mark * count}[/]" for colour, count, mark in cells)
-    return f"[{bar}{'.' * max(0, width - used)}] W weights, S sessions, A arena"
+def _memory(rows: list[m.WorkerRow]) -> Table:
+    sizes = ("budget", "weights", "sessions", "arena", "free")
+    table = _table(_name("memory", 20), *(_right(size) for size in sizes))
+    for row in rows:
+        table.add_row(Text(row.worker), *(size_text(getattr(row, size)) for size in sizes))
+    return table
+
+
+def _bars(rows: list[m.WorkerRow]) -> Table:
+    table = _table(_name("", 16), Column("W weights, S sessions, A arena, . free", no_wrap=True, header_style=""))
+    for row in rows:
+        table.add_row(Text(row.worker), _bar(row))
+    return table
+
+
+def _bar(row: m.WorkerRow) -> Text:
+    """The budget as cells. Each part ends at the cell nearest to the sum so far, so all add up to the bar."""
+    bar = Text("[")
+    used = cells = 0
+    for mark, size, colour in (("W", row.weights, "blue"), ("S", row.sessions, "green"), ("A", row.arena, "magenta")):
+        used += size
+        end = min(_BAR_CELLS, round(_BAR_CELLS * used / row.budget))
+        bar.append(mark * (end - cells), colour)
+        cells = end
+    return bar.append("." * (_BAR_CELLS - cells) + "]")
 
 
 def _jobs(report: m.StatusReport) -> Table:
-    table = Table("user", "job", "state", "size", "step", "place", "starts in", box=None, pad_edge=False)
+    fixed = (Column(header, no_wrap=True) for header in ("state", "size", "step"))
+    hidden = report.running + report.waiting - len(report.jobs)
+    table = _table(_name("user", _USER_CELLS), *fixed, Column("queue", no_wrap=True), _whole("job"))
+    table.padding = (0, 1, 0, 0)
     for row in report.jobs:
-        table.add_row(
-            row.user,
-            row.job or "-",
-            row.state,
-            f"{row.width}x{row.height}",
-            f"{row.step}/{row.steps}",
-            "" if row.place is None else str(row.place),
-            "" if row.starts_in_ms is None else seconds(row.starts_in_ms),
-        )
+        size = f"{row.width}x{row.height}"
+        step = f"{row.step}/{row.steps}"
+        table.add_row(Text(row.user), _state(row.state), size, step, _queue(row), Text(row.job or "-"))
+    if hidden > 0:
+        table.add_row("", "", "", "", "", f"and {hidden} more")
     return table
 
 
+def _queue(row: m.JobRow) -> str:
+    if row.place is None:
+        return ""
+    return f"{row.place}" if row.starts_in_ms is None else f"{row.place}, {seconds(row.starts_in_ms)}"
+
+
 def _sessions(report: m.StatusReport) -> Table:
-    table = Table("user", "session", "turns", "idle", box=None, pad_edge=False)
+    table = _table(_name("user", _USER_CELLS), _right("turns"), _right("idle"), _whole("session"))
     for row in report.sessions:
-        table.add_row(row.user, row.session or "-", str(row.turns), seconds(row.idle_ms))
+        table.add_row(Text(row.user), str(row.turns), seconds(row.idle_ms), Text(row.session or "-"))
     return table
 
 
 def seconds(milliseconds: int) -> str:
     """A duration for people."""
     total = milliseconds / 1000
-    if total < 60:
+    if total < 59.95:
         return f"{total:.1f} s"
-    return f"{total / 60:.0f} min" if total < 3600 else f"{total / 3600:.1f} h"
+    if total < 3570:
+        return f"{total / 60:.0f} min"
+    return f"{total / 3600:.1f} h" if total < 48 * 3600 else f"{total / 86400:.0f} days"
 
 
 def size_text(size: int) -> str:
     """Bytes for people."""
+    if size == 0:
+        return "0"
     return f"{size / _GIB:.2f} GiB" if size >= _GIB else f"{size / 1024**2:.1f} MiB"

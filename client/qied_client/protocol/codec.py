@@ -23,8 +23,15 @@ def registry(*kinds: type[Message]) -> Registry:
 
 
 def encode(message: Message) -> list[bytes | memoryview]:
-    """Frames of a message: the type, the header and, where it has one, the body."""
-    header = msgpack.packb(write(message))
+    """Frames of a message: the type, the header and, where it has one, the body.
+
+    Raises ProtocolError for a header that is too large, or a value that msgpack does not have.
+    """
+    try:
+        header = msgpack.packb(write(message))
+    except (TypeError, ValueError, OverflowError) as error:
+        name = message.TYPE.decode()
+        raise ProtocolError(f"{name} has a field that cannot be sent: {error}.", "Correct this field.") from None
     if len(header) > limits.HEADER_BYTES:
         raise ProtocolError(
             f"The header of {message.TYPE.decode()} has {len(header)} bytes; the limit is {limits.HEADER_BYTES}.",

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
+from qied_client.protocol import limits
+
 T = TypeVar("T")
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -28,10 +30,15 @@ class FieldError(ValueError):
 
     def inside(self, outer: str) -> FieldError:
         """Return the same error seen from the enclosing field ``outer``."""
-        return FieldError(f"{outer}.{self.path}" if self.path else outer, self.problem)
+        between = "." if self.path and not self.path.startswith("[") else ""
+        return FieldError(f"{outer}{between}{self.path}", self.problem)
 
 
 def _seen(value: object) -> str:
+    if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
+        return type(value).__name__
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -66,10 +73,9 @@ class Real:
         """Return the value as a float, or raise FieldError."""
         if type(value) not in (int, float):
             raise FieldError("", f"must be a number, not {_seen(value)}")
-        number = float(value)  # type: ignore[arg-type]
-        if not math.isfinite(number) or not self.low <= number <= self.high:
+        if not self.low <= value <= self.high:  # type: ignore[operator]
             raise FieldError("", f"must be a number from {self.low:g} to {self.high:g}, not {_seen(value)}")
-        return number
+        return float(value)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -182,21 +188,30 @@ class ListOf:
 class Scalars:
     """A small mapping from identifiers to scalars: timings and details, whose keys may grow between versions."""
 
-    most: int = 32
+    most: int = limits.SCALARS
 
     def __call__(self, value: object) -> dict[str, Any]:
         """Return a copy of the mapping, or raise FieldError."""
         if not isinstance(value, Mapping) or len(value) > self.most:
             raise FieldError("", f"must be a mapping of at most {self.most} entries")
-        return {Identifier(64)(key): self._scalar(item, str(key)) for key, item in value.items()}
+        scalars = {}
+        for key, item in value.items():
+            name = Identifier(limits.ID_CHARS)(key)
+            try:
+                scalars[name] = self._scalar(item)
+            except FieldError as error:
+                raise error.inside(name) from None
+        return scalars
 
-    def _scalar(self, item: object, name: str) -> object:
+    def _scalar(self, item: object) -> object:
         if isinstance(item, str):
-            return Text(512, empty=True)(item)
+            return Text(limits.SCALAR_BYTES, empty=True)(item)
         if item is not None and not isinstance(item, (bool, int, float)):
-            raise FieldError(name, "must be a number, text, true, false or null")
+            raise FieldError("", "must be a number, text, true, false or null")
         if isinstance(item, float) and not math.isfinite(item):
-            raise FieldError(name, "must be finite")
+            raise FieldError("", "must be finite")
+        if isinstance(item, int) and not -(2**63) <= item < 2**63:
+            raise FieldError("", "must have at most 64 bits")
         return item
 
 

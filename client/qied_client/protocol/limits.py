@@ -34,5 +34,8 @@ SEED: Final = 2**63 - 1
 ID_CHARS: Final = 64
 NAME_CHARS: Final = 128
 TEXT_CHARS: Final = 2_000
+SCALARS: Final = 32
+SCALAR_BYTES: Final = 256
+"""Entries of a mapping of details or timings, and bytes of a text in one."""
 STATUS_ROWS: Final = 20
 HISTORY_TURNS: Final = 64

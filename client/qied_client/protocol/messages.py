@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -30,6 +32,23 @@ _ID = Identifier(limits.ID_CHARS)
 _TEXT = Text(limits.TEXT_CHARS, empty=True)
 _STATES = ("waiting", "running", "succeeded", "failed", "cancelled", "poisoned")
 _SIDE = Int(0, limits.PIXELS)
+
+
+def cut_text(text: str, limit: int) -> str:
+    """Return the beginning of a text that fits ``limit`` bytes of UTF-8, without what the wire does not carry."""
+    return text.replace("\0", "").encode(errors="replace")[:limit].decode(errors="ignore")
+
+
+def _fitting(details: Mapping[str, object]) -> dict[str, Any]:
+    """Details with their texts cut, without those that the wire does not carry."""
+    fitting: dict[str, Any] = {}
+    for key, value in details.items():
+        entry = {key: cut_text(value, limits.SCALAR_BYTES) if isinstance(value, str) else value}
+        with suppress(FieldError):
+            fitting.update(Scalars()(entry))
+        if len(fitting) == limits.SCALARS:
+            break
+    return fitting
 
 
 @dataclass(frozen=True)
@@ -129,10 +148,9 @@ class Failure(Message):
     @classmethod
     def of(cls, error: QiedError, re: int | None) -> Failure:
         """Message that carries an error to the other side, cut to the limits of the wire."""
-        details = {key: value for key, value in list(error.details.items())[:32] if key not in ("id", "code")}
-        details = {key: value[:200] if isinstance(value, str) else value for key, value in details.items()}
-        cut = limits.TEXT_CHARS // 4
-        return cls(re, error.code, error.message[:cut], error.remedy[:cut], details)
+        details = {key: value for key, value in error.details.items() if key not in ("id", "code")}
+        message, remedy = (cut_text(text, limits.TEXT_CHARS) for text in (error.message, error.remedy))
+        return cls(re, error.code, message, remedy, _fitting(details))
 
     def error(self) -> QiedError:
         """Typed error that the message carries."""
@@ -487,7 +505,7 @@ class WorkerRow:
 
     worker: Annotated[str, _ID]
     state: Annotated[str, OneOf(("starting", "ready", "draining", "lost"))]
-    device: Annotated[str, Text(limits.NAME_CHARS)]
+    device: Annotated[str, Text(limits.NAME_CHARS, empty=True)]
     budget: Annotated[int, _COUNT]
     weights: Annotated[int, _COUNT]
     sessions: Annotated[int, _COUNT]

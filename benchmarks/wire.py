@@ -1,0 +1,80 @@
+"""Measures the daemon on the wire: many clients under load, uploads, and what it adds to one edit.
+
+Everything runs on this machine over loopback, with a real daemon; README.md beside this file tells the method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from wire_bench.machine import command, machine_facts, versions
+from wire_bench.parts import measure_edit, measure_load, measure_upload
+from wire_bench.plan import FULL, QUICK, Plan
+from wire_bench.report import bars, show
+
+_PARTS: dict[str, tuple[str, int, Callable[[Plan, Path, Callable[[], None]], dict[str, Any]]]] = {
+    "load": ("clients under load", 2, measure_load),
+    "upload": ("one upload at a time", 1, measure_upload),
+    "edit": ("one edit, daemon and bare engine", 2, measure_edit),
+}
+
+
+def main() -> None:
+    """Run the parts that were asked for, show a table, write JSON."""
+    arguments = _arguments()
+    plan = QUICK if arguments.quick else FULL
+    console = Console(stderr=True)
+    arguments.state.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {
+        "schema": 1,
+        "benchmark": "wire",
+        "quick": arguments.quick,
+        "command": command(),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": machine_facts(arguments.state),
+        "versions": versions(),
+    }
+    with _progress(console) as progress:
+        for name in arguments.parts:
+            title, kinds, measure = _PARTS[name]
+            task = progress.add_task(title, total=kinds * plan.rounds)
+            with tempfile.TemporaryDirectory(prefix="qied-wire-", dir=arguments.state) as folder:
+                report[name] = measure(plan, Path(folder) / "home", lambda task=task: progress.advance(task))
+    report["bars"] = [bar.as_json() for bar in bars(report)]
+    show(report, console)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the daemon on the wire.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--quick", action="store_true", help="a run of seconds that shows that everything works")
+    parser.add_argument("--parts", nargs="+", choices=list(_PARTS), default=list(_PARTS), help="default: all")
+    state = Path(tempfile.gettempdir())
+    parser.add_argument("--state", type=Path, default=state, metavar="DIR", help="disk of the daemon's state")
+    return parser.parse_args()
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+if __name__ == "__main__":
+    main()
