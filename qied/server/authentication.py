@@ -64,7 +64,12 @@ class Authenticator:
     async def _serve(self) -> None:
         while True:
             frames = await self._socket.recv_multipart()
-            await self._socket.send_multipart(self._answer(frames))
+            try:
+                answer = self._answer(frames)
+            except Exception:
+                self._log.exception("could not judge a key by a defect, refusing it")
+                answer = [b"1.0", frames[1], b"500", b"internal error", b"", b""]
+            await self._socket.send_multipart(answer)
 
     def _answer(self, frames: list[bytes]) -> list[bytes]:
         if len(frames) != _REQUEST_FRAMES or frames[0] != b"1.0" or frames[5] != b"CURVE" or len(frames[6]) != 32:

@@ -12,6 +12,7 @@ from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.roles import FROM_CLIENT
 
+from qied.server.authentication import Guest
 from qied.server.blob_transfers import BlobTransfers
 from qied.server.dispatcher import now_ms
 from qied.server.jobs import JobBook
@@ -19,11 +20,14 @@ from qied.server.peer import Peer
 from qied.server.requests import Requests
 from qied.server.router_port import RouterPort
 
+_REAP_S = 0.5
+_NOT_ENROLLED = "this key is no longer enrolled"
+
 
 class ClientPort:
     """Connections of clients.
 
-    ``welcome`` makes the greeting for the id of a HELLO and a user, ``is_enrolled`` says whether a user still is.
+    ``welcome`` makes the greeting for the id of a HELLO and a user, ``is_enrolled`` says whether somebody still is.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class ClientPort:
         requests: Requests,
         jobs: JobBook,
         welcome: Callable[[int, str], m.Welcome],
-        is_enrolled: Callable[[str], bool],
+        is_enrolled: Callable[[Guest], bool],
         requests_per_client: int,
     ) -> None:
         self._log = structlog.get_logger(part="clients")
@@ -81,24 +85,29 @@ class ClientPort:
 
     async def _reap(self) -> None:
         while True:
-            await asyncio.sleep(limits.HEARTBEAT_MS / 1000)
+            await asyncio.sleep(_REAP_S)
             limit = now_ms() - limits.SILENCE_MS
             for route, peer in list(self._peers.items()):
-                if peer.heard_ms < limit:
+                if not self._is_enrolled(peer.guest):
+                    self._dismiss(route, _NOT_ENROLLED)
+                elif peer.heard_ms < limit:
                     self._log.info("a client fell silent", user=peer.user)
-                    peer.send(m.Bye("nothing was heard from you"))
-                    self._on_gone(route)
+                    self._dismiss(route, "nothing was heard from you")
 
-    def _on_message(self, route: bytes, user: str, message: m.Message | QiedError) -> None:
-        if not self._is_enrolled(user):
-            self._port.send(route, m.Bye("This key is no longer enrolled."))
-            self._on_gone(route)
+    def _dismiss(self, route: bytes, reason: str) -> None:
+        """End a connection and say so: a client that lives after all connects anew."""
+        self._port.send(route, m.Bye(reason))
+        self._on_gone(route)
+
+    def _on_message(self, route: bytes, guest: Guest, message: m.Message | QiedError) -> None:
+        if not self._is_enrolled(guest):
+            self._dismiss(route, _NOT_ENROLLED)
             return
         peer = self._peers.get(route)
         if peer is None:
             peer = self._peers[route] = Peer(
                 route,
-                user,
+                guest,
                 lambda answer: self._port.send(route, answer),
                 now_ms(),
                 most_requests=self._requests_per_client,
@@ -106,14 +115,14 @@ class ClientPort:
         peer.heard_ms = now_ms()
         if isinstance(message, QiedError):
             identifier = message.details.get("id")
-            self._log.info("refused a message", user=user, reason=str(message))
+            self._log.info("refused a message", user=guest.name, reason=str(message))
             peer.refuse(message, identifier if isinstance(identifier, int) else None)
         elif isinstance(message, m.Hello):
             self._greet(peer, message)
         elif not peer.ready:
-            peer.refuse(ProtocolError("HELLO comes first.", "Connect anew."), getattr(message, "id", None))
-            peer.send(m.Bye("HELLO comes first"))
-            self._on_gone(route)
+            # It may have been taken for gone while it was busy: its requests must be asked again, not fail.
+            peer.refuse(ProtocolError("HELLO comes first.", "Connect anew."), None)
+            self._dismiss(route, "HELLO comes first")
         else:
             self._dispatch(peer, message)
 

@@ -115,7 +115,7 @@ class Dispatcher:
     def stepped(self, report: w.Stepped) -> None:
         """A worker has done one unit of work."""
         job = self._running(report.user, report.job)
-        if job is None:
+        if job is None or job.finished:
             return
         if report.phase == "denoise" and report.step > 1:
             self.pace.learn(job.spec, report.spent_ms)
@@ -188,6 +188,8 @@ class Dispatcher:
         scope = f"{job.key.user}.user" if job.session is None else f"{job.key.user}.session.{job.session}"
         order = w.Begin(job.key.user, job.key.job, self._complete(job), scope, weight, job.request.preset == "preview")
         self._orders.begin(worker, order)
+        active = sum(other.worker == worker for other in self._jobs)
+        self._log.info("started", user=job.key.user, job=job.key.job, worker=worker, active=active)
 
     def _complete(self, job: Job) -> EditSpec:
         """The edit with the picture of the turn that it waited for, now that this is known."""

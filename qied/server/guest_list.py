@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import structlog
+
 from qied.server.authentication import Guest
 from qied.server.dispatcher import now_ms
 from qied.server.keys import KeyStore
@@ -18,6 +20,7 @@ class GuestList:
     """
 
     def __init__(self, store: KeyStore) -> None:
+        self._log = structlog.get_logger(part="guest list")
         self._store = store
         self._stamp: object = None
         self._looked_ms = -_REFRESH_MS
@@ -39,7 +42,10 @@ class GuestList:
 
     def _read(self) -> None:
         self._looked_ms = now_ms()
-        stamp = self._store.version()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._clients = self._store.authorised()
+        try:
+            stamp = self._store.version()
+            if stamp != self._stamp:
+                self._clients = self._store.authorised()
+                self._stamp = stamp
+        except OSError as error:  # out of file descriptors, for one: then the list stays as it is for now
+            self._log.error("cannot read the enrolled keys", reason=str(error))

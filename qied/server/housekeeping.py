@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Executor
 
 import structlog
-from qied_client.errors import DiskFull
+from qied_client.errors import DiskFull, QiedError
 
 from qied.config import StorageConfig
 from qied.scheduling.model import JobKey
@@ -52,7 +52,7 @@ class Housekeeper:
         while True:
             try:
                 await self.sweep(requests)
-            except DiskFull as error:
+            except (QiedError, OSError) as error:
                 self._log.error("housekeeping has to wait", reason=str(error))
             await asyncio.sleep(_INTERVAL_S)
 

@@ -108,4 +108,7 @@ class RouterPort:
             message: Message | QiedError = decode(parts, self._known)
         except QiedError as error:
             message = error
-        self._on_message(route, guest, message)
+        try:
+            self._on_message(route, guest, message)
+        except Exception:
+            self._log.exception("a message failed by a defect, going on with the next", user=guest.name)

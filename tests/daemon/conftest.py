@@ -182,7 +182,7 @@ class DaemonProcess:
         """Process id of the worker that was started last."""
         return next(line["pid"] for line in reversed(self.log) if line.get("event") == "worker started")
 
-    def client(self, key: Path | None = None, **options: Any) -> Client:
+    def client(self, key: Path | Credential | None = None, **options: Any) -> Client:
         """A client with the local key, unless another is given."""
         return Client(key or self.key, **options)
 

@@ -96,11 +96,14 @@ def test_a_key_that_nobody_enrolled(daemon):
         Client(stranger)
 
 
-@pytest.mark.parametrize("message", [m.Status(1), m.Get(1, "0" * 64), m.Put(1, "0" * 64, 5), m.Cancel(1, "job")])
+@pytest.mark.parametrize(
+    "message", [m.Status(1), m.Ping(1), m.Get(1, "0" * 64), m.Put(1, "0" * 64, 5), m.Cancel(1, "job")]
+)
 def test_a_request_before_hello(daemon, message):
     with daemon.raw() as client:
         client.send(message)
         assert code(client.receive()) == "protocol_error"
+        assert isinstance(client.receive(), m.Bye)
         client.hello()
         assert isinstance(client.ask(m.Status), m.StatusReport)
 

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from qied_client.protocol import fields as f
 from qied_client.protocol import limits
@@ -48,6 +48,7 @@ CHECKS: list[f.Check] = [
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=repr)
+@settings(max_examples=30)
 @given(value=ANYTHING)
 def test_a_check_returns_what_it_would_take_again_or_raises_a_field_error(check: f.Check, value: object) -> None:
     try:
@@ -76,6 +77,7 @@ def test_a_check_returns_what_it_would_take_again_or_raises_a_field_error(check:
         (f.Body(0, 4), b"1234"),
         (f.Body(0, 4), memoryview(b"1234")),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_values_at_the_bounds_are_taken(check: f.Check, value: object) -> None:
     assert check(value) == value
@@ -129,6 +131,7 @@ def test_values_at_the_bounds_are_taken(check: f.Check, value: object) -> None:
         (f.Body(1, 4), b"12345"),
         (f.Body(1, 4), "1234"),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_values_outside_the_bounds_are_refused(check: f.Check, value: object) -> None:
     with pytest.raises(f.FieldError):

@@ -1,0 +1,162 @@
+"""Who is let in: enrolled by ``qied keys``, out again within a second, and strangers never."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import zmq
+import zmq.asyncio
+from qied_client import AsyncClient
+from qied_client.credentials import read_credential
+from qied_client.errors import HandshakeRefused, UnsafeAuthentication
+from qied_client.protocol import messages as m
+
+from qied.server.authentication import Authenticator, prove_strangers_are_refused
+
+
+@pytest.fixture
+def daemon(shared_daemon):
+    return shared_daemon
+
+
+@pytest.fixture
+def keys(daemon, tmp_path):
+    """Run ``qied keys`` on the daemon's state; returns what it printed."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "qied", "keys", *arguments, "--home", str(daemon.home)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    return run
+
+
+@pytest.fixture
+def add(keys, daemon, tmp_path):
+    """Enrol a client by the command; returns its key file."""
+
+    def run(name):
+        path = tmp_path / f"{name}.key.json"
+        keys("add", name, "--out", str(path), "--endpoint", read_credential(daemon.key).endpoint)
+        return path
+
+    return run
+
+
+def test_an_added_client_is_listed_and_can_edit_at_once(daemon, keys, add, picture):
+    key = add("ann")
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert [client["name"] for client in json.loads(keys("list", "--json"))] == ["ann", "local"]
+    with daemon.client(key) as client:
+        assert client.welcome.user == "ann"
+        assert client.edit(picture, "x", steps=2).bytes
+
+
+def test_a_public_key_is_enough_to_enrol_somebody(daemon, keys):
+    public, secret = zmq.curve_keypair()
+    printed = keys("add", "own-secret", "--public-key", public.decode())
+    local = read_credential(daemon.key)
+    assert local.server_key in printed.replace("\n", "")
+    own = replace(local, user="own-secret", public_key=public.decode(), secret_key=secret.decode())
+    with daemon.client(own) as client:
+        assert client.welcome.user == "own-secret"
+
+
+def test_a_removed_client_is_out_within_a_second_or_so_and_cannot_come_back(daemon, keys, add, picture, tmp_path):
+    key = add("bob")
+    with daemon.client(key) as client, daemon.raw(key) as silent:
+        silent.hello()
+        job = client.submit(picture, f"gate={tmp_path / 'gate'}", steps=2)
+        keys("remove", "bob")
+        removed = time.monotonic()
+        assert isinstance(silent.receive(), m.Bye)
+        assert time.monotonic() < removed + 2.0
+        with pytest.raises(HandshakeRefused):
+            client.status()
+        with pytest.raises(HandshakeRefused):
+            daemon.client(key)
+        (tmp_path / "gate").touch()
+    with daemon.client() as local:
+        while local.status().running:
+            pass
+    with daemon.client(add("bobs-successor")) as other:
+        assert job.id not in {row.job for row in other.status().jobs}
+
+
+def test_a_client_with_a_new_key_does_not_keep_connections_of_the_old_one_alive(daemon, keys, add):
+    key = add("carl")
+    with daemon.raw(key) as old:
+        old.hello()
+        keys("remove", "carl")
+        key.unlink()
+        with daemon.client(add("carl")) as new:
+            assert isinstance(old.receive(), m.Bye)
+            assert new.status().clients == 1
+
+
+def test_a_handshake_that_is_not_refused_keeps_the_daemon_from_serving():
+    public, secret = zmq.curve_keypair()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as port:
+        port.linger = 0
+        port.curve_server = True
+        port.curve_secretkey = secret
+        port.bind("tcp://127.0.0.1:*")
+        address = port.last_endpoint.decode()
+        with pytest.raises(UnsafeAuthentication):
+            asyncio.run(prove_strangers_are_refused(address, public, timeout_s=0.5))
+
+
+@asynccontextmanager
+async def _port(lookup):
+    """A port whose keys are judged by ``lookup``; gives its address and key."""
+    public, secret = zmq.curve_keypair()
+    context = zmq.asyncio.Context()
+    authenticator = Authenticator(context, lookup)
+    port = context.socket(zmq.ROUTER)
+    port.linger = 0
+    port.curve_server = True
+    port.curve_secretkey = secret
+    port.zap_domain = b"client"
+    port.bind("tcp://127.0.0.1:*")
+    try:
+        yield port.last_endpoint.decode(), public
+    finally:
+        port.close()
+        await authenticator.close()
+        context.term()
+
+
+async def test_the_proof_sees_whether_the_authenticator_lets_strangers_in():
+    async with _port(lambda domain, key: None) as (address, server_key):
+        await prove_strangers_are_refused(address, server_key)
+    async with _port(lambda domain, key: "anybody") as (address, server_key):
+        with pytest.raises(UnsafeAuthentication):
+            await prove_strangers_are_refused(address, server_key, timeout_s=0.5)
+
+
+async def test_a_lookup_that_fails_refuses_the_key_and_is_asked_again_for_the_next():
+    asked = []
+
+    def lookup(domain, key):
+        asked.append(key)
+        raise RuntimeError("a defect of the lookup")
+
+    async with _port(lookup) as (address, server_key):
+        await prove_strangers_are_refused(address, server_key)
+        await prove_strangers_are_refused(address, server_key)
+    assert len(set(asked)) == 2
+
+
+async def test_a_client_that_the_daemon_has_forgotten_connects_anew_by_itself(daemon, picture, tmp_path):
+    gate = tmp_path / "gate"
+    async with AsyncClient(daemon.key) as client:
+        job = await client.submit(picture, f"gate={gate}", steps=2)
+        client._driver.say(m.Bye("said behind the client's back"))
+        gate.touch()
+        assert (await job.result(timeout=20)).bytes
