@@ -66,7 +66,7 @@ class Authenticator:
             frames = await self._socket.recv_multipart()
             try:
                 answer = self._answer(frames)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a handler that has ended would keep everybody out for good
                 self._log.exception("could not judge a key by a defect, refusing it")
                 answer = [b"1.0", frames[1], b"500", b"internal error", b"", b""]
             await self._socket.send_multipart(answer)

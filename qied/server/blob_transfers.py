@@ -11,6 +11,7 @@ from qied_client.errors import DiskFull, InvalidRequest, ProtocolError, QiedErro
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
+from qied.server.blob_proof import Proof
 from qied.server.blobs import BlobStore, Upload
 from qied.server.off_loop import off_loop
 from qied.server.peer import Peer
@@ -146,7 +147,9 @@ class BlobTransfers:
     async def _upload(self, peer: Peer, message: m.Put, uploading: Uploading) -> None:
         opened: list[Upload] = []
         try:
-            upload = await self._begin(peer, message, opened)
+            upload: Upload | Proof = await self._begin(peer, message, opened)
+            if upload.offset == message.size and not self._may_read(peer, message.hash):
+                upload = Proof(message.hash, message.size)
             await self._receive(peer, message, uploading, upload)
             await off_loop(self._executor, upload.finish)
             opened.clear()
@@ -156,8 +159,8 @@ class BlobTransfers:
             peer.refuse(error, message.id)
         finally:
             self._end(peer, message.id)
-            for upload in opened:
-                await off_loop(self._executor, upload.suspend)
+            for left in opened:
+                await off_loop(self._executor, left.suspend)
 
     async def _begin(self, peer: Peer, message: m.Put, opened: list[Upload]) -> Upload:
         """Open the upload; it is in ``opened`` even where the waiting for it is cancelled, so it cannot leak."""
@@ -173,7 +176,7 @@ class BlobTransfers:
                 raise
         return await off_loop(self._executor, begin)
 
-    async def _receive(self, peer: Peer, message: m.Put, uploading: Uploading, upload: Upload) -> None:
+    async def _receive(self, peer: Peer, message: m.Put, uploading: Uploading, upload: Upload | Proof) -> None:
         received = upload.offset
         if received < message.size:
             peer.send(m.Want(message.id, received, limits.CREDIT))

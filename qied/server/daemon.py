@@ -115,8 +115,7 @@ class Daemon:
         await prove_strangers_are_refused(_reachable(self.address), self._server_keys.public)
         self._pool.on_loading = on_loading
         self._pool.start(self._launch.workers)
-        for job in self._restored:
-            self._dispatcher.submit(job)
+        self._dispatcher.submit(*self._restored)
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
         await asyncio.to_thread(self._keys.ensure_local, _reachable(self.address))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))

@@ -84,26 +84,32 @@ class Dispatcher:
         """The scheduler's state, for people."""
         return self._scheduler.snapshot()
 
-    def submit(self, job: Job) -> None:
-        """Queue a job that is in the journal."""
+    def submit(self, *jobs: Job) -> None:
+        """Queue jobs that are in the journal, in the order given."""
+        events = [event for job in jobs if (event := self._submission(job)) is not None]
+        for action in self._scheduler.handle_all(events, now_ms()):
+            self._perform(action)
+
+    def _submission(self, job: Job) -> s.Submitted | None:
+        """The job as the scheduler sees it; None, and an outcome, where the turn that it edits has no result."""
         depends_on = None if job.depends_on is None else s.JobKey(job.key.user, job.depends_on)
         base = None if depends_on is None else self._jobs.get(depends_on)
         if base is not None and base.finished and base.state != "succeeded":
             message = f"Turn job {base.key.job} ended as {base.state}, so there is no picture to edit."
             remedy = "Edit another turn, or the first picture (base 0)."
             self._spawn(self._conclude(s.Conclude(job.key, "dependency_failed", "dependency_failed", message, remedy)))
-            return
-        preset = job.request.preset
-        request = s.JobRequest(
-            key=job.key,
-            cost=self.cost(job.spec),
-            order=job.order,
-            session=job.session and f"{job.key.user}.{job.session}",
-            depends_on=depends_on,
-            preview=preset == "preview",
-            deaths=job.deaths,
+            return None
+        return s.Submitted(
+            s.JobRequest(
+                key=job.key,
+                cost=self.cost(job.spec),
+                order=job.order,
+                session=job.session and f"{job.key.user}.{job.session}",
+                depends_on=depends_on,
+                preview=job.request.preset == "preview",
+                deaths=job.deaths,
+            )
         )
-        self.feed(s.Submitted(request))
 
     def feed(self, event: s.Event) -> None:
         """Tell the scheduler, and do what it says."""

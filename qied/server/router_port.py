@@ -110,5 +110,5 @@ class RouterPort:
             message = error
         try:
             self._on_message(route, guest, message)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever one message does, the port must not fall deaf for all others
             self._log.exception("a message failed by a defect, going on with the next", user=guest.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import socket
 from contextlib import ExitStack
@@ -16,11 +15,11 @@ def test_strangers_who_use_up_the_open_files_deafen_the_daemon_no_longer_than_th
     address = urlsplit(read_credential(daemon.key).endpoint)
     open_files = Path(f"/proc/{daemon.pid}/fd")
     with daemon.client() as client, ExitStack() as strangers:
-        limit = len(os.listdir(open_files)) + 60
+        limit = len(list(open_files.iterdir())) + 60
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
         for _ in range(100):
             strangers.enter_context(socket.create_connection((address.hostname, address.port)))
-        while len(os.listdir(open_files)) < limit:
+        while len(list(open_files.iterdir())) < limit:
             pass
         while "cannot read the enrolled keys" not in {line["event"] for line in daemon.log}:
             client.status()

@@ -1,0 +1,41 @@
+"""Knowing a blob's hash is not having it."""
+
+from __future__ import annotations
+
+import pytest
+from qied_client import Client
+from qied_client.credentials import read_credential
+from qied_client.errors import UnknownBlob
+from qied_client.protocol import messages as m
+from qied_client.transfers import hash_of
+
+from qied.server.keys import KeyStore, write_credential
+
+
+class Pretended:
+    """Claims to have bytes of which it knows only the hash and the size."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        return b"\0" * len(range(*part.indices(self._size)))
+
+
+def test_a_stored_picture_of_somebody_else_cannot_be_claimed_by_its_hash(daemon, picture, tmp_path):
+    endpoint = read_credential(daemon.key).endpoint
+    write_credential(tmp_path / "anna.json", KeyStore(daemon.home).add("anna", endpoint))
+    blob = hash_of(picture)
+    with daemon.client() as owner, Client(tmp_path / "anna.json") as anna:
+        owner.session(picture, session_id="mine")
+        with pytest.raises(Exception, match="hash"):
+            anna._loop.run(anna._client._driver.upload(blob, Pretended(len(picture))))
+        with pytest.raises(UnknownBlob):
+            anna._loop.run(anna._client._ask(lambda n: m.Open(n, "theirs", blob)))
+        with pytest.raises(UnknownBlob):
+            anna._loop.run(anna._client.download(blob))
+        anna.session(picture, session_id="theirs")
+        assert owner._loop.run(owner._client.download(blob)) == picture

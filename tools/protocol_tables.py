@@ -1,0 +1,111 @@
+"""Writes the message tables of docs/protocol.md from the code, between its markers; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from qied_client.protocol import fields as f
+from qied_client.protocol import messages as m
+from qied_client.protocol.request import EditRequest, LoraChoice
+from qied_client.protocol.roles import FROM_CLIENT, FROM_DAEMON
+
+PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+_PARTS = (EditRequest, LoraChoice, m.ImageSize, m.Turn, m.WorkerRow, m.JobRow, m.SessionRow)
+
+
+def check_text(check: Any) -> str:
+    """A field's check in words."""
+    match check:
+        case f.Int(low, high, multiple):
+            grid = f", multiple of {multiple}" if multiple > 1 else ""
+            return f"integer {low} to {_power(high)}{grid}"
+        case f.Real(low, high):
+            return f"number {low:g} to {high:g}, finite"
+        case f.Text(limit, empty):
+            return f"text, {'0' if empty else '1'} to {limit} bytes"
+        case f.Identifier(limit):
+            return f"name, 1 to {limit} characters"
+        case f.Hash():
+            return "SHA-256 hex"
+        case f.Flag():
+            return "true or false"
+        case f.OneOf(allowed):
+            return "one of " + ", ".join(f"`{word}`" for word in allowed)
+        case f.Maybe(inner):
+            return f"null, or {check_text(inner)}"
+        case f.ListOf(inner, most, least):
+            return f"list of {least} to {most}: {check_text(inner)}"
+        case f.Nested(kind):
+            return f"`{kind.__name__}`"
+        case f.Scalars(most):
+            return f"mapping of names to scalars, at most {most}"
+        case f.Body(least, most):
+            return f"third frame: {least} to {most} bytes"
+    raise AssertionError(f"no words for {check!r}")
+
+
+def _power(number: int) -> str:
+    return "2^63-1" if number == 2**63 - 1 else str(number)
+
+
+def table(kind: type[Any]) -> str:
+    """One message or part: its docstring and its fields."""
+    hints = f._checks(kind)
+    title = getattr(kind, "TYPE", b"").decode() or kind.__name__
+    lines = [f"#### {title}", "", (kind.__doc__ or "").split("\n\n")[0].replace("\n    ", " ").replace("``", "`"), ""]
+    if hints:
+        lines += ["| field | values | default |", "| --- | --- | --- |"]
+    for field in fields(kind):
+        given = field.default if field.default is not MISSING else None
+        missing = field.default is MISSING and field.default_factory is MISSING
+        body = isinstance(hints[field.name][0], f.Body)
+        default = "" if missing or body else _default(given, field.default_factory is not MISSING)
+        lines.append(f"| `{field.name}` | {check_text(hints[field.name][0])} | {default} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any, factory: bool) -> str:
+    if factory:
+        return "empty"
+    if value in ("", ()):
+        return "empty"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def tables() -> str:
+    """All tables: what clients send, what the daemon sends, and the parts."""
+    both = set(FROM_CLIENT) & set(FROM_DAEMON)
+    sections = [
+        ("From the client", [kind for name, kind in FROM_CLIENT.items() if name not in both]),
+        ("From the daemon", [kind for name, kind in FROM_DAEMON.items() if name not in both]),
+        ("From either side", [kind for name, kind in FROM_CLIENT.items() if name in both]),
+        ("Parts of messages", list(_PARTS)),
+    ]
+    return "\n".join(
+        f"### {title}\n\n" + "\n".join(table(kind) for kind in kinds) for title, kinds in sections
+    )
+
+
+def page_with_tables(page: str) -> str:
+    """The page with its tables as the code has them now."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
+
+
+def main() -> int:
+    """Write or check; returns the exit status."""
+    page = PAGE.read_text(encoding="utf-8")
+    wanted = page_with_tables(page)
+    if "--check" in sys.argv[1:]:
+        return 0 if page == wanted else 1
+    PAGE.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
