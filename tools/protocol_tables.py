@@ -85,9 +85,7 @@ def tables() -> str:
         ("From either side", [kind for name, kind in FROM_CLIENT.items() if name in both]),
         ("Parts of messages", list(_PARTS)),
     ]
-    return "\n".join(
-        f"### {title}\n\n" + "\n".join(table(kind) for kind in kinds) for title, kinds in sections
-    )
+    return "\n".join(f"### {title}\n\n" + "\n".join(table(kind) for kind in kinds) for title, kinds in sections)
 
 
 def page_with_tables(page: str) -> str:

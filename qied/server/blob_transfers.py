@@ -18,6 +18,9 @@ from qied.server.peer import Peer
 
 _log = structlog.get_logger(part="transfers")
 
+_WRITERS = 1
+"""Threads that uploads may keep busy at once: the others stay for requests, which are small and waited for."""
+
 
 class Uploading:
     """One upload of a connection: chunks are queued here and written in order by a task of their own."""
@@ -91,6 +94,7 @@ class BlobTransfers:
         self._on_stored = on_stored
         self._may_read = may_read
         self._make_room = make_room
+        self._writers = asyncio.Semaphore(_WRITERS)
 
     def put(self, peer: Peer, message: m.Put) -> None:
         """Begin an upload."""
@@ -151,7 +155,8 @@ class BlobTransfers:
             if upload.offset == message.size and not self._may_read(peer, message.hash):
                 upload = Proof(message.hash, message.size)
             await self._receive(peer, message, uploading, upload)
-            await off_loop(self._executor, upload.finish)
+            async with self._writers:
+                await off_loop(self._executor, upload.finish)
             opened.clear()
             await self._on_stored(peer, message.hash, message.size)
             peer.send(m.Stored(message.id, message.hash))
@@ -184,7 +189,8 @@ class BlobTransfers:
             chunk = await uploading.next()
             if chunk.total != message.size:
                 raise ProtocolError(f"A blob of {message.size} bytes was continued as one of {chunk.total}.")
-            await off_loop(self._executor, upload.write, chunk.offset, chunk.data)
+            async with self._writers:
+                await off_loop(self._executor, upload.write, chunk.offset, chunk.data)
             received += len(chunk.data)
             peer.send(m.More(message.id, 1))
 
