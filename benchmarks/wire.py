@@ -15,7 +15,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from wire_bench.machine import command, machine_facts, versions
 from wire_bench.parts import measure_edit, measure_load, measure_upload
 from wire_bench.plan import FULL, QUICK, Plan

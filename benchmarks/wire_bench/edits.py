@@ -172,4 +172,6 @@ class Editor:
 
 def _engine_ms(timings: dict[str, Any]) -> float:
     """Milliseconds of the engine's own phases."""
-    return sum(float(timings.get(f"{phase}_ms", 0.0)) for phase in ("encode_prompt", "encode_image", "denoise", "decode"))
+    return sum(
+        float(timings.get(f"{phase}_ms", 0.0)) for phase in ("encode_prompt", "encode_image", "denoise", "decode")
+    )

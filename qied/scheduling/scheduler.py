@@ -8,7 +8,8 @@ for another worker or for memory waits for a busy worker, whose next report is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from qied_client.errors import QiedError, ShuttingDown
 
@@ -87,17 +88,24 @@ class Scheduler:
         actions, self._actions = self._actions, []
         return actions
 
-    def check_admission(self, user: str, cost: JobCost) -> QiedError | None:
-        """Say why a job may not be accepted now, or None; to be asked before the job is journaled."""
+    def check_admission(
+        self, user: str, cost: JobCost, accepting: Mapping[str, int] = MappingProxyType({})
+    ) -> QiedError | None:
+        """Say why a job may not be accepted now, or None; to be asked before the job is journaled.
+
+        ``accepting`` counts, by user, the jobs that were let through before and are not submitted yet.
+        """
         if self._draining:
             return ShuttingDown("The daemon is stopping and takes no more jobs.", "Submit the job again later.")
         if self._too_large(cost):
             return refusal.above_cap(cost, self._offers())
         own = self._queue.users.get(user)
-        if own is not None and own.waiting >= self._limits.queued_per_user:
-            return refusal.over_quota(user, own.waiting, self._limits)
-        if self._queue.waiting >= self._limits.queue_total:
-            return refusal.queue_full(self._queue.waiting, self._limits)
+        own_waiting = (own.waiting if own is not None else 0) + accepting.get(user, 0)
+        if own_waiting >= self._limits.queued_per_user:
+            return refusal.over_quota(user, own_waiting, self._limits)
+        waiting = self._queue.waiting + sum(accepting.values())
+        if waiting >= self._limits.queue_total:
+            return refusal.queue_full(waiting, self._limits)
         return None
 
     def snapshot(self) -> SchedulerView:

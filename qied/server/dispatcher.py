@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 import msgpack
 import structlog
-from qied_client.errors import DiskFull, JobCancelled, QiedError
+from qied_client.errors import DependencyFailed, DiskFull, JobCancelled, QiedError
 
 from qied.edit import EditSpec
 from qied.link import messages as w
@@ -76,9 +76,12 @@ class Dispatcher:
         parts = footprint(spec, self._serving.profile, self._serving.element_bytes)
         return s.JobCost(parts.state, parts.arena, self.pace.edit_ms(spec))
 
-    def refusal(self, user: str, spec: EditSpec) -> QiedError | None:
-        """Why the queue takes no such job of this user now, or None."""
-        return self._scheduler.check_admission(user, self.cost(spec))
+    def refusal(self, user: str, spec: EditSpec, accepting: Mapping[str, int]) -> QiedError | None:
+        """Why the queue takes no such job of this user now, or None.
+
+        ``accepting`` counts, by user, the jobs that were let through before and are not submitted yet.
+        """
+        return self._scheduler.check_admission(user, self.cost(spec), accepting)
 
     def view(self) -> SchedulerView:
         """The scheduler's state, for people."""
@@ -191,29 +194,39 @@ class Dispatcher:
         assert self._orders is not None
         job.state, job.worker, job.place, job.starts_in_ms = "running", worker, None, None
         self._jobs.publish(job, "started", steps=job.spec.steps)
+        spec = self._complete(job)
+        if spec is None:
+            self._spawn(self._miss_picture(job))
+            return
         scope = f"{job.key.user}.user" if job.session is None else f"{job.key.user}.session.{job.session}"
-        order = w.Begin(job.key.user, job.key.job, self._complete(job), scope, weight, job.request.preset == "preview")
+        order = w.Begin(job.key.user, job.key.job, spec, scope, weight, job.request.preset == "preview")
         self._orders.begin(worker, order)
         active = sum(other.worker == worker for other in self._jobs)
         self._log.info("started", user=job.key.user, job=job.key.job, worker=worker, active=active)
 
-    def _complete(self, job: Job) -> EditSpec:
-        """The edit with the picture of the turn that it waited for, now that this is known."""
+    def _complete(self, job: Job) -> EditSpec | None:
+        """The edit with the picture of the turn that it waited for; None where the user has given that up since."""
         if job.depends_on is None:
             return job.spec
         base = self._jobs.get(s.JobKey(job.key.user, job.depends_on))
         blob = base.outcome.result_blob if base is not None and base.outcome is not None else None
         if blob is None and job.session is not None:
-            session = self._sessions.get(job.key.user, job.session)
-            blob = next((turn.result_blob for turn in session.turns.values() if turn.job == job.depends_on), None)
-        assert blob is not None, "a job starts after the turn that it edits has succeeded"
-        return replace(job.spec, images=(blob, *job.spec.images))
+            session = self._sessions.find(job.key.user, job.session)
+            turns = () if session is None else session.turns.values()
+            blob = next((turn.result_blob for turn in turns if turn.job == job.depends_on), None)
+        return None if blob is None else replace(job.spec, images=(blob, *job.spec.images))
+
+    async def _miss_picture(self, job: Job) -> None:
+        """End a turn without a picture: the job before it failed just now, or was released and its session closed."""
+        message = f"The result of job {job.depends_on}, which this job edits, is gone."
+        remedy = "Release jobs, and close sessions, once no turn waits for them."
+        self.feed(s.Failed(job.key, DependencyFailed.code, message, remedy=remedy))
 
     def _requeue(self, job: Job, deaths: int, reason: str) -> None:
         job.state, job.worker, job.step = "waiting", None, 0
         job.deaths = deaths
         job.requeues += 1
-        self._jobs.publish(job, "requeued", note=reason)
+        self._jobs.requeued(job, reason)
         self._log.info("requeued", user=job.key.user, job=job.key.job, deaths=deaths, reason=reason)
         self._spawn(self._journal_until_done(CountDeath(job.key.user, job.key.job, deaths, job.requeues)))
 

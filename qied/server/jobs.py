@@ -101,7 +101,7 @@ class JobBook:
         self._base_number = incarnation << 32
         self._jobs: dict[JobKey, Job] = {}
         self._peers: dict[int, Peer] = {}
-        self._concluded = asyncio.Event()
+        self._stopped_running = asyncio.Event()
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
@@ -134,13 +134,18 @@ class JobBook:
         self._send(job, job.result_message(self._base_number))
         job.news.clear()
         job.followers.clear()
-        self._concluded.set()
+        self._stopped_running.set()
+
+    def requeued(self, job: Job, reason: str) -> None:
+        """Tell that a job waits again."""
+        self.publish(job, "requeued", note=reason)
+        self._stopped_running.set()
 
     async def none_running(self) -> None:
         """Wait until no job is running."""
         while any(job.state == "running" for job in self._jobs.values()):
-            self._concluded.clear()
-            await self._concluded.wait()
+            self._stopped_running.clear()
+            await self._stopped_running.wait()
 
     def follow(self, job: Job, peer: Peer, after: int) -> None:
         """Send a peer what it has not seen yet, and what comes from now on."""
@@ -149,7 +154,7 @@ class JobBook:
                 peer.send(event)
         if job.finished:
             peer.send(job.result_message(self._base_number))
-        else:
+        elif peer.ready:
             self._peers[id(peer)] = peer
             job.followers.add(id(peer))
 

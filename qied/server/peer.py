@@ -18,7 +18,10 @@ _log = structlog.get_logger(part="peer")
 
 @dataclass
 class Peer:
-    """A connection. ``transfers`` are its uploads and downloads by the client's id; tasks end with the connection."""
+    """A connection. ``transfers`` are its uploads and downloads by the client's id, which end with it.
+
+    Requests that were begun are finished even if nobody hears the answer: what is in the journal must be in memory.
+    """
 
     route: bytes
     guest: Guest
@@ -52,10 +55,8 @@ class Peer:
         task.add_done_callback(self.tasks.discard)
 
     def gone(self) -> None:
-        """End what is under way: the connection is no more."""
+        """End the transfers: the connection is no more."""
         self.ready = False
-        for task in list(self.tasks):
-            task.cancel()
         for transfer in list(self.transfers.values()):
             transfer.abandon()
         self.transfers.clear()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import msgpack
@@ -76,6 +78,7 @@ class Requests:
         self._next_order = first_order
         self._released: dict[JobKey, str] = dict(released)
         self._locks = NamedLocks()
+        self._accepting: Counter[str] = Counter()
         self._sizes: dict[str, Size] = {}
         self.draining = False
 
@@ -186,7 +189,7 @@ class Requests:
             spec = admitted(resolved, request, self._desk.serving)
             if base is not None and base.blob is not None:
                 spec = replace(spec, images=(base.blob, *spec.images))
-            refusal = self._desk.dispatcher.refusal(key.user, spec)
+            refusal = self._desk.dispatcher.refusal(key.user, spec, self._accepting)
             if refusal is not None:
                 raise refusal
             job = Job(
@@ -199,7 +202,8 @@ class Requests:
                 turn=None if base is None else base.turn,
                 depends_on=None if base is None else base.waits_for,
             )
-            await self._desk.journal.apply(*_changes(job, base))
+            with self._counted_as_accepting(key.user):
+                await self._desk.journal.apply(*_changes(job, base))
         self._desk.jobs.add(job)
         if base is not None:
             base.session.turns[base.turn] = Turn(base.turn, base.base, key.job)
@@ -207,6 +211,16 @@ class Requests:
             base.session.used_at = time.time()
         self._desk.dispatcher.submit(job)
         return job
+
+    @contextmanager
+    def _counted_as_accepting(self, user: str) -> Iterator[None]:
+        """Count a job that is on its way into the journal, so that many at once keep to the quotas, too."""
+        self._accepting[user] += 1
+        try:
+            yield
+        finally:
+            self._accepting[user] -= 1
+            self._accepting += Counter()
 
     async def _base(self, user: str, message: m.Submit) -> _Base | None:
         if message.session is None:
@@ -267,7 +281,7 @@ class Requests:
     # Sessions
 
     async def _open(self, peer: Peer, message: m.Open) -> m.Message:
-        async with self._locks.hold(("session", peer.user, message.session)):
+        async with self._locks.hold(("session", peer.user, message.session), ("sessions", peer.user)):
             return self._session_state(message.id, await self._opened(peer, message))
 
     async def _opened(self, peer: Peer, message: m.Open) -> Session:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import structlog
 from qied_client.connection import Connection
 from qied_client.driver import Driver
 from qied_client.errors import JobCancelled, QiedError
@@ -23,7 +24,7 @@ from qied.link.launch import LaunchOrder
 from qied.pictures.decode import decode, decode_mask
 from qied.pictures.encode import encode
 from qied.pictures.metadata import OutputMetadata
-from qied.worker.loop import Drop, Forget, Order, Take, failure
+from qied.worker.loop import Drop, Forget, Order, Take, defect, failure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,6 +45,7 @@ class Link:
     def __init__(
         self, order: LaunchOrder, orders: queue.SimpleQueue[Order], on_lost: Callable[[QiedError], None]
     ) -> None:
+        self._log = structlog.get_logger(part="link")
         self._order = order
         self._orders = orders
         self._on_lost = on_lost
@@ -117,6 +119,9 @@ class Link:
             self._driver.say(failure(begin, error))
         except asyncio.CancelledError:
             self._driver.say(failure(begin, JobCancelled("The job was cancelled.")))
+        except Exception as error:
+            self._log.exception("pictures could not be prepared by a defect", job=begin.job)
+            self._driver.say(failure(begin, defect(error)))
         else:
             self._orders.put(Take(begin, pictures))
 
@@ -128,13 +133,17 @@ class Link:
         started = perf_counter()
         spec = begin.spec
         metadata = OutputMetadata.of(spec, model)
-        data = await self._loop.run_in_executor(self._pool, encode, image, spec.output_format, metadata)
-        blob = hash_of(data)
-        timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
         try:
+            data = await self._loop.run_in_executor(self._pool, encode, image, spec.output_format, metadata)
+            blob = hash_of(data)
+            timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
             await self._driver.upload(blob, memoryview(data))
         except QiedError as error:
             self._driver.say(failure(begin, error))
+            return
+        except Exception as error:
+            self._log.exception("a result could not be delivered by a defect", job=begin.job)
+            self._driver.say(failure(begin, defect(error)))
             return
         media_type = _MEDIA_TYPES[spec.output_format]
         self._driver.say(w.Finished(begin.user, begin.job, blob, len(data), media_type, timings))

@@ -141,7 +141,7 @@ class StepLoop:
         except Exception as error:
             self._log.exception("an edit failed by a defect", job=key)
             self._remove(key)
-            self._report(failure(active.begin, _defect(error)))
+            self._report(failure(active.begin, defect(error)))
             return
         milliseconds = (time.perf_counter() - started) * 1000
         self._share.charge(key, max(1, round(milliseconds)))
@@ -178,5 +178,6 @@ def failure(begin: w.Begin, error: QiedError) -> w.Failed:
     return w.Failed(begin.user, begin.job, error.code, error.message[:500], error.remedy[:500], retry)
 
 
-def _defect(error: Exception) -> InternalError:
+def defect(error: Exception) -> InternalError:
+    """What a user gets to see of an exception that nobody expected."""
     return InternalError(f"The engine failed: {type(error).__name__}: {error}"[:400], "See the daemon's log.")

@@ -40,6 +40,7 @@ class RawClient:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
+        self._socket.reconnect_ivl = 1
         self._socket.curve_serverkey = credential.server_key.encode()
         self._socket.curve_publickey = credential.public_key.encode()
         self._socket.curve_secretkey = credential.secret_key.encode()
@@ -132,6 +133,7 @@ class DaemonProcess:
 
     def __init__(self, home: Path, *, engine: str, environ: dict[str, str]) -> None:
         self.home = home
+        self.listen = "tcp://127.0.0.1:*"
         self._environ = {
             **os.environ,
             "PYTHONPATH": str(Path(__file__).parent),
@@ -163,7 +165,7 @@ class DaemonProcess:
     def start_unready(self) -> None:
         """Start without waiting."""
         self._lines = queue.SimpleQueue()
-        command = [sys.executable, "-m", "qied", "serve", "--model", "builtin", "--listen", "tcp://127.0.0.1:*"]
+        command = [sys.executable, "-m", "qied", "serve", "--model", "builtin", "--listen", self.listen]
         self.process = subprocess.Popen(
             [*command, "--log-format", "json"], env=self._environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
@@ -236,6 +238,12 @@ class DaemonProcess:
             lines.put(line)
         process.stderr.close()
         lines.put(None)
+
+
+@pytest.fixture(scope="session")
+def daemon_process() -> Callable[..., DaemonProcess]:
+    """Make a daemon that is not started yet."""
+    return lambda home, engine="plain_engine:load", **environ: DaemonProcess(home, engine=engine, environ=environ)
 
 
 StartDaemon = Callable[..., DaemonProcess]

@@ -1,18 +1,20 @@
 """An engine without torch for tests of everything around it: cheap, deterministic, and told by the prompt what to do.
 
 The result is the first picture at the size of the spec, shifted by the seed and a number for each step. Words in the
-prompt: ``crash`` ends the process, ``hang`` never returns, ``fail`` raises, ``oom`` runs out of memory, ``gate=PATH``
+prompt: ``crash`` ends the process, ``hang`` never returns, ``fail`` raises, ``defect`` raises what nobody expects, ``unencodable`` gives a result that is no picture, ``oom`` runs out of memory, ``gate=PATH``
 waits at each step until PATH exists.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image
 from qied_client.errors import JobFailed, OutOfMemory
@@ -43,7 +45,8 @@ class PlainEdit:
         spec = self._spec
         self._obey(spec.prompt)
         if self._step == spec.steps:
-            return Unit("decode", 1, 1, image=self._shifted())
+            no_picture = "unencodable" in spec.prompt
+            return Unit("decode", 1, 1, image=cast(Image.Image, object()) if no_picture else self._shifted())
         self._step += 1
         self._shift = (self._shift * 31 + spec.seed + self._step) % 251
         preview = self._shifted().resize((16, 16)) if spec.preview_every and self._step < spec.steps else None
@@ -59,6 +62,8 @@ class PlainEdit:
             threading.Event().wait()
         if "fail" in prompt:
             raise JobFailed("The prompt said so.", "Say something else.")
+        if "defect" in prompt:
+            raise ZeroDivisionError("The prompt said so.")
         if "oom" in prompt:
             raise OutOfMemory("The prompt said so.", "Say something else.")
         while self._gate is not None and not self._gate.exists():
@@ -84,3 +89,9 @@ class PlainEngine:
 def load(order: LaunchOrder, on_progress: Callable[[str, int, int], None]) -> PlainEngine:
     on_progress("nothing", 1, 1)
     return PlainEngine(order.budget_bytes or 4_000_000_000)
+
+
+def load_beside_torch(order: LaunchOrder, on_progress: Callable[[str, int, int], None]) -> PlainEngine:
+    """The same in a process that has torch."""
+    importlib.import_module("torch")
+    return load(order, on_progress)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import zmq
+from qied_client.credentials import read_credential
 from qied_client.errors import JobCancelled, UnknownJob
+from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
 
@@ -95,6 +98,24 @@ def test_a_job_cancelled_while_its_pictures_are_on_the_way_to_the_worker(daemon,
         assert client.edit(picture, "quick", steps=2).bytes
         _until_nothing_runs(client)
         assert _free_bytes(client) == free
+
+
+def test_a_cancellation_that_arrives_while_the_daemon_starts_keeps_the_job_from_running(daemon, picture, gate):
+    with daemon.client() as client, daemon.raw() as raw:
+        raw.hello()
+        job = client.submit(picture, f"gate={gate}", steps=2)
+        daemon.kill()
+        daemon.listen = read_credential(daemon.key).endpoint
+        raw.wait_for_socket(zmq.EVENT_DISCONNECTED)
+        raw.send(m.Hello(1000, limits.MIN_VERSION, limits.VERSION, "raw"))
+        raw.send(m.Cancel(1001, job.id))
+        log_before = len(daemon.log)
+        daemon.start()
+        assert raw.answer(1001).answer == "cancelled"
+        assert client.edit(picture, "afterwards", steps=2).bytes
+        events = [line["event"] for line in daemon.log[log_before:] if line.get("job") == job.id]
+        assert events == ["finished"]
+        assert client.status().running == 0
 
 
 def test_a_cancellation_outlasts_a_sigkill_right_after_its_answer(daemon, picture, gate):

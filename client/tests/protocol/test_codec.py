@@ -106,7 +106,9 @@ def test_arbitrary_frames_are_refused_with_a_typed_error(frames: list[bytes]) ->
 
 
 @given(st.sampled_from(sorted(KNOWN)), st.binary(max_size=200), st.none() | st.binary(max_size=40))
-def test_arbitrary_bytes_as_header_give_a_message_or_a_typed_error(kind: bytes, head: bytes, body: bytes | None) -> None:
+def test_arbitrary_bytes_as_header_give_a_message_or_a_typed_error(
+    kind: bytes, head: bytes, body: bytes | None
+) -> None:
     decode_or_refuse([kind, head] if body is None else [kind, head, body])
 
 

@@ -1,0 +1,64 @@
+import io
+
+import pytest
+from qied_client.cli.progress import EditProgress, describe
+from qied_client.results import Progress
+from rich.console import Console
+
+NEWS = [
+    Progress("upload", 1, 2),
+    Progress("upload", 2, 2),
+    Progress("queued", place=3, starts_in_ms=12_000),
+    Progress("started", total=40),
+    Progress("phase", 1, 3, phase="encode_prompt"),
+    Progress("phase", 1, 1, phase="encode_image"),
+    Progress("step", 1, 40, phase="denoise", remaining_ms=12_345),
+    Progress("preview", 1, 40, phase="denoise", preview=b"jpeg"),
+    Progress("step", 2, 40, phase="denoise", remaining_ms=12_000),
+    Progress("requeued", note="the [b]worker[/] was lost"),
+    Progress("phase", 1, 1, phase="decode"),
+    Progress("download", 5, 5),
+]
+
+
+def test_outside_a_terminal_each_change_is_one_line() -> None:
+    stream = io.StringIO()
+    with EditProgress(stream) as progress:
+        for news in NEWS:
+            progress(news)
+    assert stream.getvalue().splitlines() == [
+        "uploading",
+        "waiting, place 3, 12.0 s to go",
+        "started",
+        "reading the prompt",
+        "reading the picture",
+        "editing",
+        "waiting again: the [b]worker[/] was lost",
+        "finishing",
+        "downloading",
+    ]
+
+
+def test_a_terminal_shows_a_bar_in_80_columns_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    progress = EditProgress(stream)
+    progress._console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    with progress:
+        for news in [*NEWS, Progress("requeued", note="x" * 200), Progress("step", 100, 200, remaining_ms=3_599_000)]:
+            progress(news)
+            assert progress._live is not None
+            progress._live.refresh()
+    frames = [line.split("\x1b[2K")[-1] for line in stream.getvalue().replace("\r", "\n").splitlines()]
+    assert max(map(len, frames)) <= 80
+    assert any("editing" in frame and "1/40  12.3 s left" in frame for frame in frames)
+    assert any("uploading" in frame and "50 %" in frame for frame in frames)
+    assert any("[b]worker[/]" in frame for frame in frames)
+    assert any("100/200" in frame for frame in frames)
+    assert stream.getvalue().endswith("\x1b[2K")
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    assert describe(Progress("queued")) == "waiting"
+    assert describe(Progress("queued", place=2)) == "waiting, place 2"
+    assert describe(Progress("step", 1, 4)) == "editing"
+    assert describe(Progress("phase", phase="a_new_one")) == "a_new_one"

@@ -1,0 +1,131 @@
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from qied_client.errors import BlobTooLarge, InvalidRequest, QiedError, SetupError, UnsupportedPicture
+from qied_client.inputs import picture_bytes
+from qied_client.protocol import limits
+
+
+def pixels(data: bytes) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_a_file_is_taken_as_it_is_however_it_is_given(picture: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "in.png"
+    path.write_bytes(picture)
+    with path.open("rb") as file:
+        given: list[Any] = [path, str(path), picture, bytearray(picture), memoryview(picture), file]
+        assert all(picture_bytes(one) == picture for one in given)
+    assert picture_bytes(io.BytesIO(picture)) == picture
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "I;16"])
+def test_a_pillow_image_becomes_a_png_with_the_same_pixels(mode: str) -> None:
+    image = Image.effect_noise((9, 7), 40).convert(mode)
+    data = picture_bytes(image)
+    assert data.startswith(b"\x89PNG")
+    assert np.array_equal(pixels(data), np.asarray(image))
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (7, 9, 3), (7, 9, 4), (7, 9, 1)])
+def test_an_array_becomes_a_png_with_the_same_pixels(shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    assert np.array_equal(pixels(picture_bytes(array)), array.reshape(shape[:2]) if shape[2:] == (1,) else array)
+
+
+def test_an_array_need_not_be_contiguous() -> None:
+    array = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)[::2, ::-1]
+    assert np.array_equal(pixels(picture_bytes(array)), array)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((4,), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.int64),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 0), np.uint8),
+    ],
+    ids=lambda array: f"{array.dtype}{list(array.shape)}",
+)
+def test_an_array_that_is_no_picture_is_refused(array: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        picture_bytes(array)
+    assert str(list(array.shape)) in caught.value.message
+    assert caught.value.details == {"field": "images"}
+
+
+def test_an_image_that_png_does_not_have_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="cannot be written as PNG"):
+        picture_bytes(Image.new("CMYK", (4, 4)))
+
+
+@pytest.mark.parametrize("thing", [None, 7, ["a.png"], object()], ids=repr)
+def test_what_is_no_picture_is_refused(thing: Any) -> None:
+    with pytest.raises(InvalidRequest, match="is no picture"):
+        picture_bytes(thing)
+
+
+def test_a_file_in_text_mode_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="not bytes") as caught:
+        picture_bytes(io.StringIO("text"))  # type: ignore[arg-type]
+    assert "rb" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["absent.png", "", "folder", "nul\0.png"])
+def test_a_path_that_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / name
+    with pytest.raises(InvalidRequest) as caught:
+        picture_bytes(path)
+    assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("nothing", [b"", io.BytesIO()], ids=["bytes", "file"])
+def test_no_bytes_are_no_picture(nothing: Any) -> None:
+    with pytest.raises(UnsupportedPicture):
+        picture_bytes(nothing)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "file", "path"])
+def test_more_than_a_blob_may_have_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(limits.BLOB_BYTES + 1)
+    given = {"bytes": lambda: bytes(limits.BLOB_BYTES + 1), "file": lambda: path.open("rb"), "path": lambda: path}
+    large: Any = given[kind]()
+    with pytest.raises(BlobTooLarge, match=str(limits.BLOB_BYTES)):
+        picture_bytes(large)
+    if kind == "file":
+        large.close()
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs an endless file")
+def test_an_endless_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(BlobTooLarge):
+        picture_bytes("/dev/zero")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_of_somebody_else_is_refused(picture: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "in.png"
+    path.write_bytes(picture)
+    path.chmod(0)
+    with pytest.raises(QiedError, match="Permission denied"):
+        picture_bytes(path)
+
+
+def test_an_array_without_pillow_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(SetupError, match="pictures"):
+        picture_bytes(np.zeros((4, 4, 3), np.uint8))

@@ -1,0 +1,46 @@
+"""``qied serve`` says what is wrong before it serves anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+
+def serve(tmp_path, *arguments, **environ):
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("QIED_", "HF_", "COMFYUI_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "qied", "serve", "--home", str(tmp_path / "home"), *arguments],
+        capture_output=True,
+        text=True,
+        env={**kept, "HOME": str(tmp_path), "COLUMNS": "80", **environ},
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_without_any_model_it_says_how_to_get_one_and_how_to_serve_the_built_in(tmp_path):
+    done = serve(tmp_path)
+    assert done.returncode == 2
+    assert "hf download Qwen/Qwen-Image-Edit-2511" in done.stderr
+    assert "qied serve --model builtin" in done.stderr
+
+
+def test_a_wrong_key_in_the_configuration_here_is_named_with_its_line(tmp_path):
+    (tmp_path / "qied.toml").write_text("[daemon]\nlistn = 'tcp://127.0.0.1:1'\n")
+    done = serve(tmp_path, "--model", "builtin")
+    assert done.returncode == 2
+    assert "qied.toml:2: daemon.listn is not a known key" in done.stderr.replace("\n", " ").replace("  ", " ")
+
+
+def test_an_engine_that_cannot_be_loaded_ends_the_daemon_with_the_reason(tmp_path):
+    model = tmp_path / "model"
+    (model / "transformer").mkdir(parents=True)
+    (model / "model_index.json").write_text("{}")
+    (model / "transformer" / "config.json").write_text(
+        '{"num_layers": 6, "num_attention_heads": 4, "attention_head_dim": 64}'
+    )
+    done = serve(tmp_path, "--model", str(model), "--listen", "tcp://127.0.0.1:*")
+    assert done.returncode == 2
+    assert "error model_" in done.stderr

@@ -1,0 +1,67 @@
+"""The whole daemon with the built-in model: references, masks, sessions, formats."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qied.pictures.metadata import read_metadata
+from qied.resources import builtin_model_folder
+
+PICTURE = builtin_model_folder().parent / "demo.png"
+
+
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+@pytest.fixture(scope="module")
+def builtin_daemon(tmp_path_factory, daemon_process):
+    daemon = daemon_process(tmp_path_factory.mktemp("builtin") / "home", engine="qied.engine.serving:load")
+    yield daemon.start()
+    daemon.stop()
+
+
+def test_two_turns_change_two_things_and_undo_goes_back(builtin_daemon):
+    with builtin_daemon.client(patience=60.0) as client:
+        session = client.session(PICTURE)
+        first = session.edit("make the red heart blue", seed=0)
+        second = session.edit("make the green square red", seed=0)
+        again = session.edit("make the red heart blue", base=0, seed=0)
+        assert session.undo() == 0
+    one, two = pixels(first.bytes), pixels(second.bytes)
+    assert one[120, 128][2] > 180 > one[120, 128][0], "the heart turned blue"
+    assert two[45, 210][0] > 180 > two[45, 210][1], "the square turned red"
+    assert two[120, 128][2] > 180 > two[120, 128][0], "the heart stayed blue"
+    assert again.bytes == first.bytes
+
+
+def test_a_mask_keeps_the_pixels_outside(builtin_daemon):
+    mask = Image.new("L", (256, 256), 0)
+    mask.paste(255, (70, 70, 186, 186))
+    source = pixels(PICTURE.read_bytes())
+    with builtin_daemon.client(patience=60.0) as client:
+        result = pixels(client.edit(PICTURE, "make the red heart blue", seed=0, mask=mask).bytes)
+    assert (result[:50] == source[:50]).all()
+    assert result[120, 128][2] > 180
+
+
+def test_three_pictures_and_webp_with_its_settings_inside(builtin_daemon):
+    with builtin_daemon.client(patience=60.0) as client:
+        result = client.edit(
+            [PICTURE] * 3, "remove the red heart", seed=3, steps=2, output_format="webp", width=128, height=128
+        )
+    assert result.media_type == "image/webp"
+    assert result.image.size == (128, 128)
+    metadata = read_metadata(result.bytes)
+    assert metadata is not None
+    assert (metadata.prompt, metadata.seed, metadata.steps) == ("remove the red heart", 3, 2)
+
+
+def test_the_same_request_and_seed_give_the_same_bytes(builtin_daemon):
+    with builtin_daemon.client(patience=60.0) as client:
+        one, two, other = (client.edit(PICTURE, "go", seed=seed, steps=2).bytes for seed in (5, 5, 6))
+    assert one == two != other
