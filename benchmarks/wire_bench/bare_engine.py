@@ -13,7 +13,6 @@ from qied_client.transfers import hash_of
 from qied.edit import EditSpec
 from wire_bench.child import questions
 
-STEPS = 20
 SIDE = 256
 PROMPT = "make the red circle blue"
 
@@ -26,13 +25,14 @@ class BareEdit:
     pixels: str
 
 
-def edit_spec(blob: str, seed: int, previews: bool) -> EditSpec:
+def edit_spec(blob: str, seed: int, steps: int, previews: bool) -> EditSpec:
     """The edit that the daemon makes of the request in ``edits.py``."""
-    return EditSpec((blob,), PROMPT, None, seed, STEPS, 1.0, SIDE, SIDE, preview_every=STEPS // 10 if previews else 0)
+    every = max(1, steps // 10) if previews else 0
+    return EditSpec((blob,), PROMPT, None, seed, steps, 1.0, SIDE, SIDE, preview_every=every)
 
 
 def serve_bare_engine(pipe: Connection) -> None:
-    """In a child process: load the built-in model as a worker does, then answer (picture, seed, previews)."""
+    """In a child process: load the built-in model as a worker does, then answer (picture, seed, steps, previews)."""
     from qied.engine.engine import Engine, EngineOptions, SceneCache
     from qied.planning.model_profile import shipped_profiles
     from qied.resources import builtin_model_folder
@@ -40,11 +40,11 @@ def serve_bare_engine(pipe: Connection) -> None:
     profile = shipped_profiles()["builtin"]
     engine = Engine.load(builtin_model_folder(), profile, EngineOptions("cpu", "fp32"), lambda *_: None)
     cache = SceneCache(256 << 20)
-    for data, seed, previews in questions(pipe):
+    for data, seed, steps, previews in questions(pipe):
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         blob = hash_of(data)
         started = time.perf_counter()
-        edit = engine.begin(edit_spec(blob, seed, previews), {blob: picture}, cache)
+        edit = engine.begin(edit_spec(blob, seed, steps, previews), {blob: picture}, cache)
         while (image := edit.advance().image) is None:
             pass
         pipe.send(BareEdit((time.perf_counter() - started) * 1000, hash_of(image.tobytes())))

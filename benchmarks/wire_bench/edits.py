@@ -20,7 +20,7 @@ from qied_client.protocol.request import EditRequest
 from qied_client.transfers import hash_of
 
 from qied.resources import builtin_model_folder
-from wire_bench.bare_engine import PROMPT, SIDE, STEPS, BareEdit
+from wire_bench.bare_engine import PROMPT, SIDE, BareEdit
 from wire_bench.uploaders import open_driver
 
 
@@ -71,9 +71,10 @@ STAGES = tuple(field.name for field in fields(Stages))
 class Editor:
     """Edits a new picture each time, so that neither side has anything of it in a cache."""
 
-    def __init__(self, key: Path, bare: Connection, previews: bool) -> None:
+    def __init__(self, key: Path, bare: Connection, steps: int, previews: bool) -> None:
         self._key = key
         self._bare = bare
+        self._steps = steps
         self._previews = previews
         self._demo = Image.open(builtin_model_folder().parent / "demo.png").convert("RGB").resize((SIDE, SIDE))
         self._number = 0
@@ -92,7 +93,7 @@ class Editor:
         started = time.perf_counter()
         result = client.edit(data, PROMPT, **self._options(seed))
         daemon = (time.perf_counter() - started) * 1000
-        self._bare.send((data, seed, self._previews))
+        self._bare.send((data, seed, self._steps, self._previews))
         bare: BareEdit = self._bare.recv()
         same = hash_of(result.image.convert("RGB").tobytes()) == bare.pixels
         return Edit(daemon, _engine_ms(result.timings), bare.milliseconds, same)
@@ -154,7 +155,7 @@ class Editor:
     def _options(self, seed: int) -> dict[str, Any]:
         return {
             "seed": seed,
-            "steps": STEPS,
+            "steps": self._steps,
             "true_cfg_scale": 1.0,
             "width": SIDE,
             "height": SIDE,

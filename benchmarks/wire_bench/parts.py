@@ -111,13 +111,13 @@ def measure_edit(plan: Plan, home: Path, tick: Tick) -> Figures:
     """The daemon's overhead over its engine for one edit of the built-in model, with previews and without."""
     with Daemon(home, MODEL_ENGINE) as daemon, child(serve_bare_engine) as bare:
         return {
-            "previews": _edit_rounds(plan, Editor(daemon.key, bare, True), tick),
-            "no_previews": _edit_rounds(plan, Editor(daemon.key, bare, False), tick),
+            "previews": _edit_rounds(plan, Editor(daemon.key, bare, plan.steps, True), tick),
+            "no_previews": _edit_rounds(plan, Editor(daemon.key, bare, plan.steps, False), tick),
         }
 
 
 def _edit_rounds(plan: Plan, editor: Editor, tick: Tick) -> Figures:
-    editor.rounds(2)
+    editor.rounds(plan.warm_up)
     rounds: list[Figures] = []
     for _ in range(plan.rounds):
         neighbours = Neighbours()

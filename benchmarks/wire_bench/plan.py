@@ -19,8 +19,21 @@ class Plan:
     ping_s: float = 1.0
     submit_s: float = 0.1
     uploads: int = 5
-    edits: int = 10
+    warm_up: int = 2
+    edits: int = 4
+    steps: int = 20
 
 
 FULL = Plan()
-QUICK = Plan(clients=20, uploaders=2, picture_bytes=2 * MB, rounds=1, seconds=0.5, ping_s=0.2, uploads=2, edits=1)
+QUICK = Plan(
+    clients=20,
+    uploaders=2,
+    picture_bytes=2 * MB,
+    rounds=1,
+    seconds=0.5,
+    ping_s=0.2,
+    uploads=2,
+    warm_up=0,
+    edits=1,
+    steps=2,
+)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import zmq
@@ -105,7 +105,7 @@ class SmallDaemon:
         router.linger = zap.linger = 0
         router.bind("tcp://127.0.0.1:*")
         tasks = [asyncio.create_task(self._authenticate(zap)), asyncio.create_task(self._listen(router))]
-        bound.put(router.last_endpoint.decode())
+        bound.put(cast(bytes, router.last_endpoint).decode())
         await asyncio.wait([*tasks, asyncio.create_task(self._stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
@@ -275,7 +275,7 @@ def free_address() -> str:
     context = zmq.Context()
     socket = context.socket(zmq.REP)
     socket.bind("tcp://127.0.0.1:*")
-    address: str = socket.last_endpoint.decode()
+    address: str = cast(bytes, socket.last_endpoint).decode()
     socket.close(linger=0)
     context.term()
     return address

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def test_closing_frees_the_threads_that_wait(daemon: Any, picture: bytes) -> Non
     )
     job = client.submit(picture, "x")
     with ThreadPoolExecutor(4) as pool:
-        waiting = [
+        waiting: list[Future[Any]] = [
             pool.submit(client.status),
             pool.submit(job.result),
             pool.submit(lambda: list(job.events())),

@@ -221,7 +221,7 @@ class Wire(RuleBasedStateMachine):
             self.asked[identifier] = "follow"
             self.follow_ids[identifier] = job
 
-    @precondition(lambda self: set(self.asked) - set(self.follow_ids))
+    @precondition(lambda self: bool(set(self.asked) - set(self.follow_ids)))
     @rule(data=st.data())
     def forget(self, data: st.DataObject) -> None:
         identifier = data.draw(st.sampled_from(sorted(set(self.asked) - set(self.follow_ids))))

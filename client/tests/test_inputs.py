@@ -102,12 +102,10 @@ def test_more_than_a_blob_may_have_is_refused(tmp_path: Path, kind: str) -> None
     path = tmp_path / "large.png"
     with path.open("wb") as file:
         file.truncate(limits.BLOB_BYTES + 1)
-    given = {"bytes": lambda: bytes(limits.BLOB_BYTES + 1), "file": lambda: path.open("rb"), "path": lambda: path}
-    large: Any = given[kind]()
-    with pytest.raises(BlobTooLarge, match=str(limits.BLOB_BYTES)):
-        picture_bytes(large)
-    if kind == "file":
-        large.close()
+    with path.open("rb") as opened:
+        large: Any = {"bytes": bytes(limits.BLOB_BYTES + 1), "file": opened, "path": path}[kind]
+        with pytest.raises(BlobTooLarge, match=str(limits.BLOB_BYTES)):
+            picture_bytes(large)
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs an endless file")

@@ -98,7 +98,8 @@ async def _run(launch: Launch) -> None:
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told_to_stop)
+        # signal.signal rather than the loop's own handlers, which Windows does not have.
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(told_to_stop))
     daemon = Daemon(launch)
     try:
         with LoadingProgress() as progress:

@@ -119,7 +119,7 @@ class Link:
             self._driver.say(failure(begin, error))
         except asyncio.CancelledError:
             self._driver.say(failure(begin, JobCancelled("The job was cancelled.")))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("pictures could not be prepared by a defect", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
         else:
@@ -141,7 +141,7 @@ class Link:
         except QiedError as error:
             self._driver.say(failure(begin, error))
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("a result could not be delivered by a defect", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
             return

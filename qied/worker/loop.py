@@ -138,7 +138,7 @@ class StepLoop:
             self._remove(key)
             self._report(failure(active.begin, error))
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("an edit failed by a defect", job=key)
             self._remove(key)
             self._report(failure(active.begin, defect(error)))

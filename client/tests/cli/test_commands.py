@@ -8,26 +8,41 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from qied_client.cli.main import main
 from qied_client.errors import AboveCap, JobCancelled
 from qied_client.protocol import messages as m
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 PROGRAM = "from qied_client.cli.main import main; main()"
+PLAIN = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: object
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("QIED_", "XDG_"))}
-    environ |= {"QIED_HOME": str(tmp_path / "home"), "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.delenv("QIED_KEY", raising=False)
+    for key, value in {**PLAIN, "QIED_HOME": str(tmp_path / "home")}.items():
+        monkeypatch.setenv(key, value)
 
-    def start(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
-        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    def start(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["qied-client", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return Done(left.value.code or 0, *capfd.readouterr())
 
     return start
 
@@ -163,7 +178,9 @@ def test_a_refusal_of_the_daemon_is_shown_with_its_remedy(run: Run, daemon: Any,
 
 
 def test_help_fits_80_columns_and_names_every_option(run: Run) -> None:
-    done = run("edit", "--help")
+    environ = {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ} | PLAIN
+    command = [sys.executable, "-c", PROGRAM, "edit", "--help"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
     for option in (

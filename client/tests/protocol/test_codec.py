@@ -32,7 +32,7 @@ def values(check: Any) -> st.SearchStrategy[Any]:
         case f.Text():
             return text(check)
         case f.Identifier(limit):
-            return st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,%d}" % (limit - 1), fullmatch=True)
+            return st.from_regex(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limit - 1}}}", fullmatch=True)
         case f.Hash():
             return st.binary(min_size=32, max_size=32).map(bytes.hex)
         case f.Flag():
@@ -44,7 +44,7 @@ def values(check: Any) -> st.SearchStrategy[Any]:
         case f.ListOf(inner, most, least):
             return st.lists(values(inner), min_size=least, max_size=min(most, 4)).map(tuple)
         case f.Scalars():
-            scalar = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1)
+            scalar: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1)
             scalar |= st.floats(allow_nan=False, allow_infinity=False) | text(f.Text(limits.SCALAR_BYTES, empty=True))
             return st.dictionaries(values(f.Identifier(limits.ID_CHARS)), scalar, max_size=4)
         case f.Body(least, most):

@@ -86,7 +86,7 @@ def test_a_lora_is_a_name_with_a_strength_of_at_most_four(name: str, strength: f
 
 
 @pytest.mark.parametrize("sides", [{"width": 512}, {"height": 512}])
-def test_one_side_alone_is_refused(sides: dict[str, int]) -> None:
+def test_one_side_alone_is_refused(sides: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="one is missing"):
         EditRequest((HASH,), "x", 1, **sides).validated()
 
