@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def main() -> None:
             title, kinds, measure = _PARTS[name]
             task = progress.add_task(title, total=kinds * plan.rounds)
             with tempfile.TemporaryDirectory(prefix="qied-wire-", dir=arguments.state) as folder:
-                report[name] = measure(plan, Path(folder) / "home", lambda task=task: progress.advance(task))
+                report[name] = measure(plan, Path(folder) / "home", partial(progress.advance, task))
     report["bars"] = [bar.as_json() for bar in bars(report)]
     show(report, console)
     if arguments.json is not None:

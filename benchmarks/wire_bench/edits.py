@@ -6,6 +6,7 @@ import asyncio
 import io
 import time
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -124,20 +125,14 @@ class Editor:
         await driver.ask(lambda n: m.Submit(n, job, request, request.payload_hash()))
         marks.append(time.perf_counter())
         await driver.follow(job)
-        decoded = arrived = marks[-1]
-        while True:
-            arrived, news = await pushed.get()
-            if isinstance(news, m.Result):
-                break
-            if isinstance(news, m.Event) and news.phase == "decode":
-                decoded = arrived
+        decoded, arrived, news = await _outcome(pushed)
         assert news.blob is not None, news
         asked = time.perf_counter()
         await driver.download(news.blob)
         fetched = time.perf_counter()
         await driver.ask(lambda n: m.Release(n, job))
         released = time.perf_counter()
-        prepare, quote, put, submit = ((after - before) * 1000 for before, after in zip(marks, marks[1:], strict=False))
+        prepare, quote, put, submit = ((after - before) * 1000 for before, after in pairwise(marks))
         held, encode = float(news.timings["held_ms"]), float(news.timings["encode_ms"])
         return Stages(
             prepare=prepare,
@@ -169,6 +164,17 @@ class Editor:
         target = io.BytesIO()
         picture.save(target, "PNG")
         return target.getvalue()
+
+
+async def _outcome(pushed: asyncio.Queue[tuple[float, m.Message]]) -> tuple[float, float, m.Result]:
+    """When the news of the engine's last unit came, when the outcome came, and the outcome."""
+    decoded = 0.0
+    while True:
+        arrived, news = await pushed.get()
+        if isinstance(news, m.Result):
+            return decoded, arrived, news
+        if isinstance(news, m.Event) and news.phase == "decode":
+            decoded = arrived
 
 
 def _engine_ms(timings: dict[str, Any]) -> float:

@@ -6,6 +6,7 @@ import io
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from math import ceil
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -83,7 +84,7 @@ class LightClients:
                 submitted = time.perf_counter()
                 self._submitter.send_multipart(frames)
             due = min(started + pings * gap, next_submit if submitted is None else float("inf"))
-            for socket, _ in self._poller.poll(max(0.0, (due - time.perf_counter()) * 1000)):
+            for socket, _ in self._poller.poll(max(0, ceil((due - time.perf_counter()) * 1000))):
                 kind = socket.recv_multipart()[0]
                 arrived = time.perf_counter()
                 if kind == m.Pong.TYPE:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 import zmq
 import zmq.asyncio
+from hypothesis import settings
 from PIL import Image
 from qied_client.errors import QiedError, UnknownBlob, UnknownJob, UnknownSession
 from qied_client.protocol import limits
@@ -25,6 +26,9 @@ from zmq.utils import z85
 
 Reply = list[m.Message] | None
 _WAIT_S = 20.0
+
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 class SmallDaemon:

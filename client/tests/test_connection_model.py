@@ -363,7 +363,7 @@ class Wire(RuleBasedStateMachine):
 
 
 TestConnection = Wire.TestCase
-TestConnection.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestConnection.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 @pytest.fixture(autouse=True)

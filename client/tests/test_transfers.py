@@ -69,7 +69,7 @@ class Transfer(RuleBasedStateMachine):
 
 
 TestTransfer = Transfer.TestCase
-TestTransfer.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestTransfer.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 @given(SIZES, st.data())

@@ -37,7 +37,7 @@ def add(
     home: Home = None,
 ) -> None:
     """Enrol a client and write the key file to hand over (or take their public key)."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)  # keys and paths hold brackets
     with failures_as_text():
         store = KeyStore(_home(home))
         if public_key is not None:

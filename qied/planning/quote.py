@@ -9,7 +9,7 @@ from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, U
 from qied_client.protocol.request import EditRequest
 
 from qied.edit import EditSpec
-from qied.planning.geometry import default_target_size, fitted_size
+from qied.planning.geometry import MAX_ASPECT, default_target_size, fitted_size, within_aspect
 from qied.planning.model_profile import ModelProfile, Preset
 
 Size = tuple[int, int]
@@ -52,6 +52,13 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
             "Send fewer pictures." if sizes else "Send at least one picture.",
             field="images",
         )
+    for width, height in sizes:
+        if not within_aspect(width, height):
+            raise InvalidRequest(
+                f"images: a picture of {width} x {height} is more than {MAX_ASPECT} times as long as it is wide.",
+                "Crop it first.",
+                field="images",
+            )
     preset = _preset(request, serving.profile)
     _check_choices(request, serving)
     wanted = _wanted_size(request, sizes[-1], serving.profile)

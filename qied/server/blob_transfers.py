@@ -18,9 +18,6 @@ from qied.server.peer import Peer
 
 _log = structlog.get_logger(part="transfers")
 
-_WRITERS = 1
-"""Threads that uploads may keep busy at once: the others stay for requests, which are small and waited for."""
-
 
 class Uploading:
     """One upload of a connection: chunks are queued here and written in order by a task of their own."""
@@ -76,7 +73,8 @@ class BlobTransfers:
     """Uploads and downloads of all connections.
 
     ``on_stored`` is awaited with the peer, hash and size before STORED is sent; ``may_read`` says whether a peer may
-    have a blob; ``make_room`` frees bytes on a full disk and says whether it could.
+    have a blob; ``make_room`` frees bytes on a full disk and says whether it could. Uploads take turns at hashing and
+    writing, a chunk at a time, so that many of them never keep requests and heartbeats from threads and cores.
     """
 
     def __init__(
@@ -94,7 +92,7 @@ class BlobTransfers:
         self._on_stored = on_stored
         self._may_read = may_read
         self._make_room = make_room
-        self._writers = asyncio.Semaphore(_WRITERS)
+        self._writing = asyncio.Lock()
 
     def put(self, peer: Peer, message: m.Put) -> None:
         """Begin an upload."""
@@ -155,7 +153,7 @@ class BlobTransfers:
             if upload.offset == message.size and not self._may_read(peer, message.hash):
                 upload = Proof(message.hash, message.size)
             await self._receive(peer, message, uploading, upload)
-            async with self._writers:
+            async with self._writing:
                 await off_loop(self._executor, upload.finish)
             opened.clear()
             await self._on_stored(peer, message.hash, message.size)
@@ -189,7 +187,7 @@ class BlobTransfers:
             chunk = await uploading.next()
             if chunk.total != message.size:
                 raise ProtocolError(f"A blob of {message.size} bytes was continued as one of {chunk.total}.")
-            async with self._writers:
+            async with self._writing:
                 await off_loop(self._executor, upload.write, chunk.offset, chunk.data)
             received += len(chunk.data)
             peer.send(m.More(message.id, 1))

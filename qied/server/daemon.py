@@ -107,15 +107,15 @@ class Daemon:
         self.address = ""
 
     async def start(self, on_loading: Callable[[str, int, int], None]) -> None:
-        """Listen, prove that strangers are refused, start workers and take up what an earlier run left.
+        """Take up what an earlier run left, listen, prove that strangers are refused, and start workers.
 
         Returns once a worker is ready. Raises SetupError and its kinds.
         """
+        self._dispatcher.submit(*self._restored)  # before anybody can cancel one of them, or submit a turn on one
         self.address = self._clients.bind(self._launch.config.daemon.listen)
         await prove_strangers_are_refused(_reachable(self.address), self._server_keys.public)
         self._pool.on_loading = on_loading
         self._pool.start(self._launch.workers)
-        self._dispatcher.submit(*self._restored)
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
         await asyncio.to_thread(self._keys.ensure_local, _reachable(self.address))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))

@@ -1,8 +1,9 @@
 """An engine without torch for tests of everything around it: cheap, deterministic, and told by the prompt what to do.
 
 The result is the first picture at the size of the spec, shifted by the seed and a number for each step. Words in the
-prompt: ``crash`` ends the process, ``hang`` never returns, ``fail`` raises, ``defect`` raises what nobody expects, ``unencodable`` gives a result that is no picture, ``oom`` runs out of memory, ``gate=PATH``
-waits at each step until PATH exists.
+prompt: ``crash`` ends the process, ``hang`` never returns, ``fail`` raises, ``oom`` runs out of memory, ``defect``
+raises what nobody expects, ``unencodable`` gives a result that is no picture, ``gate=PATH`` waits at each step until
+PATH exists.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -17,8 +18,11 @@ from qied_client import AsyncClient
 from qied_client.credentials import read_credential
 from qied_client.errors import HandshakeRefused, UnsafeAuthentication
 from qied_client.protocol import messages as m
+from typer.testing import CliRunner
 
+from qied.cli.keys import keys as keys_command
 from qied.server.authentication import Authenticator, prove_strangers_are_refused
+from qied.server.private_files import create_private, private_folder
 
 
 @pytest.fixture
@@ -62,10 +66,22 @@ def test_a_public_key_is_enough_to_enrol_somebody(daemon, keys):
     public, secret = zmq.curve_keypair()
     printed = keys("add", "own-secret", "--public-key", public.decode())
     local = read_credential(daemon.key)
-    assert local.server_key in printed.replace("\n", "")
+    assert local.server_key in printed
     own = replace(local, user="own-secret", public_key=public.decode(), secret_key=secret.decode())
     with daemon.client(own) as client:
         assert client.welcome.user == "own-secret"
+
+
+def test_a_printed_key_is_whole_although_it_looks_like_markup(tmp_path):
+    public = secret = b""
+    while not re.search(rb"\[[a-z][^\[\]]*\]", public):
+        public, secret = zmq.curve_keypair()
+    home = tmp_path / "home"
+    private_folder(home)
+    pair = {"version": 1, "public_key": public.decode(), "secret_key": secret.decode()}
+    create_private(private_folder(home / "keys") / "server.key", json.dumps(pair).encode())
+    add = ["add", "ann", "--public-key", zmq.curve_keypair()[0].decode(), "--home", str(home)]
+    assert public.decode() in CliRunner().invoke(keys_command, add).output
 
 
 def test_a_removed_client_is_out_within_a_second_or_so_and_cannot_come_back(daemon, keys, add, picture, tmp_path):

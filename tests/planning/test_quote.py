@@ -42,6 +42,7 @@ def test_the_last_picture_gives_the_default_aspect():
     [
         ({"images": ()}, [], InvalidRequest),
         ({"images": (IMAGE,) * 4}, [(9, 9)] * 4, InvalidRequest),
+        ({}, [(3300, 100)], InvalidRequest),
         ({"preset": "turbo"}, [(9, 9)], UnknownPreset),
         ({"loras": (LoraChoice("style"),)}, [(9, 9)], UnknownLora),
         ({"precision": "fp8"}, [(9, 9)], PrecisionUnavailable),
