@@ -72,7 +72,9 @@ def test_an_edit_is_measured_beside_the_bare_engine_and_in_parts(edit_report):
         assert {"quote", "put", "submit", "begin", "reports", "encode", "deliver", "fetch"} <= edit["stages_ms"].keys()
 
 
-def test_the_daemon_and_the_bare_engine_make_the_XX
+def test_the_daemon_and_the_bare_engine_make_the_same_pixels(edit_report):
+    assert edit_report["edit"]["previews"]["same_pixels"]
+    assert edit_report["edit"]["no_previews"]["same_pixels"]
 
 
 def test_every_bar_says_whether_it_is_met(report, edit_report):
