@@ -285,12 +285,20 @@ class AsyncClient:
     ) -> Result:
         """Edit pictures and return the result; the daemon forgets it once its bytes are here.
 
+        ``timeout`` is in seconds and covers everything, uploads too.
+
         ``options`` are the fields of ``EditRequest``: negative_prompt, seed, steps, true_cfg_scale, width, height,
         preset, precision, loras, mask (a picture, white where to edit), on_cap, output_format, previews.
         Raises InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and RequestTimeout.
         """
-        job = await self.submit(images, prompt, on_progress=on_progress, **options)
-        result = await self._finish(job, timeout, on_progress)
+        try:
+            async with asyncio.timeout(timeout):
+                job = await self.submit(images, prompt, on_progress=on_progress, **options)
+                result = await self._finish(job, None, on_progress)
+        except TimeoutError:
+            raise RequestTimeout(
+                f"The edit was not done after {timeout:g} s.", "If it was accepted it goes on: 'qied ps' shows it."
+            ) from None
         await job.release()
         return result
 

@@ -158,6 +158,7 @@ class Requests:
         async with self._locks.hold(("job", key.user, key.job), ("session", key.user, message.session or "")):
             job = self._known(key, message.payload_hash)
             if job is not None:
+                self._check_same_turn(job, message)
                 return _accepted(message.id, job, known=True)
             return _accepted(message.id, await self._accept(key, message), known=False)
 
@@ -171,6 +172,14 @@ class Requests:
         if job is None:
             raise UnknownJob(f"Job {key.job!r} has run and was released.", "Take a new job id to run it again.")
         return job
+
+    def _check_same_turn(self, job: Job, message: m.Submit) -> None:
+        """The same request as another turn is another job; a base that is left open is the one that was taken."""
+        session = self._desk.sessions.find(job.key.user, job.session or "")
+        turn = None if session is None or job.turn is None else session.turns.get(job.turn)
+        other_base = message.base is not None and turn is not None and turn.base != message.base
+        if message.session != job.session or other_base:
+            raise JobConflict(f"Job {job.key.job!r} was submitted as another turn.", "Take a new job id.")
 
     async def _accept(self, key: JobKey, message: m.Submit) -> Job:
         if self.draining:
