@@ -26,6 +26,7 @@ def machine_facts(folder: Path) -> dict[str, Any]:
         "release": platform.release(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "niceness": psutil.Process().nice(),
         "memory_total_bytes": psutil.virtual_memory().total,
         "state_file_system": _file_system(folder),
         "disk_write_and_sync_mb_s": round(_disk_speed(folder), 1),

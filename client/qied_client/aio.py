@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -28,6 +29,8 @@ from qied_client.transport import Endpoint
 from qied_client.version import __version__
 
 OnProgress = Callable[[Progress], None]
+_RELEASE_S = 1.0
+"""How long closing waits for results to be released; a daemon that is down then finds out by itself."""
 Pictures = Picture | Sequence[Picture]
 
 
@@ -252,6 +255,7 @@ class AsyncClient:
         self._jobs: dict[str, AsyncJob] = {}
         connection = Connection(self._greeting, m.Welcome, FROM_DAEMON)
         self._driver = Driver(connection, self._endpoint, self._pushed, self._failed, patience)
+        self._releasing: set[asyncio.Task[None]] = set()
         self.welcome: m.Welcome | None = None
 
     async def __aenter__(self) -> Self:
@@ -272,6 +276,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; jobs and sessions in the daemon stay."""
+        if self._releasing:
+            await asyncio.wait(self._releasing, timeout=_RELEASE_S)
         await self._driver.close()
 
     async def edit(
@@ -299,7 +305,7 @@ class AsyncClient:
             raise RequestTimeout(
                 f"The edit was not done after {timeout:g} s.", "If it was accepted it goes on: 'qied ps' shows it."
             ) from None
-        await job.release()
+        self._release_later(job)
         return result
 
     async def submit(self, images: Pictures, prompt: str, *, job_id: str | None = None, **options: Any) -> AsyncJob:
@@ -428,6 +434,17 @@ class AsyncClient:
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
+
+    def _release_later(self, job: AsyncJob) -> None:
+        """Nobody has to wait for this; where it fails, the result expires by itself."""
+
+        async def release() -> None:
+            with suppress(QiedError):
+                await job.release()
+
+        task = asyncio.create_task(release())
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
 
     def _pushed(self, message: m.Message) -> None:
         if isinstance(message, (m.Event, m.Result)) and message.job in self._jobs:

@@ -201,8 +201,6 @@ class Dispatcher:
         scope = f"{job.key.user}.user" if job.session is None else f"{job.key.user}.session.{job.session}"
         order = w.Begin(job.key.user, job.key.job, spec, scope, weight, job.request.preset == "preview")
         self._orders.begin(worker, order)
-        active = sum(other.worker == worker for other in self._jobs)
-        self._log.info("started", user=job.key.user, job=job.key.job, worker=worker, active=active)
 
     def _complete(self, job: Job) -> EditSpec | None:
         """The edit with the picture of the turn that it waited for; None where the user has given that up since."""

@@ -147,7 +147,7 @@ class Requests:
 
     # Jobs
 
-    async def _submit(self, peer: Peer, message: m.Submit) -> m.Message:
+    async def _submit(self, peer: Peer, message: m.Submit) -> m.Message | None:
         key = JobKey(peer.user, message.job)
         if message.payload_hash != message.request.payload_hash():
             raise InvalidRequest(
@@ -160,7 +160,10 @@ class Requests:
             if job is not None:
                 self._check_same_turn(job, message)
                 return _accepted(message.id, job, known=True)
-            return _accepted(message.id, await self._accept(key, message), known=False)
+            job = await self._accept(key, message)
+            peer.send(_accepted(message.id, job, known=False))
+            self._desk.dispatcher.submit(job)
+            return None
 
     def _known(self, key: JobKey, payload_hash: str) -> Job | None:
         job = self._desk.jobs.get(key)
@@ -188,7 +191,7 @@ class Requests:
         base = await self._base(key.user, message)
         blobs = (*request.images, *((request.mask,) if request.mask else ()))
         with self._desk.ownership.hold(key.user, blobs):
-            await off_loop(self._desk.executor, self._desk.store.touch, *blobs)
+            self._desk.store.touch(*blobs)
             sizes = [await self._picture_size(blob) for blob in request.images]
             if request.mask:
                 await self._picture_size(request.mask)
@@ -218,7 +221,6 @@ class Requests:
             base.session.turns[base.turn] = Turn(base.turn, base.base, key.job)
             base.session.head = base.turn
             base.session.used_at = time.time()
-        self._desk.dispatcher.submit(job)
         return job
 
     @contextmanager
@@ -302,7 +304,7 @@ class Requests:
                     f"{desk.quotas.sessions_per_user} sessions are open, which is the limit.", "Close one first."
                 )
             with desk.ownership.hold(peer.user, (message.image,)):
-                await off_loop(desk.executor, desk.store.touch, message.image)
+                desk.store.touch(message.image)
                 await self._picture_size(message.image)
                 now = time.time()
                 await desk.journal.apply(OpenSession(peer.user, message.session, message.image, now))

@@ -102,6 +102,7 @@ class WorkerPool:
         """Have a worker take an edit up."""
         found = self._workers[worker]
         found.active.add((order.user, order.job))
+        self._log.info("started", user=order.user, job=order.job, worker=worker, active=len(found.active))
         found.progress_ms = now_ms()
         if found.peer is not None:
             found.peer.send(order)

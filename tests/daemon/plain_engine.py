@@ -3,7 +3,7 @@
 The result is the first picture at the size of the spec, shifted by the seed and a number for each step. Words in the
 prompt: ``crash`` ends the process, ``hang`` never returns, ``fail`` raises, ``oom`` runs out of memory, ``defect``
 raises what nobody expects, ``unencodable`` gives a result that is no picture, ``gate=PATH`` waits at each step until
-PATH exists.
+PATH exists, before any other word is obeyed.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ class PlainEdit:
         self._step = 0
         self._shift = 0
         found = re.search(r"gate=(\S+)", spec.prompt)
+        self._words = re.sub(r"gate=\S+", "", spec.prompt)
         self._gate = None if found is None else Path(found[1])
 
     def advance(self) -> Unit:
         spec = self._spec
-        self._obey(spec.prompt)
+        self._obey(self._words)
         if self._step == spec.steps:
-            no_picture = "unencodable" in spec.prompt
+            no_picture = "unencodable" in self._words
             return Unit("decode", 1, 1, image=cast(Image.Image, object()) if no_picture else self._shifted())
         self._step += 1
         self._shift = (self._shift * 31 + spec.seed + self._step) % 251
@@ -57,6 +58,8 @@ class PlainEdit:
         return self._picture.point(lambda value: (value + self._shift) % 256)
 
     def _obey(self, prompt: str) -> None:
+        while self._gate is not None and not self._gate.exists():
+            threading.Event().wait(0.005)
         if "crash" in prompt and self._step == 1:
             os._exit(139)
         if "hang" in prompt:
@@ -67,8 +70,6 @@ class PlainEdit:
             raise ZeroDivisionError("The prompt said so.")
         if "oom" in prompt:
             raise OutOfMemory("The prompt said so.", "Say something else.")
-        while self._gate is not None and not self._gate.exists():
-            threading.Event().wait(0.005)
 
 
 class PlainEngine:
