@@ -26,6 +26,7 @@ from qied.served_model import ServedModel, locate_model
 from qied.server.daemon import Daemon, Launch
 
 _USUAL_FILE = Path("qied.toml")
+_OPEN_FILES = 65_536
 
 
 def serve(
@@ -51,6 +52,7 @@ def serve(
         set_up_logs(settings.daemon.log_format, settings.daemon.log_level)
         served = locate_model(settings.model, os.environ, Path.home())
         folder = default_home(os.environ) if home is None else home
+        _allow_many_connections()
         asyncio.run(_run(plan_launch(folder, settings, served)))
 
 
@@ -83,6 +85,16 @@ def plan_launch(home: Path, config: Config, served: ServedModel) -> Launch:
         log_level=config.daemon.log_level,
     )
     return Launch(home, config, serving, worker)
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files to the hard one, so that idle strangers cannot use them up (POSIX)."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES), hard))
 
 
 async def _run(launch: Launch) -> None:

@@ -70,13 +70,13 @@ class Broken(m.Message):
 
 @dataclass(frozen=True)
 class Begin(m.Message):
-    """Order: take this edit up. ``group`` shares GPU time fairly, ``scope`` names the cache that it may use."""
+    """Order: take this edit up. ``scope`` names the cache that it may use: user, slash, session if any."""
 
     TYPE = b"BEGIN"
     user: Annotated[str, _ID]
     job: Annotated[str, _ID]
     spec: Annotated[EditSpec, Nested(EditSpec)]
-    scope: Annotated[str, Identifier(2 * limits.ID_CHARS + 8)]
+    scope: Annotated[str, Text(2 * limits.ID_CHARS + 1)]
     weight: Annotated[int, Int(1, 1_000_000)]
     preview: Annotated[bool, Flag()]
 
@@ -95,7 +95,7 @@ class Forget(m.Message):
     """Order: drop the cache of a scope, its session is closed."""
 
     TYPE = b"FORGET"
-    scope: Annotated[str, Identifier(2 * limits.ID_CHARS + 8)]
+    scope: Annotated[str, Text(2 * limits.ID_CHARS + 1)]
 
 
 @dataclass(frozen=True)

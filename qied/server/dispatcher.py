@@ -107,7 +107,7 @@ class Dispatcher:
                 key=job.key,
                 cost=self.cost(job.spec),
                 order=job.order,
-                session=job.session and f"{job.key.user}.{job.session}",
+                session=job.session and f"{job.key.user}/{job.session}",
                 depends_on=depends_on,
                 preview=job.request.preset == "preview",
                 deaths=job.deaths,
@@ -198,7 +198,7 @@ class Dispatcher:
         if spec is None:
             self._spawn(self._miss_picture(job))
             return
-        scope = f"{job.key.user}.user" if job.session is None else f"{job.key.user}.session.{job.session}"
+        scope = f"{job.key.user}/{job.session or ''}"
         order = w.Begin(job.key.user, job.key.job, spec, scope, weight, job.request.preset == "preview")
         self._orders.begin(worker, order)
 

@@ -40,7 +40,7 @@ class Session:
     @property
     def scope(self) -> str:
         """Name of the session's cache in a worker."""
-        return f"{self.user}.session.{self.name}"
+        return f"{self.user}/{self.name}"
 
     def base(self, turn: int | None) -> Turn | None:
         """The turn to edit (None: the latest), or None for the first picture. Raises UnknownTurn."""

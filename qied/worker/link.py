@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from qied_client.connection import Connection
 from qied_client.driver import Driver
-from qied_client.errors import JobCancelled, QiedError
+from qied_client.errors import DiskFull, JobCancelled, QiedError
 from qied_client.picture_header import PictureLimits
 from qied_client.protocol.messages import Message
 from qied_client.transfers import hash_of
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _PATIENCE_S = 10.0
 """Seconds without the front after which a worker is of no use to anybody."""
+_DISK_TRIES, _DISK_WAIT_S = 30, 2.0
 _MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
 
 
@@ -129,6 +130,16 @@ class Link:
         data = await self._driver.download(blob)
         return await self._loop.run_in_executor(self._pool, read, data, PictureLimits())
 
+    async def _bring(self, blob: str, data: bytes) -> None:
+        """Upload a result; while the front's disk is full it is tried again, since it cost GPU time."""
+        for _ in range(_DISK_TRIES):
+            try:
+                return await self._driver.upload(blob, memoryview(data))
+            except DiskFull as error:
+                self._log.error("the result waits for disk space", reason=str(error))
+                await asyncio.sleep(_DISK_WAIT_S)
+        return await self._driver.upload(blob, memoryview(data))
+
     async def _deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str) -> None:
         started = perf_counter()
         spec = begin.spec
@@ -137,7 +148,7 @@ class Link:
             data = await self._loop.run_in_executor(self._pool, encode, image, spec.output_format, metadata)
             blob = hash_of(data)
             timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
-            await self._driver.upload(blob, memoryview(data))
+            await self._bring(blob, data)
         except QiedError as error:
             self._driver.say(failure(begin, error))
             return

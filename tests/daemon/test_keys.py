@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from qied.cli.keys import keys as keys_command
 from qied.server.authentication import Authenticator, prove_strangers_are_refused
+from qied.server.keys import KeyStore
 from qied.server.private_files import create_private, private_folder
 
 
@@ -105,14 +106,12 @@ def test_a_removed_client_is_out_within_a_second_or_so_and_cannot_come_back(daem
         assert job.id not in {row.job for row in other.status().jobs}
 
 
-def test_a_client_with_a_new_key_does_not_keep_connections_of_the_old_one_alive(daemon, keys, add):
-    key = add("carl")
-    with daemon.raw(key) as old:
+def test_a_client_with_a_new_key_does_not_keep_connections_of_the_old_one_alive(daemon):
+    with daemon.raw(daemon.enrol("carl")) as old:
         old.hello()
-        keys("remove", "carl")
-        key.unlink()
-        with daemon.client(add("carl")) as new:
-            assert isinstance(old.receive(), m.Bye)
+        assert KeyStore(daemon.home).remove("carl")
+        with daemon.client(daemon.enrol("carl")) as new:
+            assert old.receive() == m.Bye("this key is no longer enrolled")
             assert new.status().clients == 1
 
 
