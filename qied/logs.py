@@ -12,7 +12,11 @@ def set_up_logs(log_format: str, level: str) -> None:
     """Choose the form of all logs of this process: ``auto``, ``text`` or ``json``."""
     text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if text else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False)
+        )
+        if text
+        else structlog.processors.JSONRenderer()
     )
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -20,7 +24,9 @@ def set_up_logs(log_format: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=not text),
     ]
     if not text:
-        processors.append(structlog.processors.dict_tracebacks)
+        # Without local variables: they hold prompts and keys.
+        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        processors.append(structlog.processors.ExceptionRenderer(transformer))
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

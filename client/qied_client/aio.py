@@ -75,17 +75,23 @@ class AsyncJob:
         self.id = job
         self.turn = turn
         self._news: list[m.Event | m.Result] = []
+        self._preview_at: int | None = None
         self._changed = asyncio.Event()
         self._failure: QiedError | None = None
         self._taken_up: asyncio.Task[None] | None = None
 
     def _push(self, news: m.Event | m.Result) -> None:
-        if isinstance(news, m.Event) and news.kind == "preview" and self._news:
-            last = self._news[-1]
-            if isinstance(last, m.Event) and last.kind == "preview":
-                self._news[-1] = replace(last, preview=b"")
+        if isinstance(news, m.Event) and news.preview:
+            self._forget_preview()
+            self._preview_at = len(self._news)
         self._news.append(news)
         self._wake()
+
+    def _forget_preview(self) -> None:
+        """Keep the pixels of the newest preview only: a latecomer to the events needs no older ones."""
+        older = None if self._preview_at is None else self._news[self._preview_at]
+        if isinstance(older, m.Event) and self._preview_at is not None:
+            self._news[self._preview_at] = replace(older, preview=b"")
 
     def _fail(self, error: QiedError) -> None:
         self._failure = error

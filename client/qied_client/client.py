@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession, OnProgress, Pictures
 from qied_client.credentials import Credential
-from qied_client.errors import DaemonUnreachable
+from qied_client.errors import DaemonUnreachable, InvalidRequest
 from qied_client.inputs import Picture
 from qied_client.protocol import messages as m
 from qied_client.results import Progress, Result
@@ -32,6 +32,12 @@ class _Loop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise InvalidRequest(
+                "A call of the client came from inside on_progress, where it would wait for itself.",
+                "Set a flag there and call from your own thread, or use AsyncClient.",
+            )
         with self._lock:
             if self.closed:
                 work.close()

@@ -132,7 +132,10 @@ class Connection:
             return [Unusable(ProtocolError(f"The other side sent what protocol 1 does not have: {error.message}"))]
 
     def tick(self, now_ms: int) -> list[Happening]:
-        """Let time pass: pings a quiet peer, and reports one that has been silent for too long."""
+        """Let time pass: pings in every heartbeat, and reports a peer that has been silent for too long.
+
+        It pings whatever it hears: the other side counts only what reaches it.
+        """
         if self._hello_id is None:
             return []
         quiet = now_ms - self._heard_ms
@@ -141,7 +144,7 @@ class Connection:
         postponed, self._postponed = self._postponed, []
         for job in postponed:
             self._resume_quietly(job)
-        if self.ready and quiet >= self.heartbeat_ms and now_ms - self._asked_ms >= self.heartbeat_ms:
+        if self.ready and now_ms - self._asked_ms >= self.heartbeat_ms:
             self._asked_ms = now_ms
             self._send(m.Ping(now_ms))
         return []

@@ -134,6 +134,15 @@ def test_any_traffic_is_a_sign_of_life(talk: Talk, message: m.Message) -> None:
         talk.hear(message)
 
 
+def test_a_peer_that_talks_all_the_time_is_pinged_too_since_it_counts_what_reaches_it(talk: Talk) -> None:
+    pings = 0
+    for number in range(40):
+        talk.hear(m.Event("someone-elses", number, "step"))
+        assert talk.wait(HEARTBEAT_MS // 4) == []
+        pings += sum(isinstance(message, m.Ping) for message in talk.sent())
+    assert pings >= 9
+
+
 def test_a_ping_is_answered_with_its_nonce(talk: Talk) -> None:
     talk.hear(m.Ping(17))
     assert talk.sent() == [m.Pong(17)]

@@ -118,8 +118,8 @@ async def _run(launch: Launch) -> None:
             if not await _unless(stop, daemon.start(progress)):
                 return
         _say_ready(daemon, launch)
-        await stop.wait()
-        await _unless(at_once, daemon.drain())
+        if not await _unless(stop, daemon.broken()):
+            await _unless(at_once, daemon.drain())
     finally:
         await daemon.stop()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class LaunchOrder:
     endpoint: str
     server_key: str
     public_key: str
-    secret_key: str
+    secret_key: str = field(repr=False)
     engine: str
     model: str
     profile: str

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 import structlog
-from qied_client.errors import DiskFull, InvalidRequest, ProtocolError, QiedError, QuotaExceeded, UnknownBlob
+from qied_client.errors import (
+    BlobError,
+    BlobMismatch,
+    DiskFull,
+    InvalidRequest,
+    ProtocolError,
+    QiedError,
+    QuotaExceeded,
+    RequestTimeout,
+    UnknownBlob,
+)
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
@@ -17,6 +28,9 @@ from qied.server.off_loop import off_loop
 from qied.server.peer import Peer
 
 _log = structlog.get_logger(part="transfers")
+
+_IDLE_S = 60.0
+"""Seconds without a chunk after which an upload is ended: its bytes are reserved, and others may want them."""
 
 
 class Uploading:
@@ -35,8 +49,12 @@ class Uploading:
         self._chunks.put_nowait(chunk)
 
     async def next(self) -> m.Chunk:
-        """Wait for the next chunk."""
-        return await self._chunks.get()
+        """Wait for the next chunk; raises RequestTimeout."""
+        try:
+            async with asyncio.timeout(_IDLE_S):
+                return await self._chunks.get()
+        except TimeoutError:
+            raise RequestTimeout(f"No chunk came for {_IDLE_S:g} s.", "Offer the blob again.") from None
 
     def abandon(self) -> None:
         """The connection is gone, or the other side has given it up."""
@@ -81,14 +99,15 @@ class BlobTransfers:
         self,
         store: BlobStore,
         executor: Executor,
-        uploads_per_peer: int,
+        uploads_per_user: int,
         on_stored: Callable[[Peer, str, int], Awaitable[None]],
         may_read: Callable[[Peer, str], bool],
         make_room: Callable[[int], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._executor = executor
-        self._uploads_per_peer = uploads_per_peer
+        self._uploads_per_user = uploads_per_user
+        self._uploads: Counter[str] = Counter()
         self._on_stored = on_stored
         self._may_read = may_read
         self._make_room = make_room
@@ -96,14 +115,15 @@ class BlobTransfers:
 
     def put(self, peer: Peer, message: m.Put) -> None:
         """Begin an upload."""
-        uploads = sum(isinstance(transfer, Uploading) for transfer in peer.transfers.values())
-        if uploads >= self._uploads_per_peer:
-            peer.refuse(QuotaExceeded(f"{uploads} uploads are under way.", "Finish one first."), message.id)
+        uploads = self._uploads[peer.user]
+        if uploads >= self._uploads_per_user:
+            peer.refuse(QuotaExceeded(f"{uploads} uploads of yours are under way.", "Finish one first."), message.id)
             return
         if message.id in peer.transfers:
             peer.refuse(ProtocolError(f"Transfer {message.id} is under way already."), message.id)
             return
         uploading = peer.transfers[message.id] = Uploading()
+        self._uploads[peer.user] += 1
         uploading.task = asyncio.create_task(self._upload(peer, message, uploading))
 
     def chunk(self, peer: Peer, message: m.Chunk) -> None:
@@ -120,7 +140,7 @@ class BlobTransfers:
 
     def get(self, peer: Peer, message: m.Get) -> None:
         """Begin a download."""
-        if len(peer.transfers) >= 4 * self._uploads_per_peer or message.id in peer.transfers:
+        if len(peer.transfers) >= 4 * self._uploads_per_user or message.id in peer.transfers:
             peer.refuse(
                 QuotaExceeded(f"{len(peer.transfers)} transfers are under way.", "Finish one first."), message.id
             )
@@ -147,11 +167,18 @@ class BlobTransfers:
         peer.transfers.pop(transfer, None)
 
     async def _upload(self, peer: Peer, message: m.Put, uploading: Uploading) -> None:
+        try:
+            await self._take_in(peer, message, uploading)
+        finally:
+            self._uploads[peer.user] -= 1
+            self._uploads += Counter()
+
+    async def _take_in(self, peer: Peer, message: m.Put, uploading: Uploading) -> None:
         opened: list[Upload] = []
         try:
-            upload: Upload | Proof = await self._begin(peer, message, opened)
-            if upload.offset == message.size and not self._may_read(peer, message.hash):
-                upload = Proof(message.hash, message.size)
+            begun = await self._begin(peer, message, opened)
+            claimed = begun.stored and not self._may_read(peer, message.hash)
+            upload = Proof(message.hash, message.size) if claimed else begun
             await self._receive(peer, message, uploading, upload)
             async with self._writing:
                 await off_loop(self._executor, upload.finish)
@@ -160,6 +187,11 @@ class BlobTransfers:
             peer.send(m.Stored(message.id, message.hash))
         except QiedError as error:
             peer.refuse(error, message.id)
+        except OSError as error:
+            _log.exception("a transfer failed on the disk", user=peer.user)
+            peer.refuse(
+                BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again; see its log."), message.id
+            )
         finally:
             self._end(peer, message.id)
             for left in opened:
@@ -201,11 +233,18 @@ class BlobTransfers:
             while offset < total:
                 await downloading.spend()
                 data = await off_loop(self._executor, self._store.read, message.hash, offset, limits.CHUNK_BYTES)
+                if not data:
+                    raise BlobMismatch("The stored file is shorter than it was.", "Upload or make it again.")
                 if not peer.send(m.Chunk(message.id, offset, total, data)):
                     return
                 offset += len(data)
         except QiedError as error:
             peer.refuse(error, message.id)
+        except OSError as error:
+            _log.exception("a transfer failed on the disk", user=peer.user)
+            peer.refuse(
+                BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again; see its log."), message.id
+            )
         finally:
             self._end(peer, message.id)
 

@@ -53,6 +53,11 @@ class Upload:
         if not stored:
             self._open()
 
+    @property
+    def stored(self) -> bool:
+        """Whether the blob is in the store, so that there is nothing left to write."""
+        return self._stored
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Append ``data``, which starts at ``offset`` of the blob.
 

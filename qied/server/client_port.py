@@ -63,6 +63,15 @@ class ClientPort:
         """Connections that have said hello."""
         return sum(peer.ready for peer in self._peers.values())
 
+    async def quiet(self, seconds: float) -> None:
+        """Wait until no client has had a request or transfer under way for so long."""
+        loop = asyncio.get_running_loop()
+        busy_at = loop.time()
+        while loop.time() - busy_at < seconds:
+            if any(peer.transfers or peer.tasks for peer in self._peers.values()):
+                busy_at = loop.time()
+            await asyncio.sleep(seconds / 10)
+
     def say_goodbye(self, reason: str) -> None:
         """Tell all clients that nothing more will come over these connections."""
         for peer in list(self._peers.values()):

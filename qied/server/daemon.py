@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 import zmq.asyncio
+from qied_client.errors import InternalError
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
@@ -37,6 +38,9 @@ from qied.server.requests import Desk, Requests
 from qied.server.sessions import SessionBook
 from qied.server.status import Reporter
 from qied.server.worker_pool import WorkerPool
+
+_QUIET_S = 0.3
+"""Seconds without any request or transfer after which clients are taken to have what they came for."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,11 @@ class Daemon:
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
         await self._pool.first_ready()
 
+    async def broken(self) -> None:
+        """Wait until a part that must not fail has failed; raises InternalError then."""
+        error = await asyncio.shield(self._dispatcher.broken)
+        raise InternalError(f"A part of the daemon failed: {error!r}.", "Its log says more; the next start goes on.")
+
     async def drain(self) -> None:
         """Accept nothing new and let running jobs finish, for as long as the configuration grants.
 
@@ -134,6 +143,7 @@ class Daemon:
         try:
             async with asyncio.timeout(grace):
                 await self._jobs.none_running()
+                await self._clients.quiet(_QUIET_S)
         except TimeoutError:
             self._log.warning("grace is over", requeued=self._count("running"))
 

@@ -27,6 +27,7 @@ from qied.server.ownership import Ownership
 from qied.server.sessions import SessionBook
 
 _RETRY_S = 1.0
+_SETTLE_S = 5.0
 
 
 class Orders(Protocol):
@@ -65,6 +66,7 @@ class Dispatcher:
         self._serving = serving
         self._background: set[asyncio.Task[object]] = set()
         self._orders: Orders | None = None
+        self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.pace = Pace(serving.profile, serving.device)
 
     def use(self, orders: Orders) -> None:
@@ -140,6 +142,7 @@ class Dispatcher:
         """A worker has delivered a result: journal it, then tell everybody."""
         job = self._running(report.user, report.job)
         if job is None:
+            self._gave_up(s.JobKey(report.user, report.job))
             return
         outcome = _outcome(
             job,
@@ -150,7 +153,9 @@ class Dispatcher:
             timings=msgpack.packb(report.timings),
         )
         own = OwnBlob(job.key.user, report.blob, report.size, outcome.finished_at)
-        if await self._store(job, outcome, own):
+        with self._ownership.keep(report.blob):
+            stored = await self._store(job, outcome, own)
+        if stored:
             self.feed(s.Succeeded(job.key))
         else:
             self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result came"))
@@ -158,8 +163,14 @@ class Dispatcher:
     async def failed(self, report: w.Failed) -> None:
         """A worker has given a job up."""
         job = self._running(report.user, report.job)
-        if job is not None:
-            self.feed(s.Failed(job.key, report.code, report.message, report.retry_smaller, report.remedy))
+        if job is None:
+            self._gave_up(s.JobKey(report.user, report.job))
+            return
+        self.feed(s.Failed(job.key, report.code, report.message, report.retry_smaller, report.remedy))
+
+    def _gave_up(self, key: s.JobKey) -> None:
+        """A worker let go of a job that was cancelled and released meanwhile: its place and bytes are free."""
+        self.feed(s.Failed(key, JobCancelled.code, "cancelled and released while it ran"))
 
     async def cancel(self, job: Job) -> None:
         """Store the outcome first, so that it stands whatever happens next; then stop the work."""
@@ -168,9 +179,11 @@ class Dispatcher:
             self.feed(s.CancelRequested(job.key))
 
     async def settle(self) -> None:
-        """Wait until all outcomes under way are stored."""
-        while self._background:
-            await asyncio.gather(*self._background, return_exceptions=True)
+        """Wait until all outcomes under way are stored, but not for ever: what is not, runs again at the next start."""
+        if self._background:
+            await asyncio.wait(self._background, timeout=_SETTLE_S)
+        for task in list(self._background):
+            task.cancel()
 
     # Actions of the scheduler
 
@@ -265,6 +278,14 @@ class Dispatcher:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        task.add_done_callback(self.tell_if_broken)
+
+    def tell_if_broken(self, task: asyncio.Task[Any]) -> None:
+        """A task that must not fail has failed: what it left undone is put right by the next start, so stop."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("a part of the daemon failed, stopping", exc_info=error)
+            if not self.broken.done():
+                self.broken.set_result(error)
 
     def _running(self, user: str, name: str) -> Job | None:
         return self._jobs.get(s.JobKey(user, name))

@@ -46,6 +46,16 @@ class Ownership:
             self._held.subtract(blobs)
             self._held += Counter()
 
+    @contextmanager
+    def keep(self, blob: str) -> Iterator[None]:
+        """Keep a result from being collected until it has its owner."""
+        self._held[blob] += 1
+        try:
+            yield
+        finally:
+            self._held[blob] -= 1
+            self._held += Counter()
+
     @property
     def held(self) -> frozenset[str]:
         """Blobs of requests that are being taken in."""

@@ -148,26 +148,30 @@ class WorkerPool:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._dispatcher.tell_if_broken)
 
     async def _keep_running(self, worker: Worker) -> None:
         while not self._stopping:
             public, secret = zmq.curve_keypair()
             worker.public_key = public
             worker.condition = "starting"
-            worker.process = await WorkerProcess.start(
-                replace(
-                    self._template,
-                    worker=worker.name,
-                    endpoint=self._address,
-                    server_key=self._server_public,
-                    public_key=public.decode(),
-                    secret_key=secret.decode(),
-                )
+            order = replace(
+                self._template,
+                worker=worker.name,
+                endpoint=self._address,
+                server_key=self._server_public,
+                public_key=public.decode(),
+                secret_key=secret.decode(),
             )
-            worker.progress_ms = now_ms()
-            self._log.info("worker started", worker=worker.name, pid=worker.process.pid)
-            ending = await worker.process.wait()
-            self._lost(worker, ending)
+            try:
+                worker.process = await WorkerProcess.start(order)
+            except OSError as error:
+                self._log.error("a worker could not be started", worker=worker.name, reason=str(error))
+                self._lost(worker, Ending(0, by_itself=False))
+            else:
+                worker.progress_ms = now_ms()
+                self._log.info("worker started", worker=worker.name, pid=worker.process.pid)
+                self._lost(worker, await worker.process.wait())
             await asyncio.sleep(_RESTART_BACKOFF_S[min(worker.failed_starts, len(_RESTART_BACKOFF_S) - 1)])
 
     def _lost(self, worker: Worker, ending: Ending) -> None:
@@ -185,7 +189,7 @@ class WorkerPool:
             self._give_up(
                 SetupError(
                     f"The worker ended {worker.failed_starts} times before its engine was loaded (last: {ending}).",
-                    "See the log above; 'qied doctor' checks the installation.",
+                    "The log above says more.",
                 )
             )
 
@@ -224,9 +228,11 @@ class WorkerPool:
             self._from_attached(worker, worker.peer, message)
 
     def _attach(self, worker: Worker, route: bytes, guest: Guest, message: w.Attach) -> None:
-        if worker.peer is not None:
-            worker.peer.gone()
-            self._routes.pop(worker.peer.route, None)
+        if worker.peer is not None and worker.process is not None:
+            # What was under way on the old connection is lost, in both directions: only a fresh start is certain.
+            self._log.warning("a worker connected anew, killing it", worker=worker.name)
+            worker.process.kill()
+            return
         worker.peer = Peer(route, guest, lambda answer: self._port.send(route, answer), now_ms())
         self._routes[route] = worker
         worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, limits.SILENCE_MS))

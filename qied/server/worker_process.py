@@ -38,7 +38,12 @@ class WorkerProcess:
     async def start(cls, order: LaunchOrder) -> WorkerProcess:
         """Start the process and hand it its order."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "qied.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+            sys.executable,
+            "-m",
+            "qied.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
         assert process.stdin is not None
         with suppress(BrokenPipeError, ConnectionResetError):

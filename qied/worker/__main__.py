@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import queue
+import signal
 import sys
 import threading
 from typing import cast
@@ -23,7 +24,10 @@ from qied.worker.loop import Order, StepLoop
 
 def main() -> int:
     """Run the worker; returns the exit status."""
-    order = LaunchOrder.from_line(sys.stdin.buffer.readline())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A terminal's Ctrl-C and a service manager's stop reach the whole group; the front decides when workers end.
+        signal.signal(number, signal.SIG_IGN)
+    order = LaunchOrder.from_line(_first_line())
     set_up_logs(order.log_format, order.log_level)
     log = structlog.get_logger(part="worker").bind(worker=order.worker)
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
@@ -54,8 +58,17 @@ def main() -> int:
 
 def _leave_with_parent() -> None:
     """Standard input ends when the front does, even if that was killed: then nobody waits for this process."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):
+        pass
     os._exit(0)
+
+
+def _first_line() -> bytes:
+    """The launch order. Read without Python's buffer, whose lock would otherwise be held while the process ends."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(0, 1)):
+        line += byte
+    return line
 
 
 def _loader(name: str) -> LoadEngine:

@@ -105,7 +105,7 @@ class Link:
 
     def _stop(self, user: str, job: str) -> None:
         task = self._preparing.get((user, job))
-        if task is None:
+        if task is None or task.done():
             self._orders.put(Drop(user, job))
         else:
             task.cancel()

@@ -117,6 +117,10 @@ class StepLoop:
         except QiedError as error:
             self._report(failure(begin, error))
             return
+        except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
+            self._log.exception("an edit could not begin by a defect", job=key)
+            self._report(failure(begin, defect(error)))
+            return
         self._active[key] = _Active(begin, edit)
         self._share.add(key, group=begin.user, weight=begin.weight, preview=begin.preview)
 
@@ -134,6 +138,7 @@ class StepLoop:
         started = time.perf_counter()
         try:
             advance = active.edit.advance()
+            preview = b"" if advance.preview is None else self._encode_preview(advance.preview)
         except QiedError as error:
             self._remove(key)
             self._report(failure(active.begin, error))
@@ -148,14 +153,14 @@ class StepLoop:
         active.spent[advance.phase] = active.spent.get(advance.phase, 0.0) + milliseconds
         if advance.phase == "denoise":
             active.step_ms = milliseconds
-        self._report(self._stepped(active, advance, milliseconds))
+        self._report(self._stepped(active, advance, milliseconds, preview))
         if advance.image is not None:
             self._remove(key)
             timings = {f"{phase}_ms": round(spent, 3) for phase, spent in active.spent.items()}
             timings["held_ms"] = round((time.perf_counter() - active.taken_at) * 1000, 3)
             self._finish(active.begin, advance.image, timings)
 
-    def _stepped(self, active: _Active, advance: Advanced, milliseconds: float) -> w.Stepped:
+    def _stepped(self, active: _Active, advance: Advanced, milliseconds: float, preview: bytes) -> w.Stepped:
         left = advance.steps - advance.step if advance.phase == "denoise" else 0
         if advance.phase.startswith("encode"):
             left = active.begin.spec.steps
@@ -168,7 +173,7 @@ class StepLoop:
             steps=advance.steps,
             spent_ms=round(milliseconds),
             remaining_ms=round(remaining),
-            preview=b"" if advance.preview is None else self._encode_preview(advance.preview),
+            preview=preview,
         )
 
 

@@ -146,6 +146,7 @@ class TestEnrolment:
             b'{"name": "eve", "public_key": "%s", "added_at": 1}' % public_key().encode(),
             b'{"name": "bob", "public_key": "no", "added_at": 1}',
         ],
+        ids=["empty", "a list", "without a key", "another name", "no key"],
     )
     def test_by_a_damaged_file_lets_nobody_in_and_hurts_nobody_else(
         self, store: KeyStore, home: Path, content: bytes

@@ -88,7 +88,8 @@ def _edit(
                 job.cancel()
             raise
     result.save(out)
-    job.release()
+    with suppress(QiedError):
+        job.release()
     return result
 
 
