@@ -47,7 +47,7 @@ class LimitsConfig(_Section):
     jobs_waiting_per_user: int = Field(100, ge=1, le=100_000)
     jobs_waiting: int = Field(1000, ge=1, le=100_000)
     sessions_per_user: int = Field(32, ge=1, le=10_000)
-    uploads_per_user: int = Field(8, ge=1, le=256)
+    uploads_per_client: int = Field(8, ge=1, le=256)
     requests_per_client: int = Field(64, ge=1, le=1024, description="unanswered requests of one connection")
     picture_pixels: int = Field(limits.PIXELS, ge=1024, le=limits.PIXELS, description="pixels of an input picture")
     target_pixels: int = Field(0, ge=0, description="pixels of a result; 0: what the model profile allows")

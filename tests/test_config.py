@@ -29,14 +29,14 @@ def test_every_key_of_the_example_is_explained_by_a_comment_above_it_or_its_neig
 
 def test_command_line_wins_over_environment_over_file_over_default(tmp_path):
     path = tmp_path / "qied.toml"
-    path.write_text("[limits]\njobs_waiting = 7\nsessions_per_user = 7\nuploads_per_user = 7\n")
-    environ = {"QIED_LIMITS_SESSIONS_PER_USER": "8", "QIED_LIMITS_UPLOADS_PER_USER": "8"}
-    loaded = load_config(path, environ, {"limits.uploads_per_user": 9, "model.path": None})
+    path.write_text("[limits]\njobs_waiting = 7\nsessions_per_user = 7\nuploads_per_client = 7\n")
+    environ = {"QIED_LIMITS_SESSIONS_PER_USER": "8", "QIED_LIMITS_UPLOADS_PER_CLIENT": "8"}
+    loaded = load_config(path, environ, {"limits.uploads_per_client": 9, "model.path": None})
     limits = loaded.config.limits
-    assert (limits.jobs_waiting, limits.sessions_per_user, limits.uploads_per_user) == (7, 8, 9)
+    assert (limits.jobs_waiting, limits.sessions_per_user, limits.uploads_per_client) == (7, 8, 9)
     assert loaded.sources["limits.jobs_waiting"] == "file"
     assert loaded.sources["limits.sessions_per_user"] == "environment"
-    assert loaded.sources["limits.uploads_per_user"] == "command line"
+    assert loaded.sources["limits.uploads_per_client"] == "command line"
     assert loaded.sources["model.path"] == "default"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
@@ -99,15 +98,14 @@ class BlobTransfers:
         self,
         store: BlobStore,
         executor: Executor,
-        uploads_per_user: int,
+        uploads_per_peer: int,
         on_stored: Callable[[Peer, str, int], Awaitable[None]],
         may_read: Callable[[Peer, str], bool],
         make_room: Callable[[int], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._executor = executor
-        self._uploads_per_user = uploads_per_user
-        self._uploads: Counter[str] = Counter()
+        self._uploads_per_peer = uploads_per_peer
         self._on_stored = on_stored
         self._may_read = may_read
         self._make_room = make_room
@@ -115,15 +113,14 @@ class BlobTransfers:
 
     def put(self, peer: Peer, message: m.Put) -> None:
         """Begin an upload."""
-        uploads = self._uploads[peer.user]
-        if uploads >= self._uploads_per_user:
-            peer.refuse(QuotaExceeded(f"{uploads} uploads of yours are under way.", "Finish one first."), message.id)
+        uploads = sum(isinstance(transfer, Uploading) for transfer in peer.transfers.values())
+        if uploads >= self._uploads_per_peer:
+            peer.refuse(QuotaExceeded(f"{uploads} uploads are under way.", "Finish one first."), message.id)
             return
         if message.id in peer.transfers:
             peer.refuse(ProtocolError(f"Transfer {message.id} is under way already."), message.id)
             return
         uploading = peer.transfers[message.id] = Uploading()
-        self._uploads[peer.user] += 1
         uploading.task = asyncio.create_task(self._upload(peer, message, uploading))
 
     def chunk(self, peer: Peer, message: m.Chunk) -> None:
@@ -140,7 +137,7 @@ class BlobTransfers:
 
     def get(self, peer: Peer, message: m.Get) -> None:
         """Begin a download."""
-        if len(peer.transfers) >= 4 * self._uploads_per_user or message.id in peer.transfers:
+        if len(peer.transfers) >= 4 * self._uploads_per_peer or message.id in peer.transfers:
             peer.refuse(
                 QuotaExceeded(f"{len(peer.transfers)} transfers are under way.", "Finish one first."), message.id
             )
@@ -167,13 +164,6 @@ class BlobTransfers:
         peer.transfers.pop(transfer, None)
 
     async def _upload(self, peer: Peer, message: m.Put, uploading: Uploading) -> None:
-        try:
-            await self._take_in(peer, message, uploading)
-        finally:
-            self._uploads[peer.user] -= 1
-            self._uploads += Counter()
-
-    async def _take_in(self, peer: Peer, message: m.Put, uploading: Uploading) -> None:
         opened: list[Upload] = []
         try:
             begun = await self._begin(peer, message, opened)

@@ -221,7 +221,7 @@ class Daemon:
         return BlobTransfers(
             self._store,
             self._executor,
-            self._launch.config.limits.uploads_per_user,
+            self._launch.config.limits.uploads_per_client,
             stored,
             lambda peer, blob: self._ownership.may_read(peer.user, blob),
             self._housekeeper.make_room,

@@ -95,13 +95,19 @@ class Link:
             case w.Begin(user, job):
                 task = self._loop.create_task(self._prepare(message))
                 self._preparing[user, job] = task
-                task.add_done_callback(lambda _: self._preparing.pop((user, job), None))
+                task.add_done_callback(lambda done: self._prepared(message, done))
             case w.Stop(user, job):
                 self._stop(user, job)
             case w.Forget(scope):
                 self._orders.put(Forget(scope))
             case _:
                 pass
+
+    def _prepared(self, begin: w.Begin, task: asyncio.Task[None]) -> None:
+        """Also of a task that was cancelled before its first step, which can report nothing itself."""
+        self._preparing.pop((begin.user, begin.job), None)
+        if task.cancelled():
+            self._driver.say(failure(begin, JobCancelled("The job was cancelled.")))
 
     def _stop(self, user: str, job: str) -> None:
         task = self._preparing.get((user, job))
@@ -118,8 +124,6 @@ class Link:
                 pictures[begin.spec.mask] = await self._picture(begin.spec.mask, decode_mask)
         except QiedError as error:
             self._driver.say(failure(begin, error))
-        except asyncio.CancelledError:
-            self._driver.say(failure(begin, JobCancelled("The job was cancelled.")))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("pictures could not be prepared by a defect", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
