@@ -27,6 +27,9 @@ from qied.server.daemon import Daemon, Launch
 
 _USUAL_FILE = Path("qied.toml")
 _OPEN_FILES = 65_536
+_SWITCH_S = 0.0005
+"""Seconds that a thread may keep the interpreter while others wait for it (Python's own: 0.005). The journal's and the
+disk's threads need it after each commit and chunk; `benchmarks/wire.py` shows heartbeats and SUBMIT under load."""
 
 
 def serve(
@@ -53,6 +56,7 @@ def serve(
         served = locate_model(settings.model, os.environ, Path.home())
         folder = default_home(os.environ) if home is None else home
         _allow_many_connections()
+        sys.setswitchinterval(_SWITCH_S)
         asyncio.run(_run(plan_launch(folder, settings, served)))
 
 
