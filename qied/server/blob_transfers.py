@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 
 import structlog
 from qied_client.errors import (
@@ -166,22 +167,16 @@ class BlobTransfers:
     async def _upload(self, peer: Peer, message: m.Put, uploading: Uploading) -> None:
         opened: list[Upload] = []
         try:
-            begun = await self._begin(peer, message, opened)
-            claimed = begun.stored and not self._may_read(peer, message.hash)
-            upload = Proof(message.hash, message.size) if claimed else begun
-            await self._receive(peer, message, uploading, upload)
-            async with self._writing:
-                await off_loop(self._executor, upload.finish)
-            opened.clear()
-            await self._on_stored(peer, message.hash, message.size)
-            peer.send(m.Stored(message.id, message.hash))
-        except QiedError as error:
-            peer.refuse(error, message.id)
-        except OSError as error:
-            _log.exception("a transfer failed on the disk", user=peer.user)
-            peer.refuse(
-                BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again; see its log."), message.id
-            )
+            with _refusals(peer, message.id):
+                begun = await self._begin(peer, message, opened)
+                claimed = begun.stored and not self._may_read(peer, message.hash)
+                upload = Proof(message.hash, message.size) if claimed else begun
+                await self._receive(peer, message, uploading, upload)
+                async with self._writing:
+                    await off_loop(self._executor, upload.finish)
+                opened.clear()
+                await self._on_stored(peer, message.hash, message.size)
+                peer.send(m.Stored(message.id, message.hash))
         finally:
             self._end(peer, message.id)
             for left in opened:
@@ -216,27 +211,33 @@ class BlobTransfers:
 
     async def _download(self, peer: Peer, message: m.Get, downloading: Downloading) -> None:
         try:
-            total = await off_loop(self._executor, self._store.size, message.hash)
-            offset = message.offset
-            if offset >= total:
-                raise InvalidRequest(f"offset: the blob ends at {total}, before {offset}.", field="offset")
-            while offset < total:
-                await downloading.spend()
-                data = await off_loop(self._executor, self._store.read, message.hash, offset, limits.CHUNK_BYTES)
-                if not data:
-                    raise BlobMismatch("The stored file is shorter than it was.", "Upload or make it again.")
-                if not peer.send(m.Chunk(message.id, offset, total, data)):
-                    return
-                offset += len(data)
-        except QiedError as error:
-            peer.refuse(error, message.id)
-        except OSError as error:
-            _log.exception("a transfer failed on the disk", user=peer.user)
-            peer.refuse(
-                BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again; see its log."), message.id
-            )
+            with _refusals(peer, message.id):
+                total = await off_loop(self._executor, self._store.size, message.hash)
+                offset = message.offset
+                if offset >= total:
+                    raise InvalidRequest(f"offset: the blob ends at {total}, before {offset}.", field="offset")
+                while offset < total:
+                    await downloading.spend()
+                    data = await off_loop(self._executor, self._store.read, message.hash, offset, limits.CHUNK_BYTES)
+                    if not data:
+                        raise BlobMismatch("The stored file is shorter than it was.", "Upload or make it again.")
+                    if not peer.send(m.Chunk(message.id, offset, total, data)):
+                        return
+                    offset += len(data)
         finally:
             self._end(peer, message.id)
+
+
+@contextmanager
+def _refusals(peer: Peer, transfer: int) -> Iterator[None]:
+    """Tell the other side why a transfer ends before its end."""
+    try:
+        yield
+    except QiedError as error:
+        peer.refuse(error, transfer)
+    except OSError as error:
+        _log.exception("a transfer failed on the disk", user=peer.user)
+        peer.refuse(BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again; see its log."), transfer)
 
 
 def _unknown(blob_hash: str) -> UnknownBlob:
