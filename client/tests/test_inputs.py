@@ -1,6 +1,7 @@
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,23 @@ def test_an_endless_file_is_not_read_to_its_end() -> None:
         picture_bytes("/dev/zero")
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_of_somebody_else_is_refused(picture: bytes, tmp_path: Path) -> None:
+@pytest.fixture
+def without_root() -> Iterator[None]:
+    """Root may read everything, so tests that it runs become somebody else for a moment."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+def test_a_file_of_somebody_else_is_refused(picture: bytes, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     path = tmp_path / "in.png"
     path.write_bytes(picture)
     path.chmod(0)
+    request.getfixturevalue("without_root")
     with pytest.raises(QiedError, match="Permission denied"):
         picture_bytes(path)
 
