@@ -150,8 +150,7 @@ def _say_ready(daemon: Daemon, launch: Launch) -> None:
         console = Console(highlight=False)
         profile = launch.serving.profile
         console.print(f"\n[bold green]ready[/]  {profile.title}, {launch.serving.precision}, {daemon.address}")
-        console.print(
-            f"  edit     qied edit PICTURE 'make the sky darker' -o out.png   (key: {launch.home / LOCAL_FILE})"
-        )
+        console.print("  edit     qied edit PICTURE 'make the sky darker' -o out.png")
+        console.print(f"  key      {launch.home / LOCAL_FILE}")
         console.print("  others   qied keys add NAME, then qied-client edit ... --key NAME.key.json")
         console.print("  watch    qied ps      stop: Ctrl-C\n")

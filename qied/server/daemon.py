@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+import zmq
 import zmq.asyncio
 from qied_client.errors import InternalError
 from qied_client.protocol import limits
@@ -117,7 +118,10 @@ class Daemon:
         """
         self._dispatcher.submit(*self._restored)  # before anybody can cancel one of them, or submit a turn on one
         self.address = self._clients.bind(self._launch.config.daemon.listen)
-        await prove_strangers_are_refused(_reachable(self.address), self._server_keys.public)
+        stranger = zmq.curve_keypair()
+        self._authenticator.expect(stranger[0])
+        await prove_strangers_are_refused(_reachable(self.address), self._server_keys.public, stranger)
+        self._log.info("an unknown key was refused, as it must be")
         self._pool.on_loading = on_loading
         self._pool.start(self._launch.workers)
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
