@@ -165,7 +165,7 @@ class Daemon:
         await self._journal.close()
         self._executor.shutdown()
         self._context.term()
-        self._log.info("stopped", finished=sum(job.finished for job in self._jobs), requeued=left)
+        self._log.info("stopped", results_kept=sum(job.finished for job in self._jobs), requeued=left)
 
     def _count(self, state: str) -> int:
         return sum(job.state == state for job in self._jobs)
