@@ -9,6 +9,7 @@ from qied_client.errors import UnknownBlob
 from qied_client.protocol import messages as m
 from qied_client.transfers import hash_of
 
+from qied.server.blobs import BlobStore
 from qied.server.keys import KeyStore, write_credential
 
 
@@ -39,3 +40,14 @@ def test_a_stored_picture_of_somebody_else_cannot_be_claimed_by_its_hash(daemon,
             anna._loop.run(anna._client.download(blob))
         anna.session(picture, session_id="theirs")
         assert owner._loop.run(owner._client.download(blob)) == picture
+
+
+def test_an_upload_that_ended_just_before_its_last_sync_is_finished_by_the_next_offer(start_daemon, picture, tmp_path):
+    home, blob = tmp_path / "home", hash_of(picture)
+    home.mkdir(mode=0o700)
+    left = BlobStore(home / "blobs", 2**30, 2**20, 0).begin(blob, len(picture), "local")
+    left.write(0, picture)
+    left.suspend()
+    with start_daemon(home).client() as client:
+        assert client.edit(picture, "go", seed=1, steps=1, width=64, height=48, timeout=30).width == 64
+        assert client._loop.run(client._client.download(blob)) == picture
