@@ -136,7 +136,7 @@ class DaemonProcess:
         self.listen = "tcp://127.0.0.1:*"
         self._environ = {
             **os.environ,
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
             "QIED_WORKER_ENGINE": engine,
             "QIED_HOME": str(home),
             **environ,
