@@ -92,13 +92,15 @@ def plan_launch(home: Path, config: Config, served: ServedModel) -> Launch:
 
 
 def _allow_many_connections() -> None:
-    """Raise the soft limit of open files to the hard one, so that idle strangers cannot use them up (POSIX)."""
+    """Raise the soft limit of open files, as far as the hard one goes, so that idle strangers cannot use them up (POSIX)."""
     try:
         import resource
     except ImportError:
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES), hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(launch: Launch) -> None:

@@ -222,11 +222,3 @@ class JournalState:
     sessions: Mapping[Key, StoredSession]
     owners: Mapping[Key, OwnBlob]
     tombstones: Mapping[Key, Tombstone]
-
-    def pinned_blobs(self) -> frozenset[str]:
-        """Hashes that a job, a result or a session still needs."""
-        of_jobs = (blob for job in self.jobs.values() for blob in job.accepted.blobs)
-        results = (job.outcome.result_blob for job in self.jobs.values() if job.outcome)
-        sources = (session.source_blob for session in self.sessions.values())
-        turns = (turn.result_blob for session in self.sessions.values() for turn in session.turns)
-        return frozenset(blob for group in (of_jobs, results, sources, turns) for blob in group if blob is not None)

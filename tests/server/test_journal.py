@@ -163,7 +163,7 @@ class TestSessions:
         session = journal.load().sessions["ann", "s"]
         assert session.turns[0].result_blob == RESULT
         assert session.used_at == outcome().finished_at
-        assert journal.load().pinned_blobs() == {SOURCE, RESULT}
+        assert session.source_blob == SOURCE
 
     async def test_stay_on_their_picture(self, journal: Journal) -> None:
         assert await journal.apply(OpenSession("ann", "s", SOURCE, 1.0)) == (True,)
