@@ -92,7 +92,7 @@ def plan_launch(home: Path, config: Config, served: ServedModel) -> Launch:
 
 
 def _allow_many_connections() -> None:
-    """Raise the soft limit of open files, as far as the hard one goes, so that idle strangers cannot use them up (POSIX)."""
+    """Raise the soft limit of open files towards the hard one, so that idle strangers cannot use them up (POSIX)."""
     try:
         import resource
     except ImportError:
