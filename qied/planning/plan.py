@@ -1,0 +1,118 @@
+"""What planning decides: a Plan, or a Refusal with its cause and remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Scaling = Literal["rowwise", "tensorwise"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What the engine is told to do; bytes are those of the device.
+
+    ``precision`` is fp8, fp8-storage, bf16 or fp32; ``compute`` the dtype of activations. ``resident_blocks`` of
+    ``total_blocks`` stay on the device, the others pass through ``ring_slots`` slots. A tile of None means untiled;
+    tiles are sides in pixels. ``allocator_bytes`` bounds what torch may take (0: no bound). ``pin`` asks for pinned
+    host memory.
+    """
+
+    device: Literal["cuda", "cpu"]
+    device_index: int
+    precision: Literal["fp8", "fp8-storage", "bf16", "fp32"]
+    scaling: Scaling | None
+    compute: Literal["bf16", "fp32"]
+    total_blocks: int
+    resident_blocks: int
+    ring_slots: int
+    text_encoder: Literal["resident", "streamed"]
+    encode_tile_px: int | None
+    decode_tile_px: int | None
+    pin: bool
+    allocator_bytes: int
+    max_reference_pixels: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a memory budget in bytes, for people: resident blocks, ring, arena, sessions and so on."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Edits held at once: the profile's limit, and how many fit at the largest size."""
+
+    limit: int
+    at_max_pixels: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What this machine does with this model. Bytes are those of the device, unless they say host.
+
+    ``sources`` tells for each value where it came from (profile, configuration, command line, measured, computed).
+    """
+
+    model: str
+    gpu: str
+    profile: str
+    precision: Literal["fp8", "fp8-storage", "bf16", "cpu"]
+    scaling: Scaling | None
+    reasons: tuple[str, ...]
+    budget_bytes: int
+    predicted_peak_bytes: int
+    host_bytes: int
+    pinned_bytes: int
+    max_pixels: int
+    max_reference_pixels: int
+    sessions: Sessions
+    execution: Execution
+    parts: tuple[Part, ...]
+    warnings: tuple[str, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``qied plan --json``."""
+        return {
+            "schema": 1,
+            "model": self.model,
+            "gpu": self.gpu,
+            "profile": self.profile,
+            "precision": self.precision,
+            "scaling": self.scaling,
+            "reasons": list(self.reasons),
+            "budget_bytes": self.budget_bytes,
+            "predicted_peak_bytes": self.predicted_peak_bytes,
+            "blocks": {
+                "total": self.execution.total_blocks,
+                "resident": self.execution.resident_blocks,
+                "streamed": self.execution.total_blocks - self.execution.resident_blocks,
+            },
+            "host_bytes": self.host_bytes,
+            "pinned_bytes": self.pinned_bytes,
+            "text_encoder": self.execution.text_encoder,
+            "vae": {"encode_tile_px": self.execution.encode_tile_px, "decode_tile_px": self.execution.decode_tile_px},
+            "max_pixels": self.max_pixels,
+            "max_reference_pixels": self.max_reference_pixels,
+            "sessions": {"limit": self.sessions.limit, "at_max_pixels": self.sessions.at_max_pixels},
+            "parts": [{"name": part.name, "bytes": part.bytes} for part in self.parts],
+            "sources": dict(self.sources),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why nothing can be served here, and what to do; ``code`` is stable."""
+
+    code: str
+    message: str
+    remedy: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``qied plan --json``."""
+        return {"schema": 1, "refused": {"code": self.code, "message": self.message, "remedy": self.remedy}}
