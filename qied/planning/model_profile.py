@@ -35,17 +35,84 @@ class Geometry(_Strict):
     max_target_pixels: int = Field(ge=1024)
 
 
+class TextEncoderFacts(_Strict):
+    """Counts of the text encoder, Qwen2.5-VL without its language head."""
+
+    layers: int
+    hidden: int
+    mlp_dim: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    vision_layers: int
+    vision_hidden: int
+    vision_mlp_dim: int
+
+    @property
+    def layer_parameters(self) -> int:
+        """Parameters of one decoder layer."""
+        width = self.heads * self.head_dim
+        kv_width = self.kv_heads * self.head_dim
+        attention = 2 * self.hidden * width + 2 * self.hidden * kv_width + width + 2 * kv_width
+        return attention + 3 * self.hidden * self.mlp_dim + 2 * self.hidden
+
+    @property
+    def vision_layer_parameters(self) -> int:
+        """Parameters of one block of the vision tower."""
+        hidden, mlp = self.vision_hidden, self.vision_mlp_dim
+        return 4 * hidden * (hidden + 1) + 3 * hidden * mlp + 2 * mlp + 3 * hidden
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the table of token embeddings."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def rest_parameters(self) -> int:
+        """Parameters that are neither in a layer nor in the table: patch embedding, merger, final norm."""
+        merged = 4 * self.vision_hidden
+        patches = 3 * 2 * 14 * 14 * self.vision_hidden
+        return patches + self.vision_hidden + merged * (merged + 1) + self.hidden * (merged + 1) + self.hidden
+
+
 class Architecture(_Strict):
-    """Counts from which memory and cost are estimated; all from the checkpoint's own configuration."""
+    """Counts from which memory and cost are computed; all from the checkpoint's own configuration."""
 
     layers: int
     inner_dim: int
+    head_dim: int
     mlp_dim: int
     joint_dim: int
     latent_channels: int = 16
     vae_factor: int = 8
     vae_base_dim: int
-    parameters: int = Field(description="transformer, text encoder and VAE together")
+    vae_parameters: int = Field(description="parameters of the VAE restricted to single frames")
+    text_encoder: TextEncoderFacts
+
+    @property
+    def token_channels(self) -> int:
+        """Channels of one token: 2 x 2 latent cells."""
+        return 4 * self.latent_channels
+
+    @property
+    def rest_parameters(self) -> int:
+        """Parameters of the transformer outside its blocks: projections in and out, time embedding, last norm."""
+        inner = self.inner_dim
+        projections = (self.token_channels + 1) * inner + (self.joint_dim + 1) * inner + self.joint_dim
+        time = (256 + 1) * inner + (inner + 1) * inner
+        return projections + time + 2 * inner * (inner + 1) + (inner + 1) * self.token_channels
+
+    @property
+    def modulation_parameters(self) -> int:
+        """Parameters of one block's ``img_mod`` and ``txt_mod``."""
+        return 2 * 6 * self.inner_dim * (self.inner_dim + 1)
+
+    @property
+    def block_parameters(self) -> int:
+        """Parameters of one block without its modulation: 12 linears and the norms of queries and keys."""
+        inner, mlp = self.inner_dim, self.mlp_dim
+        return 2 * (4 * inner * (inner + 1) + 2 * inner * mlp + mlp + inner) + 4 * self.head_dim
 
 
 class ModelProfile(_Strict):
