@@ -54,6 +54,9 @@ class IdleEngine:
     def forget(self, scope: str) -> None:
         """Nothing is cached."""
 
+    def device_memory(self) -> None:
+        """Nobody competes for memory that is not used."""
+
 
 def load(order: LaunchOrder, on_progress: Callable[[str, int, int], None]) -> IdleEngine:
     """Load nothing."""

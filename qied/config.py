@@ -37,7 +37,10 @@ class ModelConfig(_Section):
     path: str = Field("", description="diffusers folder, or builtin; empty: look in the usual folders")
     profile: str = Field("", description="model profile; empty: the one that fits the model")
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto", "fp8", "fp8-storage", "bf16", "fp32"] = "auto"
+    gpus: str = Field(
+        "all", pattern=r"^(all|\d+(,\d+)*)$", description="cards that get a worker: all, or indices as 0,2"
+    )
 
 
 class LimitsConfig(_Section):
@@ -50,7 +53,10 @@ class LimitsConfig(_Section):
     uploads_per_client: int = Field(8, ge=1, le=256)
     requests_per_client: int = Field(64, ge=1, le=1024, description="unanswered requests of one connection")
     picture_pixels: int = Field(limits.PIXELS, ge=1024, le=limits.PIXELS, description="pixels of an input picture")
-    target_pixels: int = Field(0, ge=0, description="pixels of a result; 0: what the model profile allows")
+    target_pixels: int = Field(0, ge=0, description="pixels of a result; 0: what the plan allows")
+    reference_pixels: int = Field(
+        0, ge=0, description="pixels of a reference as the model sees it; 0: as the plan says"
+    )
 
 
 class StorageConfig(_Section):
@@ -66,8 +72,8 @@ class StorageConfig(_Section):
 class WorkerConfig(_Section):
     """What a worker process holds and when it is given up."""
 
-    max_active: int = Field(8, ge=1, le=64, description="edits that one worker holds at once")
-    budget_bytes: int = Field(0, ge=0, description="memory that a worker may use; 0: most of what is free at start")
+    max_active: int = Field(0, ge=0, le=256, description="edits that one worker holds at once; 0: as the plan says")
+    budget_bytes: int = Field(0, ge=0, description="memory that a worker may use; 0: what is free, less a reserve")
     cache_bytes: int = Field(256 * MIB, ge=0, description="reference latents and embeddings kept between turns")
     step_timeout_s: int = Field(300, ge=1, le=86_400, description="seconds without progress after which it is killed")
     engine: str = Field(
@@ -95,6 +101,11 @@ class LoadedConfig:
     def __init__(self, config: Config, sources: Mapping[str, Source]) -> None:
         self.config = config
         self.sources = sources
+
+    def value(self, key: str) -> Any:
+        """The value of ``section.key``."""
+        section, name = key.split(".")
+        return getattr(getattr(self.config, section), name)
 
 
 def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> LoadedConfig:

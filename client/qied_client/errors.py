@@ -45,6 +45,7 @@
     │   ├── ConfigError                  config_error            file, key, value and what is allowed
     │   ├── ModelNotFound                model_not_found
     │   ├── ModelUnsupported             model_unsupported
+    │   ├── PlanRefused                  plan_refused            this machine cannot serve this model as asked
     │   └── UnsafeAuthentication         unsafe_authentication   an unknown key was let in: serving is refused
     └── InternalError                    internal_error          a defect of qied; the daemon's log has the details
 
@@ -324,6 +325,12 @@ class ModelUnsupported(SetupError):
     """The files are of a model or layout that this version does not load."""
 
     code = "model_unsupported"
+
+
+class PlanRefused(SetupError):
+    """This machine cannot serve this model as asked; ``details["reason"]`` is the planner's own code."""
+
+    code = "plan_refused"
 
 
 class UnsafeAuthentication(SetupError):

@@ -9,7 +9,11 @@ from qied_client.cli.commands import add_client_commands
 
 from qied import __version__
 from qied.cli.demo import demo
+from qied.cli.doctor import doctor
 from qied.cli.keys import keys
+from qied.cli.plan import plan_command
+from qied.cli.probe import probe
+from qied.cli.profiles import profile
 from qied.cli.serve import serve
 
 app = typer.Typer(
@@ -21,8 +25,12 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(demo)
+app.command()(doctor)
+app.command("plan")(plan_command)
+app.command()(probe)
 add_client_commands(app)
 app.add_typer(keys, name="keys")
+app.add_typer(profile, name="profile")
 
 
 def _show_version(wanted: bool) -> None:

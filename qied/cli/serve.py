@@ -17,15 +17,21 @@ from qied_client.credentials import LOCAL_FILE, default_home
 from rich.console import Console
 
 from qied.cli.loading import LoadingProgress
-from qied.config import Config, load_config
-from qied.hardware.cards import count_cards
-from qied.link.launch import LaunchOrder
+from qied.cli.machine import usual_config
+from qied.cli.measuring import MeasuringProgress
+from qied.cli.plan_view import show_plan
+from qied.cli.profiles import user_profiles_folder
+from qied.config import LoadedConfig, load_config
+from qied.hardware.probe import probe
+from qied.hardware.selftest import measured
 from qied.logs import set_up_logs
-from qied.planning.quote import Serving
+from qied.planning.hardware_profile import all_hardware_profiles
+from qied.planning.plan import Plan
+from qied.planning.wishes import wishes_of
 from qied.served_model import ServedModel, locate_model
+from qied.served_plan import plan_service
 from qied.server.daemon import Daemon, Launch
 
-_USUAL_FILE = Path("qied.toml")
 _OPEN_FILES = 65_536
 _SWITCH_S = 0.0005
 """Seconds that a thread may keep the interpreter while others wait for it (Python's own: 0.005). The journal's and the
@@ -38,7 +44,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
     home: Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, bf16 or fp32.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
 ) -> None:
     """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish, a second one stops at once."""
@@ -50,45 +56,48 @@ def serve(
             "model.precision": precision,
             "daemon.log_format": log_format,
         }
-        file = config or (_USUAL_FILE if _USUAL_FILE.is_file() else None)
-        settings = load_config(file, os.environ, overrides).config
+        loaded = load_config(usual_config(config), os.environ, overrides)
+        settings = loaded.config
         set_up_logs(settings.daemon.log_format, settings.daemon.log_level)
         served = locate_model(settings.model, os.environ, Path.home())
         folder = default_home(os.environ) if home is None else home
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
-        asyncio.run(_run(plan_launch(folder, settings, served)))
+        asyncio.run(_run(plan_launch(folder, loaded, served)))
 
 
-def plan_launch(home: Path, config: Config, served: ServedModel) -> Launch:
-    """Decide device, precision and cap, and how workers are started."""
-    device = config.model.device
-    if device == "auto":
-        device = "cuda" if count_cards() else "cpu"
-    precision = config.model.precision
-    if precision == "auto":
-        precision = "bf16" if device == "cuda" else "fp32"
-    cap = served.profile.geometry.max_target_pixels
-    serving = Serving(served.profile, device, precision, min(cap, config.limits.target_pixels or cap))
-    worker = LaunchOrder(
-        worker="",
-        endpoint="",
-        server_key="",
-        public_key="",
-        secret_key="",
-        engine=config.worker.engine,
-        model=str(served.folder),
-        profile=served.profile_name,
-        device=device,
-        precision=precision,
-        budget_bytes=config.worker.budget_bytes,
-        cache_bytes=config.worker.cache_bytes,
-        max_active=config.worker.max_active,
-        threads=config.worker.threads,
-        log_format=config.daemon.log_format,
-        log_level=config.daemon.log_level,
-    )
-    return Launch(home, config, serving, worker)
+def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel) -> Launch:
+    """Look at this machine, run the self-test where its result is not known, plan, and show the plan in a terminal."""
+    log = structlog.get_logger(part="serve")
+    with MeasuringProgress() as progress:
+        snapshot = measured(probe(os.environ), on_progress=progress)
+    profiles = all_hardware_profiles(user_profiles_folder())
+    planned = plan_service(snapshot, served, loaded.config, wishes_of(loaded), profiles)
+    for refusal in planned.left_out:
+        log.warning("a card is left out", reason=refusal.message, remedy=refusal.remedy)
+    console = Console(stderr=True, highlight=False, markup=False)
+    for plan in planned.serving.plans:
+        log.info("planned", **_in_short(plan))
+        for warning in plan.warnings:
+            log.warning(warning)
+        if console.is_terminal:
+            show_plan(console, plan)
+    return Launch(home, loaded.config, planned.serving, planned.orders)
+
+
+def _in_short(plan: Plan) -> dict[str, object]:
+    run = plan.execution
+    return {
+        "device": plan.gpu,
+        "profile": plan.profile,
+        "precision": run.precision,
+        "resident_blocks": run.resident_blocks,
+        "blocks": run.total_blocks,
+        "max_pixels": plan.max_pixels,
+        "sessions": plan.sessions.at_max_pixels,
+        "peak_bytes": plan.predicted_peak_bytes,
+        "budget_bytes": plan.budget_bytes,
+    }
 
 
 def _allow_many_connections() -> None:

@@ -1,24 +1,18 @@
-"""A model folder in diffusers' pipeline layout: what must be in it, and its weights, file by file."""
+"""A model folder in diffusers' pipeline layout: what must be in it, and which files hold its weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from qied_client.errors import ModelNotFound, ModelUnsupported
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-OnProgress = Callable[[str, int, int], None]
-"""Called with (component, bytes read so far, bytes of all components)."""
-
 PIPELINE = "QwenImageEditPlusPipeline"
-_REMEDY = "Download the model again: hf download Qwen/Qwen-Image-Edit-2511."
+REMEDY = "Download the model again: hf download Qwen/Qwen-Image-Edit-2511."
 _RANDOM_INIT = {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"}
 
 
@@ -68,13 +62,13 @@ def check_pipeline(folder: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises ModelNotFound where it is missing, ModelUnsupported where it cannot be read."""
     if not path.is_file():
-        raise ModelNotFound(f"{path} is missing.", _REMEDY)
+        raise ModelNotFound(f"{path} is missing.", REMEDY)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelUnsupported(f"{path} is not valid JSON: {error}.", _REMEDY) from error
+        raise ModelUnsupported(f"{path} is not valid JSON: {error}.", REMEDY) from error
     if not isinstance(content, dict):
-        raise ModelUnsupported(f"{path} does not hold a JSON object.", _REMEDY)
+        raise ModelUnsupported(f"{path} does not hold a JSON object.", REMEDY)
     return content
 
 
@@ -88,80 +82,15 @@ def weight_files(folder: Path, component: str, stem: str) -> WeightFiles:
     single = base / f"{stem}.safetensors"
     if not index.is_file():
         if not single.is_file():
-            raise ModelNotFound(f"{base} has neither {index.name} nor {single.name}.", _REMEDY)
+            raise ModelNotFound(f"{base} has neither {index.name} nor {single.name}.", REMEDY)
         return WeightFiles(component, (single,))
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelUnsupported(f"{index} has no weight_map.", _REMEDY)
+        raise ModelUnsupported(f"{index} has no weight_map.", REMEDY)
     names = sorted(set(weight_map.values()))
     missing = [name for name in names if not (base / name).is_file()]
     if missing:
         raise ModelNotFound(
-            f"{index.name} names {len(names)} files, and {', '.join(missing)} is not in {base}.", _REMEDY
+            f"{index.name} names {len(names)} files, and {', '.join(missing)} is not in {base}.", REMEDY
         )
     return WeightFiles(component, tuple(base / name for name in names))
-
-
-@dataclass
-class WeightReader:
-    """Reads components one after the other and reports how far it is, over the bytes of all of them."""
-
-    total: int
-    on_progress: OnProgress
-    done: int = 0
-
-    def fill(
-        self,
-        module: nn.Module,
-        weights: WeightFiles,
-        device: torch.device,
-        dtype: torch.dtype,
-        rename: Callable[[str], str | None] = lambda name: name,
-    ) -> None:
-        """Put the files' tensors, cast and moved, into ``module``; ``rename`` gives its name for a stored one.
-
-        A name of None is skipped. Raises ModelUnsupported where a file is damaged, or tensors are missing, left over
-        or of another shape.
-        """
-        missing = set(module.state_dict())
-        for file in weights.files:
-            end = self.done + file.stat().st_size
-            tensors = self._read(file, weights.component, device, dtype, rename)
-            self.done = end
-            self.on_progress(weights.component, self.done, self.total)
-            unknown = sorted(set(tensors) - set(module.state_dict()))
-            if unknown:
-                raise ModelUnsupported(f"{file} holds tensors that the model does not have: {unknown[:3]}.", _REMEDY)
-            _assign(module, tensors, file)
-            missing -= set(tensors)
-        if missing:
-            raise ModelUnsupported(f"{weights.component} lacks {len(missing)} tensors: {sorted(missing)[:3]}.", _REMEDY)
-
-    def _read(
-        self,
-        file: Path,
-        component: str,
-        device: torch.device,
-        dtype: torch.dtype,
-        rename: Callable[[str], str | None],
-    ) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        try:
-            with safe_open(file, framework="pt", device="cpu") as stored:
-                for name in stored.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-                    tensor = stored.get_tensor(name)
-                    self.done += tensor.nbytes
-                    if (target := rename(name)) is not None:
-                        # A copy, since the stored tensor is a view of the file, which may change on disk.
-                        tensors[target] = tensor.to(device, dtype, copy=True)
-                    self.on_progress(component, self.done, self.total)
-        except SafetensorError as error:
-            raise ModelUnsupported(f"{file} is damaged: {error}.", _REMEDY) from error
-        return tensors
-
-
-def _assign(module: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
-    try:
-        module.load_state_dict(dict(tensors), strict=False, assign=True)
-    except RuntimeError as error:
-        raise ModelUnsupported(f"{file} does not fit the model: {error}.", _REMEDY) from error

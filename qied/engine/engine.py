@@ -13,31 +13,55 @@ from qied_client.errors import InvalidRequest
 
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
-from qied.engine.checkpoint import OnProgress
-from qied.engine.models import load_models
+from qied.engine.models import ComponentSources, build_models, open_pipeline
 from qied.engine.preview import fit_preview
+from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
 from qied.engine.text_encoder import TextPositions
 from qied.engine.work import Advance, Workbench
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import Execution
 
 __all__ = ["Advance", "Edit", "Engine", "EngineOptions", "SceneCache"]
-
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """How a model is run.
 
-    ``device`` is torch's name of it; ``dtype`` that of the weights and activations (latents between steps are FP32
-    either way). ``text_positions`` are Qwen2.5-VL's own ("mrope"); "plain" is what diffusers' pipeline gives it.
+    ``execution`` says it in full. Without one, everything stays on ``device`` (torch's name of it), and ``dtype`` is
+    that of weights and activations (latents between steps are FP32 either way). ``text_positions`` are Qwen2.5-VL's
+    own ("mrope"); "plain" is what diffusers' pipeline gives it.
     """
 
     device: str = "cpu"
     dtype: Literal["bf16", "fp32"] = "bf16"
     text_positions: TextPositions = "mrope"
+    execution: Execution | None = None
+
+    def resolved(self, profile: ModelProfile) -> Execution:
+        """The execution that these options mean for a model."""
+        if self.execution is not None:
+            return self.execution
+        device = torch.device(self.device)
+        layers = profile.architecture.layers
+        return Execution(
+            device="cuda" if device.type == "cuda" else "cpu",
+            device_index=device.index or 0,
+            precision=self.dtype,
+            scaling=None,
+            compute=self.dtype,
+            total_blocks=layers,
+            resident_blocks=layers,
+            ring_slots=0,
+            text_encoder="resident",
+            encode_tile_px=None,
+            decode_tile_px=None,
+            pin=False,
+            allocator_bytes=0,
+            max_reference_pixels=profile.geometry.vae_pixels,
+        )
 
 
 class Engine:
@@ -51,20 +75,25 @@ class Engine:
         """Load a model folder in diffusers' pipeline layout.
 
         ``on_progress`` is told (component, bytes read, bytes in all). Raises ModelNotFound or ModelUnsupported, which
-        name the file and what to do.
+        name the file and what to do, and ConfigError where memory cannot be pinned.
         """
-        device = torch.device(options.device)
-        models = load_models(
-            folder,
-            profile,
-            device=device,
-            dtype=_DTYPES[options.dtype],
-            positions=options.text_positions,
-            on_progress=on_progress,
-        )
+        return Engine.build(open_pipeline(folder, profile), profile, options, on_progress)
+
+    @staticmethod
+    def build(
+        sources: ComponentSources, profile: ModelProfile, options: EngineOptions, on_progress: OnProgress
+    ) -> Engine:
+        """Like :meth:`load`, from weights that come from anywhere."""
+        execution = options.resolved(profile)
+        if execution.device == "cuda" and execution.allocator_bytes:
+            total = torch.cuda.get_device_properties(execution.device_index).total_memory
+            share = min(1.0, execution.allocator_bytes / total)
+            torch.cuda.set_per_process_memory_fraction(share, execution.device_index)
+        with torch.no_grad():
+            models = build_models(sources, execution, options.text_positions, on_progress)
         with torch.inference_mode():
             preview = fit_preview(models.vae)
-        return Engine(Workbench(models, profile, preview))
+        return Engine(Workbench(models, profile, preview, execution.max_reference_pixels))
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache) -> Edit:
         """Begin an edit; nothing is computed yet.
@@ -77,8 +106,12 @@ class Engine:
         return Edit(self._bench, spec, held, cache)
 
     def memory_bytes(self) -> int:
-        """Bytes of weights that stay on the device."""
-        return self._bench.models.memory_bytes()
+        """Bytes of weights that stay on the device, with the rings that others pass through."""
+        return self._bench.models.device_bytes
+
+    def host_bytes(self) -> int:
+        """Bytes of weights and tables in the host's memory beside those; they grow by the tables of new schedules."""
+        return self._bench.models.host_bytes
 
     def _check(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
         geometry = self._bench.profile.geometry

@@ -2,64 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
+from diffusers import AutoencoderKLQwenImage
 from qied_client.errors import ModelNotFound, ModelUnsupported
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from qied.engine.checkpoint import (
-    OnProgress,
-    SkipRandomInit,
-    WeightFiles,
-    WeightReader,
-    check_pipeline,
-    read_json,
-    weight_files,
-)
+from qied.engine.checkpoint import SkipRandomInit, check_pipeline, read_json, weight_files
+from qied.engine.layer_streaming import StreamedTextModel, stream_text_model
 from qied.engine.sigmas import ScheduleConfig, schedule_config
 from qied.engine.single_frame import restrict_to_single_frames
+from qied.engine.sources import OnProgress, SafetensorsSource, TensorSource, WeightReader
 from qied.engine.text_encoder import TextEncoder, TextPositions
 from qied.engine.tokens import PromptTokens
+from qied.engine.transformer import DTYPES, Transformer, load_transformer
 from qied.engine.vae import Vae
 from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import Execution
+
+
+@dataclass(frozen=True)
+class ComponentSources:
+    """Everything that models are built from: configurations as the checkpoint has them, and sources of weights."""
+
+    transformer_config: dict[str, Any]
+    transformer: TensorSource
+    text_config: Qwen2_5_VLConfig
+    text_encoder: TensorSource
+    vae_config: dict[str, Any]
+    vae: TensorSource
+    schedule: ScheduleConfig
+    tokens: PromptTokens
+    processor: Any
 
 
 @dataclass(frozen=True)
 class Models:
-    """Everything that a checkpoint holds, on its device; nothing of it changes while edits run."""
+    """Everything that a checkpoint holds, ready to run on ``device``; nothing of it changes while edits run.
 
-    transformer: Any
+    ``streamed_text`` tells where the text encoder lies if it is not resident.
+    """
+
+    transformer: Transformer
     text_encoder: TextEncoder
+    streamed_text: StreamedTextModel | None
     vae: Vae
     schedule: ScheduleConfig
     device: torch.device
     dtype: torch.dtype
 
-    def memory_bytes(self) -> int:
-        """Bytes of all weights."""
-        modules: Iterable[nn.Module] = (self.transformer, self.text_encoder.model, self.vae.model)
-        return sum(
-            tensor.nbytes for module in modules for group in (module.parameters(), module.buffers()) for tensor in group
-        )
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of weights that stay on the device, with the ring that the transformer's blocks pass through."""
+        streamed = self.streamed_text
+        text = _nbytes(self.text_encoder.model) if streamed is None else streamed.resident_bytes
+        return self.transformer.device_bytes + text + _nbytes(self.vae.model)
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes in the host's memory beside those: streamed weights, mapped ones too, and modulation tables."""
+        return self.transformer.host_bytes + (self.streamed_text.host_bytes if self.streamed_text else 0)
 
 
-def load_models(
-    folder: Path,
-    profile: ModelProfile,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    positions: TextPositions,
-    on_progress: OnProgress,
-) -> Models:
-    """Load a pipeline folder; every file is looked for before the first weight is read.
+def open_pipeline(folder: Path, profile: ModelProfile) -> ComponentSources:
+    """Open a pipeline folder in diffusers' layout: configurations are read and checked, weights only found.
 
     Raises ModelNotFound or ModelUnsupported, naming the file and what to do.
     """
@@ -70,17 +81,37 @@ def load_models(
     read_json(folder / "text_encoder" / "config.json")
     tokens = _prompt_tokens(folder, profile)
     processor = _picture_processor(folder)
-    files = {
-        "text_encoder": weight_files(folder, "text_encoder", "model"),
-        "transformer": weight_files(folder, "transformer", "diffusion_pytorch_model"),
-        "vae": weight_files(folder, "vae", "diffusion_pytorch_model"),
-    }
-    reader = WeightReader(sum(weights.bytes for weights in files.values()), on_progress)
-    text_model = _load_text_model(folder, reader, files["text_encoder"], device, dtype)
-    transformer = _load_transformer(transformer_config, reader, files["transformer"], device, dtype)
-    vae = _load_vae(vae_config, reader, files["vae"], device, dtype)
-    text_encoder = TextEncoder(text_model, tokens, processor, device, dtype, positions)
-    return Models(transformer, text_encoder, vae, schedule, device, dtype)
+    files = [
+        weight_files(folder, component, stem)
+        for component, stem in (
+            ("transformer", "diffusion_pytorch_model"),
+            ("text_encoder", "model"),
+            ("vae", "diffusion_pytorch_model"),
+        )
+    ]
+    transformer, text_encoder, vae = (SafetensorsSource(each) for each in files)
+    text_config = Qwen2_5_VLConfig.from_pretrained(folder / "text_encoder")
+    return ComponentSources(
+        transformer_config, transformer, text_config, text_encoder, vae_config, vae, schedule, tokens, processor
+    )
+
+
+def build_models(
+    sources: ComponentSources, execution: Execution, positions: TextPositions, on_progress: OnProgress
+) -> Models:
+    """Load the weights of all components as ``execution`` says.
+
+    Raises ModelUnsupported where they are not those of the model, ConfigError where memory cannot be pinned.
+    """
+    device = torch.device("cpu") if execution.device == "cpu" else torch.device("cuda", execution.device_index)
+    dtype = DTYPES[execution.compute]
+    total = sum(source.nbytes for source in (sources.text_encoder, sources.transformer, sources.vae))
+    reader = WeightReader(total, on_progress)
+    text_model, streamed_text = _load_text_model(sources, execution, reader, device, dtype)
+    transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader)
+    vae = _load_vae(sources, execution, reader, device, dtype)
+    text_encoder = TextEncoder(text_model, sources.tokens, sources.processor, device, dtype, positions)
+    return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype)
 
 
 def text_encoder_name(stored: str) -> str | None:
@@ -115,38 +146,37 @@ def _transformer_config(folder: Path, profile: ModelProfile) -> dict[str, Any]:
     return config
 
 
-def _load_transformer(
-    config: dict[str, Any], reader: WeightReader, files: WeightFiles, device: torch.device, dtype: torch.dtype
-) -> nn.Module:
-    with SkipRandomInit():
-        model: nn.Module = QwenImageTransformer2DModel.from_config(config)
-    if getattr(model, "zero_cond_t", False) is not True:
-        raise ModelUnsupported("The installed diffusers drops zero_cond_t.", "Install diffusers 0.37 or newer.")
-    reader.fill(model, files, device, dtype)
-    return model.to(device).eval().requires_grad_(False)
-
-
 def _load_text_model(
-    folder: Path, reader: WeightReader, files: WeightFiles, device: torch.device, dtype: torch.dtype
-) -> nn.Module:
+    sources: ComponentSources, execution: Execution, reader: WeightReader, device: torch.device, dtype: torch.dtype
+) -> tuple[nn.Module, StreamedTextModel | None]:
+    """Load the text encoder; one that is streamed is only mapped first, so that memory never holds it twice."""
+    source, start, streamed = sources.text_encoder, reader.done, execution.text_encoder == "streamed"
     with SkipRandomInit():
-        model: nn.Module = Qwen2_5_VLModel(Qwen2_5_VLConfig.from_pretrained(folder / "text_encoder"))
-    reader.fill(model, files, device, dtype, text_encoder_name)
-    return model.to(device).eval().requires_grad_(False)
+        model: nn.Module = Qwen2_5_VLModel(sources.text_config)
+    place = torch.device("cpu") if streamed else device
+    reader.fill(model, source, source.names(), place, dtype, text_encoder_name, mapped=streamed)
+    reader.finish(source, start)
+    model.eval().requires_grad_(False)
+    if streamed:
+        return model, stream_text_model(model, device, execution.pin)
+    return model.to(device), None
 
 
 def _load_vae(
-    config: dict[str, Any], reader: WeightReader, files: WeightFiles, device: torch.device, dtype: torch.dtype
+    sources: ComponentSources, execution: Execution, reader: WeightReader, device: torch.device, dtype: torch.dtype
 ) -> Vae:
     """Load the VAE; on a CPU it runs in FP32, which is both faster there and closer than BF16."""
+    source, start = sources.vae, reader.done
     precision = torch.float32 if device.type == "cpu" else dtype
     with SkipRandomInit():
-        model: Any = AutoencoderKLQwenImage.from_config(config)
-    reader.fill(model, files, device, precision)
+        model: Any = AutoencoderKLQwenImage.from_config(sources.vae_config)
+    reader.fill(model, source, source.names(), device, precision)
+    reader.finish(source, start)
     restrict_to_single_frames(model)
     model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
     mean, deviation = torch.tensor(model.config.latents_mean), torch.tensor(model.config.latents_std)
-    return Vae(model, mean.to(device), deviation.to(device), device, precision)
+    tiles = (execution.encode_tile_px, execution.decode_tile_px)
+    return Vae(model, mean.to(device), deviation.to(device), device, precision, *tiles)
 
 
 def _prompt_tokens(folder: Path, profile: ModelProfile) -> PromptTokens:
@@ -169,3 +199,7 @@ def _picture_processor(folder: Path) -> Any:
     known = ("min_pixels", "max_pixels", "size", "patch_size", "temporal_patch_size", "merge_size", "resample")
     colours = ("image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize")
     return Qwen2VLImageProcessorPil(**{key: settings[key] for key in (*known, *colours) if key in settings})
+
+
+def _nbytes(module: nn.Module) -> int:
+    return sum(tensor.nbytes for group in (module.parameters(), module.buffers()) for tensor in group)

@@ -91,7 +91,7 @@ def encode_images(
     bench: Workbench, order: Order, cache: SceneCache, account: Account
 ) -> Generator[Advance, None, dict[PictureAtSize, Tensor]]:
     """Return packed latents of each reference, and of a masked edit's source; one unit for each not in the cache."""
-    references = order.references(bench.profile)
+    references = order.references(bench.profile, bench.max_reference_pixels)
     wanted = dict.fromkeys([*references, order.source] if order.spec.mask else references)
     found: dict[PictureAtSize, Tensor] = {}
     for key in wanted:
@@ -119,10 +119,13 @@ def denoise(
     kept = keep_outside_mask(bench, order, encoded, latents) if spec.mask else None
     conditioning = condition(bench, order, embeddings, encoded)
     account.hold("latents", latents, *(kept.tensors if kept else ()))
-    account.hold("conditioning", conditioning.references)
+    account.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
     sigmas = sigma_schedule(models.schedule, spec.steps, latents.shape[1])
+    table = models.transformer.modulation_table(sigmas[:-1])
     for step in range(1, spec.steps + 1):
-        velocity = guided_velocity(models.transformer, latents, sigmas[step - 1], conditioning)
+        modulation = models.transformer.step_modulation(table, step - 1)
+        velocity = guided_velocity(models.transformer, latents, modulation, conditioning)
+        del modulation
         preview: Image.Image | None = None
         if spec.preview_every and step % spec.preview_every == 0 and step < spec.steps:
             clean = clean_estimate(latents, velocity, sigmas[step - 1])
@@ -150,12 +153,14 @@ def condition(
     bench: Workbench, order: Order, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor]
 ) -> Conditioning:
     """Collect what every step sees: references behind the target, embeddings, and the shapes of all in tokens."""
-    references = order.references(bench.profile)
+    references = order.references(bench.profile, bench.max_reference_pixels)
     token = bench.models.vae.cell * PATCH
     sizes = [(order.spec.width, order.spec.height), *(size for _, size in references)]
+    shapes = [(1, height // token, width // token) for width, height in sizes]
+    longest = max(text.shape[1] for text in (embeddings.positive, embeddings.negative) if text is not None)
     return Conditioning(
         references=torch.cat([encoded[key] for key in references], dim=1),
-        shapes=[(1, height // token, width // token) for width, height in sizes],
+        rotation=bench.models.transformer.rotation(shapes, longest),
         positive=embeddings.positive,
         negative=embeddings.negative,
         scale=order.spec.true_cfg_scale,

@@ -33,7 +33,8 @@ class TextEncoder:
     """Qwen2.5-VL without its ``lm_head``, its tokenizer and its picture processor.
 
     The language model is called with explicit embeddings and positions, so that nothing is read from or left on the
-    module (its own forward keeps ``rope_deltas`` between calls).
+    module (its own forward keeps ``rope_deltas`` between calls). The model lies on ``device``, or is streamed to it by
+    ``stream_text_model``; ``embed_tokens`` may be in host memory, and then only the rows of a prompt are copied.
     """
 
     model: Any
@@ -69,8 +70,10 @@ class TextEncoder:
         return embeddings.clone()
 
     def _input_embeddings(self, ids: Sequence[int], pictures: Sequence[VisionFeatures]) -> Tensor:
-        token_ids = torch.tensor([ids], device=self.device)
-        embeddings: Tensor = self.model.language_model.embed_tokens(token_ids)
+        """Look up embeddings [1, tokens, hidden] where their table lies, and put in the pictures' features."""
+        table = self.model.language_model.embed_tokens
+        embeddings: Tensor = table(torch.tensor([ids], device=table.weight.device)).to(self.device)
+        places = [place for place, token in enumerate(ids) if token == self.tokens.image_token]
         features = torch.cat([picture.features for picture in pictures])
-        embeddings[token_ids == self.tokens.image_token] = features.to(embeddings.dtype)
+        embeddings[0, torch.tensor(places, device=self.device)] = features.to(embeddings.dtype)
         return embeddings

@@ -38,11 +38,12 @@ class Advance:
 
 @dataclass(frozen=True)
 class Workbench:
-    """What every edit of an engine shares and none changes."""
+    """What every edit of an engine shares and none changes; larger references are resized to the pixels given."""
 
     models: Models
     profile: ModelProfile
     preview: PreviewMap
+    max_reference_pixels: int
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class Order:
         """Pictures in order, at the sizes that the vision tower gets."""
         return [(image, vision_size(profile, *self.pictures[image].size)) for image in self.spec.images]
 
-    def references(self, profile: ModelProfile) -> list[PictureAtSize]:
-        """Pictures in order, at the sizes that the VAE gets."""
-        return [(image, reference_size(profile, *self.pictures[image].size)) for image in self.spec.images]
+    def references(self, profile: ModelProfile, max_pixels: int) -> list[PictureAtSize]:
+        """Pictures in order, at the sizes that the VAE gets: of about ``max_pixels`` at most."""
+        return [(image, reference_size(profile, *self.pictures[image].size, max_pixels)) for image in self.spec.images]
 
     @property
     def source(self) -> PictureAtSize:

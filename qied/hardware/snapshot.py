@@ -28,11 +28,11 @@ class Host(_Facts):
     A limit of None means that there is none, or that it is not known.
     """
 
-    memory_total_bytes: int | None = Field(None, ge=0)
-    memory_available_bytes: int | None = Field(None, ge=0)
-    memory_limit_bytes: int | None = Field(None, ge=0)
-    memlock_limit_bytes: int | None = Field(None, ge=0)
-    cpu_count: int | None = Field(None, ge=1)
+    memory_total_bytes: int | None = Field(default=None, ge=0)
+    memory_available_bytes: int | None = Field(default=None, ge=0)
+    memory_limit_bytes: int | None = Field(default=None, ge=0)
+    memlock_limit_bytes: int | None = Field(default=None, ge=0)
+    cpu_count: int | None = Field(default=None, ge=1)
 
 
 class Driver(_Facts):
@@ -43,7 +43,11 @@ class Driver(_Facts):
 
 
 class Torch(_Facts):
-    """The installed torch: its CUDA (None for a CPU build) and the kernels that it has, such as ``sm_90``."""
+    """The installed torch: its CUDA (None for a CPU build) and the kernels that it has, such as ``sm_90``.
+
+    ``arch_list`` and ``cudnn`` need an import of torch: they are empty and None where there is no card to use them on,
+    and where the import failed (then a problem says so).
+    """
 
     version: str
     cuda: str | None = None
@@ -54,10 +58,10 @@ class Torch(_Facts):
 class Pcie(_Facts):
     """The card's link. An idle link reports a lower generation than it uses under load."""
 
-    generation: int | None = Field(None, ge=1)
-    width: int | None = Field(None, ge=1)
-    generation_max: int | None = Field(None, ge=1)
-    width_max: int | None = Field(None, ge=1)
+    generation: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=1)
+    generation_max: int | None = Field(default=None, ge=1)
+    width_max: int | None = Field(default=None, ge=1)
 
 
 class GpuProcess(_Facts):
@@ -65,54 +69,79 @@ class GpuProcess(_Facts):
 
     pid: int
     name: str | None = None
-    used_bytes: int | None = Field(None, ge=0)
+    used_bytes: int | None = Field(default=None, ge=0)
 
 
 class Trial(_Facts):
     """One kernel that was run on the card. Where ``ok`` is False, ``error`` says why."""
 
     ok: bool
-    tflops: float | None = Field(None, ge=0)
-    relative_error: float | None = Field(None, ge=0)
+    tflops: float | None = Field(default=None, ge=0)
+    relative_error: float | None = Field(default=None, ge=0)
     error: str | None = None
 
 
 class SelfTest(_Facts):
-    """What a child process found by running small kernels; a trial of None was not run."""
+    """What a child process found by running small kernels; a trial of None was not run.
+
+    ``attention`` has a trial for each backend and head size, such as ``flash_128``.
+    """
 
     bf16: Trial | None = None
     fp8_rowwise: Trial | None = None
     fp8_tensorwise: Trial | None = None
     fp8_storage: Trial | None = None
     attention: dict[str, Trial] = Field(default_factory=dict)
-    host_to_device_bytes_per_s: int | None = Field(None, ge=0)
+    host_to_device_bytes_per_s: int | None = Field(default=None, ge=0)
+    host_to_device_error: str | None = None
 
 
 class Gpu(_Facts):
-    """One card as the driver shows it; ``selftest`` is None where nothing ran."""
+    """One card as the driver shows it, or one MIG instance of a card; ``selftest`` is None where nothing ran.
+
+    ``index`` is NVML's and that of the whole card; the ``uuid`` names the card or instance and selects it.
+    """
 
     index: int = Field(ge=0)
     uuid: str | None = None
     name: str
     compute_capability: tuple[int, int] | None = None
-    memory_total_bytes: int | None = Field(None, ge=0)
-    memory_free_bytes: int | None = Field(None, ge=0)
+    memory_total_bytes: int | None = Field(default=None, ge=0)
+    memory_free_bytes: int | None = Field(default=None, ge=0)
     display_active: bool | None = None
     pcie: Pcie | None = None
     processes: tuple[GpuProcess, ...] = ()
     selftest: SelfTest | None = None
 
 
-class Snapshot(_Facts):
-    """One machine. Planning is a pure function of it, so a decision can be replayed anywhere."""
+class Problem(_Facts):
+    """Something that probing could not find out, and why; ``code`` is stable.
 
-    schema_version: Literal[1] = Field(1, alias="schema")
+    ``no_driver``: a card without a loaded driver. ``driver_mismatch``: the loaded driver is not the installed one.
+    ``nvml_failed``, ``gpu_lost``: the driver's management library. ``cuda_failed``: CUDA itself does not start.
+    ``gpus_hidden``: CUDA_VISIBLE_DEVICES leaves no card. ``torch_broken``: torch is installed and cannot be imported.
+    """
+
+    code: Literal[
+        "no_driver", "driver_mismatch", "nvml_failed", "gpu_lost", "cuda_failed", "gpus_hidden", "torch_broken"
+    ]
+    message: str
+
+
+class Snapshot(_Facts):
+    """One machine. Planning is a pure function of it, so a decision can be replayed anywhere.
+
+    ``gpus`` are the cards that CUDA_VISIBLE_DEVICES leaves, in CUDA's own order.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     os: System
     host: Host
     driver: Driver | None = None
     torch: Torch | None = None
     packages: dict[str, str | None] = Field(default_factory=dict)
     gpus: tuple[Gpu, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def to_json(self) -> str:
         """The document, two spaces a level."""

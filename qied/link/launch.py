@@ -1,14 +1,23 @@
-"""What a worker process is told on its standard input before it connects."""
+"""What a worker process is told on its standard input before it connects, and the environment that it starts in."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+
+from qied.planning.plan import Execution
 
 
 @dataclass(frozen=True)
 class LaunchOrder:
-    """What a worker process is told before it connects. ``engine`` is ``module:function`` of its engine's loader."""
+    """What a worker process is told before it connects. ``engine`` is ``module:function`` of its engine's loader.
+
+    ``execution`` is how the model is run; ``budget_bytes`` bounds the device memory of the whole process, of which
+    ``fixed_bytes`` go to everything but edits as planned. ``card`` holds the variables under which the process sees
+    its card alone. ``kind`` names workers on which an edit takes the same bytes.
+    """
 
     worker: str
     endpoint: str
@@ -18,9 +27,11 @@ class LaunchOrder:
     engine: str
     model: str
     profile: str
-    device: str
-    precision: str
+    execution: Execution
+    kind: str
+    card: dict[str, str]
     budget_bytes: int
+    fixed_bytes: int
     cache_bytes: int
     max_active: int
     threads: int
@@ -34,4 +45,15 @@ class LaunchOrder:
     @classmethod
     def from_line(cls, line: bytes) -> LaunchOrder:
         """Read it back."""
-        return cls(**json.loads(line))
+        fields = json.loads(line)
+        return cls(**{**fields, "execution": Execution(**fields["execution"])})
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """The environment of the process: what was inherited, with one card visible.
+
+        Segments that grow keep torch's allocator from losing memory to fragments; they are not there on Windows.
+        """
+        environment = {**inherited, **self.card}
+        if self.execution.device == "cuda" and sys.platform != "win32":
+            environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+        return environment

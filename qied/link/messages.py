@@ -59,6 +59,15 @@ class Offer(m.Message):
 
 
 @dataclass(frozen=True)
+class Memory(m.Message):
+    """Report: what the worker has taken of its device's memory, and what is free, in bytes."""
+
+    TYPE = b"MEMORY"
+    own_bytes: Annotated[int, _COUNT]
+    free_bytes: Annotated[int, _COUNT]
+
+
+@dataclass(frozen=True)
 class Broken(m.Message):
     """Report: the engine cannot be loaded; the worker ends."""
 
@@ -143,6 +152,7 @@ FROM_WORKER = registry(
     Attach,
     Loading,
     Offer,
+    Memory,
     Broken,
     Stepped,
     Finished,

@@ -22,9 +22,10 @@ def fitted_size(area_pixels: int, width: int, height: int, multiple: int) -> tup
     return _rounded(fitted_width, multiple), _rounded(fitted_height, multiple)
 
 
-def reference_size(profile: ModelProfile, width: int, height: int) -> tuple[int, int]:
-    """Return (width, height) to which a reference is resized for the VAE."""
-    return fitted_size(profile.geometry.vae_pixels, width, height, profile.geometry.reference_multiple)
+def reference_size(profile: ModelProfile, width: int, height: int, max_pixels: int | None = None) -> tuple[int, int]:
+    """Return (width, height) to which a reference is resized for the VAE; ``max_pixels`` caps the model's own area."""
+    area = profile.geometry.vae_pixels if max_pixels is None else min(profile.geometry.vae_pixels, max_pixels)
+    return fitted_size(area, width, height, profile.geometry.reference_multiple)
 
 
 def vision_size(profile: ModelProfile, width: int, height: int) -> tuple[int, int]:
@@ -46,6 +47,21 @@ def default_target_size(profile: ModelProfile, width: int, height: int) -> tuple
 def within_aspect(width: int, height: int) -> bool:
     """Whether a picture of this size can be fitted without losing a side."""
     return max(width, height) <= MAX_ASPECT * min(width, height)
+
+
+def nearest_within(width: int, height: int, max_pixels: int, multiple: int) -> tuple[int, int]:
+    """Largest (width, height) of the same aspect within ``max_pixels``; the size itself where that fits.
+
+    Sides are multiples of ``multiple`` pixels.
+    """
+    if width * height <= max_pixels:
+        return width, height
+    area = max_pixels
+    while True:
+        fitted_width, fitted_height = fitted_size(area, width, height, multiple)
+        if fitted_width * fitted_height <= max_pixels or area < multiple * multiple:
+            return fitted_width, fitted_height
+        area = area * 31 // 32
 
 
 def _rounded(side: float, multiple: int) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import tomli
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from qied_client.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field
 
+from qied.planning.profile_files import read_profile_file
 from qied.resources import profiles_folder
 
 
@@ -135,15 +134,13 @@ class ModelProfile(_Strict):
 
 
 def load_profile(path: Path) -> ModelProfile:
-    """Read one model profile; raises ConfigError that names file, key and what is allowed."""
-    try:
-        with path.open("rb") as file:
-            profile = ModelProfile.model_validate(tomli.load(file))
-    except (tomli.TOMLDecodeError, ValidationError, OSError) as error:
-        raise ConfigError(f"{path}: {error}", "Correct the profile, or remove it.") from error
+    """Read one model profile; raises ConfigError that names file, line, key and what is allowed."""
+    file = read_profile_file(path)
+    profile = file.validated(ModelProfile)
     if profile.default_preset not in profile.presets:
-        raise ConfigError(
-            f"{path}: default_preset: {profile.default_preset!r} is none of {sorted(profile.presets)}.",
+        raise file.refusal(
+            ("default_preset",),
+            f"{profile.default_preset!r} is none of {sorted(profile.presets)}.",
             "Name one of the presets of the same file.",
         )
     return profile

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qied.edit import EditSpec
-from qied.planning.memory import tokens
-from qied.planning.model_profile import ModelProfile
+from qied.planning.serving import Serving
+from qied.planning.workload import workload_of
 
 _FIRST_GUESS_MS_PER_GFLOP = {"cpu": 20.0, "cuda": 0.005}
 """A desktop CPU in FP32 and a data-centre card in BF16, until a step was measured."""
@@ -16,15 +16,16 @@ _OVERHEAD_STEPS = 4
 class Pace:
     """Milliseconds per 10^9 operations, as an exponentially weighted mean over measured denoising steps."""
 
-    def __init__(self, profile: ModelProfile, device: str) -> None:
-        self._profile = profile
-        self._ms_per_gflop = _FIRST_GUESS_MS_PER_GFLOP[device]
+    def __init__(self, serving: Serving) -> None:
+        self._profile = serving.profile
+        self._max_reference_pixels = serving.max_reference_pixels
+        self._ms_per_gflop = _FIRST_GUESS_MS_PER_GFLOP[serving.device]
         self._measured = False
 
     def step_gflop(self, spec: EditSpec) -> float:
         """Operations of one step: linear layers and attention of all blocks, times the forwards of a step."""
         facts = self._profile.architecture
-        sequence = sum(tokens(spec, self._profile))
+        sequence = workload_of(spec, self._profile, self._max_reference_pixels).tokens
         linear = 2 * sequence * (4 * facts.inner_dim + 2 * facts.mlp_dim) * facts.inner_dim
         attention = 4 * sequence * sequence * facts.inner_dim
         return (linear + attention) * facts.layers * (2 if spec.guided else 1) / 1e9

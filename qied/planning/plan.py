@@ -60,7 +60,7 @@ class Plan:
     model: str
     gpu: str
     profile: str
-    precision: Literal["fp8", "fp8-storage", "bf16", "cpu"]
+    precision: Literal["fp8", "fp8-storage", "bf16", "fp32", "cpu"]
     scaling: Scaling | None
     reasons: tuple[str, ...]
     budget_bytes: int

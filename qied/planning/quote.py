@@ -9,26 +9,11 @@ from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, U
 from qied_client.protocol.request import EditRequest
 
 from qied.edit import EditSpec
-from qied.planning.geometry import MAX_ASPECT, default_target_size, fitted_size, within_aspect
+from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
 from qied.planning.model_profile import ModelProfile, Preset
+from qied.planning.serving import Serving
 
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Serving:
-    """What the daemon serves: the model, device and precision in use, the cap in pixels and the LoRAs by name."""
-
-    profile: ModelProfile
-    device: str
-    precision: str
-    max_pixels: int
-    loras: frozenset[str] = frozenset()
-
-    @property
-    def element_bytes(self) -> int:
-        """Bytes of one activation."""
-        return 4 if self.precision == "fp32" else 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +47,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
     preset = _preset(request, serving.profile)
     _check_choices(request, serving)
     wanted = _wanted_size(request, sizes[-1], serving.profile)
-    nearest = _nearest(wanted, serving.max_pixels, geometry.side_multiple)
+    nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     fits = wanted[0] * wanted[1] <= serving.max_pixels
     width, height = nearest if request.on_cap == "fit" else wanted
     scale = preset.true_cfg_scale if request.true_cfg_scale is None else request.true_cfg_scale
@@ -128,17 +113,3 @@ def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Siz
     if request.width is not None and request.height is not None:
         return request.width, request.height
     return default_target_size(profile, *last)
-
-
-def _nearest(wanted: Size, max_pixels: int, multiple: int) -> Size:
-    """Largest size of the same aspect within the cap; ``wanted`` itself where that fits."""
-    width, height = wanted
-    if width * height <= max_pixels:
-        return wanted
-    area = max_pixels
-    while True:
-        width, height = fitted_size(area, *wanted, multiple)
-        width, height = max(width, multiple), max(height, multiple)
-        if width * height <= max_pixels or area < multiple * multiple:
-            return width, height
-        area = area * 31 // 32

@@ -38,10 +38,11 @@ def predict(
 class _Lane:
     """One worker: its virtual time advances by 1/k of real time while k jobs share it."""
 
-    __slots__ = ("_alone", "_arena", "_free", "_room", "_running", "_slots", "_time", "_virtual", "ends_at")
+    __slots__ = ("_alone", "_arena", "_free", "_kind", "_room", "_running", "_slots", "_time", "_virtual", "ends_at")
 
     def __init__(self, worker: Worker, now_ms: int) -> None:
-        self._room = self._free = worker.offer.budget_bytes - worker.offer.weights_bytes
+        self._kind = worker.offer.kind
+        self._room = self._free = worker.offer.budget_bytes - worker.offer.weights_bytes - worker.withheld_bytes
         self._slots = 0 if worker.draining else worker.offer.max_active
         self._running: list[tuple[int, int, Job]] = []
         self._arena = 0
@@ -72,19 +73,21 @@ class _Lane:
 
     def could_hold(self, job: Job) -> bool:
         """Whether the job fits when nothing else runs."""
-        return job.cost.state_bytes + job.cost.arena_bytes <= self._room
+        return sum(job.cost.on(self._kind)) <= self._room
 
     def fits(self, job: Job) -> bool:
         """Whether the job can start beside those that run."""
         if not self.open or (job.alone and self._running):
             return False
-        return job.cost.state_bytes + max(self._arena, job.cost.arena_bytes) <= self._free
+        state, arena = job.cost.on(self._kind)
+        return state + max(self._arena, arena) <= self._free
 
     def start(self, job: Job, now_ms: int, milliseconds: int) -> None:
         """Run a job that needs ``milliseconds`` of the worker's time."""
         self._advance(now_ms)
-        self._free -= job.cost.state_bytes
-        self._arena = max(self._arena, job.cost.arena_bytes)
+        state, arena = job.cost.on(self._kind)
+        self._free -= state
+        self._arena = max(self._arena, arena)
         self._alone = job.alone
         heappush(self._running, (self._virtual + milliseconds * _UNITS, job.order, job))
         self._predict()
@@ -95,8 +98,8 @@ class _Lane:
         self._advance(self.ends_at)
         virtual, _, job = heappop(self._running)
         self._virtual = max(self._virtual, virtual)
-        self._free += job.cost.state_bytes
-        self._arena = max((other.cost.arena_bytes for other in self.jobs()), default=0)
+        self._free += job.cost.on(self._kind)[0]
+        self._arena = max((other.cost.on(self._kind)[1] for other in self.jobs()), default=0)
         self._alone = False
         self._predict()
         return job

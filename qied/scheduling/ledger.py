@@ -19,6 +19,7 @@ class Ledger:
     weights_bytes: int
     state_bytes: int
     arena_bytes: int
+    kind: str = ""
 
     @property
     def promised_bytes(self) -> int:
@@ -32,14 +33,15 @@ class Ledger:
 
     def fits(self, cost: JobCost) -> bool:
         """Whether the promises stay within the budget with this job, too."""
-        arena = max(self.arena_bytes, cost.arena_bytes)
-        return self.weights_bytes + self.state_bytes + cost.state_bytes + arena <= self.budget_bytes
+        state, arena = cost.on(self.kind)
+        return self.weights_bytes + self.state_bytes + state + max(self.arena_bytes, arena) <= self.budget_bytes
 
 
-def ledger_of(offer: WorkerOffer, costs: Iterable[JobCost] = ()) -> Ledger:
+def ledger_of(offer: WorkerOffer, costs: Iterable[JobCost] = (), withheld_bytes: int = 0) -> Ledger:
     """Sum up a worker's ledger from the costs of its active jobs; always derived, so it cannot drift."""
     state, arena = 0, 0
     for cost in costs:
-        state += cost.state_bytes
-        arena = max(arena, cost.arena_bytes)
-    return Ledger(offer.budget_bytes, offer.weights_bytes, state, arena)
+        its_state, its_arena = cost.on(offer.kind)
+        state += its_state
+        arena = max(arena, its_arena)
+    return Ledger(offer.budget_bytes - withheld_bytes, offer.weights_bytes, state, arena, offer.kind)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["cancelled", "poisoned", "dependency_failed", "failed"]
+Demand = tuple[int, int, tuple[tuple[str, int, int], ...]]
+"""State and arena bytes of a job, and what they are on other kinds of workers."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -21,14 +23,30 @@ class JobKey:
 
 @dataclass(frozen=True, slots=True)
 class JobCost:
-    """What a job takes: bytes held while it is active, peak bytes of its largest phase, expected GPU milliseconds."""
+    """What a job takes: bytes held while it is active, peak bytes of its largest phase, expected GPU milliseconds.
+
+    ``elsewhere`` holds (kind, state bytes, arena bytes) for kinds of workers on which the bytes are others.
+    """
 
     state_bytes: int
     arena_bytes: int
     milliseconds: int
+    elsewhere: tuple[tuple[str, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         assert min(self.state_bytes, self.arena_bytes, self.milliseconds) >= 0, self
+
+    @property
+    def demand(self) -> Demand:
+        """The bytes alone: jobs of the same demand fit the same workers."""
+        return self.state_bytes, self.arena_bytes, self.elsewhere
+
+    def on(self, kind: str) -> tuple[int, int]:
+        """State and arena bytes on a kind of worker."""
+        for other, state, arena in self.elsewhere:
+            if other == kind:
+                return state, arena
+        return self.state_bytes, self.arena_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +69,16 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOffer:
-    """What a worker brings: bytes that it may use, bytes that its weights hold of them, jobs that it runs at once."""
+    """What a worker brings: bytes that it may use, bytes that its weights hold of them, jobs that it runs at once.
+
+    Workers of one ``kind`` take the same bytes for the same job.
+    """
 
     worker: str
     budget_bytes: int
     weights_bytes: int
     max_active: int
+    kind: str = ""
 
     def __post_init__(self) -> None:
         assert 0 <= self.weights_bytes <= self.budget_bytes, self
@@ -94,6 +116,17 @@ class WorkerReady:
     """A worker takes jobs from now on and holds none; the same name again means that it has started afresh."""
 
     offer: WorkerOffer
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryWithheld:
+    """Other programs hold ``bytes`` of a worker's budget for now: jobs start within what is left of it.
+
+    What was accepted still fits the whole budget, so it waits until the memory is back.
+    """
+
+    worker: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +193,7 @@ Event = (
     | WorkerReady
     | WorkerLost
     | WorkerDraining
+    | MemoryWithheld
     | Progressed
     | Succeeded
     | Failed

@@ -6,7 +6,7 @@ could have used, or ``OVERTAKEN_MS`` after the first of them, one worker is kept
 
 from __future__ import annotations
 
-from qied.scheduling.model import JobCost
+from qied.scheduling.model import Demand, JobCost
 from qied.scheduling.queue import FairQueue, UserQueue
 from qied.scheduling.record import Job, Worker
 
@@ -68,7 +68,7 @@ class Placement:
         self.held_until_ms = None
         if all(worker.draining or len(worker.active) >= worker.offer.max_active for worker in self.workers.values()):
             return None
-        refused: set[tuple[int, int, bool]] = set()
+        refused: set[tuple[Demand, bool]] = set()
         passed: list[Job] = []
         for user in queue.in_order():
             found = self._search(user, refused, passed, now_ms)
@@ -78,7 +78,7 @@ class Placement:
         return None
 
     def _search(
-        self, user: UserQueue, refused: set[tuple[int, int, bool]], passed: list[Job], now_ms: int
+        self, user: UserQueue, refused: set[tuple[Demand, bool]], passed: list[Job], now_ms: int
     ) -> tuple[Job, Worker] | None:
         """Look through one user's jobs; its first refused one joins ``passed``, all demands refused ``refused``."""
         reserved = sum(
@@ -89,7 +89,7 @@ class Placement:
             return None
         first_refused = True
         for job in user.ready():
-            demand = (job.cost.state_bytes, job.cost.arena_bytes, job.alone)
+            demand = (job.cost.demand, job.alone)
             if job.reserved is None and (spare < 1 or (demand in refused and not first_refused)):
                 continue
             able = self._able(job) if job.reserved is not None or demand not in refused else []

@@ -52,12 +52,16 @@ class Job:
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """A worker that is there, the jobs active on it, and the waiting job that it is kept free for, if any."""
+    """A worker that is there, the jobs active on it, and the waiting job that it is kept free for, if any.
+
+    ``withheld_bytes`` of its budget are held by other programs for now.
+    """
 
     offer: WorkerOffer
     active: dict[JobKey, Job] = field(default_factory=dict)
     draining: bool = False
     reserved_for: Job | None = None
+    withheld_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -67,7 +71,7 @@ class Worker:
     @property
     def ledger(self) -> Ledger:
         """The ledger as the active jobs give it."""
-        return ledger_of(self.offer, (job.cost for job in self.active.values()))
+        return ledger_of(self.offer, (job.cost for job in self.active.values()), self.withheld_bytes)
 
     @property
     def outstanding_ms(self) -> int:
@@ -84,17 +88,17 @@ class Worker:
             return False
         if any(other.alone for other in beside):
             return False
-        return ledger_of(self.offer, (other.cost for other in beside)).fits(job.cost)
+        return ledger_of(self.offer, (other.cost for other in beside), self.withheld_bytes).fits(job.cost)
 
     def wait_ms(self, job: Job) -> int:
         """Predict the milliseconds until ``job`` can be held, if active jobs share time equally and none is added.
 
-        The job must fit on the empty worker.
+        The job must fit on the empty worker; memory that is withheld is taken to be back by then.
         """
         assert self.fits_empty(job.cost)
         beside = sorted(self.active.values(), key=lambda other: (other.remaining_ms, other.order))
         elapsed, done = 0, 0
-        while not self.can_hold(job, beside):
+        while beside and not self.can_hold(job, beside):
             elapsed += (beside[0].remaining_ms - done) * len(beside)
             done = beside.pop(0).remaining_ms
         return elapsed

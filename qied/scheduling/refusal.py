@@ -12,8 +12,8 @@ from qied.scheduling.model import JobCost, Limits, WorkerOffer
 
 def above_cap(cost: JobCost, offers: Iterable[WorkerOffer]) -> AboveCap:
     """The error for a job that fits on none of the workers, of which there is at least one."""
-    needed = cost.state_bytes + cost.arena_bytes
-    largest = max(ledger_of(offer).free_bytes for offer in offers)
+    roomiest = max(offers, key=lambda offer: ledger_of(offer).free_bytes)
+    needed, largest = sum(cost.on(roomiest.kind)), ledger_of(roomiest).free_bytes
     return AboveCap(
         f"The job needs {needed:,} bytes of GPU memory beside the weights, and the largest worker has {largest:,}.",
         "Ask for a smaller picture or fewer references, or raise the memory budget.",

@@ -26,6 +26,7 @@ from qied.scheduling.model import (
     JobKey,
     JobRequest,
     Limits,
+    MemoryWithheld,
     Outcome,
     PlaceChanged,
     Progressed,
@@ -127,6 +128,8 @@ class Scheduler:
                 return self._cancel(key)
             case WorkerExpected() | WorkerReady() | WorkerLost() | WorkerDraining():
                 return self._worker_changed(event)
+            case MemoryWithheld(name, size):
+                return self._withhold(name, size)
             case DrainRequested():
                 self._draining = True
                 return True
@@ -150,6 +153,13 @@ class Scheduler:
                 if name in self._placement.workers:
                     self._placement.close(self._placement.workers[name])
         self._refuse_too_large(list(self._jobs.values()))
+        return True
+
+    def _withhold(self, name: str, size: int) -> bool:
+        worker = self._placement.workers.get(name)
+        if worker is None or worker.withheld_bytes == size:
+            return False
+        worker.withheld_bytes = size
         return True
 
     def _submitted(self, request: JobRequest) -> bool:

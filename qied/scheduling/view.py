@@ -95,11 +95,11 @@ def _worker_view(worker: Worker) -> WorkerView:
     ledger = worker.ledger
     return WorkerView(
         worker=worker.name,
-        budget_bytes=ledger.budget_bytes,
+        budget_bytes=worker.offer.budget_bytes,
         weights_bytes=ledger.weights_bytes,
         state_bytes=ledger.state_bytes,
         arena_bytes=ledger.arena_bytes,
-        free_bytes=ledger.free_bytes,
+        free_bytes=max(0, ledger.free_bytes),
         active=len(worker.active),
         max_active=worker.offer.max_active,
         draining=worker.draining,

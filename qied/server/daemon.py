@@ -19,7 +19,7 @@ from qied_client.protocol import messages as m
 from qied import __version__
 from qied.config import Config
 from qied.link.launch import LaunchOrder
-from qied.planning.quote import Serving
+from qied.planning.serving import Serving
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler
 from qied.server.authentication import Authenticator, prove_strangers_are_refused
@@ -51,8 +51,7 @@ class Launch:
     home: Path
     config: Config
     serving: Serving
-    worker: LaunchOrder
-    workers: int = 1
+    orders: tuple[LaunchOrder, ...]
 
 
 class Daemon:
@@ -89,7 +88,7 @@ class Daemon:
         self._pool = WorkerPool(
             self._context,
             keys,
-            launch.worker,
+            launch.orders,
             self._dispatcher,
             self._worker_transfers(),
             config.worker.step_timeout_s,
@@ -123,7 +122,7 @@ class Daemon:
         await prove_strangers_are_refused(_reachable(self.address), self._server_keys.public, stranger)
         self._log.info("an unknown key was refused, as it must be")
         self._pool.on_loading = on_loading
-        self._pool.start(self._launch.workers)
+        self._pool.start()
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
         await asyncio.to_thread(self._keys.ensure_local, _reachable(self.address))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))

@@ -14,9 +14,8 @@ from qied_client.errors import DependencyFailed, DiskFull, JobCancelled, QiedErr
 
 from qied.edit import EditSpec
 from qied.link import messages as w
-from qied.planning.memory import footprint
 from qied.planning.pace import Pace
-from qied.planning.quote import Serving
+from qied.planning.serving import Serving
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler
 from qied.scheduling.view import SchedulerView
@@ -67,7 +66,7 @@ class Dispatcher:
         self._background: set[asyncio.Task[object]] = set()
         self._orders: Orders | None = None
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.pace = Pace(serving.profile, serving.device)
+        self.pace = Pace(serving)
 
     def use(self, orders: Orders) -> None:
         """Say who carries orders to the workers."""
@@ -75,8 +74,9 @@ class Dispatcher:
 
     def cost(self, spec: EditSpec) -> s.JobCost:
         """Bytes and milliseconds of an edit."""
-        parts = footprint(spec, self._serving.profile, self._serving.element_bytes)
-        return s.JobCost(parts.state, parts.arena, self.pace.edit_ms(spec))
+        (_, first), *others = self._serving.footprints(spec).items()
+        elsewhere = tuple((kind, foot.state, foot.arena) for kind, foot in others)
+        return s.JobCost(first.state, first.arena, self.pace.edit_ms(spec), elsewhere)
 
     def refusal(self, user: str, spec: EditSpec, accepting: Mapping[str, int]) -> QiedError | None:
         """Why the queue takes no such job of this user now, or None.

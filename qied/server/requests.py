@@ -27,7 +27,8 @@ from qied_client.protocol.fields import write
 
 from qied.config import LimitsConfig
 from qied.edit import EditSpec
-from qied.planning.quote import Resolved, Serving, Size, admitted, resolve
+from qied.planning.quote import Resolved, Size, admitted, resolve
+from qied.planning.serving import Serving
 from qied.scheduling.model import JobKey
 from qied.server.blobs import BlobStore
 from qied.server.dispatcher import Dispatcher

@@ -7,7 +7,7 @@ import time
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
-from qied.planning.quote import Serving
+from qied.planning.serving import Serving
 from qied.server.blobs import BlobStore
 from qied.server.dispatcher import Dispatcher, now_ms
 from qied.server.jobs import JobBook

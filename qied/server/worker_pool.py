@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -29,11 +29,18 @@ _RESTART_BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 Condition = Literal["starting", "ready", "draining", "lost"]
 
 
+_WITHHELD_STEP = 64 * 1024 * 1024
+
+
 @dataclass
 class Worker:
-    """One worker: its process, its connection once attached, and its offer once the engine is loaded."""
+    """One worker: what it is launched with, its process, its connection once attached, and its offer once loaded.
+
+    ``withheld_bytes`` of its budget are held by other programs, as it told last.
+    """
 
     name: str
+    order: LaunchOrder
     condition: Condition = "starting"
     peer: Peer | None = None
     offer: w.Offer | None = None
@@ -43,26 +50,27 @@ class Worker:
     failed_starts: int = 0
     active: set[tuple[str, str]] = field(default_factory=set)
     progress_ms: int = 0
+    withheld_bytes: int = 0
 
 
 class WorkerPool:
     """Keeps the configured workers running and speaks the link with them.
 
-    ``template`` is the launch order of every worker; its keys and endpoint are filled in here.
+    ``orders`` has a launch order for each worker; names, keys and endpoint are filled in here.
     """
 
     def __init__(
         self,
         context: zmq.asyncio.Context,
         server_keys: tuple[bytes, bytes],
-        template: LaunchOrder,
+        orders: Sequence[LaunchOrder],
         dispatcher: Dispatcher,
         transfers: BlobTransfers,
         step_timeout_s: int,
     ) -> None:
         self._log = structlog.get_logger(part="workers")
         self._server_public = server_keys[0].decode()
-        self._template = template
+        self._orders = orders
         self._dispatcher = dispatcher
         self._transfers = transfers
         self._step_timeout_ms = step_timeout_s * 1000
@@ -79,11 +87,11 @@ class WorkerPool:
         """Name of the worker that was given this key, or None."""
         return next((worker.name for worker in self._workers.values() if worker.public_key == key), None)
 
-    def start(self, count: int) -> None:
+    def start(self) -> None:
         """Start the workers; ``first_ready`` tells when one can work."""
         self._address = self._port.bind("tcp://127.0.0.1:*")
-        for index in range(count):
-            worker = Worker(f"worker-{index}")
+        for index, order in enumerate(self._orders):
+            worker = Worker(f"worker-{index}", order)
             self._workers[worker.name] = worker
             self._dispatcher.feed(s.WorkerExpected(worker.name))
             self._spawn(self._keep_running(worker))
@@ -156,7 +164,7 @@ class WorkerPool:
             worker.public_key = public
             worker.condition = "starting"
             order = replace(
-                self._template,
+                worker.order,
                 worker=worker.name,
                 endpoint=self._address,
                 server_key=self._server_public,
@@ -177,7 +185,7 @@ class WorkerPool:
     def _lost(self, worker: Worker, ending: Ending) -> None:
         worker.failed_starts = worker.failed_starts + 1 if worker.offer is None else 0
         worker.restarts += 1
-        worker.condition, worker.offer = "lost", None
+        worker.condition, worker.offer, worker.withheld_bytes = "lost", None, 0
         worker.active.clear()
         if worker.peer is not None:
             self._routes.pop(worker.peer.route, None)
@@ -257,6 +265,8 @@ class WorkerPool:
                 self._ready(worker, message)
             case w.Broken(code, text, remedy):
                 self._give_up(from_code(code, text, remedy))
+            case w.Memory():
+                self._withhold(worker, message)
             case w.Stepped():
                 worker.progress_ms = now_ms()
                 self._dispatcher.stepped(message)
@@ -282,7 +292,31 @@ class WorkerPool:
             weights_bytes=offer.weights_bytes,
         )
         self._dispatcher.feed(
-            s.WorkerReady(s.WorkerOffer(worker.name, offer.budget_bytes, offer.weights_bytes, offer.max_active))
+            s.WorkerReady(
+                s.WorkerOffer(worker.name, offer.budget_bytes, offer.weights_bytes, offer.max_active, worker.order.kind)
+            )
         )
         if not self._first_ready.done():
             self._first_ready.set_result(None)
+
+    def _withhold(self, worker: Worker, memory: w.Memory) -> None:
+        """Keep edits within what other programs leave of the budget."""
+        if worker.offer is None:
+            return
+        size = withheld_bytes(worker.offer.budget_bytes, memory.own_bytes, memory.free_bytes)
+        if size == worker.withheld_bytes:
+            return
+        worker.withheld_bytes = size
+        if size:
+            self._log.warning("other programs hold memory of the card", worker=worker.name, withheld_bytes=size)
+        else:
+            self._log.info("the card's memory is free again", worker=worker.name)
+        self._dispatcher.feed(s.MemoryWithheld(worker.name, size))
+
+
+def withheld_bytes(budget: int, own: int, free: int) -> int:
+    """Bytes of a worker's budget that others hold, in coarse steps, so that small changes do not matter.
+
+    A process that has ``own`` bytes can grow by what is ``free``; what is missing to its ``budget`` others have.
+    """
+    return max(0, budget - own - free) // _WITHHELD_STEP * _WITHHELD_STEP

@@ -17,9 +17,12 @@ from qied.link import messages as w
 from qied.link.launch import LaunchOrder
 from qied.logs import set_up_logs
 from qied.pictures.encode import encode_preview
-from qied.worker.engine import LoadEngine
+from qied.worker.engine import Engine, LoadEngine
 from qied.worker.link import Link
 from qied.worker.loop import Order, StepLoop
+
+_MEMORY_S = 2.0
+_NOTICEABLE_BYTES = 32 * 1024 * 1024
 
 
 def main() -> int:
@@ -44,6 +47,7 @@ def main() -> int:
         link.close(w.Broken(error.code, error.message[:500], error.remedy[:500]))
         return 3
     link.report(w.Offer(engine.device, engine.precision, engine.budget_bytes, engine.weights_bytes, order.max_active))
+    threading.Thread(target=_watch_memory, args=(engine, link), name="memory", daemon=True).start()
     loop = StepLoop(
         engine,
         orders,
@@ -54,6 +58,16 @@ def main() -> int:
     loop.run()
     link.close()
     return 0
+
+
+def _watch_memory(engine: Engine, link: Link) -> None:
+    """Report the device's memory when it changes, for as long as the process lives."""
+    told: tuple[int, int] | None = None
+    while (memory := engine.device_memory()) is not None:
+        if told is None or abs(sum(memory) - sum(told)) >= _NOTICEABLE_BYTES:
+            link.report(w.Memory(*memory))
+            told = memory
+        threading.Event().wait(_MEMORY_S)
 
 
 def _leave_with_parent() -> None:

@@ -58,6 +58,12 @@ class Engine(Protocol):
     def forget(self, scope: str) -> None:
         """Drop the cache of a scope."""
 
+    def device_memory(self) -> tuple[int, int] | None:
+        """Bytes of the device that this process has, and that are free; None where nobody else competes for them.
+
+        Called beside the thread that owns the engine.
+        """
+
 
 OnLoading = Callable[[str, int, int], None]
 LoadEngine = Callable[[LaunchOrder, OnLoading], Engine]

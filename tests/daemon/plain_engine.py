@@ -87,6 +87,13 @@ class PlainEngine:
     def forget(self, scope: str) -> None:
         pass
 
+    def device_memory(self) -> tuple[int, int] | None:
+        """Bytes of its own and free, as the file that QIED_TEST_MEMORY names says at the moment."""
+        if "QIED_TEST_MEMORY" not in os.environ:
+            return None
+        own, free = Path(os.environ["QIED_TEST_MEMORY"]).read_text().split()
+        return int(own), int(free)
+
 
 def load(order: LaunchOrder, on_progress: Callable[[str, int, int], None]) -> PlainEngine:
     on_progress("nothing", 1, 1)

@@ -1,15 +1,20 @@
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
+from qied.engine.checkpoint import read_json, weight_files
 from qied.engine.engine import Engine, EngineOptions
+from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader
 from qied.engine.stepping import Edit
+from qied.engine.transformer import Forward, Transformer, load_transformer
 from qied.engine.work import Advance
 from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
 
 RED, GREEN, ORANGE_GROUND = (220, 40, 40), (40, 165, 60), (250, 205, 150)
@@ -31,6 +36,75 @@ def load_engine(profile: ModelProfile) -> Callable[..., Engine]:
 @pytest.fixture(scope="session")
 def engine(load_engine: Callable[..., Engine]) -> Engine:
     return load_engine(dtype="fp32")
+
+
+@pytest.fixture(scope="session")
+def execution(profile: ModelProfile) -> Callable[..., Execution]:
+    """Everything resident on the CPU in FP32; any field can be replaced."""
+    return lambda **changes: replace(EngineOptions(dtype="fp32").resolved(profile), **changes)
+
+
+@pytest.fixture(scope="session")
+def transformer_source() -> TensorSource:
+    return SafetensorsSource(weight_files(builtin_model_folder(), "transformer", "diffusion_pytorch_model"))
+
+
+@pytest.fixture(scope="session")
+def make_transformer(
+    execution: Callable[..., Execution], transformer_source: TensorSource
+) -> Callable[..., Transformer]:
+    """Load the built-in model's transformer; any field of the execution can be replaced."""
+    config = read_json(builtin_model_folder() / "transformer" / "config.json")
+
+    def make(source: TensorSource = transformer_source, **changes: object) -> Transformer:
+        reader = WeightReader(source.nbytes, lambda *_: None)
+        return load_transformer(config, source, execution(**changes), torch.device("cpu"), reader)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Random inputs of a forward: one reference, a text, and where in its schedule an edit is."""
+
+    shapes: tuple[tuple[int, int, int], ...]
+    latents: torch.Tensor
+    references: torch.Tensor
+    embeddings: torch.Tensor
+    sigmas: torch.Tensor
+    step: int
+
+    def forward(self, transformer: Transformer, dtype: torch.dtype) -> Forward:
+        """The inputs as a transformer gets them."""
+        with torch.inference_mode():
+            table = transformer.modulation_table(self.sigmas)
+            return Forward(
+                self.latents,
+                self.references.to(dtype),
+                self.embeddings.to(dtype),
+                transformer.rotation(self.shapes, self.embeddings.shape[1] + 5),
+                transformer.step_modulation(table, self.step),
+            )
+
+
+@pytest.fixture(scope="session")
+def inputs() -> Callable[..., Scene]:
+    def draw(seed: int = 0, target: tuple[int, int] = (16, 16), reference: tuple[int, int] = (16, 12)) -> Scene:
+        generator = torch.Generator().manual_seed(seed)
+
+        def tokens(count: int, width: int) -> torch.Tensor:
+            return torch.randn(1, count, width, generator=generator)
+
+        return Scene(
+            ((1, *target), (1, *reference)),
+            tokens(target[0] * target[1], 64),
+            tokens(reference[0] * reference[1], 64),
+            tokens(37 + seed, 128),
+            torch.tensor([0.9, 0.5, 0.2 + seed / 100]),
+            1 + seed % 2,
+        )
+
+    return draw
 
 
 @pytest.fixture

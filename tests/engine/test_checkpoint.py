@@ -8,6 +8,7 @@ from qied_client.errors import ModelNotFound, ModelUnsupported, SetupError
 
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import text_encoder_name
+from qied.engine.packed_block import block_tensors
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import builtin_model_folder
 
@@ -133,9 +134,14 @@ def test_progress_rises_through_every_component_to_the_bytes_of_all_files(profil
 
 def test_weights_are_what_the_files_hold_and_not_random(engine: Engine, load_engine: Callable[..., Engine]) -> None:
     again = load_engine(dtype="fp32")
-    for name in ("transformer", "text_encoder", "vae"):
-        first, second = (getattr(each._bench.models, name) for each in (engine, again))
-        first, second = getattr(first, "model", first), getattr(second, "model", second)
+    transformers = [each._bench.models.transformer for each in (engine, again)]
+    for buffers in zip(*(transformer._blocks.buffers() for transformer in transformers), strict=True):
+        one, two = (block_tensors(transformers[0]._blocks._layout, buffer) for buffer in buffers)
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    pairs = [tuple(transformer._embedders for transformer in transformers)]
+    for name in ("text_encoder", "vae"):
+        pairs.append(tuple(getattr(each._bench.models, name).model for each in (engine, again)))
+    for first, second in pairs:
         assert first.state_dict().keys() == second.state_dict().keys()
         for key, value in first.state_dict().items():
             assert torch.equal(value, second.state_dict()[key])

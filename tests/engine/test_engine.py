@@ -18,6 +18,7 @@ from qied.engine.latents import initial_noise, unpack
 from qied.engine.mask import FEATHER
 from qied.engine.sigmas import sigma_schedule
 from qied.engine.stepping import Edit
+from qied.engine.transformer import Forward
 from qied.engine.work import Advance
 
 Scene = Callable[..., Image.Image]
@@ -41,7 +42,6 @@ def calls(engine: Engine) -> Iterator[Counter[str]]:
         "language": models.text_encoder.model.language_model,
         "vae encoder": models.vae.model.encoder,
         "vae decoder": models.vae.model.decoder,
-        "transformer": models.transformer,
     }
     counted: Counter[str] = Counter()
 
@@ -50,10 +50,36 @@ def calls(engine: Engine) -> Iterator[Counter[str]]:
 
     handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
     try:
-        yield counted
+        with seen_by_transformer(engine, lambda forward: counted.update(["transformer"])):
+            yield counted
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def transformer_replaced(engine: Engine, velocities: Callable[..., list[torch.Tensor]]) -> Iterator[None]:
+    """Give another answer than the transformer's; ``velocities`` gets its own method and the forwards of a sweep."""
+    transformer = engine._bench.models.transformer
+    own = transformer.velocities
+    transformer.velocities = lambda forwards: velocities(own, forwards)
+    try:
+        yield
+    finally:
+        del transformer.velocities
+
+
+@contextmanager
+def seen_by_transformer(engine: Engine, see: Callable[[Forward], object]) -> Iterator[None]:
+    """Call ``see`` with every forward before it runs."""
+
+    def velocities(own: Callable[..., list[torch.Tensor]], forwards: list[Forward]) -> list[torch.Tensor]:
+        for forward in forwards:
+            see(forward)
+        return own(forwards)
+
+    with transformer_replaced(engine, velocities):
+        yield
 
 
 def half_mask(width: int, height: int) -> Image.Image:
@@ -216,11 +242,8 @@ def test_at_every_step_the_model_sees_the_noised_source_outside_the_mask(
 ) -> None:
     models, seen = engine._bench.models, []
     pictures = {"a": scene(), "m": half_mask(128, 128)}
-    handle = models.transformer.register_forward_pre_hook(
-        lambda _, __, kwargs: seen.append(unpack(kwargs["hidden_states"][:, :64], 16, 16)), with_kwargs=True
-    )
-    finish(engine.begin(spec(mask="m", width=128, height=128), pictures, cache))
-    handle.remove()
+    with seen_by_transformer(engine, lambda forward: seen.append(unpack(forward.latents, 16, 16))):
+        finish(engine.begin(spec(mask="m", width=128, height=128), pictures, cache))
     with torch.inference_mode():
         source = models.vae.encode(pictures["a"], (128, 128))
     noise = initial_noise(7, 16, 16, 16)
@@ -247,16 +270,11 @@ def test_a_white_mask_gives_the_unmasked_result(
 
 
 @contextmanager
-def seen_by_transformer(engine: Engine) -> Iterator[list[weakref.ref[torch.Tensor]]]:
+def embeddings_seen(engine: Engine) -> Iterator[list[weakref.ref[torch.Tensor]]]:
     """Weak references to the embeddings of every forward."""
     seen: list[weakref.ref[torch.Tensor]] = []
-    handle = engine._bench.models.transformer.register_forward_pre_hook(
-        lambda _, __, kwargs: seen.append(weakref.ref(kwargs["encoder_hidden_states"])), with_kwargs=True
-    )
-    try:
+    with seen_by_transformer(engine, lambda forward: seen.append(weakref.ref(forward.embeddings))):
         yield seen
-    finally:
-        handle.remove()
 
 
 def advance_to(edit: Edit, phase: str) -> None:
@@ -266,7 +284,7 @@ def advance_to(edit: Edit, phase: str) -> None:
 
 def test_a_dropped_edit_frees_its_tensors_at_once(engine: Engine, scene: Scene, spec: MakeSpec) -> None:
     edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
-    with seen_by_transformer(engine) as seen:
+    with embeddings_seen(engine) as seen:
         advance_to(edit, "denoise")
     gc.disable()
     try:
@@ -294,15 +312,13 @@ def test_the_bytes_held_rise_with_the_work_and_end_at_nothing(
 def test_out_of_memory_is_a_typed_error_that_holds_no_tensor(engine: Engine, scene: Scene, spec: MakeSpec) -> None:
     edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
 
-    def exhaust(*_: object) -> None:
+    def exhaust(*_: object) -> list[torch.Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with seen_by_transformer(engine) as seen:
+    with embeddings_seen(engine) as seen:
         advance_to(edit, "denoise")
-        handle = engine._bench.models.transformer.register_forward_hook(exhaust)
-        with pytest.raises(OutOfMemory, match="CUDA out of memory") as raised:
-            edit.advance()
-        handle.remove()
+    with transformer_replaced(engine, exhaust), pytest.raises(OutOfMemory, match="CUDA out of memory") as raised:
+        edit.advance()
     assert raised.value.__context__ is None
     assert seen[0]() is None and edit.state_bytes == 0
 
@@ -317,12 +333,13 @@ def test_an_edit_can_be_begun_again_after_running_out_of_memory(
 def test_a_result_that_is_not_a_number_fails_the_job(
     engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
 ) -> None:
-    handle = engine._bench.models.transformer.register_forward_hook(
-        lambda _, __, output: (torch.full_like(output[0], float("nan")),)
-    )
-    with pytest.raises(JobFailed):
+    with (
+        transformer_replaced(
+            engine, lambda _, forwards: [torch.full_like(each.latents, torch.nan) for each in forwards]
+        ),
+        pytest.raises(JobFailed),
+    ):
         finish(engine.begin(spec(preview_every=1), {"a": scene()}, cache))
-    handle.remove()
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,18 @@ from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, U
 from qied_client.protocol.request import EditRequest, LoraChoice
 
 from qied.planning.model_profile import shipped_profiles
-from qied.planning.quote import Serving, admitted, resolve
+from qied.planning.plan import Execution, Plan, Sessions
+from qied.planning.quote import admitted, resolve
+from qied.planning.serving import Serving
 
-SERVING = Serving(shipped_profiles()["qwen-image-edit-2511"], "cuda", "bf16", 1024 * 1024)
+
+def serving_up_to(pixels):
+    run = Execution("cuda", 0, "bf16", None, "bf16", 60, 60, 0, "resident", None, None, False, 0, 1024 * 1024)
+    made = Plan("m", "card", "profile", "bf16", None, (), 0, 0, 0, 0, pixels, 1024 * 1024, Sessions(8, 8), run, ())
+    return Serving(shipped_profiles()["qwen-image-edit-2511"], (made,))
+
+
+SERVING = serving_up_to(1024 * 1024)
 IMAGE = "a" * 64
 
 
@@ -70,7 +79,7 @@ def test_a_size_above_the_cap_is_refused_with_the_nearest_that_fits():
     cap=st.integers(16 * 16 * 64, 4096 * 4096),
 )
 def test_a_fitted_size_is_within_the_cap_keeps_the_grid_and_uses_most_of_it(width, height, cap):
-    serving = Serving(SERVING.profile, "cuda", "bf16", cap)
+    serving = serving_up_to(cap)
     wanted = request(width=width, height=height, on_cap="fit")
     spec = admitted(resolve(wanted, [(1, 1)], serving), wanted, serving)
     assert spec.width % 16 == spec.height % 16 == 0

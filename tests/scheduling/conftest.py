@@ -12,6 +12,7 @@ from qied.scheduling.model import (
     JobKey,
     JobRequest,
     Limits,
+    MemoryWithheld,
     PlaceChanged,
     Requeued,
     Start,
@@ -42,6 +43,7 @@ class Front:
         self.starts_in: dict[JobKey, int | None] = {}
         self.deaths: dict[JobKey, int] = {}
         self.stops: set[JobKey] = set()
+        self.withheld: dict[str, int] = {}
 
     def tell(self, event: Event, after_ms: int = 0) -> list[Action]:
         self.now += after_ms
@@ -51,6 +53,9 @@ class Front:
                 self.waiting.add(request.key)
             case WorkerReady(offer):
                 self.offers[offer.worker] = offer
+                self.withheld.pop(offer.worker, None)
+            case MemoryWithheld(name, size):
+                self.withheld[name] = size
             case WorkerLost(name):
                 self.offers.pop(name, None)
             case Succeeded(key) if key in self.active:
@@ -60,6 +65,10 @@ class Front:
         self.log.append((event, self.now, actions))
         for action in actions:
             self._apply(action)
+        for action in actions:
+            if isinstance(action, Start) and action.key in self.active:
+                offer = self.offers[action.worker]
+                assert self.promised(action.worker) <= offer.budget_bytes - self.withheld.get(action.worker, 0)
         self.check()
         return actions
 
@@ -93,12 +102,22 @@ class Front:
     def on(self, worker: str) -> list[Start]:
         return [start for start in self.active.values() if start.worker == worker]
 
+    def promised(self, worker: str) -> int:
+        costs = self.costs(worker)
+        return (
+            self.offers[worker].weights_bytes
+            + sum(state for state, _ in costs)
+            + max((arena for _, arena in costs), default=0)
+        )
+
+    def costs(self, worker: str) -> list[tuple[int, int]]:
+        kind = self.offers[worker].kind
+        return [self.requests[start.key].cost.on(kind) for start in self.on(worker)]
+
     def check(self) -> None:
         for name, offer in self.offers.items():
             starts = self.on(name)
-            costs = [self.requests[start.key].cost for start in starts]
-            promised = offer.weights_bytes + sum(cost.state_bytes for cost in costs)
-            assert promised + max((cost.arena_bytes for cost in costs), default=0) <= offer.budget_bytes
+            assert self.promised(name) <= offer.budget_bytes
             assert len(starts) <= offer.max_active
             assert len(starts) == 1 or not any(start.alone for start in starts)
         assert all(start.worker in self.offers for start in self.active.values())
@@ -114,10 +133,10 @@ class Front:
         assert [job.place for job in view.waiting] == list(range(1, len(self.waiting) + 1))
         assert {job.key: job.worker for job in view.active} == {key: start.worker for key, start in self.active.items()}
         for worker in view.workers:
-            costs = [self.requests[start.key].cost for start in self.on(worker.worker)]
+            costs = self.costs(worker.worker)
             assert worker.active == len(costs)
-            assert worker.state_bytes == sum(cost.state_bytes for cost in costs)
-            assert worker.arena_bytes == max((cost.arena_bytes for cost in costs), default=0)
+            assert worker.state_bytes == sum(state for state, _ in costs)
+            assert worker.arena_bytes == max((arena for _, arena in costs), default=0)
             assert worker.free_bytes >= 0
         assert all(user.served_ms >= 0 for user in view.users)
 
@@ -133,12 +152,13 @@ class Front:
         preview: bool = False,
         deaths: int = 0,
         weight: int = 1,
+        elsewhere: tuple[int, int] | None = None,
         wait_ms: int = 0,
     ) -> list[Action]:
         """Submit the job ``user/id``; ``after`` names the job it depends on in the same way."""
         request = JobRequest(
             key=JobKey(*name.split("/")),
-            cost=JobCost(state, arena, ms),
+            cost=JobCost(state, arena, ms, () if elsewhere is None else (("other", *elsewhere),)),
             order=len(self.requests),
             session=session,
             depends_on=None if after is None else JobKey(*after.split("/")),
@@ -148,8 +168,10 @@ class Front:
         )
         return self.tell(Submitted(request), wait_ms)
 
-    def worker(self, name: str = "gpu0", *, budget: int = 1000, weights: int = 100, slots: int = 8) -> list[Action]:
-        return self.tell(WorkerReady(WorkerOffer(name, budget, weights, slots)))
+    def worker(
+        self, name: str = "gpu0", *, budget: int = 1000, weights: int = 100, slots: int = 8, kind: str = ""
+    ) -> list[Action]:
+        return self.tell(WorkerReady(WorkerOffer(name, budget, weights, slots, kind)))
 
     def succeed(self, name: str, after_ms: int = 0) -> list[Action]:
         return self.tell(Succeeded(JobKey(*name.split("/"))), after_ms)

@@ -16,6 +16,7 @@ from qied.scheduling.model import (
     JobKey,
     JobRequest,
     Limits,
+    MemoryWithheld,
     PlaceChanged,
     Progressed,
     Requeued,
@@ -736,3 +737,33 @@ def test_the_picture_for_people_shows_ledger_users_and_queue(front: Any) -> None
         ("ann", 400, 1, 0),
         ("bob", 0, 0, 1),
     ]
+
+
+def test_a_job_goes_where_its_bytes_fit_even_if_they_are_more_elsewhere(front: Any) -> None:
+    front.worker("gpu0", budget=1000, weights=100, kind="other")
+    front.worker("gpu1", budget=1000, weights=100)
+    front.submit("a/1", state=10, arena=2000, elsewhere=(10, 500))
+    assert front.running("gpu0") == ["a/1"]
+    front.submit("b/1", state=10, arena=500, elsewhere=(10, 2000))
+    assert front.running("gpu1") == ["b/1"]
+
+
+def test_memory_that_others_hold_delays_a_job_but_never_refuses_it(front: Any) -> None:
+    front.worker("gpu0", budget=1000, weights=100)
+    front.tell(MemoryWithheld("gpu0", 500))
+    front.submit("a/1", state=10, arena=600)
+    assert front.running() == []
+    assert front.outcome("a/1") is None
+    front.tell(MemoryWithheld("gpu0", 0))
+    assert front.running() == ["a/1"]
+
+
+def test_memory_that_others_take_leaves_running_jobs_alone(front: Any) -> None:
+    front.worker("gpu0", budget=1000, weights=100)
+    front.submit("a/1", state=10, arena=600)
+    front.tell(MemoryWithheld("gpu0", 800))
+    assert front.running() == ["a/1"]
+    front.submit("b/1", state=10, arena=10)
+    assert front.running() == ["a/1"]
+    front.succeed("a/1")
+    assert front.running() == ["b/1"]

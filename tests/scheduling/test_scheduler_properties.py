@@ -15,6 +15,7 @@ from qied.scheduling.model import (
     Failed,
     JobKey,
     Limits,
+    MemoryWithheld,
     Progressed,
     WorkerDraining,
     WorkerExpected,
@@ -52,6 +53,7 @@ class Histories(RuleBasedStateMachine):
         preview=st.booleans(),
         killer=st.integers(0, 5),
         deaths=st.sampled_from([0, 0, 0, 1]),
+        elsewhere=st.one_of(st.none(), st.tuples(st.integers(0, 60), st.integers(0, 60))),
     )
     def submit(self, user: str, after: int | None, killer: int, **fields: Any) -> None:
         number = len(self.front.requests)
@@ -63,10 +65,21 @@ class Histories(RuleBasedStateMachine):
             self.killers.add(JobKey(user, str(number)))
         self.front.submit(f"{user}/{number}", after=before, **fields)
 
-    @rule(name=WORKERS, weights=st.integers(0, 50), free=st.integers(20, 150), slots=st.integers(1, 4), after=AFTER)
-    def ready(self, name: str, weights: int, free: int, slots: int, after: int) -> None:
+    @rule(
+        name=WORKERS,
+        weights=st.integers(0, 50),
+        free=st.integers(20, 150),
+        slots=st.integers(1, 4),
+        after=AFTER,
+        kind=st.sampled_from(["", "other"]),
+    )
+    def ready(self, name: str, weights: int, free: int, slots: int, after: int, kind: str) -> None:
         self.front.now += after
-        self.front.worker(name, budget=weights + free, weights=weights, slots=slots)
+        self.front.worker(name, budget=weights + free, weights=weights, slots=slots, kind=kind)
+
+    @rule(name=WORKERS, size=st.sampled_from([0, 0, 10, 60, 500]))
+    def withheld(self, name: str, size: int) -> None:
+        self.front.tell(MemoryWithheld(name, size))
 
     @rule(name=WORKERS)
     def expected(self, name: str) -> None:

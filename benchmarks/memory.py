@@ -1,0 +1,126 @@
+"""Measures the memory model on a card: predicted against measured peak of whole edits, full size, random weights.
+
+README.md beside this file tells the method. The factors that come out are kept in ``qied/planning/calibration.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before torch: as a worker of the daemon starts.
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+import pynvml
+import torch
+from memory_bench.cases import CASES, SETUPS, Setup
+from memory_bench.full_size import sources
+from memory_bench.measure import Card, build, clear, measure
+from rich.console import Console
+from rich.table import Table
+from wire_bench.machine import command, versions
+
+from qied.hardware.probe import probe
+from qied.hardware.snapshot import Snapshot
+from qied.planning.hardware_profile import shipped_hardware_profiles
+from qied.planning.model_profile import shipped_profiles
+from qied.planning.plan import Plan, Refusal
+from qied.planning.planner import Question, plan
+from qied.planning.wishes import Wishes
+
+MODEL = shipped_profiles()["qwen-image-edit-2511"]
+GB = 1e9
+
+
+def main() -> None:
+    """Build each plan, run its edits, show a table, write JSON."""
+    arguments = _arguments()
+    card = _card()
+    snapshot = probe(os.environ)
+    weights = sources(torch.device("cuda"))
+    setups = [setup for setup in SETUPS if arguments.only is None or arguments.only in str(setup)]
+    rows: list[dict[str, Any]] = []
+    report: dict[str, Any] = {
+        "schema": 1,
+        "benchmark": "memory",
+        "command": command(),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": json.loads(snapshot.to_json()),
+        "versions": versions(),
+        "cases": rows,
+    }
+    for setup in setups:
+        started = time.monotonic()
+        made = _planned(snapshot, setup)
+        if isinstance(made, Refusal):
+            print(f"{setup}: refused: {made.message}", file=sys.stderr)
+            continue
+        engine = build(made, MODEL, weights)
+        built = time.monotonic() - started
+        for case in CASES:
+            if case.width * case.height <= made.max_pixels:
+                rows.append({"setup": str(setup), "plan": _in_short(made), **measure(engine, made, MODEL, case, card)})
+        del engine
+        clear()
+        print(f"{setup}: built in {built:.0f} s, {time.monotonic() - started:.0f} s in all", file=sys.stderr)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    _show(rows)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the memory model.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--only", metavar="TEXT", help="setups with this in their name, such as 'fp8' or '12 GB'")
+    return parser.parse_args()
+
+
+def _card() -> Card:
+    pynvml.nvmlInit()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def used() -> int:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+
+    read: Callable[[], int] = used
+    return Card(0, used(), read)
+
+
+def _planned(snapshot: Snapshot, setup: Setup) -> Plan | Refusal:
+    wishes = Wishes(precision=setup.precision, budget_bytes=setup.budget_bytes, max_active=1, cache_bytes=0)
+    return plan(snapshot, Question(MODEL, shipped_hardware_profiles(), wishes))
+
+
+def _in_short(made: Plan) -> dict[str, Any]:
+    run = made.execution
+    return {
+        "budget_bytes": made.budget_bytes,
+        "max_pixels": made.max_pixels,
+        "resident": run.resident_blocks,
+        "text_encoder": run.text_encoder,
+        "encode_tile_px": run.encode_tile_px,
+        "decode_tile_px": run.decode_tile_px,
+        "allocator_bytes": run.allocator_bytes,
+    }
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    table = Table("plan", "resident", "tiles", "edit", "predicted", "measured", "over")
+    for row in rows:
+        tiles = f"{row['plan']['encode_tile_px']}/{row['plan']['decode_tile_px']}"
+        sizes = (f"{row['predicted_bytes'] / GB:.2f}", f"{row['measured_bytes'] / GB:.2f}")
+        table.add_row(row["setup"], str(row["plan"]["resident"]), tiles, row["case"], *sizes, f"{row['over']:+.1%}")
+    Console(width=120).print(table)
+    if rows:
+        overs = [row["over"] for row in rows]
+        print(f"{len(rows)} edits, predicted over measured from {min(overs):+.1%} to {max(overs):+.1%}")
+
+
+if __name__ == "__main__":
+    main()

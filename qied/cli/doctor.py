@@ -1,0 +1,206 @@
+"""``qied doctor``: what works here, what does not, and what to change. It changes nothing."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import sys
+import tempfile
+import traceback
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Self
+
+import typer
+from qied_client.cli.failures import show_failure
+from qied_client.credentials import default_home
+from qied_client.errors import ConfigError, QiedError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from qied.cli.machine import read_machine, usual_config
+from qied.cli.profiles import user_profiles_folder
+from qied.config import LoadedConfig, load_config
+from qied.doctor.bundle import Bundle, Identity
+from qied.doctor.catalogue import CHECKS
+from qied.doctor.checkup import Checkup, joined, run_checks
+from qied.doctor.deep import DeepChecks, not_deep
+from qied.doctor.deep_trial import run_trial
+from qied.doctor.document import document
+from qied.doctor.examine import examine
+from qied.doctor.facts import Facts
+from qied.doctor.meters import MeterOf, card_meter, host_meter
+from qied.doctor.report import show
+from qied.hardware.selftest import measured
+from qied.hardware.snapshot import Snapshot
+from qied.planning.hardware_profile import all_hardware_profiles
+from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import Plan, Refusal
+from qied.planning.planner import Question, plan
+from qied.planning.wishes import wishes_of
+
+FAILED = 3
+"""Exit status where the doctor itself failed."""
+_WHAT_COLUMNS = 44
+
+
+def doctor(
+    snapshot: Annotated[Path | None, typer.Option(help="Look at the machine of this file of 'qied probe'.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read all files whole, and do an edit: takes minutes.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where there are warnings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write a zip to attach to a report, without names or keys.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder in diffusers' layout, or 'builtin'.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")] = None,
+) -> None:
+    """Say what works here, what does not, and what to change; nothing is changed.
+
+    Exit status: 0 healthy, 1 warnings with --strict, 2 errors, 3 the doctor itself failed.
+    """
+    try:
+        status = _examine(_Asked(snapshot, deep, strict, as_json, bundle, model, config, home))
+    except QiedError as problem:
+        show_failure(problem)
+        status = FAILED
+    except Exception:  # noqa: BLE001 - whatever it was, it is the doctor that failed, not the machine
+        traceback.print_exc()
+        status = FAILED
+    raise typer.Exit(status)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The command line."""
+
+    snapshot: Path | None
+    deep: bool
+    strict: bool
+    as_json: bool
+    bundle: Path | None
+    model: str | None
+    config: Path | None
+    home: Path | None
+
+    @property
+    def serve_arguments(self) -> list[str]:
+        """How ``qied serve`` is told of the same model and configuration."""
+        given = (("--model", self.model), ("--config", self.config))
+        return [text for name, value in given if value is not None for text in (name, str(value))]
+
+
+def _examine(asked: _Asked) -> int:
+    """Look, say, and return the exit status; raises QiedError where the doctor cannot do its work."""
+    loaded = _configuration(asked)
+    with _Waiting() as waiting:
+        machine = _machine(asked, waiting)
+        facts = examine(
+            machine,
+            loaded,
+            _planned,
+            this_machine=asked.snapshot is None,
+            home=default_home(os.environ) if asked.home is None else asked.home,
+            user_home=Path.home(),
+            environ=os.environ,
+        )
+        checkup, log = _checkup(asked, facts, waiting)
+    if asked.bundle is not None:
+        identity = Identity(Path.home(), getpass.getuser(), socket.gethostname(), facts.home.absolute())
+        Bundle(machine, document(checkup, facts), checkup, loaded, log).write(asked.bundle, identity)
+    _say(asked, facts, checkup)
+    return checkup.summary.exit_status(asked.strict)
+
+
+def _configuration(asked: _Asked) -> LoadedConfig | ConfigError:
+    try:
+        return load_config(usual_config(asked.config), os.environ, {"model.path": asked.model})
+    except ConfigError as problem:
+        return problem
+
+
+def _machine(asked: _Asked, waiting: _Waiting) -> Snapshot:
+    """The snapshot; a deep look measures again, and keeps nothing of it."""
+    machine = read_machine(asked.snapshot)
+    if not asked.deep or asked.snapshot is not None or not machine.gpus:
+        return machine
+    with tempfile.TemporaryDirectory(prefix="qied-doctor-") as folder:
+        return measured(machine, cache_folder=Path(folder), on_progress=waiting, fresh=True)
+
+
+def _planned(machine: Snapshot, model: ModelProfile, config: LoadedConfig) -> Plan | Refusal:
+    return plan(machine, Question(model, all_hardware_profiles(user_profiles_folder()), wishes_of(config)))
+
+
+def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, tuple[str, ...]]:
+    """All findings, and the log of the trial daemon where one was started."""
+    quick = run_checks(CHECKS, facts)
+    if not asked.deep:
+        return joined([quick, run_checks(not_deep(), facts)]), ()
+
+    deep = DeepChecks(waiting, lambda: run_trial(asked.serve_arguments, _meters(facts), waiting))
+    return joined([quick, run_checks(deep.checks, facts)]), deep.log
+
+
+def _meters(facts: Facts) -> AbstractContextManager[MeterOf]:
+    """What measures an edit: the card of the plan, else the memory of the workers."""
+    run = None if facts.made_plan is None else facts.made_plan.execution
+    card = next((gpu for gpu in facts.gpus if run and run.device == "cuda" and gpu.index == run.device_index), None)
+    return host_meter() if card is None else card_meter(card)
+
+
+def _say(asked: _Asked, facts: Facts, checkup: Checkup) -> None:
+    for trace in checkup.traces.values():
+        sys.stderr.write(trace)
+    if asked.as_json:
+        typer.echo(json.dumps(document(checkup, facts), indent=2))
+        return
+    console = Console(highlight=False)
+    show(console, facts.snapshot, checkup, facts.made_plan)
+    if asked.bundle is not None:
+        console.print(f"bundle   {asked.bundle}", markup=False)
+
+
+class _Waiting:
+    """What takes long, on standard error: a bar in a terminal, elsewhere a line for each thing that begins."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._live: Progress | None = None
+        self._task: TaskID | None = None
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show what is done now, and how much of it is; 0 of 0 where nothing counts it."""
+        if what != self._said:
+            self._said = what
+            self._begin(what)
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, completed=done, total=total or None)
+
+    def _begin(self, what: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(what, soft_wrap=True)
+            return
+        if self._live is None:
+            text = TextColumn(f"{{task.description:<{_WHAT_COLUMNS}}}", markup=False)
+            columns = (text, BarColumn(bar_width=24), TimeElapsedColumn())
+            self._live = Progress(*columns, console=self._console, transient=True)
+            self._live.start()
+        if self._task is not None:
+            self._live.remove_task(self._task)
+        self._task = self._live.add_task(what[:_WHAT_COLUMNS], total=None)

@@ -1,0 +1,105 @@
+"""``qied plan``: what would be served here, or on the machine of a recorded snapshot, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from qied_client.cli.failures import failures_as_text
+from qied_client.errors import InvalidRequest
+from rich.console import Console
+
+from qied.cli.machine import read_machine, usual_config
+from qied.cli.plan_view import show_plan, show_refusal
+from qied.cli.profiles import user_profiles_folder
+from qied.config import load_config
+from qied.planning.asked import Answer, ask
+from qied.planning.hardware_profile import all_hardware_profiles
+from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.plan import Plan, Refusal
+from qied.planning.planner import Question, plan
+from qied.planning.wishes import Wishes, wishes_of
+from qied.served_model import locate_model
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+REFUSED = 2
+"""Exit status where nothing can be served."""
+
+
+def plan_command(
+    snapshot: Annotated[Path | None, typer.Option(help="Plan for the machine of this file of 'qied probe'.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model profile by name, model folder, or 'builtin'.")] = None,
+    vram: Annotated[str | None, typer.Option(help="Memory of the card to use at most, such as 12GB or 8GiB.")] = None,
+    gpu: Annotated[int | None, typer.Option(help="Index of the card; else the best one.")] = None,
+    width: Annotated[int | None, typer.Option(min=16, help="Pixels of a request to look at.")] = None,
+    height: Annotated[int | None, typer.Option(min=16)] = None,
+    images: Annotated[int, typer.Option(min=1, help="Pictures of that request.")] = 1,
+    cfg: Annotated[bool, typer.Option("--cfg", help="With guidance: two forwards a step.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what would be served, why, and what it takes. Exit status 0, or 2 where nothing can be."""
+    with failures_as_text():
+        loaded = load_config(usual_config(config), os.environ, {})
+        if (width is None) != (height is None):
+            raise InvalidRequest("Only one side of the request is given.", "Give --width and --height.")
+        wishes = _with_options(wishes_of(loaded), vram, gpu)
+        profile = _profile(model or loaded.config.model.path, loaded.config.model.profile)
+        if not 1 <= images <= profile.geometry.max_references:
+            raise InvalidRequest(
+                f"--images: {profile.title} takes 1 to {profile.geometry.max_references} pictures.", "Ask for fewer."
+            )
+        machine = read_machine(snapshot)
+        outcome = plan(machine, Question(profile, all_hardware_profiles(user_profiles_folder()), wishes))
+        answer = None
+        if isinstance(outcome, Plan) and width is not None and height is not None:
+            answer = ask(outcome, profile, width=width, height=height, images=images, guided=cfg)
+        _print(outcome, answer, as_json)
+    if isinstance(outcome, Refusal):
+        raise typer.Exit(REFUSED)
+
+
+def read_size(text: str) -> int:
+    """Bytes of a size such as ``12GB`` (10^9), ``8GiB`` (2^30) or ``500M``; raises InvalidRequest."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?)b?\s*", text, re.IGNORECASE)
+    size = 0.0 if found is None else float(found[1]) * _UNITS.get(found[2].lower(), 0)
+    if size < 1:
+        raise InvalidRequest(f"{text!r} is no size.", "Write it as 12GB, 11.5GiB or 500MB.")
+    return int(size)
+
+
+def _with_options(wishes: Wishes, vram: str | None, gpu: int | None) -> Wishes:
+    if vram is not None:
+        origins = {**wishes.origins, "budget_bytes": "command line (--vram)"}
+        wishes = replace(wishes, budget_bytes=read_size(vram), origins=origins)
+    return wishes if gpu is None else replace(wishes, gpu=gpu)
+
+
+def _profile(model: str, wanted: str) -> ModelProfile:
+    """A model by its profile's name, or by its folder; the real one where nothing is configured and none is found."""
+    shipped = shipped_profiles()
+    if model in shipped:
+        return shipped[model]
+    if not model and not wanted:
+        return shipped["qwen-image-edit-2511"]
+    settings = load_config(None, {}, {"model.path": model, "model.profile": wanted}).config.model
+    return locate_model(settings, os.environ, Path.home()).profile
+
+
+def _print(outcome: Plan | Refusal, answer: Answer | None, as_json: bool) -> None:
+    if as_json:
+        document = outcome.to_json()
+        if answer is not None:
+            document["request"] = answer.to_json()
+        typer.echo(json.dumps(document, indent=2))
+        return
+    console = Console(highlight=False, markup=False)
+    if isinstance(outcome, Refusal):
+        show_refusal(console, outcome)
+    else:
+        show_plan(console, outcome, answer)

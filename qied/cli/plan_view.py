@@ -1,0 +1,123 @@
+"""A plan as people see it: a table with the source of each value, and the device's memory as a bar; 80 columns."""
+
+from __future__ import annotations
+
+import math
+
+from qied_client.cli.status import size_text
+from rich.console import Console, RenderableType
+from rich.table import Column, Table
+from rich.text import Text
+
+from qied.planning.asked import Answer
+from qied.planning.plan import Plan, Refusal
+
+_BAR_CELLS = 64
+_MARKS = {
+    "context": ("C", "bright_black"),
+    "small weights": ("W", "blue"),
+    "resident blocks": ("B", "bright_blue"),
+    "ring": ("R", "cyan"),
+    "text encoder": ("T", "yellow"),
+    "arena": ("A", "magenta"),
+    "sessions": ("S", "green"),
+    "caches": ("K", "bright_green"),
+}
+
+
+def show_plan(console: Console, plan: Plan, answer: Answer | None = None) -> None:
+    """Print a plan, and what it means for one request where one was given."""
+    console.print(_headline(plan))
+    console.print()
+    console.print(_values(plan))
+    console.print()
+    console.print(_memory(plan))
+    console.print()
+    for reason in plan.reasons:
+        console.print(_item("why ", "bold", reason))
+    for warning in plan.warnings:
+        console.print(_item("note", "bold yellow", warning))
+    if answer is not None:
+        console.print(_item("edit", "bold green" if answer.fits else "bold red", answer.text))
+
+
+def show_refusal(console: Console, refusal: Refusal) -> None:
+    """Print why there is no plan, and what to do."""
+    console.print(_item("no  ", "bold red", f"{refusal.message} ({refusal.code})"))
+    console.print(_item("do  ", "bold green", refusal.remedy))
+
+
+def megapixels(pixels: int) -> str:
+    """An area as the square of that size, such as ``1024 x 1024 px``."""
+    side = math.isqrt(pixels)
+    return f"{side} x {side} px" if side * side == pixels else f"{pixels / 1e6:.2f} megapixels"
+
+
+def _headline(plan: Plan) -> Text:
+    return Text.assemble((plan.model, "bold"), " on ", (plan.gpu, "bold"))
+
+
+def _values(plan: Plan) -> Table:
+    run, streamed = plan.execution, plan.execution.total_blocks - plan.execution.resident_blocks
+    blocks = f"{run.resident_blocks} of {run.total_blocks} stay" + (f", {streamed} stream" if streamed else "")
+    scaling = {"rowwise": ", a scale per row", "tensorwise": ", a scale per tensor", None: ""}[plan.scaling]
+    host = size_text(plan.host_bytes) + (f", {size_text(plan.pinned_bytes)} of it pinned" if plan.pinned_bytes else "")
+    rows = (
+        ("precision", plan.precision + scaling, "precision"),
+        ("blocks", blocks, "blocks"),
+        ("results up to", megapixels(plan.max_pixels), "max_pixels"),
+        ("references up to", megapixels(plan.max_reference_pixels), "max_reference_pixels"),
+        ("sessions", f"{plan.sessions.at_max_pixels} at that size", "sessions"),
+        ("text encoder", "stays" if run.text_encoder == "resident" else "streams", "text_encoder"),
+        ("VAE", f"encode {_tile(run.encode_tile_px)}, decode {_tile(run.decode_tile_px)}", "vae"),
+        ("host memory", host, ""),
+        ("budget", size_text(plan.budget_bytes), "budget_bytes"),
+    )
+    table = Table(Column(no_wrap=True, style="bold"), Column(), Column(style="dim"), box=None, show_header=False)
+    for name, value, source in rows:
+        table.add_row(name, value, plan.sources.get(source, ""))
+    return table
+
+
+def _tile(side: int | None) -> str:
+    return "whole" if side is None else f"{side} px tiles"
+
+
+def _memory(plan: Plan) -> RenderableType:
+    table = Table(Column(no_wrap=True), Column(no_wrap=True), box=None, show_header=False, padding=(0, 1, 0, 0))
+    where = "memory" if plan.execution.device == "cpu" else "VRAM"
+    table.add_row(Text(where, "bold"), _bar(plan))
+    for line in _legend(plan):
+        table.add_row("", line)
+    return table
+
+
+def _bar(plan: Plan) -> Text:
+    """The budget as cells. Each part ends at the cell nearest to the sum so far, so that all add up to the bar."""
+    whole = max(plan.budget_bytes, plan.predicted_peak_bytes, 1)
+    bar, used, cells = Text("["), 0, 0
+    for part in plan.parts:
+        used += part.bytes
+        end = min(_BAR_CELLS, round(_BAR_CELLS * used / whole))
+        mark, colour = _MARKS[part.name]
+        bar.append(mark * (end - cells), colour)
+        cells = end
+    return bar.append("." * (_BAR_CELLS - cells) + "]")
+
+
+def _legend(plan: Plan) -> list[Text]:
+    free = max(0, plan.budget_bytes - plan.predicted_peak_bytes)
+    entries = [(*_MARKS[part.name], f"{part.name} {size_text(part.bytes)}") for part in plan.parts if part.bytes]
+    entries.append((".", "", f"free {size_text(free)}"))
+    lines = [Text()]
+    for mark, colour, text in entries:
+        if len(lines[-1]) + len(text) + 4 > _BAR_CELLS + 2:
+            lines.append(Text())
+        lines[-1].append(f"{mark} ", colour).append(f"{text}  ")
+    return lines
+
+
+def _item(mark: str, style: str, text: str) -> Table:
+    table = Table(Column(no_wrap=True), Column(overflow="fold"), box=None, show_header=False, padding=(0, 1, 0, 0))
+    table.add_row(Text(mark, style), Text(text))
+    return table

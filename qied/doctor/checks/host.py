@@ -1,0 +1,85 @@
+"""Checks of the machine around the card: memory, the container's limit, and how much may be pinned."""
+
+from __future__ import annotations
+
+from qied.doctor.checkup import Check
+from qied.doctor.facts import Facts
+from qied.doctor.findings import Verdict, error, ok, skipped, warning
+from qied.doctor.pcie import link_bytes_per_s
+from qied.doctor.words import size
+from qied.hardware.snapshot import Gpu
+
+_PINNED_SHARE = 0.5
+"""Share of the link's rate that only copies from pinned memory reach."""
+
+
+def memory(facts: Facts) -> Verdict:
+    """The host has the memory that the plan needs."""
+    host, plan = facts.snapshot.host, facts.made_plan
+    if host.memory_total_bytes is None:
+        return skipped("The host's memory is not known.")
+    if plan is None:
+        return skipped(f"{size(host.memory_total_bytes)}; there is no plan to compare it with.")
+    if host.memory_total_bytes < plan.host_bytes:
+        return error(
+            f"The plan needs {size(plan.host_bytes)} of host memory; there are {size(host.memory_total_bytes)}.",
+            "Add memory, or use an FP8 checkpoint, which needs half.",
+        )
+    available = host.memory_available_bytes
+    if available is not None and available < plan.host_bytes:
+        return warning(
+            f"The plan needs {size(plan.host_bytes)} of host memory; {size(available)} are free now.",
+            "Close other programs before `qied serve`.",
+        )
+    return ok(f"{size(host.memory_total_bytes)} of host memory; the plan needs {size(plan.host_bytes)}.")
+
+
+def container(facts: Facts) -> Verdict:
+    """A container's limit leaves room for the plan."""
+    host, plan = facts.snapshot.host, facts.made_plan
+    limit = host.memory_limit_bytes
+    if limit is None or (host.memory_total_bytes is not None and limit >= host.memory_total_bytes):
+        return ok("No container limits the memory.")
+    if plan is not None and plan.host_bytes > limit:
+        return error(
+            f"This container may use {size(limit)} of memory; the plan needs {size(plan.host_bytes)}.",
+            f"Start the container with --memory {-(-plan.host_bytes // 1024**3)}g or more.",
+        )
+    return ok(f"This container may use {size(limit)} of memory.")
+
+
+def memlock(facts: Facts) -> Verdict:
+    """What the plan pins may be pinned."""
+    limit, plan = facts.snapshot.host.memlock_limit_bytes, facts.made_plan
+    if not facts.gpus:
+        return skipped("There is no card, so nothing is pinned.")
+    if limit is None:
+        return ok("Memory may be pinned without a limit.")
+    if plan is None:
+        return skipped(f"{size(limit)} may be pinned; there is no plan to compare it with.")
+    if limit >= plan.pinned_bytes:
+        return ok(f"{size(limit)} may be pinned; the plan pins {size(plan.pinned_bytes)}.")
+    if any(map(_copies_fast, facts.gpus)):
+        return ok(f"Copies to the card are fast, whatever the limit of {size(limit)} says.")
+    return warning(
+        f"{size(limit)} may be pinned, and the plan wants {size(plan.pinned_bytes)}.",
+        "Raise it: ulimit -l unlimited; in a container --ulimit memlock=-1; for a service LimitMEMLOCK=infinity.",
+    )
+
+
+def _copies_fast(gpu: Gpu) -> bool:
+    """Whether the measured rate can only come from pinned memory."""
+    link, test = gpu.pcie, gpu.selftest
+    if link is None or test is None or test.host_to_device_bytes_per_s is None or link.width is None:
+        return False
+    generation = link.generation_max or link.generation
+    return generation is not None and (
+        test.host_to_device_bytes_per_s >= _PINNED_SHARE * link_bytes_per_s(generation, link.width)
+    )
+
+
+CHECKS = (
+    Check("host.memory", "What does not fit on the card waits in the host's memory.", memory),
+    Check("host.container", "Above its limit a container is killed without a word.", container),
+    Check("host.memlock", "Copies from memory that is not pinned are two to four times slower.", memlock),
+)

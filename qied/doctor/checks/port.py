@@ -1,0 +1,78 @@
+"""Checks of where the daemon listens: the port is free, or a daemon of this state folder has it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import psutil
+from qied_client.credentials import LOCAL_FILE, read_credential
+from qied_client.errors import CredentialsMissing
+
+from qied.config import Config
+from qied.doctor.checkup import Check
+from qied.doctor.facts import Facts
+from qied.doctor.findings import Verdict, error, ok
+
+_LOCK = "journal.db.lock"
+
+
+def free(facts: Facts) -> Verdict:
+    """The configured port can be listened at."""
+    assert isinstance(facts.config, Config)
+    listen = facts.config.daemon.listen
+    host, _, port = listen.removeprefix("tcp://").rpartition(":")
+    if port in ("*", "0"):
+        return ok("Any free port is taken.")
+    problem = _bind(host.strip("[]"), int(port))
+    if problem is None:
+        return ok(f"Port {port} is free.")
+    if (process := running_daemon(facts.home)) is not None and _port_of(facts.home) == port:
+        return ok(f"The daemon of this state folder (process {process}) listens at port {port}.")
+    return error(
+        f"{listen} cannot be listened at: {problem}.",
+        "Stop the program that has it (ss -ltnp shows it), or choose another with --listen.",
+    )
+
+
+def running_daemon(home: Path) -> int | None:
+    """The process number of the daemon that uses the state folder; None where none runs."""
+    try:
+        text = (home / _LOCK).read_bytes()[:32]
+        process = int(text) if text.isdigit() else None
+        if process is not None and any("qied" in part for part in psutil.Process(process).cmdline()):
+            return process
+    except (OSError, psutil.Error):
+        return None
+    return None
+
+
+def _port_of(home: Path) -> str | None:
+    """The port that the daemon started last has noted for the machine's owner."""
+    try:
+        return read_credential(home / LOCAL_FILE).endpoint.rpartition(":")[2]
+    except CredentialsMissing:
+        return None
+
+
+def _bind(host: str, port: int) -> str | None:
+    """Take the port for a moment; returns why it cannot be had."""
+    addresses = psutil.net_if_addrs()
+    if host in addresses:  # libzmq takes the names of network interfaces, too
+        host = next((entry.address for entry in addresses[host] if entry.family == socket.AF_INET), host)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            None if host == "*" else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As libzmq does: a port whose last connections are only just closed counts as free.
+            # On Windows that option would take the port away from its owner, and another one is asked for.
+            option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+            probe.setsockopt(socket.SOL_SOCKET, option, 1)
+            probe.bind(address)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+CHECKS = (Check("port.free", "Clients reach the daemon there.", free, local=True, configured=True),)

@@ -1,0 +1,109 @@
+"""Checks of the state folder: that it is private and writable, that its keys are whole, and that the disk has room."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from qied_client.credentials import LOCAL_FILE, read_credential
+from qied_client.errors import CredentialsMissing
+
+from qied.config import Config
+from qied.doctor.checkup import Check
+from qied.doctor.facts import Facts
+from qied.doctor.findings import Verdict, error, ok, warning
+from qied.doctor.words import size
+from qied.server.keys import KeyStore
+from qied.server.private_files import refuse_access_by_others
+
+_OTHERS = 0o077
+
+
+def folder(facts: Facts) -> Verdict:
+    """The daemon can write its state, and nobody else can read it."""
+    home = facts.home
+    base = nearest_existing(home)
+    if not base.is_dir():
+        return error(f"{base} is a file, so {home} cannot hold the daemon's state.", "Name another folder with --home.")
+    if not os.access(base, os.W_OK | os.X_OK):
+        return error(
+            f"{base} cannot be written to by this user.",
+            f"Name another folder with --home, or: sudo chown -R $USER {shlex.quote(str(base))}",
+        )
+    if base != home:
+        return ok(f"{home} is made at the first start.")
+    mode = home.stat().st_mode & 0o777
+    if sys.platform != "win32" and mode & _OTHERS:
+        return warning(
+            f"{home} is open to other users of this machine (mode {mode:o}).", f"chmod 700 {shlex.quote(str(home))}"
+        )
+    return ok(f"{home} is private and writable.")
+
+
+def keys(facts: Facts) -> Verdict:
+    """The daemon's keys are whole, and nobody else can read them."""
+    place = facts.home / "keys"
+    if not (place / "server.key").exists():
+        return ok("Keys are made at the first start.")
+    refuse_access_by_others(place, "700")
+    if not (place / "clients").is_dir():
+        return ok("No client is enrolled yet.")
+    store = KeyStore(facts.home)  # with all of its folders there, it makes none
+    store.server_keys()
+    enrolled = store.list()
+    try:
+        if (facts.home / LOCAL_FILE).exists():
+            read_credential(facts.home / LOCAL_FILE)
+    except CredentialsMissing as problem:
+        return error(problem.message, problem.remedy)
+    return ok(f"{len(enrolled)} enrolled: {', '.join(client.name for client in enrolled)}.")
+
+
+def disk(facts: Facts) -> Verdict:
+    """The disk has room for what the configuration lets the daemon keep."""
+    assert isinstance(facts.config, Config)
+    storage = facts.config.storage
+    free = shutil.disk_usage(nearest_existing(facts.home)).free
+    usable = max(0, free - storage.free_reserve_bytes)
+    wanted = max(0, storage.blob_bytes - _stored_bytes(facts.home / "blobs"))
+    if usable == 0:
+        return error(
+            f"{size(free)} are free where {facts.home} is, less than storage.free_reserve_bytes.",
+            "Free some space, or name a folder on another disk with --home.",
+        )
+    if usable < wanted:
+        return warning(
+            f"{size(free)} are free where {facts.home} is; pictures may take {size(wanted)} more.",
+            "Free some space, or lower storage.blob_bytes.",
+        )
+    return ok(f"{size(free)} free, {size(wanted)} of them for pictures.")
+
+
+def nearest_existing(path: Path) -> Path:
+    """``path``, or the lowest folder above it that is there."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def _stored_bytes(blobs: Path) -> int:
+    return sum(file.stat().st_size for file in blobs.glob("*/*") if file.is_file())
+
+
+CHECKS = (
+    Check("state.folder", "It holds jobs, prompts, pictures and keys.", folder, local=True),
+    Check(
+        "state.keys",
+        "Who can read a key can use the daemon; a damaged one locks its owner out.",
+        keys,
+        local=True,
+    ),
+    Check(
+        "state.disk",
+        "Uploads and results are refused where there is no room.",
+        disk,
+        local=True,
+        configured=True,
+    ),
+)

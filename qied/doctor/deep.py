@@ -1,0 +1,139 @@
+"""The deep checks: they read gigabytes and do an edit, so they run only where they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from qied_client.credentials import LOCAL_FILE, read_credential
+
+from qied.doctor.checks.port import running_daemon
+from qied.doctor.checkup import Check
+from qied.doctor.deep_files import Watch, blobs, weights
+from qied.doctor.deep_trial import Trial, stranger_is_refused
+from qied.doctor.facts import Facts
+from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
+from qied.doctor.pcie import link_bytes_per_s
+from qied.doctor.words import rate, size
+from qied.hardware.snapshot import Gpu
+from qied.served_model import ServedModel
+
+_FAIR_SHARE = 0.6
+"""Share of a link's rate that a pinned copy should reach; packets cost 10 to 15 %, slow chipsets some more."""
+_TOLERANCE = 1.05
+"""Measured over predicted: the driver's own memory comes in pages and is not the same for every version."""
+_STRANGERS_REMEDY = "Do not serve like this: reinstall pyzmq, and report it."
+
+NOT_DEEP = "Only with --deep."
+
+
+@dataclass(frozen=True)
+class DeepChecks:
+    """The deep checks of one run; ``do_trial`` starts the doctor's own daemon and does an edit, at most once."""
+
+    watch: Watch
+    do_trial: Callable[[], Trial]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """As any other checks."""
+        asks = (self.weights, self.blobs, self.pcie, self.edit, self.strangers)
+        return tuple(
+            Check(identifier, why, ask, local=identifier != "deep.pcie")
+            for (identifier, why), ask in zip(_TOLD, asks, strict=True)
+        )
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """Lines of the trial daemon's log, where one was started."""
+        return self._trial.log if "_trial" in self.__dict__ else ()
+
+    @cached_property
+    def _trial(self) -> Trial:
+        return self.do_trial()
+
+    def weights(self, facts: Facts) -> Verdict:
+        """Weight files have the hashes of their download."""
+        return weights(facts, self.watch)
+
+    def blobs(self, facts: Facts) -> Verdict:
+        """Stored pictures have the hashes of their names."""
+        return blobs(facts, self.watch)
+
+    def pcie(self, facts: Facts) -> Verdict:
+        """Copies to each card are about as fast as its link."""
+        judged = [_rate_of(gpu) for gpu in facts.gpus]
+        return worst(judged) if judged else skipped("There is no card.")
+
+    def edit(self, facts: Facts) -> Verdict:
+        """One edit takes no more memory than was planned."""
+        if (reason := _no_edit(facts)) is not None:
+            return skipped(reason)
+        plan = facts.made_plan
+        assert plan is not None
+        trial = self._trial
+        if trial.failure is not None:
+            raise trial.failure
+        measured, planned = size(trial.peak_bytes), size(plan.predicted_peak_bytes)
+        if trial.peak_bytes > plan.predicted_peak_bytes * _TOLERANCE:
+            return warning(
+                f"An edit took {measured} at its peak; {planned} were planned.",
+                "Lower worker.budget_bytes by the difference, and report this with: qied doctor --deep --bundle FILE",
+            )
+        return ok(f"An edit took {measured} at its peak; {planned} were planned.")
+
+    def strangers(self, facts: Facts) -> Verdict:
+        """A key that nobody enrolled is refused, by the running daemon or by the doctor's own."""
+        if running_daemon(facts.home) is not None:
+            refused: bool | None = stranger_is_refused(read_credential(facts.home / LOCAL_FILE))
+        elif (reason := _no_edit(facts)) is not None:
+            return skipped(reason)
+        else:
+            refused = self._trial.stranger_refused
+        if refused is None:
+            return skipped("No daemon could be started.")
+        if refused:
+            return ok("A key that nobody enrolled is refused.")
+        return error("A key that nobody enrolled was not refused.", _STRANGERS_REMEDY)
+
+
+_TOLD = (
+    ("deep.weights", "A flipped bit in a weight gives noise, not an error."),
+    ("deep.blobs", "Results that are waited for would be damaged."),
+    ("deep.pcie", "Streamed blocks come over this link at every step."),
+    ("deep.edit", "What is admitted finishes only where memory is as planned."),
+    ("deep.strangers", "Whoever gets in can see all pictures and prompts."),
+)
+
+
+def not_deep() -> tuple[Check, ...]:
+    """The same checks where they were not asked for: skipped, which is not passed."""
+    return tuple(Check(*told, lambda facts: skipped(NOT_DEEP)) for told in _TOLD)
+
+
+def _no_edit(facts: Facts) -> str | None:
+    """Why no edit can be tried, or None."""
+    if not isinstance(facts.model, ServedModel) or facts.made_plan is None:
+        return "There is no model with a plan to try."
+    if (process := running_daemon(facts.home)) is not None:
+        return f"The daemon that runs (process {process}) holds the memory; stop it to have this looked at."
+    return None
+
+
+def _rate_of(gpu: Gpu) -> Verdict:
+    link, test = gpu.pcie, gpu.selftest
+    generation = None if link is None else link.generation_max or link.generation
+    if test is not None and test.host_to_device_error is not None:
+        return error(
+            f"Copies to {gpu.name} fail: {test.host_to_device_error}.", "Update the driver, or restart the machine."
+        )
+    if test is None or test.host_to_device_bytes_per_s is None or link is None or not (generation and link.width):
+        return skipped(f"The link of {gpu.name} or its rate is not known.")
+    most, measured = link_bytes_per_s(generation, link.width), test.host_to_device_bytes_per_s
+    if measured >= most * _FAIR_SHARE:
+        return ok(f"{rate(measured)} to {gpu.name}, of {rate(most)} that its link has.")
+    return warning(
+        f"{rate(measured)} to {gpu.name}; its link (generation {generation}, {link.width} lanes) has {rate(most)}.",
+        "Look for a riser cable, a slower slot, PCIe power saving in the firmware, and limits on pinned memory.",
+    )

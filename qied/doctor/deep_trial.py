@@ -1,0 +1,78 @@
+"""A daemon of the doctor's own, for one short edit and one stranger: what they show of memory and of the lock."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from qied_client import Client
+from qied_client.credentials import LOCAL_FILE, Credential, read_credential
+from qied_client.errors import QiedError, UnsafeAuthentication
+from qied_client.results import Progress
+
+from qied.doctor.deep_files import Watch
+from qied.doctor.meters import MeterOf, Peak, watching
+from qied.doctor.private_daemon import PrivateDaemon, private_daemon
+from qied.server.authentication import prove_strangers_are_refused
+
+_START_S = 1200.0
+_EDIT_S = 1200.0
+_STEPS = 2
+_PICTURE = "demo.png"
+_PROMPT = "make the red heart blue"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one edit took: the peak in bytes, and whether the key that nobody enrolled was refused.
+
+    ``failure`` is the error where daemon or edit did not get that far; ``log`` are the daemon's lines.
+    """
+
+    peak_bytes: int = 0
+    stranger_refused: bool | None = None
+    failure: QiedError | None = None
+    log: tuple[str, ...] = ()
+
+
+def run_trial(arguments: Sequence[str], meters: AbstractContextManager[MeterOf], watch: Watch) -> Trial:
+    """Start ``qied serve`` with ``arguments``, knock with a stranger's key, do one edit, and stop it.
+
+    ``meters`` are entered before the daemon starts. Typed errors become the trial's ``failure``.
+    """
+    watch("starting a daemon", 0, 0)
+    peak, refused, log = Peak(), None, list[str]()
+    try:
+        with (
+            meters as meter_of,
+            private_daemon(arguments, _START_S, log) as daemon,
+            watching(meter_of(daemon.pid)) as peak,
+        ):
+            credential = read_credential(daemon.home / LOCAL_FILE)
+            refused = stranger_is_refused(credential)
+            _edit(daemon, watch)
+    except QiedError as failure:
+        return Trial(peak.bytes, refused, failure, tuple(log))
+    return Trial(peak.bytes, refused, None, tuple(log))
+
+
+def stranger_is_refused(credential: Credential) -> bool:
+    """Whether the daemon of this credential turns away a key pair made just now."""
+    try:
+        asyncio.run(prove_strangers_are_refused(credential.endpoint, credential.server_key.encode()))
+    except UnsafeAuthentication:
+        return False
+    return True
+
+
+def _edit(daemon: PrivateDaemon, watch: Watch) -> None:
+    def tell(news: Progress) -> None:
+        watch("editing a picture", news.done, news.total)
+
+    picture = Path(str(importlib.resources.files("qied.builtin") / _PICTURE)).read_bytes()
+    with Client(daemon.home / LOCAL_FILE) as client:
+        client.edit(picture, _PROMPT, seed=0, steps=_STEPS, timeout=_EDIT_S, on_progress=tell)

@@ -1,0 +1,52 @@
+"""Puts the facts together: reads, finds and plans, and keeps what went wrong on the way for the checks to tell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from qied_client.errors import ConfigError, QiedError
+
+from qied.config import LoadedConfig
+from qied.doctor.facts import Facts
+from qied.hardware.snapshot import Snapshot
+from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.plan import Plan, Refusal
+from qied.served_model import ServedModel, locate_model
+
+DEFAULT_MODEL = "qwen-image-edit-2511"
+"""The profile that is planned for where no model is found, so that people see what they would get."""
+
+Planner = Callable[[Snapshot, ModelProfile, LoadedConfig], Plan | Refusal]
+T = TypeVar("T")
+
+
+def examine(
+    snapshot: Snapshot,
+    config: LoadedConfig | ConfigError,
+    planner: Planner,
+    *,
+    this_machine: bool,
+    home: Path,
+    user_home: Path,
+    environ: Mapping[str, str],
+) -> Facts:
+    """The facts of a machine; raises nothing, since what failed is a fact, too."""
+    if not isinstance(config, LoadedConfig):
+        return Facts(snapshot, config, None, None, this_machine, home, user_home, environ, time.time())
+    model = _attempt(lambda: locate_model(config.config.model, environ, user_home))
+    named = shipped_profiles().get(config.config.model.path, shipped_profiles()[DEFAULT_MODEL])
+    profile = model.profile if isinstance(model, ServedModel) else named
+    plan = _attempt(lambda: planner(snapshot, profile, config))
+    return Facts(snapshot, config.config, model, plan, this_machine, home, user_home, environ, time.time())
+
+
+def _attempt(work: Callable[[], T]) -> T | Exception:
+    try:
+        return work()
+    except QiedError as problem:
+        return problem
+    except Exception as defect:  # noqa: BLE001 - the check that asks for the outcome raises and reports it
+        return defect

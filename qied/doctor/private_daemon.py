@@ -1,0 +1,94 @@
+"""A daemon for a moment: with a state folder and a port of its own, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from qied_client.errors import SetupError
+
+_STOP_S = 60
+_EXCEPTION = re.compile(r"[\w.]*(?:Error|Exception|Exit): ")
+_TYPED = re.compile(r"error \w+ ")
+_READY = '"event": "ready"'
+
+
+@dataclass(frozen=True)
+class PrivateDaemon:
+    """A daemon that is ready for work: its state folder and its process."""
+
+    home: Path
+    pid: int
+
+
+@contextmanager
+def private_daemon(arguments: Sequence[str], start_s: float, log: list[str]) -> Iterator[PrivateDaemon]:
+    """Start ``qied serve`` with ``arguments`` in a temporary folder; stop it and remove the folder at the end.
+
+    Its log goes to the end of ``log``, a line of JSON each. Raises SetupError with the daemon's
+    last words where it is not ready after ``start_s`` seconds.
+    """
+    with tempfile.TemporaryDirectory(prefix="qied-doctor-") as folder:
+        process = _start(arguments, Path(folder))
+        assert process.stderr is not None
+        ready = threading.Event()
+        reader = threading.Thread(target=_read, args=(process.stderr, log, ready), daemon=True)
+        reader.start()
+        try:
+            if not ready.wait(start_s) or not any(_READY in line for line in log):
+                raise SetupError(f"A daemon did not start. It said: {last_words(log)}", "See `qied serve`.")
+            yield PrivateDaemon(Path(folder), process.pid)
+        finally:
+            _stop(process)
+            reader.join()
+
+
+def _start(arguments: Sequence[str], home: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "qied", "serve", *arguments),
+            *("--listen", "tcp://127.0.0.1:*", "--home", str(home), "--log-format", "json"),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "QIED_DAEMON_LOG_LEVEL": "info"},
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def last_words(log: Sequence[str]) -> str:
+    """What a daemon that has ended said of the reason: its own error, and the exception of its worker before that."""
+    said = [" ".join(line.split()) for line in log]
+    exception = next((line for line in reversed(said) if _EXCEPTION.match(line)), "")
+    typed = next((_TYPED.sub("", line) for line in reversed(said) if _TYPED.match(line)), "")
+    return " ".join(filter(None, [typed, exception]))[:500] or " ".join(filter(None, said))[-200:] or "nothing."
+
+
+def _read(stream: IO[str], log: list[str], ready: threading.Event) -> None:
+    """Keep the daemon's log; ``ready`` is set once it can be used, or has ended."""
+    with stream:
+        for line in stream:
+            log.append(line.rstrip())
+            if _READY in line:
+                ready.set()
+    ready.set()

@@ -1,0 +1,144 @@
+"""The report for people: problems first, each with its reason and remedy; what works in a line or two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from qied.doctor.checkup import Checkup
+from qied.doctor.findings import Finding, Status, Summary
+from qied.doctor.words import size
+from qied.hardware.snapshot import Snapshot
+from qied.planning.plan import Plan
+
+_LABEL_COLUMNS = 8
+_STYLES = {
+    Status.ERROR: ("error", "bold red"),
+    Status.WARNING: ("warning", "bold yellow"),
+    Status.OK: ("works", "bold green"),
+    Status.SKIPPED: ("skipped", "bold dim"),
+}
+_AREAS = {
+    "python": "Python",
+    "package": "packages",
+    "zmq": "encryption",
+    "host": "memory",
+    "config": "configuration",
+    "state": "state folder",
+    "deep": "deep checks",
+}
+"""What people call the first word of an id; the others are called as they are."""
+
+
+def show(console: Console, snapshot: Snapshot, checkup: Checkup, plan: Plan | None) -> None:
+    """Print the report; it reads the same without colour."""
+    parts: list[RenderableType] = [_machine(snapshot), ""]
+    problems = checkup.of(Status.ERROR) + checkup.of(Status.WARNING)
+    told = {finding.id for finding in problems}
+    parts += [_pointer(finding) if finding.cause in told else _problem(finding) for finding in problems]
+    if problems:
+        parts.append("")
+    parts.append(_rest(checkup, plan))
+    console.print(Group(*parts))
+
+
+def _machine(snapshot: Snapshot) -> Text:
+    """The machine in one line."""
+    cards = [gpu.name + (f" {size(gpu.memory_total_bytes)}" if gpu.memory_total_bytes else "") for gpu in snapshot.gpus]
+    parts = [" + ".join(cards) or "No NVIDIA card"]
+    if snapshot.driver is not None:
+        parts.append(f"driver {snapshot.driver.version}")
+    if snapshot.torch is not None:
+        parts.append(f"torch {snapshot.torch.version}")
+    return Text(", ".join(parts), style="bold")
+
+
+def _problem(finding: Finding) -> RenderableType:
+    label, style = _STYLES[finding.status]
+    table = _grid()
+    said = Text.assemble((f"{finding.id}: ", "bold"), finding.message)
+    table.add_row(Text(label, style=style), said)
+    if finding.why:
+        table.add_row(Padding(Text("why", style="dim"), (0, 0, 0, 2)), Text(finding.why, style="dim"))
+    if finding.remedy:
+        table.add_row(Padding(Text("do", style="green"), (0, 0, 0, 2)), Text(finding.remedy))
+    return table
+
+
+def _pointer(finding: Finding) -> RenderableType:
+    """A finding whose cause is told beside it."""
+    label, style = _STYLES[finding.status]
+    table = _grid()
+    said = Text.assemble((f"{finding.id}: ", "bold"), f"none until {finding.cause} is solved")
+    table.add_row(Text(label, style=style), said)
+    return table
+
+
+def _rest(checkup: Checkup, plan: Plan | None) -> RenderableType:
+    """What works, what was not looked at, what is planned, and the sum."""
+    table = _grid()
+    for status, note in ((Status.OK, ""), (Status.SKIPPED, ": not looked at, so not passed (--json says why)")):
+        label, style = _STYLES[status]
+        if found := checkup.of(status):
+            table.add_row(Text(label, style=style), Text(_areas(found, checkup.findings) + note))
+    if plan is not None:
+        table.add_row(Text("plan", style="bold"), Text(_planned(plan)))
+        table.add_row(Padding(Text("why", style="dim"), (0, 0, 0, 2)), Text("; ".join(plan.reasons), style="dim"))
+    table.add_row(Text("verdict", style="bold"), _verdict(checkup.summary))
+    return table
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=_LABEL_COLUMNS)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _areas(found: Sequence[Finding], everything: Sequence[Finding]) -> str:
+    """Findings by area: ``torch (3 of 5)`` where only a part of them is meant."""
+    words = []
+    for area in dict.fromkeys(finding.id.partition(".")[0] for finding in found):
+        here = sum(finding.id.startswith(f"{area}.") for finding in found)
+        total = sum(finding.id.startswith(f"{area}.") for finding in everything)
+        words.append(_AREAS.get(area, area) + ("" if here == total else f" ({here} of {total})"))
+    return ", ".join(words)
+
+
+def _planned(plan: Plan) -> str:
+    """What an edit will be like here."""
+    work = plan.execution
+    precision = plan.precision + (f" {plan.scaling}" if plan.scaling else "")
+    streamed = work.total_blocks - work.resident_blocks
+    blocks = f"{streamed} of {work.total_blocks} blocks streamed" if streamed else "all blocks stay on the card"
+    if work.device == "cpu":
+        precision, blocks = "on the CPU", f"{work.precision}"
+    many = "1 edit" if plan.sessions.at_max_pixels == 1 else f"{plan.sessions.at_max_pixels} edits"
+    return (
+        f"{plan.model}: {precision}, {blocks}, {size(plan.predicted_peak_bytes)} at the peak, results up to "
+        f"{plan.max_pixels / 1e6:.1f} MP, {many} of that size at once."
+    )
+
+
+def _verdict(summary: Summary) -> Text:
+    counts = [
+        f"{count} {word}{'s' if count != 1 and plural else ''}"
+        for count, word, plural in (
+            (summary.errors, "error", True),
+            (summary.warnings, "warning", True),
+            (summary.ok, "passed", False),
+            (summary.skipped, "skipped", False),
+        )
+        if count
+    ]
+    if summary.broken:
+        words, style = "the doctor itself failed", "bold red"
+    elif summary.errors:
+        words, style = "not ready", "bold red"
+    else:
+        words, style = ("ready, with warnings", "bold yellow") if summary.warnings else ("ready", "bold green")
+    return Text.assemble((words, style), f": {', '.join(counts)}")

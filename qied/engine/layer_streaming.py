@@ -1,0 +1,187 @@
+"""Layers whose weights stay in the host's memory and pass through the device one after the other, in every forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import finalize
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from qied.engine.copy_ring import CopyRing
+from qied.engine.host_memory import HostBuffer
+
+SLOTS = 2
+"""Layers on the device at once: the one that runs and the one that is copied meanwhile."""
+
+_ALIGNMENT = 256
+"""Bytes to which every parameter in a slot is aligned, as the device's allocator aligns tensors."""
+
+
+@dataclass(frozen=True)
+class StreamedTextModel:
+    """Where the bytes of a streamed text model are.
+
+    ``resident_bytes`` stay on the device; during a forward, and only then, ``ring_bytes`` come on top (``SLOTS`` slots
+    of at most ``slot_bytes``). ``host_bytes`` are the layers and the token embeddings, ``pinned_bytes`` of them pinned.
+    """
+
+    resident_bytes: int
+    slot_bytes: int
+    host_bytes: int
+    pinned_bytes: int
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of the ring on the device while a forward runs."""
+        return SLOTS * self.slot_bytes
+
+
+def stream_text_model(model: Any, device: torch.device, pin: bool) -> StreamedTextModel:
+    """Convert a Qwen2_5_VLModel that lies in host memory, in place, so that its forwards run on ``device``.
+
+    The blocks of ``model.visual`` and the layers of ``model.language_model`` are streamed; both take inputs on
+    ``device`` as before. ``embed_tokens`` stays in host memory and looks up there; everything else moves to the device.
+    With ``pin``, each layer moves to pinned memory of its own before the next one does, so that host memory holds one
+    layer twice at most; without, parameters stay where they are, be it a mapped file. Raises ConfigError where memory
+    cannot be pinned.
+    """
+    stacks = [
+        LayerStack(model.visual, "blocks", device, pin),
+        LayerStack(model.language_model, "layers", device, pin),
+    ]
+    resident = [
+        child
+        for part, stack in ((model.visual, "blocks"), (model.language_model, "layers"))
+        for name, child in part.named_children()
+        if name not in (stack, "embed_tokens")
+    ]
+    layer_bytes = sum(stack.nbytes for stack in stacks)
+    return StreamedTextModel(
+        resident_bytes=sum(_nbytes(part.to(device)) for part in resident),
+        slot_bytes=max(stack.slot_bytes for stack in stacks),
+        host_bytes=layer_bytes + _nbytes(model.language_model.embed_tokens),
+        pinned_bytes=layer_bytes if pin else 0,
+    )
+
+
+class LayerStack:
+    """The equal layers ``owner.name`` (an nn.ModuleList in host memory), streamed through the device from now on.
+
+    They run in order, once each, within ``owner``'s forward. Around it a ring is made and freed, also when the forward
+    fails, so the next one starts anew. The layers' own parameters stay in host memory and are never written.
+    """
+
+    def __init__(self, owner: nn.Module, name: str, device: torch.device, pin: bool) -> None:
+        layers: list[nn.Module] = list(getattr(owner, name))
+        self._device = device
+        self._layout = layer_layout(layers[0])
+        assert all(layer_layout(layer) == self._layout for layer in layers), f"{name} differ from each other"
+        # On the CPU there is nothing to pin for; the rest is the same.
+        self._pinned = [self._layout.pack(layer, device.type == "cuda") for layer in layers] if pin else []
+        packed = [[(0, buffer.bytes)] for buffer in self._pinned]
+        self._parts = packed or [self._layout.parts(layer) for layer in layers]
+        self._ring: CopyRing | None = None
+        self._ticket = 0
+        setattr(owner, name, nn.ModuleList(_StreamedLayer(self, index, layer) for index, layer in enumerate(layers)))
+        owner.register_forward_pre_hook(lambda *_: self._begin())
+        owner.register_forward_hook(lambda *_: self._end(), always_call=True)
+        if device.type == "cuda":
+            # Pinned memory may be given back only when no copy from it is under way.
+            finalize(self, torch.cuda.synchronize, device).atexit = False
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one layer on the device."""
+        return self._layout.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all layers in host memory."""
+        return sum(part.nbytes for parts in self._parts for _, part in parts)
+
+    def run(self, index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run layer number ``index`` with its weights on the device, and have the next one copied meanwhile."""
+        assert self._ring is not None, "streamed layers run within their model's forward"
+        ticket = self._ticket
+        result = functional_call(layer, self._layout.views(self._ring.use(ticket)), args, kwargs, strict=True)
+        self._ring.done(ticket)
+        # Only now, with this layer's work enqueued: the host waits while it copies from pageable memory.
+        if index + 1 < len(self._parts):
+            self._ticket = self._ring.load_parts(self._parts[index + 1])
+        return result
+
+    def _begin(self) -> None:
+        self._end()
+        self._ring = CopyRing(self._device, self._layout.nbytes, SLOTS)
+        self._ticket = self._ring.load_parts(self._parts[0])
+
+    def _end(self) -> None:
+        if self._ring is not None:
+            self._ring.reset()
+            self._ring = None
+
+
+class _StreamedLayer(nn.Module):
+    """Stands where ``layer`` stood in its list."""
+
+    def __init__(self, stack: LayerStack, index: int, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self._stack = stack
+        self._index = index
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the layer as if its weights were on the device."""
+        return self._stack.run(self._index, self.layer, args, kwargs)
+
+
+@dataclass(frozen=True)
+class LayerLayout:
+    """Where each parameter of a layer lies in one flat buffer of ``nbytes``: (name, offset in bytes, shape, dtype)."""
+
+    fields: tuple[tuple[str, int, torch.Size, torch.dtype], ...]
+    nbytes: int
+
+    def parts(self, layer: nn.Module) -> list[tuple[int, Tensor]]:
+        """Return the layer's parameters as they lie in memory: (offset in the buffer, uint8 [n])."""
+        parameters = dict(layer.named_parameters())
+        return [(offset, _as_bytes(parameters[name])) for name, offset, *_ in self.fields]
+
+    def views(self, buffer: Tensor) -> dict[str, Tensor]:
+        """Return the parameters by name as views of a buffer, uint8 [nbytes]."""
+        return {
+            name: buffer[offset : offset + shape.numel() * dtype.itemsize].view(dtype).view(shape)
+            for name, offset, shape, dtype in self.fields
+        }
+
+    def pack(self, layer: nn.Module, pin: bool) -> HostBuffer:
+        """Move the layer's parameters into one buffer of their own; what held them before is freed."""
+        buffer = HostBuffer(self.nbytes, pin)
+        for offset, part in self.parts(layer):
+            buffer.bytes[offset : offset + part.numel()] = part
+        views = self.views(buffer.bytes)
+        for name, parameter in layer.named_parameters():
+            parameter.data = views[name]
+        return buffer
+
+
+def layer_layout(layer: nn.Module) -> LayerLayout:
+    """Lay out the parameters of a layer in their order; a layer that also has buffers cannot be streamed."""
+    assert next(layer.buffers(), None) is None
+    fields, end = [], 0
+    for name, parameter in layer.named_parameters():
+        offset = -(-end // _ALIGNMENT) * _ALIGNMENT
+        fields.append((name, offset, parameter.shape, parameter.dtype))
+        end = offset + parameter.nbytes
+    return LayerLayout(tuple(fields), end)
+
+
+def _as_bytes(parameter: Tensor) -> Tensor:
+    return parameter.detach().view(-1).view(torch.uint8)
+
+
+def _nbytes(module: nn.Module) -> int:
+    return sum(tensor.nbytes for group in (module.parameters(), module.buffers()) for tensor in group)

@@ -1,0 +1,167 @@
+"""The transformer: packed blocks, modulation by table, and the sweeps that give velocities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import QwenImageTransformer2DModel
+from qied_client.errors import ModelUnsupported
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qied.engine.block_forward import Streams, run_block
+from qied.engine.checkpoint import SkipRandomInit
+from qied.engine.modulation import Modulation, ModulationTable, StepModulation, modulation_names
+from qied.engine.ops.linear import linear_kind
+from qied.engine.ops.norms import modulated_norm
+from qied.engine.ops.operations import Operations, TorchOperations
+from qied.engine.packed_block import pack_block, stored_names
+from qied.engine.residency import Blocks
+from qied.engine.rope import LatentShape, Rope, Rotation
+from qied.engine.sources import TensorSource, WeightReader, check_names
+from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
+from qied.planning.plan import Execution
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+MODULATION_CACHE_BYTES = 1 << 30
+"""Memory of the host for modulation tables: five schedules of 40 steps of the full model in BF16."""
+
+_BLOCKS = "transformer_blocks."
+_MLP_RATIO = 4
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward of a sweep: ``latents`` FP32 [1, target tokens, C * 4] and what they are seen together with.
+
+    ``references`` [1, reference tokens, C * 4] and ``embeddings`` [1, text tokens, hidden] are of the compute type;
+    the text's rotations may be those of more tokens than it has.
+    """
+
+    latents: Tensor
+    references: Tensor
+    embeddings: Tensor
+    rotation: Rotation
+    modulation: StepModulation
+
+
+class Transformer:
+    """QwenImageTransformer2DModel run by the project's own executor. Nothing of it changes while edits run."""
+
+    def __init__(
+        self,
+        embedders: Any,
+        blocks: Blocks,
+        modulation: Modulation,
+        operations: Operations,
+        device: torch.device,
+        *,
+        pin: bool,
+    ) -> None:
+        self._embedders = embedders
+        self._blocks = blocks
+        self._modulation = modulation
+        self._operations = operations
+        self._device = device
+        self._pin = pin
+        self._rope = Rope(embedders.config.axes_dims_rope)
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of weights on the device: resident blocks, the ring, and what is not part of a block."""
+        outside: int = sum(weight.nbytes for weight in self._embedders.parameters())
+        return self._blocks.device_bytes + outside
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes in the host's memory beside those: streamed blocks and modulation tables."""
+        return self._blocks.host_bytes + self._modulation.host_bytes
+
+    def rotation(self, shapes: Sequence[LatentShape], text_tokens: int) -> Rotation:
+        """Rotations of a target and its references in tokens, and of the longest text of an edit."""
+        return self._rope.rotation(shapes, text_tokens, self._device)
+
+    def modulation_table(self, sigmas: Tensor) -> ModulationTable:
+        """Return the table of a schedule (FP32 [steps], without the final 0); a new one takes seconds."""
+        return self._modulation.table(sigmas)
+
+    def step_modulation(self, table: ModulationTable, step: int) -> StepModulation:
+        """Bring the rows of one step, counted from 0, to the device."""
+        return table.step(step, self._device, self._pin)
+
+    def velocities(self, forwards: Sequence[Forward]) -> list[Tensor]:
+        """Return the velocity FP32 [1, target tokens, C * 4] of each forward.
+
+        They share one sweep over the blocks, so that a streamed block is copied once for all of them. What each gives
+        does not depend on the others.
+        """
+        with self._blocks.sweep() as blocks:
+            swept = [self._embed(forward) for forward in forwards]
+            last = self._modulation.layers - 1
+            for block, weights in enumerate(blocks):
+                for forward, streams in zip(forwards, swept, strict=True):
+                    run_block(self._operations, weights, streams, forward.modulation, block, is_last=block == last)
+            return [
+                self._velocity(streams, forward.modulation) for forward, streams in zip(forwards, swept, strict=True)
+            ]
+
+    def _embed(self, forward: Forward) -> Streams:
+        latents = torch.cat([forward.latents.to(forward.references.dtype), forward.references], dim=1)
+        image = self._embedders.img_in(latents[0])
+        text = self._embedders.txt_in(self._embedders.txt_norm(forward.embeddings[0]))
+        return Streams(image, text, forward.latents.shape[1], forward.rotation)
+
+    def _velocity(self, streams: Streams, modulation: StepModulation) -> Tensor:
+        scale, shift = modulation.out
+        normed = modulated_norm(streams.image[: streams.target_tokens], shift, scale)
+        projection = self._embedders.proj_out
+        return functional.linear(normed, projection.weight, projection.bias).float().unsqueeze(0)
+
+
+def load_transformer(
+    config: dict[str, Any], source: TensorSource, execution: Execution, device: torch.device, reader: WeightReader
+) -> Transformer:
+    """Load the transformer as ``execution`` says, block by block; raises ModelUnsupported, ConfigError.
+
+    ``config`` is diffusers' of QwenImageTransformer2DModel. ``source`` is kept, since modulation tables are made from
+    it later.
+    """
+    start, dtype = reader.done, DTYPES[execution.compute]
+    embedders = _embedders(config)
+    layers = execution.total_blocks
+    layout = _layout(embedders, execution)
+    outside = [name for name in source.names() if not name.startswith(_BLOCKS)]
+    _check_blocks(source, layout, layers)
+    reader.fill(embedders, source, outside, device, dtype)
+    modulation = Modulation(source, embedders.to(device), layers, device, dtype, MODULATION_CACHE_BYTES)
+    blocks = Blocks(layout, execution, device)
+    for index, buffer in enumerate(blocks.buffers()):
+        pack_block(reader, source, f"{_BLOCKS}{index}", layout, buffer, device)
+        modulation.check(reader, index)
+    reader.finish(source, start)
+    operations = TorchOperations(linear_kind(execution.precision, layout.scaling, device))
+    return Transformer(embedders, blocks, modulation, operations, device, pin=execution.pin)
+
+
+def _embedders(config: dict[str, Any]) -> Any:
+    """Everything of the transformer but its blocks; what it takes in and gives out, and its timestep embedding."""
+    with SkipRandomInit():
+        model: nn.Module = QwenImageTransformer2DModel.from_config({**config, "num_layers": 0})
+    if getattr(model, "zero_cond_t", False) is not True:
+        raise ModelUnsupported("The installed diffusers drops zero_cond_t.", "Install diffusers 0.37 or newer.")
+    return model.eval().requires_grad_(False)
+
+
+def _layout(embedders: Any, execution: Execution) -> BlockLayout:
+    shape = BlockShape(embedders.inner_dim, _MLP_RATIO * embedders.inner_dim, embedders.config.attention_head_dim)
+    return block_layout(shape, execution.precision, execution.scaling, execution.compute)
+
+
+def _check_blocks(source: TensorSource, layout: BlockLayout, layers: int) -> None:
+    expected: set[str] = set()
+    for block in range(layers):
+        expected.update(stored_names(layout, f"{_BLOCKS}{block}"), modulation_names(block))
+    check_names(source, expected, {name: name for name in source.names() if name.startswith(_BLOCKS)})

@@ -1,0 +1,75 @@
+"""Small documents kept in the user's cache folder: facts that are costly to find out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+Kept = TypeVar("Kept", bound=BaseModel)
+Key = Mapping[str, str | int | None]
+
+_SCHEMA = 1
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int
+    key: dict[str, str | int | None]
+    value: dict[str, object]
+
+
+def default_cache_folder() -> Path:
+    """The user's cache folder of qied."""
+    return Path(platformdirs.user_cache_dir("qied", appauthor=False))
+
+
+class FactCache:
+    """One kind of facts under ``folder``. What is missing, of another key, schema or shape, or unreadable, is None."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._folder = folder
+        self._kind = kind
+
+    def load(self, key: Key, model: type[Kept]) -> Kept | None:
+        """What was stored under exactly this key."""
+        try:
+            document = _Document.model_validate_json(self.path(key).read_bytes())
+            if document.schema_version != _SCHEMA or document.key != dict(key):
+                return None
+            return model.model_validate_json(json.dumps(document.value))
+        except (OSError, ValidationError):
+            return None
+
+    def store(self, key: Key, value: BaseModel) -> None:
+        """Keep ``value``. A folder that cannot be written to costs measuring again next time, nothing else."""
+        document = _Document(schema_version=_SCHEMA, key=dict(key), value=value.model_dump(mode="json"))
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _replace(self.path(key), document.model_dump_json(indent=2).encode())
+
+    def path(self, key: Key) -> Path:
+        """Where the facts of ``key`` are kept."""
+        digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
+        return self._folder / f"{self._kind}-{digest[:16]}.json"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write the file whole or not at all."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(draft).replace(path)
+    except OSError:
+        Path(draft).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,96 @@
+"""The self-test: what small kernels show on each card of this machine, measured once and kept while it stays true."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from qied.hardware.cache import FactCache, Key, default_cache_folder
+from qied.hardware.selftest_process import Findings, TimeLimits, run_trials
+from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
+from qied.hardware.trial_lines import Finished
+from qied.hardware.visibility import select_card
+
+CARD_SUITE = "qied.engine.selftest.trials:card"
+REVISION = 1
+"""Of the trials: another one makes kept results void."""
+
+_MATRIX_TRIALS = ("bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage")
+_ATTENTION = "attention."
+_TRANSFER = "host_to_device"
+
+OnProgress = Callable[[str, int, int], None]
+"""Told what is measured on which card, how many trials of it are done, and how many there are."""
+
+
+def measured(
+    snapshot: Snapshot,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cache_folder: Path | None = None,
+    on_progress: OnProgress | None = None,
+    only_cached: bool = False,
+    fresh: bool = False,
+    suite: str = CARD_SUITE,
+    limits: TimeLimits | None = None,
+) -> Snapshot:
+    """``snapshot`` of this machine with ``selftest`` filled in for every card.
+
+    Results are kept per card, driver and torch. ``only_cached`` runs nothing: a card without kept results stays as it
+    is. ``fresh`` measures again whatever is kept. Takes some ten seconds a card; without a torch for CUDA nothing runs.
+    """
+    if snapshot.torch is None or snapshot.torch.cuda is None:
+        return snapshot
+    base = os.environ if environ is None else environ
+    cache = FactCache(cache_folder or default_cache_folder(), "selftest")
+    gpus = []
+    for gpu in snapshot.gpus:
+        key = _key(snapshot, gpu, suite)
+        result = None if fresh else cache.load(key, SelfTest)
+        if result is None and not only_cached:
+            told = _for_card(gpu, on_progress)
+            findings = run_trials(suite, {**base, **select_card(gpu)}, limits or TimeLimits(), told)
+            result = as_selftest(findings)
+            if findings.lasting and findings.failure is None:
+                cache.store(key, result)
+        gpus.append(gpu if result is None else gpu.model_copy(update={"selftest": result}))
+    return snapshot.model_copy(update={"gpus": tuple(gpus)})
+
+
+def as_selftest(findings: Findings) -> SelfTest:
+    """The results by their place in the snapshot; where nothing could start, each mode fails with the reason."""
+    results = findings.results
+    if findings.failure is not None:
+        unproven = Trial(ok=False, error=f"the self-test does not run: {findings.failure}")
+        missing = (name for name in _MATRIX_TRIALS if name not in results)
+        results = results | {name: Finished(name=name, trial=unproven) for name in missing}
+    transfer = results.get(_TRANSFER)
+    return SelfTest(
+        **{name: results[name].trial for name in _MATRIX_TRIALS if name in results},
+        attention={
+            name.removeprefix(_ATTENTION): line.trial for name, line in results.items() if name.startswith(_ATTENTION)
+        },
+        host_to_device_bytes_per_s=None if transfer is None else transfer.bytes_per_s,
+        host_to_device_error=None if transfer is None else transfer.trial.error,
+    )
+
+
+def _key(snapshot: Snapshot, gpu: Gpu, suite: str) -> Key:
+    return {
+        "suite": suite,
+        "revision": REVISION,
+        "driver": None if snapshot.driver is None else snapshot.driver.version,
+        "torch": None if snapshot.torch is None else snapshot.torch.version,
+        "card": gpu.name,
+        "uuid": gpu.uuid,
+        "index": gpu.index if gpu.uuid is None else None,
+    }
+
+
+def _for_card(gpu: Gpu, on_progress: OnProgress | None) -> OnProgress:
+    def told(trial: str, done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(f"{gpu.name}: {trial}", done, total)
+
+    return told

@@ -1,0 +1,142 @@
+"""How one transformer block lies in memory: every tensor of it in one flat buffer, as names, shapes and offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from qied.planning.model_profile import Architecture
+from qied.planning.plan import Scaling
+
+Precision = Literal["fp8", "fp8-storage", "bf16", "fp32"]
+Compute = Literal["bf16", "fp32"]
+ElementType = Literal["e4m3", "bf16", "fp32"]
+
+ALIGNMENT = 256
+"""Every tensor starts at a multiple of this many bytes: what FP8 kernels and vector loads ask for, and more."""
+
+_ELEMENT_BYTES: dict[ElementType, int] = {"e4m3": 1, "bf16": 2, "fp32": 4}
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """Widths of a block: the residual streams, the MLP between its two linears, and one attention head."""
+
+    inner_dim: int
+    mlp_dim: int
+    head_dim: int
+
+
+@dataclass(frozen=True)
+class LinearSpec:
+    """A linear with weight [outputs, inputs], stacked from the checkpoint's ``modules`` (of equal size) in order."""
+
+    name: str
+    outputs: int
+    inputs: int
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NormSpec:
+    """The weight [head_dim] of an RMS norm of queries or keys, and its name in the checkpoint's block."""
+
+    name: str
+    parameter: str
+
+
+NORMS = (
+    NormSpec("image.q_norm", "attn.norm_q.weight"),
+    NormSpec("image.k_norm", "attn.norm_k.weight"),
+    NormSpec("text.q_norm", "attn.norm_added_q.weight"),
+    NormSpec("text.k_norm", "attn.norm_added_k.weight"),
+)
+
+
+def linears(shape: BlockShape) -> tuple[LinearSpec, ...]:
+    """The eight linears of a block, those of the image stream and of the text stream; Q, K and V are one each."""
+    inner, mlp = shape.inner_dim, shape.mlp_dim
+    return (
+        LinearSpec("image.qkv", 3 * inner, inner, ("attn.to_q", "attn.to_k", "attn.to_v")),
+        LinearSpec("text.qkv", 3 * inner, inner, ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")),
+        LinearSpec("image.out", inner, inner, ("attn.to_out.0",)),
+        LinearSpec("text.out", inner, inner, ("attn.to_add_out",)),
+        LinearSpec("image.up", mlp, inner, ("img_mlp.net.0.proj",)),
+        LinearSpec("image.down", inner, mlp, ("img_mlp.net.2",)),
+        LinearSpec("text.up", mlp, inner, ("txt_mlp.net.0.proj",)),
+        LinearSpec("text.down", inner, mlp, ("txt_mlp.net.2",)),
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a block: ``offset`` is where its bytes start in the buffer."""
+
+    name: str
+    dtype: ElementType
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor, without what aligns the next one."""
+        return prod(self.shape) * _ELEMENT_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """Where each tensor of a block lies. ``quantised`` says whether the linears have E4M3 weights and FP32 scales.
+
+    A linear ``x`` has ``x.weight``, ``x.bias`` and, quantised, ``x.scale``: [outputs] row-wise, [1] per tensor.
+    """
+
+    shape: BlockShape
+    quantised: bool
+    scaling: Scaling
+    entries: tuple[Entry, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole buffer, a multiple of ``ALIGNMENT``."""
+        last = self.entries[-1]
+        return _aligned(last.offset + last.nbytes)
+
+
+def block_layout(shape: BlockShape, precision: Precision, scaling: Scaling | None, compute: Compute) -> BlockLayout:
+    """Lay out a block; biases and norms are of the ``compute`` type, FP8 without a ``scaling`` is row-wise."""
+    quantised = precision in ("fp8", "fp8-storage")
+    scaling = scaling or "rowwise"
+    weight: ElementType = "e4m3" if quantised else compute
+    entries: list[Entry] = []
+    offset = 0
+    for name, dtype, dimensions in _tensors(shape, weight, compute, scaling):
+        entries.append(Entry(name, dtype, dimensions, offset))
+        offset = _aligned(offset + entries[-1].nbytes)
+    return BlockLayout(shape, quantised, scaling, tuple(entries))
+
+
+def block_bytes(
+    architecture: Architecture, precision: Precision, scaling: Scaling | None, compute: Compute = "bf16"
+) -> int:
+    """Bytes of one packed block, on the device or in the host's memory."""
+    shape = BlockShape(architecture.inner_dim, architecture.mlp_dim, architecture.head_dim)
+    return block_layout(shape, precision, scaling, compute).nbytes
+
+
+def _tensors(
+    shape: BlockShape, weight: ElementType, compute: Compute, scaling: Scaling
+) -> Iterator[tuple[str, ElementType, tuple[int, ...]]]:
+    for linear in linears(shape):
+        yield f"{linear.name}.weight", weight, (linear.outputs, linear.inputs)
+    for linear in linears(shape):
+        yield f"{linear.name}.bias", compute, (linear.outputs,)
+        if weight == "e4m3":
+            yield f"{linear.name}.scale", "fp32", (linear.outputs if scaling == "rowwise" else 1,)
+    for norm in NORMS:
+        yield norm.name, compute, (shape.head_dim,)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,66 @@
+"""How many bytes a worker may use: of the device, and of the host. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qied.hardware.snapshot import Gpu, Host, Snapshot
+from qied.planning.wishes import Wishes
+
+MIB = 1024**2
+HOST_RESERVE = 1024 * MIB
+"""Host memory that is left to everything else."""
+CPU_SHARE = 0.8
+"""Part of the free host memory that a worker on the CPU takes."""
+WINDOWS_PINNED_SHARE = 0.5
+"""Part of the host memory that a program may pin on Windows."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes, where they came from, and what a person should know about them."""
+
+    bytes: int
+    source: str
+    warnings: tuple[str, ...] = ()
+
+
+def device_budget(gpu: Gpu, reserve_bytes: int, wishes: Wishes) -> Budget:
+    """Memory of the card that is free now, less the profile's reserve, within what was asked for."""
+    free, total = gpu.memory_free_bytes, gpu.memory_total_bytes
+    warnings = []
+    if free is None and total is not None:
+        warnings.append("The card does not tell how much of its memory is free; all of it is taken to be.")
+    known = [value for value in (free, total) if value is not None]
+    available = max(0, min(known) - reserve_bytes) if known else 0
+    source = "free memory less the profile's reserve"
+    if wishes.budget_bytes and wishes.budget_bytes < available:
+        available, source = wishes.budget_bytes, wishes.origin("budget_bytes", "asked for")
+    return Budget(available, source, tuple(warnings))
+
+
+def cpu_budget(host: Host, wishes: Wishes) -> Budget:
+    """Most of the free host memory, within what was asked for."""
+    capacity = _free_host(host)
+    available = 0 if capacity is None else int(capacity * CPU_SHARE)
+    source = f"{CPU_SHARE:.0%} of the free memory"
+    if wishes.budget_bytes and (capacity is None or wishes.budget_bytes < available):
+        available, source = wishes.budget_bytes, wishes.origin("budget_bytes", "asked for")
+    return Budget(available, source)
+
+
+def host_capacity(snapshot: Snapshot) -> int | None:
+    """Host memory that a worker may hold, within the container's limit; None where it is not known."""
+    free = _free_host(snapshot.host)
+    if free is None:
+        return None
+    capacity = max(0, free - HOST_RESERVE)
+    if snapshot.os.system == "Windows" and snapshot.host.memory_total_bytes is not None:
+        capacity = min(capacity, int(snapshot.host.memory_total_bytes * WINDOWS_PINNED_SHARE))
+    return capacity
+
+
+def _free_host(host: Host) -> int | None:
+    free = host.memory_available_bytes if host.memory_available_bytes is not None else host.memory_total_bytes
+    limits = [value for value in (free, host.memory_limit_bytes) if value is not None]
+    return min(limits) if limits else None

@@ -1,0 +1,157 @@
+"""Precisions that a card may run, in order, each with the reason; what was proven by running it decides. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
+from qied.planning import compatibility as floors
+from qied.planning.hardware_profile import Choice
+from qied.planning.memory import Numerics
+from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import Scaling
+from qied.planning.wishes import Wishes
+
+SMALL_MODEL_BYTES = 1024**3
+"""A model whose 16-bit weights are smaller gains nothing by FP8: it is bound by launches, not by memory."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Numbers that may be used, and why."""
+
+    numerics: Numerics
+    reason: str
+    proven: bool
+
+
+@dataclass
+class Shortlist:
+    """Candidates in the order of preference, and why the others are none."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+
+
+def shortlist(gpu: Gpu, snapshot: Snapshot, choice: Choice, model: ModelProfile, wishes: Wishes) -> Shortlist:
+    """Go through the order and keep what this card can run and has not failed to."""
+    assert gpu.compute_capability is not None
+    found = Shortlist()
+    for precision in _order(gpu, choice, model, wishes):
+        if precision == "fp8":
+            _consider_fp8(gpu, snapshot, found)
+        elif precision == "fp8-storage":
+            _consider_storage(gpu, choice, found)
+        elif precision == "bf16":
+            _consider_bf16(gpu, found)
+        else:
+            found.candidates.append(Candidate(Numerics("fp32", None, "fp32"), "FP32, which every card runs", True))
+    return found
+
+
+def _order(gpu: Gpu, choice: Choice, model: ModelProfile, wishes: Wishes) -> Sequence[str]:
+    if wishes.precision != "auto":
+        return (wishes.precision,)
+    facts = model.architecture
+    if 2 * (facts.layers * facts.block_parameters + facts.rest_parameters) <= SMALL_MODEL_BYTES:
+        return ("bf16", "fp32") if gpu.compute_capability >= floors.LOWEST_BF16 else ("fp32",)  # type: ignore[operator]
+    return choice.precision
+
+
+def _consider_fp8(gpu: Gpu, snapshot: Snapshot, found: Shortlist) -> None:
+    assert gpu.compute_capability is not None
+    if gpu.compute_capability < floors.LOWEST_FP8:
+        found.rejected.append("fp8: this card has no FP8 matrix units (they came with capability 8.9)")
+        return
+    if missing := _below_fp8_floors(snapshot):
+        found.rejected.append(f"fp8: {missing}")
+        return
+    numerics = {"rowwise": Numerics("fp8", "rowwise", "bf16"), "tensorwise": Numerics("fp8", "tensorwise", "bf16")}
+    if gpu.selftest is None:
+        reason = f"FP8 row-wise by capability {_text(gpu.compute_capability)}; no self-test has proven it here yet"
+        found.candidates.append(Candidate(numerics["rowwise"], reason, proven=False))
+        return
+    if failed := _why_not("bf16", gpu.selftest.bf16, None):
+        found.rejected.append(f"fp8: activations are BF16, and {failed}")
+        return
+    scalings: tuple[tuple[Scaling, str, Trial | None], ...] = (
+        ("rowwise", "row-wise", gpu.selftest.fp8_rowwise),
+        ("tensorwise", "per tensor", gpu.selftest.fp8_tensorwise),
+    )
+    for scaling, title, trial in scalings:
+        failed = _why_not(f"FP8 {title}", trial, gpu.selftest.bf16)
+        if failed is None:
+            found.candidates.append(Candidate(numerics[scaling], f"FP8 {title} {_speed(trial, gpu.selftest)}", True))
+            return
+        found.rejected.append(f"fp8 {title}: {failed}")
+
+
+def _consider_storage(gpu: Gpu, choice: Choice, found: Shortlist) -> None:
+    assert gpu.compute_capability is not None
+    compute = choice.compute if gpu.compute_capability >= floors.LOWEST_BF16 else "fp32"
+    numerics = Numerics("fp8-storage", "rowwise", compute)
+    text = f"weights in FP8 computed in {compute.upper()}: a third to a half of the memory, no faster"
+    if gpu.selftest is None:
+        found.candidates.append(Candidate(numerics, text, proven=False))
+        return
+    failed = _why_not("FP8 storage", gpu.selftest.fp8_storage, None)
+    if failed is None and compute == "bf16":
+        failed = _why_not("BF16", gpu.selftest.bf16, None)
+    if failed is None:
+        found.candidates.append(Candidate(numerics, text, True))
+    else:
+        found.rejected.append(f"fp8-storage: {failed}")
+
+
+def _consider_bf16(gpu: Gpu, found: Shortlist) -> None:
+    assert gpu.compute_capability is not None
+    if gpu.compute_capability < floors.LOWEST_BF16:
+        found.rejected.append("bf16: this card only emulates it (native from capability 8.0)")
+        return
+    numerics = Numerics("bf16", None, "bf16")
+    if gpu.selftest is None:
+        found.candidates.append(Candidate(numerics, "BF16 as the checkpoint was trained", proven=False))
+        return
+    failed = _why_not("BF16", gpu.selftest.bf16, None)
+    if failed is None:
+        found.candidates.append(Candidate(numerics, "BF16 as the checkpoint was trained", True))
+    else:
+        found.rejected.append(f"bf16: {failed}")
+
+
+def _below_fp8_floors(snapshot: Snapshot) -> str | None:
+    """Name the first version that is too old for FP8, if any; what is not known passes."""
+    driver, torch = snapshot.driver, snapshot.torch
+    torch_floor = floors.FP8_TORCH.get(snapshot.os.system, floors.FP8_TORCH["Linux"])
+    if driver is not None and not floors.at_least(driver.version, floors.FP8_DRIVER):
+        return f"driver {driver.version} is older than {floors.FP8_DRIVER}"
+    if torch is not None and torch.cuda is not None and not floors.at_least(torch.cuda, floors.FP8_CUDA):
+        return f"torch's CUDA {torch.cuda} is older than {floors.FP8_CUDA}"
+    if torch is not None and not floors.at_least(torch.version, torch_floor):
+        return f"torch {torch.version} is older than {torch_floor}"
+    return None
+
+
+def _why_not(title: str, trial: Trial | None, against: Trial | None) -> str | None:
+    """Say why a mode is not to be used, None where it ran right and not slower than ``against``."""
+    if trial is None:
+        return f"{title} was not run by the self-test"
+    if not trial.ok:
+        return trial.error or f"{title} failed the self-test"
+    slower = against is not None and trial.tflops is not None and against.tflops is not None
+    if slower and trial.tflops < against.tflops:  # type: ignore[operator,union-attr]
+        return f"{title} is slower than BF16 here ({trial.tflops:.0f} against {against.tflops:.0f} TFLOP/s)"  # type: ignore[union-attr]
+    return None
+
+
+def _speed(trial: Trial | None, selftest: SelfTest) -> str:
+    if trial is None or trial.tflops is None:
+        return "ran right on this card"
+    against = selftest.bf16.tflops if selftest.bf16 is not None else None
+    compared = f", {trial.tflops / against:.1f} times BF16" if against else ""
+    return f"ran right on this card at {trial.tflops:.0f} TFLOP/s{compared}"
+
+
+def _text(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"

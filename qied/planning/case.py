@@ -1,0 +1,46 @@
+"""What a plan is made from: the question, and the case of one card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qied.hardware.snapshot import Gpu, Snapshot
+from qied.planning.budget import Budget
+from qied.planning.candidates import Shortlist
+from qied.planning.fitting import Fitter
+from qied.planning.hardware_profile import Choice, LoadedProfile
+from qied.planning.memory import MemoryModel, Numerics
+from qied.planning.model_profile import ModelProfile
+from qied.planning.wishes import Wishes
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a plan is made for: a model, the hardware profiles to choose from, and a person's wishes."""
+
+    model: ModelProfile
+    profiles: Sequence[LoadedProfile]
+    wishes: Wishes = field(default_factory=Wishes)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One card with everything that is known when it is planned for."""
+
+    snapshot: Snapshot
+    gpu: Gpu
+    profile: LoadedProfile
+    question: Question
+    listed: Shortlist
+    budget: Budget
+
+    @property
+    def choice(self) -> Choice:
+        """What the profile chooses."""
+        return self.profile.profile.choose
+
+    def fitter(self, numerics: Numerics) -> Fitter:
+        """What fits a kind of numbers to a budget."""
+        memory = MemoryModel(self.question.model, numerics, "cuda")
+        return Fitter(memory, self.choice, self.question.wishes.cache_bytes)

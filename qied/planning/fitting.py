@@ -1,0 +1,111 @@
+"""The highest rung of the ladder that fits a budget, with its parts and tiles. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from qied.planning.hardware_profile import Choice
+from qied.planning.ladder import Rung
+from qied.planning.memory import Footprint, MemoryModel, TextEncoder, Tiles
+from qied.planning.plan import Part
+from qied.planning.workload import Workload, largest_workload
+
+RING_SLOTS = 3
+"""Slots of the ring that streamed blocks pass through: one computes, one is full, one fills."""
+TILE_STEP = 64
+"""Tiles are multiples of this many pixels."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A rung that fits: ``index`` counts from the ladder's foot, ``parts`` sum up to ``peak`` bytes."""
+
+    index: int
+    rung: Rung
+    tiles: Tiles
+    parts: tuple[Part, ...]
+
+    @property
+    def peak(self) -> int:
+        """Bytes of the device at most."""
+        return sum(part.bytes for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """Fits one model in one kind of numbers to budgets; ``cache_bytes`` are kept for turns of sessions."""
+
+    memory: MemoryModel
+    choice: Choice
+    cache_bytes: int
+    _footprints: dict[object, Footprint] = field(default_factory=dict, repr=False, compare=False)
+
+    def best(self, rungs: Sequence[Rung], budget: int) -> Fit | None:
+        """Return the highest rung within ``budget`` bytes, its tiles as large as the rest allows; None if none fits."""
+        for index in range(len(rungs) - 1, -1, -1):
+            rung = rungs[index]
+            if self.needed(rung) <= budget:
+                tiles = self._largest_tiles(rung, budget)
+                return Fit(index, rung, tiles, self.parts(rung, tiles))
+        return None
+
+    def needed(self, rung: Rung) -> int:
+        """Bytes that a rung takes with the smallest tiles."""
+        return self._peak(rung, Tiles(self.choice.min_tile_px, self.choice.min_tile_px))
+
+    def parts(self, rung: Rung, tiles: Tiles) -> tuple[Part, ...]:
+        """Parts of a rung's peak in bytes, in the order in which people read them."""
+        memory, layers = self.memory, self.memory.profile.architecture.layers
+        weights = memory.weights(rung.text_encoder)
+        ring = 0 if rung.resident == layers or self.memory.device == "cpu" else RING_SLOTS
+        foot = self._footprint(rung.max_pixels, rung.max_reference_pixels, rung.text_encoder, tiles)
+        return (
+            Part("context", memory.factors.context),
+            Part("small weights", weights.rest),
+            Part("resident blocks", rung.resident * weights.block),
+            Part("ring", ring * weights.block),
+            Part("text encoder", weights.text_encoder),
+            Part("arena", foot.arena),
+            Part("sessions", rung.sessions * foot.state),
+            Part("caches", self.cache_bytes),
+        )
+
+    def work(self, rung: Rung) -> Workload:
+        """The largest edit that a rung admits."""
+        return largest_workload(self.memory.profile, rung.max_pixels, rung.max_reference_pixels)
+
+    def _footprint(self, pixels: int, reference_pixels: int, text_encoder: TextEncoder, tiles: Tiles) -> Footprint:
+        """The largest edit's footprint, which is the same on many rungs."""
+        key = (pixels, reference_pixels, text_encoder, tiles)
+        if key not in self._footprints:
+            work = largest_workload(self.memory.profile, pixels, reference_pixels)
+            self._footprints[key] = self.memory.footprint(work, tiles, text_encoder)
+        return self._footprints[key]
+
+    def _peak(self, rung: Rung, tiles: Tiles) -> int:
+        return sum(part.bytes for part in self.parts(rung, tiles))
+
+    def _largest_tiles(self, rung: Rung, budget: int) -> Tiles:
+        """Grow the decoder's tile first, then the encoder's, while the rung stays within the budget."""
+        smallest = self.choice.min_tile_px
+        decode = self._largest("decode", rung, budget, smallest)
+        return Tiles(self._largest("encode", rung, budget, decode), decode)
+
+    def _largest(self, way: Literal["encode", "decode"], rung: Rung, budget: int, other: int | None) -> int | None:
+        def tiles(side: int | None) -> Tiles:
+            return Tiles(other, side) if way == "decode" else Tiles(side, other)
+
+        if self._peak(rung, tiles(None)) <= budget and self._whole(way, rung) <= self.choice.max_tile_px**2:
+            return None
+        fitting = [
+            side
+            for side in range(self.choice.min_tile_px, self.choice.max_tile_px + 1, TILE_STEP)
+            if self._peak(rung, tiles(side)) <= budget
+        ]
+        return max(fitting, default=self.choice.min_tile_px)
+
+    def _whole(self, way: str, rung: Rung) -> int:
+        work = self.work(rung)
+        return work.target_pixels if way == "decode" else max(work.reference_pixels, work.target_pixels)

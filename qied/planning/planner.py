@@ -1,0 +1,244 @@
+"""From a machine's snapshot, profiles and wishes to a plan, or to a refusal with cause and remedy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qied.hardware.snapshot import Gpu, Snapshot
+from qied.planning.budget import cpu_budget, device_budget, host_capacity
+from qied.planning.candidates import Candidate, shortlist
+from qied.planning.case import Case, Question
+from qied.planning.explanations import cpu_sources, residency_reason, sources_of, warnings_of
+from qied.planning.fitting import RING_SLOTS, Fit, Fitter
+from qied.planning.hardware_profile import Choice, match_profile
+from qied.planning.ladder import Rung, ladder
+from qied.planning.memory import MemoryModel, Numerics
+from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import Execution, Plan, Refusal, Sessions
+from qied.planning.refusals import (
+    cpu_too_slow,
+    incompatible,
+    no_card,
+    no_precision,
+    no_profile,
+    too_little_host_memory,
+    too_little_memory,
+)
+from qied.planning.wishes import Wishes
+from qied.planning.words import gib
+
+__all__ = ["Question", "plan", "plan_cards", "worth"]
+
+CPU_PARAMETERS = 2_000_000_000
+"""Parameters in a transformer's blocks above which a CPU takes hours for an edit."""
+
+
+def plan(snapshot: Snapshot, question: Question) -> Plan | Refusal:
+    """Plan for the best card, or the one that was asked for, or the CPU."""
+    outcomes = plan_cards(snapshot, question)
+    plans = [outcome for outcome in outcomes if isinstance(outcome, Plan)]
+    if plans:
+        return max(plans, key=worth)
+    wishes = question.wishes
+    if wishes.device == "cuda" or wishes.gpu is not None:
+        return outcomes[0] if outcomes else no_card(snapshot, question.model, wishes)
+    if wishes.device == "cpu" or not _too_large_for_cpu(question.model):
+        return _plan_cpu(snapshot, question, [o for o in outcomes if isinstance(o, Refusal)])
+    return outcomes[0] if outcomes else no_card(snapshot, question.model, wishes)
+
+
+def plan_cards(snapshot: Snapshot, question: Question) -> list[Plan | Refusal]:
+    """Plan for each card of the machine, in the driver's order; empty where the CPU was asked for."""
+    wishes = question.wishes
+    if wishes.device == "cpu":
+        return []
+    cards = [gpu for gpu in snapshot.gpus if wishes.gpu in (None, gpu.index)]
+    return [_plan_card(snapshot, gpu, question) for gpu in cards]
+
+
+def worth(candidate: Plan) -> tuple[int, int, int, int, int]:
+    """Order plans by what they give: larger pictures, more resident blocks, more sessions, more memory."""
+    return (
+        candidate.max_pixels,
+        candidate.execution.resident_blocks,
+        candidate.sessions.at_max_pixels,
+        candidate.budget_bytes,
+        -candidate.execution.device_index,
+    )
+
+
+def _plan_card(snapshot: Snapshot, gpu: Gpu, question: Question) -> Plan | Refusal:
+    refusal = incompatible(snapshot, gpu)
+    if refusal is not None:
+        return refusal
+    memory = gpu.memory_total_bytes or gpu.memory_free_bytes or 0
+    profile = match_profile(question.profiles, "cuda", gpu.compute_capability, memory, gpu.name)
+    if profile is None:
+        return no_profile(f"{gpu.name} with {gib(memory)}")
+    choice = profile.profile.choose
+    listed = shortlist(gpu, snapshot, choice, question.model, question.wishes)
+    budget = device_budget(gpu, choice.reserve_bytes, question.wishes)
+    case = Case(snapshot, gpu, profile, question, listed, budget)
+    return _fit_card(case) if listed.candidates else no_precision(case)
+
+
+def _fit_card(case: Case) -> Plan | Refusal:
+    """Take the first candidate that reaches everything but a resident text encoder, else the one that gets furthest."""
+    rungs = _rungs(case.question, case.choice)
+    capacity = host_capacity(case.snapshot)
+    fits: list[tuple[Candidate, Fit]] = []
+    short_host: list[tuple[Candidate, int]] = []
+    for candidate in case.listed.candidates:
+        fitter = case.fitter(candidate.numerics)
+        fit = fitter.best(rungs, case.budget.bytes)
+        if fit is None:
+            continue
+        needed = _host_needed(fitter, fit.rung)
+        if capacity is not None and needed > capacity:
+            short_host.append((candidate, needed))
+        else:
+            fits.append((candidate, fit))
+    if not fits:
+        return too_little_host_memory(short_host, capacity or 0) if short_host else too_little_memory(case, rungs)
+    everything = len(rungs) - (2 if rungs[-1].text_encoder == "resident" else 1)
+    chosen, fit = next(
+        ((candidate, fit) for candidate, fit in fits if fit.index >= everything),
+        max(fits, key=lambda pair: pair[1].index),
+    )
+    return _plan_of(case, chosen, fit, short_host)
+
+
+def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple[Candidate, int]]) -> Plan:
+    model, rung, wishes = case.question.model, fit.rung, case.question.wishes
+    layers = model.architecture.layers
+    streamed = layers - rung.resident
+    fitter = case.fitter(chosen.numerics)
+    block = fitter.memory.weights("streamed").block
+    reasons = (
+        chosen.reason,
+        *(f"not {text}" for text in case.listed.rejected),
+        *(
+            f"not {other.numerics.precision}: its streamed blocks need {gib(need)} of host"
+            for other, need in short_host
+        ),
+        residency_reason(rung, layers, block),
+    )
+    execution = Execution(
+        device="cuda",
+        device_index=case.gpu.index,
+        precision=chosen.numerics.precision,
+        scaling=chosen.numerics.scaling if chosen.numerics.precision == "fp8" else None,
+        compute=chosen.numerics.compute,
+        total_blocks=layers,
+        resident_blocks=rung.resident,
+        ring_slots=RING_SLOTS if streamed else 0,
+        text_encoder=rung.text_encoder,
+        encode_tile_px=fit.tiles.encode,
+        decode_tile_px=fit.tiles.decode,
+        pin=streamed > 0,
+        allocator_bytes=case.budget.bytes - fitter.memory.factors.context,
+        max_reference_pixels=rung.max_reference_pixels,
+    )
+    return Plan(
+        model=model.name,
+        gpu=case.gpu.name,
+        profile=case.profile.profile.name,
+        precision=chosen.numerics.precision,
+        scaling=execution.scaling,
+        reasons=reasons,
+        budget_bytes=case.budget.bytes,
+        predicted_peak_bytes=fit.peak,
+        host_bytes=_host_needed(fitter, rung),
+        pinned_bytes=streamed * block,
+        max_pixels=rung.max_pixels,
+        max_reference_pixels=rung.max_reference_pixels,
+        sessions=Sessions(_session_limit(case.choice, wishes), rung.sessions),
+        execution=execution,
+        parts=fit.parts,
+        warnings=(*case.budget.warnings, *warnings_of(case, chosen, execution, block)),
+        sources=sources_of(case, wishes),
+    )
+
+
+def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal]) -> Plan | Refusal:
+    model, wishes = question.model, question.wishes
+    if _too_large_for_cpu(model):
+        return cpu_too_slow(model)
+    profile = match_profile(question.profiles, "cpu", None, None, "")
+    if profile is None:
+        return no_profile("the CPU")
+    numerics = _cpu_numerics(wishes)
+    fitter = Fitter(MemoryModel(model, numerics, "cpu"), profile.profile.choose, wishes.cache_bytes)
+    layers = model.architecture.layers
+    rungs = [rung for rung in _rungs(question, profile.profile.choose) if rung.text_encoder == "streamed"]
+    rungs = [Rung(r.max_pixels, r.max_reference_pixels, r.sessions, layers, "resident") for r in rungs]
+    budget = cpu_budget(snapshot.host, wishes)
+    fit = fitter.best(rungs, budget.bytes)
+    if fit is None:
+        return Refusal(
+            "host_memory_too_small",
+            f"{model.title} needs {gib(fitter.needed(rungs[0]))} of memory on the CPU; {gib(budget.bytes)} may be "
+            "used.",
+            "Close other programs, or raise worker.budget_bytes where it is set.",
+        )
+    rung = fit.rung
+    why = refusals[0].message if refusals else ("asked for" if wishes.device == "cpu" else "no card was found")
+    execution = Execution(
+        "cpu", 0, numerics.precision, numerics.scaling if numerics.precision == "fp8" else None, numerics.compute,
+        layers, layers, 0, "resident", fit.tiles.encode, fit.tiles.decode, False, 0, rung.max_reference_pixels,
+    )  # fmt: skip
+    plain = numerics.precision == "fp32"
+    return Plan(
+        model=model.name,
+        gpu="CPU",
+        profile=profile.profile.name,
+        precision="cpu" if plain else numerics.precision,
+        scaling=execution.scaling,
+        reasons=(f"on the CPU: {why}", "FP32" if plain else f"{numerics.precision}, simulated exactly, as asked for"),
+        budget_bytes=budget.bytes,
+        predicted_peak_bytes=fit.peak,
+        host_bytes=fit.peak,
+        pinned_bytes=0,
+        max_pixels=rung.max_pixels,
+        max_reference_pixels=rung.max_reference_pixels,
+        sessions=Sessions(_session_limit(profile.profile.choose, wishes), rung.sessions),
+        execution=execution,
+        parts=fit.parts,
+        warnings=budget.warnings,
+        sources=cpu_sources(profile, budget, wishes),
+    )
+
+
+def _cpu_numerics(wishes: Wishes) -> Numerics:
+    if wishes.precision in ("auto", "fp32"):
+        return Numerics("fp32", None, "fp32")
+    if wishes.precision == "bf16":
+        return Numerics("bf16", None, "bf16")
+    assert wishes.precision in ("fp8", "fp8-storage")
+    return Numerics("fp8" if wishes.precision == "fp8" else "fp8-storage", "rowwise", "bf16")
+
+
+def _rungs(question: Question, choice: Choice) -> list[Rung]:
+    """The ladder, within the caps that were asked for."""
+    wishes = question.wishes
+    caps = {
+        name: min(getattr(choice, name), wished) if wished else getattr(choice, name)
+        for name, wished in (("max_pixels", wishes.target_pixels), ("max_reference_pixels", wishes.reference_pixels))
+    }
+    return ladder(question.model, choice.model_copy(update=caps), wishes.max_active)
+
+
+def _host_needed(fitter: Fitter, rung: Rung) -> int:
+    return fitter.memory.host_bytes(fitter.memory.profile.architecture.layers - rung.resident)
+
+
+def _session_limit(choice: Choice, wishes: Wishes) -> int:
+    return min(choice.session_limit, wishes.max_active or choice.session_limit)
+
+
+def _blocks(model: ModelProfile) -> int:
+    return model.architecture.layers * model.architecture.block_parameters
+
+
+def _too_large_for_cpu(model: ModelProfile) -> bool:
+    return _blocks(model) > CPU_PARAMETERS

@@ -1,0 +1,58 @@
+"""What a daemon serves: the model, one plan for each worker, and what an edit takes on each kind of them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qied.edit import EditSpec
+from qied.planning.memory import Footprint, Tiles, model_of
+from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import Execution, Plan
+from qied.planning.workload import workload_of
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The model, the plans of all workers, the best one first, and the LoRAs by name."""
+
+    profile: ModelProfile
+    plans: tuple[Plan, ...]
+    loras: frozenset[str] = frozenset()
+
+    @property
+    def device(self) -> str:
+        """cuda or cpu."""
+        return self.plans[0].execution.device
+
+    @property
+    def precision(self) -> str:
+        """Precision of the first plan, as the engine calls it."""
+        return self.plans[0].execution.precision
+
+    @property
+    def max_pixels(self) -> int:
+        """The largest result that any worker takes."""
+        return max(plan.max_pixels for plan in self.plans)
+
+    @property
+    def max_reference_pixels(self) -> int:
+        """Cap of a reference: that of the smallest worker, so that an edit is the same wherever it runs."""
+        return min(plan.max_reference_pixels for plan in self.plans)
+
+    def footprints(self, spec: EditSpec) -> dict[str, Footprint]:
+        """What an edit takes, by kind of worker, the first plan's kind first."""
+        work = workload_of(spec, self.profile, self.max_reference_pixels)
+        found: dict[str, Footprint] = {}
+        for plan in self.plans:
+            run = plan.execution
+            if (kind := kind_of(run)) not in found:
+                tiles = Tiles(run.encode_tile_px, run.decode_tile_px)
+                found[kind] = model_of(run, self.profile).footprint(work, tiles, run.text_encoder)
+        return found
+
+
+def kind_of(execution: Execution) -> str:
+    """Name of what decides how many bytes an edit takes on a worker."""
+    tiles = f"{execution.encode_tile_px}-{execution.decode_tile_px}"
+    numbers = f"{execution.device}-{execution.precision}-{execution.compute}"
+    return f"{numbers}-{tiles}-{execution.text_encoder}"

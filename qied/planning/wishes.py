@@ -1,0 +1,67 @@
+"""What a configuration or command line asks of planning, apart from what the machine is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from qied.config import Config, LoadedConfig
+
+WishedPrecision = Literal["auto", "fp8", "fp8-storage", "bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Choices that a person may make instead of leaving them to the profile; 0, None and "auto" leave them.
+
+    ``budget_bytes`` bounds the device memory of a worker, ``target_pixels`` and ``reference_pixels`` the caps,
+    ``max_active`` the edits held at once. ``cache_bytes`` are kept for turns of sessions. ``origins`` tells for each
+    name above where it was set.
+    """
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    gpu: int | None = None
+    precision: WishedPrecision = "auto"
+    budget_bytes: int = 0
+    target_pixels: int = 0
+    reference_pixels: int = 0
+    max_active: int = 0
+    cache_bytes: int = 256 * 1024 * 1024
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def origin(self, name: str, otherwise: str) -> str:
+        """Where a value came from: where it was set, if it was, else ``otherwise``."""
+        return self.origins.get(name, otherwise)
+
+
+_KEYS = {
+    "device": "model.device",
+    "precision": "model.precision",
+    "budget_bytes": "worker.budget_bytes",
+    "target_pixels": "limits.target_pixels",
+    "reference_pixels": "limits.reference_pixels",
+    "max_active": "worker.max_active",
+    "cache_bytes": "worker.cache_bytes",
+}
+
+
+def wishes_of(loaded: LoadedConfig) -> Wishes:
+    """The wishes of a configuration."""
+    config: Config = loaded.config
+    leave_it = ("auto", 0)
+    origins = {
+        name: f"{loaded.sources[key]} ({key})"
+        for name, key in _KEYS.items()
+        if loaded.sources[key] != "default" and loaded.value(key) not in leave_it
+    }
+    return Wishes(
+        device=config.model.device,
+        precision=config.model.precision,
+        budget_bytes=config.worker.budget_bytes,
+        target_pixels=config.limits.target_pixels,
+        reference_pixels=config.limits.reference_pixels,
+        max_active=config.worker.max_active,
+        cache_bytes=config.worker.cache_bytes,
+        origins=origins,
+    )

@@ -1,0 +1,20 @@
+"""Sizes and versions as planning says them to people."""
+
+from __future__ import annotations
+
+GIB = 1024**3
+
+
+def gib(size: int) -> str:
+    """Bytes such as ``11.5 GiB``."""
+    return f"{size / GIB:.1f} GiB"
+
+
+def size_text(size: int) -> str:
+    """Bytes in GiB, and small ones in KiB."""
+    return gib(size) if size >= GIB else f"{size // 1024} KiB"
+
+
+def dotted(capability: tuple[int, int]) -> str:
+    """A compute capability such as ``8.9``."""
+    return f"{capability[0]}.{capability[1]}"

@@ -1,0 +1,126 @@
+"""How large one edit is: its tokens and pixels, rounded up to what any pictures of its kind can need. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from qied.edit import EditSpec
+from qied.planning.geometry import MAX_ASPECT
+from qied.planning.model_profile import ModelProfile
+
+_TOKEN_SIDE = 16
+"""Pixels along a token: latent cells of 8 pixels, in patches of 2."""
+_VISION_TOKEN_SIDE = 28
+"""Pixels along a token of the vision tower: patches of 14 pixels, merged 2 x 2."""
+_TEMPLATE_TEXT = 128
+"""Tokens of the prompt template and of the names of its pictures, at most."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One edit in the numbers that memory and time depend on.
+
+    ``width`` and ``height`` are the target's in pixels, ``reference_pixels`` the area of each of the ``references``,
+    ``vision_tokens`` what the text encoder sees of each, ``prompt_tokens`` bounds the longer prompt.
+    """
+
+    width: int
+    height: int
+    references: int
+    reference_pixels: int
+    vision_tokens: int
+    prompt_tokens: int
+    guided: bool
+    masked: bool = False
+
+    @property
+    def target_pixels(self) -> int:
+        """Area of the target."""
+        return self.width * self.height
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens that are denoised."""
+        return self.target_pixels // _TOKEN_SIDE**2
+
+    @property
+    def reference_tokens(self) -> int:
+        """Tokens of all references together."""
+        return self.references * (self.reference_pixels // _TOKEN_SIDE**2)
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of the text stream: prompt, picture names and vision tokens."""
+        return _TEMPLATE_TEXT + self.references * self.vision_tokens + self.prompt_tokens
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one forward."""
+        return self.target_tokens + self.reference_tokens + self.text_tokens
+
+    def resized(self, width: int, height: int) -> Workload:
+        """The same edit with another target."""
+        return replace(self, width=width, height=height)
+
+
+def workload_of(spec: EditSpec, profile: ModelProfile, max_reference_pixels: int) -> Workload:
+    """The workload of an edit; a byte of a prompt is at most one token."""
+    longest = max(len(text.encode()) for text in (spec.prompt, spec.negative_prompt or ""))
+    return Workload(
+        width=spec.width,
+        height=spec.height,
+        references=len(spec.images),
+        reference_pixels=rounded_up_area(_reference_area(profile, max_reference_pixels), _multiple(profile)),
+        vision_tokens=_vision_tokens(profile),
+        prompt_tokens=min(longest, profile.max_prompt_tokens),
+        guided=spec.guided,
+        masked=spec.mask is not None,
+    )
+
+
+def largest_workload(profile: ModelProfile, max_pixels: int, max_reference_pixels: int) -> Workload:
+    """The most that a plan with these caps may be asked for: all references, long prompts, guidance and a mask."""
+    side = math.isqrt(max_pixels) // profile.geometry.side_multiple * profile.geometry.side_multiple
+    height = max_pixels // side // profile.geometry.side_multiple * profile.geometry.side_multiple
+    return Workload(
+        width=side,
+        height=height,
+        references=profile.geometry.max_references,
+        reference_pixels=rounded_up_area(_reference_area(profile, max_reference_pixels), _multiple(profile)),
+        vision_tokens=_vision_tokens(profile),
+        prompt_tokens=profile.max_prompt_tokens,
+        guided=True,
+        masked=True,
+    )
+
+
+def rounded_up_area(area: int, multiple: int) -> int:
+    """Most pixels that fitting any aspect to ``area`` can give, since each side is rounded to ``multiple``.
+
+    Rounding the short side s up by at most multiple / 2 adds the share multiple / 2s; the longest aspect has the
+    shortest side. The long side, rounded the same way, adds multiple / 2l.
+    """
+    short = math.isqrt(area // MAX_ASPECT)
+    long = short * MAX_ASPECT
+    half = multiple // 2
+    return max(_grown(area, short, long, half), _grown(area, math.isqrt(area), math.isqrt(area), half))
+
+
+def _grown(area: int, short: int, long: int, half: int) -> int:
+    return area + half * (short + long + 2) + half * half
+
+
+def _reference_area(profile: ModelProfile, cap: int) -> int:
+    return min(profile.geometry.vae_pixels, cap)
+
+
+def _multiple(profile: ModelProfile) -> int:
+    return profile.geometry.reference_multiple
+
+
+def _vision_tokens(profile: ModelProfile) -> int:
+    """Vision tokens of one picture: fitted to multiples of 32 first, then by the processor to multiples of 28."""
+    area = rounded_up_area(profile.geometry.vision_pixels, _multiple(profile))
+    side = math.isqrt(area)
+    return rounded_up_area(area, _VISION_TOKEN_SIDE) // _VISION_TOKEN_SIDE**2 if side else 0

@@ -1,0 +1,97 @@
+"""From a machine and a model to what the daemon serves, and how its workers start: one for each card with a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from qied_client.errors import ConfigError, PlanRefused
+
+from qied.config import Config
+from qied.hardware.snapshot import Snapshot
+from qied.hardware.visibility import select_card
+from qied.link.launch import LaunchOrder
+from qied.planning.hardware_profile import LoadedProfile
+from qied.planning.plan import Plan, Refusal
+from qied.planning.planner import Question, plan, plan_cards, worth
+from qied.planning.serving import Serving, kind_of
+from qied.planning.wishes import Wishes
+from qied.served_model import ServedModel
+
+FIXED_PARTS = ("context", "small weights", "resident blocks", "ring", "text encoder", "caches")
+"""Parts of a plan that are there whether an edit runs or not."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served, a launch order for each worker, and the refusals of cards that are left out."""
+
+    serving: Serving
+    orders: tuple[LaunchOrder, ...]
+    left_out: tuple[Refusal, ...]
+
+
+def plan_service(
+    snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes, profiles: Sequence[LoadedProfile]
+) -> Served:
+    """Plan for every card that is to be used; raises PlanRefused where none can serve the model."""
+    question = Question(model.profile, profiles, wishes)
+    wanted = _wanted(config.model.gpus, snapshot)
+    if wanted is not None:
+        snapshot = snapshot.model_copy(update={"gpus": tuple(gpu for gpu in snapshot.gpus if gpu.index in wanted)})
+    outcomes = plan_cards(snapshot, question)
+    plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
+    left_out = tuple(outcome for outcome in outcomes if isinstance(outcome, Refusal))
+    if not plans:
+        only = plan(snapshot, question)
+        if isinstance(only, Refusal):
+            raise PlanRefused(only.message, only.remedy, reason=only.code)
+        plans = [only]
+    serving = Serving(model.profile, tuple(_with_same_references(plans)))
+    orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
+    return Served(serving, orders, left_out)
+
+
+def _wanted(gpus: str, snapshot: Snapshot) -> set[int] | None:
+    """Indices of the cards to use, None for all; raises ConfigError for one that is not there."""
+    if gpus == "all":
+        return None
+    wanted = {int(index) for index in gpus.split(",")}
+    there = {gpu.index for gpu in snapshot.gpus}
+    if missing := sorted(wanted - there):
+        raise ConfigError(
+            f"model.gpus: there is no card {missing[0]}.",
+            f"Cards of this machine: {', '.join(map(str, sorted(there))) or 'none'}.",
+        )
+    return wanted
+
+
+def _with_same_references(plans: Sequence[Plan]) -> list[Plan]:
+    """Cap references alike on all workers: their size changes the result, which must not depend on the card."""
+    cap = min(made.max_reference_pixels for made in plans)
+    return [replace(made, execution=replace(made.execution, max_reference_pixels=cap)) for made in plans]
+
+
+def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes) -> LaunchOrder:
+    run = made.execution
+    card = next((gpu for gpu in snapshot.gpus if gpu.index == run.device_index), None) if run.device == "cuda" else None
+    return LaunchOrder(
+        worker="",
+        endpoint="",
+        server_key="",
+        public_key="",
+        secret_key="",
+        engine=config.worker.engine,
+        model=str(model.folder),
+        profile=model.profile_name,
+        execution=run,
+        kind=kind_of(run),
+        card={} if card is None else dict(select_card(card)),
+        budget_bytes=made.budget_bytes,
+        fixed_bytes=sum(part.bytes for part in made.parts if part.name in FIXED_PARTS),
+        cache_bytes=wishes.cache_bytes,
+        max_active=made.sessions.limit,
+        threads=config.worker.threads,
+        log_format=config.daemon.log_format,
+        log_level=config.daemon.log_level,
+    )

@@ -1,0 +1,66 @@
+"""A daemon for a moment that does not start says why, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+from qied_client.errors import SetupError
+
+from qied.doctor.deep_trial import run_trial
+from qied.doctor.meters import host_meter
+from qied.doctor.private_daemon import last_words, private_daemon
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Where temporary folders are made."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_daemon_that_cannot_start_says_its_last_words(temporary, tmp_path):
+    log = []
+    with pytest.raises(SetupError, match=r"no model_index\.json"), private_daemon(["--model", str(tmp_path)], 60, log):
+        raise AssertionError("it cannot be ready")
+    assert log
+    assert not list(temporary.iterdir())
+
+
+def test_a_trial_without_a_daemon_is_a_failure_that_says_why(temporary, tmp_path):
+    told = []
+    trial = run_trial(["--model", str(tmp_path)], host_meter(), lambda what, done, total: told.append(what))
+    assert "no model_index.json" in str(trial.failure)
+    assert (trial.stranger_refused, trial.peak_bytes) == (None, 0)
+    assert told == ["starting a daemon"]
+    assert trial.log
+
+
+LOG = """
+{"event": "worker ended", "level": "warning"}
+Traceback (most recent call last):
+    raise ModelUnsupported(
+    ^^^^^^^^^^^^^^^^^^^^^^^
+qied_client.errors.ModelUnsupported: ignored
+RuntimeError: CUDA out of memory.
+error setup The worker ended 5 times before its engine was loaded (last: exit 1).
+  do    The log above says more.
+""".splitlines()
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (
+            LOG,
+            "The worker ended 5 times before its engine was loaded (last: exit 1). RuntimeError: CUDA out of memory.",
+        ),
+        (["Killed", ""], "Killed"),
+        ([], "nothing."),
+    ],
+    ids=["worker", "other", "silent"],
+)
+def test_last_words_are_the_error_and_what_broke_the_worker(log, words):
+    assert last_words(log) == words

@@ -1,0 +1,48 @@
+import pytest
+import torch
+from diffusers.models.normalization import RMSNorm
+from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb_qwen
+from torch.nn import functional
+
+from qied.engine import quantise
+from qied.engine.ops.norms import modulated_norm, rotated_norm
+
+
+@pytest.fixture
+def heads() -> torch.Tensor:
+    return torch.randn(9, 4, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def rotation() -> torch.Tensor:
+    return torch.polar(torch.ones(9, 16), torch.randn(9, 16, generator=torch.Generator().manual_seed(2)))
+
+
+def test_a_modulated_norm_is_shifted_and_scaled_per_channel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, shift, scale = (torch.randn(size, generator=generator) for size in ((5, 48), (48,), (48,)))
+    expected = functional.layer_norm(x, (48,), eps=1e-6) * (1 + scale) + shift
+    torch.testing.assert_close(modulated_norm(x, shift, scale), expected)
+
+
+def test_heads_are_normalised_and_rotated_as_diffusers_does_it(heads: torch.Tensor, rotation: torch.Tensor) -> None:
+    norm = RMSNorm(32, eps=1e-6)
+    norm.weight.data = torch.linspace(0.5, 2, 32)
+    expected = apply_rotary_emb_qwen(norm(heads)[None], rotation, use_real=False)[0]
+    out = torch.empty_like(heads)
+    rotated_norm(heads, norm.weight.data, rotation, out)
+    torch.testing.assert_close(out, expected.detach())
+
+
+def test_queries_inside_a_wider_tensor_can_be_written_to_another_one(
+    heads: torch.Tensor, rotation: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = torch.ones(32)
+    expected = torch.empty_like(heads)
+    rotated_norm(heads, weight, rotation, expected)
+    wide, joint = torch.stack([heads, heads + 1, heads + 2], dim=1), torch.zeros(20, 4, 32)
+    monkeypatch.setattr(quantise, "_CHUNK_ELEMENTS", 300)
+    rotated_norm(wide[:, 0], weight, rotation, joint[3:12])
+    assert torch.equal(joint[3:12], expected)
+    assert not joint[:3].any() and not joint[12:].any()
+    assert torch.equal(wide[:, 0], heads)

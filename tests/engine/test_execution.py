@@ -1,0 +1,135 @@
+"""A whole edit under every execution that a plan can ask for."""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from qied.edit import EditSpec
+from qied.engine.cache import SceneCache
+from qied.engine.engine import Engine, EngineOptions
+from qied.engine.models import open_pipeline
+from qied.engine.sources import TensorSource
+from qied.engine.stepping import Edit
+from qied.engine.work import Advance
+from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import Execution
+from qied.resources import builtin_model_folder
+
+Load = Callable[..., Engine]
+RunEdit = Callable[[Engine], bytes]
+STREAMED = {"resident_blocks": 2, "ring_slots": 2, "text_encoder": "streamed"}
+
+
+@pytest.fixture
+def load(profile: ModelProfile, execution: Callable[..., Execution]) -> Load:
+    def engine(**changes: object) -> Engine:
+        options = EngineOptions(execution=execution(**changes))
+        return Engine.load(builtin_model_folder(), profile, options, lambda *_: None)
+
+    return engine
+
+
+@pytest.fixture
+def run(
+    scene: Callable[..., Image.Image], spec: Callable[..., EditSpec], finish: Callable[[Edit], list[Advance]]
+) -> RunEdit:
+    wanted = spec(width=96, height=128, steps=2, true_cfg_scale=2.0, negative_prompt=" ")
+
+    def edit(engine: Engine) -> bytes:
+        image = finish(engine.begin(wanted, {"a": scene(128, 128)}, SceneCache(0)))[-1].image
+        assert image is not None
+        return image.tobytes()
+
+    return edit
+
+
+@pytest.mark.parametrize("pin", [False, True])
+@pytest.mark.parametrize(
+    "numbers",
+    [{}, {"precision": "fp8", "compute": "bf16"}, {"precision": "fp8-storage", "compute": "bf16"}],
+    ids=["fp32", "fp8", "fp8-storage"],
+)
+def test_a_streamed_edit_has_the_bytes_of_a_resident_one(
+    load: Load, run: RunEdit, numbers: dict[str, str], pin: bool
+) -> None:
+    assert run(load(**numbers, **STREAMED, pin=pin)) == run(load(**numbers))
+
+
+def test_without_an_execution_everything_is_resident(profile: ModelProfile) -> None:
+    resolved = EngineOptions(dtype="bf16").resolved(profile)
+    assert (resolved.device, resolved.precision, resolved.compute) == ("cpu", "bf16", "bf16")
+    assert resolved.resident_blocks == resolved.total_blocks == 6
+    assert resolved.text_encoder == "resident" and resolved.encode_tile_px is None
+
+
+def test_streaming_moves_bytes_from_the_device_to_the_host(load: Load) -> None:
+    resident, streamed = load(), load(**STREAMED)
+    block = resident._bench.models.transformer._blocks._layout.nbytes
+    text = streamed._bench.models.streamed_text
+    assert resident.host_bytes() == 0
+    assert streamed.host_bytes() == 4 * block + text.host_bytes
+    assert resident.memory_bytes() - streamed.memory_bytes() == 2 * block + text.host_bytes
+
+
+def test_fp8_takes_less_than_a_third_of_fp32_for_the_blocks(load: Load) -> None:
+    sizes = {
+        precision: load(precision=precision)._bench.models.transformer._blocks.device_bytes
+        for precision in ("fp32", "fp8")
+    }
+    assert sizes["fp8"] < sizes["fp32"] / 3.5
+
+
+@pytest.mark.parametrize(("cap", "pixels"), [(128 * 128, 128 * 128), (1 << 20, 256 * 256)])
+def test_references_are_resized_to_the_cap(
+    load: Load, scene: Callable[..., Image.Image], spec: Callable[..., EditSpec], cap: int, pixels: int
+) -> None:
+    engine, cache = load(max_reference_pixels=cap), SceneCache(1 << 24)
+    edit = engine.begin(spec(), {"a": scene(300, 300)}, cache)
+    while edit.advance().phase != "encode_image":
+        pass
+    latents = next(value for (kind, _), value in cache._entries.items() if kind == "reference")
+    assert latents.shape == (1, pixels // 256, 64)
+
+
+def test_tiles_reach_the_vae(load: Load) -> None:
+    vae = load(encode_tile_px=256, decode_tile_px=320)._bench.models.vae
+    assert (vae.encode_tile_px, vae.decode_tile_px) == (256, 320)
+
+
+class Held:
+    """Weights in memory, as a benchmark would make them."""
+
+    def __init__(self, source: TensorSource) -> None:
+        self.component, self.nbytes = source.component, source.nbytes
+        self._tensors = {name: source.read(name).clone() for name in source.names()}
+
+    def names(self) -> Collection[str]:
+        return self._tensors.keys()
+
+    def origin(self, name: str) -> str:
+        return name
+
+    def read(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+
+def test_an_engine_can_be_built_from_any_source(load: Load, run: RunEdit, profile: ModelProfile) -> None:
+    files = open_pipeline(builtin_model_folder(), profile)
+    sources = replace(
+        files, transformer=Held(files.transformer), text_encoder=Held(files.text_encoder), vae=Held(files.vae)
+    )
+    seen: list[tuple[str, int, int]] = []
+    engine = Engine.build(sources, profile, EngineOptions(dtype="fp32"), lambda *state: seen.append(state))
+    assert seen[-1][1] == seen[-1][2] == sum(part.nbytes for part in (files.transformer, files.text_encoder, files.vae))
+    assert run(engine) == run(load())
+
+
+def test_loading_leaves_normal_tensors_that_can_be_used_anywhere(load: Load) -> None:
+    transformer = load(**STREAMED)._bench.models.transformer
+    assert not any(buffer.is_inference() for buffer in transformer._blocks.buffers())
+    assert not any(weight.is_inference() for weight in transformer._embedders.parameters())
+    assert not torch.is_inference_mode_enabled()

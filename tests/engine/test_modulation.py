@@ -1,0 +1,103 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from diffusers import QwenImageTransformer2DModel
+from torch.nn import functional
+
+from qied.engine.modulation import Modulation
+from qied.engine.sources import TensorSource
+from qied.engine.transformer import Transformer
+from qied.resources import builtin_model_folder
+
+SIGMAS = torch.tensor([1.0, 0.777, 0.3331, 0.02])
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> object:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize(("compute", "tolerance"), [("fp32", 1e-5), ("bf16", 0.01)])
+def test_rows_are_what_the_blocks_of_diffusers_compute_at_each_step(
+    make_transformer: Callable[..., Transformer], compute: str, tolerance: float
+) -> None:
+    dtype = DTYPES[compute]
+    transformer = make_transformer(precision=compute, compute=compute)
+    model = QwenImageTransformer2DModel.from_pretrained(builtin_model_folder() / "transformer", torch_dtype=dtype)
+    table = transformer.modulation_table(SIGMAS)
+    for step, sigma in enumerate(SIGMAS):
+        rows = transformer.step_modulation(table, step)
+        time = torch.stack([sigma, sigma * 0]).to(dtype)
+        embedding = model.time_text_embed(time, torch.empty(0, dtype=dtype))
+        for index, block in enumerate(model.transformer_blocks):
+            image, text = block.img_mod(embedding), block.txt_mod(embedding[:1])
+            for mine, theirs in ((rows.target, image[0]), (rows.reference, image[1]), (rows.text, text[0])):
+                torch.testing.assert_close(mine[index].flatten(), theirs, rtol=tolerance, atol=tolerance)
+        scale, shift = model.norm_out.linear(functional.silu(embedding[:1]))[0].chunk(2)
+        torch.testing.assert_close(rows.out, torch.stack([scale, shift]), rtol=tolerance, atol=tolerance)
+
+
+def test_timesteps_are_rounded_to_the_compute_type_first(make_transformer: Callable[..., Transformer]) -> None:
+    transformer = make_transformer(precision="bf16", compute="bf16")
+    rounded = SIGMAS.bfloat16().float()
+    assert not torch.equal(rounded, SIGMAS)
+    assert torch.equal(transformer.modulation_table(SIGMAS).steps, transformer.modulation_table(rounded).steps)
+
+
+@pytest.fixture
+def modulation(make_transformer: Callable[..., Transformer]) -> Callable[[int], Modulation]:
+    made = make_transformer()._modulation
+
+    def limited(limit_bytes: int) -> Modulation:
+        return Modulation(made._source, made._embedders, made.layers, made._device, made._dtype, limit_bytes)
+
+    return limited
+
+
+def test_a_schedule_is_computed_once(modulation: Callable[[int], Modulation]) -> None:
+    kept = modulation(1 << 30)
+    assert kept.table(SIGMAS) is kept.table(SIGMAS.clone())
+    assert kept.table(SIGMAS[:2]) is not kept.table(SIGMAS)
+
+
+def test_the_least_recently_used_tables_go_within_the_limit(modulation: Callable[[int], Modulation]) -> None:
+    size = modulation(0).table(SIGMAS).nbytes
+    kept = modulation(2 * size)
+    first, second = kept.table(SIGMAS), kept.table(SIGMAS * 0.9)
+    assert kept.table(SIGMAS) is first
+    kept.table(SIGMAS * 0.8)
+    assert kept.host_bytes == 2 * size
+    assert kept.table(SIGMAS) is first
+    assert kept.table(SIGMAS * 0.9) is not second
+
+
+def test_a_table_larger_than_the_limit_is_made_and_not_kept(modulation: Callable[[int], Modulation]) -> None:
+    kept = modulation(100)
+    assert torch.equal(kept.table(SIGMAS).steps, modulation(1 << 30).table(SIGMAS).steps)
+    assert kept.host_bytes == 0
+
+
+def test_modulation_weights_are_read_when_a_table_is_made_and_do_not_stay(
+    make_transformer: Callable[..., Transformer], transformer_source: TensorSource
+) -> None:
+    read: list[str] = []
+
+    class Watched:
+        component, nbytes = transformer_source.component, transformer_source.nbytes
+        names, origin = transformer_source.names, transformer_source.origin
+
+        def read(self, name: str) -> torch.Tensor:
+            read.append(name)
+            return transformer_source.read(name)
+
+    transformer = make_transformer(Watched())
+    names = {name for name in transformer_source.names() if "_mod.1" in name}
+    held = sum(weight.nbytes for weight in transformer._embedders.parameters()) + transformer._blocks.device_bytes
+    stored = sum(transformer_source.read(name).numel() for name in transformer_source.names())
+    assert transformer.device_bytes == held < 0.7 * 4 * stored
+    read.clear()
+    transformer.modulation_table(SIGMAS)
+    assert sorted(read) == sorted(names)

@@ -1,0 +1,108 @@
+"""The self-test's kernels run on the CPU, too, where they prove that the trials themselves are right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qied.engine.selftest.child import run_suite
+from qied.engine.selftest.facts import cudnn_version, facts
+from qied.engine.selftest.matmul import quantised
+from qied.engine.selftest.measure import ERROR_LIMITS, relative_error
+from qied.engine.selftest.trials import card, cpu
+from qied.hardware.trial_lines import Finished
+
+
+@pytest.fixture(scope="module")
+def results():
+    lines = []
+    run_suite(cpu(), (), lines.append)
+    return {line.name: line.trial for line in lines if isinstance(line, Finished)}
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("bf16", 0.001), ("fp8_tensorwise", 0.02), ("fp8_storage", 0.015)],
+)
+def test_matrix_products_are_right_with_the_error_of_their_numbers(results, name, least):
+    trial = results[name]
+    assert trial.ok, trial.error
+    assert least < trial.relative_error < ERROR_LIMITS.get(name, ERROR_LIMITS["fp8"])
+    assert trial.tflops > 0
+
+
+def test_a_product_with_scales_per_row_is_right_or_refused_by_a_torch_without_it_for_the_cpu(results):
+    trial = results["fp8_rowwise"]
+    if trial.ok:
+        assert 0.02 < trial.relative_error < ERROR_LIMITS["fp8"]
+    else:
+        assert "per-tensor scaling for CPU" in trial.error
+
+
+@pytest.mark.parametrize("name", ["flash_64", "flash_128", "math_64", "math_128"])
+def test_attention_that_a_cpu_has_is_right(results, name):
+    trial = results[f"attention.{name}"]
+    assert trial.ok, trial.error
+    assert trial.relative_error < ERROR_LIMITS["attention"] / 4
+
+
+@pytest.mark.parametrize("name", ["cudnn_64", "efficient_128"])
+def test_attention_that_a_cpu_does_not_have_says_so(results, name):
+    trial = results[f"attention.{name}"]
+    assert not trial.ok
+    assert "No viable backend" in trial.error
+
+
+def test_every_mode_and_backend_has_its_trial(results):
+    attention = {
+        f"attention.{backend}_{size}" for backend in ("cudnn", "flash", "efficient", "math") for size in (64, 128)
+    }
+    assert set(results) == {"bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage"} | attention
+
+
+@pytest.mark.parametrize("mistake", ["one scale for all rows", "scales of the other factor", "no scale"])
+def test_wrong_scales_are_beyond_the_limit(mistake):
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.exp2(6 * torch.rand(64, 1, generator=generator))
+    inputs = torch.randn(64, 128, generator=generator) * rows
+    weight = torch.randn(64, 128, generator=generator)
+    low, scale = quantised(inputs, rows=True)
+    low_weight, weight_scale = quantised(weight, rows=True)
+    wrong = {
+        "one scale for all rows": (scale.mean(), weight_scale.t()),
+        "scales of the other factor": (weight_scale, scale.t()),
+        "no scale": (1.0, 1.0),
+    }
+    unscaled = low.float() @ low_weight.float().t()
+    reference = inputs @ weight.t()
+    assert relative_error(unscaled * scale * weight_scale.t(), reference, rows) < ERROR_LIMITS["fp8"]
+    of_rows, of_channels = wrong[mistake]
+    assert relative_error(unscaled * of_rows * of_channels, reference, rows) > 5 * ERROR_LIMITS["fp8"]
+
+
+def test_quantised_rows_use_the_whole_range():
+    low, scale = quantised(torch.tensor([[1.0, -2.0], [300.0, 100.0]]), rows=True)
+    assert low.float().abs().amax(dim=1).tolist() == [448.0, 448.0]
+    assert scale.flatten().tolist() == pytest.approx([2 / 448, 300 / 448])
+
+
+def test_without_a_card_the_cards_suite_does_not_start():
+    if torch.cuda.is_available():
+        assert "host_to_device" in card().trials
+        return
+    with pytest.raises((RuntimeError, AssertionError)):
+        card()
+
+
+@pytest.mark.parametrize(
+    ("number", "version"), [(None, None), (91002, "9.10.2"), (90100, "9.1.0"), (8907, "8.9.7"), (91900, "9.19.0")]
+)
+def test_cudnns_number_is_read(number, version):
+    assert cudnn_version(number) == version
+
+
+def test_a_build_for_the_cpu_has_no_kernels_for_cards():
+    if torch.version.cuda is None:
+        assert facts() == {"arch_list": [], "cudnn": None}
+    else:
+        assert facts()["arch_list"]

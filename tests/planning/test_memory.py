@@ -1,0 +1,83 @@
+"""The memory model: parts add up, and more work never takes less."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qied.edit import EditSpec
+from qied.planning.memory import MemoryModel, Numerics, Tiles
+from qied.planning.model_profile import shipped_profiles
+from qied.planning.workload import workload_of
+
+REAL = shipped_profiles()["qwen-image-edit-2511"]
+SPEC = EditSpec(("a" * 64,), "make it blue", None, 1, 20, 1.0, 1024, 1024)
+CAP = 1024 * 1024
+WHOLE = Tiles(None, None)
+NUMERICS = {
+    "fp8": Numerics("fp8", "rowwise", "bf16"),
+    "fp8-storage": Numerics("fp8-storage", None, "bf16"),
+    "fp8-storage-fp32": Numerics("fp8-storage", None, "fp32"),
+    "bf16": Numerics("bf16", None, "bf16"),
+    "fp32": Numerics("fp32", None, "fp32"),
+}
+sides = st.integers(1, 128).map(lambda n: n * 16)
+
+
+def model(name: str, device: str = "cuda") -> MemoryModel:
+    return MemoryModel(REAL, NUMERICS[name], device)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"), [("fp8", 13.6), ("fp8-storage", 13.6), ("bf16", 27.2), ("fp32", 54.4)], ids=str
+)
+def test_sixty_blocks_take_what_was_counted(name, gigabytes):
+    assert 60 * model(name).weights("streamed").block == pytest.approx(gigabytes * 1e9, rel=0.005)
+
+
+def test_a_resident_text_encoder_takes_its_parameters_without_the_language_head():
+    assert model("fp8").weights("resident").text_encoder == pytest.approx(2 * (8.292e9 - 0.545e9), rel=0.01)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("name", sorted(NUMERICS))
+@given(width=sides, height=sides, images=st.integers(1, 2))
+def test_more_of_anything_never_takes_less_memory(device, name, width, height, images):
+    memory = model(name, device)
+    spec = replace(SPEC, width=width, height=height, images=("a" * 64,) * images)
+    for tiles in (WHOLE, Tiles(512, 512)):
+        base = memory.footprint(workload_of(spec, REAL, CAP), tiles, "streamed")
+        for larger in (
+            replace(spec, width=width + 16),
+            replace(spec, images=("a" * 64,) * (images + 1)),
+            replace(spec, true_cfg_scale=4.0, negative_prompt=" "),
+            replace(spec, mask="b" * 64),
+            replace(spec, prompt=spec.prompt + " and more"),
+        ):
+            grown = memory.footprint(workload_of(larger, REAL, CAP), tiles, "streamed")
+            assert grown.state >= base.state
+            assert grown.arena >= base.arena
+
+
+@given(width=sides, height=sides, tile=st.integers(4, 32).map(lambda n: 64 * n))
+def test_a_smaller_tile_never_takes_more(width, height, tile):
+    memory = model("fp8")
+    for way in ("encode", "decode"):
+        whole = memory.vae_bytes(way, width * height, None)
+        tiled = memory.vae_bytes(way, width * height, tile)
+        assert tiled <= memory.vae_bytes(way, width * height, tile + 64) <= whole
+
+
+def test_streamed_layers_of_the_text_encoder_are_in_its_arena():
+    work = workload_of(SPEC, REAL, CAP)
+    memory = model("fp8")
+    streamed = memory.arena(work, WHOLE, "streamed").encode_prompt
+    resident = memory.arena(work, WHOLE, "resident").encode_prompt
+    assert streamed - resident == 2 * 2 * REAL.architecture.text_encoder.layer_parameters
+
+
+def test_host_memory_grows_by_a_block_for_each_that_streams():
+    memory = model("fp8")
+    block = memory.weights("streamed").block
+    assert memory.host_bytes(30) - memory.host_bytes(0) == 30 * block

@@ -1,0 +1,70 @@
+"""What is served: one edit's price on each kind of worker, and its time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from qied.edit import EditSpec
+from qied.hardware.snapshot import Snapshot
+from qied.planning.hardware_profile import shipped_hardware_profiles
+from qied.planning.model_profile import shipped_profiles
+from qied.planning.pace import Pace
+from qied.planning.plan import Plan
+from qied.planning.planner import Question, plan
+from qied.planning.serving import Serving, kind_of
+
+REAL = shipped_profiles()["qwen-image-edit-2511"]
+SPEC = EditSpec(("a" * 64,), "make it blue", None, 1, 20, 1.0, 1024, 1024)
+Machine = Callable[..., Snapshot]
+
+
+@pytest.fixture
+def serving(machine: Machine) -> Serving:
+    plans = [
+        plan(machine(capability, gib), Question(REAL, shipped_hardware_profiles()))
+        for capability, gib in (((8, 9), 24), ((8, 6), 12))
+    ]
+    assert all(isinstance(made, Plan) for made in plans)
+    return Serving(REAL, tuple(plans))  # type: ignore[arg-type]
+
+
+def test_an_edit_has_a_price_on_each_kind_of_worker(serving: Serving) -> None:
+    prices = serving.footprints(SPEC)
+    assert list(prices) == [kind_of(made.execution) for made in serving.plans]
+    assert len({price.arena for price in prices.values()}) == 2
+
+
+def test_workers_of_one_kind_share_a_price(serving: Serving) -> None:
+    twice = Serving(REAL, (serving.plans[0], serving.plans[0]))
+    assert len(twice.footprints(SPEC)) == 1
+
+
+def test_every_admitted_edit_fits_beside_the_fixed_parts_of_its_plan(serving: Serving) -> None:
+    for made in serving.plans:
+        foot = Serving(REAL, (made,)).footprints(
+            replace(SPEC, images=("a" * 64,) * 3, true_cfg_scale=4.0, negative_prompt=" ", mask="b" * 64)
+        )[kind_of(made.execution)]
+        fixed = sum(part.bytes for part in made.parts if part.name not in ("arena", "sessions"))
+        assert fixed + foot.arena + made.sessions.at_max_pixels * foot.state <= made.budget_bytes
+
+
+def test_the_largest_result_is_that_of_the_best_worker_and_references_that_of_the_smallest(serving: Serving) -> None:
+    assert serving.max_pixels == max(made.max_pixels for made in serving.plans)
+    smaller = replace(serving.plans[1], max_reference_pixels=300_000)
+    assert Serving(REAL, (serving.plans[0], smaller)).max_reference_pixels == 300_000
+
+
+def test_the_first_measured_step_replaces_the_guess_and_later_ones_move_it(serving: Serving) -> None:
+    pace = Pace(serving)
+    pace.learn(SPEC, 200.0)
+    alone = pace.edit_ms(SPEC)
+    assert 20 * 200 <= alone <= 25 * 200
+    pace.learn(SPEC, 400.0)
+    assert alone < pace.edit_ms(SPEC) < 2 * alone
+
+
+def test_guidance_doubles_the_time_of_an_edit(serving: Serving) -> None:
+    pace = Pace(serving)
+    pace.learn(SPEC, 200.0)
+    assert pace.edit_ms(replace(SPEC, true_cfg_scale=4.0, negative_prompt=" ")) == 2 * pace.edit_ms(SPEC)
