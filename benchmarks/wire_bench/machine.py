@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from contextlib import suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,16 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "libzmq": zmq.zmq_version(),
-        **{package: version(package) for package in _PACKAGES},
+        **{package: _version(package) for package in _PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    """Version of an installed package; a checkout that is only on the path has none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "from a checkout"
 
 
 def command() -> str:

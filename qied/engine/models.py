@@ -158,7 +158,8 @@ def _load_text_model(
     reader.finish(source, start)
     model.eval().requires_grad_(False)
     if streamed:
-        return model, stream_text_model(model, device, execution.pin)
+        # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
+        return model, stream_text_model(model, device, pin=False)
     return model.to(device), None
 
 

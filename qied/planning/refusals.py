@@ -21,6 +21,15 @@ _CUDA_BROKEN = {
 }
 """What to do where the driver shows a card that programs cannot use, by the probe's code for it."""
 
+_NO_CARD = {
+    "gpus_hidden": ("no_gpu", "Unset CUDA_VISIBLE_DEVICES, or name a card that is there."),
+    "no_driver": ("no_driver", "Install the NVIDIA driver, or load its module: sudo modprobe nvidia."),
+    "driver_mismatch": ("no_driver", _CUDA_BROKEN["driver_mismatch"]),
+    "nvml_failed": ("no_driver", "See what nvidia-smi says; install the driver again."),
+    "gpu_lost": ("no_gpu", "Restart the machine; if it happens again, look at the card's power and its slot."),
+}
+"""Refusal's code and what to do where no card can be seen, by the probe's code for it."""
+
 
 def incompatible(snapshot: Snapshot, gpu: Gpu) -> Refusal | None:
     """Find what keeps any model from this card: its age, the driver, torch or torch's kernels."""
@@ -83,9 +92,9 @@ def no_card(snapshot: Snapshot, model: ModelProfile, wishes: Wishes) -> Refusal:
         there = ", ".join(str(gpu.index) for gpu in snapshot.gpus)
         return Refusal("no_such_gpu", f"There is no card {wishes.gpu}.", f"Cards of this machine: {there}.")
     try_builtin = "To try qied without one: qied serve --model builtin."
-    hidden = next((problem for problem in snapshot.problems if problem.code == "gpus_hidden"), None)
-    if hidden is not None:
-        return Refusal("no_gpu", hidden.message, "Unset CUDA_VISIBLE_DEVICES, or name a card that is there.")
+    for problem in snapshot.problems:
+        if problem.code in _NO_CARD:
+            return Refusal(_NO_CARD[problem.code][0], problem.message, f"{_NO_CARD[problem.code][1]} {try_builtin}")
     if snapshot.driver is None:
         return Refusal(
             "no_driver",
