@@ -36,7 +36,7 @@ from qied.doctor.facts import Facts
 from qied.doctor.meters import MeterOf, card_meter, host_meter
 from qied.doctor.report import show
 from qied.hardware.selftest import measured
-from qied.hardware.snapshot import Snapshot
+from qied.hardware.snapshot import Gpu, Snapshot
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
@@ -143,15 +143,17 @@ def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, t
     if not asked.deep:
         return joined([quick, run_checks(not_deep(), facts)]), ()
 
-    deep = DeepChecks(waiting, lambda: run_trial(asked.serve_arguments, _meters(facts), waiting))
+    card = _planned_card(facts)
+    meters: AbstractContextManager[MeterOf] = host_meter() if card is None else card_meter(card)
+    environ = {} if card is None else {"QIED_MODEL_GPUS": str(card.index)}
+    deep = DeepChecks(waiting, lambda: run_trial(asked.serve_arguments, environ, meters, waiting))
     return joined([quick, run_checks(deep.checks, facts)]), deep.log
 
 
-def _meters(facts: Facts) -> AbstractContextManager[MeterOf]:
-    """What measures an edit: the card of the plan, else the memory of the workers."""
+def _planned_card(facts: Facts) -> Gpu | None:
+    """The card of the plan, on which an edit is tried and measured; None for the CPU."""
     run = None if facts.made_plan is None else facts.made_plan.execution
-    card = next((gpu for gpu in facts.gpus if run and run.device == "cuda" and gpu.index == run.device_index), None)
-    return host_meter() if card is None else card_meter(card)
+    return next((gpu for gpu in facts.gpus if run and run.device == "cuda" and gpu.index == run.device_index), None)
 
 
 def _say(asked: _Asked, facts: Facts, checkup: Checkup) -> None:

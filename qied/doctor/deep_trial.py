@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,17 +39,20 @@ class Trial:
     log: tuple[str, ...] = ()
 
 
-def run_trial(arguments: Sequence[str], meters: AbstractContextManager[MeterOf], watch: Watch) -> Trial:
+def run_trial(
+    arguments: Sequence[str], environ: Mapping[str, str], meters: AbstractContextManager[MeterOf], watch: Watch
+) -> Trial:
     """Start ``qied serve`` with ``arguments``, knock with a stranger's key, do one edit, and stop it.
 
-    ``meters`` are entered before the daemon starts. Typed errors become the trial's ``failure``.
+    ``environ`` is added to its environment; ``meters`` are entered before it starts. Typed errors become the trial's
+    ``failure``.
     """
     watch("starting a daemon", 0, 0)
     peak, refused, log = Peak(), None, list[str]()
     try:
         with (
             meters as meter_of,
-            private_daemon(arguments, _START_S, log) as daemon,
+            private_daemon(arguments, environ, _START_S, log) as daemon,
             watching(meter_of(daemon.pid)) as peak,
         ):
             credential = read_credential(daemon.home / LOCAL_FILE)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +31,16 @@ class PrivateDaemon:
 
 
 @contextmanager
-def private_daemon(arguments: Sequence[str], start_s: float, log: list[str]) -> Iterator[PrivateDaemon]:
+def private_daemon(
+    arguments: Sequence[str], environ: Mapping[str, str], start_s: float, log: list[str]
+) -> Iterator[PrivateDaemon]:
     """Start ``qied serve`` with ``arguments`` in a temporary folder; stop it and remove the folder at the end.
 
-    Its log goes to the end of ``log``, a line of JSON each. Raises SetupError with the daemon's
-    last words where it is not ready after ``start_s`` seconds.
+    ``environ`` is added to its environment; its log goes to the end of ``log``, a line of JSON each. Raises SetupError
+    with the daemon's last words where it is not ready after ``start_s`` seconds.
     """
     with tempfile.TemporaryDirectory(prefix="qied-doctor-") as folder:
-        process = _start(arguments, Path(folder))
+        process = _start(arguments, environ, Path(folder))
         assert process.stderr is not None
         ready = threading.Event()
         reader = threading.Thread(target=_read, args=(process.stderr, log, ready), daemon=True)
@@ -52,7 +54,7 @@ def private_daemon(arguments: Sequence[str], start_s: float, log: list[str]) -> 
             reader.join()
 
 
-def _start(arguments: Sequence[str], home: Path) -> subprocess.Popen[str]:
+def _start(arguments: Sequence[str], environ: Mapping[str, str], home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "qied", "serve", *arguments),
@@ -61,7 +63,7 @@ def _start(arguments: Sequence[str], home: Path) -> subprocess.Popen[str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**os.environ, "QIED_DAEMON_LOG_LEVEL": "info"},
+        env={**os.environ, "QIED_DAEMON_LOG_LEVEL": "info", **environ},
         text=True,
         encoding="utf-8",
     )

@@ -23,7 +23,10 @@ def temporary(tmp_path, monkeypatch):
 
 def test_a_daemon_that_cannot_start_says_its_last_words(temporary, tmp_path):
     log = []
-    with pytest.raises(SetupError, match=r"no model_index\.json"), private_daemon(["--model", str(tmp_path)], 60, log):
+    with (
+        pytest.raises(SetupError, match=r"no model_index\.json"),
+        private_daemon(["--model", str(tmp_path)], {}, 60, log),
+    ):
         raise AssertionError("it cannot be ready")
     assert log
     assert not list(temporary.iterdir())
@@ -31,11 +34,17 @@ def test_a_daemon_that_cannot_start_says_its_last_words(temporary, tmp_path):
 
 def test_a_trial_without_a_daemon_is_a_failure_that_says_why(temporary, tmp_path):
     told = []
-    trial = run_trial(["--model", str(tmp_path)], host_meter(), lambda what, done, total: told.append(what))
+    trial = run_trial(["--model", str(tmp_path)], {}, host_meter(), lambda what, done, total: told.append(what))
     assert "no model_index.json" in str(trial.failure)
     assert (trial.stranger_refused, trial.peak_bytes) == (None, 0)
     assert told == ["starting a daemon"]
     assert trial.log
+
+
+def test_its_environment_may_be_added_to(temporary):
+    wrong = {"QIED_MODEL_GPUS": "first"}
+    with pytest.raises(SetupError, match="QIED_MODEL_GPUS"), private_daemon(["--model", "builtin"], wrong, 60, []):
+        raise AssertionError("it cannot be ready")
 
 
 LOG = """

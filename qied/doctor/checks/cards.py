@@ -35,14 +35,14 @@ def capability(facts: Facts) -> Verdict:
 
 
 def several(facts: Facts) -> Verdict:
-    """Whether there are different cards, of which one is used."""
+    """Whether there are different cards, which get different plans."""
     names = list(dict.fromkeys(gpu.name for gpu in facts.gpus))
     if not names:
         return skipped(_NO_CARD)
     if len(names) == 1:
         return ok(f"{len(facts.gpus)} x {names[0]}.")
     plan = facts.made_plan
-    used = f" The plan uses {plan.gpu}." if plan is not None else ""
+    used = f" The plan shown is that of {plan.gpu}." if plan is not None else ""
     return ok(f"Different cards: {', '.join(names)}.{used}")
 
 
@@ -141,7 +141,7 @@ def _described(gpu: Gpu) -> str:
 
 CHECKS = (
     Check("card.capability", "Older cards lack what the model needs, and what torch is built for.", capability),
-    Check("card.several", "A worker runs on one card; the plan says which.", several),
+    Check("card.several", "Each card gets a worker with a plan of its own; slower cards make slower edits.", several),
     Check(
         "card.memory",
         "The budget is planned from what is free: less of it means more streaming.",

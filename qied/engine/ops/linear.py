@@ -63,21 +63,38 @@ class Fp8Linear:
 
     def __init__(self, scaling: Scaling) -> None:
         self._scaling = scaling
+        self._bias_apart: set[tuple[int, int, int]] = set()
 
     def prepare(self, x: Tensor) -> Activation:
         """Quantise the input."""
         return quantise(x, self._scaling)
 
     def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
-        """Return BF16 [rows, outputs]."""
+        """Return BF16 [rows, outputs].
+
+        Some shapes have no kernel that adds the bias as well (cuBLASLt 13.0 on sm_90: 250 rows of 12288 row-wise); the
+        first call of such a shape finds it out, and the bias is added by itself from then on.
+        """
         assert isinstance(x, Quantised) and linear.scale is not None
+        shape = (len(x.values), *linear.weight.shape)
+        if shape not in self._bias_apart:
+            try:
+                return self._multiplied(x, linear, linear.bias)
+            except RuntimeError as error:
+                if "CUBLAS_STATUS_NOT_SUPPORTED" not in str(error):
+                    raise
+                self._bias_apart.add(shape)
+        return self._multiplied(x, linear, None).add_(linear.bias)
+
+    def _multiplied(self, x: Quantised, linear: PackedLinear, bias: Tensor | None) -> Tensor:
+        assert linear.scale is not None
         rowwise = self._scaling == "rowwise"
         return torch._scaled_mm(
             x.values,
             linear.weight.t(),
             scale_a=x.scale if rowwise else x.scale.view(()),
             scale_b=linear.scale.unsqueeze(0) if rowwise else linear.scale.view(()),
-            bias=linear.bias,
+            bias=bias,
             out_dtype=torch.bfloat16,
             use_fast_accum=True,
         )

@@ -30,11 +30,11 @@ def test_one_card_that_is_new_enough_is_enough(facts, machine, ask):
     assert "TITAN" not in found.message
 
 
-def test_different_cards_are_named_with_the_one_that_the_plan_uses(facts, machine, ask):
+def test_different_cards_are_named_with_the_one_whose_plan_is_shown(facts, machine, ask):
     snapshot = machine(gpus=[{}, {"index": 1, "name": "NVIDIA GeForce RTX 3060", "compute_capability": [8, 6]}])
     found = ask("card.several", facts(snapshot))
     assert found.status is Status.OK
-    assert "The plan uses" in found.message
+    assert "NVIDIA GeForce RTX 4070, NVIDIA GeForce RTX 3060. The plan shown is that of NVIDIA" in found.message
 
 
 def test_a_desktop_on_the_card_is_no_news(facts, ask):
