@@ -75,7 +75,7 @@ class Engine:
         """Load a model folder in diffusers' pipeline layout.
 
         ``on_progress`` is told (component, bytes read, bytes in all). Raises ModelNotFound or ModelUnsupported, which
-        name the file and what to do, and ConfigError where memory cannot be pinned.
+        name the file and what to do.
         """
         return Engine.build(open_pipeline(folder, profile), profile, options, on_progress)
 

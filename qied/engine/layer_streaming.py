@@ -45,8 +45,7 @@ def stream_text_model(model: Any, device: torch.device, pin: bool) -> StreamedTe
     The blocks of ``model.visual`` and the layers of ``model.language_model`` are streamed; both take inputs on
     ``device`` as before. ``embed_tokens`` stays in host memory and looks up there; everything else moves to the device.
     With ``pin``, each layer moves to pinned memory of its own before the next one does, so that host memory holds one
-    layer twice at most; without, parameters stay where they are, be it a mapped file. Raises ConfigError where memory
-    cannot be pinned.
+    layer twice at most; without, parameters stay where they are, be it a mapped file.
     """
     stacks = [
         LayerStack(model.visual, "blocks", device, pin),

@@ -101,7 +101,7 @@ def build_models(
 ) -> Models:
     """Load the weights of all components as ``execution`` says.
 
-    Raises ModelUnsupported where they are not those of the model, ConfigError where memory cannot be pinned.
+    Raises ModelUnsupported where they are not those of the model.
     """
     device = torch.device("cpu") if execution.device == "cpu" else torch.device("cuda", execution.device_index)
     dtype = DTYPES[execution.compute]

@@ -30,7 +30,7 @@ class Blocks:
     """
 
     def __init__(self, layout: BlockLayout, execution: Execution, device: torch.device) -> None:
-        """Allocate, with nothing in it yet; raises ConfigError where the host's memory cannot be pinned."""
+        """Allocate, with nothing in it yet."""
         self._layout = layout
         self._device = device
         kept = resident_blocks(execution.total_blocks, execution.resident_blocks)

@@ -124,7 +124,7 @@ class Transformer:
 def load_transformer(
     config: dict[str, Any], source: TensorSource, execution: Execution, device: torch.device, reader: WeightReader
 ) -> Transformer:
-    """Load the transformer as ``execution`` says, block by block; raises ModelUnsupported, ConfigError.
+    """Load the transformer as ``execution`` says, block by block; raises ModelUnsupported.
 
     ``config`` is diffusers' of QwenImageTransformer2DModel. ``source`` is kept, since modulation tables are made from
     it later.

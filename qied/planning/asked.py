@@ -74,4 +74,5 @@ def peak_alone(plan: Plan, model: ModelProfile, work: Workload) -> int:
     weights = memory.weights(run.text_encoder)
     foot = memory.footprint(work, Tiles(run.encode_tile_px, run.decode_tile_px), run.text_encoder)
     blocks = (run.resident_blocks + run.ring_slots) * weights.block
-    return memory.factors.context + weights.rest + weights.text_encoder + blocks + foot.state + foot.arena
+    context = memory.factors.context + memory.factors.workspace
+    return context + weights.rest + weights.text_encoder + blocks + foot.state + foot.arena

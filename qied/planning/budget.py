@@ -10,8 +10,6 @@ from qied.planning.wishes import Wishes
 MIB = 1024**2
 HOST_RESERVE = 1024 * MIB
 """Host memory that is left to everything else."""
-CPU_SHARE = 0.8
-"""Part of the free host memory that a worker on the CPU takes."""
 WINDOWS_PINNED_SHARE = 0.5
 """Part of the host memory that a program may pin on Windows."""
 
@@ -39,11 +37,11 @@ def device_budget(gpu: Gpu, reserve_bytes: int, wishes: Wishes) -> Budget:
     return Budget(available, source, tuple(warnings))
 
 
-def cpu_budget(host: Host, wishes: Wishes) -> Budget:
-    """Most of the free host memory, within what was asked for."""
+def cpu_budget(host: Host, reserve_bytes: int, wishes: Wishes) -> Budget:
+    """Free host memory, less the profile's reserve, within what was asked for."""
     capacity = _free_host(host)
-    available = 0 if capacity is None else int(capacity * CPU_SHARE)
-    source = f"{CPU_SHARE:.0%} of the free memory"
+    available = 0 if capacity is None else max(0, capacity - reserve_bytes)
+    source = "free memory less the profile's reserve"
     if wishes.budget_bytes and (capacity is None or wishes.budget_bytes < available):
         available, source = wishes.budget_bytes, wishes.origin("budget_bytes", "asked for")
     return Budget(available, source)

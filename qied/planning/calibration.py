@@ -9,77 +9,54 @@ MIB = 1024**2
 
 
 @dataclass(frozen=True)
-class Widths:
-    """Tensors that live at once at the peak of a forward, counted in rows of [tokens, inner] and [tokens, mlp]."""
-
-    inner: float
-    mlp: float
-
-
-@dataclass(frozen=True)
 class Factors:
     """What one kind of device takes. Bytes where a name does not say otherwise.
 
-    ``encode_width`` and ``decode_width`` count feature maps of [pixels, vae_base_dim] at the VAE's peak, ``..._canvas``
-    are bytes for each pixel of the whole picture. ``fragmentation`` is the allocator's loss as a share.
+    ``context`` is what CUDA, its libraries and their kernels hold beside torch's allocator (on a CPU: the process),
+    ``workspace`` cuBLAS's. The allocator loses ``fragments`` and ``fragmentation`` as a share of the arena.
+    ``encode_width`` and ``decode_width`` count feature maps of [pixels, vae_base_dim] at the VAE's peak,
+    ``text_hidden_width`` and ``vision_width`` hidden states. ``denoise`` scales what is counted exactly.
     """
 
     context: int
     workspace: int
+    fragments: int
     fragmentation: float
     encode_width: float
     decode_width: float
-    encode_canvas: float
-    decode_canvas: float
     text_hidden_width: float
-    text_mlp_width: float
     vision_width: float
-    modulation_copies: float
-    denoise: Mapping[str, Widths]
+    denoise: float
     host_process: int
     host_tables: int
 
 
 DEVICES: Mapping[str, Factors] = {
+    # benchmarks/results/memory.json: one H200, driver 580, torch 2.11+cu130, 54 edits of the full-size model.
     "cuda": Factors(
-        context=640 * MIB,
-        workspace=64 * MIB,
-        fragmentation=0.04,
-        encode_width=9.0,
-        decode_width=17.0,
-        encode_canvas=16.0,
-        decode_canvas=28.0,
-        text_hidden_width=12.0,
-        text_mlp_width=3.0,
+        context=830 * MIB,
+        workspace=36 * MIB,
+        fragments=110 * MIB,
+        fragmentation=0.22,
+        encode_width=6.1,
+        decode_width=7.1,
+        text_hidden_width=4.0,
         vision_width=12.0,
-        modulation_copies=1.1,
-        denoise={
-            "fp8": Widths(9.0, 2.0),
-            "fp8-storage": Widths(9.0, 2.0),
-            "bf16": Widths(9.0, 2.0),
-            "fp32": Widths(9.0, 2.0),
-        },
+        denoise=1.02,
         host_process=2048 * MIB,
         host_tables=1024 * MIB,
     ),
+    # qied doctor --deep with the built-in model on two cores: see docs/architecture.md.
     "cpu": Factors(
-        context=0,
+        context=420 * MIB,
         workspace=0,
+        fragments=32 * MIB,
         fragmentation=0.10,
-        encode_width=15.0,
-        decode_width=24.0,
-        encode_canvas=16.0,
-        decode_canvas=28.0,
-        text_hidden_width=16.0,
-        text_mlp_width=4.0,
+        encode_width=12.0,
+        decode_width=12.0,
+        text_hidden_width=8.0,
         vision_width=16.0,
-        modulation_copies=1.1,
-        denoise={
-            "fp32": Widths(12.0, 2.0),
-            "bf16": Widths(12.0, 2.0),
-            "fp8": Widths(12.0, 2.0),
-            "fp8-storage": Widths(12.0, 2.0),
-        },
+        denoise=1.2,
         host_process=700 * MIB,
         host_tables=1024 * MIB,
     ),

@@ -62,7 +62,7 @@ class Fitter:
         ring = 0 if rung.resident == layers or self.memory.device == "cpu" else RING_SLOTS
         foot = self._footprint(rung.max_pixels, rung.max_reference_pixels, rung.text_encoder, tiles)
         return (
-            Part("context", memory.factors.context),
+            Part("context", memory.factors.context + memory.factors.workspace),
             Part("small weights", weights.rest),
             Part("resident blocks", rung.resident * weights.block),
             Part("ring", ring * weights.block),
@@ -81,7 +81,7 @@ class Fitter:
         key = (pixels, reference_pixels, text_encoder, tiles)
         if key not in self._footprints:
             work = largest_workload(self.memory.profile, pixels, reference_pixels)
-            self._footprints[key] = self.memory.footprint(work, tiles, text_encoder)
+            self._footprints[key] = self.memory.largest_footprint(work, tiles, text_encoder)
         return self._footprints[key]
 
     def _peak(self, rung: Rung, tiles: Tiles) -> int:

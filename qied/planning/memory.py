@@ -10,18 +10,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from qied_client.protocol import limits
+
 from qied.planning.block_layout import block_bytes
 from qied.planning.calibration import DEVICES, Factors
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Scaling
+from qied.planning.tiling import tile_grid
 from qied.planning.workload import Workload
 
 FP32 = 4
 TextEncoder = Literal["resident", "streamed"]
 STREAMED_SLOTS = 2
 """Layers of a streamed text encoder that are on the device at once."""
+ENCODE_CANVAS = 1
+"""Bytes of a picture's latents for each of its pixels: 16 channels FP32 for 8 x 8 pixels."""
+DECODE_CANVAS = 12
+"""Bytes of a result for each of its pixels: 3 channels FP32."""
 _MODULATED = 3
 """Rows of a block's modulation in one step: image at t, image at 0, text at t."""
+_SPAN_TOKENS = 4096
+_CAST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -119,29 +128,46 @@ class MemoryModel:
         return latents + source + references + prompts + vision + rope
 
     def arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Arena:
-        """Bytes of each phase at its peak."""
-        return Arena(
-            encode_prompt=self._encode_prompt(work, text_encoder),
-            encode_image=self.vae_bytes("encode", max(work.reference_pixels, _source(work)), tiles.encode),
-            modulation=self._modulation(),
-            denoise=self._denoise(work),
-            decode=self.vae_bytes("decode", work.target_pixels, tiles.decode),
-        )
+        """Bytes of each phase at its peak, for exactly this edit."""
+        grid = tile_grid(work.width, work.height, tiles.decode)
+        return self._arena(work, tiles, text_encoder, decoded_at_once=grid.width * grid.height)
 
-    def vae_bytes(self, way: Literal["encode", "decode"], pixels: int, tile: int | None) -> int:
-        """Bytes of the VAE on ``pixels``, in tiles of ``tile`` pixels a side: one tile's, and the canvas beneath."""
+    def largest_arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Arena:
+        """Bytes of each phase at its peak, for this edit and every smaller one.
+
+        A picture a little larger than a tile is cut into smaller ones, so a smaller picture can take more at once.
+        """
+        return self._arena(work, tiles, text_encoder, decoded_at_once=_at_once(work.target_pixels, tiles.decode))
+
+    def vae_bytes(self, way: Literal["encode", "decode"], pixels: int, at_once: int) -> int:
+        """Bytes of the VAE on a picture of ``pixels``, ``at_once`` of them in one tile: the tile's, and the canvas."""
         factors = self.factors
         element = FP32 if self.device == "cpu" else self.numerics.element_bytes
-        at_once = pixels if tile is None else min(pixels, tile * tile)
         width = factors.encode_width if way == "encode" else factors.decode_width
         network = int(at_once * self.profile.architecture.vae_base_dim * element * width)
-        canvas = int(pixels * (factors.encode_canvas if way == "encode" else factors.decode_canvas))
-        return network + canvas + factors.workspace
+        return network + pixels * (ENCODE_CANVAS if way == "encode" else DECODE_CANVAS)
 
     def footprint(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Footprint:
-        """State and arena of one edit, the allowance for fragmentation included."""
-        share = 1 + self.factors.fragmentation
-        return Footprint(int(self.state(work) * share), int(self.arena(work, tiles, text_encoder).peak * share))
+        """State and arena of exactly this edit, with what the allocator loses."""
+        return self._footprint(work, self.arena(work, tiles, text_encoder))
+
+    def largest_footprint(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Footprint:
+        """State and arena that hold this edit and every smaller one."""
+        return self._footprint(work, self.largest_arena(work, tiles, text_encoder))
+
+    def _footprint(self, work: Workload, arena: Arena) -> Footprint:
+        lost = int(arena.peak * self.factors.fragmentation) + self.factors.fragments
+        return Footprint(self.state(work), arena.peak + lost)
+
+    def _arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder, decoded_at_once: int) -> Arena:
+        encoded = max(work.reference_pixels, work.target_pixels if work.masked else 0)
+        return Arena(
+            encode_prompt=self._encode_prompt(work, text_encoder),
+            encode_image=self.vae_bytes("encode", encoded, _at_once(encoded, tiles.encode)),
+            modulation=self._modulation(),
+            denoise=self._denoise(work),
+            decode=self.vae_bytes("decode", work.target_pixels, decoded_at_once),
+        )
 
     def host_bytes(self, streamed_blocks: int) -> int:
         """Bytes of host memory of a worker that streams so many blocks, what is only mapped from files not counted."""
@@ -153,30 +179,47 @@ class MemoryModel:
         return block_bytes(self.profile.architecture, numerics.precision, numerics.scaling, numerics.compute)
 
     def _encode_prompt(self, work: Workload, held: TextEncoder) -> int:
+        """The language model's widest point is its MLP: gate, up and their product, beside a few hidden states."""
         text, element, factors = self.profile.architecture.text_encoder, self.numerics.element_bytes, self.factors
         sequence = work.text_tokens + self.profile.template_tokens
-        patches = 4 * work.vision_tokens
-        language = sequence * (text.hidden * factors.text_hidden_width + text.mlp_dim * factors.text_mlp_width)
-        vision = patches * (text.vision_hidden * factors.vision_width + 3 * text.vision_mlp_dim)
+        language = sequence * (text.hidden * factors.text_hidden_width + text.mlp_dim * 3)
+        vision = 4 * work.vision_tokens * (text.vision_hidden * factors.vision_width + text.vision_mlp_dim * 3)
         slots = 0
         if held == "streamed":
             slots = STREAMED_SLOTS * max(text.layer_parameters, text.vision_layer_parameters) * element
-        return int(max(language, vision) * element) + slots + factors.workspace
+        return int(max(language, vision) * element) + slots
 
     def _modulation(self) -> int:
-        """One block's modulation weights on their way through, while a schedule's table is computed."""
-        parameters = self.profile.architecture.modulation_parameters
-        return int(parameters * self.numerics.element_bytes * self.factors.modulation_copies)
+        """Half of a block's modulation weights on their way through, and what the longest schedule makes of them."""
+        facts, element = self.profile.architecture, self.numerics.element_bytes
+        rows = (limits.STEPS + 1) * 7 * facts.inner_dim
+        return (facts.modulation_parameters // 2 + rows) * element
 
     def _denoise(self, work: Workload) -> int:
+        """Residual streams of all prompts, and the largest temporaries of one block; see ``_block_temporaries``."""
         facts, element = self.profile.architecture, self.numerics.element_bytes
-        widths = self.factors.denoise[self.numerics.precision]
-        per_token = facts.inner_dim * widths.inner + facts.mlp_dim * widths.mlp
-        dequantised = 0
-        if self.numerics.precision == "fp8-storage":
-            dequantised = 3 * facts.inner_dim**2 + facts.mlp_dim * facts.inner_dim
-        rows = facts.layers * _MODULATED * 6 * facts.inner_dim
-        return int((work.tokens * per_token + dequantised + rows) * element) + self.factors.workspace
+        stream = work.tokens * facts.inner_dim * element
+        prompts = 2 if work.guided else 1
+        modulation = 2 * facts.layers * _MODULATED * 6 * facts.inner_dim * element
+        return prompts * stream + self._block_temporaries(work, stream) + modulation
+
+    def _block_temporaries(self, work: Workload, stream: int) -> int:
+        """Bytes of one block's temporaries at the widest of three points: QKV, attention, MLP.
+
+        Linears take spans of at most 4096 tokens of the target or of the references, and casts to FP32 chunks of 16
+        MiB (``qied.engine.block_forward``, ``qied.engine.quantise``).
+        """
+        facts, element, precision = self.profile.architecture, self.numerics.element_bytes, self.numerics.precision
+        inner, mlp = facts.inner_dim, facts.mlp_dim
+        span = max(_longest_span(tokens) for tokens in (work.target_tokens, work.reference_tokens, work.text_tokens))
+        cast = min(FP32 * span * inner, _CAST_BYTES)
+        expanded = element if precision == "fp8-storage" else 0
+        copies = 3 if precision in ("bf16", "fp8") else 4
+        qkv = 3 * stream + copies * span * inner * element + 3 * cast + 3 * inner * inner * expanded
+        attention = 4 * stream + work.tokens * (inner // facts.head_dim) * FP32
+        quantised = span * mlp + _CAST_BYTES if precision == "fp8" else span * inner * element + expanded * _CAST_BYTES
+        wide = span * mlp * element + quantised + mlp * inner * expanded
+        return int(max(qkv, attention, wide) * self.factors.denoise)
 
 
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
@@ -185,5 +228,12 @@ def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
     return MemoryModel(profile, numerics, execution.device)
 
 
-def _source(work: Workload) -> int:
-    return work.target_pixels if work.masked else 0
+def _at_once(pixels: int, tile: int | None) -> int:
+    """Most pixels that the VAE sees at once of a picture of so many, of any aspect."""
+    return pixels if tile is None else min(pixels, tile * tile)
+
+
+def _longest_span(tokens: int) -> int:
+    """Tokens that go through a linear together: equal parts of at most ``_SPAN_TOKENS``."""
+    count = -(-tokens // _SPAN_TOKENS)
+    return -(-tokens // count) if count else 0

@@ -172,7 +172,7 @@ def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal
     layers = model.architecture.layers
     rungs = [rung for rung in _rungs(question, profile.profile.choose) if rung.text_encoder == "streamed"]
     rungs = [Rung(r.max_pixels, r.max_reference_pixels, r.sessions, layers, "resident") for r in rungs]
-    budget = cpu_budget(snapshot.host, wishes)
+    budget = cpu_budget(snapshot.host, profile.profile.choose.reserve_bytes, wishes)
     fit = fitter.best(rungs, budget.bytes)
     if fit is None:
         return Refusal(

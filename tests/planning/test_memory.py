@@ -47,7 +47,7 @@ def test_more_of_anything_never_takes_less_memory(device, name, width, height, i
     memory = model(name, device)
     spec = replace(SPEC, width=width, height=height, images=("a" * 64,) * images)
     for tiles in (WHOLE, Tiles(512, 512)):
-        base = memory.footprint(workload_of(spec, REAL, CAP), tiles, "streamed")
+        base = memory.largest_footprint(workload_of(spec, REAL, CAP), tiles, "streamed")
         for larger in (
             replace(spec, width=width + 16),
             replace(spec, images=("a" * 64,) * (images + 1)),
@@ -55,18 +55,32 @@ def test_more_of_anything_never_takes_less_memory(device, name, width, height, i
             replace(spec, mask="b" * 64),
             replace(spec, prompt=spec.prompt + " and more"),
         ):
-            grown = memory.footprint(workload_of(larger, REAL, CAP), tiles, "streamed")
+            grown = memory.largest_footprint(workload_of(larger, REAL, CAP), tiles, "streamed")
             assert grown.state >= base.state
             assert grown.arena >= base.arena
 
 
-@given(width=sides, height=sides, tile=st.integers(4, 32).map(lambda n: 64 * n))
-def test_a_smaller_tile_never_takes_more(width, height, tile):
+@given(width=sides, height=sides, tile=st.integers(4, 32).map(lambda n: 64 * n), smaller=st.integers(1, 128))
+def test_the_largest_footprint_holds_the_edit_and_every_smaller_one(width, height, tile, smaller):
+    memory, tiles = model("fp8"), Tiles(tile, tile)
+    largest = memory.largest_footprint(
+        workload_of(replace(SPEC, width=width, height=height), REAL, CAP), tiles, "streamed"
+    )
+    for sides_of in ((width, height), (min(width, 16 * smaller), height), (width, min(height, 16 * smaller))):
+        spec = replace(SPEC, width=sides_of[0], height=sides_of[1])
+        exact = memory.footprint(workload_of(spec, REAL, CAP), tiles, "streamed")
+        assert exact.state <= largest.state
+        assert exact.arena <= largest.arena
+
+
+def test_decoding_in_tiles_takes_as_much_as_one_tile_and_the_result():
     memory = model("fp8")
-    for way in ("encode", "decode"):
-        whole = memory.vae_bytes(way, width * height, None)
-        tiled = memory.vae_bytes(way, width * height, tile)
-        assert tiled <= memory.vae_bytes(way, width * height, tile + 64) <= whole
+    work = workload_of(replace(SPEC, width=2048, height=2048), REAL, CAP)
+    whole = memory.arena(work, WHOLE, "streamed").decode
+    tiled = memory.arena(work, Tiles(None, 1088), "streamed").decode
+    # Two tiles of 1056 pixels along each side.
+    assert tiled == memory.vae_bytes("decode", 2048 * 2048, 1056 * 1056)
+    assert tiled < whole / 3
 
 
 def test_streamed_layers_of_the_text_encoder_are_in_its_arena():

@@ -259,9 +259,7 @@ def test_what_is_missing_is_named(machine: Machine, changes: dict[str, object], 
 
 
 @pytest.mark.parametrize("code", ["cuda_failed", "driver_mismatch"])
-def test_a_card_that_cuda_cannot_use_is_refused_but_not_the_small_model(
-    machine: Machine, code: str
-) -> None:
+def test_a_card_that_cuda_cannot_use_is_refused_but_not_the_small_model(machine: Machine, code: str) -> None:
     broken = machine().model_copy(update={"problems": (Problem(code=code, message="CUDA does not work here."),)})
     assert refused(broken).code == "cuda_unavailable"
     assert planned(broken, SMALL).precision == "cpu"
