@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,10 @@ GB = 1e9
 def main() -> None:
     """Build each plan, run its edits, show a table, write JSON."""
     arguments = _arguments()
-    card = _card()
+    before = _used()
     snapshot = probe(os.environ)
-    weights = sources(torch.device("cuda"))
+    weights, text_encoder = sources(torch.device("cuda"))
+    card = Card(before, _used, text_encoder.kept_bytes)
     setups = [setup for setup in SETUPS if arguments.only is None or arguments.only in str(setup)]
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {
@@ -81,15 +81,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _card() -> Card:
+def _used() -> int:
+    """Bytes in use on the card, by whomever."""
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-
-    def used() -> int:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-
-    read: Callable[[], int] = used
-    return Card(0, used(), read)
+    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
 
 
 def _planned(snapshot: Snapshot, setup: Setup) -> Plan | Refusal:

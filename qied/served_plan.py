@@ -36,9 +36,7 @@ def plan_service(
 ) -> Served:
     """Plan for every card that is to be used; raises PlanRefused where none can serve the model."""
     question = Question(model.profile, profiles, wishes)
-    wanted = _wanted(config.model.gpus, snapshot)
-    if wanted is not None:
-        snapshot = snapshot.model_copy(update={"gpus": tuple(gpu for gpu in snapshot.gpus if gpu.index in wanted)})
+    snapshot = with_chosen_cards(snapshot, config.model.gpus)
     outcomes = plan_cards(snapshot, question)
     plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
     left_out = tuple(outcome for outcome in outcomes if isinstance(outcome, Refusal))
@@ -52,10 +50,10 @@ def plan_service(
     return Served(serving, orders, left_out)
 
 
-def _wanted(gpus: str, snapshot: Snapshot) -> set[int] | None:
-    """Indices of the cards to use, None for all; raises ConfigError for one that is not there."""
+def with_chosen_cards(snapshot: Snapshot, gpus: str) -> Snapshot:
+    """Leave out the cards that ``model.gpus`` does not name; raises ConfigError for one that is not there."""
     if gpus == "all":
-        return None
+        return snapshot
     wanted = {int(index) for index in gpus.split(",")}
     there = {gpu.index for gpu in snapshot.gpus}
     if missing := sorted(wanted - there):
@@ -63,7 +61,7 @@ def _wanted(gpus: str, snapshot: Snapshot) -> set[int] | None:
             f"model.gpus: there is no card {missing[0]}.",
             f"Cards of this machine: {', '.join(map(str, sorted(there))) or 'none'}.",
         )
-    return wanted
+    return snapshot.model_copy(update={"gpus": tuple(gpu for gpu in snapshot.gpus if gpu.index in wanted)})
 
 
 def _with_same_references(plans: Sequence[Plan]) -> list[Plan]:

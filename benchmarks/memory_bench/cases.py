@@ -60,8 +60,6 @@ SETUPS = (
     Setup(48 * GB, "fp8"),
     Setup(0, "fp8"),
     Setup(12 * GB, "fp8-storage"),
-    Setup(24 * GB, "fp8-storage"),
-    Setup(12 * GB, "bf16"),
     Setup(24 * GB, "bf16"),
     Setup(48 * GB, "bf16"),
     Setup(0, "bf16"),

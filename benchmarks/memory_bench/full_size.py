@@ -12,7 +12,6 @@ from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
-from qied.engine.checkpoint import read_json
 from qied.engine.models import ComponentSources, open_pipeline
 from qied.engine.sigmas import schedule_config
 from qied.planning.model_profile import shipped_profiles
@@ -94,6 +93,10 @@ class RandomSource:
             self._kept[name] = self._draw(name).cpu()
         return self._kept[name]
 
+    def kept_bytes(self) -> int:
+        """Bytes of the weights that stay."""
+        return sum(tensor.nbytes for tensor in (self._kept or {}).values())
+
     def _draw(self, name: str) -> Tensor:
         shape = self._shapes[name]
         if len(shape) == 1 or name.endswith("gamma"):
@@ -122,19 +125,23 @@ def text_config() -> Qwen2_5_VLConfig:
     return Qwen2_5_VLConfig(text_config=dict(TEXT), vision_config=dict(VISION))
 
 
-def sources(device: torch.device) -> ComponentSources:
-    """All components; tokenizer and picture processor are those of the built-in model, which see the same sizes."""
+def sources(device: torch.device) -> tuple[ComponentSources, RandomSource]:
+    """All components, and the text encoder's weights again, which stay in the host's memory.
+
+    Tokenizer and picture processor are those of the built-in model, which see the same sizes.
+    """
     builtin = open_pipeline(builtin_model_folder(), shipped_profiles()["builtin"])
+    text_encoder = RandomSource("text_encoder", _shapes("text_encoder"), device, kept=True)
     vae_config: dict[str, Any] = dict(AutoencoderKLQwenImage(**{**VAE, "base_dim": 8}).config) | VAE
-    assert read_json(builtin_model_folder() / "transformer" / "config.json")["zero_cond_t"]
-    return ComponentSources(
+    components = ComponentSources(
         transformer_config=TRANSFORMER,
         transformer=RandomSource("transformer", _shapes("transformer"), device, kept=False),
         text_config=text_config(),
-        text_encoder=RandomSource("text_encoder", _shapes("text_encoder"), device, kept=True),
+        text_encoder=text_encoder,
         vae_config=vae_config,
         vae=RandomSource("vae", _shapes("vae"), device, kept=True),
         schedule=schedule_config(SCHEDULE),
         tokens=builtin.tokens,
         processor=builtin.processor,
     )
+    return components, text_encoder

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import psutil
 import torch
 from PIL import Image
 from qied_client.errors import JobFailed
@@ -25,11 +26,18 @@ from qied.planning.workload import Workload, workload_of
 
 @dataclass(frozen=True)
 class Card:
-    """The card that is measured; ``before`` are bytes in use on it before this process used CUDA."""
+    """The card that is measured; ``before`` are bytes in use on it before this process used CUDA.
 
-    index: int
+    ``stand_in`` tells the bytes of random weights in the host's memory that a mapped file would hold otherwise.
+    """
+
     before: int
     read_used: Callable[[], int]
+    stand_in: Callable[[], int]
+
+    def host_bytes(self) -> int:
+        """Bytes of the host's memory that this process holds, without the random text encoder that stands for files."""
+        return int(psutil.Process().memory_info().rss) - self.stand_in()
 
     def overhead(self) -> int:
         """Bytes of the card that this process holds beside what torch's allocator reserved."""
@@ -69,6 +77,7 @@ def measure(engine: Engine, plan: Plan, model: ModelProfile, case: Case, card: C
         "reserved_bytes": reserved,
         "overhead_bytes": overhead,
         "state": {"predicted": model_of(plan.execution, model).state(work), "measured": peaks.held},
+        "host": {"predicted": plan.host_bytes, "measured": card.host_bytes()},
         "weights": {"predicted": _weights(plan, model), "measured": weights, "told": engine.memory_bytes()},
         "phases": _compared(peaks.phases, model_of(plan.execution, model), work, plan),
     }
@@ -119,11 +128,8 @@ def _weights(plan: Plan, model: ModelProfile) -> int:
 def _compared(phases: Mapping[str, int], memory: MemoryModel, work: Workload, plan: Plan) -> dict[str, dict[str, int]]:
     run = plan.execution
     arena = memory.arena(work, Tiles(run.encode_tile_px, run.decode_tile_px), run.text_encoder)
-    return {
-        phase: {"predicted": getattr(arena, phase), "measured": measured}
-        for phase, measured in phases.items()
-        if not phase.startswith("_")
-    }
+    predicted = {**asdict(arena), "modulation": max(arena.modulation, arena.denoise)}
+    return {phase: {"predicted": predicted[phase], "measured": measured} for phase, measured in phases.items()}
 
 
 def _pictures(case: Case) -> dict[str, Image.Image]:

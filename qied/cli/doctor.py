@@ -42,6 +42,7 @@ from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.planning.wishes import wishes_of
+from qied.served_plan import with_chosen_cards
 
 FAILED = 3
 """Exit status where the doctor itself failed."""
@@ -134,6 +135,7 @@ def _machine(asked: _Asked, waiting: _Waiting) -> Snapshot:
 
 
 def _planned(machine: Snapshot, model: ModelProfile, config: LoadedConfig) -> Plan | Refusal:
+    machine = with_chosen_cards(machine, config.config.model.gpus)
     return plan(machine, Question(model, all_hardware_profiles(user_profiles_folder()), wishes_of(config)))
 
 
@@ -145,7 +147,7 @@ def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, t
 
     card = _planned_card(facts)
     meters: AbstractContextManager[MeterOf] = host_meter() if card is None else card_meter(card)
-    environ = {} if card is None else {"QIED_MODEL_GPUS": str(card.index)}
+    environ = dict(os.environ) | ({} if card is None else {"QIED_MODEL_GPUS": str(card.index)})
     deep = DeepChecks(waiting, lambda: run_trial(asked.serve_arguments, environ, meters, waiting))
     return joined([quick, run_checks(deep.checks, facts)]), deep.log
 

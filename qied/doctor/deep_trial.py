@@ -16,7 +16,7 @@ from qied_client.results import Progress
 
 from qied.doctor.deep_files import Watch
 from qied.doctor.meters import MeterOf, Peak, watching
-from qied.doctor.private_daemon import PrivateDaemon, private_daemon
+from qied.private_daemon import PrivateDaemon, private_daemon
 from qied.server.authentication import prove_strangers_are_refused
 
 _START_S = 1200.0
@@ -44,7 +44,7 @@ def run_trial(
 ) -> Trial:
     """Start ``qied serve`` with ``arguments``, knock with a stranger's key, do one edit, and stop it.
 
-    ``environ`` is added to its environment; ``meters`` are entered before it starts. Typed errors become the trial's
+    ``environ`` is the daemon's environment; ``meters`` are entered before it starts. Typed errors become the trial's
     ``failure``.
     """
     watch("starting a daemon", 0, 0)

@@ -234,6 +234,5 @@ def _at_once(pixels: int, tile: int | None) -> int:
 
 
 def _longest_span(tokens: int) -> int:
-    """Tokens that go through a linear together: equal parts of at most ``_SPAN_TOKENS``."""
-    count = -(-tokens // _SPAN_TOKENS)
-    return -(-tokens // count) if count else 0
+    """Most tokens that go through a linear together, of so many or of fewer: those are cut into equal parts."""
+    return min(tokens, _SPAN_TOKENS)

@@ -12,7 +12,7 @@ from qied.planning.ladder import Rung
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Refusal
 from qied.planning.wishes import Wishes
-from qied.planning.words import dotted, gib
+from qied.planning.words import at_least_gib, dotted, gib
 
 _CUDA_BROKEN = {
     "cuda_failed": "After a suspend, reload the driver's module (sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm) or "
@@ -119,7 +119,7 @@ def too_little_memory(case: Case, rungs: Sequence[Rung]) -> Refusal:
         "vram_too_small",
         f"{case.question.model.title} needs {gib(needs)} of the memory of {case.gpu.name} at least; "
         f"{gib(case.budget.bytes)} may be used{'' if total is None else f' of its {gib(total)}'}{held}.",
-        f"Free {gib(missing)} on the card by closing other programs, or use a card with more memory.",
+        f"Free {at_least_gib(missing)} on the card by closing other programs, or use a card with more memory.",
     )
 
 
@@ -130,7 +130,7 @@ def too_little_host_memory(short: Sequence[tuple[Candidate, int]], capacity: int
         "host_memory_too_small",
         f"The blocks that do not fit on the card wait in host memory: {gib(needed)} are needed in "
         f"{candidate.numerics.precision}, {gib(capacity)} are free.",
-        f"Close other programs or add memory until {gib(needed - capacity)} more are free; a container's limit counts "
+        f"Close other programs or add memory until {at_least_gib(needed - capacity)} more are free; a container's limit counts "
         "as well.",
     )
 

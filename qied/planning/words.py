@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 GIB = 1024**3
 
 
 def gib(size: int) -> str:
     """Bytes such as ``11.5 GiB``."""
     return f"{size / GIB:.1f} GiB"
+
+
+def at_least_gib(size: int) -> str:
+    """Bytes rounded up, such as ``0.1 GiB``."""
+    return f"{math.ceil(10 * size / GIB) / 10:.1f} GiB"
 
 
 def size_text(size: int) -> str:

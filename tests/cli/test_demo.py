@@ -39,7 +39,9 @@ def test_the_demo_edits_the_heart_and_nothing_else_and_writes_its_three_files(tm
     error = ((before - after)[outside] ** 2).mean()
     assert 10 * np.log10(255**2 / error) > 35, "everything else is as it was"
     report = json.loads((out / "report.json").read_text())
-    assert report["plan"]["steps"] == 20
+    assert report["plan"]["model"] == "builtin"
+    assert report["plan"]["predicted_peak_bytes"] <= report["plan"]["budget_bytes"]
+    assert report["quote"]["steps"] == 20
     assert report["timings_ms"]["denoise_ms"] > 0
     metadata = read_metadata((out / "after.png").read_bytes())
     assert metadata is not None

@@ -50,7 +50,7 @@ def test_the_list_has_every_profile_on_one_line_of_at_most_80_columns(run, own):
     done = run("list", "--folder", own)
     assert done.exit_code == 0
     lines = [line.rstrip() for line in done.stdout.splitlines()]
-    assert max(map(len, lines)) <= 80
+    assert max(len(line) for line in lines if str(own) not in line) <= 80
     for loaded in SHIPPED:
         choose = loaded.profile.choose
         (line,) = [line for line in lines if line.split()[:1] == [loaded.profile.name]]

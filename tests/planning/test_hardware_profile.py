@@ -303,7 +303,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 REFUSED = {
     "tiles": (("min_tile_px = 256", "min_tile_px = 4096"), "choose.min_tile_px: 4096 is larger than max_tile_px 2048."),
-    "tile side": (("max_tile_px = 1024", "max_tile_px = 1000"), "choose.max_tile_px: 1000 is not a multiple of 32."),
+    "tile side": (("max_tile_px = 2048", "max_tile_px = 1000"), "choose.max_tile_px: 1000 is not a multiple of 32."),
     "small tile": (("min_tile_px = 256", "min_tile_px = 128"), "choose.min_tile_px: Input should be greater than"),
     "capability": (("_from = [8, 0]", "_from = [8, 9]"), "match.capability_from: 8.9 is later than capability_to 8.8."),
     "minor": (("_from = [8, 0]", "_from = [8, 90]"), "match.capability_from[1]: Input should be less than or equal"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -36,10 +35,10 @@ def private_daemon(
 ) -> Iterator[PrivateDaemon]:
     """Start ``qied serve`` with ``arguments`` in a temporary folder; stop it and remove the folder at the end.
 
-    ``environ`` is added to its environment; its log goes to the end of ``log``, a line of JSON each. Raises SetupError
+    ``environ`` is its whole environment; its log goes to the end of ``log``, a line of JSON each. Raises SetupError
     with the daemon's last words where it is not ready after ``start_s`` seconds.
     """
-    with tempfile.TemporaryDirectory(prefix="qied-doctor-") as folder:
+    with tempfile.TemporaryDirectory(prefix="qied-") as folder:
         process = _start(arguments, environ, Path(folder))
         assert process.stderr is not None
         ready = threading.Event()
@@ -63,7 +62,7 @@ def _start(arguments: Sequence[str], environ: Mapping[str, str], home: Path) -> 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**os.environ, "QIED_DAEMON_LOG_LEVEL": "info", **environ},
+        env={**environ, "QIED_DAEMON_LOG_LEVEL": "info"},
         text=True,
         encoding="utf-8",
     )

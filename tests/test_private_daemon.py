@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 
 import pytest
@@ -9,7 +10,7 @@ from qied_client.errors import SetupError
 
 from qied.doctor.deep_trial import run_trial
 from qied.doctor.meters import host_meter
-from qied.doctor.private_daemon import last_words, private_daemon
+from qied.private_daemon import last_words, private_daemon
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_a_daemon_that_cannot_start_says_its_last_words(temporary, tmp_path):
     log = []
     with (
         pytest.raises(SetupError, match=r"no model_index\.json"),
-        private_daemon(["--model", str(tmp_path)], {}, 60, log),
+        private_daemon(["--model", str(tmp_path)], os.environ, 60, log),
     ):
         raise AssertionError("it cannot be ready")
     assert log
@@ -34,15 +35,15 @@ def test_a_daemon_that_cannot_start_says_its_last_words(temporary, tmp_path):
 
 def test_a_trial_without_a_daemon_is_a_failure_that_says_why(temporary, tmp_path):
     told = []
-    trial = run_trial(["--model", str(tmp_path)], {}, host_meter(), lambda what, done, total: told.append(what))
+    trial = run_trial(["--model", str(tmp_path)], os.environ, host_meter(), lambda what, done, total: told.append(what))
     assert "no model_index.json" in str(trial.failure)
     assert (trial.stranger_refused, trial.peak_bytes) == (None, 0)
     assert told == ["starting a daemon"]
     assert trial.log
 
 
-def test_its_environment_may_be_added_to(temporary):
-    wrong = {"QIED_MODEL_GPUS": "first"}
+def test_it_gets_the_environment_that_it_is_given(temporary):
+    wrong = {**os.environ, "QIED_MODEL_GPUS": "first"}
     with pytest.raises(SetupError, match="QIED_MODEL_GPUS"), private_daemon(["--model", "builtin"], wrong, 60, []):
         raise AssertionError("it cannot be ready")
 

@@ -1,0 +1,162 @@
+"""``qied plan`` on recorded machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from qied_client.errors import InvalidRequest
+
+from qied.cli.plan import read_size
+
+GOLDEN = Path(__file__).parent.parent / "planning" / "golden"
+
+
+def plan(*arguments, cwd, **environ):
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("QIED_")}
+    return subprocess.run(
+        [sys.executable, "-m", "qied", "plan", *arguments],
+        capture_output=True,
+        text=True,
+        env={**kept, "COLUMNS": "80", "XDG_CONFIG_HOME": str(cwd), **environ},
+        cwd=cwd,
+        check=False,
+        timeout=60,
+    )
+
+
+def snapshot(name):
+    return str(GOLDEN / "snapshots" / f"{name}.json")
+
+
+def test_json_is_the_document_of_the_contract(tmp_path):
+    done = plan("--snapshot", snapshot("rtx-4070-ti-12gb"), "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == json.loads((GOLDEN / "plans" / "rtx-4070-ti-12gb.json").read_text())
+    assert found["schema"] == 1
+    contract = {
+        *("model", "gpu", "profile", "precision", "scaling", "reasons", "budget_bytes", "predicted_peak_bytes"),
+        *("blocks", "host_bytes", "vae", "max_pixels", "max_reference_pixels", "sessions", "warnings"),
+    }
+    assert contract <= set(found)
+    assert set(found["blocks"]) == {"total", "resident", "streamed"}
+    assert set(found["vae"]) == {"encode_tile_px", "decode_tile_px"}
+    assert set(found["sessions"]) == {"limit", "at_max_pixels"}
+
+
+def test_a_refusal_has_exit_status_2_and_says_what_to_do(tmp_path):
+    done = plan("--snapshot", snapshot("gtx-1080-8gb"), "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    refused = json.loads(done.stdout)["refused"]
+    assert refused["code"] == "capability_too_old"
+    assert refused["message"] and refused["remedy"]
+    text = plan("--snapshot", snapshot("gtx-1080-8gb"), cwd=tmp_path)
+    assert text.returncode == 2
+    assert "capability_too_old" in text.stdout
+
+
+def test_text_fits_80_columns_and_names_every_source_and_part(tmp_path):
+    done = plan("--snapshot", snapshot("rtx-4070-ti-12gb"), cwd=tmp_path)
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "\x1b" not in done.stdout
+    text = " ".join(done.stdout.split())
+    assert "profile ada-12gb, self-test" in text
+    assert "free memory less the profile's reserve" in text
+    for part in ("B resident blocks", "R ring", "A arena", "S sessions", ". free"):
+        assert part in text
+
+
+def test_the_bar_shows_each_part_at_its_size(tmp_path):
+    done = plan("--snapshot", snapshot("rtx-4070-ti-12gb"), cwd=tmp_path)
+    bar = next(line for line in done.stdout.splitlines() if line.startswith("VRAM"))
+    cells = bar[bar.index("[") + 1 : bar.index("]")]
+    found = json.loads((GOLDEN / "plans" / "rtx-4070-ti-12gb.json").read_text())
+    blocks = next(part["bytes"] for part in found["parts"] if part["name"] == "resident blocks")
+    assert abs(cells.count("B") - len(cells) * blocks / found["budget_bytes"]) <= 1
+
+
+def test_less_vram_can_be_asked_for_and_is_named_as_the_source(tmp_path):
+    done = plan("--snapshot", snapshot("h200-141gb"), "--vram", "8GB", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["budget_bytes"] == 8 * 10**9
+    assert found["sources"]["budget_bytes"] == "command line (--vram)"
+    assert found["blocks"]["streamed"] > 0
+    assert found["max_pixels"] >= 1024 * 1024
+
+
+def test_a_request_is_priced_or_gets_the_nearest_size_that_fits(tmp_path):
+    size = ("--width", "1536", "--height", "1024", "--images", "2", "--cfg", "--json")
+    small = json.loads(plan("--snapshot", snapshot("rtx-4060-8gb"), *size, cwd=tmp_path).stdout)
+    assert small["request"]["fits"] is False
+    nearest = small["request"]["nearest"]
+    assert nearest["width"] * nearest["height"] <= small["max_pixels"]
+    large = json.loads(plan("--snapshot", snapshot("rtx-4090-24gb"), *size, cwd=tmp_path).stdout)
+    assert large["request"]["fits"] is True
+    assert large["request"]["predicted_peak_bytes"] <= large["predicted_peak_bytes"]
+
+
+def test_a_card_can_be_chosen(tmp_path):
+    done = plan("--snapshot", snapshot("rtx-4090-and-3060"), "--gpu", "0", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["gpu"] == "NVIDIA GeForce RTX 3060"
+    missing = plan("--snapshot", snapshot("rtx-4090-and-3060"), "--gpu", "7", "--json", cwd=tmp_path)
+    assert (missing.returncode, json.loads(missing.stdout)["refused"]["code"]) == (2, "no_such_gpu")
+
+
+def test_a_users_own_profile_is_used_and_named(tmp_path):
+    folder = tmp_path / "qied" / "profiles" / "hardware"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text(
+        'name = "mine"\ntitle = "My card"\n[match]\ncapability_from = [8, 9]\nnames = ["4070 Ti"]\n[choose]\n'
+        'precision = ["fp8"]\nreserve_bytes = 0\nmax_pixels = 300000\nmax_reference_pixels = 300000\n'
+        "session_limit = 2\n"
+    )
+    found = json.loads(plan("--snapshot", snapshot("rtx-4070-ti-12gb"), "--json", cwd=tmp_path).stdout)
+    assert (found["profile"], found["max_pixels"]) == ("mine", 300_000)
+    assert found["sources"]["max_pixels"].startswith("user profile mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--vram", "much"), "is no size"),
+        (("--width", "512"), "Only one side"),
+        (("--images", "4"), "takes 1 to 3 pictures"),
+        (("--snapshot", "missing.json"), "missing.json"),
+        (("--model", "nowhere"), "no model folder"),
+    ],
+    ids=["size", "side", "images", "snapshot", "model"],
+)
+def test_bad_arguments_are_told(tmp_path, arguments, said):
+    done = plan("--snapshot", snapshot("h100-80gb"), *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_a_snapshot_with_an_unknown_field_is_refused_with_its_name(tmp_path):
+    document = json.loads(Path(snapshot("h100-80gb")).read_text())
+    document["host"]["memory_gigabytes"] = 3
+    (tmp_path / "bad.json").write_text(json.dumps(document))
+    done = plan("--snapshot", "bad.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "host.memory_gigabytes" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("12GB", 12 * 10**9), ("8GiB", 8 * 2**30), ("11.5 gib", int(11.5 * 2**30)), ("500M", 500 * 10**6), ("7", 7)],
+    ids=str,
+)
+def test_sizes_are_read_in_decimal_and_binary_units(text, size):
+    assert read_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "12XB", "1e9"], ids=repr)
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(InvalidRequest):
+        read_size(text)

@@ -1,0 +1,45 @@
+"""What configuration and command line ask of planning, and where it came from."""
+
+from pathlib import Path
+
+import pytest
+from qied_client.errors import ConfigError
+
+from qied.config import load_config
+from qied.planning.wishes import Wishes, wishes_of
+
+EXAMPLE = Path(__file__).parent.parent.parent / "qied.toml"
+
+
+def test_a_configuration_of_defaults_wishes_nothing():
+    found = wishes_of(load_config(None, {}, {}))
+    assert found == Wishes()
+    assert found.origin("budget_bytes", "computed") == "computed"
+
+
+def test_a_file_that_spells_out_the_defaults_wishes_nothing_but_the_caches():
+    assert set(wishes_of(load_config(EXAMPLE, {}, {})).origins) == {"cache_bytes"}
+
+
+def test_every_wish_tells_where_it_was_set(tmp_path):
+    file = tmp_path / "qied.toml"
+    file.write_text("[worker]\nbudget_bytes = 8000000000\nmax_active = 3\n")
+    environ = {"QIED_LIMITS_TARGET_PIXELS": "300000", "QIED_LIMITS_REFERENCE_PIXELS": "200000"}
+    found = wishes_of(load_config(file, environ, {"model.precision": "bf16", "model.device": "cuda"}))
+    assert (found.budget_bytes, found.max_active) == (8_000_000_000, 3)
+    assert (found.target_pixels, found.reference_pixels) == (300_000, 200_000)
+    assert (found.precision, found.device) == ("bf16", "cuda")
+    assert found.origins == {
+        "budget_bytes": "file (worker.budget_bytes)",
+        "max_active": "file (worker.max_active)",
+        "target_pixels": "environment (limits.target_pixels)",
+        "reference_pixels": "environment (limits.reference_pixels)",
+        "precision": "command line (model.precision)",
+        "device": "command line (model.device)",
+    }
+
+
+@pytest.mark.parametrize("gpus", ["all,0", "0;1", "-1", "first"])
+def test_cards_are_all_or_indices(gpus):
+    with pytest.raises(ConfigError, match=r"model\.gpus"):
+        load_config(None, {}, {"model.gpus": gpus})

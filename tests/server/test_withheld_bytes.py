@@ -1,0 +1,24 @@
+"""How much of a worker's budget other programs hold."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qied.server.worker_pool import withheld_bytes
+
+GIB = 1024**3
+SIZES = st.integers(0, 200 * GIB)
+
+
+def test_a_card_with_room_withholds_nothing():
+    assert withheld_bytes(10 * GIB, own=4 * GIB, free=6 * GIB) == 0
+    assert withheld_bytes(10 * GIB, own=4 * GIB, free=60 * GIB) == 0
+
+
+def test_what_is_missing_to_the_budget_is_withheld():
+    assert withheld_bytes(10 * GIB, own=4 * GIB, free=4 * GIB) == 2 * GIB
+
+
+@given(budget=SIZES, own=SIZES, free=SIZES)
+def test_it_is_never_more_than_is_missing_and_never_less_by_more_than_a_step(budget, own, free):
+    missing = max(0, budget - own - free)
+    assert missing - 64 * 1024**2 < withheld_bytes(budget, own, free) <= missing

@@ -1,0 +1,102 @@
+"""From a machine to its workers: one for each card with a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from qied_client.errors import ConfigError, PlanRefused
+
+from qied.config import Config
+from qied.hardware.snapshot import Snapshot, read_snapshot
+from qied.planning.hardware_profile import shipped_hardware_profiles
+from qied.planning.model_profile import shipped_profiles
+from qied.planning.serving import kind_of
+from qied.planning.wishes import Wishes
+from qied.served_model import ServedModel
+from qied.served_plan import Served, plan_service
+
+GOLDEN = Path(__file__).parent / "planning" / "golden" / "snapshots"
+MODELS = {name: ServedModel(Path("/models"), profile, name) for name, profile in shipped_profiles().items()}
+REAL = "qwen-image-edit-2511"
+
+
+def recorded(name: str) -> Snapshot:
+    return read_snapshot((GOLDEN / f"{name}.json").read_bytes())
+
+
+def served(machine: Snapshot, *, model: str = REAL, gpus: str = "all", **wishes: object) -> Served:
+    config = Config.model_validate({"model": {"gpus": gpus}})
+    return plan_service(
+        machine,
+        MODELS[model],
+        config,
+        Wishes(**wishes),
+        shipped_hardware_profiles(),  # type: ignore[arg-type]
+    )
+
+
+def test_every_card_gets_a_worker_that_sees_that_card_alone():
+    found = served(recorded("two-rtx-3090"))
+    assert len(found.orders) == len(found.serving.plans) == 2
+    cards = [order.environment({"PATH": "/bin"})["CUDA_VISIBLE_DEVICES"] for order in found.orders]
+    assert sorted(cards) == [gpu.uuid for gpu in recorded("two-rtx-3090").gpus]
+    assert all(order.environment({"PATH": "/bin"})["PATH"] == "/bin" for order in found.orders)
+
+
+def test_the_best_card_comes_first_and_each_is_planned_for_itself():
+    found = served(recorded("rtx-4090-and-3060"))
+    assert [plan.gpu for plan in found.serving.plans] == ["NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 3060"]
+    assert [order.execution.precision for order in found.orders] == ["fp8", "fp8-storage"]
+    assert len({order.kind for order in found.orders}) == 2
+
+
+def test_references_are_capped_alike_on_all_cards():
+    machine = recorded("rtx-4090-and-3060")
+    small = machine.gpus[0].model_copy(update={"memory_free_bytes": 4_450_000_000})
+    found = served(machine.model_copy(update={"gpus": (small, machine.gpus[1])}))
+    caps = [plan.max_reference_pixels for plan in found.serving.plans]
+    assert caps[0] != caps[1]
+    assert {order.execution.max_reference_pixels for order in found.orders} == {min(caps)}
+
+
+def test_a_card_without_a_plan_is_left_out_with_the_reason():
+    machine = recorded("rtx-4090-and-3060")
+    old = machine.gpus[0].model_copy(update={"compute_capability": (6, 1)})
+    found = served(machine.model_copy(update={"gpus": (old, machine.gpus[1])}))
+    assert len(found.orders) == 1
+    assert [refusal.code for refusal in found.left_out] == ["capability_too_old"]
+
+
+def test_cards_can_be_chosen_and_one_that_is_not_there_is_named():
+    found = served(recorded("two-rtx-3090"), gpus="1")
+    assert [order.execution.device_index for order in found.orders] == [1]
+    with pytest.raises(ConfigError, match="no card 4"):
+        served(recorded("two-rtx-3090"), gpus="1,4")
+
+
+def test_a_refusal_is_an_error_with_the_planners_code():
+    with pytest.raises(PlanRefused) as caught:
+        served(recorded("gtx-1080-8gb"))
+    assert caught.value.details["reason"] == "capability_too_old"
+    assert caught.value.remedy
+
+
+def test_without_a_card_the_small_model_gets_a_worker_on_the_cpu():
+    found = served(recorded("cpu-only"), model="builtin")
+    (order,) = found.orders
+    assert (order.execution.device, order.card) == ("cpu", {})
+
+
+def test_an_order_carries_what_its_plan_says():
+    found = served(recorded("rtx-4070-ti-12gb"))
+    (order,), (plan,) = found.orders, found.serving.plans
+    assert order.budget_bytes == plan.budget_bytes
+    assert order.kind == kind_of(plan.execution)
+    assert order.max_active == plan.sessions.limit
+    left = plan.budget_bytes - order.fixed_bytes
+    edits = sum(part.bytes for part in plan.parts if part.name in ("arena", "sessions"))
+    assert edits <= left
+    assert order.fixed_bytes + edits == plan.predicted_peak_bytes
+    assert replace(order, worker="w") == type(order).from_line(replace(order, worker="w").to_line())
