@@ -32,7 +32,7 @@ class Factors:
 
 
 DEVICES: Mapping[str, Factors] = {
-    # benchmarks/results/memory.json: one H200, driver 580, torch 2.11+cu130, 54 edits of the full-size model.
+    # benchmarks/results/memory.json: one H200, driver 580, torch 2.11+cu130, 45 edits of the full-size model.
     "cuda": Factors(
         context=830 * MIB,
         workspace=36 * MIB,
@@ -43,7 +43,7 @@ DEVICES: Mapping[str, Factors] = {
         text_hidden_width=4.0,
         vision_width=12.0,
         denoise=1.02,
-        host_process=2048 * MIB,
+        host_process=2624 * MIB,
         host_tables=1024 * MIB,
     ),
     # qied doctor --deep with the built-in model on two cores: see docs/architecture.md.

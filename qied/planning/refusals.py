@@ -130,8 +130,8 @@ def too_little_host_memory(short: Sequence[tuple[Candidate, int]], capacity: int
         "host_memory_too_small",
         f"The blocks that do not fit on the card wait in host memory: {gib(needed)} are needed in "
         f"{candidate.numerics.precision}, {gib(capacity)} are free.",
-        f"Close other programs or add memory until {at_least_gib(needed - capacity)} more are free; a container's limit "
-        "counts as well.",
+        f"Close other programs or add memory until {at_least_gib(needed - capacity)} more are free; a container's "
+        "limit counts as well.",
     )
 
 
