@@ -16,6 +16,7 @@ from qied_client.protocol import messages as m
 
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
+from qied.planning.plan import Execution
 from qied.scheduling import model as s
 from qied.server.authentication import Guest
 from qied.server.blob_transfers import BlobTransfers
@@ -30,6 +31,8 @@ Condition = Literal["starting", "ready", "draining", "lost"]
 
 
 _WITHHELD_STEP = 64 * 1024 * 1024
+_SURPLUS_BYTES = 2 * 1024**3
+"""Beyond the reserve that a plan leaves: some nine blocks in FP8."""
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Worker:
     active: set[tuple[str, str]] = field(default_factory=set)
     progress_ms: int = 0
     withheld_bytes: int = 0
+    surplus_told: bool = False
 
 
 class WorkerPool:
@@ -299,10 +303,22 @@ class WorkerPool:
         if not self._first_ready.done():
             self._first_ready.set_result(None)
 
+    def _tell_of_surplus(self, worker: Worker, surplus_bytes: int) -> None:
+        """Say once that other programs have left so much that a new plan would be a better one."""
+        if worker.surplus_told or not surplus_is_worth_telling(worker.order.execution, surplus_bytes):
+            return
+        worker.surplus_told = True
+        self._log.info(
+            "more of the card is free than was planned with: a restart would keep more blocks on it",
+            worker=worker.name,
+            more_bytes=surplus_bytes,
+        )
+
     def _withhold(self, worker: Worker, memory: w.Memory) -> None:
         """Keep edits within what other programs leave of the budget."""
         if worker.offer is None:
             return
+        self._tell_of_surplus(worker, memory.own_bytes + memory.free_bytes - worker.offer.budget_bytes)
         size = withheld_bytes(worker.offer.budget_bytes, memory.own_bytes, memory.free_bytes)
         if size == worker.withheld_bytes:
             return
@@ -312,6 +328,11 @@ class WorkerPool:
         else:
             self._log.info("the card's memory is free again", worker=worker.name)
         self._dispatcher.feed(s.MemoryWithheld(worker.name, size))
+
+
+def surplus_is_worth_telling(execution: Execution, surplus_bytes: int) -> bool:
+    """Whether a plan that streams blocks could keep noticeably more of them, were it made now."""
+    return execution.resident_blocks < execution.total_blocks and surplus_bytes >= _SURPLUS_BYTES
 
 
 def withheld_bytes(budget: int, own: int, free: int) -> int:

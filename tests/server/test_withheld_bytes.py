@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qied.server.worker_pool import withheld_bytes
+from qied.planning.plan import Execution
+from qied.server.worker_pool import surplus_is_worth_telling, withheld_bytes
 
 GIB = 1024**3
 SIZES = st.integers(0, 200 * GIB)
@@ -22,3 +23,12 @@ def test_what_is_missing_to_the_budget_is_withheld():
 def test_it_is_never_more_than_is_missing_and_never_less_by_more_than_a_step(budget, own, free):
     missing = max(0, budget - own - free)
     assert missing - 64 * 1024**2 < withheld_bytes(budget, own, free) <= missing
+
+
+def test_a_surplus_is_told_where_blocks_stream_and_it_is_large():
+    def run(resident):
+        return Execution("cuda", 0, "fp8", "rowwise", "bf16", 60, resident, 3, "streamed", None, None, True, 0, 1 << 20)
+
+    assert surplus_is_worth_telling(run(30), 3 * GIB)
+    assert not surplus_is_worth_telling(run(30), 1 * GIB)
+    assert not surplus_is_worth_telling(run(60), 30 * GIB)
