@@ -61,7 +61,7 @@ def _values(plan: Plan) -> Table:
     run, streamed = plan.execution, plan.execution.total_blocks - plan.execution.resident_blocks
     blocks = f"{run.resident_blocks} of {run.total_blocks} stay" + (f", {streamed} stream" if streamed else "")
     scaling = {"rowwise": ", a scale per row", "tensorwise": ", a scale per tensor", None: ""}[plan.scaling]
-    host = size_text(plan.host_bytes) + (f", {size_text(plan.pinned_bytes)} of it pinned" if plan.pinned_bytes else "")
+    host = size_text(plan.host_bytes) + (f", {size_text(plan.pinned_bytes)} pinned" if plan.pinned_bytes else "")
     rows = (
         ("precision", plan.precision + scaling, "precision"),
         ("blocks", blocks, "blocks"),
@@ -69,7 +69,8 @@ def _values(plan: Plan) -> Table:
         ("references up to", megapixels(plan.max_reference_pixels), "max_reference_pixels"),
         ("sessions", f"{plan.sessions.at_max_pixels} at that size", "sessions"),
         ("text encoder", "stays" if run.text_encoder == "resident" else "streams", "text_encoder"),
-        ("VAE", f"encode {_tile(run.encode_tile_px)}, decode {_tile(run.decode_tile_px)}", "vae"),
+        ("VAE encodes", _tile(run.encode_tile_px), "vae"),
+        ("VAE decodes", _tile(run.decode_tile_px), "vae"),
         ("host memory", host, ""),
         ("budget", size_text(plan.budget_bytes), "budget_bytes"),
     )
@@ -80,7 +81,7 @@ def _values(plan: Plan) -> Table:
 
 
 def _tile(side: int | None) -> str:
-    return "whole" if side is None else f"{side} px tiles"
+    return "whole pictures" if side is None else f"in tiles of {side} px"
 
 
 def _memory(plan: Plan) -> RenderableType:

@@ -31,7 +31,7 @@ def device_budget(gpu: Gpu, reserve_bytes: int, wishes: Wishes) -> Budget:
         warnings.append("The card does not tell how much of its memory is free; all of it is taken to be.")
     known = [value for value in (free, total) if value is not None]
     available = max(0, min(known) - reserve_bytes) if known else 0
-    source = "free memory less the profile's reserve"
+    source = "what is free, less a reserve"
     if wishes.budget_bytes and wishes.budget_bytes < available:
         available, source = wishes.budget_bytes, wishes.origin("budget_bytes", "asked for")
     return Budget(available, source, tuple(warnings))
@@ -41,7 +41,7 @@ def cpu_budget(host: Host, reserve_bytes: int, wishes: Wishes) -> Budget:
     """Free host memory, less the profile's reserve, within what was asked for."""
     capacity = _free_host(host)
     available = 0 if capacity is None else max(0, capacity - reserve_bytes)
-    source = "free memory less the profile's reserve"
+    source = "what is free, less a reserve"
     if wishes.budget_bytes and (capacity is None or wishes.budget_bytes < available):
         available, source = wishes.budget_bytes, wishes.origin("budget_bytes", "asked for")
     return Budget(available, source)

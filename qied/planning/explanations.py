@@ -7,6 +7,7 @@ from qied.planning.candidates import Candidate
 from qied.planning.case import Case
 from qied.planning.hardware_profile import LoadedProfile
 from qied.planning.ladder import Rung
+from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.planning.wishes import Wishes
 from qied.planning.words import GIB, gib, size_text
@@ -57,34 +58,67 @@ def _streaming_warnings(case: Case, streamed: int) -> list[str]:
     return warnings
 
 
-def sources_of(case: Case, wishes: Wishes) -> dict[str, str]:
+_BUDGET = "what the budget leaves"
+
+
+def sources_of(case: Case, rung: Rung) -> dict[str, str]:
     """Where each value of a card's plan came from."""
-    profile = f"{'user ' if case.profile.origin == 'user' else ''}profile {case.profile.profile.name}"
     proof = "self-test" if case.gpu.selftest is not None else "compute capability"
+    wishes = case.question.wishes
     return {
-        "precision": wishes.origin("precision", f"{profile}, {proof}"),
+        "precision": wishes.origin("precision", f"{_named(case.profile)}, {proof}"),
         "budget_bytes": case.budget.source,
-        "max_pixels": wishes.origin("target_pixels", f"{profile}, within the budget"),
-        "max_reference_pixels": wishes.origin("reference_pixels", f"{profile}, within the budget"),
-        "sessions": wishes.origin("max_active", f"{profile}, within the budget"),
-        "blocks": "what the budget leaves",
-        "vae": "as large as the budget allows",
-        "text_encoder": "what the budget leaves",
+        **_limits(case.question.model, case.profile, wishes, rung),
+        "blocks": _BUDGET if case.choice.residency == "resident-first" else _named(case.profile),
+        "vae": "as large as fits",
+        "text_encoder": _BUDGET,
         "caches": wishes.origin("cache_bytes", "default"),
     }
 
 
-def cpu_sources(profile: LoadedProfile, budget: Budget, wishes: Wishes) -> dict[str, str]:
+def cpu_sources(
+    model: ModelProfile, profile: LoadedProfile, budget: Budget, wishes: Wishes, rung: Rung
+) -> dict[str, str]:
     """Where each value of a plan for the CPU came from."""
-    name = f"{'user ' if profile.origin == 'user' else ''}profile {profile.profile.name}"
     return {
-        "precision": wishes.origin("precision", name),
+        "precision": wishes.origin("precision", _named(profile)),
         "budget_bytes": budget.source,
-        "max_pixels": wishes.origin("target_pixels", name),
-        "max_reference_pixels": wishes.origin("reference_pixels", name),
-        "sessions": wishes.origin("max_active", name),
+        **_limits(model, profile, wishes, rung),
         "blocks": "all in memory",
-        "vae": "as large as the budget allows",
+        "vae": "as large as fits",
         "text_encoder": "in memory",
         "caches": wishes.origin("cache_bytes", "default"),
     }
+
+
+def _limits(model: ModelProfile, profile: LoadedProfile, wishes: Wishes, rung: Rung) -> dict[str, str]:
+    """What ended the rise of caps and sessions: a wish, the model, the profile, or the budget."""
+    choose, geometry = profile.profile.choose, model.geometry
+    return {
+        "max_pixels": _ended_by(
+            rung.max_pixels,
+            (wishes.target_pixels, wishes.origin("target_pixels", "asked for")),
+            (geometry.max_target_pixels, "the model"),
+            (choose.max_pixels, _named(profile)),
+        ),
+        "max_reference_pixels": _ended_by(
+            rung.max_reference_pixels,
+            (wishes.reference_pixels, wishes.origin("reference_pixels", "asked for")),
+            (geometry.vae_pixels, "the model"),
+            (choose.max_reference_pixels, _named(profile)),
+        ),
+        "sessions": _ended_by(
+            rung.sessions,
+            (wishes.max_active, wishes.origin("max_active", "asked for")),
+            (choose.session_limit, _named(profile)),
+        ),
+    }
+
+
+def _ended_by(value: int, *limits: tuple[int, str]) -> str:
+    """The source of the limit that a value has reached, the first of equal ones; a limit of 0 is none."""
+    return next((source for limit, source in limits if limit and value == limit), _BUDGET)
+
+
+def _named(profile: LoadedProfile) -> str:
+    return f"{'user ' if profile.origin == 'user' else ''}profile {profile.profile.name}"

@@ -156,7 +156,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
         execution=execution,
         parts=fit.parts,
         warnings=(*case.budget.warnings, *warnings_of(case, chosen, execution, block)),
-        sources=sources_of(case, wishes),
+        sources=sources_of(case, rung),
     )
 
 
@@ -205,7 +205,7 @@ def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal
         execution=execution,
         parts=fit.parts,
         warnings=budget.warnings,
-        sources=cpu_sources(profile, budget, wishes),
+        sources=cpu_sources(model, profile, budget, wishes, rung),
     )
 
 
