@@ -101,7 +101,7 @@ class _Peaks:
 
 
 def _run(edit: Edit) -> _Peaks:
-    """Advance an edit to its end. The first step, in which the modulation is computed, is told apart."""
+    """Advance an edit to its end."""
     peaks = _Peaks()
     while True:
         before = torch.cuda.memory_allocated()
@@ -112,8 +112,7 @@ def _run(edit: Edit) -> _Peaks:
             # Random weights may give what is no number; the engine refuses it after its last computation.
             peaks.note("decode", before)
             return peaks
-        first = advance.phase == "denoise" and advance.step == 1
-        peaks.note("modulation" if first else advance.phase, before)
+        peaks.note("modulation" if advance.phase == "prepare_steps" else advance.phase, before)
         peaks.held = max(peaks.held, edit.state_bytes)
         if advance.image is not None:
             return peaks
@@ -128,7 +127,7 @@ def _weights(plan: Plan, model: ModelProfile) -> int:
 def _compared(phases: Mapping[str, int], memory: MemoryModel, work: Workload, plan: Plan) -> dict[str, dict[str, int]]:
     run = plan.execution
     arena = memory.arena(work, Tiles(run.encode_tile_px, run.decode_tile_px), run.text_encoder)
-    predicted = {**asdict(arena), "modulation": max(arena.modulation, arena.denoise)}
+    predicted = asdict(arena)
     return {phase: {"predicted": predicted[phase], "measured": measured} for phase, measured in phases.items()}
 
 

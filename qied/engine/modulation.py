@@ -7,7 +7,7 @@ transformer, are read block by block while a table is made, and never stay.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ TIMESTEPS = 1000
 
 VALUES = 6
 """Rows of a block's modulation: shift, scale, gate of the attention, then of the MLP."""
+
+BLOCKS_AT_ONCE = 10
+"""Blocks between two yields: 2.3 GB of the full model's weights are read for them."""
 
 _STREAMS = ("img_mod.1", "txt_mod.1")
 
@@ -107,12 +110,15 @@ class Modulation:
             shape = (VALUES * inner, inner) if name.endswith("weight") else (VALUES * inner,)
             check_shape(self._source, name, reader.read(self._source, name), shape)
 
-    def table(self, sigmas: Tensor) -> ModulationTable:
-        """Return the table of the forwards at ``sigmas`` (FP32 [steps], the final 0 not among them)."""
+    def table(self, sigmas: Tensor) -> Generator[tuple[int, int], None, ModulationTable]:
+        """Make the table of the forwards at ``sigmas`` (FP32 [steps], the final 0 not among them), unless it is kept.
+
+        Yields (blocks done, blocks in all) after each ``BLOCKS_AT_ONCE``, since a new table takes seconds.
+        """
         key = tuple(sigmas.tolist())
         table = self._tables.pop(key, None)
         if table is None:
-            table = self._computed(sigmas)
+            table = yield from self._computed(sigmas)
         self._keep(key, table)
         return table
 
@@ -123,7 +129,7 @@ class Modulation:
             self._tables.popitem(last=False)
         self._tables[key] = table
 
-    def _computed(self, sigmas: Tensor) -> ModulationTable:
+    def _computed(self, sigmas: Tensor) -> Generator[tuple[int, int], None, ModulationTable]:
         steps, inner = len(sigmas), self._embedders.inner_dim
         activated = functional.silu(self._embedding(sigmas))
         rows = torch.empty(steps, self.layers, len(_STREAMS), VALUES, inner, dtype=self._dtype)
@@ -136,6 +142,8 @@ class Modulation:
             rows[:, block, 0] = image[:-1]
             rows[:, block, 1] = text[:-1]
             reference[block] = image[-1]
+            if (block + 1) % BLOCKS_AT_ONCE == 0 or block + 1 == self.layers:
+                yield block + 1, self.layers
         out = self._embedders.norm_out.linear(activated[:-1]).view(-1, 2, inner)
         return ModulationTable(rows, reference, out.cpu())
 

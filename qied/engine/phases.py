@@ -13,6 +13,7 @@ from qied.engine.cache import SceneCache
 from qied.engine.denoise import Conditioning, clean_estimate, euler_step, guided_velocity
 from qied.engine.latents import PATCH, initial_noise, pack, unpack
 from qied.engine.mask import KeptSource, composite, editable_tokens, fit_mask
+from qied.engine.modulation import ModulationTable
 from qied.engine.sigmas import sigma_schedule
 from qied.engine.text_encoder import VisionFeatures
 from qied.engine.work import Account, Advance, Order, PictureAtSize, Workbench
@@ -121,7 +122,7 @@ def denoise(
     account.hold("latents", latents, *(kept.tensors if kept else ()))
     account.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
     sigmas = sigma_schedule(models.schedule, spec.steps, latents.shape[1])
-    table = models.transformer.modulation_table(sigmas[:-1])
+    table = yield from prepare_steps(bench, sigmas)
     for step in range(1, spec.steps + 1):
         modulation = models.transformer.step_modulation(table, step - 1)
         velocity = guided_velocity(models.transformer, latents, modulation, conditioning)
@@ -136,6 +137,18 @@ def denoise(
             latents = kept.restore(latents, sigmas[step])
         yield Advance("denoise", step, spec.steps, preview=preview)
     return unpack(latents, rows, columns)
+
+
+def prepare_steps(bench: Workbench, sigmas: Tensor) -> Generator[Advance, None, ModulationTable]:
+    """Return the modulation of all steps of a schedule; some units of work where no edit has had it lately."""
+    making = bench.models.transformer.modulation_table(sigmas[:-1])
+    while True:
+        try:
+            done, blocks = next(making)
+        except StopIteration as made:
+            table: ModulationTable = made.value
+            return table
+        yield Advance("prepare_steps", done, blocks)
 
 
 def keep_outside_mask(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +84,11 @@ class Transformer:
         """Rotations of a target and its references in tokens, and of the longest text of an edit."""
         return self._rope.rotation(shapes, text_tokens, self._device)
 
-    def modulation_table(self, sigmas: Tensor) -> ModulationTable:
-        """Return the table of a schedule (FP32 [steps], without the final 0); a new one takes seconds."""
+    def modulation_table(self, sigmas: Tensor) -> Generator[tuple[int, int], None, ModulationTable]:
+        """Make the table of a schedule (FP32 [steps], without the final 0), unless it is kept.
+
+        Yields (blocks done, blocks in all) every some blocks: a new table takes seconds.
+        """
         return self._modulation.table(sigmas)
 
     def step_modulation(self, table: ModulationTable, step: int) -> StepModulation:

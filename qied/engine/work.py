@@ -15,7 +15,7 @@ from qied.engine.preview import PreviewMap
 from qied.planning.geometry import reference_size, vision_size
 from qied.planning.model_profile import ModelProfile
 
-Phase = Literal["encode_prompt", "encode_image", "denoise", "decode"]
+Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "decode"]
 PictureAtSize = tuple[str, tuple[int, int]]
 """A picture's hash, and the (width, height) in pixels to which it is resized."""
 
@@ -24,7 +24,8 @@ PictureAtSize = tuple[str, tuple[int, int]]
 class Advance:
     """What one unit of work did: number ``step`` of ``steps`` in its phase.
 
-    ``encode_prompt`` is work of the text encoder (its vision tower too), ``encode_image`` of the VAE. ``preview`` is a
+    ``encode_prompt`` is work of the text encoder (its vision tower too), ``encode_image`` of the VAE, ``prepare_steps``
+    computes the modulation of a schedule. ``preview`` is a
     small RGB picture; ``image`` is the RGB result, which comes with the last unit only.
     """
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _FIRST_UNIT_GUESS_MS = 1
+_BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class StepLoop:
 
     def _stepped(self, active: _Active, advance: Advanced, milliseconds: float, preview: bytes) -> w.Stepped:
         left = advance.steps - advance.step if advance.phase == "denoise" else 0
-        if advance.phase.startswith("encode"):
+        if advance.phase in _BEFORE_STEPS:
             left = active.begin.spec.steps
         remaining = left * (active.step_ms or milliseconds or _FIRST_UNIT_GUESS_MS)
         return w.Stepped(

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -9,6 +9,7 @@ from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.checkpoint import read_json, weight_files
 from qied.engine.engine import Engine, EngineOptions
+from qied.engine.modulation import ModulationTable
 from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader
 from qied.engine.stepping import Edit
 from qied.engine.transformer import Forward, Transformer, load_transformer
@@ -16,6 +17,17 @@ from qied.engine.work import Advance
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
+
+
+def made(making: Generator[tuple[int, int], None, ModulationTable]) -> ModulationTable:
+    """Let a table be made to its end."""
+    while True:
+        try:
+            next(making)
+        except StopIteration as end:
+            table: ModulationTable = end.value
+            return table
+
 
 RED, GREEN, ORANGE_GROUND = (220, 40, 40), (40, 165, 60), (250, 205, 150)
 
@@ -77,7 +89,7 @@ class Scene:
     def forward(self, transformer: Transformer, dtype: torch.dtype) -> Forward:
         """The inputs as a transformer gets them."""
         with torch.inference_mode():
-            table = transformer.modulation_table(self.sigmas)
+            table = made(transformer.modulation_table(self.sigmas))
             return Forward(
                 self.latents,
                 self.references.to(dtype),

@@ -1,12 +1,24 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 from qied.engine.block_forward import Streams, run_block
+from qied.engine.modulation import ModulationTable
 from qied.engine.packed_block import BlockWeights, block_weights
 from qied.engine.transformer import Transformer
+
+
+def made(making: Generator[tuple[int, int], None, ModulationTable]) -> ModulationTable:
+    """Let a table be made to its end."""
+    while True:
+        try:
+            next(making)
+        except StopIteration as end:
+            table: ModulationTable = end.value
+            return table
+
 
 BLOCK = 3
 Make = Callable[..., Transformer]
@@ -80,7 +92,7 @@ def test_references_are_modulated_as_at_timestep_zero_and_the_target_is_not(
     make_transformer: Make, inputs: Callable[..., object]
 ) -> None:
     transformer = make_transformer()
-    table = transformer.modulation_table(torch.tensor([1.0, 0.5, 0.0]))
+    table = made(transformer.modulation_table(torch.tensor([1.0, 0.5, 0.0])))
     early, late, clean = (transformer.step_modulation(table, step) for step in range(3))
     assert torch.equal(early.reference, late.reference)
     torch.testing.assert_close(clean.target, clean.reference)

@@ -101,15 +101,19 @@ def test_an_edit_is_visible_and_leaves_the_rest_alone(
 
 
 def test_units_come_in_order_and_only_the_last_holds_the_result(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    load_engine: Callable[..., Engine], scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
 ) -> None:
+    engine = load_engine(dtype="fp32")
     wanted = spec(images=("a", "b"), true_cfg_scale=2.0, negative_prompt=" ")
     units = finish(engine.begin(wanted, {"a": scene(), "b": scene(200, 300)}, cache))
     encoding = [("encode_prompt", step, 4) for step in (1, 2, 3, 4)]
     images = [("encode_image", 1, 2), ("encode_image", 2, 2)]
     steps = [("denoise", step, 3) for step in (1, 2, 3)]
-    assert [(unit.phase, unit.step, unit.steps) for unit in units] == [*encoding, *images, *steps, ("decode", 1, 1)]
-    assert [unit.image is not None for unit in units] == [False] * 9 + [True]
+    rest = [("prepare_steps", 6, 6), *steps, ("decode", 1, 1)]
+    assert [(unit.phase, unit.step, unit.steps) for unit in units] == [*encoding, *images, *rest]
+    assert [unit.image is not None for unit in units] == [False] * 10 + [True]
+    again = finish(engine.begin(wanted, {"a": scene(), "b": scene(200, 300)}, cache))
+    assert [unit.phase for unit in again] == ["denoise"] * 3 + ["decode"], "what is kept is not computed again"
     assert all(unit.milliseconds > 0 for unit in units)
     assert result(units).size == (256, 256) and result(units).mode == "RGB"
 

@@ -1,17 +1,27 @@
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import pytest
 import torch
 from diffusers import QwenImageTransformer2DModel
 from torch.nn import functional
 
-from qied.engine.modulation import Modulation
+from qied.engine.modulation import Modulation, ModulationTable
 from qied.engine.sources import TensorSource
 from qied.engine.transformer import Transformer
 from qied.resources import builtin_model_folder
 
-SIGMAS = torch.tensor([1.0, 0.777, 0.3331, 0.02])
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+SIGMAS = torch.tensor([1.0, 0.777, 0.3331, 0.02])
+
+
+def made(making: Generator[tuple[int, int], None, ModulationTable]) -> ModulationTable:
+    """Let a table be made to its end."""
+    while True:
+        try:
+            next(making)
+        except StopIteration as end:
+            table: ModulationTable = end.value
+            return table
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +37,7 @@ def test_rows_are_what_the_blocks_of_diffusers_compute_at_each_step(
     dtype = DTYPES[compute]
     transformer = make_transformer(precision=compute, compute=compute)
     model = QwenImageTransformer2DModel.from_pretrained(builtin_model_folder() / "transformer", torch_dtype=dtype)
-    table = transformer.modulation_table(SIGMAS)
+    table = made(transformer.modulation_table(SIGMAS))
     for step, sigma in enumerate(SIGMAS):
         rows = transformer.step_modulation(table, step)
         time = torch.stack([sigma, sigma * 0]).to(dtype)
@@ -44,7 +54,8 @@ def test_timesteps_are_rounded_to_the_compute_type_first(make_transformer: Calla
     transformer = make_transformer(precision="bf16", compute="bf16")
     rounded = SIGMAS.bfloat16().float()
     assert not torch.equal(rounded, SIGMAS)
-    assert torch.equal(transformer.modulation_table(SIGMAS).steps, transformer.modulation_table(rounded).steps)
+    exact, near = (made(transformer.modulation_table(sigmas)) for sigmas in (SIGMAS, rounded))
+    assert torch.equal(exact.steps, near.steps)
 
 
 @pytest.fixture
@@ -59,24 +70,24 @@ def modulation(make_transformer: Callable[..., Transformer]) -> Callable[[int], 
 
 def test_a_schedule_is_computed_once(modulation: Callable[[int], Modulation]) -> None:
     kept = modulation(1 << 30)
-    assert kept.table(SIGMAS) is kept.table(SIGMAS.clone())
-    assert kept.table(SIGMAS[:2]) is not kept.table(SIGMAS)
+    assert made(kept.table(SIGMAS)) is made(kept.table(SIGMAS.clone()))
+    assert made(kept.table(SIGMAS[:2])) is not made(kept.table(SIGMAS))
 
 
 def test_the_least_recently_used_tables_go_within_the_limit(modulation: Callable[[int], Modulation]) -> None:
-    size = modulation(0).table(SIGMAS).nbytes
+    size = made(modulation(0).table(SIGMAS)).nbytes
     kept = modulation(2 * size)
-    first, second = kept.table(SIGMAS), kept.table(SIGMAS * 0.9)
-    assert kept.table(SIGMAS) is first
-    kept.table(SIGMAS * 0.8)
+    first, second = made(kept.table(SIGMAS)), made(kept.table(SIGMAS * 0.9))
+    assert made(kept.table(SIGMAS)) is first
+    made(kept.table(SIGMAS * 0.8))
     assert kept.host_bytes == 2 * size
-    assert kept.table(SIGMAS) is first
-    assert kept.table(SIGMAS * 0.9) is not second
+    assert made(kept.table(SIGMAS)) is first
+    assert made(kept.table(SIGMAS * 0.9)) is not second
 
 
 def test_a_table_larger_than_the_limit_is_made_and_not_kept(modulation: Callable[[int], Modulation]) -> None:
     kept = modulation(100)
-    assert torch.equal(kept.table(SIGMAS).steps, modulation(1 << 30).table(SIGMAS).steps)
+    assert torch.equal(made(kept.table(SIGMAS)).steps, made(modulation(1 << 30).table(SIGMAS)).steps)
     assert kept.host_bytes == 0
 
 
@@ -99,5 +110,23 @@ def test_modulation_weights_are_read_when_a_table_is_made_and_do_not_stay(
     stored = sum(transformer_source.read(name).numel() for name in transformer_source.names())
     assert transformer.device_bytes == held < 0.7 * 4 * stored
     read.clear()
-    transformer.modulation_table(SIGMAS)
+    made(transformer.modulation_table(SIGMAS))
     assert sorted(read) == sorted(names)
+
+
+def test_a_new_table_comes_in_units_and_a_kept_one_at_once(modulation: Callable[[int], Modulation]) -> None:
+    kept = modulation(1 << 30)
+    assert list(kept.table(SIGMAS)) == [(kept.layers, kept.layers)]
+    assert list(kept.table(SIGMAS)) == []
+
+
+def test_a_table_that_is_given_up_half_made_is_not_kept(
+    modulation: Callable[[int], Modulation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qied.engine.modulation.BLOCKS_AT_ONCE", 2)
+    kept = modulation(1 << 30)
+    making = kept.table(SIGMAS)
+    assert next(making) == (2, kept.layers)
+    making.close()
+    assert kept.host_bytes == 0
+    assert torch.equal(made(kept.table(SIGMAS)).steps, made(modulation(1 << 30).table(SIGMAS)).steps)

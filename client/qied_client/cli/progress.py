@@ -17,6 +17,7 @@ from qied_client.results import Progress as News
 _LABELS = {
     "encode_prompt": "reading the prompt",
     "encode_image": "reading the picture",
+    "prepare_steps": "preparing the steps",
     "denoise": "editing",
     "decode": "finishing",
 }
