@@ -5,15 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from qied_client.errors import ConfigError
 from qied_client.protocol import limits
 
 GIB = 1024**3
 MIB = 1024**2
+
+
+SMALLEST_CAP = 65_536
+"""Pixels below which a cap leaves nothing worth editing: 256 x 256."""
+
+
+def _no_cap_or_a_useful_one(pixels: int) -> int:
+    if 0 < pixels < SMALLEST_CAP:
+        raise ValueError(f"Input should be 0 or at least {SMALLEST_CAP}")
+    return pixels
+
+
+Cap = Annotated[int, AfterValidator(_no_cap_or_a_useful_one)]
 
 
 class _Section(BaseModel):
@@ -53,8 +66,8 @@ class LimitsConfig(_Section):
     uploads_per_client: int = Field(8, ge=1, le=256)
     requests_per_client: int = Field(64, ge=1, le=1024, description="unanswered requests of one connection")
     picture_pixels: int = Field(limits.PIXELS, ge=1024, le=limits.PIXELS, description="pixels of an input picture")
-    target_pixels: int = Field(0, ge=0, description="pixels of a result; 0: what the plan allows")
-    reference_pixels: int = Field(
+    target_pixels: Cap = Field(0, ge=0, description="pixels of a result; 0: what the plan allows")
+    reference_pixels: Cap = Field(
         0, ge=0, description="pixels of a reference as the model sees it; 0: as the plan says"
     )
 
@@ -159,7 +172,9 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
         return text, tomli.loads(text)
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}.", "Correct the path, or leave it out.") from error
+    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}.", "Correct the file.") from error
 
 

@@ -11,9 +11,11 @@ from qied.config import Config
 from qied.hardware.snapshot import Snapshot
 from qied.hardware.visibility import select_card
 from qied.link.launch import LaunchOrder
+from qied.planning.budget import host_capacity
 from qied.planning.hardware_profile import LoadedProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan, plan_cards, worth
+from qied.planning.refusals import beside_other_cards
 from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
 from qied.served_model import ServedModel
@@ -39,7 +41,9 @@ def plan_service(
     snapshot = with_chosen_cards(snapshot, config.model.gpus)
     outcomes = plan_cards(snapshot, question)
     plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
-    left_out = tuple(outcome for outcome in outcomes if isinstance(outcome, Refusal))
+    left_out = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+    plans, crowded_out = _within_host(plans, host_capacity(snapshot))
+    left_out += crowded_out
     if not plans:
         only = plan(snapshot, question)
         if isinstance(only, Refusal):
@@ -47,7 +51,20 @@ def plan_service(
         plans = [only]
     serving = Serving(model.profile, tuple(_with_same_references(plans)))
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
-    return Served(serving, orders, left_out)
+    return Served(serving, orders, tuple(left_out))
+
+
+def _within_host(plans: Sequence[Plan], capacity: int | None) -> tuple[list[Plan], list[Refusal]]:
+    """Keep the workers that the host's memory holds together, the best first."""
+    kept: list[Plan] = []
+    refusals: list[Refusal] = []
+    for made in plans:
+        taken = sum(other.host_bytes for other in kept)
+        if kept and capacity is not None and taken + made.host_bytes > capacity:
+            refusals.append(beside_other_cards(made, taken, capacity))
+        else:
+            kept.append(made)
+    return kept, refusals
 
 
 def with_chosen_cards(snapshot: Snapshot, gpus: str) -> Snapshot:
@@ -67,12 +84,16 @@ def with_chosen_cards(snapshot: Snapshot, gpus: str) -> Snapshot:
 def _with_same_references(plans: Sequence[Plan]) -> list[Plan]:
     """Cap references alike on all workers: their size changes the result, which must not depend on the card."""
     cap = min(made.max_reference_pixels for made in plans)
-    return [replace(made, execution=replace(made.execution, max_reference_pixels=cap)) for made in plans]
+    return [
+        replace(made, max_reference_pixels=cap, execution=replace(made.execution, max_reference_pixels=cap))
+        for made in plans
+    ]
 
 
 def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes) -> LaunchOrder:
     run = made.execution
-    card = next((gpu for gpu in snapshot.gpus if gpu.index == run.device_index), None) if run.device == "cuda" else None
+    mine = (gpu for gpu in snapshot.gpus if (gpu.index, gpu.uuid) == (run.device_index, made.gpu_uuid))
+    card = next(mine, None) if run.device == "cuda" else None
     return LaunchOrder(
         worker="",
         endpoint="",

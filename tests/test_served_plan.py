@@ -55,10 +55,33 @@ def test_the_best_card_comes_first_and_each_is_planned_for_itself():
 def test_references_are_capped_alike_on_all_cards():
     machine = recorded("rtx-4090-and-3060")
     small = machine.gpus[0].model_copy(update={"memory_free_bytes": 4_450_000_000})
+    alone = served(machine, gpus="1").serving.max_reference_pixels
     found = served(machine.model_copy(update={"gpus": (small, machine.gpus[1])}))
-    caps = [plan.max_reference_pixels for plan in found.serving.plans]
-    assert caps[0] != caps[1]
-    assert {order.execution.max_reference_pixels for order in found.orders} == {min(caps)}
+    assert {plan.max_reference_pixels for plan in found.serving.plans} == {found.serving.max_reference_pixels}
+    assert found.serving.max_reference_pixels < alone
+    assert {order.execution.max_reference_pixels for order in found.orders} == {found.serving.max_reference_pixels}
+
+
+def test_partitions_of_one_card_are_told_apart_by_their_uuid():
+    machine = recorded("h100-80gb")
+    slices = tuple(
+        machine.gpus[0].model_copy(
+            update={"uuid": f"MIG-{number}", "memory_total_bytes": 40 << 30, "memory_free_bytes": 39 << 30}
+        )
+        for number in (1, 2)
+    )
+    found = served(machine.model_copy(update={"gpus": slices}))
+    assert [order.card["CUDA_VISIBLE_DEVICES"] for order in found.orders] == ["MIG-1", "MIG-2"]
+
+
+def test_workers_are_left_out_that_the_host_cannot_hold_beside_the_others():
+    machine = recorded("rtx-4060-8gb")
+    cards = tuple(machine.gpus[0].model_copy(update={"index": n, "uuid": f"GPU-{n}"}) for n in range(4))
+    host = machine.host.model_copy(update={"memory_available_bytes": 32 << 30, "memory_total_bytes": 64 << 30})
+    found = served(machine.model_copy(update={"gpus": cards, "host": host}))
+    assert len(found.orders) == 2
+    assert sum(plan.host_bytes for plan in found.serving.plans) <= 31 << 30
+    assert {refusal.code for refusal in found.left_out} == {"host_memory_too_small"}
 
 
 def test_a_card_without_a_plan_is_left_out_with_the_reason():

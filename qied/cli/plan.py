@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from qied_client.cli.failures import failures_as_text
 from qied_client.errors import InvalidRequest
+from qied_client.protocol import limits
 from rich.console import Console
 
 from qied.cli.machine import read_machine, usual_config
@@ -19,14 +20,17 @@ from qied.cli.plan_view import show_plan, show_refusal
 from qied.cli.profiles import user_profiles_folder
 from qied.config import load_config
 from qied.planning.asked import Answer, ask
+from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.planning.wishes import Wishes, wishes_of
 from qied.served_model import locate_model
+from qied.served_plan import with_chosen_cards
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SMALLEST_VRAM = 256 * 2**20
 REFUSED = 2
 """Exit status where nothing can be served."""
 
@@ -36,8 +40,8 @@ def plan_command(
     model: Annotated[str | None, typer.Option(help="Model profile by name, model folder, or 'builtin'.")] = None,
     vram: Annotated[str | None, typer.Option(help="Memory of the card to use at most, such as 12GB or 8GiB.")] = None,
     gpu: Annotated[int | None, typer.Option(help="Index of the card; else the best one.")] = None,
-    width: Annotated[int | None, typer.Option(min=16, help="Pixels of a request to look at.")] = None,
-    height: Annotated[int | None, typer.Option(min=16)] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels of a request to look at.")] = None,
+    height: Annotated[int | None, typer.Option()] = None,
     images: Annotated[int, typer.Option(min=1, help="Pictures of that request.")] = 1,
     cfg: Annotated[bool, typer.Option("--cfg", help="With guidance: two forwards a step.")] = False,
     config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
@@ -46,15 +50,14 @@ def plan_command(
     """Show what would be served, why, and what it takes. Exit status 0, or 2 where nothing can be."""
     with failures_as_text():
         loaded = load_config(usual_config(config), os.environ, {})
-        if (width is None) != (height is None):
-            raise InvalidRequest("Only one side of the request is given.", "Give --width and --height.")
+        _check_sides(width, height)
         wishes = _with_options(wishes_of(loaded), vram, gpu)
         profile = _profile(model or loaded.config.model.path, loaded.config.model.profile)
         if not 1 <= images <= profile.geometry.max_references:
             raise InvalidRequest(
                 f"--images: {profile.title} takes 1 to {profile.geometry.max_references} pictures.", "Ask for fewer."
             )
-        machine = read_machine(snapshot)
+        machine = with_chosen_cards(read_machine(snapshot), loaded.config.model.gpus)
         outcome = plan(machine, Question(profile, all_hardware_profiles(user_profiles_folder()), wishes))
         answer = None
         if isinstance(outcome, Plan) and width is not None and height is not None:
@@ -64,9 +67,24 @@ def plan_command(
         raise typer.Exit(REFUSED)
 
 
+def _check_sides(width: int | None, height: int | None) -> None:
+    """Refuse what the daemon would refuse: see EditRequest."""
+    if (width is None) != (height is None):
+        raise InvalidRequest("Only one side of the request is given.", "Give --width and --height.")
+    for name, side in (("--width", width), ("--height", height)):
+        if side is not None and (side % limits.SIDE_MULTIPLE or not limits.SIDE_MULTIPLE <= side <= limits.SIDE_PX):
+            raise InvalidRequest(
+                f"{name}: {side} is no multiple of {limits.SIDE_MULTIPLE} from {limits.SIDE_MULTIPLE} to "
+                f"{limits.SIDE_PX} pixels.",
+                "Correct it.",
+            )
+    if width is not None and height is not None and not within_aspect(width, height):
+        raise InvalidRequest(f"{width} x {height} is more than {MAX_ASPECT} times as long as wide.", "Correct it.")
+
+
 def read_size(text: str) -> int:
     """Bytes of a size such as ``12GB`` (10^9), ``8GiB`` (2^30) or ``500M``; raises InvalidRequest."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?)b?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE)
     size = 0.0 if found is None else float(found[1]) * _UNITS.get(found[2].lower(), 0)
     if size < 1:
         raise InvalidRequest(f"{text!r} is no size.", "Write it as 12GB, 11.5GiB or 500MB.")
@@ -76,7 +94,10 @@ def read_size(text: str) -> int:
 def _with_options(wishes: Wishes, vram: str | None, gpu: int | None) -> Wishes:
     if vram is not None:
         origins = {**wishes.origins, "budget_bytes": "command line (--vram)"}
-        wishes = replace(wishes, budget_bytes=read_size(vram), origins=origins)
+        size = read_size(vram)
+        if size < _SMALLEST_VRAM:
+            raise InvalidRequest(f"--vram: {vram} are {size} bytes.", "Name a unit, such as 12GB or 11.5GiB.")
+        wishes = replace(wishes, budget_bytes=size, origins=origins)
     return wishes if gpu is None else replace(wishes, gpu=gpu)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from platformdirs import user_config_dir
 from qied_client.cli.failures import failures_as_text
 from qied_client.errors import ConfigError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qied.hardware.user_folders import user_config_folder
 from qied.planning.hardware_profile import LoadedProfile, Match, all_hardware_profiles, shipped_hardware_profiles
 
 profile = typer.Typer(help="Look at hardware profiles: what is chosen on which card.", no_args_is_help=True)
@@ -31,15 +31,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def user_profiles_folder() -> Path:
-    """Where this user's own hardware profiles lie, one ``NAME.toml`` each; it need not exist."""
-    return Path(user_config_dir("qied", appauthor=False)) / "profiles" / "hardware"
+    """Where this user's own hardware profiles lie, one ``NAME.toml`` each; it need not exist.
+
+    Raises ConfigError where there is no home folder.
+    """
+    return user_config_folder() / "profiles" / "hardware"
 
 
 @profile.command("list")
 def list_profiles(folder: Folder = None, as_json: AsJson = False) -> None:
     """List all hardware profiles, by the cards that they are for."""
-    own = folder or user_profiles_folder()
     with failures_as_text():
+        own = folder or user_profiles_folder()
         loaded = sorted(all_hardware_profiles(own), key=_place)
     console = Console(highlight=False, markup=False)
     if as_json:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qied_client.errors import ModelNotFound, ModelUnsupported
+from qied_client.errors import ModelNotFound, ModelUnsupported, QiedError
 from torch.overrides import TorchFunctionMode
+
+from qied.engine.faults import is_exhausted
 
 PIPELINE = "QwenImageEditPlusPipeline"
 REMEDY = "Download the model again: hf download Qwen/Qwen-Image-Edit-2511."
@@ -72,6 +75,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+@contextmanager
+def blaming(path: Path | str) -> Iterator[None]:
+    """Turn whatever a library raises over the content of ``path`` into ModelUnsupported, which names it.
+
+    Which types there are differs between libraries and their versions: values of a wrong type alone give five, and the
+    tokenizers raise a bare Exception. Memory that ran out is no fault of the file.
+    """
+    try:
+        yield
+    except QiedError:
+        raise
+    except Exception as error:
+        if is_exhausted(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ModelUnsupported(f"{path} cannot be used: {type(error).__name__}: {reason}.", REMEDY) from error
+
+
 def weight_files(folder: Path, component: str, stem: str) -> WeightFiles:
     """Find the weights of a component: what its index names, else the one file; raises ModelNotFound by file name.
 
@@ -87,6 +108,9 @@ def weight_files(folder: Path, component: str, stem: str) -> WeightFiles:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelUnsupported(f"{index} has no weight_map.", REMEDY)
+    for name in weight_map.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ModelUnsupported(f"{index}: {name!r} in the weight_map is no name of a file beside it.", REMEDY)
     names = sorted(set(weight_map.values()))
     missing = [name for name in names if not (base / name).is_file()]
     if missing:

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Streams(Protocol):
+    """The two queues of a device that a ring works with: the computation's, and one for copies beside it.
+
+    An event that was never recorded is not waited for.
+    """
+
+    def event(self) -> Any:
+        """Make an event."""
+
+    def copying(self) -> AbstractContextManager[object]:
+        """Enqueue copies in the queue for copies while inside."""
+
+    def copies_wait(self, event: Any) -> None:
+        """Let later copies start after ``event``."""
+
+    def record_copies(self, event: Any) -> None:
+        """Let ``event`` happen when the copies enqueued so far are over."""
+
+    def computation_waits(self, event: Any) -> None:
+        """Let later computation start after ``event``."""
+
+    def record_computation(self, event: Any) -> None:
+        """Let ``event`` happen when the computation enqueued so far is over."""
 
 
 class CopyRing:
@@ -19,19 +44,16 @@ class CopyRing:
     memory goes back to the stream that allocated it while a copy may still be writing there.
     """
 
-    def __init__(self, device: torch.device, slot_bytes: int, slots: int) -> None:
+    def __init__(self, device: torch.device, slot_bytes: int, slots: int, streams: Streams | None = None) -> None:
+        """``streams`` are those of the device unless others are given."""
         assert slot_bytes > 0 and slots > 0
         self.slot_bytes = slot_bytes
         # Outside inference mode, since a ring made inside it could be filled nowhere else.
         with torch.inference_mode(False):
-            self._slots = [_Slot(device, slot_bytes) for _ in range(slots)]
-        self._device = device
-        self._copy_stream: torch.cuda.Stream | None = None
+            buffers = [torch.empty(slot_bytes, dtype=torch.uint8, device=device) for _ in range(slots)]
+        self._streams = streams or (_CardStreams(device) if device.type == "cuda" else _AtOnce())
+        self._slots = [_Slot(buffer, self._streams) for buffer in buffers]
         self._next = 0
-        if device.type == "cuda":
-            self._copy_stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            # The allocator may have handed out memory that kernels on the current stream still read.
-            self._copy_stream.wait_stream(torch.cuda.current_stream(device))
 
     @property
     def nbytes(self) -> int:
@@ -49,40 +71,40 @@ class CopyRing:
     def load_parts(self, parts: Sequence[tuple[int, Tensor]]) -> int:
         """Like :meth:`load`, gathering ``parts`` (offset in the slot, uint8 [n]); what lies between them is undefined.
 
-        The ticket's bytes end where the last part ends.
+        The ticket's bytes end where the last part ends. Where a copy fails, the slot is free again, after the others.
         """
         slot = self._slots[self._next % len(self._slots)]
         assert slot.state == "free", "every slot is loaded and not done"
+        assert all(host.dtype == torch.uint8 and host.dim() == 1 for _, host in parts)
         end = max(offset + host.numel() for offset, host in parts)
         assert end <= self.slot_bytes, f"{end} bytes do not fit a slot of {self.slot_bytes}"
-        if self._copy_stream is not None:
-            self._copy_stream.wait_event(slot.last_use)
-        with torch.no_grad(), torch.cuda.stream(self._copy_stream) if self._copy_stream else nullcontext():
-            for offset, host in parts:
-                assert host.dtype == torch.uint8 and host.dim() == 1
-                slot.buffer[offset : offset + host.numel()].copy_(host, non_blocking=True)
-        if self._copy_stream is not None:
-            slot.copied.record(self._copy_stream)
-        ticket, self._next = self._next, self._next + 1
-        slot.state, slot.ticket, slot.filled = "loaded", ticket, end
-        return ticket
+        self._streams.copies_wait(slot.last_use)
+        slot.state, slot.ticket, slot.filled = "loaded", self._next, end
+        try:
+            with torch.no_grad(), self._streams.copying():
+                for offset, host in parts:
+                    slot.buffer[offset : offset + host.numel()].copy_(host, non_blocking=True)
+        except BaseException:
+            self._streams.record_copies(slot.copied)
+            self.done(slot.ticket)
+            raise
+        self._streams.record_copies(slot.copied)
+        self._next += 1
+        return slot.ticket
 
     def use(self, ticket: int) -> Tensor:
         """Make the current stream wait for the copy; returns it as uint8 [n] on the device, valid until it is done."""
         slot = self._slot(ticket)
-        if self._copy_stream is not None:
-            torch.cuda.current_stream(self._device).wait_event(slot.copied)
+        self._streams.computation_waits(slot.copied)
         return slot.buffer[: slot.filled]
 
     def done(self, ticket: int) -> None:
         """Tell that the current stream has enqueued its last use of the ticket: its slot may be overwritten."""
         slot = self._slot(ticket)
         slot.state = "free"
-        if self._copy_stream is not None:
-            current = torch.cuda.current_stream(self._device)
-            # A copy that nobody used must still be over before the slot is overwritten or its memory given back.
-            current.wait_event(slot.copied)
-            slot.last_use.record(current)
+        # A copy that nobody used must still be over before the slot is overwritten or its memory given back.
+        self._streams.computation_waits(slot.copied)
+        self._streams.record_computation(slot.last_use)
 
     def reset(self) -> None:
         """Free every slot and forget all tickets, used or not; the current stream waits for the copies under way."""
@@ -99,12 +121,70 @@ class CopyRing:
 class _Slot:
     """One buffer, what it holds, and when it was last written and read on the device."""
 
-    def __init__(self, device: torch.device, nbytes: int) -> None:
-        self.buffer = torch.empty(nbytes, dtype=torch.uint8, device=device)
+    def __init__(self, buffer: Tensor, streams: Streams) -> None:
+        self.buffer = buffer
         self.state: Literal["free", "loaded"] = "free"
         self.ticket = -1
         self.filled = 0
-        if device.type == "cuda":
-            # An event that was never recorded is not waited for.
-            self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self.last_use = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self.copied = streams.event()
+        self.last_use = streams.event()
+
+
+class _CardStreams:
+    """CUDA's: the current stream of ``device``, and a new one for copies."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._copies: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # The allocator may have handed out memory that kernels on the current stream still read.
+        self._copies.wait_stream(self._current())
+
+    def event(self) -> Any:
+        """See :class:`Streams`."""
+        return torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def copying(self) -> AbstractContextManager[object]:
+        """See :class:`Streams`."""
+        return torch.cuda.stream(self._copies)
+
+    def copies_wait(self, event: Any) -> None:
+        """See :class:`Streams`."""
+        self._copies.wait_event(event)
+
+    def record_copies(self, event: Any) -> None:
+        """See :class:`Streams`."""
+        event.record(self._copies)
+
+    def computation_waits(self, event: Any) -> None:
+        """See :class:`Streams`."""
+        self._current().wait_event(event)
+
+    def record_computation(self, event: Any) -> None:
+        """See :class:`Streams`."""
+        event.record(self._current())
+
+    def _current(self) -> Any:
+        return torch.cuda.current_stream(self._device)
+
+
+class _AtOnce:
+    """The CPU's: everything is over when the call returns."""
+
+    def event(self) -> None:
+        """See :class:`Streams`."""
+
+    def copying(self) -> AbstractContextManager[object]:
+        """See :class:`Streams`."""
+        return nullcontext()
+
+    def copies_wait(self, event: Any) -> None:
+        """See :class:`Streams`."""
+
+    def record_copies(self, event: Any) -> None:
+        """See :class:`Streams`."""
+
+    def computation_waits(self, event: Any) -> None:
+        """See :class:`Streams`."""
+
+    def record_computation(self, event: Any) -> None:
+        """See :class:`Streams`."""

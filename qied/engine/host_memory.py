@@ -1,4 +1,4 @@
-"""Buffers in the host's memory that the device copies from."""
+"""Memory of the host that the device copies from: pinned where the system allows it."""
 
 from __future__ import annotations
 
@@ -13,36 +13,72 @@ from torch import Tensor
 class HostBuffer:
     """``bytes`` uint8 [nbytes] in the host's memory, pinned for as long as this object lives where that was asked.
 
-    Pinned means registered with the driver, since what torch itself pins is rounded up to a power of two: 512 MiB for
-    a block of 432. Where the system does not let so much be pinned, it stays pageable (``pinned`` tells): copies are
-    slower then, and right all the same. Drop the buffer only when no copy from it is under way.
+    Pinned means registered with the driver of ``device``, since what torch itself pins is rounded up to a power of two:
+    512 MiB for a block of 432. Where the system does not let so much be pinned, it stays pageable (``pinned`` tells):
+    copies are slower then, and right all the same. Drop the buffer only when no copy from it is under way.
     """
 
-    def __init__(self, nbytes: int, pin: bool) -> None:
+    def __init__(self, nbytes: int, device: torch.device, pin: bool) -> None:
         self.bytes = torch.empty(nbytes, dtype=torch.uint8)
-        self.pinned = pin and torch.cuda.is_available() and _register(self.bytes)
+        self.pinned = pin and device.type == "cuda" and _register(self.bytes, device)
         if self.pinned:
             # At the end of the process the driver does it by itself, and may be gone already.
-            weakref.finalize(self, _unregister, self.bytes).atexit = False
+            weakref.finalize(self, _unregister, self.bytes, device).atexit = False
 
 
-def _register(buffer: Tensor) -> bool:
-    """Pin a buffer; False, with a word in the log, where the system does not allow it."""
-    status = int(torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0))  # type: ignore[no-untyped-call]
-    if status == 0:
-        return True
-    _forget_error()
+def host_buffers(count: int, nbytes: int, device: torch.device, pin: bool) -> list[HostBuffer]:
+    """Make ``count`` buffers of ``nbytes``; from the first that may not be pinned on, all are pageable."""
+    buffers: list[HostBuffer] = []
+    for _ in range(count):
+        allowed = pin and (not buffers or buffers[-1].pinned)
+        buffers.append(HostBuffer(nbytes, device, allowed))
+    pageable = sum(not buffer.pinned for buffer in buffers)
+    if pin and device.type == "cuda" and pageable:
+        _warn(pinned_bytes=(count - pageable) * nbytes, pageable_bytes=pageable * nbytes)
+    return buffers
+
+
+class Courier:
+    """Brings small tensors of the host to ``device``, by way of pinned memory with ``pin``, so that the host goes on.
+
+    Where no more may be pinned, it says so once, and the host waits for its copies from then on.
+    """
+
+    def __init__(self, device: torch.device, pin: bool) -> None:
+        self._device = device
+        self._pin = pin and device.type == "cuda"
+
+    def bring(self, part: Tensor) -> Tensor:
+        """Return ``part`` on the device."""
+        if self._pin:
+            try:
+                return part.pin_memory().to(self._device, non_blocking=True)
+            except RuntimeError as error:
+                # A device that is lost refuses the plain copy as well, and that error is the one to see.
+                moved = part.to(self._device)
+                self._pin = False
+                _warn(bytes=part.nbytes, reason=str(error).splitlines()[0])
+                return moved
+        return part.to(self._device)
+
+
+def _register(buffer: Tensor, device: torch.device) -> bool:
+    """Pin a buffer; False where the system does not allow it."""
+    with torch.cuda.device(device):
+        status = int(torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0))  # type: ignore[no-untyped-call]
+        if status != 0:
+            # CUDA's record of the refusal must go, or the next kernel would be blamed for it.
+            with suppress(RuntimeError):
+                torch.zeros(1, device=device)
+    return status == 0
+
+
+def _unregister(buffer: Tensor, device: torch.device) -> None:
+    with torch.cuda.device(device):
+        torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())  # type: ignore[no-untyped-call]
+
+
+def _warn(**details: int | str) -> None:
     structlog.get_logger(part="host memory").warning(
-        "memory could not be pinned, so copies to the card are slower", bytes=buffer.nbytes, cuda_error=status
+        "memory could not be pinned, so copies to the card are slower", **details
     )
-    return False
-
-
-def _forget_error() -> None:
-    """Take CUDA's record of the refusal away, or the next kernel would be blamed for it."""
-    with suppress(RuntimeError):
-        torch.zeros(1, device="cuda")
-
-
-def _unregister(buffer: Tensor) -> None:
-    torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())  # type: ignore[no-untyped-call]

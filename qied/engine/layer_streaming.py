@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import finalize
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from qied.engine.copy_ring import CopyRing
-from qied.engine.host_memory import HostBuffer
 
 SLOTS = 2
 """Layers on the device at once: the one that runs and the one that is copied meanwhile."""
@@ -24,32 +23,32 @@ _ALIGNMENT = 256
 class StreamedTextModel:
     """Where the bytes of a streamed text model are.
 
-    ``resident_bytes`` stay on the device; during a forward, and only then, ``ring_bytes`` come on top (``SLOTS`` slots
-    of at most ``slot_bytes``). ``host_bytes`` are the layers and the token embeddings, ``pinned_bytes`` of them pinned.
+    ``resident_bytes`` stay on the device; during a forward, and only then, ``SLOTS`` slots of at most ``slot_bytes``
+    come on top. ``host_bytes`` are the layers and the token embeddings.
     """
 
     resident_bytes: int
     slot_bytes: int
     host_bytes: int
-    pinned_bytes: int
-
-    @property
-    def ring_bytes(self) -> int:
-        """Bytes of the ring on the device while a forward runs."""
-        return SLOTS * self.slot_bytes
 
 
-def stream_text_model(model: Any, device: torch.device, pin: bool) -> StreamedTextModel:
+def _nothing() -> None:
+    """Weights that lie in memory do not change."""
+
+
+def stream_text_model(
+    model: Any, device: torch.device, before_forward: Callable[[], None] = _nothing
+) -> StreamedTextModel:
     """Convert a Qwen2_5_VLModel that lies in host memory, in place, so that its forwards run on ``device``.
 
     The blocks of ``model.visual`` and the layers of ``model.language_model`` are streamed; both take inputs on
     ``device`` as before. ``embed_tokens`` stays in host memory and looks up there; everything else moves to the device.
-    With ``pin``, each layer moves to pinned memory of its own before the next one does, so that host memory holds one
-    layer twice at most; without, parameters stay where they are, be it a mapped file.
+    Streamed parameters stay where they are, be it a mapped file, and are not pinned. ``before_forward`` is called
+    before each forward of the one and of the other; what it raises, the forward raises.
     """
     stacks = [
-        LayerStack(model.visual, "blocks", device, pin),
-        LayerStack(model.language_model, "layers", device, pin),
+        LayerStack(model.visual, "blocks", device, before_forward),
+        LayerStack(model.language_model, "layers", device, before_forward),
     ]
     resident = [
         child
@@ -62,7 +61,6 @@ def stream_text_model(model: Any, device: torch.device, pin: bool) -> StreamedTe
         resident_bytes=sum(_nbytes(part.to(device)) for part in resident),
         slot_bytes=max(stack.slot_bytes for stack in stacks),
         host_bytes=layer_bytes + _nbytes(model.language_model.embed_tokens),
-        pinned_bytes=layer_bytes if pin else 0,
     )
 
 
@@ -73,23 +71,18 @@ class LayerStack:
     fails, so the next one starts anew. The layers' own parameters stay in host memory and are never written.
     """
 
-    def __init__(self, owner: nn.Module, name: str, device: torch.device, pin: bool) -> None:
+    def __init__(self, owner: nn.Module, name: str, device: torch.device, before_forward: Callable[[], None]) -> None:
         layers: list[nn.Module] = list(getattr(owner, name))
         self._device = device
         self._layout = layer_layout(layers[0])
         assert all(layer_layout(layer) == self._layout for layer in layers), f"{name} differ from each other"
-        # On the CPU there is nothing to pin for; the rest is the same.
-        self._pinned = [self._layout.pack(layer, device.type == "cuda") for layer in layers] if pin else []
-        packed = [[(0, buffer.bytes)] for buffer in self._pinned]
-        self._parts = packed or [self._layout.parts(layer) for layer in layers]
+        self._before_forward = before_forward
+        self._parts = [self._layout.parts(layer) for layer in layers]
         self._ring: CopyRing | None = None
         self._ticket = 0
         setattr(owner, name, nn.ModuleList(_StreamedLayer(self, index, layer) for index, layer in enumerate(layers)))
         owner.register_forward_pre_hook(lambda *_: self._begin())
         owner.register_forward_hook(lambda *_: self._end(), always_call=True)
-        if device.type == "cuda":
-            # Pinned memory may be given back only when no copy from it is under way.
-            finalize(self, torch.cuda.synchronize, device).atexit = False
 
     @property
     def slot_bytes(self) -> int:
@@ -114,6 +107,7 @@ class LayerStack:
 
     def _begin(self) -> None:
         self._end()
+        self._before_forward()
         self._ring = CopyRing(self._device, self._layout.nbytes, SLOTS)
         self._ticket = self._ring.load_parts(self._parts[0])
 
@@ -155,16 +149,6 @@ class LayerLayout:
             name: buffer[offset : offset + shape.numel() * dtype.itemsize].view(dtype).view(shape)
             for name, offset, shape, dtype in self.fields
         }
-
-    def pack(self, layer: nn.Module, pin: bool) -> HostBuffer:
-        """Move the layer's parameters into one buffer of their own; what held them before is freed."""
-        buffer = HostBuffer(self.nbytes, pin)
-        for offset, part in self.parts(layer):
-            buffer.bytes[offset : offset + part.numel()] = part
-        views = self.views(buffer.bytes)
-        for name, parameter in layer.named_parameters():
-            parameter.data = views[name]
-        return buffer
 
 
 def layer_layout(layer: nn.Module) -> LayerLayout:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLQwenImage
 from qied_client.errors import ModelNotFound, ModelUnsupported
-from torch import nn
+from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from qied.engine.checkpoint import SkipRandomInit, check_pipeline, read_json, weight_files
+from qied.engine.checkpoint import REMEDY, SkipRandomInit, blaming, check_pipeline, read_json, weight_files
 from qied.engine.layer_streaming import StreamedTextModel, stream_text_model
 from qied.engine.sigmas import ScheduleConfig, schedule_config
 from qied.engine.single_frame import restrict_to_single_frames
@@ -90,7 +90,8 @@ def open_pipeline(folder: Path, profile: ModelProfile) -> ComponentSources:
         )
     ]
     transformer, text_encoder, vae = (SafetensorsSource(each) for each in files)
-    text_config = Qwen2_5_VLConfig.from_pretrained(folder / "text_encoder")
+    with blaming(folder / "text_encoder" / "config.json"):
+        text_config = Qwen2_5_VLConfig.from_pretrained(folder / "text_encoder")
     return ComponentSources(
         transformer_config, transformer, text_config, text_encoder, vae_config, vae, schedule, tokens, processor
     )
@@ -151,7 +152,7 @@ def _load_text_model(
 ) -> tuple[nn.Module, StreamedTextModel | None]:
     """Load the text encoder; one that is streamed is only mapped first, so that memory never holds it twice."""
     source, start, streamed = sources.text_encoder, reader.done, execution.text_encoder == "streamed"
-    with SkipRandomInit():
+    with blaming("text_encoder/config.json"), SkipRandomInit():
         model: nn.Module = Qwen2_5_VLModel(sources.text_config)
     place = torch.device("cpu") if streamed else device
     reader.fill(model, source, source.names(), place, dtype, text_encoder_name, mapped=streamed)
@@ -159,7 +160,9 @@ def _load_text_model(
     model.eval().requires_grad_(False)
     if streamed:
         # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
-        return model, stream_text_model(model, device, pin=False)
+        if isinstance(source, SafetensorsSource):
+            return model, stream_text_model(model, device, source.check_unchanged)
+        return model, stream_text_model(model, device)
     return model.to(device), None
 
 
@@ -169,22 +172,31 @@ def _load_vae(
     """Load the VAE; on a CPU it runs in FP32, which is both faster there and closer than BF16."""
     source, start = sources.vae, reader.done
     precision = torch.float32 if device.type == "cpu" else dtype
-    with SkipRandomInit():
+    with blaming("vae/config.json"), SkipRandomInit():
         model: Any = AutoencoderKLQwenImage.from_config(sources.vae_config)
+        mean, deviation = (_per_channel(model.config, name) for name in ("latents_mean", "latents_std"))
     reader.fill(model, source, source.names(), device, precision)
     reader.finish(source, start)
     restrict_to_single_frames(model)
     model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    mean, deviation = torch.tensor(model.config.latents_mean), torch.tensor(model.config.latents_std)
     tiles = (execution.encode_tile_px, execution.decode_tile_px)
     return Vae(model, mean.to(device), deviation.to(device), device, precision, *tiles)
+
+
+def _per_channel(config: Any, name: str) -> Tensor:
+    """Return the numbers FP32 [latent channels] that the VAE's configuration has under ``name``."""
+    values = torch.tensor(config[name], dtype=torch.float32)
+    if values.shape != (config.z_dim,) or not values.isfinite().all() or (name == "latents_std" and values.min() <= 0):
+        raise ModelUnsupported(f"vae/config.json: {name} should be {config.z_dim} numbers.", REMEDY)
+    return values
 
 
 def _prompt_tokens(folder: Path, profile: ModelProfile) -> PromptTokens:
     path = folder / "tokenizer"
     if not (path / "tokenizer_config.json").is_file():
         raise ModelNotFound(f"{path / 'tokenizer_config.json'} is missing.", "Download the model again.")
-    tokens = PromptTokens(Qwen2Tokenizer.from_pretrained(path))
+    with blaming(path):
+        tokens = PromptTokens(Qwen2Tokenizer.from_pretrained(path))
     if tokens.template_tokens != profile.template_tokens:
         raise ModelUnsupported(
             f"{path}: the edit template has {tokens.template_tokens} tokens, the profile "
@@ -199,7 +211,8 @@ def _picture_processor(folder: Path) -> Any:
     settings = read_json(folder / "processor" / "preprocessor_config.json")
     known = ("min_pixels", "max_pixels", "size", "patch_size", "temporal_patch_size", "merge_size", "resample")
     colours = ("image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize")
-    return Qwen2VLImageProcessorPil(**{key: settings[key] for key in (*known, *colours) if key in settings})
+    with blaming(folder / "processor" / "preprocessor_config.json"):
+        return Qwen2VLImageProcessorPil(**{key: settings[key] for key in (*known, *colours) if key in settings})
 
 
 def _nbytes(module: nn.Module) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.copy_ring import CopyRing
-from qied.engine.host_memory import HostBuffer
+from qied.engine.host_memory import HostBuffer, host_buffers
 from qied.engine.packed_block import BlockWeights, block_weights
 from qied.planning.block_layout import BlockLayout
 from qied.planning.plan import Execution
@@ -26,7 +26,8 @@ class Blocks:
     """All blocks of a transformer: resident ones on the device, the others in the host's memory behind a ring.
 
     Every forward visits all blocks in order, so the next streamed one is always known: the ring is kept full across
-    the ends of forwards, whichever edit comes next, and through idle times.
+    the ends of forwards, whichever edit comes next, and through idle times; from pageable memory, full but for one slot,
+    which is filled while the block in another is computed.
     """
 
     def __init__(self, layout: BlockLayout, execution: Execution, device: torch.device) -> None:
@@ -35,16 +36,16 @@ class Blocks:
         self._device = device
         kept = resident_blocks(execution.total_blocks, execution.resident_blocks)
         self._order = range(execution.total_blocks)
-        self._resident: dict[int, Tensor] = {}
-        self._streamed: dict[int, HostBuffer] = {}
-        for block in self._order:
-            if block in kept:
-                self._resident[block] = torch.empty(layout.nbytes, dtype=torch.uint8, device=device)
-            else:
-                self._streamed[block] = HostBuffer(layout.nbytes, execution.pin)
-        self._slots = min(execution.ring_slots, len(self._streamed))
-        assert self._slots > 0 or not self._streamed, "streamed blocks need a ring"
-        self._ring = CopyRing(device, layout.nbytes, self._slots) if self._slots else None
+        self._resident = {block: torch.empty(layout.nbytes, dtype=torch.uint8, device=device) for block in sorted(kept)}
+        streamed = [block for block in self._order if block not in kept]
+        buffers = host_buffers(len(streamed), layout.nbytes, device, execution.pin)
+        self._streamed: dict[int, HostBuffer] = dict(zip(streamed, buffers, strict=True))
+        slots = min(execution.ring_slots, len(streamed))
+        assert slots > 0 or not streamed, "streamed blocks need a ring"
+        self._ring = CopyRing(device, layout.nbytes, slots) if slots else None
+        # The host waits while it copies from pageable memory, so that is left until the block before is under way.
+        self._waits = slots > 1 and not all(buffer.pinned for buffer in buffers)
+        self._ahead = slots - 1 if self._waits else slots
         self._upcoming = list(self._streamed)
         self._next = 0
         self._tickets: deque[int] = deque()
@@ -92,11 +93,13 @@ class Blocks:
                 assert self._ring is not None
                 ticket = self._tickets.popleft()
                 yield self._viewed(self._ring.use(ticket))
+                if self._waits:
+                    self._fill()
                 self._ring.done(ticket)
                 self._fill()
 
     def _fill(self) -> None:
-        while self._ring is not None and len(self._tickets) < self._slots:
+        while self._ring is not None and len(self._tickets) < self._ahead:
             self._tickets.append(self._ring.load(self._streamed[self._upcoming[self._next]].bytes))
             self._next = (self._next + 1) % len(self._upcoming)
 

@@ -25,13 +25,17 @@ class Rotation:
 
 
 class Rope(QwenEmbedRope):  # type: ignore[misc]
-    """diffusers' rotary positions, computed on the CPU, and without its cache of the last 128 pictures."""
+    """diffusers' rotary positions, computed on the CPU, and without its caches, which would keep every instance."""
 
     _compute_video_freqs = inspect.unwrap(QwenEmbedRope._compute_video_freqs)
 
     def __init__(self, axes: Sequence[int]) -> None:
         """``axes`` are the widths of frame, row and column in a head."""
         super().__init__(_THETA, list(axes), scale_rope=True)
+
+    def _get_device_freqs(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The tables of positions, which stay on the CPU."""
+        return self.pos_freqs, self.neg_freqs
 
     def rotation(self, shapes: Sequence[LatentShape], text_tokens: int, device: torch.device) -> Rotation:
         """Rotations of a target and its references, and of ``text_tokens`` of text, on ``device``."""

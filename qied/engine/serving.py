@@ -14,10 +14,11 @@ from qied_client.errors import ModelUnsupported
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
+from qied.engine.faults import is_exhausted
 from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
 from qied.link.launch import LaunchOrder
-from qied.planning.model_profile import load_profile, shipped_profiles
+from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.planning.plan import Execution
 
 _SCOPES = 64
@@ -72,7 +73,7 @@ class ServedEngine:
 def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
     """Load the model of a launch order.
 
-    Raises ModelNotFound, ModelUnsupported (also where the weights do not fit the budget), ConfigError.
+    Raises ModelNotFound, ModelUnsupported (also where memory does not suffice for the weights), ConfigError.
     """
     if order.threads:
         torch.set_num_threads(order.threads)
@@ -85,7 +86,7 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
             "The plan is for a CUDA device, and this torch finds none.",
             "Install a torch build for your driver, or set model.device to cpu.",
         )
-    engine = Engine.load(Path(order.model), profile, EngineOptions(execution=execution), on_progress)
+    engine = _engine(Path(order.model), profile, execution, on_progress)
     served = ServedEngine(engine, order, execution)
     if served.weights_bytes >= served.budget_bytes:
         raise ModelUnsupported(
@@ -93,3 +94,17 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
             "Free memory, raise worker.budget_bytes, or serve a smaller model.",
         )
     return served
+
+
+def _engine(folder: Path, profile: ModelProfile, execution: Execution, on_progress: OnProgress) -> Engine:
+    try:
+        return Engine.load(folder, profile, EngineOptions(execution=execution), on_progress)
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not is_exhausted(error):
+            raise
+        reason = str(error)
+    # Raised only here, so that the error does not keep what was loaded alive.
+    raise ModelUnsupported(
+        f"Memory ran out while the model was loaded: {reason}",
+        "Free memory, lower worker.budget_bytes so that less stays on the card, or serve a smaller model.",
+    )

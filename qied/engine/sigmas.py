@@ -39,7 +39,15 @@ def schedule_config(config: Mapping[str, Any]) -> ScheduleConfig:
         if config.get(key, False):
             raise _unsupported(key)
     known = {key: config[key] for key in ScheduleConfig.__dataclass_fields__ if key in config}
-    return ScheduleConfig(**known)
+    for key, value in known.items():
+        if not _is_number(value) and not (key == "shift_terminal" and value is None):
+            raise _unsupported(f"{key} = {value!r}, which is no number")
+    schedule = ScheduleConfig(**known)
+    if schedule.base_image_seq_len == schedule.max_image_seq_len:
+        raise _unsupported(f"a shift between two equal lengths of {schedule.max_image_seq_len} tokens")
+    if not 0 <= (schedule.shift_terminal or 0) < 1:
+        raise _unsupported(f"shift_terminal = {schedule.shift_terminal}, which is not below 1")
+    return schedule
 
 
 def shift_mu(config: ScheduleConfig, target_tokens: int) -> float:
@@ -65,6 +73,10 @@ def sigma_schedule(config: ScheduleConfig, steps: int, target_tokens: int) -> Te
         remaining = 1 - sigmas
         sigmas = 1 - remaining / (remaining[-1] / (1 - config.shift_terminal))
     return torch.cat([torch.from_numpy(sigmas).to(torch.float32), torch.zeros(1)])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _unsupported(what: str) -> ModelUnsupported:

@@ -49,8 +49,10 @@ class SafetensorsSource:
         self.nbytes = files.bytes
         self._files: dict[str, Path] = {}
         self._open: dict[Path, Any] = {}
+        self._seen: dict[Path, tuple[int, int, int]] = {}
         self._handles = ExitStack()
         for file in files.files:
+            self._seen[file] = _identity(file)
             try:
                 self._open[file] = self._handles.enter_context(safe_open(file, framework="pt", device="cpu"))
             except SafetensorError as error:
@@ -67,13 +69,26 @@ class SafetensorsSource:
         return str(self._files[name])
 
     def read(self, name: str) -> Tensor:
-        """Return a tensor as a view of its file; raises ModelUnsupported where the file is damaged."""
+        """Return a tensor as a view of its file; raises ModelUnsupported where it is damaged or has changed."""
         file = self._files[name]
+        self._check_unchanged(file)
         try:
             tensor: Tensor = self._open[file].get_tensor(name)
         except SafetensorError as error:
             raise _damaged(file, error) from error
         return tensor
+
+    def check_unchanged(self) -> None:
+        """Raise ModelUnsupported where a file is not the one that was opened, to its time of change.
+
+        Tensors are views of the files: one that is written to changes the model, and one that is cut ends the process.
+        """
+        for file in self._open:
+            self._check_unchanged(file)
+
+    def _check_unchanged(self, file: Path) -> None:
+        if _identity(file) != self._seen[file]:
+            raise ModelUnsupported(f"{file} changed since it was loaded.", "Restart the daemon.")
 
 
 @dataclass
@@ -115,9 +130,11 @@ class WeightReader:
         """
         targets = {name: target for name in names if (target := rename(name)) is not None}
         check_names(source, set(module.state_dict()), targets)
-        tensors = {
-            target: self.read(source, name).to(device, dtype, copy=not mapped) for name, target in targets.items()
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, target in targets.items():
+            stored = self.read(source, name)
+            check_floating(source, name, stored)
+            tensors[target] = stored.to(device, dtype, copy=not mapped)
         try:
             module.load_state_dict(tensors, strict=False, assign=True)
         except RuntimeError as error:
@@ -141,12 +158,31 @@ def check_names(source: TensorSource, expected: Collection[str], found: dict[str
 
 
 def check_shape(source: TensorSource, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise ModelUnsupported where a tensor has another shape than the model needs."""
+    """Raise ModelUnsupported where a tensor has another shape than the model needs, or holds no real numbers."""
+    check_floating(source, name, tensor)
     if tensor.shape != shape:
         raise ModelUnsupported(
             f"{source.origin(name)} does not fit the model: {name} is {tuple(tensor.shape)} and should be {shape}.",
             REMEDY,
         )
+
+
+def check_floating(source: TensorSource, name: str, tensor: Tensor) -> None:
+    """Raise ModelUnsupported for integers, booleans and complex numbers, which torch would cast without a word."""
+    if not tensor.is_floating_point():
+        raise ModelUnsupported(
+            f"{source.origin(name)} does not fit the model: {name} holds {tensor.dtype}, and no floating-point numbers.",
+            REMEDY,
+        )
+
+
+def _identity(file: Path) -> tuple[int, int, int]:
+    """Size, time of change in nanoseconds and inode; zeros for a file that is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _damaged(file: Path, error: SafetensorError) -> ModelUnsupported:

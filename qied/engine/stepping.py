@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import torch
 from PIL import Image
-from qied_client.errors import JobError, OutOfMemory
+from qied_client.errors import OutOfMemory
 
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
+from qied.engine.faults import is_exhausted, is_lost
 from qied.engine.phases import run_edit
 from qied.engine.work import Account, Advance, Order, Workbench
+from qied.worker.engine import DeviceLost
 
 
 class Edit:
@@ -23,6 +25,7 @@ class Edit:
         self, bench: Workbench, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache
     ) -> None:
         self.spec = spec
+        self._device = bench.models.device
         self._account = Account()
         self._units = run_edit(bench, Order(spec, pictures), cache, self._account)
 
@@ -34,22 +37,24 @@ class Edit:
     def advance(self) -> Advance:
         """Do one bounded unit of work; what the cache holds is skipped.
 
-        Raises OutOfMemory or JobFailed; after either, and after the result, the edit is over and holds nothing.
+        Raises OutOfMemory or JobFailed, and DeviceLost where no edit of this process can go on. After any error, and
+        after the result, the edit is over and holds nothing.
         """
         started = time.perf_counter()
         exhausted: str | None = None
-        with torch.inference_mode():
-            try:
+        try:
+            with torch.inference_mode():
                 unit = next(self._units, None)
-            except torch.OutOfMemoryError as error:
-                exhausted = str(error)
-            except JobError:
-                self._finish()
+        except BaseException as error:
+            self._finish()
+            if is_lost(error, self._device):
+                raise DeviceLost(f"{self._device} no longer answers: {error}") from error
+            if not is_exhausted(error):
                 raise
+            exhausted = str(error)
         if exhausted is not None:
             # Raised only here, so that the error does not keep the failed frames and their tensors alive.
-            self._finish()
-            raise OutOfMemory(f"The device ran out of memory: {exhausted}", "Ask for a smaller picture.")
+            raise OutOfMemory(f"Memory ran out: {exhausted}", "Ask for a smaller picture.")
         assert unit is not None, "the edit is over"
         if unit.image is not None:
             self._finish()

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from diffusers import QwenImageTransformer2DModel
 from qied_client.errors import ModelUnsupported
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from qied.engine.block_forward import Streams, run_block
-from qied.engine.checkpoint import SkipRandomInit
+from qied.engine.checkpoint import REMEDY, SkipRandomInit, blaming
+from qied.engine.host_memory import Courier
 from qied.engine.modulation import Modulation, ModulationTable, StepModulation, modulation_names
+from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.norms import modulated_norm
 from qied.engine.ops.operations import Operations, TorchOperations
@@ -31,6 +33,8 @@ MODULATION_CACHE_BYTES = 1 << 30
 
 _BLOCKS = "transformer_blocks."
 _MLP_RATIO = 4
+_AXES = 3
+"""Rotary positions have a frame, a row and a column."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Transformer:
         self._modulation = modulation
         self._operations = operations
         self._device = device
-        self._pin = pin
+        self._courier = Courier(device, pin)
         self._rope = Rope(embedders.config.axes_dims_rope)
 
     @property
@@ -93,7 +97,7 @@ class Transformer:
 
     def step_modulation(self, table: ModulationTable, step: int) -> StepModulation:
         """Bring the rows of one step, counted from 0, to the device."""
-        return table.step(step, self._device, self._pin)
+        return table.step(step, self._courier)
 
     def velocities(self, forwards: Sequence[Forward]) -> list[Tensor]:
         """Return the velocity FP32 [1, target tokens, C * 4] of each forward.
@@ -145,14 +149,22 @@ def load_transformer(
         pack_block(reader, source, f"{_BLOCKS}{index}", layout, buffer, device)
         modulation.check(reader, index)
     reader.finish(source, start)
-    operations = TorchOperations(linear_kind(execution.precision, layout.scaling, device))
+    operations = TorchOperations(
+        linear_kind(execution.precision, layout.scaling, device), Attention(execution.attention)
+    )
     return Transformer(embedders, blocks, modulation, operations, device, pin=execution.pin)
 
 
 def _embedders(config: dict[str, Any]) -> Any:
     """Everything of the transformer but its blocks; what it takes in and gives out, and its timestep embedding."""
-    with SkipRandomInit():
-        model: nn.Module = QwenImageTransformer2DModel.from_config({**config, "num_layers": 0})
+    with blaming("transformer/config.json"), SkipRandomInit():
+        model: Any = QwenImageTransformer2DModel.from_config({**config, "num_layers": 0})
+        axes, head = list(model.config.axes_dims_rope), model.config.attention_head_dim
+        fits = len(axes) == _AXES and sum(axes) == head and all(width > 0 and width % 2 == 0 for width in axes)
+    if not fits:
+        raise ModelUnsupported(
+            f"transformer/config.json: axes_dims_rope {axes} should be {_AXES} even numbers that sum to {head}.", REMEDY
+        )
     if getattr(model, "zero_cond_t", False) is not True:
         raise ModelUnsupported("The installed diffusers drops zero_cond_t.", "Install diffusers 0.37 or newer.")
     return model.eval().requires_grad_(False)

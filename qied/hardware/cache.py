@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 Kept = TypeVar("Kept", bound=BaseModel)
@@ -28,17 +27,16 @@ class _Document(BaseModel):
     value: dict[str, object]
 
 
-def default_cache_folder() -> Path:
-    """The user's cache folder of qied."""
-    return Path(platformdirs.user_cache_dir("qied", appauthor=False))
-
-
 class FactCache:
-    """One kind of facts under ``folder``. What is missing, of another key, schema or shape, or unreadable, is None."""
+    """One kind of facts under ``folder``. What is missing, of another key, schema or shape, or unreadable, is None.
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    With ``read_only`` nothing is kept.
+    """
+
+    def __init__(self, folder: Path, kind: str, *, read_only: bool = False) -> None:
         self._folder = folder
         self._kind = kind
+        self._read_only = read_only
 
     def load(self, key: Key, model: type[Kept]) -> Kept | None:
         """What was stored under exactly this key."""
@@ -52,6 +50,8 @@ class FactCache:
 
     def store(self, key: Key, value: BaseModel) -> None:
         """Keep ``value``. A folder that cannot be written to costs measuring again next time, nothing else."""
+        if self._read_only:
+            return
         document = _Document(schema_version=_SCHEMA, key=dict(key), value=value.model_dump(mode="json"))
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)

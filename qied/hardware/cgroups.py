@@ -11,6 +11,11 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 MOUNT = Path("/sys/fs/cgroup")
 _UNLIMITED_BYTES = 2**60
 """Version 1 says "no limit" with the largest page-aligned integer."""
+_USAGE = {
+    "memory.max": ("memory.current", "inactive_file"),
+    "memory.limit_in_bytes": ("memory.usage_in_bytes", "total_inactive_file"),
+}
+"""By the file of a limit: that of the bytes in use, and the name of those of them that the kernel would drop first."""
 
 
 def memory_limit(membership: str, mount: Path = MOUNT) -> int | None:
@@ -21,6 +26,24 @@ def memory_limit(membership: str, mount: Path = MOUNT) -> int | None:
         if (value := _bytes(_text(folder / name))) is not None
     ]
     return min(limits, default=None)
+
+
+def memory_used(membership: str, mount: Path = MOUNT) -> int | None:
+    """Bytes that the group with the smallest limit takes, without files that have not been read lately.
+
+    None where there is no limit, or the kernel does not tell.
+    """
+    limited = [
+        (value, folder, name)
+        for folder, name in _places(membership, mount, "memory", "memory.max", "memory.limit_in_bytes")
+        if (value := _bytes(_text(folder / name))) is not None
+    ]
+    if not limited:
+        return None
+    _, folder, name = min(limited, key=lambda place: place[0])
+    usage, cache = _USAGE[name]
+    taken = _bytes(_text(folder / usage))
+    return None if taken is None else max(0, taken - _statistic(folder / "memory.stat", cache))
 
 
 def cpu_limit(membership: str, mount: Path = MOUNT) -> int | None:
@@ -71,6 +94,15 @@ def _bytes(text: str) -> int | None:
     if not text.isdecimal() or int(text) >= _UNLIMITED_BYTES:
         return None
     return int(text)
+
+
+def _statistic(path: Path, name: str) -> int:
+    """One number of memory.stat; 0 where it is not there."""
+    for line in _text(path).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return _bytes(value) or 0
+    return 0
 
 
 def _quota(text: str) -> float | None:

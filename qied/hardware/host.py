@@ -40,10 +40,12 @@ def read_host(membership: str | None = None, mount: Path = cgroups.MOUNT) -> Hos
     groups = cgroups.read_membership() if membership is None else membership
     memory = psutil.virtual_memory()
     limit = cgroups.memory_limit(groups, mount)
+    limited = limit is not None and limit < memory.total
     return Host(
         memory_total_bytes=memory.total,
         memory_available_bytes=memory.available,
-        memory_limit_bytes=limit if limit is not None and limit < memory.total else None,
+        memory_limit_bytes=limit if limited else None,
+        memory_limit_used_bytes=cgroups.memory_used(groups, mount) if limited else None,
         memlock_limit_bytes=_memlock_limit(),
         cpu_count=_cpus(cgroups.cpu_limit(groups, mount)),
     )

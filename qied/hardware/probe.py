@@ -12,12 +12,13 @@ from typing import Any
 import pynvml
 
 from qied.hardware import nvidia_smi
-from qied.hardware.cache import FactCache, default_cache_folder
+from qied.hardware.cache import FactCache
 from qied.hardware.cuda_driver import CudaAnswer, ask_cuda
 from qied.hardware.host import process_name, read_host, read_packages, read_system
 from qied.hardware.nvml import Cards, read_nvml
 from qied.hardware.snapshot import Driver, Gpu, Problem, Snapshot
 from qied.hardware.torch_facts import find_torch, read_torch
+from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import VARIABLE, in_cuda_order, visible
 
 _MODULE_VERSION = re.compile(r"NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s")
@@ -35,14 +36,17 @@ class Places:
 _USUAL = Places()
 
 
-def probe(environ: Mapping[str, str], cache_folder: Path | None = None, *, nvml: Any = pynvml) -> Snapshot:
+def probe(
+    environ: Mapping[str, str], cache_folder: Path | None = None, *, read_only: bool = False, nvml: Any = pynvml
+) -> Snapshot:
     """Look at this machine; nothing is run on a card, and torch is imported by a child process, if at all.
 
-    ``environ`` tells which cards are visible, and child processes get it; ``cache_folder`` is by default the user's;
-    ``nvml`` is the module pynvml or what behaves like it.
+    ``environ`` tells which cards are visible, and child processes get it; ``cache_folder`` is by default the user's,
+    and nothing is kept there with ``read_only``; ``nvml`` is the module pynvml or what behaves like it. Raises
+    ConfigError where no cache folder is given and the user has none.
     """
     cards = read_cards(environ, nvml)
-    cache = FactCache(cache_folder or default_cache_folder(), "torch")
+    cache = FactCache(cache_folder or user_cache_folder(), "torch", read_only=read_only)
     with ThreadPoolExecutor(max_workers=2) as pool:
         torch = pool.submit(read_torch, cache, environ, package=find_torch(), with_card=bool(cards.gpus))
         cuda = pool.submit(ask_cuda, environ) if cards.gpus else None
@@ -83,13 +87,38 @@ def choose_visible(
     if not by_rule:
         hidden = f"{VARIABLE}={wanted} hides every card of this machine."
         return (), (Problem(code="gpus_hidden", message=hidden),) if gpus else ()
-    listed = in_cuda_order(gpus, cuda.uuids)
-    if not listed:
+    if not cuda.uuids:
         reason = cuda.error or "it finds no card"
         return by_rule, (Problem(code="cuda_failed", message=f"CUDA does not work: {reason}."),)
+    if any(gpu.uuid is None for gpu in by_rule):
+        return by_rule, _uncounted(by_rule, len(cuda.uuids))
+    listed = in_cuda_order(gpus, cuda.uuids)
     # CUDA lists one MIG instance only, but any can be selected.
-    instances = (gpu for gpu in by_rule if (gpu.uuid or "").startswith("MIG-") and gpu not in listed)
-    return (*listed, *instances), ()
+    instances = tuple(gpu for gpu in by_rule if _is_instance(gpu) and gpu not in listed)
+    missed = tuple(gpu for gpu in by_rule if not _is_instance(gpu) and gpu not in listed)
+    # Indices may mean other cards to CUDA than by the rule: then as many are listed, and none is missed.
+    whole = sum(not _is_instance(gpu) for gpu in by_rule)
+    if len(listed) - sum(map(_is_instance, listed)) >= whole:
+        missed = ()
+    return (*listed, *instances), tuple(map(_missed, missed))
+
+
+def _is_instance(gpu: Gpu) -> bool:
+    return (gpu.uuid or "").startswith("MIG-")
+
+
+def _missed(gpu: Gpu) -> Problem:
+    text = f"The driver shows {gpu.name} (card {gpu.index}), but CUDA does not give it to programs."
+    return Problem(code="cuda_misses_card", message=text)
+
+
+def _uncounted(gpus: tuple[Gpu, ...], listed: int) -> tuple[Problem, ...]:
+    """Cards without uuid cannot be told from each other, but counted."""
+    if listed >= len(gpus):
+        return ()
+    names = ", ".join(f"{gpu.name} (card {gpu.index})" for gpu in gpus)
+    text = f"CUDA gives programs {listed} of these {len(gpus)} cards only: {names}."
+    return (Problem(code="cuda_misses_card", message=text),)
 
 
 def parse_kernel_module(text: str) -> str | None:

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from qied.hardware.cache import FactCache, Key, default_cache_folder
+from qied.hardware.cache import FactCache, Key
 from qied.hardware.selftest_process import Findings, TimeLimits, run_trials
 from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
 from qied.hardware.trial_lines import Finished
+from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import select_card
 
 CARD_SUITE = "qied.engine.selftest.trials:card"
@@ -32,18 +33,20 @@ def measured(
     on_progress: OnProgress | None = None,
     only_cached: bool = False,
     fresh: bool = False,
+    read_only: bool = False,
     suite: str = CARD_SUITE,
     limits: TimeLimits | None = None,
 ) -> Snapshot:
     """``snapshot`` of this machine with ``selftest`` filled in for every card.
 
     Results are kept per card, driver and torch. ``only_cached`` runs nothing: a card without kept results stays as it
-    is. ``fresh`` measures again whatever is kept. Takes some ten seconds a card; without a torch for CUDA nothing runs.
+    is. ``fresh`` measures again whatever is kept; with ``read_only`` nothing new is kept. Takes some ten seconds a card;
+    without a torch for CUDA nothing runs. Raises ConfigError where no cache folder is given and the user has none.
     """
     if snapshot.torch is None or snapshot.torch.cuda is None:
         return snapshot
     base = os.environ if environ is None else environ
-    cache = FactCache(cache_folder or default_cache_folder(), "selftest")
+    cache = FactCache(cache_folder or user_cache_folder(), "selftest", read_only=read_only)
     gpus = []
     for gpu in snapshot.gpus:
         key = _key(snapshot, gpu, suite)

@@ -25,12 +25,14 @@ class System(_Facts):
 class Host(_Facts):
     """Memory of the machine. ``memory_limit_bytes`` is the container's, ``memlock_limit_bytes`` that of pinning.
 
-    A limit of None means that there is none, or that it is not known.
+    ``memory_limit_used_bytes`` is what the container takes of its limit, without files that the kernel would drop. A
+    limit of None means that there is none, or that it is not known.
     """
 
     memory_total_bytes: int | None = Field(default=None, ge=0)
     memory_available_bytes: int | None = Field(default=None, ge=0)
     memory_limit_bytes: int | None = Field(default=None, ge=0)
+    memory_limit_used_bytes: int | None = Field(default=None, ge=0)
     memlock_limit_bytes: int | None = Field(default=None, ge=0)
     cpu_count: int | None = Field(default=None, ge=1)
 
@@ -119,11 +121,19 @@ class Problem(_Facts):
 
     ``no_driver``: a card without a loaded driver. ``driver_mismatch``: the loaded driver is not the installed one.
     ``nvml_failed``, ``gpu_lost``: the driver's management library. ``cuda_failed``: CUDA itself does not start.
+    ``cuda_misses_card``: CUDA starts, and leaves out a card that the driver shows.
     ``gpus_hidden``: CUDA_VISIBLE_DEVICES leaves no card. ``torch_broken``: torch is installed and cannot be imported.
     """
 
     code: Literal[
-        "no_driver", "driver_mismatch", "nvml_failed", "gpu_lost", "cuda_failed", "gpus_hidden", "torch_broken"
+        "no_driver",
+        "driver_mismatch",
+        "nvml_failed",
+        "gpu_lost",
+        "cuda_failed",
+        "cuda_misses_card",
+        "gpus_hidden",
+        "torch_broken",
     ]
     message: str
 
@@ -146,6 +156,11 @@ class Snapshot(_Facts):
     def to_json(self) -> str:
         """The document, two spaces a level."""
         return self.model_dump_json(by_alias=True, indent=2)
+
+
+def driver_system(snapshot: Snapshot) -> str:
+    """Whose driver versions count: Linux inside Windows (WSL) uses the driver of Windows."""
+    return "Windows" if "microsoft" in snapshot.os.release.lower() else snapshot.os.system
 
 
 def read_snapshot(text: str | bytes, source: str = "snapshot") -> Snapshot:

@@ -46,7 +46,9 @@ class LaunchOrder:
     def from_line(cls, line: bytes) -> LaunchOrder:
         """Read it back."""
         fields = json.loads(line)
-        return cls(**{**fields, "execution": Execution(**fields["execution"])})
+        execution = fields["execution"]
+        execution["attention"] = tuple(execution["attention"])
+        return cls(**{**fields, "execution": Execution(**execution)})
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The environment of the process: what was inherited, with one card visible.

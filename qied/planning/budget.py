@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from qied.hardware.snapshot import Gpu, Host, Snapshot
@@ -32,7 +33,7 @@ def device_budget(gpu: Gpu, reserve_bytes: int, wishes: Wishes) -> Budget:
     known = [value for value in (free, total) if value is not None]
     available = max(0, min(known) - reserve_bytes) if known else 0
     source = "what is free, less a reserve"
-    if wishes.budget_bytes and wishes.budget_bytes < available:
+    if wishes.budget_bytes and (wishes.budget_bytes < available or not known):
         available, source = wishes.budget_bytes, wishes.origin("budget_bytes", "asked for")
     return Budget(available, source, tuple(warnings))
 
@@ -52,10 +53,15 @@ def host_capacity(snapshot: Snapshot) -> int | None:
     free = _free_host(snapshot.host)
     if free is None:
         return None
-    capacity = max(0, free - HOST_RESERVE)
-    if snapshot.os.system == "Windows" and snapshot.host.memory_total_bytes is not None:
-        capacity = min(capacity, int(snapshot.host.memory_total_bytes * WINDOWS_PINNED_SHARE))
-    return capacity
+    return max(0, free - HOST_RESERVE)
+
+
+def pinnable_bytes(snapshot: Snapshot) -> int:
+    """Host memory that a program may pin; what the kernel allows beyond that is found out by trying."""
+    total = snapshot.host.memory_total_bytes
+    if snapshot.os.system == "Windows" and total is not None:
+        return int(total * WINDOWS_PINNED_SHARE)
+    return sys.maxsize
 
 
 def _free_host(host: Host) -> int | None:

@@ -12,6 +12,7 @@ from qied.planning.memory import Numerics
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Scaling
 from qied.planning.wishes import Wishes
+from qied.planning.words import dotted
 
 SMALL_MODEL_BYTES = 1024**3
 """A model whose 16-bit weights are smaller gains nothing by FP8: it is bound by launches, not by memory."""
@@ -69,10 +70,12 @@ def _consider_fp8(gpu: Gpu, snapshot: Snapshot, found: Shortlist) -> None:
         return
     numerics = {"rowwise": Numerics("fp8", "rowwise", "bf16"), "tensorwise": Numerics("fp8", "tensorwise", "bf16")}
     if gpu.selftest is None:
-        reason = f"FP8 row-wise by capability {_text(gpu.compute_capability)}; no self-test has proven it here yet"
-        found.candidates.append(Candidate(numerics["rowwise"], reason, proven=False))
+        guess: Scaling = "rowwise" if _has_rowwise(gpu.compute_capability, snapshot) else "tensorwise"
+        title = {"rowwise": "row-wise", "tensorwise": "per tensor"}[guess]
+        reason = f"FP8 {title} by capability {dotted(gpu.compute_capability)}; no self-test has proven it here yet"
+        found.candidates.append(Candidate(numerics[guess], reason, proven=False))
         return
-    if failed := _why_not("bf16", gpu.selftest.bf16, None):
+    if gpu.selftest.bf16 is not None and (failed := _why_not("BF16", gpu.selftest.bf16, None)):
         found.rejected.append(f"fp8: activations are BF16, and {failed}")
         return
     scalings: tuple[tuple[Scaling, str, Trial | None], ...] = (
@@ -90,18 +93,10 @@ def _consider_fp8(gpu: Gpu, snapshot: Snapshot, found: Shortlist) -> None:
 def _consider_storage(gpu: Gpu, choice: Choice, found: Shortlist) -> None:
     assert gpu.compute_capability is not None
     compute = choice.compute if gpu.compute_capability >= floors.LOWEST_BF16 else "fp32"
-    numerics = Numerics("fp8-storage", "rowwise", compute)
     text = f"weights in FP8 computed in {compute.upper()}: a third to a half of the memory, no faster"
-    if gpu.selftest is None:
-        found.candidates.append(Candidate(numerics, text, proven=False))
-        return
-    failed = _why_not("FP8 storage", gpu.selftest.fp8_storage, None)
-    if failed is None and compute == "bf16":
-        failed = _why_not("BF16", gpu.selftest.bf16, None)
-    if failed is None:
-        found.candidates.append(Candidate(numerics, text, True))
-    else:
-        found.rejected.append(f"fp8-storage: {failed}")
+    test = gpu.selftest or SelfTest()
+    needs = (("FP8 storage", test.fp8_storage), ("BF16", test.bf16 if compute == "bf16" else None))
+    _consider_proven(Numerics("fp8-storage", "rowwise", compute), text, needs, found)
 
 
 def _consider_bf16(gpu: Gpu, found: Shortlist) -> None:
@@ -109,15 +104,32 @@ def _consider_bf16(gpu: Gpu, found: Shortlist) -> None:
     if gpu.compute_capability < floors.LOWEST_BF16:
         found.rejected.append("bf16: this card only emulates it (native from capability 8.0)")
         return
-    numerics = Numerics("bf16", None, "bf16")
-    if gpu.selftest is None:
-        found.candidates.append(Candidate(numerics, "BF16 as the checkpoint was trained", proven=False))
-        return
-    failed = _why_not("BF16", gpu.selftest.bf16, None)
-    if failed is None:
-        found.candidates.append(Candidate(numerics, "BF16 as the checkpoint was trained", True))
+    test = gpu.selftest or SelfTest()
+    needs = (("BF16", test.bf16),)
+    _consider_proven(Numerics("bf16", None, "bf16"), "BF16 as the checkpoint was trained", needs, found)
+
+
+def _consider_proven(
+    numerics: Numerics, text: str, needs: Sequence[tuple[str, Trial | None]], found: Shortlist
+) -> None:
+    """Take numbers that no trial has shown to be wrong: ordinary products need no proof, unlike those in FP8."""
+    failed = [why for title, trial in needs if trial is not None and (why := _why_not(title, trial, None))]
+    if failed:
+        found.rejected.append(f"{numerics.precision}: {failed[0]}")
     else:
-        found.rejected.append(f"bf16: {failed}")
+        found.candidates.append(Candidate(numerics, text, proven=needs[0][1] is not None))
+
+
+def proven_attention(gpu: Gpu, head_dim: int) -> tuple[str, ...]:
+    """Backends of attention that ran right at this head size, the fastest first; () where none was tried."""
+    if gpu.selftest is None:
+        return ()
+    tried = {
+        name.removesuffix(f"_{head_dim}"): trial
+        for name, trial in gpu.selftest.attention.items()
+        if name.endswith(f"_{head_dim}") and trial.ok
+    }
+    return tuple(sorted(tried, key=lambda name: (-(tried[name].tflops or 0.0), name)))
 
 
 def _below_fp8_floors(snapshot: Snapshot) -> str | None:
@@ -153,5 +165,7 @@ def _speed(trial: Trial | None, selftest: SelfTest) -> str:
     return f"ran right on this card at {trial.tflops:.0f} TFLOP/s{compared}"
 
 
-def _text(capability: tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"
+def _has_rowwise(capability: tuple[int, int], snapshot: Snapshot) -> bool:
+    """Whether torch's row-wise products are said to run on a card; what is not known passes."""
+    floor = floors.FP8_ROWWISE_TORCH.get(capability)
+    return floor is None or snapshot.torch is None or floors.at_least(snapshot.torch.version, floor)

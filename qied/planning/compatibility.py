@@ -23,6 +23,7 @@ _DRIVER_FLOORS = {
 """Lowest driver that runs any torch of a CUDA major version (minor-version compatibility)."""
 FP8_DRIVER = "535.104.05"
 FP8_CUDA = "12.1"
+FP8_ROWWISE_TORCH: dict[Capability, str] = {(8, 9): "2.7", (9, 0): "2.5"}
 FP8_TORCH = {"Linux": "2.3", "Windows": "2.4"}
 
 

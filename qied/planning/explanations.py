@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qied.planning.budget import Budget
+from qied.planning.budget import Budget, pinnable_bytes
 from qied.planning.candidates import Candidate
 from qied.planning.case import Case
 from qied.planning.hardware_profile import LoadedProfile
@@ -36,7 +36,9 @@ def warnings_of(case: Case, chosen: Candidate, execution: Execution, block: int)
     if execution.precision == "fp8-storage" and execution.compute == "fp32":
         warnings.append("This card computes in FP32 here, which is slow: expect minutes for an edit.")
     if case.snapshot.host.memory_available_bytes is None:
-        warnings.append("Free host memory is not known; whether streamed blocks fit was not checked.")
+        known = case.snapshot.host.memory_total_bytes is not None
+        taken = "all of it is taken to be." if known else "whether streamed blocks fit was not checked."
+        warnings.append(f"How much host memory is free is not known; {taken}")
     return warnings
 
 
@@ -49,6 +51,10 @@ def _streaming_warnings(case: Case, streamed: int) -> list[str]:
         warnings.append(
             f"Locked memory is limited to {size_text(limit)}: if pinning fails, copies take about three times "
             "as long. Start with 'ulimit -l unlimited' (in Docker: --ulimit memlock=-1)."
+        )
+    if streamed > pinnable_bytes(case.snapshot):
+        warnings.append(
+            f"{gib(streamed)} are more than may be pinned here, so copies to the card are slower: add host memory."
         )
     if pcie is not None and pcie.width is not None and pcie.width_max is not None and pcie.width < pcie.width_max:
         warnings.append(

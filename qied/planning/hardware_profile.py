@@ -118,9 +118,19 @@ def all_hardware_profiles(user_folder: Path | None) -> tuple[LoadedProfile, ...]
 
     Raises ConfigError for a file that cannot be used.
     """
-    own = _load_folder(user_folder, "user") if user_folder is not None and user_folder.exists() else ()
+    own = _load_folder(user_folder, "user") if user_folder is not None and _is_there(user_folder) else ()
     replaced = {loaded.profile.name for loaded in own}
     return own + tuple(loaded for loaded in shipped_hardware_profiles() if loaded.profile.name not in replaced)
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether a folder exists; raises ConfigError where that may not be known."""
+    try:
+        return folder.exists()
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be looked into: {error.strerror}.", "Give yourself access, or set XDG_CONFIG_HOME."
+        ) from error
 
 
 def match_profile(

@@ -169,9 +169,16 @@ class MemoryModel:
             decode=self.vae_bytes("decode", work.target_pixels, decoded_at_once),
         )
 
-    def host_bytes(self, streamed_blocks: int) -> int:
-        """Bytes of host memory of a worker that streams so many blocks, what is only mapped from files not counted."""
-        return self.factors.host_process + self.factors.host_tables + streamed_blocks * self._block
+    def host_bytes(self, streamed_blocks: int, text_encoder: TextEncoder) -> int:
+        """Bytes of host memory of a worker that streams so many blocks.
+
+        What is only mapped from files is not counted: a streamed text encoder in BF16. In FP32 it is a copy.
+        """
+        text = self.profile.architecture.text_encoder
+        layers = text.layers * text.layer_parameters + text.vision_layers * text.vision_layer_parameters
+        copied = text_encoder == "streamed" and self.numerics.compute == "fp32"
+        cast = (layers + text.embedding_parameters) * FP32 if copied else 0
+        return self.factors.host_process + self.factors.host_tables + streamed_blocks * self._block + cast
 
     @cached_property
     def _block(self) -> int:

@@ -15,7 +15,7 @@ class Execution:
     ``precision`` is fp8, fp8-storage, bf16 or fp32; ``compute`` the dtype of activations. ``resident_blocks`` of
     ``total_blocks`` stay on the device, the others pass through ``ring_slots`` slots. A tile of None means untiled;
     tiles are sides in pixels. ``allocator_bytes`` bounds what torch may take (0: no bound). ``pin`` asks for pinned
-    host memory.
+    host memory. ``attention`` names the backends that were proven, the fastest first; () leaves the choice to torch.
     """
 
     device: Literal["cuda", "cpu"]
@@ -32,6 +32,7 @@ class Execution:
     pin: bool
     allocator_bytes: int
     max_reference_pixels: int
+    attention: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Plan:
     """What this machine does with this model. Bytes are those of the device, unless they say host.
 
     ``sources`` tells for each value where it came from (profile, configuration, command line, measured, computed).
+    ``gpu_uuid`` tells cards and their partitions apart, which share an index.
     """
 
     model: str
@@ -74,6 +76,7 @@ class Plan:
     parts: tuple[Part, ...]
     warnings: tuple[str, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
+    gpu_uuid: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``qied plan --json``."""

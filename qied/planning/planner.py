@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qied.hardware.snapshot import Gpu, Snapshot
-from qied.planning.budget import cpu_budget, device_budget, host_capacity
-from qied.planning.candidates import Candidate, shortlist
+from qied.planning.budget import cpu_budget, device_budget, host_capacity, pinnable_bytes
+from qied.planning.candidates import Candidate, proven_attention, shortlist
 from qied.planning.case import Case, Question
 from qied.planning.explanations import cpu_sources, residency_reason, sources_of, warnings_of
 from qied.planning.fitting import RING_SLOTS, Fit, Fitter
@@ -18,11 +18,13 @@ from qied.planning.plan import Execution, Plan, Refusal, Sessions
 from qied.planning.refusals import (
     cpu_too_slow,
     incompatible,
+    nearest_to_serving,
     no_card,
     no_precision,
     no_profile,
     too_little_host_memory,
     too_little_memory,
+    unknown_memory,
 )
 from qied.planning.wishes import Wishes
 from qied.planning.words import gib
@@ -39,12 +41,12 @@ def plan(snapshot: Snapshot, question: Question) -> Plan | Refusal:
     plans = [outcome for outcome in outcomes if isinstance(outcome, Plan)]
     if plans:
         return max(plans, key=worth)
-    wishes = question.wishes
-    if wishes.device == "cuda" or wishes.gpu is not None:
-        return outcomes[0] if outcomes else no_card(snapshot, question.model, wishes)
-    if wishes.device == "cpu" or not _too_large_for_cpu(question.model):
-        return _plan_cpu(snapshot, question, [o for o in outcomes if isinstance(o, Refusal)])
-    return outcomes[0] if outcomes else no_card(snapshot, question.model, wishes)
+    wishes, fits_cpu = question.wishes, not _too_large_for_cpu(question.model)
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+    card_wanted = wishes.device == "cuda" or wishes.gpu is not None
+    if not card_wanted and (wishes.device == "cpu" or fits_cpu):
+        return _plan_cpu(snapshot, question, refusals)
+    return nearest_to_serving(refusals) if refusals else no_card(snapshot, question.model, wishes, fits_cpu=fits_cpu)
 
 
 def plan_cards(snapshot: Snapshot, question: Question) -> list[Plan | Refusal]:
@@ -71,7 +73,9 @@ def _plan_card(snapshot: Snapshot, gpu: Gpu, question: Question) -> Plan | Refus
     refusal = incompatible(snapshot, gpu)
     if refusal is not None:
         return refusal
-    memory = gpu.memory_total_bytes or gpu.memory_free_bytes or 0
+    memory = gpu.memory_total_bytes or gpu.memory_free_bytes or question.wishes.budget_bytes
+    if not memory:
+        return unknown_memory(gpu)
     profile = match_profile(question.profiles, "cuda", gpu.compute_capability, memory, gpu.name)
     if profile is None:
         return no_profile(f"{gpu.name} with {gib(memory)}")
@@ -87,7 +91,7 @@ def _fit_card(case: Case) -> Plan | Refusal:
     rungs = _rungs(case.question, case.choice)
     capacity = host_capacity(case.snapshot)
     fits: list[tuple[Candidate, Fit]] = []
-    short_host: list[tuple[Candidate, int]] = []
+    short_host: list[tuple[Candidate, int, int]] = []
     for candidate in case.listed.candidates:
         fitter = case.fitter(candidate.numerics)
         fit = fitter.best(rungs, case.budget.bytes)
@@ -95,7 +99,7 @@ def _fit_card(case: Case) -> Plan | Refusal:
             continue
         needed = _host_needed(fitter, fit.rung)
         if capacity is not None and needed > capacity:
-            short_host.append((candidate, needed))
+            short_host.append((candidate, needed, case.question.model.architecture.layers - fit.rung.resident))
         else:
             fits.append((candidate, fit))
     if not fits:
@@ -108,7 +112,7 @@ def _fit_card(case: Case) -> Plan | Refusal:
     return _plan_of(case, chosen, fit, short_host)
 
 
-def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple[Candidate, int]]) -> Plan:
+def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple[Candidate, int, int]]) -> Plan:
     model, rung, wishes = case.question.model, fit.rung, case.question.wishes
     layers = model.architecture.layers
     streamed = layers - rung.resident
@@ -119,7 +123,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
         *(f"not {text}" for text in case.listed.rejected),
         *(
             f"not {other.numerics.precision}: its streamed blocks need {gib(need)} of host"
-            for other, need in short_host
+            for other, need, _ in short_host
         ),
         residency_reason(rung, layers, block),
     )
@@ -135,13 +139,15 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
         text_encoder=rung.text_encoder,
         encode_tile_px=fit.tiles.encode,
         decode_tile_px=fit.tiles.decode,
-        pin=streamed > 0,
+        pin=0 < streamed * block <= pinnable_bytes(case.snapshot),
         allocator_bytes=case.budget.bytes - fitter.memory.factors.context,
         max_reference_pixels=rung.max_reference_pixels,
+        attention=proven_attention(case.gpu, model.architecture.head_dim),
     )
     return Plan(
         model=model.name,
         gpu=case.gpu.name,
+        gpu_uuid=case.gpu.uuid,
         profile=case.profile.profile.name,
         precision=chosen.numerics.precision,
         scaling=execution.scaling,
@@ -149,7 +155,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
         budget_bytes=case.budget.bytes,
         predicted_peak_bytes=fit.peak,
         host_bytes=_host_needed(fitter, rung),
-        pinned_bytes=streamed * block,
+        pinned_bytes=streamed * block if execution.pin else 0,
         max_pixels=rung.max_pixels,
         max_reference_pixels=rung.max_reference_pixels,
         sessions=Sessions(_session_limit(case.choice, wishes), rung.sessions),
@@ -229,7 +235,8 @@ def _rungs(question: Question, choice: Choice) -> list[Rung]:
 
 
 def _host_needed(fitter: Fitter, rung: Rung) -> int:
-    return fitter.memory.host_bytes(fitter.memory.profile.architecture.layers - rung.resident)
+    streamed = fitter.memory.profile.architecture.layers - rung.resident
+    return fitter.memory.host_bytes(streamed, rung.text_encoder)
 
 
 def _session_limit(choice: Choice, wishes: Wishes) -> int:

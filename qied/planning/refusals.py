@@ -10,9 +10,9 @@ from qied.planning.candidates import Candidate
 from qied.planning.case import Case
 from qied.planning.ladder import Rung
 from qied.planning.model_profile import ModelProfile
-from qied.planning.plan import Refusal
+from qied.planning.plan import Plan, Refusal
 from qied.planning.wishes import Wishes
-from qied.planning.words import at_least_gib, dotted, gib
+from qied.planning.words import GIB, at_least_gib, dotted, gib
 
 _CUDA_BROKEN = {
     "cuda_failed": "After a suspend, reload the driver's module (sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm) or "
@@ -86,52 +86,98 @@ def _driver_too_old(snapshot: Snapshot, torch_cuda: str) -> Refusal | None:
     )
 
 
-def no_card(snapshot: Snapshot, model: ModelProfile, wishes: Wishes) -> Refusal:
+def no_card(snapshot: Snapshot, model: ModelProfile, wishes: Wishes, *, fits_cpu: bool) -> Refusal:
     """There is no card, or not the one that was asked for."""
+    if wishes.device == "cpu":
+        return Refusal("no_such_gpu", "A card was asked for, and model.device is cpu.", "Leave one of the two out.")
     if wishes.gpu is not None and snapshot.gpus:
         there = ", ".join(str(gpu.index) for gpu in snapshot.gpus)
         return Refusal("no_such_gpu", f"There is no card {wishes.gpu}.", f"Cards of this machine: {there}.")
-    try_builtin = "To try qied without one: qied serve --model builtin."
+    otherwise = "To try qied without one: qied serve --model builtin."
+    if fits_cpu:
+        otherwise = "Leave model.device at auto to run this model on the CPU."
     for problem in snapshot.problems:
         if problem.code in _NO_CARD:
-            return Refusal(_NO_CARD[problem.code][0], problem.message, f"{_NO_CARD[problem.code][1]} {try_builtin}")
+            return Refusal(_NO_CARD[problem.code][0], problem.message, f"{_NO_CARD[problem.code][1]} {otherwise}")
     if snapshot.driver is None:
         return Refusal(
             "no_driver",
             f"No NVIDIA driver was found, and {model.title} needs an NVIDIA card.",
-            f"If the machine has one, install its driver and see that nvidia-smi lists the card. {try_builtin}",
+            f"If the machine has one, install its driver and see that nvidia-smi lists the card. {otherwise}",
         )
     return Refusal(
         "no_gpu",
         f"The NVIDIA driver {snapshot.driver.version} shows no card, and {model.title} needs one.",
-        f"See that nvidia-smi lists the card, and what CUDA_VISIBLE_DEVICES hides. {try_builtin}",
+        f"See that nvidia-smi lists the card, and what CUDA_VISIBLE_DEVICES hides. {otherwise}",
+    )
+
+
+_NEAREST = (
+    *("host_memory_too_small", "vram_too_small", "unknown_memory", "precision_unavailable", "torch_missing"),
+    *("torch_without_cuda", "no_kernels", "cuda_unavailable", "driver_too_old", "no_profile"),
+    *("unknown_card", "capability_too_old"),
+)
+
+
+def nearest_to_serving(refusals: Sequence[Refusal]) -> Refusal:
+    """Of several cards' refusals the one that is mended most easily."""
+    return min(refusals, key=lambda refusal: _NEAREST.index(refusal.code))
+
+
+def unknown_memory(gpu: Gpu) -> Refusal:
+    """The driver tells nothing of the card's memory."""
+    return Refusal(
+        "unknown_memory",
+        f"The driver does not tell how much memory {gpu.name} has.",
+        "Say how much qied may use: worker.budget_bytes in qied.toml, or qied plan --vram 12GB.",
     )
 
 
 def too_little_memory(case: Case, rungs: Sequence[Rung]) -> Refusal:
     """Not even the lowest rung fits."""
     needs = min(case.fitter(candidate.numerics).needed(rungs[0]) for candidate in case.listed.candidates)
-    missing = needs - case.budget.bytes
-    others = sum(process.used_bytes or 0 for process in case.gpu.processes)
-    held = f", of which other programs hold {gib(others)}" if others else ""
-    total = case.gpu.memory_total_bytes
+    total, free = case.gpu.memory_total_bytes, case.gpu.memory_free_bytes
+    of_all = "" if total is None else f" of its {gib(total)}"
     return Refusal(
         "vram_too_small",
         f"{case.question.model.title} needs {gib(needs)} of the memory of {case.gpu.name} at least; "
-        f"{gib(case.budget.bytes)} may be used{'' if total is None else f' of its {gib(total)}'}{held}.",
-        f"Free {at_least_gib(missing)} on the card by closing other programs, or use a card with more memory.",
+        f"{gib(case.budget.bytes)} may be used{of_all}.",
+        _how_to_get(needs, case, 0 if total is None or free is None else total - free),
     )
 
 
-def too_little_host_memory(short: Sequence[tuple[Candidate, int]], capacity: int) -> Refusal:
-    """The host cannot hold what streams: ``short`` has the bytes that each candidate needs of it."""
-    candidate, needed = min(short, key=lambda pair: pair[1])
+def _how_to_get(needs: int, case: Case, taken: int) -> str:
+    """What would make room for ``needs`` bytes; others have ``taken`` of the card."""
+    wishes, missing = case.question.wishes, needs - case.budget.bytes
+    if wishes.cache_bytes > missing and wishes.cache_bytes > GIB:
+        return f"Lower {wishes.origin('cache_bytes', 'worker.cache_bytes')}: it is {gib(wishes.cache_bytes)}."
+    if case.budget.bytes == wishes.budget_bytes:
+        return f"Raise {wishes.origin('budget_bytes', 'worker.budget_bytes')} to {at_least_gib(needs)} or more."
+    if missing <= taken:
+        return f"Free {at_least_gib(missing)} on the card by closing other programs."
+    return "Use a card with more memory: closing other programs does not free enough on this one."
+
+
+def too_little_host_memory(short: Sequence[tuple[Candidate, int, int]], capacity: int) -> Refusal:
+    """The host cannot hold a worker: ``short`` has each candidate, the bytes that it needs, and its streamed blocks."""
+    candidate, needed, streamed = min(short, key=lambda entry: entry[1])
+    what = f"{streamed} blocks that do not fit on the card wait in host memory" if streamed else "A worker starts"
     return Refusal(
         "host_memory_too_small",
-        f"The blocks that do not fit on the card wait in host memory: {gib(needed)} are needed in "
-        f"{candidate.numerics.precision}, {gib(capacity)} are free.",
+        f"{what}: {gib(needed)} are needed in {candidate.numerics.precision}, {gib(capacity)} are free.",
         f"Close other programs or add memory until {at_least_gib(needed - capacity)} more are free; a container's "
         "limit counts as well.",
+    )
+
+
+def beside_other_cards(made: Plan, taken: int, capacity: int) -> Refusal:
+    """The host cannot hold the worker of one card beside those of others."""
+    missing = taken + made.host_bytes - capacity
+    return Refusal(
+        "host_memory_too_small",
+        f"{made.gpu} needs {gib(made.host_bytes)} of host memory, and the workers of other cards leave "
+        f"{gib(max(0, capacity - taken))}.",
+        f"Add {at_least_gib(missing)} of memory, or choose other cards with model.gpus.",
     )
 
 

@@ -139,6 +139,12 @@ class Placement:
         self.held_until_ms = until if self.held_until_ms is None else min(until, self.held_until_ms)
         return True
 
+    def give_up_hopeless(self, worker: Worker) -> None:
+        """End the reservation of a worker which has not the memory for it now: another one may come sooner."""
+        job = worker.reserved_for
+        if job is not None and not worker.fits_empty_now(job.cost):
+            self.release(job)
+
     def _reserve_if_due(self, job: Job, now_ms: int) -> bool:
         """Keep the worker that is soonest free enough for a job that was overtaken too often or for too long."""
         if job.reserved is not None or job.overtaken_since_ms is None:
@@ -148,7 +154,8 @@ class Placement:
         usable = [
             worker
             for worker in self.workers.values()
-            if not worker.draining and worker.reserved_for is None and worker.fits_empty(job.cost)
+            # A worker whose memory others hold may never be free enough, so nothing is kept from it meanwhile.
+            if not worker.draining and worker.reserved_for is None and worker.fits_empty_now(job.cost)
         ]
         if not usable:
             return False

@@ -82,6 +82,10 @@ class Worker:
         """Whether a job of this cost fits when nothing else is active."""
         return ledger_of(self.offer).fits(cost)
 
+    def fits_empty_now(self, cost: JobCost) -> bool:
+        """The same within what other programs leave of the budget for now."""
+        return ledger_of(self.offer, (), self.withheld_bytes).fits(cost)
+
     def can_hold(self, job: Job, beside: Collection[Job]) -> bool:
         """Whether ``job`` may be active together with the jobs ``beside`` it: slots, quarantine and bytes."""
         if len(beside) >= self.offer.max_active or (job.alone and beside):

@@ -160,6 +160,7 @@ class Scheduler:
         if worker is None or worker.withheld_bytes == size:
             return False
         worker.withheld_bytes = size
+        self._placement.give_up_hopeless(worker)
         return True
 
     def _submitted(self, request: JobRequest) -> bool:

@@ -340,4 +340,5 @@ def withheld_bytes(budget: int, own: int, free: int) -> int:
 
     A process that has ``own`` bytes can grow by what is ``free``; what is missing to its ``budget`` others have.
     """
-    return max(0, budget - own - free) // _WITHHELD_STEP * _WITHHELD_STEP
+    missing = max(0, budget - own - free)
+    return min(budget, -(-missing // _WITHHELD_STEP) * _WITHHELD_STEP)

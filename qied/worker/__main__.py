@@ -17,7 +17,7 @@ from qied.link import messages as w
 from qied.link.launch import LaunchOrder
 from qied.logs import set_up_logs
 from qied.pictures.encode import encode_preview
-from qied.worker.engine import Engine, LoadEngine
+from qied.worker.engine import DeviceLost, Engine, LoadEngine
 from qied.worker.link import Link
 from qied.worker.loop import Order, StepLoop
 
@@ -55,7 +55,12 @@ def main() -> int:
         lambda begin, image, timings: link.deliver(begin, image, timings, engine.model),
         encode_preview,
     )
-    loop.run()
+    try:
+        loop.run()
+    except DeviceLost:
+        log.exception("the device is lost, so this worker ends and its edits begin again on a new one")
+        # Without the finalisers of a context that answers nothing: they would fail, or wait for ever.
+        os._exit(5)
     link.close()
     return 0
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+class DeviceLost(Exception):
+    """The device answers nothing any more in this process: only a new process can go on with its edits."""
+
+
 class Advanced(Protocol):
     """What one unit of work did; ``image`` is there after the last one only."""
 
@@ -40,7 +44,7 @@ class Running(Protocol):
     """An edit in progress; dropping it frees its memory."""
 
     def advance(self) -> Advanced:
-        """Do one bounded unit of work; raises QiedError."""
+        """Do one bounded unit of work; raises QiedError, or DeviceLost, after which the process must end."""
 
 
 class Engine(Protocol):

@@ -14,7 +14,7 @@ from qied_client.protocol.messages import Message
 
 from qied.link import messages as w
 from qied.scheduling.fair_share import FairShare
-from qied.worker.engine import Advanced, Engine, Running
+from qied.worker.engine import Advanced, DeviceLost, Engine, Running
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -87,7 +87,7 @@ class StepLoop:
         self._active: dict[str, _Active] = {}
 
     def run(self) -> None:
-        """Take orders, pick, step, report."""
+        """Take orders, pick, step, report; raises DeviceLost, with nothing reported of the edits that are held."""
         while self._take_orders():
             key = self._share.pick()
             if key is not None:
@@ -118,6 +118,8 @@ class StepLoop:
         except QiedError as error:
             self._report(failure(begin, error))
             return
+        except DeviceLost:
+            raise
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("an edit could not begin by a defect", job=key)
             self._report(failure(begin, defect(error)))
@@ -144,6 +146,8 @@ class StepLoop:
             self._remove(key)
             self._report(failure(active.begin, error))
             return
+        except DeviceLost:
+            raise
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("an edit failed by a defect", job=key)
             self._remove(key)

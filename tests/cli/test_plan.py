@@ -109,6 +109,14 @@ def test_a_card_can_be_chosen(tmp_path):
     assert (missing.returncode, json.loads(missing.stdout)["refused"]["code"]) == (2, "no_such_gpu")
 
 
+def test_cards_that_the_configuration_leaves_out_are_not_planned_for(tmp_path):
+    done = plan("--snapshot", snapshot("rtx-4090-and-3060"), "--json", cwd=tmp_path, QIED_MODEL_GPUS="0")
+    assert json.loads(done.stdout)["gpu"] == "NVIDIA GeForce RTX 3060"
+    missing = plan("--snapshot", snapshot("rtx-4090-and-3060"), "--json", cwd=tmp_path, QIED_MODEL_GPUS="5")
+    assert missing.returncode == 2
+    assert "model.gpus" in missing.stderr
+
+
 def test_a_users_own_profile_is_used_and_named(tmp_path):
     folder = tmp_path / "qied" / "profiles" / "hardware"
     folder.mkdir(parents=True)
@@ -126,12 +134,16 @@ def test_a_users_own_profile_is_used_and_named(tmp_path):
     ("arguments", "said"),
     [
         (("--vram", "much"), "is no size"),
+        (("--vram", "12"), "Name a unit"),
         (("--width", "512"), "Only one side"),
+        (("--width", "1001", "--height", "999"), "no multiple of 16"),
+        (("--width", "65536", "--height", "16"), "to 8192 pixels"),
+        (("--width", "8192", "--height", "16"), "times as long as wide"),
         (("--images", "4"), "takes 1 to 3 pictures"),
         (("--snapshot", "missing.json"), "missing.json"),
         (("--model", "nowhere"), "no model folder"),
     ],
-    ids=["size", "side", "images", "snapshot", "model"],
+    ids=["size", "unit", "side", "multiple", "largest", "aspect", "images", "snapshot", "model"],
 )
 def test_bad_arguments_are_told(tmp_path, arguments, said):
     done = plan("--snapshot", snapshot("h100-80gb"), *arguments, cwd=tmp_path)
@@ -150,7 +162,14 @@ def test_a_snapshot_with_an_unknown_field_is_refused_with_its_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("12GB", 12 * 10**9), ("8GiB", 8 * 2**30), ("11.5 gib", int(11.5 * 2**30)), ("500M", 500 * 10**6), ("7", 7)],
+    [
+        ("12GB", 12 * 10**9),
+        ("8GiB", 8 * 2**30),
+        ("11.5 gib", int(11.5 * 2**30)),
+        ("500M", 500 * 10**6),
+        ("1TB", 10**12),
+        ("7", 7),
+    ],
     ids=str,
 )
 def test_sizes_are_read_in_decimal_and_binary_units(text, size):

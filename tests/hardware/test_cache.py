@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qied.hardware.cache import FactCache, default_cache_folder
+from qied.hardware.cache import FactCache
 from qied.hardware.snapshot import Trial
 
 KEY = {"driver": "560.35.03", "index": None, "revision": 1}

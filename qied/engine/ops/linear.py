@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qied.engine.faults import is_exhausted
 from qied.engine.packed_block import PackedLinear
 from qied.engine.quantise import Quantised, dequantise, quantise
 from qied.planning.plan import Scaling
@@ -73,7 +74,8 @@ class Fp8Linear:
         """Return BF16 [rows, outputs].
 
         Some shapes have no kernel that adds the bias as well (cuBLASLt 13.0 on sm_90: 250 rows of 12288 row-wise); the
-        first call of such a shape finds it out, and the bias is added by itself from then on.
+        first call of such a shape finds it out, and the bias is added by itself from then on. How a library says so
+        differs, so any error is tried once without the bias; where that is no better, its own error is raised.
         """
         assert isinstance(x, Quantised) and linear.scale is not None
         shape = (len(x.values), *linear.weight.shape)
@@ -81,10 +83,11 @@ class Fp8Linear:
             try:
                 return self._multiplied(x, linear, linear.bias)
             except RuntimeError as error:
-                if "CUBLAS_STATUS_NOT_SUPPORTED" not in str(error):
+                if is_exhausted(error):
                     raise
-                self._bias_apart.add(shape)
-        return self._multiplied(x, linear, None).add_(linear.bias)
+        product = self._multiplied(x, linear, None).add_(linear.bias)
+        self._bias_apart.add(shape)
+        return product
 
     def _multiplied(self, x: Quantised, linear: PackedLinear, bias: Tensor | None) -> Tensor:
         assert linear.scale is not None

@@ -12,7 +12,11 @@ EPSILON = 1e-6
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return layer-normalised ``x`` [rows, D] times (1 + scale) plus shift, both [D], rounded as diffusers does."""
+    """Return layer-normalised ``x`` [rows, D] times (1 + scale) plus shift, both [D].
+
+    The norm and 1 + scale are rounded to the type of ``x``; product and sum are rounded once, together, where diffusers
+    rounds each of them: in BF16 results differ in the last bit.
+    """
     normed = functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
     return torch.addcmul(shift, normed, 1 + scale, out=normed)
 

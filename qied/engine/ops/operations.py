@@ -6,8 +6,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import Activation, LinearKind
 from qied.engine.ops.norms import modulated_norm, rotated_norm
 from qied.engine.packed_block import PackedLinear, StreamWeights
@@ -46,8 +46,9 @@ class Operations(Protocol):
 class TorchOperations:
     """See :class:`Operations`; nothing but torch's own kernels, on every device."""
 
-    def __init__(self, linears: LinearKind) -> None:
+    def __init__(self, linears: LinearKind, attention: Attention) -> None:
         self._linears = linears
+        self._attention = attention
 
     def norm_modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Activation:
         """See :class:`Operations`."""
@@ -76,9 +77,7 @@ class TorchOperations:
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See :class:`Operations`."""
-        queries, keys, values = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-        attended = functional.scaled_dot_product_attention(queries, keys, values)
-        return attended[0].transpose(0, 1).flatten(1)
+        return self._attention(q, k, v)
 
     def add_gated(self, x: Tensor, update: Tensor, gate: Tensor) -> None:
         """See :class:`Operations`."""

@@ -11,15 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from qied.engine.ops.attention import BACKENDS
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
 from qied.hardware.snapshot import Trial
 
-BACKENDS = {
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "math": SDPBackend.MATH,
-}
 HEAD_SIZES = (64, 128)
 
 
