@@ -11,10 +11,12 @@ from qied.config import Config
 from qied.hardware.snapshot import Snapshot
 from qied.hardware.visibility import select_card
 from qied.link.launch import LaunchOrder
-from qied.planning.budget import host_capacity
-from qied.planning.hardware_profile import LoadedProfile
+from qied.planning.budget import device_budget, host_capacity
+from qied.planning.hardware_profile import LoadedProfile, match_profile
+from qied.planning.memory import model_of
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan, plan_cards, worth
+from qied.planning.refit import refit
 from qied.planning.refusals import beside_other_cards
 from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
@@ -52,6 +54,34 @@ def plan_service(
     serving = Serving(model.profile, tuple(_with_same_references(plans)))
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))
+
+
+def refitted_order(
+    order: LaunchOrder, snapshot: Snapshot, model: ServedModel, wishes: Wishes, profiles: Sequence[LoadedProfile]
+) -> LaunchOrder | None:
+    """The order fitted to what is free on its card now, for a worker that starts again; None where that is too little.
+
+    A card that is not there any more counts as one without memory.
+    """
+    if order.execution.device == "cpu":
+        return order
+    card = next((gpu for gpu in snapshot.gpus if select_card(gpu) == order.card), None)
+    if card is None:
+        return None
+    profile = match_profile(profiles, "cuda", card.compute_capability, card.memory_total_bytes, card.name)
+    reserve = 0 if profile is None else profile.profile.choose.reserve_bytes
+    budget = device_budget(card, reserve, wishes).bytes
+    found = refit(
+        order.execution,
+        fixed_bytes=order.fixed_bytes,
+        edits_bytes=order.edits_bytes,
+        block_bytes=model_of(order.execution, model.profile).weights("streamed").block,
+        budget_bytes=budget,
+        context_bytes=order.budget_bytes - order.execution.allocator_bytes,
+    )
+    if found is None:
+        return None
+    return replace(order, execution=found.execution, fixed_bytes=found.fixed_bytes, budget_bytes=budget)
 
 
 def _within_host(plans: Sequence[Plan], capacity: int | None) -> tuple[list[Plan], list[Refusal]]:
@@ -108,6 +138,7 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         card={} if card is None else dict(select_card(card)),
         budget_bytes=made.budget_bytes,
         fixed_bytes=sum(part.bytes for part in made.parts if part.name in FIXED_PARTS),
+        edits_bytes=sum(part.bytes for part in made.parts if part.name not in FIXED_PARTS),
         cache_bytes=wishes.cache_bytes,
         max_active=made.sessions.limit,
         threads=config.worker.threads,

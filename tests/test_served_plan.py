@@ -15,7 +15,7 @@ from qied.planning.model_profile import shipped_profiles
 from qied.planning.serving import kind_of
 from qied.planning.wishes import Wishes
 from qied.served_model import ServedModel
-from qied.served_plan import Served, plan_service
+from qied.served_plan import Served, plan_service, refitted_order
 
 GOLDEN = Path(__file__).parent / "planning" / "golden" / "snapshots"
 MODELS = {name: ServedModel(Path("/models"), profile, name) for name, profile in shipped_profiles().items()}
@@ -123,3 +123,26 @@ def test_an_order_carries_what_its_plan_says():
     assert edits <= left
     assert order.fixed_bytes + edits == plan.predicted_peak_bytes
     assert replace(order, worker="w") == type(order).from_line(replace(order, worker="w").to_line())
+
+
+def refitted(order, machine: Snapshot):
+    return refitted_order(order, machine, MODELS[REAL], Wishes(), shipped_hardware_profiles())
+
+
+def test_a_worker_that_starts_again_is_fitted_to_what_is_free_then():
+    machine = recorded("rtx-4070-ti-12gb")
+    (order,) = served(machine).orders
+    assert refitted(order, machine).execution.resident_blocks >= order.execution.resident_blocks
+    taken = machine.gpus[0].model_copy(update={"memory_free_bytes": 8_000_000_000})
+    fewer = refitted(order, machine.model_copy(update={"gpus": (taken,)}))
+    assert 0 <= fewer.execution.resident_blocks < order.execution.resident_blocks
+    assert (fewer.kind, fewer.max_active) == (order.kind, order.max_active)
+    assert fewer.fixed_bytes + fewer.edits_bytes <= fewer.budget_bytes < 8_000_000_000
+    full = machine.gpus[0].model_copy(update={"memory_free_bytes": 2_000_000_000})
+    assert refitted(order, machine.model_copy(update={"gpus": (full,)})) is None
+    assert refitted(order, machine.model_copy(update={"gpus": ()})) is None
+
+
+def test_a_worker_on_the_cpu_starts_again_as_it_was():
+    (order,) = served(recorded("cpu-only"), model="builtin").orders
+    assert refitted_order(order, recorded("cpu-only"), MODELS["builtin"], Wishes(), ()) == order

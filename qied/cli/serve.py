@@ -24,12 +24,13 @@ from qied.cli.profiles import user_profiles_folder
 from qied.config import LoadedConfig, load_config
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
+from qied.link.launch import LaunchOrder
 from qied.logs import set_up_logs
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan
 from qied.planning.wishes import wishes_of
 from qied.served_model import ServedModel, locate_model
-from qied.served_plan import plan_service
+from qied.served_plan import plan_service, refitted_order
 from qied.server.daemon import Daemon, Launch
 
 _OPEN_FILES = 65_536
@@ -82,7 +83,12 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel) -> Launch
             log.warning(warning)
         if console.is_terminal:
             show_plan(console, plan)
-    return Launch(home, loaded.config, planned.serving, planned.orders)
+    wishes = wishes_of(loaded)
+
+    def refit(order: LaunchOrder) -> LaunchOrder | None:
+        return refitted_order(order, probe(os.environ), served, wishes, profiles)
+
+    return Launch(home, loaded.config, planned.serving, planned.orders, refit)
 
 
 def _in_short(plan: Plan) -> dict[str, object]:

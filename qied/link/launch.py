@@ -14,9 +14,9 @@ from qied.planning.plan import Execution
 class LaunchOrder:
     """What a worker process is told before it connects. ``engine`` is ``module:function`` of its engine's loader.
 
-    ``execution`` is how the model is run; ``budget_bytes`` bounds the device memory of the whole process, of which
-    ``fixed_bytes`` go to everything but edits as planned. ``card`` holds the variables under which the process sees
-    its card alone. ``kind`` names workers on which an edit takes the same bytes.
+    ``execution`` is how the model is run; ``budget_bytes`` bounds the device memory of the whole process: as planned,
+    ``fixed_bytes`` go to everything but edits and ``edits_bytes`` to those. ``card`` holds the variables under which
+    the process sees its card alone. ``kind`` names workers on which an edit takes the same bytes.
     """
 
     worker: str
@@ -32,6 +32,7 @@ class LaunchOrder:
     card: dict[str, str]
     budget_bytes: int
     fixed_bytes: int
+    edits_bytes: int
     cache_bytes: int
     max_active: int
     threads: int

@@ -46,12 +46,16 @@ _QUIET_S = 0.3
 
 @dataclass(frozen=True)
 class Launch:
-    """What ``serve`` has decided: the state folder, the configuration, what is served, and how workers start."""
+    """What ``serve`` has decided: the state folder, the configuration, what is served, and how workers start.
+
+    ``refit`` fits an order to the memory that is free when its worker starts again; it blocks.
+    """
 
     home: Path
     config: Config
     serving: Serving
     orders: tuple[LaunchOrder, ...]
+    refit: Callable[[LaunchOrder], LaunchOrder | None]
 
 
 class Daemon:
@@ -89,6 +93,7 @@ class Daemon:
             self._context,
             keys,
             launch.orders,
+            launch.refit,
             self._dispatcher,
             self._worker_transfers(),
             config.worker.step_timeout_s,

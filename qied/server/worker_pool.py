@@ -60,7 +60,8 @@ class Worker:
 class WorkerPool:
     """Keeps the configured workers running and speaks the link with them.
 
-    ``orders`` has a launch order for each worker; names, keys and endpoint are filled in here.
+    ``orders`` has a launch order for each worker; names, keys and endpoint are filled in here. ``refit`` fits one to
+    the memory that is free when its worker starts again, or says by None that it is too little.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class WorkerPool:
         context: zmq.asyncio.Context,
         server_keys: tuple[bytes, bytes],
         orders: Sequence[LaunchOrder],
+        refit: Callable[[LaunchOrder], LaunchOrder | None],
         dispatcher: Dispatcher,
         transfers: BlobTransfers,
         step_timeout_s: int,
@@ -75,6 +77,7 @@ class WorkerPool:
         self._log = structlog.get_logger(part="workers")
         self._server_public = server_keys[0].decode()
         self._orders = orders
+        self._refit = refit
         self._dispatcher = dispatcher
         self._transfers = transfers
         self._step_timeout_ms = step_timeout_s * 1000
@@ -164,6 +167,9 @@ class WorkerPool:
 
     async def _keep_running(self, worker: Worker) -> None:
         while not self._stopping:
+            if worker.restarts and not await self._fits_again(worker):
+                await asyncio.sleep(_RESTART_BACKOFF_S[-1])
+                continue
             public, secret = zmq.curve_keypair()
             worker.public_key = public
             worker.condition = "starting"
@@ -185,6 +191,22 @@ class WorkerPool:
                 self._log.info("worker started", worker=worker.name, pid=worker.process.pid)
                 self._lost(worker, await worker.process.wait())
             await asyncio.sleep(_RESTART_BACKOFF_S[min(worker.failed_starts, len(_RESTART_BACKOFF_S) - 1)])
+
+    async def _fits_again(self, worker: Worker) -> bool:
+        """Fit a worker that is to start again to what others leave of its card; whether it can start."""
+        order = await asyncio.to_thread(self._refit, worker.order)
+        if order is None:
+            self._log.warning("too little of the card is free to start again, waiting", worker=worker.name)
+            return False
+        if order != worker.order:
+            self._log.info(
+                "planned again for what is free now",
+                worker=worker.name,
+                budget_bytes=order.budget_bytes,
+                resident_blocks=order.execution.resident_blocks,
+            )
+            worker.order, worker.surplus_told = order, False
+        return True
 
     def _lost(self, worker: Worker, ending: Ending) -> None:
         worker.failed_starts = worker.failed_starts + 1 if worker.offer is None else 0
