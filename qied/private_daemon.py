@@ -31,15 +31,23 @@ class PrivateDaemon:
 
 @contextmanager
 def private_daemon(
-    arguments: Sequence[str], environ: Mapping[str, str], start_s: float, log: list[str]
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    start_s: float,
+    log: list[str],
+    *,
+    own_profiles: bool = False,
 ) -> Iterator[PrivateDaemon]:
     """Start ``qied serve`` with ``arguments`` in a temporary folder; stop it and remove the folder at the end.
 
-    ``environ`` is its whole environment; its log goes to the end of ``log``, a line of JSON each. Raises SetupError
-    with the daemon's last words where it is not ready after ``start_s`` seconds.
+    ``environ`` is its environment, but that its cache is in the temporary folder; with ``own_profiles`` its
+    configuration folder is there, too, so that the user's profiles do not count. Its log goes to the end of ``log``, a
+    line of JSON each. Raises SetupError with the daemon's last words where it is not ready after ``start_s`` seconds.
     """
     with tempfile.TemporaryDirectory(prefix="qied-") as folder:
-        process = _start(arguments, environ, Path(folder))
+        place = Path(folder)
+        home = place / "state"
+        process = _start(arguments, {**environ, **_folders(place, own_profiles)}, home)
         assert process.stderr is not None
         ready = threading.Event()
         reader = threading.Thread(target=_read, args=(process.stderr, log, ready), daemon=True)
@@ -47,10 +55,19 @@ def private_daemon(
         try:
             if not ready.wait(start_s) or not any(_READY in line for line in log):
                 raise SetupError(f"A daemon did not start. It said: {last_words(log)}", "See `qied serve`.")
-            yield PrivateDaemon(Path(folder), process.pid)
+            yield PrivateDaemon(home, process.pid)
         finally:
             _stop(process)
             reader.join()
+
+
+def _folders(place: Path, own_profiles: bool) -> dict[str, str]:
+    """Variables that platformdirs and the CUDA driver heed. On Windows one folder holds both cache and profiles."""
+    cache = {"XDG_CACHE_HOME": str(place / "cache"), "CUDA_CACHE_PATH": str(place / "cache" / "cuda")}
+    if not own_profiles:
+        return cache
+    settings = str(place / "settings")
+    return {**cache, "XDG_CONFIG_HOME": settings, "WIN_PD_OVERRIDE_LOCAL_APPDATA": settings}
 
 
 def _start(arguments: Sequence[str], environ: Mapping[str, str], home: Path) -> subprocess.Popen[str]:

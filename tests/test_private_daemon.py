@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 
@@ -46,6 +47,28 @@ def test_it_gets_the_environment_that_it_is_given(temporary):
     wrong = {**os.environ, "QIED_MODEL_GPUS": "first"}
     with pytest.raises(SetupError, match="QIED_MODEL_GPUS"), private_daemon(["--model", "builtin"], wrong, 60, []):
         raise AssertionError("it cannot be ready")
+
+
+SEEN = """
+import json, os
+with open(os.environ["SEEN"], "w") as file:
+    json.dump({name: os.environ.get(name) for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME")}, file)
+"""
+
+
+@pytest.mark.parametrize("own_profiles", [False, True])
+def test_its_cache_is_its_own_and_its_profiles_are_where_that_is_asked_for(temporary, tmp_path, own_profiles):
+    (tmp_path / "sitecustomize.py").write_text(SEEN)
+    theirs = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    environ = {**os.environ, **theirs, "PYTHONPATH": str(tmp_path), "SEEN": str(tmp_path / "seen")}
+    with (
+        pytest.raises(SetupError),
+        private_daemon(["--model", str(tmp_path)], environ, 60, [], own_profiles=own_profiles),
+    ):
+        raise AssertionError("it cannot be ready")
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert seen["XDG_CACHE_HOME"].startswith(str(temporary))
+    assert seen["XDG_CONFIG_HOME"].startswith(str(temporary if own_profiles else tmp_path / "config"))
 
 
 LOG = """

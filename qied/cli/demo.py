@@ -51,7 +51,8 @@ def demo(
             progress(Progress("phase", phase="starting the daemon"))
             environ = {key: value for key, value in os.environ.items() if not key.startswith("QIED_")}
             # An empty file in place of a qied.toml that may lie here: the demo needs no configuration.
-            with private_daemon(["--model", "builtin", "--config", os.devnull], environ, _START_S, []) as daemon:
+            arguments = ["--model", "builtin", "--config", os.devnull]
+            with private_daemon(arguments, environ, _START_S, [], own_profiles=True) as daemon:
                 ready = time.perf_counter()
                 quote, result, edit_s = _edit(daemon.home, scene, progress)
         (out / "before.png").write_bytes(scene.picture)

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from qied.cli.machine import read_machine, usual_config
 from qied.cli.profiles import user_profiles_folder
-from qied.config import LoadedConfig, load_config
+from qied.config import Config, LoadedConfig, load_config
 from qied.doctor.bundle import Bundle, Identity
 from qied.doctor.catalogue import CHECKS
 from qied.doctor.checkup import Checkup, joined, run_checks
@@ -37,11 +37,13 @@ from qied.doctor.meters import MeterOf, card_meter, host_meter
 from qied.doctor.report import show
 from qied.hardware.selftest import measured
 from qied.hardware.snapshot import Gpu, Snapshot
+from qied.hardware.user_folders import user_home
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.planning.wishes import wishes_of
+from qied.served_model import ServedModel
 from qied.served_plan import with_chosen_cards
 
 FAILED = 3
@@ -89,15 +91,10 @@ class _Asked:
     config: Path | None
     home: Path | None
 
-    @property
-    def serve_arguments(self) -> list[str]:
-        """How ``qied serve`` is told of the same model and configuration."""
-        given = (("--model", self.model), ("--config", self.config))
-        return [text for name, value in given if value is not None for text in (name, str(value))]
-
 
 def _examine(asked: _Asked) -> int:
     """Look, say, and return the exit status; raises QiedError where the doctor cannot do its work."""
+    person = user_home()
     loaded = _configuration(asked)
     with _Waiting() as waiting:
         machine = _machine(asked, waiting)
@@ -107,12 +104,12 @@ def _examine(asked: _Asked) -> int:
             _planned,
             this_machine=asked.snapshot is None,
             home=default_home(os.environ) if asked.home is None else asked.home,
-            user_home=Path.home(),
+            user_home=person,
             environ=os.environ,
         )
         checkup, log = _checkup(asked, facts, waiting)
     if asked.bundle is not None:
-        identity = Identity(Path.home(), getpass.getuser(), socket.gethostname(), facts.home.absolute())
+        identity = Identity(person, _user(), socket.gethostname(), facts.home.absolute())
         Bundle(machine, document(checkup, facts), checkup, loaded, log).write(asked.bundle, identity)
     _say(asked, facts, checkup)
     return checkup.summary.exit_status(asked.strict)
@@ -125,13 +122,22 @@ def _configuration(asked: _Asked) -> LoadedConfig | ConfigError:
         return problem
 
 
+def _user() -> str:
+    """The user's name; empty for one without an entry in the system, as in a container started with --user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
 def _machine(asked: _Asked, waiting: _Waiting) -> Snapshot:
-    """The snapshot; a deep look measures again, and keeps nothing of it."""
-    machine = read_machine(asked.snapshot)
+    """The snapshot; a deep look measures again. Nothing of either is kept."""
+    machine = read_machine(asked.snapshot, read_only=True)
     if not asked.deep or asked.snapshot is not None or not machine.gpus:
         return machine
     with tempfile.TemporaryDirectory(prefix="qied-doctor-") as folder:
-        return measured(machine, cache_folder=Path(folder), on_progress=waiting, fresh=True)
+        caches = {"XDG_CACHE_HOME": folder, "CUDA_CACHE_PATH": folder}
+        return measured(machine, environ={**os.environ, **caches}, on_progress=waiting, fresh=True, read_only=True)
 
 
 def _planned(machine: Snapshot, model: ModelProfile, config: LoadedConfig) -> Plan | Refusal:
@@ -148,14 +154,25 @@ def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, t
     card = _planned_card(facts)
     meters: AbstractContextManager[MeterOf] = host_meter() if card is None else card_meter(card)
     environ = dict(os.environ) | ({} if card is None else {"QIED_MODEL_GPUS": str(card.index)})
-    deep = DeepChecks(waiting, lambda: run_trial(asked.serve_arguments, environ, meters, waiting))
+    deep = DeepChecks(waiting, lambda: run_trial(_serve_arguments(asked, facts), environ, meters, waiting))
     return joined([quick, run_checks(deep.checks, facts)]), deep.log
+
+
+def _serve_arguments(asked: _Asked, facts: Facts) -> list[str]:
+    """How ``qied serve`` is told of the same model and configuration.
+
+    A model that was found by searching is named, since the daemon's cache folder is another one.
+    """
+    model = asked.model
+    if not model and isinstance(facts.model, ServedModel) and isinstance(facts.config, Config):
+        model = facts.config.model.path or str(facts.model.folder)
+    given = (("--model", model), ("--config", asked.config))
+    return [text for name, value in given if value is not None for text in (name, str(value))]
 
 
 def _planned_card(facts: Facts) -> Gpu | None:
     """The card of the plan, on which an edit is tried and measured; None for the CPU."""
-    run = None if facts.made_plan is None else facts.made_plan.execution
-    return next((gpu for gpu in facts.gpus if run and run.device == "cuda" and gpu.index == run.device_index), None)
+    return next((gpu for gpu in facts.gpus if facts.plan_of(gpu) is not None), None)
 
 
 def _say(asked: _Asked, facts: Facts, checkup: Checkup) -> None:

@@ -19,6 +19,7 @@ from qied.cli.machine import read_machine, usual_config
 from qied.cli.plan_view import show_plan, show_refusal
 from qied.cli.profiles import user_profiles_folder
 from qied.config import load_config
+from qied.hardware.user_folders import user_home
 from qied.planning.asked import Answer, ask
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.hardware_profile import all_hardware_profiles
@@ -109,7 +110,7 @@ def _profile(model: str, wanted: str) -> ModelProfile:
     if not model and not wanted:
         return shipped["qwen-image-edit-2511"]
     settings = load_config(None, {}, {"model.path": model, "model.profile": wanted}).config.model
-    return locate_model(settings, os.environ, Path.home()).profile
+    return locate_model(settings, os.environ, user_home()).profile
 
 
 def _print(outcome: Plan | Refusal, answer: Answer | None, as_json: bool) -> None:

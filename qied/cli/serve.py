@@ -24,6 +24,7 @@ from qied.cli.profiles import user_profiles_folder
 from qied.config import LoadedConfig, load_config
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
+from qied.hardware.user_folders import user_home
 from qied.link.launch import LaunchOrder
 from qied.logs import set_up_logs
 from qied.planning.hardware_profile import all_hardware_profiles
@@ -60,7 +61,7 @@ def serve(
         loaded = load_config(usual_config(config), os.environ, overrides)
         settings = loaded.config
         set_up_logs(settings.daemon.log_format, settings.daemon.log_level)
-        served = locate_model(settings.model, os.environ, Path.home())
+        served = locate_model(settings.model, os.environ, user_home())
         folder = default_home(os.environ) if home is None else home
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)

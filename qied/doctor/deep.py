@@ -17,12 +17,15 @@ from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
 from qied.doctor.words import rate, size
 from qied.hardware.snapshot import Gpu
+from qied.planning.asked import peak_alone
+from qied.planning.workload import workload_of
 from qied.served_model import ServedModel
 
 _FAIR_SHARE = 0.6
 """Share of a link's rate that a pinned copy should reach; packets cost 10 to 15 %, slow chipsets some more."""
-_TOLERANCE = 1.05
-"""Measured over predicted: the driver's own memory comes in pages and is not the same for every version."""
+_LOW_SHARE = 0.5
+"""Share of the predicted memory below which the meter saw something else than the edit."""
+_REPORT = "report this with: qied doctor --deep --bundle FILE"
 _STRANGERS_REMEDY = "Do not serve like this: reinstall pyzmq, and report it."
 
 NOT_DEEP = "Only with --deep."
@@ -67,21 +70,17 @@ class DeepChecks:
         return worst(judged) if judged else skipped("There is no card.")
 
     def edit(self, facts: Facts) -> Verdict:
-        """One edit takes no more memory than was planned."""
+        """One edit takes no more memory than the plan says for exactly this edit."""
         if (reason := _no_edit(facts)) is not None:
             return skipped(reason)
-        plan = facts.made_plan
+        plan, model, trial = facts.made_plan, facts.model, self._trial
         assert plan is not None
-        trial = self._trial
+        assert isinstance(model, ServedModel)
         if trial.failure is not None:
             raise trial.failure
-        measured, planned = size(trial.peak_bytes), size(plan.predicted_peak_bytes)
-        if trial.peak_bytes > plan.predicted_peak_bytes * _TOLERANCE:
-            return warning(
-                f"An edit took {measured} at its peak; {planned} were planned.",
-                "Lower worker.budget_bytes by the difference, and report this with: qied doctor --deep --bundle FILE",
-            )
-        return ok(f"An edit took {measured} at its peak; {planned} were planned.")
+        assert trial.edit is not None
+        work = workload_of(trial.edit, model.profile, plan.max_reference_pixels)
+        return _memory_of(trial.peak_bytes, peak_alone(plan, model.profile, work))
 
     def strangers(self, facts: Facts) -> Verdict:
         """A key that nobody enrolled is refused, by the running daemon or by the doctor's own."""
@@ -119,6 +118,18 @@ def _no_edit(facts: Facts) -> str | None:
     if (process := running_daemon(facts.home)) is not None:
         return f"The daemon that runs (process {process}) holds the memory; stop it to have this looked at."
     return None
+
+
+def _memory_of(measured: int, planned: int) -> Verdict:
+    """The memory model gives a bound, so that nothing above it is in order; far below it nothing was measured."""
+    said = f"An edit took {size(measured)} at its peak; at most {size(planned)} were planned for it."
+    if measured > planned:
+        return error(said, f"Lower worker.budget_bytes by {size(measured - planned)}, and {_REPORT}")
+    if measured <= 0:
+        return warning("The memory of an edit could not be measured: its meter read nothing.", f"Please {_REPORT}")
+    if measured < planned * _LOW_SHARE:
+        return warning(said, f"Larger pictures might fit than are planned: {_REPORT}")
+    return ok(said)
 
 
 def _rate_of(gpu: Gpu) -> Verdict:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from qied.doctor.checks.state import guarded
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import known_hash, weight_files
@@ -50,6 +51,10 @@ def weights(facts: Facts, watch: Watch) -> Verdict:
 
 def blobs(facts: Facts, watch: Watch) -> Verdict:
     """Each stored picture has the hash that is its name. Nothing is removed."""
+    return guarded(lambda facts: _blobs(facts, watch))(facts)
+
+
+def _blobs(facts: Facts, watch: Watch) -> Verdict:
     files = [file for file in sorted((facts.home / "blobs").glob("[0-9a-f][0-9a-f]/*")) if _HASH.fullmatch(file.name)]
     damaged = []
     for number, file in enumerate(files, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.resources
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,11 +12,13 @@ from pathlib import Path
 
 from qied_client import Client
 from qied_client.credentials import LOCAL_FILE, Credential, read_credential
-from qied_client.errors import QiedError, UnsafeAuthentication
+from qied_client.errors import InternalError, QiedError, UnsafeAuthentication
 from qied_client.results import Progress
 
 from qied.doctor.deep_files import Watch
 from qied.doctor.meters import MeterOf, Peak, watching
+from qied.edit import EditSpec
+from qied.pictures.metadata import read_metadata
 from qied.private_daemon import PrivateDaemon, private_daemon
 from qied.server.authentication import prove_strangers_are_refused
 
@@ -30,11 +33,13 @@ _PROMPT = "make the red heart blue"
 class Trial:
     """What one edit took: the peak in bytes, and whether the key that nobody enrolled was refused.
 
-    ``failure`` is the error where daemon or edit did not get that far; ``log`` are the daemon's lines.
+    ``edit`` is what was done, with the daemon's defaults filled in. ``failure`` is the error where daemon or edit did
+    not get that far; ``log`` are the daemon's lines.
     """
 
     peak_bytes: int = 0
     stranger_refused: bool | None = None
+    edit: EditSpec | None = None
     failure: QiedError | None = None
     log: tuple[str, ...] = ()
 
@@ -48,7 +53,7 @@ def run_trial(
     ``failure``.
     """
     watch("starting a daemon", 0, 0)
-    peak, refused, log = Peak(), None, list[str]()
+    peak, refused, edit, log = Peak(), None, None, list[str]()
     try:
         with (
             meters as meter_of,
@@ -57,10 +62,10 @@ def run_trial(
         ):
             credential = read_credential(daemon.home / LOCAL_FILE)
             refused = stranger_is_refused(credential)
-            _edit(daemon, watch)
+            edit = _edit(daemon, watch)
     except QiedError as failure:
-        return Trial(peak.bytes, refused, failure, tuple(log))
-    return Trial(peak.bytes, refused, None, tuple(log))
+        return Trial(peak.bytes, refused, None, failure, tuple(log))
+    return Trial(peak.bytes, refused, edit, None, tuple(log))
 
 
 def stranger_is_refused(credential: Credential) -> bool:
@@ -72,10 +77,23 @@ def stranger_is_refused(credential: Credential) -> bool:
     return True
 
 
-def _edit(daemon: PrivateDaemon, watch: Watch) -> None:
+def _edit(daemon: PrivateDaemon, watch: Watch) -> EditSpec:
     def tell(news: Progress) -> None:
         watch("editing a picture", news.done, news.total)
 
     picture = Path(str(importlib.resources.files("qied.builtin") / _PICTURE)).read_bytes()
     with Client(daemon.home / LOCAL_FILE) as client:
-        client.edit(picture, _PROMPT, seed=0, steps=_STEPS, timeout=_EDIT_S, on_progress=tell)
+        result = client.edit(picture, _PROMPT, seed=0, steps=_STEPS, timeout=_EDIT_S, on_progress=tell)
+    made = read_metadata(result.bytes)
+    if made is None:
+        raise InternalError("The result of the doctor's edit does not tell how it was made.")
+    return EditSpec(
+        images=(hashlib.sha256(picture).hexdigest(),),
+        prompt=made.prompt,
+        negative_prompt=made.negative_prompt,
+        seed=made.seed,
+        steps=made.steps,
+        true_cfg_scale=made.true_cfg_scale,
+        width=made.width,
+        height=made.height,
+    )

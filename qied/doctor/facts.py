@@ -48,6 +48,13 @@ class Facts:
         """The plan, where one could be made."""
         return self.plan if isinstance(self.plan, Plan) else None
 
+    def plan_of(self, gpu: Gpu) -> Plan | None:
+        """The plan, where it is that of this card; parts of a card share its index and have uuids of their own."""
+        plan = self.made_plan
+        if plan is None or plan.execution.device != "cuda" or plan.execution.device_index != gpu.index:
+            return None
+        return plan if plan.gpu_uuid in (None, gpu.uuid) else None
+
     @property
     def wants_cpu(self) -> bool:
         """Whether the CPU is what was asked for: by configuration, or by the built-in model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Literal, Protocol, TypeVar
 
 Kind = Literal["reference", "prompt", "vision"]
@@ -21,15 +21,21 @@ class Sized(Protocol):
 V = TypeVar("V", bound=Sized)
 
 
+def _nothing() -> None:
+    """A cache that shares its limit with no other need not tell."""
+
+
 class SceneCache:
     """Encoder results of one session on one engine; losing any of them costs time, never a different result.
 
     ``reference`` holds packed latents by (image hash, size), ``prompt`` embeddings by (prompt, ordered image hashes),
-    ``vision`` vision features by (image hash, size). ``hits`` and ``misses`` count look-ups by kind.
+    ``vision`` vision features by (image hash, size). ``hits`` and ``misses`` count look-ups by kind. ``on_growth`` is
+    called after a value was put in.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, on_growth: Callable[[], None] = _nothing) -> None:
         self.limit_bytes = limit_bytes
+        self._on_growth = on_growth
         self.bytes_used = 0
         self.hits: Counter[Kind] = Counter()
         self.misses: Counter[Kind] = Counter()
@@ -55,11 +61,17 @@ class SceneCache:
             self._drop(next(iter(self._entries)))
         self._entries[kind, key] = value
         self.bytes_used += value.nbytes
+        self._on_growth()
 
     def clear(self) -> None:
         """Forget every value; the counters stay."""
         self._entries.clear()
         self.bytes_used = 0
+
+    def close(self) -> None:
+        """Forget every value, and keep none that an edit in progress may still bring."""
+        self.clear()
+        self.limit_bytes = -1
 
     def _drop(self, entry: tuple[Kind, Hashable]) -> None:
         value = self._entries.pop(entry, None)

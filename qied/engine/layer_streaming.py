@@ -37,18 +37,19 @@ def _nothing() -> None:
 
 
 def stream_text_model(
-    model: Any, device: torch.device, before_forward: Callable[[], None] = _nothing
+    model: Any, device: torch.device, dtype: torch.dtype, before_forward: Callable[[], None] = _nothing
 ) -> StreamedTextModel:
     """Convert a Qwen2_5_VLModel that lies in host memory, in place, so that its forwards run on ``device``.
 
     The blocks of ``model.visual`` and the layers of ``model.language_model`` are streamed; both take inputs on
     ``device`` as before. ``embed_tokens`` stays in host memory and looks up there; everything else moves to the device.
-    Streamed parameters stay where they are, be it a mapped file, and are not pinned. ``before_forward`` is called
-    before each forward of the one and of the other; what it raises, the forward raises.
+    Streamed parameters stay where and as they are stored, be it in a mapped file, and are not pinned; one layer at a
+    time is cast to ``dtype``, on the device. ``before_forward`` is called before each forward of the one and of the
+    other; what it raises, the forward raises.
     """
     stacks = [
-        LayerStack(model.visual, "blocks", device, before_forward),
-        LayerStack(model.language_model, "layers", device, before_forward),
+        LayerStack(model.visual, "blocks", device, dtype, before_forward),
+        LayerStack(model.language_model, "layers", device, dtype, before_forward),
     ]
     resident = [
         child
@@ -58,7 +59,7 @@ def stream_text_model(
     ]
     layer_bytes = sum(stack.nbytes for stack in stacks)
     return StreamedTextModel(
-        resident_bytes=sum(_nbytes(part.to(device)) for part in resident),
+        resident_bytes=sum(_nbytes(_moved(part, device, dtype)) for part in resident),
         slot_bytes=max(stack.slot_bytes for stack in stacks),
         host_bytes=layer_bytes + _nbytes(model.language_model.embed_tokens),
     )
@@ -71,9 +72,12 @@ class LayerStack:
     fails, so the next one starts anew. The layers' own parameters stay in host memory and are never written.
     """
 
-    def __init__(self, owner: nn.Module, name: str, device: torch.device, before_forward: Callable[[], None]) -> None:
+    def __init__(
+        self, owner: nn.Module, name: str, device: torch.device, dtype: torch.dtype, before_forward: Callable[[], None]
+    ) -> None:
         layers: list[nn.Module] = list(getattr(owner, name))
         self._device = device
+        self._dtype = dtype
         self._layout = layer_layout(layers[0])
         assert all(layer_layout(layer) == self._layout for layer in layers), f"{name} differ from each other"
         self._before_forward = before_forward
@@ -98,7 +102,9 @@ class LayerStack:
         """Run layer number ``index`` with its weights on the device, and have the next one copied meanwhile."""
         assert self._ring is not None, "streamed layers run within their model's forward"
         ticket = self._ticket
-        result = functional_call(layer, self._layout.views(self._ring.use(ticket)), args, kwargs, strict=True)
+        stored = self._layout.views(self._ring.use(ticket))
+        weights = {name: view.to(self._dtype) for name, view in stored.items()}
+        result = functional_call(layer, weights, args, kwargs, strict=True)
         self._ring.done(ticket)
         # Only now, with this layer's work enqueued: the host waits while it copies from pageable memory.
         if index + 1 < len(self._parts):
@@ -164,6 +170,13 @@ def layer_layout(layer: nn.Module) -> LayerLayout:
 
 def _as_bytes(parameter: Tensor) -> Tensor:
     return parameter.detach().view(-1).view(torch.uint8)
+
+
+def _moved(part: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Move a module and cast its weights; its buffers (frequencies of rotations) keep their FP32."""
+    for parameter in part.parameters():
+        parameter.data = parameter.data.to(device, dtype)
+    return part.to(device)
 
 
 def _nbytes(module: nn.Module) -> int:

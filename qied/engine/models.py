@@ -150,19 +150,19 @@ def _transformer_config(folder: Path, profile: ModelProfile) -> dict[str, Any]:
 def _load_text_model(
     sources: ComponentSources, execution: Execution, reader: WeightReader, device: torch.device, dtype: torch.dtype
 ) -> tuple[nn.Module, StreamedTextModel | None]:
-    """Load the text encoder; one that is streamed is only mapped first, so that memory never holds it twice."""
+    """Load the text encoder; one that is streamed is only mapped, as it is stored."""
     source, start, streamed = sources.text_encoder, reader.done, execution.text_encoder == "streamed"
     with blaming("text_encoder/config.json"), SkipRandomInit():
         model: nn.Module = Qwen2_5_VLModel(sources.text_config)
     place = torch.device("cpu") if streamed else device
-    reader.fill(model, source, source.names(), place, dtype, text_encoder_name, mapped=streamed)
+    reader.fill(model, source, source.names(), place, None if streamed else dtype, text_encoder_name)
     reader.finish(source, start)
     model.eval().requires_grad_(False)
     if streamed:
         # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
         if isinstance(source, SafetensorsSource):
-            return model, stream_text_model(model, device, source.check_unchanged)
-        return model, stream_text_model(model, device)
+            return model, stream_text_model(model, device, dtype, source.check_unchanged)
+        return model, stream_text_model(model, device, dtype)
     return model.to(device), None
 
 

@@ -6,15 +6,18 @@ transformer, are read block by block while a table is made, and never stay.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qied.engine.host_memory import Courier
 from qied.engine.sources import TensorSource, WeightReader, check_shape
 
 TIMESTEPS = 1000
@@ -27,6 +30,7 @@ BLOCKS_AT_ONCE = 10
 """Blocks between two yields: 2.3 GB of the full model's weights are read for them."""
 
 _STREAMS = ("img_mod.1", "txt_mod.1")
+_Schedule = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class StepModulation:
     out: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModulationTable:
     """The modulation of a schedule in the host's memory, in the compute type.
 
@@ -59,12 +63,19 @@ class ModulationTable:
         """Bytes in the host's memory."""
         return self.steps.nbytes + self.reference.nbytes + self.out.nbytes
 
-    def step(self, index: int, device: torch.device, pin: bool) -> StepModulation:
-        """Bring one step's rows to ``device``; ``pin`` copies by way of pinned memory, so that the host goes on."""
-        rows, reference, out = (
-            _moved(part, device, pin) for part in (self.steps[index], self.reference, self.out[index])
-        )
+    def step(self, index: int, courier: Courier) -> StepModulation:
+        """Bring one step's rows to the courier's device."""
+        rows, reference, out = (courier.bring(part) for part in (self.steps[index], self.reference, self.out[index]))
         return StepModulation(rows[:, 0], rows[:, 1], reference, out)
+
+
+@dataclass(eq=False)
+class _Draft:
+    """A table of which ``done`` blocks are filled; ``activated`` [steps + 1, D] is what its linears take in."""
+
+    table: ModulationTable
+    activated: Tensor
+    done: int = 0
 
 
 def modulation_names(block: int) -> Iterator[str]:
@@ -76,6 +87,9 @@ def modulation_names(block: int) -> Iterator[str]:
 
 class Modulation:
     """Makes tables, and keeps the latest within ``limit_bytes`` of the host's memory: sessions share schedules.
+
+    There is one table of a schedule at most: one that edits still hold is found again after it had to make room, and
+    edits that want the same new one make it together. Beyond the limit there is only what running edits hold.
 
     ``embedders`` is the transformer without its blocks, on ``device`` in the compute type ``dtype``; ``source`` has the
     blocks' modulation weights, for as long as this object lives.
@@ -96,12 +110,15 @@ class Modulation:
         self._device = device
         self._dtype = dtype
         self._limit_bytes = limit_bytes
-        self._tables: OrderedDict[tuple[float, ...], ModulationTable] = OrderedDict()
+        self._kept: OrderedDict[_Schedule, ModulationTable] = OrderedDict()
+        self._alive: WeakValueDictionary[_Schedule, ModulationTable] = WeakValueDictionary()
+        self._drafts: WeakValueDictionary[_Schedule, _Draft] = WeakValueDictionary()
 
     @property
     def host_bytes(self) -> int:
-        """Bytes of the tables that are kept."""
-        return sum(table.nbytes for table in self._tables.values())
+        """Bytes of all tables: those that are kept, those that edits hold, and those that are being made."""
+        drafts = [draft for schedule, draft in self._drafts.items() if schedule not in self._alive]
+        return sum(table.nbytes for table in (*self._alive.values(), *(draft.table for draft in drafts)))
 
     def check(self, reader: WeightReader, block: int) -> None:
         """Look at the modulation weights of a block; raises ModelUnsupported where one has another shape."""
@@ -115,37 +132,63 @@ class Modulation:
 
         Yields (blocks done, blocks in all) after each ``BLOCKS_AT_ONCE``, since a new table takes seconds.
         """
-        key = tuple(sigmas.tolist())
-        table = self._tables.pop(key, None)
+        schedule: _Schedule = tuple(sigmas.tolist())
+        table = self._alive.get(schedule)
         if table is None:
-            table = yield from self._computed(sigmas)
-        self._keep(key, table)
+            table = yield from self._finished(schedule, sigmas)
+        self._keep(schedule, table)
         return table
 
-    def _keep(self, key: tuple[float, ...], table: ModulationTable) -> None:
-        if table.nbytes > self._limit_bytes:
-            return
-        while self.host_bytes + table.nbytes > self._limit_bytes:
-            self._tables.popitem(last=False)
-        self._tables[key] = table
+    def _keep(self, schedule: _Schedule, table: ModulationTable) -> None:
+        self._kept.pop(schedule, None)
+        self._make_room(table.nbytes)
+        if table.nbytes <= self._limit_bytes:
+            self._kept[schedule] = table
 
-    def _computed(self, sigmas: Tensor) -> Generator[tuple[int, int], None, ModulationTable]:
+    def _make_room(self, nbytes: int) -> None:
+        """Let go of the least recently used tables until ``nbytes`` more are within the limit, or could never be."""
+        if nbytes > self._limit_bytes:
+            return
+        while sum(table.nbytes for table in self._kept.values()) + nbytes > self._limit_bytes:
+            self._kept.popitem(last=False)
+
+    def _finished(self, schedule: _Schedule, sigmas: Tensor) -> Generator[tuple[int, int], None, ModulationTable]:
+        """Take part in making the table; whoever is there makes the next blocks, for all."""
+        draft = self._drafts.get(schedule)
+        if draft is None:
+            draft = self._drafts[schedule] = self._begun(sigmas)
+        while draft.done < self.layers:
+            stop = min(draft.done + BLOCKS_AT_ONCE, self.layers)
+            for block in range(draft.done, stop):
+                self._fill(draft, block)
+            draft.done = stop
+            yield stop, self.layers
+        self._alive[schedule] = draft.table
+        return draft.table
+
+    def _begun(self, sigmas: Tensor) -> _Draft:
         steps, inner = len(sigmas), self._embedders.inner_dim
+        rows, reference = (steps, self.layers, len(_STREAMS), VALUES, inner), (self.layers, VALUES, inner)
+        out = (steps, 2, inner)
+        # Before the new one is allocated, so that the two are not there at once.
+        self._make_room(sum(math.prod(shape) for shape in (rows, reference, out)) * self._dtype.itemsize)
         activated = functional.silu(self._embedding(sigmas))
-        rows = torch.empty(steps, self.layers, len(_STREAMS), VALUES, inner, dtype=self._dtype)
-        reference = torch.empty(self.layers, VALUES, inner, dtype=self._dtype)
-        for block in range(self.layers):
-            image, text = (
-                self._linear(activated, f"transformer_blocks.{block}.{stream}").view(-1, VALUES, inner)
-                for stream in _STREAMS
+        last_norm = self._embedders.norm_out.linear(activated[:-1]).view(out).cpu()
+        table = ModulationTable(
+            torch.empty(rows, dtype=self._dtype), torch.empty(reference, dtype=self._dtype), last_norm
+        )
+        return _Draft(table, activated)
+
+    def _fill(self, draft: _Draft, block: int) -> None:
+        image, text = (
+            self._linear(draft.activated, f"transformer_blocks.{block}.{stream}").view(
+                -1, *draft.table.reference.shape[1:]
             )
-            rows[:, block, 0] = image[:-1]
-            rows[:, block, 1] = text[:-1]
-            reference[block] = image[-1]
-            if (block + 1) % BLOCKS_AT_ONCE == 0 or block + 1 == self.layers:
-                yield block + 1, self.layers
-        out = self._embedders.norm_out.linear(activated[:-1]).view(-1, 2, inner)
-        return ModulationTable(rows, reference, out.cpu())
+            for stream in _STREAMS
+        )
+        draft.table.steps[:, block, 0] = image[:-1]
+        draft.table.steps[:, block, 1] = text[:-1]
+        draft.table.reference[block] = image[-1]
 
     def _embedding(self, sigmas: Tensor) -> Tensor:
         """Embeddings [steps + 1, D] of the timesteps and, last, of timestep 0; rounded to the compute type first."""
@@ -159,9 +202,3 @@ class Modulation:
             self._source.read(f"{name}.{part}").to(self._device, self._dtype) for part in ("weight", "bias")
         )
         return functional.linear(activated, weight, bias).cpu()
-
-
-def _moved(part: Tensor, device: torch.device, pin: bool) -> Tensor:
-    if pin and device.type == "cuda":
-        return part.pin_memory().to(device, non_blocking=True)
-    return part.to(device)

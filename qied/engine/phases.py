@@ -31,6 +31,7 @@ def run_edit(bench: Workbench, order: Order, cache: SceneCache, account: Account
     """Carry out one edit; the last unit brings the result."""
     embeddings = yield from encode_prompts(bench, order, cache, account)
     encoded = yield from encode_images(bench, order, cache, account)
+    order.pictures_are_encoded()
     latents = yield from denoise(bench, order, embeddings, encoded, account)
     yield decode(bench, order, latents)
 
@@ -132,7 +133,10 @@ def denoise(
             clean = clean_estimate(latents, velocity, sigmas[step - 1])
             shown = kept.restore(clean, sigmas[-1]) if kept else clean
             preview = bench.preview.picture(unpack(shown, rows, columns))
+            del clean, shown
         latents = euler_step(latents, velocity, sigmas[step - 1], sigmas[step])
+        # Between units an edit holds what its account says, while others compute.
+        del velocity
         if kept:
             latents = kept.restore(latents, sigmas[step])
         yield Advance("denoise", step, spec.steps, preview=preview)

@@ -26,8 +26,8 @@ class Blocks:
     """All blocks of a transformer: resident ones on the device, the others in the host's memory behind a ring.
 
     Every forward visits all blocks in order, so the next streamed one is always known: the ring is kept full across
-    the ends of forwards, whichever edit comes next, and through idle times; from pageable memory, full but for one slot,
-    which is filled while the block in another is computed.
+    the ends of forwards, whichever edit comes next, and through idle times. From pageable
+    memory one slot stays free until the block in another is under way, since the host waits for such copies.
     """
 
     def __init__(self, layout: BlockLayout, execution: Execution, device: torch.device) -> None:

@@ -27,6 +27,8 @@ _SCOPES = 64
 class ServedEngine:
     """See ``qied.worker.engine.Engine``. Caches share one byte limit; the least recently used session goes first.
 
+    The limit holds at all times: what edits put in while they run takes the room of the others' caches.
+
     ``weights_bytes`` are all that is there without an edit: what the plan says, or the weights where they are more.
     """
 
@@ -47,7 +49,8 @@ class ServedEngine:
 
     def forget(self, scope: str) -> None:
         """Drop the cache of a scope."""
-        self._caches.pop(scope, None)
+        if (cache := self._caches.pop(scope, None)) is not None:
+            cache.close()
 
     def device_memory(self) -> tuple[int, int] | None:
         """Bytes of the device that this process has, and that are free; None on the CPU.
@@ -61,13 +64,19 @@ class ServedEngine:
         return torch.cuda.memory_reserved(self._execution.device_index) + context, free
 
     def _cache(self, scope: str) -> SceneCache:
-        cache = self._caches.setdefault(scope, SceneCache(self._cache_bytes))
+        if scope not in self._caches:
+            self._caches[scope] = SceneCache(self._cache_bytes, lambda: self._make_room(scope))
+        self._make_room(scope)
+        return self._caches[scope]
+
+    def _make_room(self, scope: str) -> None:
+        """Drop the caches of other scopes, the least recently used first, until what is left is within the limits."""
         self._caches.move_to_end(scope)
         while len(self._caches) > 1 and (
             len(self._caches) > _SCOPES or sum(held.bytes_used for held in self._caches.values()) > self._cache_bytes
         ):
-            self._caches.popitem(last=False)
-        return cache
+            _, dropped = self._caches.popitem(last=False)
+            dropped.close()
 
 
 def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:

@@ -117,16 +117,14 @@ class WeightReader:
         source: TensorSource,
         names: Iterable[str],
         device: torch.device,
-        dtype: torch.dtype,
+        dtype: torch.dtype | None,
         rename: Callable[[str], str | None] = lambda name: name,
-        *,
-        mapped: bool = False,
     ) -> None:
         """Put the tensors of these ``names``, cast and moved, into ``module``; ``rename`` gives a name in the module.
 
-        A name of None is skipped. ``mapped`` leaves what needs no cast and no move where it is, be it in a file; a
-        file that is written to meanwhile then changes the model. Raises ModelUnsupported where tensors are missing,
-        left over or of another shape.
+        A name of None is skipped. A ``dtype`` of None leaves weights as they are stored and, where they need no move,
+        where they are: in a mapped file, which then must not change. Raises ModelUnsupported where tensors are
+        missing, left over or of another shape.
         """
         targets = {name: target for name in names if (target := rename(name)) is not None}
         check_names(source, set(module.state_dict()), targets)
@@ -134,7 +132,7 @@ class WeightReader:
         for name, target in targets.items():
             stored = self.read(source, name)
             check_floating(source, name, stored)
-            tensors[target] = stored.to(device, dtype, copy=not mapped)
+            tensors[target] = stored.to(device, dtype or stored.dtype, copy=dtype is not None)
         try:
             module.load_state_dict(tensors, strict=False, assign=True)
         except RuntimeError as error:
@@ -171,7 +169,7 @@ def check_floating(source: TensorSource, name: str, tensor: Tensor) -> None:
     """Raise ModelUnsupported for integers, booleans and complex numbers, which torch would cast without a word."""
     if not tensor.is_floating_point():
         raise ModelUnsupported(
-            f"{source.origin(name)} does not fit the model: {name} holds {tensor.dtype}, and no floating-point numbers.",
+            f"{source.origin(name)} does not fit the model: {name} holds {tensor.dtype}, not floating-point.",
             REMEDY,
         )
 

@@ -72,7 +72,7 @@ class TextEncoder:
     def _input_embeddings(self, ids: Sequence[int], pictures: Sequence[VisionFeatures]) -> Tensor:
         """Look up embeddings [1, tokens, hidden] where their table lies, and put in the pictures' features."""
         table = self.model.language_model.embed_tokens
-        embeddings: Tensor = table(torch.tensor([ids], device=table.weight.device)).to(self.device)
+        embeddings: Tensor = table(torch.tensor([ids], device=table.weight.device)).to(self.device, self.dtype)
         places = [place for place, token in enumerate(ids) if token == self.tokens.image_token]
         features = torch.cat([picture.features for picture in pictures])
         embeddings[0, torch.tensor(places, device=self.device)] = features.to(embeddings.dtype)

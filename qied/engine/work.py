@@ -25,8 +25,8 @@ class Advance:
     """What one unit of work did: number ``step`` of ``steps`` in its phase.
 
     ``encode_prompt`` is work of the text encoder (its vision tower too), ``encode_image`` of the VAE, ``prepare_steps``
-    computes the modulation of a schedule. ``preview`` is a
-    small RGB picture; ``image`` is the RGB result, which comes with the last unit only.
+    computes the modulation of a schedule. ``preview`` is a small RGB picture; ``image`` is the RGB result, which comes
+    with the last unit only.
     """
 
     phase: Phase
@@ -47,20 +47,26 @@ class Workbench:
     max_reference_pixels: int
 
 
-@dataclass(frozen=True)
 class Order:
-    """One edit as the phases see it: the spec, and its decoded pictures by hash."""
+    """One edit as the phases see it: the spec, and its decoded pictures by hash for as long as they are needed."""
 
-    spec: EditSpec
-    pictures: Mapping[str, Image.Image]
+    def __init__(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
+        self.spec = spec
+        self.pictures = dict(pictures)
+        self._sizes = {image: picture.size for image, picture in pictures.items()}
+
+    def pictures_are_encoded(self) -> None:
+        """Drop the pictures, apart from what a masked edit lays its result over."""
+        needed = (self.spec.images[0], self.spec.mask) if self.spec.mask is not None else ()
+        self.pictures = {image: picture for image, picture in self.pictures.items() if image in needed}
 
     def vision_inputs(self, profile: ModelProfile) -> list[PictureAtSize]:
         """Pictures in order, at the sizes that the vision tower gets."""
-        return [(image, vision_size(profile, *self.pictures[image].size)) for image in self.spec.images]
+        return [(image, vision_size(profile, *self._sizes[image])) for image in self.spec.images]
 
     def references(self, profile: ModelProfile, max_pixels: int) -> list[PictureAtSize]:
         """Pictures in order, at the sizes that the VAE gets: of about ``max_pixels`` at most."""
-        return [(image, reference_size(profile, *self.pictures[image].size, max_pixels)) for image in self.spec.images]
+        return [(image, reference_size(profile, *self._sizes[image], max_pixels)) for image in self.spec.images]
 
     @property
     def source(self) -> PictureAtSize:

@@ -14,7 +14,7 @@ from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import select_card
 
 CARD_SUITE = "qied.engine.selftest.trials:card"
-REVISION = 1
+REVISION = 2
 """Of the trials: another one makes kept results void."""
 
 _MATRIX_TRIALS = ("bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage")
@@ -40,8 +40,8 @@ def measured(
     """``snapshot`` of this machine with ``selftest`` filled in for every card.
 
     Results are kept per card, driver and torch. ``only_cached`` runs nothing: a card without kept results stays as it
-    is. ``fresh`` measures again whatever is kept; with ``read_only`` nothing new is kept. Takes some ten seconds a card;
-    without a torch for CUDA nothing runs. Raises ConfigError where no cache folder is given and the user has none.
+    is. ``fresh`` measures again whatever is kept; with ``read_only`` nothing new is kept. Takes some ten seconds a
+    card; without a torch for CUDA nothing runs. Raises ConfigError where no cache folder is given or known.
     """
     if snapshot.torch is None or snapshot.torch.cuda is None:
         return snapshot

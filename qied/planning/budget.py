@@ -66,5 +66,8 @@ def pinnable_bytes(snapshot: Snapshot) -> int:
 
 def _free_host(host: Host) -> int | None:
     free = host.memory_available_bytes if host.memory_available_bytes is not None else host.memory_total_bytes
-    limits = [value for value in (free, host.memory_limit_bytes) if value is not None]
+    limit = host.memory_limit_bytes
+    if limit is not None:
+        limit = max(0, limit - (host.memory_limit_used_bytes or 0))
+    limits = [value for value in (free, limit) if value is not None]
     return min(limits) if limits else None

@@ -24,8 +24,10 @@ def residency_reason(rung: Rung, layers: int, block: int) -> str:
 def warnings_of(case: Case, chosen: Candidate, execution: Execution, block: int) -> list[str]:
     """What a person should know before they rely on a plan; ``block`` is bytes."""
     warnings = []
-    if not chosen.proven:
+    if case.gpu.selftest is None:
         warnings.append(f"No self-test has run on {case.gpu.name} yet; 'qied serve' runs it before it starts.")
+    elif not chosen.proven:
+        warnings.append(f"The self-test of {case.gpu.name} did not try {execution.precision}; qied probe --fresh does.")
     streamed = (execution.total_blocks - execution.resident_blocks) * block
     if streamed:
         warnings += _streaming_warnings(case, streamed)

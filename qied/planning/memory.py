@@ -20,6 +20,8 @@ from qied.planning.tiling import tile_grid
 from qied.planning.workload import Workload
 
 FP32 = 4
+STORED = 2
+"""Bytes of a weight of the text encoder as checkpoints have it."""
 TextEncoder = Literal["resident", "streamed"]
 STREAMED_SLOTS = 2
 """Layers of a streamed text encoder that are on the device at once."""
@@ -169,16 +171,9 @@ class MemoryModel:
             decode=self.vae_bytes("decode", work.target_pixels, decoded_at_once),
         )
 
-    def host_bytes(self, streamed_blocks: int, text_encoder: TextEncoder) -> int:
-        """Bytes of host memory of a worker that streams so many blocks.
-
-        What is only mapped from files is not counted: a streamed text encoder in BF16. In FP32 it is a copy.
-        """
-        text = self.profile.architecture.text_encoder
-        layers = text.layers * text.layer_parameters + text.vision_layers * text.vision_layer_parameters
-        copied = text_encoder == "streamed" and self.numerics.compute == "fp32"
-        cast = (layers + text.embedding_parameters) * FP32 if copied else 0
-        return self.factors.host_process + self.factors.host_tables + streamed_blocks * self._block + cast
+    def host_bytes(self, streamed_blocks: int) -> int:
+        """Bytes of host memory of a worker that streams so many blocks; what is mapped from files is not counted."""
+        return self.factors.host_process + self.factors.host_tables + streamed_blocks * self._block
 
     @cached_property
     def _block(self) -> int:
@@ -193,7 +188,9 @@ class MemoryModel:
         vision = 4 * work.vision_tokens * (text.vision_hidden * factors.vision_width + text.vision_mlp_dim * 3)
         slots = 0
         if held == "streamed":
-            slots = STREAMED_SLOTS * max(text.layer_parameters, text.vision_layer_parameters) * element
+            # Slots hold a layer as it is stored, in 16 bits; beside them one layer is cast where that is not enough.
+            layer = max(text.layer_parameters, text.vision_layer_parameters)
+            slots = layer * (STREAMED_SLOTS * STORED + (element if element != STORED else 0))
         return int(max(language, vision) * element) + slots
 
     def _modulation(self) -> int:

@@ -235,8 +235,7 @@ def _rungs(question: Question, choice: Choice) -> list[Rung]:
 
 
 def _host_needed(fitter: Fitter, rung: Rung) -> int:
-    streamed = fitter.memory.profile.architecture.layers - rung.resident
-    return fitter.memory.host_bytes(streamed, rung.text_encoder)
+    return fitter.memory.host_bytes(fitter.memory.profile.architecture.layers - rung.resident)
 
 
 def _session_limit(choice: Choice, wishes: Wishes) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qied.hardware.snapshot import Gpu, Snapshot
+from qied.hardware.snapshot import Gpu, Snapshot, driver_system
+from qied.hardware.torch_builds import install_command
 from qied.planning import compatibility as floors
 from qied.planning.candidates import Candidate
 from qied.planning.case import Case
@@ -59,8 +60,7 @@ def incompatible(snapshot: Snapshot, gpu: Gpu) -> Refusal | None:
         return Refusal(
             "torch_without_cuda",
             f"torch {torch.version} is built without CUDA, so it cannot use {gpu.name}.",
-            "Install a CUDA build: pip install --force-reinstall torch --index-url "
-            "https://download.pytorch.org/whl/cu126 (cu130 for a Blackwell card).",
+            f"Install a CUDA build: {install_command(capability)}",
         )
     if (old := _driver_too_old(snapshot, torch.cuda)) is not None:
         return old
@@ -69,14 +69,13 @@ def incompatible(snapshot: Snapshot, gpu: Gpu) -> Refusal | None:
             "no_kernels",
             f"torch {torch.version} has no kernels for {gpu.name} (sm_{capability[0]}{capability[1]}); it has "
             f"{', '.join(torch.arch_list)}.",
-            "Install a build that has them: Blackwell needs cu128 or newer, for example --index-url "
-            "https://download.pytorch.org/whl/cu130.",
+            f"Install a build that has them: {install_command(capability)}",
         )
     return None
 
 
 def _driver_too_old(snapshot: Snapshot, torch_cuda: str) -> Refusal | None:
-    floor = floors.driver_floor(torch_cuda, snapshot.os.system)
+    floor = floors.driver_floor(torch_cuda, driver_system(snapshot))
     if snapshot.driver is None or floor is None or floors.at_least(snapshot.driver.version, floor):
         return None
     return Refusal(

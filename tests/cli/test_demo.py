@@ -19,6 +19,10 @@ def test_the_demo_edits_the_heart_and_nothing_else_and_writes_its_three_files(tm
     out = tmp_path / "out"
     environ = {key: value for key, value in os.environ.items() if not key.startswith("QIED_")}
     environ["QIED_LIMITS_JOBS_WAITING"] = "not a number"
+    profiles = tmp_path / "config" / "qied" / "profiles" / "hardware"
+    profiles.mkdir(parents=True)
+    (profiles / "mine.toml").write_text("this is no profile")
+    environ["XDG_CONFIG_HOME"] = str(tmp_path / "config")
     done = subprocess.run(
         [sys.executable, "-m", "qied", "demo", "--out", str(out)],
         capture_output=True,

@@ -21,7 +21,7 @@ RUN = "import typer; from qied.cli.doctor import doctor; typer.run(doctor)"
 def doctor(tmp_path):
     """Run the command with a home of its own; gives the finished process."""
 
-    def run(*arguments, code=RUN, timeout=60, **environ):
+    def run(*arguments, code=RUN, timeout=60, without=(), **environ):
         kept = {
             key: value for key, value in os.environ.items() if not key.startswith(("QIED_", "HF_", "COMFYUI_", "XDG_"))
         }
@@ -29,7 +29,17 @@ def doctor(tmp_path):
             [sys.executable, "-c", code, "--home", str(tmp_path / "state"), *map(str, arguments)],
             capture_output=True,
             text=True,
-            env={**kept, "HOME": str(tmp_path), "COLUMNS": "80", "OMP_NUM_THREADS": "1", **environ},
+            env={
+                name: value
+                for name, value in {
+                    **kept,
+                    "HOME": str(tmp_path),
+                    "COLUMNS": "80",
+                    "OMP_NUM_THREADS": "1",
+                    **environ,
+                }.items()
+                if name not in without
+            },
             cwd=tmp_path,
             check=False,
             timeout=timeout,
@@ -99,6 +109,71 @@ def test_with_the_built_in_model_this_machine_is_healthy_and_nothing_has_changed
 def test_it_makes_no_state_folder(doctor, tmp_path):
     doctor("--model", "builtin", "--json")
     assert not (tmp_path / "state").exists()
+
+
+CARD_AND_TORCH = f"""
+import pathlib, os
+from qied.hardware import probe, torch_facts
+from qied.hardware.nvml import Cards
+from qied.hardware.snapshot import Driver, Gpu
+card = Gpu(index=0, uuid="GPU-1", name="NVIDIA X", compute_capability=(8, 9), memory_total_bytes=12 * 2**30)
+probe.read_cards = lambda *asked: Cards(driver=Driver(version="560.35.03", cuda="12.6"), gpus=(card,))
+package = pathlib.Path(os.environ["HOME"]) / "torch"
+package.mkdir()
+(package / "version.py").write_text("__version__ = '2.13.0+cu126'\\ncuda = '12.6'\\n")
+probe.find_torch = lambda: package
+torch_facts.ask_child = lambda *asked, **more: '{{"arch_list": ["sm_86"], "cudnn": null}}'
+{RUN}
+"""
+
+
+def test_a_card_and_its_torch_are_looked_at_without_a_trace_in_the_users_cache(doctor, tmp_path):
+    done = doctor("--model", "builtin", "--json", code=CARD_AND_TORCH, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert by_id(done)["torch.kernels"]["status"] == "ok", "torch was asked"
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / ".cache").exists()
+
+
+def test_a_user_without_name_and_home_is_told_to_set_home(doctor):
+    nameless = f"import pwd\npwd.getpwuid = lambda number: {{}}[number]\n{RUN}"
+    done = doctor("--json", code=nameless, without=("HOME",))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Set HOME" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_user_without_name_gets_a_bundle(doctor, recorded, tmp_path):
+    nameless = f"import pwd\npwd.getpwuid = lambda number: {{}}[number]\n{RUN}"
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    done = doctor("--snapshot", recorded(), "--bundle", "b.zip", code=nameless, without=names)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b.zip").exists()
+
+
+def test_a_name_that_the_terminal_cannot_write_is_written_as_far_as_it_can(doctor, recorded):
+    path = recorded()
+    path.write_text(path.read_text().replace("GeForce", "GeForce\N{TRADE MARK SIGN}"))
+    ascii_only = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    main = "import sys; from qied.cli.main import main; sys.argv[1:1] = ['doctor']; main()"
+    done = doctor("--snapshot", path, code=main, **ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert "NVIDIA GeForce? RTX 4070" in done.stdout
+
+
+def test_a_current_folder_that_may_not_be_read_is_a_finding(doctor, recorded):
+    closed = (
+        "import pathlib\nusual = pathlib.Path.is_file\n"
+        "def is_file(path):\n    if path.name == 'qied.toml':\n        raise PermissionError(13, 'Permission denied')\n"
+        f"    return usual(path)\npathlib.Path.is_file = is_file\n{RUN}"
+    )
+    done = doctor("--snapshot", recorded(), "--json", code=closed)
+    found = by_id(done)["config.valid"]
+    assert (found["status"], "--config" in found["remedy"]) == ("error", True), done.stderr
+
+
+def test_a_configuration_file_that_is_missing_is_said_once(doctor, recorded):
+    found = by_id(doctor("--snapshot", recorded(), "--config", "x.toml", "--json"))["config.valid"]
+    assert found["message"] == "x.toml: No such file or directory."
 
 
 def test_without_a_model_it_ends_with_2_and_says_how_to_get_one(doctor):
@@ -192,13 +267,20 @@ def test_the_bundle_is_written_and_named(doctor, recorded, tmp_path):
 def test_a_deep_look_does_an_edit_refuses_a_stranger_and_leaves_nothing_behind(doctor, tmp_path):
     KeyStore(tmp_path / "state").ensure_local("tcp://127.0.0.1:1")
     before = tree(tmp_path / "state")
-    done = doctor("--model", "builtin", "--deep", "--json", "--bundle", "b.zip", timeout=240, TMPDIR=str(tmp_path))
+    cache = tmp_path / "cache"
+    done = doctor(
+        *("--model", "builtin", "--deep", "--json", "--bundle", "b.zip"),
+        timeout=240,
+        TMPDIR=str(tmp_path),
+        XDG_CACHE_HOME=str(cache),
+    )
     findings = by_id(done)
     assert findings["deep.strangers"]["status"] == "ok", findings["deep.strangers"]
     assert findings["deep.edit"]["status"] in ("ok", "warning"), findings["deep.edit"]
     assert "were planned" in findings["deep.edit"]["message"]
     assert findings["deep.weights"]["status"] == "skipped"
     assert tree(tmp_path / "state") == before
-    assert not list(tmp_path.glob("qied-doctor-*"))
+    assert not list(tmp_path.glob("qied-*"))
+    assert not cache.exists()
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
         assert '"ready"' in archive.read("log.jsonl").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pwd
 
 import pytest
 import typer
@@ -94,6 +95,15 @@ def test_without_options_it_is_for_people(run):
     done = run()
     assert done.exit_code == 0
     assert done.stdout.startswith("system")
+
+
+def test_a_user_without_home_is_told_to_set_it(run, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])
+    done = run("--no-selftest")
+    assert done.exit_code == 2
+    assert "Set HOME" in done.stderr
 
 
 def test_a_workstation_reads_well_in_80_columns(workstation):

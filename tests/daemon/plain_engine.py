@@ -1,9 +1,9 @@
 """An engine without torch for tests of everything around it: cheap, deterministic, and told by the prompt what to do.
 
 The result is the first picture at the size of the spec, shifted by the seed and a number for each step. Words in the
-prompt: ``crash`` ends the process, ``hang`` never returns, ``fail`` raises, ``oom`` runs out of memory, ``defect``
-raises what nobody expects, ``unencodable`` gives a result that is no picture, ``gate=PATH`` waits at each step until
-PATH exists, before any other word is obeyed.
+prompt: ``crash`` ends the process, ``lost`` loses the device, ``hang`` never returns, ``fail`` raises, ``oom`` runs out
+of memory, ``defect`` raises what nobody expects, ``unencodable`` gives a result that is no picture, ``gate=PATH`` waits
+at each step until PATH exists, before any other word is obeyed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from qied_client.errors import JobFailed, OutOfMemory
 
 from qied.edit import EditSpec
 from qied.link.launch import LaunchOrder
+from qied.worker.engine import DeviceLost
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class PlainEdit:
             threading.Event().wait(0.005)
         if "crash" in prompt and self._step == 1:
             os._exit(139)
+        if "lost" in prompt and self._step == 1:
+            raise DeviceLost("The prompt said so.")
         if "hang" in prompt:
             threading.Event().wait()
         if "fail" in prompt:

@@ -95,10 +95,11 @@ def moment(chance: random.Random) -> None:
     threading.Event().wait(chance.uniform(0.0, 0.7))
 
 
-def test_a_job_that_kills_its_worker_twice_is_poisoned_and_the_others_finish(daemon, picture):
+@pytest.mark.parametrize("word", ["crash", "lost"])
+def test_a_job_that_kills_its_worker_twice_is_poisoned_and_the_others_finish(daemon, picture, word):
     with daemon.client(patience=60.0) as client:
         others = [client.submit(picture, "calm", seed=n, steps=3, width=64, height=48) for n in range(3)]
-        killer = client.submit(picture, "crash", seed=1, steps=3, width=64, height=48)
+        killer = client.submit(picture, word, seed=1, steps=3, width=64, height=48)
         others += [client.submit(picture, "calm", seed=n, steps=3, width=64, height=48) for n in range(3, 6)]
         outcome = killer.outcome()
         results = [other.result() for other in others]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +22,7 @@ from qied.planning.planner import Question, plan
 from qied.planning.wishes import wishes_of
 
 GIB = 1024**3
+NOBODY = 65534
 
 SELFTEST = {
     "bf16": {"ok": True, "tflops": 60.0, "relative_error": 0.003},
@@ -113,3 +118,25 @@ def ask():
         return checkup.findings[0]
 
     return find
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """Enter with a path of a folder that this process may not enter for as long; a superuser becomes nobody."""
+
+    @contextmanager
+    def lock(name: str = "locked") -> Iterator[Path]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0)
+        nobody = os.geteuid() == 0
+        if nobody:
+            os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            yield folder
+        finally:
+            if nobody:
+                os.setresuid(0, 0, 0)
+            folder.chmod(0o700)
+
+    return lock

@@ -9,7 +9,10 @@ from qied.doctor.checkup import run_checks
 from qied.doctor.deep import DeepChecks
 from qied.doctor.deep_trial import Trial
 from qied.doctor.findings import Status
+from qied.edit import EditSpec
+from qied.planning.asked import peak_alone
 from qied.planning.model_profile import shipped_profiles
+from qied.planning.workload import workload_of
 from qied.resources import builtin_model_folder
 from qied.served_model import ServedModel
 
@@ -41,19 +44,48 @@ def deep(facts):
 
 
 @pytest.fixture
-def serving(facts):
-    return facts(model=ServedModel(builtin_model_folder(), shipped_profiles()["builtin"], "builtin"))
+def serving(facts, machine, planned):
+    plan = planned(machine(), "builtin")
+    return facts(model=ServedModel(builtin_model_folder(), shipped_profiles()["builtin"], "builtin"), plan=plan)
 
 
-def test_an_edit_within_the_plan_is_fine(deep, serving):
-    peak = serving.plan.predicted_peak_bytes
-    assert deep("deep.edit", Trial(peak, True), serving).status is Status.OK
+EDIT = EditSpec(
+    images=("ab" * 32,),
+    prompt="make it blue",
+    negative_prompt=" ",
+    seed=0,
+    steps=2,
+    true_cfg_scale=4.0,
+    width=256,
+    height=256,
+)
 
 
-def test_an_edit_above_the_plan_is_a_warning_with_both_numbers(deep, serving):
-    peak = serving.plan.predicted_peak_bytes
-    found = deep("deep.edit", Trial(round(peak * 1.2), True), serving)
+@pytest.fixture
+def alone(serving):
+    """Bytes that the plan says for this one edit."""
+    model = serving.model.profile
+    return peak_alone(serving.plan, model, workload_of(EDIT, model, serving.plan.max_reference_pixels))
+
+
+def test_an_edit_within_the_plan_is_fine(deep, serving, alone):
+    assert deep("deep.edit", Trial(alone, True, EDIT), serving).status is Status.OK
+
+
+def test_an_edit_above_what_is_planned_for_it_is_an_error_with_both_numbers(deep, serving, alone):
+    assert alone + 1 < serving.plan.predicted_peak_bytes, "all edits of the largest size together may take more"
+    found = deep("deep.edit", Trial(alone + 1, True, EDIT), serving)
+    assert (found.status, "were planned" in found.message) == (Status.ERROR, True)
+
+
+def test_an_edit_far_below_the_plan_is_a_warning(deep, serving, alone):
+    found = deep("deep.edit", Trial(int(alone * 0.3), True, EDIT), serving)
     assert (found.status, "were planned" in found.message) == (Status.WARNING, True)
+
+
+def test_a_meter_that_read_nothing_is_told_as_such(deep, serving):
+    found = deep("deep.edit", Trial(0, True, EDIT), serving)
+    assert (found.status, "could not be measured" in found.message) == (Status.WARNING, True)
 
 
 def test_a_daemon_that_does_not_start_is_an_error_and_strangers_were_not_tried(deep, serving):
@@ -65,7 +97,7 @@ def test_a_daemon_that_does_not_start_is_an_error_and_strangers_were_not_tried(d
 
 @pytest.mark.parametrize(("refused", "status"), [(True, Status.OK), (False, Status.ERROR), (None, Status.SKIPPED)])
 def test_a_stranger_must_be_refused(deep, serving, refused, status):
-    assert deep("deep.strangers", Trial(0, refused), serving).status is status
+    assert deep("deep.strangers", Trial(0, refused, EDIT), serving).status is status
 
 
 @pytest.mark.parametrize("check", ["deep.edit", "deep.strangers"])

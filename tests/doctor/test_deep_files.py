@@ -97,3 +97,9 @@ def test_where_there_is_no_store_there_is_nothing_wrong_with_it(facts, watch):
     examined = facts()
     assert blobs(examined, watch).status is Status.OK
     assert not examined.home.exists()
+
+
+def test_a_store_that_may_not_be_entered_is_an_error_of_the_machine(facts, watch, locked):
+    with locked() as folder:
+        verdict = blobs(facts(home=folder), watch)
+    assert (verdict.status, "may not enter" in verdict.message) == (Status.ERROR, True)

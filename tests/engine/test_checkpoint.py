@@ -34,6 +34,10 @@ def rewrite(path: Path, change: Callable[[dict[str, object]], object]) -> None:
     path.write_text(json.dumps(content))
 
 
+def changed(file: str, **values: object) -> Change:
+    return lambda folder: rewrite(folder / file, lambda content: content.update(values))
+
+
 def cut(path: Path, size: int) -> None:
     content = path.read_bytes()[:size]
     path.unlink()
@@ -93,6 +97,35 @@ INDEX = "diffusion_pytorch_model.safetensors.index.json"
         ),
         (lambda f: rewrite(f / "transformer" / INDEX, forget_second_shard), ModelUnsupported, "transformer lacks"),
         (lambda f: rewrite(f / "transformer" / INDEX, lambda c: c.clear()), ModelUnsupported, "weight_map"),
+        *[
+            (changed(f"transformer/{INDEX}", weight_map=weight_map), ModelUnsupported, "in the weight_map is no name")
+            for weight_map in ({"a": 1}, {"a": SHARD, "b": None}, {"a": ["x"]}, {"a": "../vae/config.json"})
+        ],
+        (lambda f: cut(f / "tokenizer" / "tokenizer_config.json", 1), ModelUnsupported, "tokenizer cannot be used"),
+        (lambda f: cut(f / "tokenizer" / "tokenizer.json", 50), ModelUnsupported, "tokenizer cannot be used"),
+        (changed("processor/preprocessor_config.json", size="x"), ModelUnsupported, "preprocessor_config.json cannot"),
+        (changed("text_encoder/config.json", vision_config="x"), ModelUnsupported, "text_encoder/config.json"),
+        (
+            changed("text_encoder/config.json", text_config={"hidden_size": "x"}),
+            ModelUnsupported,
+            "text_encoder/config",
+        ),
+        (
+            changed("text_encoder/config.json", text_config={"num_attention_heads": 0}),
+            ModelUnsupported,
+            "text_encoder/",
+        ),
+        (changed("vae/config.json", dim_mult="x"), ModelUnsupported, "vae/config.json"),
+        (changed("vae/config.json", latents_mean=None), ModelUnsupported, "vae/config.json"),
+        (changed("vae/config.json", latents_mean=[0.5] * 15), ModelUnsupported, "latents_mean should be 16 numbers"),
+        (changed("vae/config.json", latents_std=[0.0] * 16), ModelUnsupported, "latents_std should be 16 numbers"),
+        (changed("transformer/config.json", num_attention_heads="4"), ModelUnsupported, "transformer/config.json"),
+        (changed("transformer/config.json", attention_head_dim=None), ModelUnsupported, "transformer/config.json"),
+        (changed("transformer/config.json", axes_dims_rope=[8, 28, 26]), ModelUnsupported, "sum to 64"),
+        (changed("transformer/config.json", axes_dims_rope=[36, 28, 0]), ModelUnsupported, "sum to 64"),
+        (changed("transformer/config.json", axes_dims_rope=[7, 29, 28]), ModelUnsupported, "transformer/config.json"),
+        (changed("transformer/config.json", axes_dims_rope=None), ModelUnsupported, "transformer/config.json"),
+        (changed("scheduler/scheduler_config.json", max_shift="x"), ModelUnsupported, "max_shift"),
     ],
 )
 def test_a_folder_with_a_fault_is_refused_with_the_files_name_and_a_remedy(

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -119,3 +120,85 @@ def test_a_ring_made_in_inference_mode_is_filled_outside_it(device: torch.device
         ring = CopyRing(device, 16, 1)
         ring.done(ring.load(host(1, 16)))
     assert int(ring.use(ring.load(host(2, 16)))[0]) == 2
+
+
+class Recorded:
+    """Streams that note in order what waits for what; the events of two slots are e0 to e3: copied, used, and again."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self._events = 0
+
+    def event(self) -> str:
+        self._events += 1
+        return f"e{self._events - 1}"
+
+    @contextmanager
+    def copying(self) -> Iterator[None]:
+        self.log.append("copy")
+        yield
+
+    def copies_wait(self, event: str) -> None:
+        self.log.append(f"copies wait for {event}")
+
+    def record_copies(self, event: str) -> None:
+        self.log.append(f"copies reach {event}")
+
+    def computation_waits(self, event: str) -> None:
+        self.log.append(f"computation waits for {event}")
+
+    def record_computation(self, event: str) -> None:
+        self.log.append(f"computation reaches {event}")
+
+
+LOAD = ["copies wait for e1", "copy", "copies reach e0"]
+DONE = ["computation waits for e0", "computation reaches e1"]
+
+
+@pytest.fixture
+def recorded() -> Recorded:
+    return Recorded()
+
+
+def test_copies_wait_for_the_last_use_of_their_own_slot_and_uses_for_their_own_copy(recorded: Recorded) -> None:
+    ring = CopyRing(torch.device("cpu"), 16, 2, recorded)
+    data = torch.zeros(16, dtype=torch.uint8)
+    tickets = [ring.load(data), ring.load(data)]
+    assert recorded.log == [*LOAD, "copies wait for e3", "copy", "copies reach e2"]
+    recorded.log.clear()
+    ring.use(tickets[1])
+    ring.use(tickets[0])
+    assert recorded.log == ["computation waits for e2", "computation waits for e0"]
+    recorded.log.clear()
+    ring.done(tickets[0])
+    ring.load(data)
+    assert recorded.log == [*DONE, *LOAD]
+
+
+def test_a_reset_waits_for_copies_that_nobody_used(recorded: Recorded) -> None:
+    ring = CopyRing(torch.device("cpu"), 16, 2, recorded)
+    ring.load(torch.zeros(16, dtype=torch.uint8))
+    recorded.log.clear()
+    ring.reset()
+    assert recorded.log == DONE
+
+
+def test_a_load_that_fails_half_way_leaves_its_slot_free_behind_what_was_copied(recorded: Recorded) -> None:
+    ring = CopyRing(torch.device("cpu"), 16, 1, recorded)
+    good, short = torch.ones(8, dtype=torch.uint8), torch.ones(8, dtype=torch.uint8).as_subclass(Broken)
+    with pytest.raises(RuntimeError, match="cannot be read"):
+        ring.load_parts([(0, good), (8, short)])
+    assert recorded.log == [*LOAD, *DONE]
+    assert ring.use(ring.load(torch.full((16,), 5, dtype=torch.uint8))).tolist() == [5] * 16
+
+
+class Broken(torch.Tensor):
+    """Memory that cannot be copied from."""
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: object = None
+    ) -> object:
+        if func is torch.Tensor.copy_:
+            raise RuntimeError("cannot be read")
+        return super().__torch_function__(func, types, args, kwargs or {})

@@ -20,6 +20,7 @@ from qied.engine.sigmas import sigma_schedule
 from qied.engine.stepping import Edit
 from qied.engine.transformer import Forward
 from qied.engine.work import Advance
+from qied.worker.engine import DeviceLost
 
 Scene = Callable[..., Image.Image]
 MakeSpec = Callable[..., EditSpec]
@@ -299,6 +300,33 @@ def test_a_dropped_edit_frees_its_tensors_at_once(engine: Engine, scene: Scene, 
         gc.enable()
 
 
+@pytest.mark.parametrize(("mask", "left"), [(None, set()), ("m", {"a", "m"})])
+def test_decoded_pictures_are_dropped_once_they_are_encoded_apart_from_what_a_mask_needs(
+    engine: Engine, scene: Scene, spec: MakeSpec, mask: str | None, left: set[str]
+) -> None:
+    pictures = {"a": scene(128, 128), "b": scene(100, 128), "m": half_mask(64, 64)}
+    alive = {image: weakref.ref(picture) for image, picture in pictures.items()}
+    edit = engine.begin(spec(images=("a", "b"), mask=mask, width=64, height=64), pictures, SceneCache(0))
+    pictures.clear()
+    advance_to(edit, "denoise")
+    gc.collect()
+    assert {image for image, picture in alive.items() if picture() is not None} == left
+
+
+def test_between_steps_no_velocity_stays(engine: Engine, scene: Scene, spec: MakeSpec) -> None:
+    edit = engine.begin(spec(preview_every=1), {"a": scene()}, SceneCache(0))
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    def velocities(own: Callable[..., list[torch.Tensor]], forwards: list[Forward]) -> list[torch.Tensor]:
+        result = own(forwards)
+        seen.extend(weakref.ref(each) for each in result)
+        return result
+
+    with transformer_replaced(engine, velocities):
+        advance_to(edit, "denoise")
+    assert seen and all(each() is None for each in seen)
+
+
 def test_the_bytes_held_rise_with_the_work_and_end_at_nothing(
     engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish
 ) -> None:
@@ -325,6 +353,54 @@ def test_out_of_memory_is_a_typed_error_that_holds_no_tensor(engine: Engine, sce
         edit.advance()
     assert raised.value.__context__ is None
     assert seen[0]() is None and edit.state_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), MemoryError("no memory")],
+    ids=["library", "host"],
+)
+def test_memory_that_libraries_lack_is_out_of_memory_as_well(
+    engine: Engine, scene: Scene, spec: MakeSpec, error: Exception
+) -> None:
+    edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
+    advance_to(edit, "denoise")
+    with transformer_replaced(engine, raising(error)), pytest.raises(OutOfMemory, match=str(error)):
+        edit.advance()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("defect"), KeyboardInterrupt()], ids=["defect", "interrupt"])
+def test_after_any_error_the_edit_is_over_and_holds_nothing(
+    engine: Engine, scene: Scene, spec: MakeSpec, error: BaseException
+) -> None:
+    edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
+    advance_to(edit, "denoise")
+    with transformer_replaced(engine, raising(error)), pytest.raises(type(error)):
+        edit.advance()
+    assert edit.state_bytes == 0
+    with pytest.raises(AssertionError, match="over"):
+        edit.advance()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_error_of_a_card_that_no_longer_answers_is_more_than_that_of_an_edit(
+    engine: Engine, scene: Scene, spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
+    advance_to(edit, "denoise")
+    asked: list[object] = []
+    monkeypatch.setattr("qied.engine.stepping.is_lost", lambda *which: asked.append(which) or not answers)
+    fault = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    with transformer_replaced(engine, raising(fault)), pytest.raises(type(fault) if answers else DeviceLost):
+        edit.advance()
+    assert asked == [(fault, torch.device("cpu"))]
+
+
+def raising(error: BaseException) -> Callable[..., list[torch.Tensor]]:
+    def velocities(*_: object) -> list[torch.Tensor]:
+        raise error
+
+    return velocities
 
 
 def test_an_edit_can_be_begun_again_after_running_out_of_memory(

@@ -1,17 +1,22 @@
 """A whole edit under every execution that a plan can ask for."""
 
+import os
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from qied_client.errors import ModelUnsupported
 from torch import Tensor
 
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
+from qied.engine.ops.attention import BACKENDS
 from qied.engine.sources import TensorSource
 from qied.engine.stepping import Edit
 from qied.engine.work import Advance
@@ -72,7 +77,8 @@ def test_streaming_moves_bytes_from_the_device_to_the_host(load: Load) -> None:
     text = streamed._bench.models.streamed_text
     assert resident.host_bytes() == 0
     assert streamed.host_bytes() == 4 * block + text.host_bytes
-    assert resident.memory_bytes() - streamed.memory_bytes() == 2 * block + text.host_bytes
+    # The host holds the layers as they are stored, in BF16; resident ones are cast.
+    assert resident.memory_bytes() - streamed.memory_bytes() == 2 * block + 2 * text.host_bytes
 
 
 def test_fp8_takes_less_than_a_third_of_fp32_for_the_blocks(load: Load) -> None:
@@ -98,6 +104,30 @@ def test_references_are_resized_to_the_cap(
 def test_tiles_reach_the_vae(load: Load) -> None:
     vae = load(encode_tile_px=256, decode_tile_px=320)._bench.models.vae
     assert (vae.encode_tile_px, vae.decode_tile_px) == (256, 320)
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "transformer"])
+def test_a_file_that_is_replaced_under_a_running_engine_fails_the_edit_and_says_so(
+    tmp_path: Path,
+    profile: ModelProfile,
+    execution: Callable[..., Execution],
+    scene: Callable[..., Image.Image],
+    spec: Callable[..., EditSpec],
+    finish: Callable[[Edit], list[Advance]],
+    component: str,
+) -> None:
+    shutil.copytree(builtin_model_folder(), tmp_path / "model")
+    options = EngineOptions(execution=execution(**STREAMED))
+    engine = Engine.load(tmp_path / "model", profile, options, lambda *_: None)
+    file = max((tmp_path / "model" / component).glob("*.safetensors"))
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(ModelUnsupported, match=f"{file.name} changed since it was loaded"):
+        finish(engine.begin(spec(width=64, height=64), {"a": scene(64, 64)}, SceneCache(0)))
+
+
+def test_the_plans_attention_reaches_the_blocks(load: Load) -> None:
+    operations = load(attention=("flash", "math"))._bench.models.transformer._operations
+    assert operations._attention._backends == [BACKENDS["flash"], BACKENDS["math"]]
 
 
 class Held:

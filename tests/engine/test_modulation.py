@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Callable, Generator
 
 import pytest
@@ -79,10 +80,63 @@ def test_the_least_recently_used_tables_go_within_the_limit(modulation: Callable
     kept = modulation(2 * size)
     first, second = made(kept.table(SIGMAS)), made(kept.table(SIGMAS * 0.9))
     assert made(kept.table(SIGMAS)) is first
+    dropped = weakref.ref(second)
+    del second
     made(kept.table(SIGMAS * 0.8))
     assert kept.host_bytes == 2 * size
     assert made(kept.table(SIGMAS)) is first
-    assert made(kept.table(SIGMAS * 0.9)) is not second
+    assert dropped() is None
+
+
+def test_a_table_that_had_to_go_while_an_edit_holds_it_is_found_again(modulation: Callable[[int], Modulation]) -> None:
+    size = made(modulation(0).table(SIGMAS)).nbytes
+    kept = modulation(size)
+    held = made(kept.table(SIGMAS))
+    made(kept.table(SIGMAS * 0.9))
+    assert kept.host_bytes == 2 * size, "what edits hold counts as well"
+    assert made(kept.table(SIGMAS)) is held
+    assert kept.host_bytes == size
+
+
+def test_room_is_made_before_a_new_table_is_allocated(
+    modulation: Callable[[int], Modulation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = made(modulation(0).table(SIGMAS)).nbytes
+    kept = modulation(size)
+    first = weakref.ref(made(kept.table(SIGMAS)))
+    alive: list[bool] = []
+    monkeypatch.setattr(kept, "_embedding", lambda sigmas: alive.append(first() is not None) or embedding(sigmas))
+    embedding = Modulation._embedding.__get__(kept)
+    made(kept.table(SIGMAS * 0.9))
+    assert alive == [False]
+
+
+def test_edits_that_want_the_same_new_table_make_it_together(
+    modulation: Callable[[int], Modulation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qied.engine.modulation.BLOCKS_AT_ONCE", 2)
+    kept, read = modulation(0), []
+    original = kept._linear
+    monkeypatch.setattr(kept, "_linear", lambda activated, name: read.append(name) or original(activated, name))
+    one, two = kept.table(SIGMAS), kept.table(SIGMAS)
+    assert [next(making)[0] for making in (one, two, one)] == [2, 4, 6]
+    tables = [made(making) for making in (two, one)]
+    assert tables[0] is tables[1]
+    assert len(read) == len(set(read)) == 2 * kept.layers
+    assert kept.host_bytes == tables[0].nbytes
+    assert torch.equal(tables[0].steps, made(modulation(0).table(SIGMAS)).steps)
+
+
+def test_one_edit_goes_on_with_a_table_that_another_gave_up(
+    modulation: Callable[[int], Modulation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qied.engine.modulation.BLOCKS_AT_ONCE", 2)
+    kept = modulation(1 << 30)
+    one, two = kept.table(SIGMAS), kept.table(SIGMAS)
+    assert [next(making)[0] for making in (one, two, one)] == [2, 4, 6]
+    one.close()
+    del one
+    assert torch.equal(made(two).steps, made(modulation(0).table(SIGMAS)).steps)
 
 
 def test_a_table_larger_than_the_limit_is_made_and_not_kept(modulation: Callable[[int], Modulation]) -> None:

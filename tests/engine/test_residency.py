@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qied.engine.host_memory import HostBuffer
 from qied.engine.residency import Blocks, resident_blocks
 from qied.planning.block_layout import BlockShape, block_layout
 from qied.planning.plan import Execution
@@ -43,13 +45,52 @@ def test_a_sweep_visits_every_block_in_order_time_after_time(
     assert [numbers(blocks) for _ in range(3)] == [list(range(6))] * 3
 
 
-def test_the_next_sweeps_first_blocks_are_copied_ahead(execution: Callable[..., Execution]) -> None:
+class Pinned(HostBuffer):
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.pinned = True
+
+
+def test_the_next_sweeps_first_blocks_are_copied_ahead(
+    execution: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qied.engine.host_memory.HostBuffer", Pinned)
     blocks = numbered(execution(resident_blocks=0, ring_slots=2))
     numbers(blocks)
     for buffer in list(blocks.buffers())[:2]:
         buffer.fill_(77)
     assert numbers(blocks) == [0, 1, 2, 3, 4, 5]
     assert numbers(blocks)[:2] == [77, 77]
+
+
+@pytest.mark.parametrize(
+    ("buffer", "slots", "expected"),
+    [
+        (HostBuffer, 2, ["load 0", "visit 0", "load 1", "visit 1", "load 2", "visit 2", "load 0"]),
+        (HostBuffer, 1, ["load 0", "visit 0", "load 1", "visit 1", "load 2", "visit 2", "load 0"]),
+        (Pinned, 2, ["load 0", "load 1", "visit 0", "load 2", "visit 1", "load 0", "visit 2", "load 1"]),
+    ],
+    ids=["pageable", "pageable in one slot", "pinned"],
+)
+def test_pageable_memory_is_copied_while_a_block_is_under_way_and_pinned_memory_as_early_as_possible(
+    execution: Callable[..., Execution],
+    monkeypatch: pytest.MonkeyPatch,
+    buffer: type[HostBuffer],
+    slots: int,
+    expected: list[str],
+) -> None:
+    monkeypatch.setattr("qied.engine.host_memory.HostBuffer", buffer)
+    blocks = numbered(execution(total_blocks=3, resident_blocks=0, ring_slots=slots))
+    ring, log = blocks._ring, []
+    load, done = ring.load, ring.done
+    monkeypatch.setattr(ring, "load", lambda host: log.append(f"load {int(host[0])}") or load(host))
+    monkeypatch.setattr(ring, "done", lambda ticket: log.append("done") or done(ticket))
+    with blocks.sweep() as weights:
+        for block in weights:
+            log.append(f"visit {int(block.image.qkv.weight.view(torch.uint8)[0, 0])}")
+    assert [line for line in log if line != "done"] == expected
+    overlapped = [line for line, after in pairwise(log) if after == "done" and "load" in line]
+    assert bool(overlapped) == (buffer is HostBuffer and slots == 2)
 
 
 @pytest.mark.parametrize("visited", [0, 1, 2, 5])

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope
@@ -22,3 +25,12 @@ def test_nothing_is_kept_of_earlier_pictures() -> None:
     first, second = (rope.rotation([(1, 8, 8), (1, 4, 4)], 5, CPU) for _ in range(2))
     assert torch.equal(first.image, second.image)
     assert rope._compute_video_freqs(1, 8, 8, 0, CPU) is not rope._compute_video_freqs(1, 8, 8, 0, CPU)
+
+
+def test_positions_that_were_used_are_not_kept_by_the_class() -> None:
+    rope = Rope([4, 6, 6])
+    rope.rotation([(1, 2, 3), (1, 4, 4)], 5, torch.device("cpu"))
+    alive = weakref.ref(rope)
+    del rope
+    gc.collect()
+    assert alive() is None

@@ -9,7 +9,7 @@ from qied.engine.selftest.child import run_suite
 from qied.engine.selftest.facts import cudnn_version, facts
 from qied.engine.selftest.matmul import quantised
 from qied.engine.selftest.measure import ERROR_LIMITS, relative_error
-from qied.engine.selftest.trials import card, cpu
+from qied.engine.selftest.trials import CARD_CHECKED, CARD_SHAPE, card, cpu
 from qied.hardware.trial_lines import Finished
 
 
@@ -78,6 +78,69 @@ def test_wrong_scales_are_beyond_the_limit(mistake):
     assert relative_error(unscaled * scale * weight_scale.t(), reference, rows) < ERROR_LIMITS["fp8"]
     of_rows, of_channels = wrong[mistake]
     assert relative_error(unscaled * of_rows * of_channels, reference, rows) > 5 * ERROR_LIMITS["fp8"]
+
+
+def scaled(values, weight, *, scale_a, scale_b, bias, out_dtype, use_fast_accum):
+    """What the tensor cores compute."""
+    product = (values.float() @ weight.float()) * scale_a * scale_b
+    return (product if bias is None else product + bias.float()).to(out_dtype)
+
+
+@pytest.fixture
+def fp8_trial(monkeypatch):
+    def run(kernel, scaling="rowwise"):
+        monkeypatch.setattr(torch, "_scaled_mm", kernel)
+        return cpu().trials[f"fp8_{scaling}"]()
+
+    return run
+
+
+@pytest.mark.parametrize("scaling", ["rowwise", "tensorwise"])
+def test_fp8_is_tried_by_way_of_the_engines_own_linear_with_a_bias_at_every_shape(fp8_trial, scaling):
+    seen = set()
+
+    def kernel(values, weight, *, bias, **options):
+        seen.add((*values.shape, bias is not None))
+        return scaled(values, weight, bias=bias, **options)
+
+    trial = fp8_trial(kernel, scaling)
+    assert trial.ok, trial.error
+    assert seen == {(64, 128, True), (5, 128, True), (50, 512, True)}
+
+
+def test_a_kernel_without_a_bias_for_some_shapes_is_no_failure(fp8_trial):
+    def kernel(values, weight, *, bias, **options):
+        if bias is not None and len(values) == 5:
+            raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+        return scaled(values, weight, bias=bias, **options)
+
+    trial = fp8_trial(kernel)
+    assert trial.ok, trial.error
+
+
+@pytest.mark.parametrize("mistake", ["few tokens", "wide", "bias", "not a number"])
+def test_a_kernel_that_is_wrong_anywhere_is_refused(fp8_trial, mistake):
+    def kernel(values, weight, *, bias, **options):
+        if mistake == "bias":
+            return scaled(values, weight, bias=None, **options)
+        result = scaled(values, weight, bias=bias, **options)
+        if mistake == "few tokens" and len(values) == 5:
+            result[-1] = 0
+        if mistake == "wide" and values.shape[1] == 512:
+            result[:, -1] = 0
+        if mistake == "not a number" and len(values) == 5:
+            result[0, 0] = torch.nan
+        return result
+
+    trial = fp8_trial(kernel)
+    assert not trial.ok
+    if mistake == "few tokens":
+        assert "5 tokens of 128" in trial.error
+
+
+def test_the_cards_fp8_is_tried_at_the_tokens_and_widths_of_edits():
+    shapes = {(shape.tokens, shape.inner) for shape in (CARD_SHAPE, *CARD_CHECKED)}
+    assert shapes == {(tokens, inner) for tokens in (4096, 250, 5) for inner in (3072, 12288)}
 
 
 def test_quantised_rows_use_the_whole_range():

@@ -59,6 +59,13 @@ def test_missing_settings_have_the_defaults_of_diffusers() -> None:
         ({"use_dynamic_shifting": False}, "not shifted"),
         ({"stochastic_sampling": True}, "stochastic_sampling"),
         ({"_class_name": "DDIMScheduler"}, "DDIMScheduler"),
+        ({"base_shift": "0.5"}, "base_shift = '0.5'"),
+        ({"max_shift": None}, "max_shift = None"),
+        ({"max_shift": True}, "max_shift = True"),
+        ({"max_shift": float("nan")}, "max_shift = nan"),
+        ({"base_image_seq_len": 256, "max_image_seq_len": 256}, "equal lengths of 256 tokens"),
+        ({"shift_terminal": "x"}, "shift_terminal = 'x'"),
+        ({"shift_terminal": 1.0}, "shift_terminal = 1.0"),
     ],
 )
 def test_schedules_of_another_kind_are_refused_by_name(change: dict[str, object], named: str) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from qied.engine.checkpoint import WeightFiles
-from qied.engine.sources import SafetensorsSource, WeightReader
+from qied.engine.sources import SafetensorsSource, WeightReader, check_shape
 
 CPU = torch.device("cpu")
 
@@ -45,7 +46,7 @@ def test_a_module_that_is_mapped_shares_memory_with_the_file(source: Safetensors
     module = nn.Linear(2, 3)
     kept = source.read("weight")
     held = Shared(source, kept)
-    reader(source).fill(module, held, held.names(), CPU, torch.float32, mapped=True)
+    reader(source).fill(module, held, held.names(), CPU, None)
     assert module.weight.data_ptr() == kept.data_ptr()
 
 
@@ -92,6 +93,44 @@ def test_a_damaged_file_is_named_when_it_is_opened(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ModelUnsupported, match=r"bad\.safetensors is damaged"):
         SafetensorsSource(WeightFiles("part", (path,)))
+
+
+@pytest.mark.parametrize("change", ["longer", "touched", "another", "gone"])
+def test_a_file_that_changes_after_it_was_opened_is_not_read_from(
+    source: SafetensorsSource, tmp_path: Path, change: str
+) -> None:
+    file = tmp_path / "two.safetensors"
+    source.check_unchanged()
+    if change == "longer":
+        times = file.stat()
+        with file.open("ab") as content:
+            content.write(b"more")
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    elif change == "touched":
+        os.utime(file, ns=(1, 1))
+    elif change == "gone":
+        file.unlink()
+    else:
+        times = file.stat()
+        copy = tmp_path / "copy"
+        copy.write_bytes(file.read_bytes())
+        os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
+        copy.replace(file)
+    for look in (source.check_unchanged, lambda: source.read("bias")):
+        with pytest.raises(ModelUnsupported, match=r"two\.safetensors changed since it was loaded") as raised:
+            look()
+        assert "Restart the daemon" in raised.value.remedy
+    assert source.read("weight").shape == (3, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64], ids=str)
+def test_what_is_not_floating_point_is_no_weight(tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file({"weight": torch.ones(3, 2).to(dtype), "bias": torch.ones(3)}, tmp_path / "w.safetensors")
+    source = SafetensorsSource(WeightFiles("part", (tmp_path / "w.safetensors",)))
+    with pytest.raises(ModelUnsupported, match=r"w\.safetensors does not fit the model: weight holds"):
+        reader(source).fill(nn.Linear(2, 3), source, source.names(), CPU, torch.float32)
+    with pytest.raises(ModelUnsupported, match="weight holds"):
+        check_shape(source, "weight", source.read("weight"), (3, 2))
 
 
 def test_progress_ends_with_the_bytes_of_the_files(source: SafetensorsSource) -> None:

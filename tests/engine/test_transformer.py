@@ -166,8 +166,24 @@ def test_long_pictures_go_through_the_linears_in_parts_with_the_same_result(
     transformer = make_transformer()
     forward = inputs().forward(transformer, torch.float32)
     whole = velocity(transformer, forward)
-    monkeypatch.setattr(block_forward, "CHUNK_TOKENS", 50)
+    # Not only the picture: the text, of 37 tokens, is longer than a part as well.
+    monkeypatch.setattr(block_forward, "CHUNK_TOKENS", 17)
+    assert forward.embeddings.shape[1] > 2 * block_forward.CHUNK_TOKENS
     assert relative_error(velocity(transformer, forward), whole) < 1e-5
+
+
+def test_parts_of_a_text_are_not_mixed_up(
+    make_transformer: Make, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformer, lengths = make_transformer(), []
+    forward = inputs().forward(transformer, torch.float32)
+    linear = transformer._operations.linear
+    monkeypatch.setattr(block_forward, "CHUNK_TOKENS", 17)
+    monkeypatch.setattr(
+        transformer._operations, "linear", lambda x, weights: lengths.append(len(x)) or linear(x, weights)
+    )
+    velocity(transformer, forward)
+    assert {12, 13} <= set(lengths) and max(lengths) <= 17
 
 
 def test_inputs_are_left_as_they_are(make_transformer: Make, inputs: Inputs) -> None:

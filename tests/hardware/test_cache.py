@@ -59,6 +59,9 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     assert cache.load(KEY, Trial) is None
 
 
-def test_the_users_cache_folder_is_the_systems(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache_folder() == tmp_path / "qied"
+def test_a_read_only_cache_keeps_nothing_and_gives_what_is_there(tmp_path):
+    reader = FactCache(tmp_path / "cache", "trial", read_only=True)
+    reader.store(KEY, TRIAL)
+    assert not (tmp_path / "cache").exists()
+    FactCache(tmp_path / "cache", "trial").store(KEY, TRIAL)
+    assert reader.load(KEY, Trial) == TRIAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qied.hardware.cgroups import cpu_limit, memory_limit, parse_membership
+from qied.hardware.cgroups import cpu_limit, memory_limit, memory_used, parse_membership
 
 
 def write(folder, **files):
@@ -61,3 +61,29 @@ def test_controllers_that_share_a_line_share_its_path(captured):
     groups = parse_membership(captured("cgroup-v1.txt"))
     assert str(groups["cpu"]) == str(groups["cpuacct"]) == "/docker/29ba3f57"
     assert str(groups[""]) == "/"
+
+
+def test_what_is_used_is_that_of_the_group_with_the_smallest_limit_without_files_that_can_be_dropped(tmp_path):
+    write(tmp_path, memory__max="8000000000", memory__current="7000000000")
+    group = tmp_path / "user.slice"
+    write(group, memory__max="4000000000", memory__current="3000000000")
+    assert memory_used("0::/user.slice\n", tmp_path) == 3000000000
+    write(group, memory__stat="anon 100\nfile 1800000000\ninactive_file 1000000000\nactive_file 800000000")
+    assert memory_used("0::/user.slice\n", tmp_path) == 2000000000
+
+
+def test_version_1_tells_what_is_used_under_other_names(tmp_path, captured):
+    write(
+        tmp_path / "memory",
+        memory__limit_in_bytes="2147483648",
+        memory__usage_in_bytes="1500000000",
+        memory__stat="inactive_file 1\ntotal_inactive_file 500000000",
+    )
+    assert memory_used(captured("cgroup-v1.txt"), tmp_path) == 1000000000
+
+
+def test_without_a_limit_or_where_the_kernel_does_not_tell_nothing_is_said_to_be_used(tmp_path):
+    write(tmp_path, memory__max="max", memory__current="5")
+    assert memory_used("0::/\n", tmp_path) is None
+    write(tmp_path / "inner", memory__max="1048576")
+    assert memory_used("0::/inner\n", tmp_path) is None

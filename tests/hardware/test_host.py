@@ -19,15 +19,18 @@ def test_memory_and_processors_are_those_of_this_machine(tmp_path):
 
 def test_a_containers_limits_are_told(tmp_path):
     (tmp_path / "memory.max").write_text("1073741824\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
     (tmp_path / "cpu.max").write_text("100000 100000\n")
     host = read_host(membership="0::/\n", mount=tmp_path)
-    assert host.memory_limit_bytes == 1073741824
+    assert (host.memory_limit_bytes, host.memory_limit_used_bytes) == (1073741824, 1000000)
     assert host.cpu_count == 1
 
 
 def test_a_limit_above_the_memory_of_the_machine_limits_nothing(tmp_path):
     (tmp_path / "memory.max").write_text(f"{psutil.virtual_memory().total * 2}\n")
-    assert read_host(membership="0::/\n", mount=tmp_path).memory_limit_bytes is None
+    (tmp_path / "memory.current").write_text("1000000\n")
+    host = read_host(membership="0::/\n", mount=tmp_path)
+    assert (host.memory_limit_bytes, host.memory_limit_used_bytes) == (None, None)
 
 
 def test_packages_that_are_missing_are_none_and_others_have_their_version():

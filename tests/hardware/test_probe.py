@@ -125,8 +125,9 @@ def test_cards_come_in_cudas_order_with_the_index_of_nvml():
 
 
 def test_an_index_means_what_cuda_says_it_means():
-    gpus, _ = choose_visible(CARDS, {"CUDA_VISIBLE_DEVICES": "0"}, CudaAnswer(("bbbb",)))
+    gpus, problems = choose_visible(CARDS, {"CUDA_VISIBLE_DEVICES": "0"}, CudaAnswer(("bbbb",)))
     assert [gpu.name for gpu in gpus] == ["fast"]
+    assert problems == (), "no card is missed"
 
 
 def test_where_cuda_does_not_answer_the_variable_is_read_by_its_rules_and_that_is_told():
@@ -152,3 +153,36 @@ def test_hidden_cards_are_told_with_the_variable():
 def test_every_instance_of_a_split_card_can_be_chosen_though_cuda_lists_one():
     assert choose_visible(SPLIT, {}, CudaAnswer(("2222",))) == ((SPLIT[1], SPLIT[0]), ())
     assert choose_visible(SPLIT, {"CUDA_VISIBLE_DEVICES": "MIG-2222"}, CudaAnswer(("2222",))) == ((SPLIT[1],), ())
+
+
+def test_a_card_that_cuda_leaves_out_is_left_out_and_named():
+    gpus, problems = choose_visible(CARDS, {}, CudaAnswer(("bbbb",)))
+    assert [gpu.name for gpu in gpus] == ["fast"]
+    assert codes(problems) == ["cuda_misses_card"]
+    assert "slow (card 0)" in problems[0].message
+
+
+def test_a_card_that_is_hidden_is_not_missed():
+    _, problems = choose_visible(CARDS, {"CUDA_VISIBLE_DEVICES": "GPU-bbbb"}, CudaAnswer(("bbbb",)))
+    assert problems == ()
+
+
+def test_cards_without_uuid_are_read_by_the_rules_where_cuda_works():
+    nameless = tuple(gpu.model_copy(update={"uuid": None}) for gpu in CARDS)
+    assert choose_visible(nameless, {}, CudaAnswer(("bbbb", "aaaa"))) == (nameless, ())
+    gpus, problems = choose_visible(nameless, {}, CudaAnswer(("bbbb",)))
+    assert gpus == nameless
+    assert codes(problems) == ["cuda_misses_card"]
+
+
+def test_a_look_that_is_read_only_keeps_nothing(recorded_nvml, two_cards, tmp_path, monkeypatch):
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "version.py").write_text("__version__ = '2.13.0+cu126'\ncuda = '12.6'\n")
+    monkeypatch.setattr("qied.hardware.probe.find_torch", lambda: package)
+    monkeypatch.setattr("qied.hardware.torch_facts.ask_child", lambda *told, **more: '{"arch_list": [], "cudnn": null}')
+    cache, nvml = tmp_path / "cache", recorded_nvml(two_cards)
+    assert probe(os.environ, cache, read_only=True, nvml=nvml).torch.cuda == "12.6"
+    assert not cache.exists()
+    probe(os.environ, cache, nvml=nvml)
+    assert list(cache.iterdir()), "any other look keeps what torch told"

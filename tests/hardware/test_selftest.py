@@ -109,6 +109,11 @@ def test_fresh_measures_whatever_is_kept(measured_bench):
     assert len(measured_bench.runs) == 1
 
 
+def test_a_read_only_measurement_keeps_nothing(bench):
+    assert bench.measure(read_only=True).gpus[0].selftest.bf16.ok
+    assert not (bench.folder / "cache").exists()
+
+
 def test_only_cached_runs_nothing(bench):
     assert bench.measure(only_cached=True) == MACHINE
     assert bench.runs == []

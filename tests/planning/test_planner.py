@@ -321,6 +321,15 @@ def test_a_containers_limit_counts_as_host_memory(machine: Machine) -> None:
     assert refused(wide.model_copy(update={"host": host})).code == "host_memory_too_small"
 
 
+def test_what_others_use_of_a_containers_limit_is_not_free(machine: Machine) -> None:
+    wide = machine((8, 9), 8, free=7.6, host=64)
+    limits = {"memory_limit_bytes": 32 * GIB, "memory_limit_used_bytes": 26 * GIB}
+    crowded = wide.model_copy(update={"host": wide.host.model_copy(update=limits)})
+    assert refused(crowded).code == "host_memory_too_small"
+    roomy = wide.host.model_copy(update={**limits, "memory_limit_used_bytes": 2 * GIB})
+    assert planned(wide.model_copy(update={"host": roomy})).precision == "fp8"
+
+
 def test_what_windows_does_not_pin_streams_from_pageable_memory(machine: Machine) -> None:
     linux = machine((8, 9), 8, free=7.6, host=18)
     assert planned(linux).execution.pin

@@ -11,6 +11,7 @@ from qied_client.errors import JobFailed, OutOfMemory
 
 from qied.edit import EditSpec
 from qied.link import messages as w
+from qied.worker.engine import DeviceLost
 from qied.worker.loop import Drop, Forget, Quit, StepLoop, Take
 
 
@@ -34,6 +35,8 @@ class Edit:
             raise JobFailed("no", "do")
         if self.spec.prompt == "oom":
             raise OutOfMemory("no", "do")
+        if self.spec.prompt == "lost":
+            raise DeviceLost("cuda:0 no longer answers")
         if self.spec.prompt == "defect":
             raise ZeroDivisionError
         if self.step > self.spec.steps:
@@ -48,6 +51,8 @@ class Engine:
         self.log, self.forgotten = [], []
 
     def begin(self, spec, pictures, scope):
+        if spec.prompt == "lost at once":
+            raise DeviceLost("cuda:0 no longer answers")
         return Edit(spec, self.log)
 
     def forget(self, scope):
@@ -115,6 +120,17 @@ def test_a_failing_edit_is_reported_and_its_neighbour_finishes(run, prompt, code
     failed = next(report for report in reports if isinstance(report, w.Failed))
     assert (failed.job, failed.code, failed.retry_smaller) == ("bad", code, retry)
     assert [job for job, _ in results] == ["good"]
+
+
+@pytest.mark.parametrize("prompt", ["lost", "lost at once"])
+def test_a_lost_device_ends_the_loop_and_no_edit_is_reported_failed(prompt):
+    engine, waiting, reports = Engine(), queue.SimpleQueue(), []
+    loop = StepLoop(engine, waiting, reports.append, lambda *_: None, lambda image: b"preview")
+    for order in (take("good", user="ben", steps=1000), take("bad", prompt=prompt)):
+        waiting.put(order)
+    with pytest.raises(DeviceLost):
+        loop.run()
+    assert not any(isinstance(report, w.Failed) for report in reports)
 
 
 def test_a_dropped_edit_takes_no_further_step(run):

@@ -6,9 +6,10 @@ from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
-from qied.doctor.words import rate, size, some
-from qied.hardware.snapshot import Gpu, SelfTest
+from qied.doctor.words import rate, size, some, until_then
+from qied.hardware.snapshot import Gpu, SelfTest, Trial
 from qied.planning.compatibility import LOWEST_BF16, LOWEST_CAPABILITY, LOWEST_FP8
+from qied.planning.plan import Plan
 
 _GIB = 1024**3
 _TAKEN_SHARE = 0.08
@@ -24,7 +25,10 @@ def capability(facts: Facts) -> Verdict:
         return skipped(_NO_CARD if not facts.gpus else "The card's compute capability is not known.")
     old = [_described(gpu) for gpu in known if (gpu.compute_capability or (0, 0)) < LOWEST_CAPABILITY]
     if len(old) == len(known):
-        return error(f"{some(old)} is older than Turing (7.5).", "Use a newer card, or --device cpu.")
+        return error(
+            f"{some(old)} is older than Turing (7.5).",
+            "Use a newer card; the CPU runs the built-in model only (--model builtin).",
+        )
     lowest = min(gpu.compute_capability or (0, 0) for gpu in known)
     if lowest < LOWEST_BF16 and not old:
         return warning(
@@ -94,44 +98,75 @@ def _pcie_of(gpu: Gpu) -> Verdict:
 
 
 def selftest(facts: Facts) -> Verdict:
-    """The kernels that were run on each card ran right, and FP8 was faster than BF16."""
-    judged = [_selftest_of(gpu, gpu.selftest) for gpu in facts.gpus if gpu.selftest is not None]
+    """The kernels that were run on each card ran right, and FP8 was not slower than BF16."""
+    judged = [_selftest_of(gpu, gpu.selftest, facts.plan_of(gpu)) for gpu in facts.gpus if gpu.selftest is not None]
     if judged:
         return worst(judged)
     return skipped(_NO_CARD if not facts.gpus else "No kernels were run on the card; `qied probe` runs them.")
 
 
-def _selftest_of(gpu: Gpu, test: SelfTest) -> Verdict:
-    of_card = gpu.compute_capability or (0, 0)
-    if test.bf16 is not None and not test.bf16.ok and of_card >= LOWEST_BF16:
-        return error(
-            f"BF16 failed on {gpu.name}: {test.bf16.error or 'wrong numbers'}.",
-            "Update driver and torch; if it stays, the card or its power supply may be faulty.",
-        )
-    modes = [(name, trial) for name, trial in (("row-wise", test.fp8_rowwise), ("per tensor", test.fp8_tensorwise))]
-    tried = [(name, trial) for name, trial in modes if trial is not None]
-    if of_card < LOWEST_FP8 or not tried:
-        return ok(f"BF16 runs right on {gpu.name}." if test.bf16 else f"{gpu.name} was tested.")
+def _selftest_of(gpu: Gpu, test: SelfTest, plan: Plan | None) -> Verdict:
+    ran = [verdict for verdict in (_base_of(gpu, test), _attention_of(gpu, test)) if verdict is not None]
+    if test.fp8_storage is not None:
+        ran.append(_storage_of(gpu, test.fp8_storage, plan))
+    tried = [(name, trial) for name, trial in _fp8_trials(test) if trial is not None]
+    if tried and (gpu.compute_capability or (0, 0)) >= LOWEST_FP8:
+        ran.append(_fp8_of(gpu, test.bf16, tried, plan))
+    return worst(ran) if ran else skipped(f"No kernels were run on {gpu.name}; `qied probe --fresh` runs them.")
+
+
+def _base_of(gpu: Gpu, test: SelfTest) -> Verdict | None:
+    """BF16 on a card that has it; what older cards say of it was to be expected."""
+    if test.bf16 is None or (gpu.compute_capability or (0, 0)) < LOWEST_BF16:
+        return None
+    if test.bf16.ok:
+        return ok(f"BF16 runs right on {gpu.name}.")
+    return error(
+        f"BF16 failed on {gpu.name}: {test.bf16.error or 'wrong numbers'}.",
+        "Update driver and torch; if it stays, the card or its power supply may be faulty.",
+    )
+
+
+def _attention_of(gpu: Gpu, test: SelfTest) -> Verdict | None:
+    """One backend that runs right is enough."""
+    if not test.attention:
+        return None
+    if right := [name for name, trial in test.attention.items() if trial.ok]:
+        return ok(f"{len(right)} of {len(test.attention)} kernels of attention run right on {gpu.name}.")
+    name, trial = next(iter(test.attention.items()))
+    return error(
+        f"Attention failed on {gpu.name} in all of its kernels ({name}: {trial.error or 'wrong numbers'}).",
+        "Update driver and torch; if it stays, the card or its power supply may be faulty.",
+    )
+
+
+def _storage_of(gpu: Gpu, trial: Trial, plan: Plan | None) -> Verdict:
+    """Weights held in FP8 that are computed in another precision."""
+    if trial.ok:
+        return ok(f"FP8 storage runs right on {gpu.name}.")
+    return warning(
+        f"FP8 storage failed on {gpu.name}: {trial.error or 'wrong numbers'}.",
+        until_then("Update torch and the driver", plan),
+    )
+
+
+def _fp8_of(gpu: Gpu, base: Trial | None, tried: list[tuple[str, Trial]], plan: Plan | None) -> Verdict:
+    """FP8 should run right in one way at least, and as fast as BF16."""
     failed = [f"{name}: {trial.error or 'wrong numbers'}" for name, trial in tried if not trial.ok]
+    remedy = until_then("Update torch and the driver", plan)
     if len(failed) == len(tried):
-        return warning(
-            f"FP8 failed on {gpu.name} ({'; '.join(failed)}).", "Update torch and the driver; until then BF16 is used."
-        )
-    return _speed_of(gpu, test, failed)
-
-
-def _speed_of(gpu: Gpu, test: SelfTest, failed: list[str]) -> Verdict:
-    """FP8 that runs right should also be faster."""
-    rates = [trial.tflops for trial in (test.fp8_rowwise, test.fp8_tensorwise) if trial and trial.ok and trial.tflops]
-    bf16 = test.bf16.tflops if test.bf16 and test.bf16.ok else None
-    if rates and bf16 and max(rates) <= bf16:
-        return warning(
-            f"FP8 is not faster than BF16 on {gpu.name} ({max(rates):.0f} against {bf16:.0f} TFLOPS).",
-            "Update torch; FP8 still saves memory.",
-        )
+        return warning(f"FP8 failed on {gpu.name} ({'; '.join(failed)}).", remedy)
+    rates = [trial.tflops for _, trial in tried if trial.ok and trial.tflops]
+    bf16 = base.tflops if base is not None and base.ok else None
+    if rates and bf16 and max(rates) < bf16:
+        return warning(f"FP8 is slower than BF16 on {gpu.name} ({max(rates):.0f} against {bf16:.0f} TFLOPS).", remedy)
     fast = f" at {max(rates):.0f} TFLOPS (BF16 {bf16:.0f})" if rates and bf16 else ""
     but = f"; not {'; '.join(failed)}" if failed else ""
     return ok(f"FP8 runs right on {gpu.name}{fast}{but}.")
+
+
+def _fp8_trials(test: SelfTest) -> tuple[tuple[str, Trial | None], ...]:
+    return ("row-wise", test.fp8_rowwise), ("per tensor", test.fp8_tensorwise)
 
 
 def _described(gpu: Gpu) -> str:

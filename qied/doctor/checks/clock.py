@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def sane(facts: Facts) -> Verdict:
 
 def _times(home: Path) -> Iterator[float]:
     yield from (file.stat().st_mtime for file in _INSTALLATION.glob("*.py"))
-    yield from (file.stat().st_mtime for file in home.glob("journal.db*"))
+    with suppress(OSError):  # a folder that this user may not enter, which state.folder tells
+        yield from (file.stat().st_mtime for file in home.glob("journal.db*"))
 
 
 CHECKS = (Check("clock.sane", "By it results are kept and deleted, and jobs get their order.", sane, local=True),)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
-from qied.doctor.findings import Status, Verdict, error, ok, skipped, warning
+from qied.doctor.findings import Status, Verdict, error, ok, skipped, warning, worst
+from qied.doctor.words import until_then
+from qied.hardware.snapshot import driver_system
 from qied.planning.compatibility import FP8_CUDA, FP8_DRIVER, FP8_TORCH, LOWEST_FP8, at_least, driver_floor
 from qied.planning.compatibility import version_numbers as numbers
 from qied.planning.plan import Refusal
 
 _DOWNLOAD = "https://www.nvidia.com/drivers"
+_CARD_REMEDIES = {
+    "gpu_lost": "Restart the machine; if it stays, look at power cables, temperature and `dmesg`.",
+    "cuda_misses_card": "In a container, give it the card's device (/dev/nvidia0, /dev/nvidia1 and so on: --gpus all); "
+    "else see that the driver still serves a card of its age, and restart the machine.",
+}
 
 
 def present(facts: Facts) -> Verdict:
@@ -37,13 +44,16 @@ def present(facts: Facts) -> Verdict:
 
 
 def all_answer(facts: Facts) -> Verdict:
-    """Each card that the driver knows answers it."""
-    lost = [problem.message for problem in facts.snapshot.problems if problem.code == "gpu_lost"]
-    if lost:
-        return warning(
-            " ".join(lost), "Restart the machine; if it stays, look at power cables, temperature and `dmesg`."
-        )
-    return ok(f"{len(facts.gpus)} cards answer.") if facts.gpus else skipped("There is no card.")
+    """Each card that the driver knows answers it, and CUDA gives it to programs."""
+    told = [
+        warning(problem.message, _CARD_REMEDIES[problem.code])
+        for problem in facts.snapshot.problems
+        if problem.code in _CARD_REMEDIES
+    ]
+    if told:
+        return worst(told)
+    count = len(facts.gpus)
+    return ok("1 card answers." if count == 1 else f"{count} cards answer.") if count else skipped("There is no card.")
 
 
 def reaches_torch(facts: Facts) -> Verdict:
@@ -51,7 +61,7 @@ def reaches_torch(facts: Facts) -> Verdict:
     driver, torch = facts.snapshot.driver, facts.snapshot.torch
     if driver is None or torch is None or torch.cuda is None:
         return skipped("There is no driver and torch with CUDA to compare.")
-    floor = driver_floor(torch.cuda, _system(facts))
+    floor = driver_floor(torch.cuda, driver_system(facts.snapshot))
     if floor is None:
         return _by_major(driver.cuda, driver.version, torch.cuda)
     if at_least(driver.version, floor):
@@ -82,7 +92,7 @@ def reaches_fp8(facts: Facts) -> Verdict:
         return skipped("No card here has FP8 matrix units.")
     if reaches_torch(facts).status is Status.ERROR:
         return skipped("The driver has to be updated first: see driver.cuda.")
-    system = _system(facts)
+    system = facts.snapshot.os.system
     floors = [
         ("driver", driver and driver.version, FP8_DRIVER),
         ("CUDA", torch and torch.cuda, FP8_CUDA),
@@ -90,16 +100,10 @@ def reaches_fp8(facts: Facts) -> Verdict:
     ]
     below = [f"{what} {have} (needs {floor})" for what, have, floor in floors if have and not at_least(have, floor)]
     if below:
-        return warning(f"Too old for FP8: {', '.join(below)}.", "Update what is named; until then BF16 is used.")
+        return warning(f"Too old for FP8: {', '.join(below)}.", until_then("Update what is named", facts.made_plan))
     if unknown := [what for what, have, _ in floors if not have]:
         return skipped(f"Not known here: {', '.join(unknown)}.")
     return ok("Driver, CUDA and torch are new enough for FP8.")
-
-
-def _system(facts: Facts) -> str:
-    """Whose driver numbers count: Linux inside Windows (WSL) uses the driver of Windows."""
-    os = facts.snapshot.os
-    return "Windows" if "microsoft" in os.release.lower() else os.system
 
 
 CHECKS = (

@@ -8,13 +8,28 @@ from qied.doctor.findings import Verdict, error, ok, skipped, warning
 from qied.doctor.pcie import link_bytes_per_s
 from qied.doctor.words import size
 from qied.hardware.snapshot import Gpu
+from qied.planning.plan import Refusal
 
 _PINNED_SHARE = 0.5
 """Share of the link's rate that only copies from pinned memory reach."""
 
 
+def shortage(facts: Facts) -> str | None:
+    """Which check tells that the host's memory was too small for any plan; None where it was not."""
+    if not isinstance(facts.plan, Refusal) or facts.plan.code != "host_memory_too_small":
+        return None
+    host = facts.snapshot.host
+    if host.memory_limit_bytes is None:
+        return "host.memory"
+    left = host.memory_limit_bytes - (host.memory_limit_used_bytes or 0)
+    available = host.memory_available_bytes
+    return "host.container" if available is None or left < available else "host.memory"
+
+
 def memory(facts: Facts) -> Verdict:
     """The host has the memory that the plan needs."""
+    if isinstance(facts.plan, Refusal) and shortage(facts) == "host.memory":
+        return error(facts.plan.message, facts.plan.remedy)
     host, plan = facts.snapshot.host, facts.made_plan
     if host.memory_total_bytes is None:
         return skipped("The host's memory is not known.")
@@ -38,6 +53,11 @@ def container(facts: Facts) -> Verdict:
     """A container's limit leaves room for the plan."""
     host, plan = facts.snapshot.host, facts.made_plan
     limit = host.memory_limit_bytes
+    if limit is not None and isinstance(facts.plan, Refusal) and shortage(facts) == "host.container":
+        return error(
+            f"This container may use {size(limit)} of memory. {facts.plan.message}",
+            f"Start the container with a higher --memory, or without. {facts.plan.remedy}",
+        )
     if limit is None or (host.memory_total_bytes is not None and limit >= host.memory_total_bytes):
         return ok("No container limits the memory.")
     if plan is not None and plan.host_bytes > limit:

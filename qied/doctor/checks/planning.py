@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qied.config import Config
+from qied.doctor.checks.host import shortage
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
@@ -43,7 +44,7 @@ def made(facts: Facts) -> Verdict:
         case Plan() as plan:
             return ok(f"{plan.model} in {plan.precision}, {size(plan.predicted_peak_bytes)} at its peak.")
         case Refusal(code, message, remedy):
-            return error(message, remedy, cause=_CAUSES.get(code, ""))
+            return error(message, remedy, cause=shortage(facts) or _CAUSES.get(code, ""))
         case Exception() as defect:
             raise defect
     return skipped("Nothing was planned: see what comes before.")
@@ -61,7 +62,7 @@ def warnings(facts: Facts) -> Verdict:
 
 
 CHECKS = (
-    Check("config.valid", "`qied serve` does not start with a key that it does not know.", configuration),
+    Check("config.valid", "`qied serve` does not start with a configuration that it cannot follow.", configuration),
     Check("plan.profile", "It decides what to choose on this card.", profile),
     Check("plan.made", "Without a plan nothing can be served here.", made),
     Check("plan.warnings", "It works, within these bounds.", warnings),

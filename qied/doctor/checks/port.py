@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok
 
 _LOCK = "journal.db.lock"
+_ADDRESSES = "or take 127.0.0.1 (this machine only) or * (all addresses)."
 
 
 def free(facts: Facts) -> Verdict:
@@ -29,10 +31,7 @@ def free(facts: Facts) -> Verdict:
         return ok(f"Port {port} is free.")
     if (process := running_daemon(facts.home)) is not None and _port_of(facts.home) == port:
         return ok(f"The daemon of this state folder (process {process}) listens at port {port}.")
-    return error(
-        f"{listen} cannot be listened at: {problem}.",
-        "Stop the program that has it (ss -ltnp shows it), or choose another with --listen.",
-    )
+    return error(f"{listen} cannot be listened at: {_text(problem)}.", _remedy(problem))
 
 
 def running_daemon(home: Path) -> int | None:
@@ -55,7 +54,23 @@ def _port_of(home: Path) -> str | None:
         return None
 
 
-def _bind(host: str, port: int) -> str | None:
+def _text(problem: OSError) -> str:
+    if isinstance(problem, socket.gaierror):
+        return "no address is known by this name"
+    return (problem.strerror or str(problem)).lower()
+
+
+def _remedy(problem: OSError) -> str:
+    if isinstance(problem, socket.gaierror):
+        return f"Correct the name in daemon.listen, {_ADDRESSES}"
+    if problem.errno == errno.EADDRNOTAVAIL:
+        return f"This machine does not have that address: give one that it has in daemon.listen, {_ADDRESSES}"
+    if problem.errno in (errno.EACCES, errno.EPERM):
+        return "This user may not take that port: choose one above 1023 with --listen."
+    return "Stop the program that has it (ss -ltnp shows it), or choose another with --listen."
+
+
+def _bind(host: str, port: int) -> OSError | None:
     """Take the port for a moment; returns why it cannot be had."""
     addresses = psutil.net_if_addrs()
     if host in addresses:  # libzmq takes the names of network interfaces, too
@@ -70,8 +85,8 @@ def _bind(host: str, port: int) -> str | None:
             option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
             probe.setsockopt(socket.SOL_SOCKET, option, 1)
             probe.bind(address)
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
+    except OSError as problem:
+        return problem
     return None
 
 

@@ -6,6 +6,9 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 
 from qied_client.credentials import LOCAL_FILE, read_credential
@@ -22,6 +25,26 @@ from qied.server.private_files import refuse_access_by_others
 _OTHERS = 0o077
 
 
+def guarded(ask: Callable[[Facts], Verdict]) -> Callable[[Facts], Verdict]:
+    """A check for which a folder on the way that this user may not enter is an error of the machine."""
+
+    @wraps(ask)
+    def asked(facts: Facts) -> Verdict:
+        try:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (facts.home / "keys").stat()  # later Pythons take what cannot be reached for what is not there
+            return ask(facts)
+        except PermissionError as problem:
+            place = str(facts.home)
+            return error(
+                f"{problem.filename or place} cannot be reached: this user may not enter a folder on the way.",
+                f"Name another folder with --home, or: sudo chown -R $USER {shlex.quote(place)}",
+            )
+
+    return asked
+
+
+@guarded
 def folder(facts: Facts) -> Verdict:
     """The daemon can write its state, and nobody else can read it."""
     home = facts.home
@@ -43,6 +66,7 @@ def folder(facts: Facts) -> Verdict:
     return ok(f"{home} is private and writable.")
 
 
+@guarded
 def keys(facts: Facts) -> Verdict:
     """The daemon's keys are whole, and nobody else can read them."""
     place = facts.home / "keys"
@@ -62,6 +86,7 @@ def keys(facts: Facts) -> Verdict:
     return ok(f"{len(enrolled)} enrolled: {', '.join(client.name for client in enrolled)}.")
 
 
+@guarded
 def disk(facts: Facts) -> Verdict:
     """The disk has room for what the configuration lets the daemon keep."""
     assert isinstance(facts.config, Config)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
 from qied.doctor.words import some
 from qied.hardware.snapshot import Gpu, SelfTest, Trial
-from qied.planning.compatibility import at_least, has_kernels, version_numbers
+from qied.hardware.torch_builds import install_command
+from qied.planning.compatibility import LOWEST_CAPABILITY, at_least, has_kernels, version_numbers
 
-_CUDA_WHEELS = "pip install torch --index-url https://download.pytorch.org/whl/"
-_BLACKWELL = (10, 0)
 _CUDNN_FIX = "9.15"
 _NO_CONTEXT = re.compile(
     r"torch\.cuda is not available|torch sees no cuda|no cuda gpus are available|cuda unknown error"
@@ -39,7 +39,7 @@ def built_with_cuda(facts: Facts) -> Verdict:
     if torch.cuda is None:
         return error(
             f"torch {torch.version} is built without CUDA, so it cannot use {facts.gpus[0].name}.",
-            f"{_CUDA_WHEELS}{_wheel(facts)}",
+            _install(facts.gpus),
         )
     return ok(f"torch is built with CUDA {torch.cuda}.")
 
@@ -47,7 +47,7 @@ def built_with_cuda(facts: Facts) -> Verdict:
 def kernels(facts: Facts) -> Verdict:
     """Torch has kernels for the card."""
     torch = facts.snapshot.torch
-    cards = [gpu for gpu in facts.gpus if gpu.compute_capability]
+    cards = _served([gpu for gpu in facts.gpus if gpu.compute_capability])
     if torch is None or torch.cuda is None or not cards or not torch.arch_list:
         return skipped("There is no card and torch with a list of its kernels to compare.")
     without = [gpu for gpu in cards if not _has_kernels(gpu, torch.arch_list)]
@@ -57,7 +57,7 @@ def kernels(facts: Facts) -> Verdict:
     told = error if len(without) == len(cards) else warning
     return told(
         f"torch {torch.version} has no kernels for {gpu.name} ({_sm(gpu)}); it has {', '.join(torch.arch_list)}.",
-        f"{_CUDA_WHEELS}{_wheel(facts)}",
+        _install(cards),
     )
 
 
@@ -72,9 +72,10 @@ def vae_memory(facts: Facts) -> Verdict:
         return skipped("The version of cuDNN is not known.")
     if at_least(_dotted(torch.cudnn), _CUDNN_FIX):
         return ok(f"cuDNN {torch.cudnn} ends the VAE memory regression of torch 2.9.")
+    cudnn = f"nvidia-cudnn-cu{version_numbers(torch.cuda)[0]}"
     return warning(
         f"torch {torch.version} with cuDNN {torch.cudnn} takes 2 to 3 times the memory in the VAE.",
-        f"Update torch to 2.10 or newer, or: pip install 'nvidia-cudnn-cu12>={_CUDNN_FIX}'",
+        f"Update torch to 2.10 or newer, or: pip install '{cudnn}>={_CUDNN_FIX}'",
     )
 
 
@@ -109,16 +110,15 @@ def _has_kernels(gpu: Gpu, arch_list: tuple[str, ...]) -> bool:
     return gpu.compute_capability is not None and has_kernels(arch_list, gpu.compute_capability)
 
 
-def _wheel(facts: Facts) -> str:
-    """The index of wheels that fits card and driver: Blackwell needs CUDA 13, an older driver CUDA 12."""
-    driver = facts.snapshot.driver
-    if driver is not None and not at_least(driver.version, "580") and not any(map(_is_blackwell, facts.gpus)):
-        return "cu126"
-    return "cu130"
+def _served(cards: Sequence[Gpu]) -> list[Gpu]:
+    """The cards that are new enough, for whose sake torch is chosen; all of them where none is."""
+    new = [gpu for gpu in cards if gpu.compute_capability and gpu.compute_capability >= LOWEST_CAPABILITY]
+    return new or list(cards)
 
 
-def _is_blackwell(gpu: Gpu) -> bool:
-    return gpu.compute_capability is not None and gpu.compute_capability >= _BLACKWELL
+def _install(cards: Sequence[Gpu]) -> str:
+    """The torch for the newest of these cards, which has kernels for the others, too."""
+    return install_command(max((gpu.compute_capability for gpu in cards if gpu.compute_capability), default=None))
 
 
 def _sm(gpu: Gpu) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qied.engine.ops.linear import Fp8Linear
+from qied.engine.packed_block import PackedLinear
+from qied.engine.quantise import quantise
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
 from qied.hardware.snapshot import Trial
+from qied.planning.plan import Scaling
 
 FP8 = torch.float8_e4m3fn
 _FP8_MAX = torch.finfo(FP8).max
@@ -33,13 +37,24 @@ class Shape:
 
 
 class MatmulTrials:
-    """The trials on one device. ``compute`` is the dtype of activations; ``clock`` times the device."""
+    """The trials on one device. ``compute`` is the dtype of activations; ``clock`` times the device.
 
-    def __init__(self, device: torch.device, shape: Shape, compute: torch.dtype, clock: Clock) -> None:
+    FP8 is also compared with FP32, and not timed, at the shapes ``checked``: which kernels there are depends on them.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        shape: Shape,
+        compute: torch.dtype,
+        clock: Clock,
+        checked: Sequence[Shape] = (),
+    ) -> None:
         self._device = device
         self._shape = shape
         self._compute = compute
         self._clock = clock
+        self._checked = checked
 
     def bf16(self) -> Trial:
         """A product in BF16; not proven on a card that only emulates it."""
@@ -54,19 +69,12 @@ class MatmulTrials:
         return self.judge(product, inputs, weight, sizes, ERROR_LIMITS["bf16"])
 
     def fp8_rowwise(self) -> Trial:
-        """``torch._scaled_mm`` with a scale for each token and each output channel."""
-        inputs, weight, sizes = self.factors(_SPREAD)
-        low, scale = quantised(inputs, rows=True)
-        low_weight, weight_scale = quantised(weight, rows=True)
-        scales = scale, weight_scale.t().contiguous()
-        return self._judge_fp8(inputs, weight, sizes, scaled_product(low, low_weight, *scales))
+        """The engine's own linear with a scale for each token and each output channel."""
+        return self._fp8("rowwise", _SPREAD)
 
     def fp8_tensorwise(self) -> Trial:
-        """``torch._scaled_mm`` with one scale for each factor."""
-        inputs, weight, sizes = self.factors(spread=0.0)
-        low, scale = quantised(inputs, rows=False)
-        low_weight, weight_scale = quantised(weight, rows=False)
-        return self._judge_fp8(inputs, weight, sizes, scaled_product(low, low_weight, scale, weight_scale))
+        """The engine's own linear with one scale for each factor."""
+        return self._fp8("tensorwise", 0.0)
 
     def fp8_storage(self) -> Trial:
         """A weight in FP8 with a scale per channel, widened to the compute dtype before the product."""
@@ -87,29 +95,44 @@ class MatmulTrials:
         sizes: Tensor,
         limit: float,
         faster_than: Callable[[], Tensor] | None = None,
+        bias: Tensor | None = None,
     ) -> Trial:
         """Compare with FP32, then time; ``faster_than`` is the product in BF16 that must not be faster."""
-        error = relative_error(product(), functional.linear(inputs, weight), sizes)
+        error = relative_error(product(), functional.linear(inputs, weight, bias), sizes)
         works = (product,) if faster_than is None else (product, faster_than)
         seconds, *reference = median_seconds(self._clock, *works)
         return judged(error, limit, self._shape.operations, seconds, *reference)
 
-    def factors(self, spread: float) -> tuple[Tensor, Tensor, Tensor]:
+    def factors(self, spread: float, shape: Shape | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Activations, a weight and the size of each result, in FP32; rows of both differ in size by ``spread``."""
+        tokens, inner, outer = astuple(shape or self._shape)
         generator = torch.Generator().manual_seed(7)
-        rows = torch.exp2(spread * torch.rand(self._shape.tokens, 1, generator=generator))
-        channels = torch.exp2(spread * torch.rand(self._shape.outer, 1, generator=generator)) / 64
-        inputs = torch.randn(self._shape.tokens, self._shape.inner, generator=generator) * rows
-        weight = torch.randn(self._shape.outer, self._shape.inner, generator=generator) * channels
+        rows = torch.exp2(spread * torch.rand(tokens, 1, generator=generator))
+        channels = torch.exp2(spread * torch.rand(outer, 1, generator=generator)) / 64
+        inputs = torch.randn(tokens, inner, generator=generator) * rows
+        weight = torch.randn(outer, inner, generator=generator) * channels
         return inputs.to(self._device), weight.to(self._device), (rows * channels.t()).to(self._device)
 
-    def _judge_fp8(self, inputs: Tensor, weight: Tensor, sizes: Tensor, product: Callable[[], Tensor]) -> Trial:
-        """Being faster than BF16 is asked of cards alone: a CPU has no units for FP8."""
-        limit = ERROR_LIMITS["fp8"]
-        if self._device.type != "cuda":
-            return self.judge(product, inputs, weight, sizes, limit)
-        low, low_weight = inputs.bfloat16(), weight.bfloat16()
-        return self.judge(product, inputs, weight, sizes, limit, lambda: functional.linear(low, low_weight))
+    def _fp8(self, scaling: Scaling, spread: float) -> Trial:
+        """Compare every shape with FP32, and time the main one.
+
+        Being faster than BF16 is asked of cards alone: a CPU has no units for FP8.
+        """
+        kind, limit = Fp8Linear(scaling), ERROR_LIMITS["fp8"]
+        for shape in self._checked:
+            inputs, weight, sizes = self.factors(spread, shape)
+            linear = packed(weight, scaling)
+            result = kind.apply(kind.prepare(inputs.bfloat16()), linear)
+            error = relative_error(result, functional.linear(inputs, weight, linear.bias.float()), sizes)
+            if not error <= limit:
+                wrong = f"wrong result: relative error {error:.3g} against FP32, at most {limit:g} is right"
+                return Trial(ok=False, error=f"{wrong}, for {shape.tokens} tokens of {shape.inner}")
+        inputs, weight, sizes = self.factors(spread)
+        low, low_weight, linear = inputs.bfloat16(), weight.bfloat16(), packed(weight, scaling)
+        activation = kind.prepare(low)
+        plain = (lambda: functional.linear(low, low_weight, linear.bias)) if self._device.type == "cuda" else None
+        bias = linear.bias.float()
+        return self.judge(lambda: kind.apply(activation, linear), inputs, weight, sizes, limit, plain, bias)
 
 
 def quantised(matrix: Tensor, *, rows: bool) -> tuple[Tensor, Tensor]:
@@ -119,10 +142,9 @@ def quantised(matrix: Tensor, *, rows: bool) -> tuple[Tensor, Tensor]:
     return (matrix / scale).to(FP8), scale
 
 
-def scaled_product(inputs: Tensor, weight: Tensor, scale: Tensor, weight_scale: Tensor) -> Callable[[], Tensor]:
-    """The product of FP8 [tokens, inner] and [outer, inner] with their scales, in BF16."""
-
-    def product() -> Tensor:
-        return torch._scaled_mm(inputs, weight.t(), scale, weight_scale, out_dtype=torch.bfloat16, use_fast_accum=True)
-
-    return product
+def packed(weight: Tensor, scaling: Scaling) -> PackedLinear:
+    """A linear of the engine from an FP32 ``weight`` [outer, inner], with a bias as large as what is added to it."""
+    quantised = quantise(weight, scaling)
+    signs = 1 - 2 * (torch.arange(len(weight), device=weight.device) % 2)
+    bias = torch.linalg.vector_norm(weight, dim=1) * signs
+    return PackedLinear(quantised.values, bias.bfloat16(), quantised.scale.flatten())

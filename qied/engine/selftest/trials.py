@@ -15,8 +15,16 @@ from qied.hardware.snapshot import Trial
 
 CARD_SHAPE = Shape(tokens=4096, inner=3072, outer=3072)
 """A projection of the transformer for a picture of a megapixel: large enough that its time says something."""
+CARD_CHECKED = tuple(
+    Shape(tokens, inner, outer=3072)
+    for tokens in (4096, 250, 5)
+    for inner in (3072, 12288)
+    if (tokens, inner) != (4096, 3072)
+)
+"""The projections of a picture, of a text and of a few tokens, and what follows the MLP's width."""
 CARD_ATTENTION = AttentionShape(heads=24, tokens=2085)
 CPU_SHAPE = Shape(tokens=64, inner=128, outer=96)
+CPU_CHECKED = (Shape(tokens=5, inner=128, outer=96), Shape(tokens=50, inner=512, outer=96))
 CPU_ATTENTION = AttentionShape(heads=2, tokens=77)
 
 
@@ -26,20 +34,20 @@ def card() -> Suite:
     torch.ones(1, device=device)
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     compute = torch.bfloat16 if native else torch.float32
-    trials = _trials(device, CARD_SHAPE, CARD_ATTENTION, compute)
+    trials = _trials(device, (CARD_SHAPE, *CARD_CHECKED), CARD_ATTENTION, compute)
     return Suite({**trials, "host_to_device": lambda: host_to_device(device)}, _card_answers)
 
 
 def cpu() -> Suite:
     """The same kernels on the CPU, where nothing is asked of their speed."""
-    return Suite(_trials(torch.device("cpu"), CPU_SHAPE, CPU_ATTENTION, torch.bfloat16))
+    return Suite(_trials(torch.device("cpu"), (CPU_SHAPE, *CPU_CHECKED), CPU_ATTENTION, torch.bfloat16))
 
 
 def _trials(
-    device: torch.device, shape: Shape, attention: AttentionShape, compute: torch.dtype
+    device: torch.device, shapes: tuple[Shape, ...], attention: AttentionShape, compute: torch.dtype
 ) -> dict[str, Callable[[], Trial | Rate]]:
     clock = clock_of(device)
-    products = MatmulTrials(device, shape, compute, clock)
+    products = MatmulTrials(device, shapes[0], compute, clock, shapes[1:])
     attentions = AttentionTrials(device, attention, compute, clock).trials()
     return {
         "bf16": products.bf16,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from qied.doctor.findings import Status
@@ -104,6 +106,62 @@ def test_fp8_that_is_slower_than_bf16_is_told(facts, machine, ask):
     slow = {"ok": True, "tflops": 31.0}
     found = ask("card.selftest", facts(with_trials(machine, fp8_rowwise=slow, fp8_tensorwise=slow)))
     assert (found.status, "31 against 60 TFLOPS" in found.message) == (Status.WARNING, True)
+
+
+def test_fp8_that_is_as_fast_as_bf16_is_used_and_so_no_finding(facts, machine, ask):
+    same = {"ok": True, "tflops": 60.0}
+    examined = facts(with_trials(machine, fp8_rowwise=same, fp8_tensorwise=same))
+    assert examined.plan.precision == "fp8"
+    assert ask("card.selftest", examined).status is Status.OK
+
+
+def test_what_is_used_until_fp8_works_is_what_the_plan_uses(facts, machine, planned, ask):
+    snapshot = with_trials(machine, fp8_rowwise=BROKEN, fp8_tensorwise=BROKEN)
+    for precision, words in (("bf16", "until then BF16 is used"), ("fp8-storage", "until then FP8 storage is used")):
+        plan = replace(planned(snapshot), precision=precision)
+        assert words in ask("card.selftest", facts(snapshot, plan=plan)).remedy
+    assert "until then" not in ask("card.selftest", facts(snapshot, plan=None)).remedy
+
+
+def test_a_plan_for_another_card_says_nothing_of_this_one(facts, machine, planned, ask):
+    snapshot = with_trials(machine, fp8_rowwise=BROKEN, fp8_tensorwise=BROKEN)
+    plan = planned(snapshot)
+    elsewhere = replace(plan, execution=replace(plan.execution, device_index=1))
+    assert "until then" not in ask("card.selftest", facts(snapshot, plan=elsewhere)).remedy
+
+
+def test_parts_of_a_card_are_told_apart_by_their_uuid(facts, machine, planned):
+    snapshot = machine(gpus=[{"uuid": "MIG-1111"}, {"uuid": "MIG-2222"}])
+    examined = facts(snapshot, plan=replace(planned(snapshot), gpu_uuid="MIG-2222"))
+    assert [examined.plan_of(gpu) is not None for gpu in snapshot.gpus] == [False, True]
+
+
+def test_fp8_storage_that_fails_is_told(facts, machine, ask):
+    examined = facts(with_trials(machine, fp8_storage=BROKEN, fp8_rowwise=FAST))
+    found = ask("card.selftest", examined)
+    assert (found.status, "FP8 storage failed" in found.message) == (Status.WARNING, True)
+    assert "until then FP8 is used" in found.remedy
+
+
+def test_attention_that_fails_in_all_kernels_is_an_error_and_one_that_runs_is_enough(facts, machine, ask):
+    found = ask("card.selftest", facts(with_trials(machine, attention={"flash_128": BROKEN, "math_128": BROKEN})))
+    assert (found.status, "CUBLAS_STATUS_NOT_SUPPORTED" in found.message) == (Status.ERROR, True)
+    fine = with_trials(machine, attention={"flash_128": BROKEN, "math_128": FAST})
+    assert ask("card.selftest", facts(fine)).status is Status.OK
+
+
+def test_bf16_that_failed_where_that_was_expected_is_not_said_to_run(facts, machine, ask):
+    found = ask("card.selftest", facts(with_trials(machine, (7, 5), bf16=BROKEN, fp8_storage=FAST)))
+    assert found.status is Status.OK
+    assert "BF16" not in found.message
+
+
+def test_a_self_test_in_which_nothing_ran_has_not_passed(facts, machine, ask):
+    assert ask("card.selftest", facts(machine(gpu={"selftest": {}}))).status is Status.SKIPPED
+
+
+def test_the_remedy_for_an_old_card_names_only_options_that_are_there(facts, machine, ask):
+    assert "--device" not in ask("card.capability", facts(machine(gpu={"compute_capability": [7, 0]}))).remedy
 
 
 def test_bf16_that_fails_on_a_card_that_has_it_is_an_error(facts, machine, ask):

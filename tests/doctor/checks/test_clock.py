@@ -24,3 +24,8 @@ def test_a_clock_before_the_journal_is_a_warning(facts, ask):
     journal.touch()
     os.utime(journal, (time.time() + 10 * 86_400,) * 2)
     assert ask("clock.sane", examined).status is Status.WARNING
+
+
+def test_a_state_folder_that_may_not_be_entered_says_nothing_of_the_clock(facts, ask, locked):
+    with locked() as folder:
+        assert ask("clock.sane", facts(home=folder / "state")).status is Status.OK

@@ -41,6 +41,15 @@ def test_a_card_that_does_not_answer_is_told(facts, machine, ask):
     assert ask("driver.cards", facts()).status is Status.OK
     found = ask("driver.cards", facts(machine(problems={"gpu_lost": "Card 1 does not answer."})))
     assert (found.status, found.message) == (Status.WARNING, "Card 1 does not answer.")
+    assert ask("driver.cards", facts()).message == "1 card answers."
+    two = machine(gpus=[{}, {"index": 1, "uuid": "GPU-2"}])
+    assert ask("driver.cards", facts(two)).message == "2 cards answer."
+
+
+def test_a_card_that_cuda_leaves_out_is_told_with_what_gives_it_back(facts, machine, ask):
+    found = ask("driver.cards", facts(machine(problems={"cuda_misses_card": "CUDA does not give NVIDIA X."})))
+    assert (found.status, found.message) == (Status.WARNING, "CUDA does not give NVIDIA X.")
+    assert "/dev/nvidia" in found.remedy
 
 
 @pytest.mark.parametrize(
@@ -82,6 +91,9 @@ def test_a_card_with_fp8_units_wants_the_floors_of_fp8(facts, machine, ask):
     assert found.status is Status.WARNING
     assert "driver 530.30.02" in found.message
     assert "torch 2.2.0" in found.message
+    precision = {"bf16": "BF16", "fp8-storage": "FP8 storage"}
+    examined = facts(machine(driver={"version": "530.30.02"}, torch={"version": "2.2.0"}))
+    assert f"until then {precision[examined.plan.precision]} is used" in found.remedy
 
 
 def test_a_driver_that_is_too_old_for_torch_is_told_once(facts, machine, ask):
@@ -91,6 +103,12 @@ def test_a_driver_that_is_too_old_for_torch_is_told_once(facts, machine, ask):
 def test_windows_wants_a_newer_torch_for_fp8(facts, machine, ask):
     snapshot = machine(os={"system": "Windows"}, driver={"version": "560.94"}, torch={"version": "2.3.1"})
     assert ask("driver.fp8", facts(snapshot)).status is Status.WARNING
+
+
+def test_linux_inside_windows_has_the_driver_of_windows_and_the_torch_of_linux(facts, machine, ask):
+    wsl = {"system": "Linux", "release": "5.15.0-microsoft-standard-WSL2"}
+    snapshot = machine(os=wsl, driver={"version": "560.94"}, torch={"version": "2.3.1"})
+    assert ask("driver.fp8", facts(snapshot)).status is Status.OK
 
 
 def test_a_card_without_fp8_units_is_not_asked_for_them(facts, machine, ask):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from qied.doctor.findings import Status
+from qied.planning.plan import Refusal
 
 GIB = 1024**3
 
@@ -45,3 +48,38 @@ def test_a_small_limit_of_pinned_memory_is_a_warning_where_the_plan_pins_more(fa
 def test_copies_that_were_seen_to_be_fast_count_more_than_the_limit(facts, machine, planned, ask):
     small = machine(host={"memlock_limit_bytes": 8 * 1024**2})
     assert ask("host.memlock", facts(small, plan=needing(planned, small, 20, 9))).status is Status.OK
+
+
+@pytest.fixture
+def crowded(facts, machine):
+    """Facts of a machine whose memory is too small for any plan by the planner's own word."""
+
+    def make(**host):
+        examined = facts(machine(host=host))
+        assert isinstance(examined.plan, Refusal), examined.plan
+        assert examined.plan.code == "host_memory_too_small"
+        return examined
+
+    return make
+
+
+def test_memory_that_is_too_small_for_any_plan_is_an_error_of_the_memory(crowded, ask):
+    examined = crowded(memory_available_bytes=2 * GIB)
+    found = ask("host.memory", examined)
+    assert (found.status, found.message) == (Status.ERROR, examined.plan.message)
+    assert ask("host.container", examined).status is Status.OK
+    assert ask("plan.made", examined).cause == "host.memory"
+
+
+def test_a_limit_below_what_is_free_is_the_containers(crowded, ask):
+    examined = crowded(memory_limit_bytes=2 * GIB)
+    found = ask("host.container", examined)
+    assert (found.status, "--memory" in found.remedy) == (Status.ERROR, True)
+    assert ask("host.memory", examined).status is Status.SKIPPED
+    assert ask("plan.made", examined).cause == "host.container"
+
+
+def test_what_a_container_has_taken_of_its_limit_counts(crowded, ask):
+    host = {"memory_available_bytes": 3 * GIB, "memory_limit_bytes": 32 * GIB}
+    assert ask("plan.made", crowded(**host)).cause == "host.memory"
+    assert ask("plan.made", crowded(**host, memory_limit_used_bytes=30 * GIB)).cause == "host.container"

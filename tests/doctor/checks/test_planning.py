@@ -25,6 +25,8 @@ def test_a_wrong_configuration_is_told_and_what_needs_it_is_skipped(facts, ask):
         "Remove it.",
     )
     assert ask("port.free", wrong).status is Status.SKIPPED
+    missing = facts(config=ConfigError("x.toml: No such file.", "Correct the path."), plan=None)
+    assert "does not know" not in ask("config.valid", missing).why, "it holds for any error"
 
 
 def test_a_plan_and_its_profile(facts, ask):

@@ -41,10 +41,23 @@ def test_any_port_is_free(facts, ask):
 def test_a_port_of_another_program_is_an_error(facts, ask, listening, host):
     found = ask("port.free", at(facts, listening, host))
     assert (found.status, "address already in use" in found.message) == (Status.ERROR, True)
+    assert "Stop the program" in found.remedy
 
 
 def test_an_address_that_this_machine_does_not_have_is_an_error(facts, ask):
-    assert ask("port.free", at(facts, 7447, "192.0.2.1")).status is Status.ERROR
+    found = ask("port.free", at(facts, 7447, "192.0.2.1"))
+    assert found.status is Status.ERROR
+    assert "does not have that address" in found.remedy
+
+
+def test_a_name_that_nobody_knows_is_an_error_of_the_name(facts, ask, monkeypatch):
+    def unknown(*asked, **more):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    found = ask("port.free", at(facts, 7447, "studio.invalid"))
+    assert (found.status, "known by this name" in found.message) == (Status.ERROR, True)
+    assert "Correct the name" in found.remedy
 
 
 @pytest.fixture

@@ -88,3 +88,12 @@ def test_pictures_that_are_stored_already_need_no_more_room(facts, ask, monkeypa
     stored.parent.mkdir(parents=True)
     stored.write_bytes(bytes(1024**2))
     assert ask("state.disk", examined).status is Status.OK
+
+
+@pytest.mark.parametrize("check", ["state.folder", "state.keys", "state.disk"])
+@pytest.mark.parametrize("below", ["", "state"])
+def test_a_folder_that_may_not_be_entered_is_an_error_of_the_machine(facts, ask, locked, check, below):
+    with locked() as folder:
+        found = ask(check, facts(home=folder / below))
+    assert (found.status, "--home" in found.remedy) == (Status.ERROR, True)
+    assert "broke" not in found.message

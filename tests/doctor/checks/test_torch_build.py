@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qied.doctor.findings import Status
+from qied.hardware.torch_builds import install_command
 
 
 def test_torch_is_there(facts, ask):
@@ -27,7 +28,7 @@ def test_a_build_without_cuda_beside_a_card_is_an_error(facts, machine, ask):
     assert ask("torch.cuda_build", facts()).status is Status.OK
     found = ask("torch.cuda_build", facts(machine(torch={"version": "2.13.0+cpu", "cuda": None})))
     assert found.status is Status.ERROR
-    assert "download.pytorch.org/whl/cu126" in found.remedy, "the driver is too old for cu130"
+    assert found.remedy == install_command((8, 9))
 
 
 def test_a_build_without_cuda_is_fine_where_there_is_no_card(facts, machine, ask):
@@ -56,7 +57,21 @@ def test_a_second_card_without_kernels_is_a_warning(facts, machine, ask):
     snapshot = machine(gpus=[{}, {"index": 1, "name": "NVIDIA GeForce RTX 5090", "compute_capability": [12, 0]}])
     found = ask("torch.kernels", facts(snapshot))
     assert (found.status, "RTX 5090 (sm_120)" in found.message) == (Status.WARNING, True)
-    assert "cu130" in found.remedy
+    assert found.remedy == install_command((12, 0))
+
+
+def test_a_card_that_is_too_old_for_qied_does_not_choose_the_torch_of_another_one(facts, machine, ask):
+    old = {"index": 1, "name": "NVIDIA TITAN V", "compute_capability": [7, 0]}
+    snapshot = machine(gpus=[{"compute_capability": [12, 0]}, old], torch={"arch_list": ["sm_75", "sm_120"]})
+    assert ask("torch.kernels", facts(snapshot)).status is Status.OK
+    alone = machine(gpus=[old], torch={"arch_list": ["sm_75", "sm_120"]})
+    assert "cu126" in ask("torch.kernels", facts(alone)).remedy
+
+
+@pytest.mark.parametrize(("cuda", "package"), [("12.8", "nvidia-cudnn-cu12>="), ("13.0", "nvidia-cudnn-cu13>=")])
+def test_the_newer_cudnn_is_that_of_torchs_cuda(facts, machine, ask, cuda, package):
+    snapshot = machine(driver={"version": "580.95"}, torch={"version": "2.9.1", "cuda": cuda, "cudnn": "91002"})
+    assert package in ask("torch.vae_memory", facts(snapshot)).remedy
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from torch.nn import functional
 
 from qied.engine.ops.linear import (
     ExpandedLinear,
+    Fp8Linear,
     PlainLinear,
     SimulatedFp8Linear,
     linear_kind,
@@ -69,3 +70,101 @@ def test_expanded_weights_are_those_of_a_plain_linear(x: torch.Tensor, weight: t
 )
 def test_each_precision_has_its_kind_and_fp8_is_simulated_without_its_cores(precision: str, kind: type) -> None:
     assert type(linear_kind(precision, None, CPU)) is kind
+
+
+class ScaledProduct:
+    """Stands in for the product of the tensor cores: checks what it is given and computes it in FP32.
+
+    ``refusal`` is raised wherever a bias is asked for, and ``every_time`` always.
+    """
+
+    def __init__(self, refusal: Exception | None = None, every_time: Exception | None = None) -> None:
+        self.refusal, self.every_time = refusal, every_time
+        self.biases: list[bool] = []
+
+    def __call__(
+        self,
+        values: torch.Tensor,
+        weight: torch.Tensor,
+        *,
+        scale_a: torch.Tensor,
+        scale_b: torch.Tensor,
+        bias: torch.Tensor | None,
+        out_dtype: torch.dtype,
+        use_fast_accum: bool,
+    ) -> torch.Tensor:
+        self.biases.append(bias is not None)
+        if bias is not None and self.refusal is not None:
+            raise self.refusal
+        if self.every_time is not None:
+            raise self.every_time
+        assert values.dtype == weight.dtype == E4M3 and use_fast_accum
+        assert values.is_contiguous() and weight.t().is_contiguous(), "row times column"
+        assert scale_a.dtype == scale_b.dtype == torch.float32
+        if scale_a.dim() == 0:
+            assert scale_b.dim() == 0
+        else:
+            assert scale_a.shape == (len(values), 1) and scale_b.shape == (1, weight.shape[1])
+            assert scale_a.is_contiguous() and scale_b.is_contiguous()
+        assert bias is None or bias.dtype == out_dtype
+        product = (values.float() @ weight.float()) * scale_a * scale_b
+        return (product if bias is None else product + bias.float()).to(out_dtype)
+
+
+@pytest.mark.parametrize("scaling", ["rowwise", "tensorwise"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        None,
+        "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmulAlgoGetHeuristic(`",
+        "CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `cublasLtMatmul(`",
+        "cutlass cannot run, Error Internal",
+    ],
+)
+def test_the_product_of_the_tensor_cores_is_that_of_the_simulation_with_or_without_a_kernel_for_the_bias(
+    x: torch.Tensor, weight: torch.Tensor, monkeypatch: pytest.MonkeyPatch, scaling: str, refusal: str | None
+) -> None:
+    product = ScaledProduct(RuntimeError(refusal) if refusal else None)
+    monkeypatch.setattr(torch, "_scaled_mm", product)
+    linear, kind = packed(weight, scaling, torch.bfloat16), Fp8Linear(scaling)
+    activation = kind.prepare(x.bfloat16())
+    expected = SimulatedFp8Linear(scaling).apply(activation, linear).float()
+    for _ in range(2):
+        torch.testing.assert_close(kind.apply(activation, linear).float(), expected, rtol=0.01, atol=0.01)
+    assert product.biases == ([True, False, False] if refusal else [True, True])
+
+
+def test_a_shape_without_a_kernel_for_the_bias_says_nothing_of_other_shapes(
+    x: torch.Tensor, weight: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = ScaledProduct(RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED"))
+    monkeypatch.setattr(torch, "_scaled_mm", product)
+    linear, kind = packed(weight, "rowwise", torch.bfloat16), Fp8Linear("rowwise")
+    kind.apply(kind.prepare(x.bfloat16()), linear)
+    product.refusal = None
+    kind.apply(kind.prepare(x[:7].bfloat16()), linear)
+    assert product.biases == [True, False, True]
+
+
+def test_what_fails_without_a_bias_too_is_raised_and_tried_anew_next_time(
+    x: torch.Tensor, weight: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = ScaledProduct(RuntimeError("first"), RuntimeError("second"))
+    monkeypatch.setattr(torch, "_scaled_mm", product)
+    linear, kind = packed(weight, "rowwise", torch.bfloat16), Fp8Linear("rowwise")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="second"):
+            kind.apply(kind.prepare(x.bfloat16()), linear)
+    assert product.biases == [True, False] * 2
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")])
+def test_memory_that_ran_out_is_not_taken_for_a_kernel_that_is_missing(
+    x: torch.Tensor, weight: torch.Tensor, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    product = ScaledProduct(error)
+    monkeypatch.setattr(torch, "_scaled_mm", product)
+    linear, kind = packed(weight, "rowwise", torch.bfloat16), Fp8Linear("rowwise")
+    with pytest.raises(RuntimeError, match=str(error)):
+        kind.apply(kind.prepare(x.bfloat16()), linear)
+    assert product.biases == [True]

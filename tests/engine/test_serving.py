@@ -1,0 +1,159 @@
+"""The engine as a worker serves it, with the built-in model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from qied_client.errors import ModelUnsupported
+
+from qied.edit import EditSpec
+from qied.engine import serving
+from qied.engine.engine import Engine, EngineOptions
+from qied.engine.serving import ServedEngine
+from qied.engine.stepping import Edit
+from qied.engine.work import Advance
+from qied.link.launch import LaunchOrder
+from qied.planning.plan import Execution
+from qied.resources import builtin_model_folder
+
+Make = Callable[..., EditSpec]
+Finish = Callable[[Edit], list[Advance]]
+
+
+@pytest.fixture
+def order(execution: Callable[..., Execution]) -> Callable[..., LaunchOrder]:
+    def launch(**changes: object) -> LaunchOrder:
+        plain = LaunchOrder(
+            worker="w",
+            endpoint="",
+            server_key="",
+            public_key="",
+            secret_key="",
+            engine="",
+            model=str(builtin_model_folder()),
+            profile="builtin",
+            execution=execution(),
+            kind="k",
+            card={},
+            budget_bytes=1 << 32,
+            fixed_bytes=0,
+            edits_bytes=0,
+            cache_bytes=1 << 24,
+            max_active=2,
+            threads=0,
+            log_format="plain",
+            log_level="info",
+        )
+        return replace(plain, **changes)
+
+    return launch
+
+
+@pytest.fixture
+def served(engine: Engine, order: Callable[..., LaunchOrder]) -> Callable[[int], ServedEngine]:
+    def serve(cache_bytes: int) -> ServedEngine:
+        launch = order(cache_bytes=cache_bytes)
+        return ServedEngine(engine, launch, launch.execution)
+
+    return serve
+
+
+def used(engine: ServedEngine) -> int:
+    return sum(cache.bytes_used for cache in engine._caches.values())
+
+
+def test_caches_of_all_sessions_share_one_limit_while_edits_run(
+    served: Callable[[int], ServedEngine], scene: Callable[..., Image.Image], spec: Make, finish: Finish
+) -> None:
+    picture, wanted = {"a": scene(128, 128)}, spec(width=64, height=64, steps=1)
+    free = served(1 << 24)
+    finish(free.begin(wanted, picture, "one"))
+    size = used(free)
+    engine = served(size * 3 // 2)
+    edits = [engine.begin(wanted, picture, scope) for scope in ("one", "two", "three")]
+    while edits:
+        edits = [edit for edit in edits if edit.advance().image is None]
+        assert used(engine) <= size * 3 // 2
+    finish(engine.begin(wanted, picture, "last"))
+    assert engine._caches["last"].bytes_used == size
+    assert used(engine) <= size * 3 // 2
+
+
+def test_an_edit_whose_cache_had_to_go_finishes_with_the_same_bytes_and_keeps_nothing(
+    served: Callable[[int], ServedEngine], scene: Callable[..., Image.Image], spec: Make, finish: Finish
+) -> None:
+    picture, wanted, engine = {"a": scene(128, 128)}, spec(width=64, height=64, steps=1), served(1 << 24)
+    expected = finish(engine.begin(wanted, picture, "one"))[-1].image
+    edit = engine.begin(wanted, picture, "two")
+    cache = engine._caches["two"]
+    edit.advance()
+    engine.forget("two")
+    image = finish(edit)[-1].image
+    assert image is not None and expected is not None and image.tobytes() == expected.tobytes()
+    assert cache.bytes_used == 0 and "two" not in engine._caches
+
+
+def test_the_least_recently_used_session_goes_first_and_their_number_is_limited(
+    served: Callable[[int], ServedEngine],
+    scene: Callable[..., Image.Image],
+    spec: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "_SCOPES", 2)
+    engine, picture = served(1 << 24), {"a": scene(64, 64)}
+    for scope in ("one", "two", "one", "three"):
+        engine.begin(spec(), picture, scope)
+    assert list(engine._caches) == ["one", "three"]
+
+
+@pytest.mark.parametrize(("card", "index"), [({"CUDA_VISIBLE_DEVICES": "3"}, 0), ({}, 3)])
+def test_a_process_that_sees_its_card_alone_sees_it_as_the_first(
+    engine: Engine,
+    order: Callable[..., LaunchOrder],
+    execution: Callable[..., Execution],
+    monkeypatch: pytest.MonkeyPatch,
+    card: dict[str, str],
+    index: int,
+) -> None:
+    seen: list[Execution] = []
+
+    def load(folder: Path, profile: object, options: EngineOptions, on_progress: object) -> Engine:
+        assert options.execution is not None
+        seen.append(options.execution)
+        return engine
+
+    monkeypatch.setattr(Engine, "load", staticmethod(load))
+    serving.load(order(card=card, execution=execution(device_index=3)), lambda *_: None)
+    assert [found.device_index for found in seen] == [index]
+
+
+def test_an_execution_that_came_as_json_is_run_like_any_other(
+    order: Callable[..., LaunchOrder], execution: Callable[..., Execution]
+) -> None:
+    launch = LaunchOrder.from_line(json.dumps(asdict(order(execution=execution(attention=("flash", "math"))))).encode())
+    assert serving.load(launch, lambda *_: None).precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("none left")], ids=["card", "host"]
+)
+def test_memory_that_runs_out_while_loading_is_told_with_a_remedy(
+    order: Callable[..., LaunchOrder], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def load(*_: object) -> Engine:
+        raise error
+
+    monkeypatch.setattr(Engine, "load", staticmethod(load))
+    with pytest.raises(ModelUnsupported, match=str(error)) as raised:
+        serving.load(order(), lambda *_: None)
+    assert "worker.budget_bytes" in raised.value.remedy
+    assert raised.value.__context__ is None
+
+
+def test_weights_beyond_the_budget_are_refused(order: Callable[..., LaunchOrder]) -> None:
+    with pytest.raises(ModelUnsupported, match="budget is 1000 bytes"):
+        serving.load(order(budget_bytes=1000), lambda *_: None)
