@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from generated_part import update
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "guide.md"
 PLANS = ROOT / "tests" / "planning" / "golden" / "plans"
-BEGIN, END = "<!-- cards: begin -->", "<!-- cards: end -->"
 CARDS = {
     "rtx-4060-8gb": "RTX 4060, 8 GB",
     "rtx-2080-ti-11gb": "RTX 2080 Ti, 11 GB",
@@ -46,17 +47,5 @@ def _row(name: str) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
-def main() -> int:
-    """Write or check; returns the exit status."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    wanted = f"{before}{BEGIN}\n\n{table()}\n{END}{after}"
-    if "--check" in sys.argv[1:]:
-        return 0 if page == wanted else 1
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(update(PAGE, "cards", table()))

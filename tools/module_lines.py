@@ -6,9 +6,10 @@ import ast
 import sys
 from pathlib import Path
 
+from generated_part import update
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
-BEGIN, END = "<!-- modules: begin -->", "<!-- modules: end -->"
 _ROOTS = {"qied_client": ROOT / "client" / "qied_client", "qied": ROOT / "qied"}
 
 
@@ -35,17 +36,5 @@ def _first_line(path: Path) -> str:
     return docstring.split("\n", maxsplit=1)[0].replace("``", "`")
 
 
-def main() -> int:
-    """Write or check; returns the exit status."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    wanted = f"{before}{BEGIN}\n\n{lines()}\n{END}{after}"
-    if "--check" in sys.argv[1:]:
-        return 0 if page == wanted else 1
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(update(PAGE, "modules", lines()))

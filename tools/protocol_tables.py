@@ -7,13 +7,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from generated_part import update
 from qied_client.protocol import fields as f
 from qied_client.protocol import messages as m
 from qied_client.protocol.request import EditRequest, LoraChoice
 from qied_client.protocol.roles import FROM_CLIENT, FROM_DAEMON
 
 PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 _PARTS = (EditRequest, LoraChoice, m.ImageSize, m.Turn, m.WorkerRow, m.JobRow, m.SessionRow)
 
 
@@ -88,22 +88,5 @@ def tables() -> str:
     return "\n".join(f"### {title}\n\n" + "\n".join(table(kind) for kind in kinds) for title, kinds in sections)
 
 
-def page_with_tables(page: str) -> str:
-    """The page with its tables as the code has them now."""
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
-
-
-def main() -> int:
-    """Write or check; returns the exit status."""
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = page_with_tables(page)
-    if "--check" in sys.argv[1:]:
-        return 0 if page == wanted else 1
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(update(PAGE, "tables", tables()))

@@ -68,16 +68,6 @@ def tile_grid(width: int, height: int, tile_px: int | None) -> TileGrid:
     return TileGrid(starts_x, starts_y, tile_width, tile_height)
 
 
-def tile_count(width: int, height: int, tile_px: int | None) -> int:
-    """How many tiles a picture of ``width`` x ``height`` pixels takes; 1 means that it is done whole."""
-    return tile_grid(width, height, tile_px).count
-
-
-def canvas_bytes(width: int, height: int, channels: int, unit: int = 1) -> int:
-    """Bytes of the FP32 canvas that tiles are blended on: 3 channels of pixels, or latents with a cell as ``unit``."""
-    return 4 * channels * (width // unit) * (height // unit)
-
-
 def _along(side: int, tile_px: int | None) -> tuple[tuple[int, ...], int]:
     """Return where the tiles start along a side and how long they are, all in pixels."""
     assert side % CELL_PX == 0 and (tile_px is None or (tile_px % CELL_PX == 0 and tile_px >= MIN_TILE_PX))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qied.planning.tiling import CELL_PX, MIN_TILE_PX, OVERLAP_PX, canvas_bytes, tile_count, tile_grid, tile_starts
+from qied.planning.tiling import CELL_PX, MIN_TILE_PX, OVERLAP_PX, tile_grid, tile_starts
 
 tiles_and_overlaps = st.integers(1, 200).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
 lengths = st.integers(1, 2000)
@@ -47,7 +47,7 @@ def test_a_grid_covers_the_picture_with_tiles_within_the_bound(width: int, heigh
 @given(sides, sides, tile_sides)
 def test_shortened_tiles_are_no_more_than_whole_ones(width: int, height: int, tile_px: int) -> None:
     longest = [len(tile_starts(side, tile_px, OVERLAP_PX)) for side in (width, height)]
-    assert tile_count(width, height, tile_px) == longest[0] * longest[1]
+    assert tile_grid(width, height, tile_px).count == longest[0] * longest[1]
 
 
 @given(sides, tile_sides)
@@ -71,7 +71,7 @@ def test_pictures_and_their_tiles(
 ) -> None:
     grid = tile_grid(width, height, tile_px)
     assert (grid.count, (grid.width, grid.height)) == (count, tile)
-    assert tile_count(width, height, tile_px) == count
+    assert tile_grid(width, height, tile_px).count == count
 
 
 def test_a_grid_in_cells_is_the_grid_in_pixels() -> None:
@@ -86,8 +86,3 @@ def test_a_grid_in_cells_is_the_grid_in_pixels() -> None:
 def test_parts_of_cells_and_tiles_below_the_smallest_are_errors(side: int, tile_px: int) -> None:
     with pytest.raises(AssertionError):
         tile_grid(side, 1024, tile_px)
-
-
-def test_a_canvas_holds_a_single_precision_number_for_each_value() -> None:
-    assert canvas_bytes(64, 32, 3) == 64 * 32 * 3 * 4
-    assert canvas_bytes(64, 32, 16, CELL_PX) == 8 * 4 * 16 * 4
