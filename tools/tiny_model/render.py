@@ -69,7 +69,7 @@ def _row(scene: Scene) -> list[float]:
 def scene_tensors(rows: Tensor) -> SceneTensors:
     """Unpack rows [N, ROW] of ``scene_rows`` on their device, colours looked up in the palette."""
     slots = rows[:, 3:].view(-1, MAX_SHAPES, 5)
-    shape_rgb, background_rgb = _palettes(rows.device)
+    shape_rgb, background_rgb = palettes(rows.device)
     return SceneTensors(
         pattern=rows[:, 0],
         first=background_rgb[rows[:, 1].long()],
@@ -83,7 +83,7 @@ def scene_tensors(rows: Tensor) -> SceneTensors:
 
 
 @cache
-def _palettes(device: torch.device) -> tuple[Tensor, Tensor]:
+def palettes(device: torch.device) -> tuple[Tensor, Tensor]:
     """Colours of shapes and of backgrounds, FP32 [10, 3] each; kept, as a CUDA graph cannot copy from the host."""
     shapes, backgrounds = (
         torch.tensor([palette[colour] for colour in COLOURS], dtype=torch.float32, device=device) / 255
@@ -104,33 +104,64 @@ def render_scenes(scenes: Sequence[Scene], device: torch.device | str = "cpu") -
 
 def paint(scenes: SceneTensors, half_patch: int = HALF_PATCH) -> Tensor:
     """Pictures FP32 [N, 3, SIDE, SIDE]; a shape is cut off ``half_patch`` pixels from its centre."""
-    count = len(scenes.pattern)
-    edge = 2 * half_patch
-    wide = SIDE + 2 * edge
-    index, coverage = _patches(scenes, half_patch)
-    canvas = torch.zeros(count, 3, wide, wide, device=scenes.first.device)
-    canvas[:, :, edge : edge + SIDE, edge : edge + SIDE] = paint_background(scenes)
-    flat = canvas.view(count, 3, wide * wide)
-    for slot in range(scenes.kind.shape[1]):
-        where = index[:, None, slot].expand(-1, 3, -1)
-        below = flat.gather(2, where)
-        flat.scatter_(2, where, below + (scenes.rgb[:, slot, :, None] - below) * coverage[:, None, slot])
-    return canvas[:, :, edge : edge + SIDE, edge : edge + SIDE].contiguous()
+    patches = shape_patches(scenes, half_patch)
+    return stamp(paint_background(scenes), patches, scenes.rgb[..., None], coverage(patches.distance))
 
 
 def silhouettes(scenes: SceneTensors, half_patch: int = HALF_PATCH) -> Tensor:
     """Share 0..1 of each pixel that the shape in each slot covers, FP32 [N, S, SIDE, SIDE]."""
     count, slots = scenes.kind.shape
-    edge = 2 * half_patch
-    wide = SIDE + 2 * edge
-    index, coverage = _patches(scenes, half_patch)
-    canvas = torch.zeros(count, slots, wide * wide, device=scenes.first.device).scatter_(2, index, coverage)
-    inner = canvas.view(count, slots, wide, wide)[:, :, edge : edge + SIDE, edge : edge + SIDE]
-    return inner.contiguous()
+    patches = shape_patches(scenes, half_patch)
+    canvas = torch.zeros(count, slots, patches.wide**2, device=scenes.first.device)
+    return patches.inner(canvas.scatter_(2, patches.index, coverage(patches.distance)))
 
 
-def _patches(scenes: SceneTensors, half_patch: int) -> tuple[Tensor, Tensor]:
-    """Around each shape: flat indices into the padded canvas and the coverage there, both [N, S, (2 * half)^2].
+@dataclass(frozen=True)
+class ShapePatches:
+    """A square of P pixels around each of S shapes in N pictures, within a canvas that has a margin of one square.
+
+    index [N, S, P] counts the pixels of the flat canvas; distance [N, S, P] is the signed one to the shape's outline in
+    pixels, negative inside, infinite where there is no shape.
+    """
+
+    index: Tensor
+    distance: Tensor
+    half_patch: int
+
+    @property
+    def wide(self) -> int:
+        """Pixels along each side of the canvas."""
+        return SIDE + 4 * self.half_patch
+
+    def canvas(self, pictures: Tensor) -> Tensor:
+        """Pictures [N, C, SIDE, SIDE] within their margins, flat and in memory of their own: [N, C, wide^2]."""
+        edge = 2 * self.half_patch
+        canvas = torch.zeros(*pictures.shape[:2], self.wide, self.wide, dtype=pictures.dtype, device=pictures.device)
+        canvas[:, :, edge : edge + SIDE, edge : edge + SIDE] = pictures
+        return canvas.flatten(2)
+
+    def inner(self, canvas: Tensor) -> Tensor:
+        """The pictures [N, C, SIDE, SIDE] in a flat canvas."""
+        edge = 2 * self.half_patch
+        whole = canvas.view(*canvas.shape[:2], self.wide, self.wide)
+        return whole[:, :, edge : edge + SIDE, edge : edge + SIDE].contiguous()
+
+
+def stamp(pictures: Tensor, patches: ShapePatches, colours: Tensor, shares: Tensor) -> Tensor:
+    """Pictures [N, 3, SIDE, SIDE] with shapes on them, the last slot on top.
+
+    colours [N, S, 3, P], or [N, S, 3, 1] for flat ones; shares [N, S, P] (0..1) say how much of a pixel is covered.
+    """
+    canvas = patches.canvas(pictures)
+    for slot in range(shares.shape[1]):
+        where = patches.index[:, None, slot].expand(-1, 3, -1)
+        below = canvas.gather(2, where)
+        canvas.scatter_(2, where, below + (colours[:, slot] - below) * shares[:, None, slot])
+    return patches.inner(canvas)
+
+
+def shape_patches(scenes: SceneTensors, half_patch: int = HALF_PATCH) -> ShapePatches:
+    """The squares of side ``2 * half_patch`` around all shapes.
 
     The canvas has a margin of one patch on each side, so that no index needs a check. A shape further out than that is
     moved to the margin's edge, where nobody sees it.
@@ -139,29 +170,48 @@ def _patches(scenes: SceneTensors, half_patch: int) -> tuple[Tensor, Tensor]:
     left, top = (
         (torch.floor(centre) - half_patch).clamp(-2 * half_patch, SIDE).long() for centre in (scenes.x, scenes.y)
     )
-    column, row = left[..., None] + span, top[..., None] + span
-    radius = scenes.radius[..., None, None]
-    u = (column[..., None, :] + 0.5 - scenes.x[..., None, None]) / radius
-    v = (row[..., :, None] + 0.5 - scenes.y[..., None, None]) / radius
-    kind = scenes.kind[..., None, None]
-    coverage = (0.5 - signed_distance(kind, u, v) * radius).clamp(0, 1) * (kind >= 0)
-    wide = SIDE + 4 * half_patch
-    index = (row + 2 * half_patch)[..., :, None] * wide + (column + 2 * half_patch)[..., None, :]
-    return index.flatten(2), coverage.flatten(2)
+    column, row = (left[..., None] + span)[..., None, :], (top[..., None] + span)[..., :, None]
+    distance = outline_distance(scenes, column + 0.5, row + 0.5)
+    index = (row + 2 * half_patch) * (SIDE + 4 * half_patch) + (column + 2 * half_patch)
+    return ShapePatches(index.flatten(2), distance.flatten(2), half_patch)
 
 
-def paint_background(scenes: SceneTensors) -> Tensor:
-    """Backgrounds alone, FP32 [N, 3, SIDE, SIDE]."""
-    position = torch.arange(SIDE, device=scenes.first.device) + 0.5
-    x, y = position[None, :], position[:, None]
-    odd_x, odd_y = torch.floor(x / BAND) % 2, torch.floor(y / BAND) % 2
-    flat = torch.zeros(SIDE, SIDE, device=position.device)
-    shares = torch.stack(
-        [flat, y / SIDE + flat, x / SIDE + flat, odd_y + flat, odd_x + flat, _diagonal(x, y), (odd_x + odd_y) % 2]
-    )
-    share = shares[scenes.pattern.long()][:, None]
+def outline_distance(scenes: SceneTensors, x: Tensor, y: Tensor) -> Tensor:
+    """Signed distance in pixels to each shape's outline, [N, S, rows, columns]; infinite where there is no shape.
+
+    x [N or 1, S or 1, 1, columns] and y [N or 1, S or 1, rows, 1] are pixels from the left and from the top edge.
+    """
+    kind, radius = scenes.kind[..., None, None], scenes.radius[..., None, None]
+    u, v = (x - scenes.x[..., None, None]) / radius, (y - scenes.y[..., None, None]) / radius
+    return (signed_distance(kind, u, v) * radius).masked_fill(kind < 0, torch.inf)
+
+
+def coverage(distance: Tensor) -> Tensor:
+    """Share 0..1 of a pixel that lies inside an outline at that signed distance in pixels: a smooth edge."""
+    return (0.5 - distance).clamp(0, 1)
+
+
+def paint_background(scenes: SceneTensors, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+    """Backgrounds alone, FP32 [N, 3, rows, columns], of whole pictures by default.
+
+    x [N, columns] and y [N, rows] choose the pixels of each picture, by their centres from the left and the top edge.
+    """
+    count, device = len(scenes.pattern), scenes.first.device
+    whole = (torch.arange(SIDE, device=device) + 0.5)[None]
+    shares = _pattern_shares(whole if x is None else x, whole if y is None else y)
+    each = torch.arange(count, device=device)
+    share = shares.expand(count, -1, -1, -1)[each, scenes.pattern.long()][:, None]
     first, second = scenes.first[:, :, None, None], scenes.second[:, :, None, None]
     return first + (second - first) * share
+
+
+def _pattern_shares(x: Tensor, y: Tensor) -> Tensor:
+    """Share of the second colour in each pattern, [N, patterns, rows, columns], at x [N, columns] and y [N, rows]."""
+    x, y = x[:, None, :], y[:, :, None]
+    odd_x, odd_y = torch.floor(x / BAND) % 2, torch.floor(y / BAND) % 2
+    flat = torch.zeros_like(x + y)
+    shares = [flat, y / SIDE + flat, x / SIDE + flat, odd_y + flat, odd_x + flat, _diagonal(x, y), (odd_x + odd_y) % 2]
+    return torch.stack(shares, 1)
 
 
 def _diagonal(x: Tensor, y: Tensor) -> Tensor:

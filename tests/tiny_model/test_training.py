@@ -1,0 +1,80 @@
+"""The training command with its smallest budget: every stage runs, twice alike, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from tools.tiny_model.budgets import FULL, SMOKE
+from tools.tiny_model.export import export_loras, export_pipeline
+from tools.tiny_model.training import STAGES, OutOfTimeError, Run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The folder of a finished training."""
+    folder = tmp_path_factory.mktemp("run")
+    Run(folder, SMOKE, CPU).train(Console(quiet=True))
+    return folder
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    timed = ("seconds to prepare", "steps per second")
+    return [{name: value for name, value in line.items() if name not in timed} for line in lines]
+
+
+def test_every_stage_reports_and_finishes(finished):
+    assert {line["stage"] for line in losses(finished)} == set(STAGES)
+    assert all((finished / f"{name}.json").exists() for name in STAGES)
+    assert not list(finished.glob("*.state"))
+
+
+def test_two_trainings_with_one_seed_have_the_same_losses(finished, tmp_path, console):
+    Run(tmp_path, SMOKE, CPU).train(console)
+    assert losses(tmp_path) == losses(finished)
+
+
+def test_a_training_in_pieces_is_the_unbroken_one(finished, tmp_path, console):
+    for name in STAGES:
+        with pytest.raises(OutOfTimeError, match=f"{name}: 1 of"):
+            Run(tmp_path, SMOKE, CPU, until=time.monotonic()).train(console, (name,))
+        Run(tmp_path, SMOKE, CPU).train(console, (name,))
+        assert (tmp_path / f"{name}.json").read_text() == (finished / f"{name}.json").read_text()
+    for part in ("vae", "text_stage", "transformer", "text_encoder", "loras"):
+        for file in (finished / part).glob("*.safetensors"):
+            assert (tmp_path / part / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_folder_belongs_to_one_budget(finished, console):
+    with pytest.raises(ValueError, match="another budget"):
+        Run(finished, FULL, CPU).train(console)
+
+
+def test_export_is_a_pipeline_that_the_library_loads(finished, tmp_path):
+    from diffusers import QwenImageEditPlusPipeline, QwenImageTransformer2DModel
+
+    size = export_pipeline(finished, tmp_path / "model") + export_loras(finished, tmp_path / "loras")
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert size < sum(file.stat().st_size for file in files)
+    assert sum(file.stat().st_size for file in (tmp_path / "model").rglob("*") if file.is_file()) < 40_000_000
+    assert max(file.stat().st_size for file in files) < 16 << 20
+    transformer = QwenImageTransformer2DModel.from_pretrained(tmp_path / "model" / "transformer")
+    assert transformer.config.zero_cond_t
+    QwenImageEditPlusPipeline.load_config(tmp_path / "model")
+    assert {file.name for file in (tmp_path / "loras").iterdir()} == {
+        "builtin-lightning-4steps.safetensors",
+        "builtin-outline.safetensors",
+    }

@@ -1,0 +1,103 @@
+"""How long each stage trains: ``full`` for the shipped weights on one large GPU, ``smoke`` for a CPU in a minute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tools.tiny_model.weight_updates import Rates
+
+TEXT_RATES = Rates()
+EDIT_RATES = Rates(muon=3e-3, adam=1.2e-3)
+LORA_RATES = Rates(weight_decay=0.0, ema=0.998)
+
+
+@dataclass(frozen=True)
+class CodecBudget:
+    """Training of the VAE: crops of ``side`` pixels, whole pictures in a quarter of the batch at the end."""
+
+    steps: int = 6000
+    batch: int = 64
+    side: int = 128
+    evaluated: int = 1024
+
+
+@dataclass(frozen=True)
+class FeedBudget:
+    """Edits in a ring, new ones at a time, steps between two arrivals, and worker processes that draw them."""
+
+    rows: int = 16384
+    fresh: int = 64
+    every: int = 8
+    workers: int = 6
+    prompt_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class TextBudget:
+    """Training of the text encoder alone, to say what an instruction does to a picture."""
+
+    steps: int = 5000
+    batch: int = 512
+    feed: FeedBudget = FeedBudget(rows=32768, fresh=256, every=2, workers=12, prompt_dropout=0.0)
+    rates: Rates = TEXT_RATES
+    evaluated: int = 1024
+
+
+@dataclass(frozen=True)
+class EditBudget:
+    """Joint training of transformer and text encoder; every ``pair_every``-th step is one of two-picture edits."""
+
+    steps: int = 15000
+    batch: int = 256
+    pair_batch: int = 128
+    pair_every: int = 8
+    feed: FeedBudget = FeedBudget(fresh=128)
+    pair_feed: FeedBudget = FeedBudget(rows=8192, fresh=64, every=8)
+    rates: Rates = EDIT_RATES
+    decay: float = 0.4
+    edit_weight: float = 4.0
+    text_weight: float = 0.1
+    evaluated: int = 192
+
+
+@dataclass(frozen=True)
+class LoraBudget:
+    """Training of one LoRA on the finished weights."""
+
+    steps: int = 2500
+    batch: int = 128
+    rank: int = 16
+    feed: FeedBudget = FeedBudget(rows=8192)
+    rates: Rates = LORA_RATES
+    edit_weight: float = 4.0
+    evaluated: int = 96
+
+
+@dataclass(frozen=True)
+class Budget:
+    """All stages. ``seed`` decides every random number."""
+
+    name: str
+    codec: CodecBudget = CodecBudget()
+    text: TextBudget = TextBudget()
+    edit: EditBudget = EditBudget()
+    lightning: LoraBudget = field(default_factory=lambda: LoraBudget(steps=1200))
+    outline: LoraBudget = LoraBudget()
+    seed: int = 0
+    checks: int = 5
+    """Checks of a stage's averaged weights, the one at its end included."""
+
+
+_SMOKE_FEED = FeedBudget(rows=4, fresh=2, every=2, workers=0)
+_SMOKE_LORA = LoraBudget(steps=2, batch=2, feed=_SMOKE_FEED, evaluated=2)
+FULL = Budget("full")
+SMOKE = Budget(
+    "smoke",
+    codec=CodecBudget(steps=3, batch=4, side=32, evaluated=2),
+    text=TextBudget(steps=3, batch=2, feed=_SMOKE_FEED, evaluated=2),
+    edit=EditBudget(steps=3, batch=2, pair_batch=2, pair_every=2, feed=_SMOKE_FEED, pair_feed=_SMOKE_FEED, evaluated=2),
+    lightning=_SMOKE_LORA,
+    outline=_SMOKE_LORA,
+    checks=1,
+)
+BUDGETS = {budget.name: budget for budget in (FULL, SMOKE)}
