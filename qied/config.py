@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from qied_client.errors import ConfigError
 from qied_client.protocol import limits
 
@@ -27,6 +28,14 @@ def _no_cap_or_a_useful_one(pixels: int) -> int:
 
 
 Cap = Annotated[int, AfterValidator(_no_cap_or_a_useful_one)]
+
+
+def _folders(value: object) -> object:
+    """A text is what the environment holds: folders with the system's separator of paths between them."""
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
 
 
 class _Section(BaseModel):
@@ -49,6 +58,7 @@ class ModelConfig(_Section):
 
     path: str = Field("", description="diffusers folder, or builtin; empty: look in the usual folders")
     profile: str = Field("", description="model profile; empty: the one that fits the model")
+    loras: Folders = Field((), description="folders of LoRA files, beside those that come with the model")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "fp8", "fp8-storage", "bf16", "fp32"] = "auto"
     gpus: str = Field(
@@ -88,6 +98,9 @@ class WorkerConfig(_Section):
     max_active: int = Field(0, ge=0, le=256, description="edits that one worker holds at once; 0: as the plan says")
     budget_bytes: int = Field(0, ge=0, description="memory that a worker may use; 0: what is free, less a reserve")
     cache_bytes: int = Field(256 * MIB, ge=0, description="reference latents and embeddings kept between turns")
+    loras_at_once: int = Field(
+        2, ge=1, le=limits.LORAS, description="LoRAs that the device's memory holds together; the largest ones count"
+    )
     step_timeout_s: int = Field(300, ge=1, le=86_400, description="seconds without progress after which it is killed")
     engine: str = Field(
         "qied.engine.serving:load", pattern=r"^[\w.]+:\w+$", description="module:function that loads the engine"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,6 +24,7 @@ _COMFYUI_KINDS: Final = {
     "transformer": ("diffusion_models", "unet"),
     "text encoder": ("text_encoders", "clip"),
     "VAE": ("vae",),
+    "LoRA": ("loras",),
 }
 _COMPONENT_FILES: Final = {
     "transformer": "config.json",
@@ -43,13 +44,14 @@ class FoundModel:
     """One checkpoint on disk: a diffusers folder, or ComfyUI's single file of the transformer.
 
     ``name`` is a guess from file names. ``missing`` names the parts that are not there, as files of the folder or,
-    for ComfyUI, as parts of the model.
+    for ComfyUI, as parts of the model. ``loras`` are the folders that its LoRAs may lie in.
     """
 
     path: Path
     layout: Layout
     name: str
     missing: tuple[str, ...] = ()
+    loras: tuple[Path, ...] = field(default=(), compare=False)
 
     @property
     def complete(self) -> bool:
@@ -144,7 +146,7 @@ def _in_comfyui(root: Path, home: Path) -> Iterator[FoundModel]:
     for file in _weights(folders["transformer"], _TRANSFORMER):
         version = next((version for version in ("2511", "2509") if version in file.name), None)
         name = "qwen-image-edit" + (f"-{version}" if version else "")
-        yield FoundModel(file, "comfyui", name, lacking)
+        yield FoundModel(file, "comfyui", name, lacking, tuple(folders["LoRA"]))
 
 
 def _model_folders(root: Path, home: Path) -> dict[str, list[Path]]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from qied_client.protocol import limits
-from qied_client.protocol.fields import Hash, Int, ListOf, Maybe, OneOf, Real, Text
+from qied_client.protocol.fields import Hash, Int, ListOf, Maybe, Nested, OneOf, Real, Text
+from qied_client.protocol.request import LoraChoice
 
 OutputFormat = Literal["png", "webp"]
+Schedule = Literal["model", "lightning"]
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
 
 
@@ -18,7 +20,8 @@ class EditSpec:
 
     ``images`` and ``mask`` are SHA-256 hashes (hex) of encoded picture files; ``width`` and ``height`` are pixels of
     the result, multiples of 16. ``true_cfg_scale`` above 1 means two forwards a step and needs ``negative_prompt``.
-    ``preview_every`` counts steps between previews; 0 sends none.
+    ``preview_every`` counts steps between previews; 0 sends none. ``loras`` have names of the daemon's folders, each
+    once, and strengths other than 0. ``schedule`` is the noise schedule: the model's own, or that of Lightning.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -32,6 +35,8 @@ class EditSpec:
     mask: Annotated[str | None, Maybe(Hash())] = None
     output_format: Annotated[OutputFormat, OneOf(("png", "webp"))] = "png"
     preview_every: Annotated[int, Int(0, limits.STEPS)] = 1
+    loras: Annotated[tuple[LoraChoice, ...], ListOf(Nested(LoraChoice), limits.LORAS)] = ()
+    schedule: Annotated[Schedule, OneOf(("model", "lightning"))] = "model"
 
     @property
     def guided(self) -> bool:

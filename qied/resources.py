@@ -13,6 +13,11 @@ def profiles_folder() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "profiles"
 
 
+def builtin_loras_folder() -> Path:
+    """Folder of the LoRAs that come with the built-in model; it need not be there."""
+    return _PACKAGE / "builtin" / "loras"
+
+
 def builtin_model_folder() -> Path:
     """Folder of the built-in model, in diffusers' pipeline layout."""
     return _PACKAGE / "builtin" / "model"

@@ -12,7 +12,9 @@ from qied.hardware.snapshot import Snapshot
 from qied.hardware.visibility import select_card
 from qied.link.launch import LaunchOrder
 from qied.planning.budget import device_budget, host_capacity
+from qied.planning.fitting import LORAS
 from qied.planning.hardware_profile import LoadedProfile, match_profile
+from qied.planning.loras import LoraRoom, room_for
 from qied.planning.memory import model_of
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan, plan_cards, worth
@@ -22,7 +24,7 @@ from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
 from qied.served_model import ServedModel
 
-FIXED_PARTS = ("context", "small weights", "resident blocks", "ring", "text encoder", "caches")
+FIXED_PARTS = ("context", "small weights", "resident blocks", "ring", "text encoder", "caches", LORAS)
 """Parts of a plan that are there whether an edit runs or not."""
 
 
@@ -39,7 +41,7 @@ def plan_service(
     snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes, profiles: Sequence[LoadedProfile]
 ) -> Served:
     """Plan for every card that is to be used; raises PlanRefused where none can serve the model."""
-    question = Question(model.profile, profiles, wishes)
+    question = Question(model.profile, profiles, wishes, lora_room(model, config))
     snapshot = with_chosen_cards(snapshot, config.model.gpus)
     outcomes = plan_cards(snapshot, question)
     plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
@@ -51,9 +53,14 @@ def plan_service(
         if isinstance(only, Refusal):
             raise PlanRefused(only.message, only.remedy, reason=only.code)
         plans = [only]
-    serving = Serving(model.profile, tuple(_with_same_references(plans)))
+    serving = Serving(model.profile, tuple(_with_same_references(plans)), model.loras.facts, question.loras)
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))
+
+
+def lora_room(model: ServedModel, config: Config) -> LoraRoom:
+    """What each worker keeps free for LoRAs; nothing where there are none."""
+    return room_for(model.loras.facts.values(), config.worker.loras_at_once)
 
 
 def refitted_order(
@@ -141,6 +148,8 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         edits_bytes=sum(part.bytes for part in made.parts if part.name not in FIXED_PARTS),
         cache_bytes=wishes.cache_bytes,
         max_active=made.sessions.limit,
+        loras=dict(model.loras.files),
+        lora_bytes=next((part.bytes for part in made.parts if part.name == LORAS), 0),
         threads=config.worker.threads,
         log_format=config.daemon.log_format,
         log_level=config.daemon.log_level,

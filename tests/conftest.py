@@ -1,9 +1,84 @@
-"""Settings of all tests."""
+"""Settings of all tests, and the LoRA files that many of them need."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
 # Machines that run tests are shared: how long one example takes says nothing about the code.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+INNER, MLP = 256, 1024
+SHAPES = {
+    **dict.fromkeys(("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"), (INNER, INNER)),
+    **dict.fromkeys(("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"), (INNER, INNER)),
+    **dict.fromkeys(("img_mlp.net.0.proj", "txt_mlp.net.0.proj"), (MLP, INNER)),
+    **dict.fromkeys(("img_mlp.net.2", "txt_mlp.net.2"), (INNER, MLP)),
+    **dict.fromkeys(("img_mod.1", "txt_mod.1"), (6 * INNER, INNER)),
+}
+"""(Outputs, inputs) of the linears of a block of the built-in model."""
+LINEARS = tuple(name for name in SHAPES if "_mod" not in name)
+MODULATION = tuple(name for name in SHAPES if "_mod" in name)
+STYLES = {
+    "peft": ("transformer_blocks.{}.{}", ".lora_A.weight", ".lora_B.weight"),
+    "diffusers": ("transformer.transformer_blocks.{}.{}", ".lora_A.weight", ".lora_B.weight"),
+    "peft-model": ("base_model.model.transformer_blocks.{}.{}", ".lora_A.default.weight", ".lora_B.default.weight"),
+    "comfyui": ("diffusion_model.transformer_blocks.{}.{}", ".lora_A.weight", ".lora_B.weight"),
+    "lightning": ("transformer_blocks.{}.{}", ".lora_down.weight", ".lora_up.weight"),
+    "lightning-comfyui": ("diffusion_model.transformer_blocks.{}.{}", ".lora_down.weight", ".lora_up.weight"),
+    "kohya": ("lora_unet_transformer_blocks_{}_{}", ".lora_down.weight", ".lora_up.weight"),
+}
+
+
+def lora_writer(
+    path: Path,
+    *,
+    style: str = "peft",
+    modules: Sequence[str] = LINEARS,
+    blocks: Sequence[int] = range(6),
+    rank: int = 4,
+    alpha: float | None = None,
+    stored_alpha: float | None = None,
+    seed: int = 0,
+    size: float = 0.2,
+    metadata: dict[str, str] | None = None,
+    change: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """See ``write_lora``. ``alpha`` is a tensor of each module, ``stored_alpha`` diffusers' note in the metadata."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    name, down_end, up_end = STYLES[style]
+    tensors: dict[str, Any] = {}
+    added: dict[str, Any] = {}
+    for block in blocks:
+        for module in modules:
+            outputs, inputs = SHAPES[module]
+            stem = name.format(block, module.replace(".", "_") if style == "kohya" else module)
+            down = torch.randn(rank, inputs, generator=generator) / inputs**0.5
+            up = torch.randn(outputs, rank, generator=generator) * size
+            tensors[stem + down_end], tensors[stem + up_end] = down, up
+            if alpha is not None:
+                tensors[f"{stem}.alpha"] = torch.tensor(alpha)
+            scale = next((value / rank for value in (alpha, stored_alpha) if value is not None), 1.0)
+            added[f"transformer_blocks.{block}.{module}"] = up.double() @ down.double() * scale
+    texts = dict(metadata or {})
+    if stored_alpha is not None:
+        texts["lora_adapter_metadata"] = json.dumps({"transformer.r": rank, "transformer.lora_alpha": stored_alpha})
+    change(tensors)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, texts)
+    return added
+
+
+@pytest.fixture(scope="session")
+def write_lora() -> Callable[..., dict[str, Any]]:
+    """Write a random LoRA; returns what it adds to each linear in FP64, by the linear's name in the model."""
+    return lora_writer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,14 @@ def test_a_wrong_environment_variable_is_named():
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "missing.toml", {}, {})
+
+
+def test_folders_are_a_list_in_a_file_and_separated_like_paths_in_the_environment(tmp_path):
+    path = tmp_path / "qied.toml"
+    path.write_text('[model]\nloras = ["/a", "b c"]\n')
+    assert load_config(path, {}, {}).config.model.loras == ("/a", "b c")
+    environ = {"QIED_MODEL_LORAS": os.pathsep.join(["/a", "", "b c"])}
+    assert load_config(None, environ, {}).config.model.loras == ("/a", "b c")
+    path.write_text("[model]\nloras = 3\n")
+    with pytest.raises(ConfigError, match="model.loras"):
+        load_config(path, {}, {})

@@ -256,3 +256,10 @@ def test_the_explanation_is_short_and_says_what_to_do(tmp_path: Path, found: str
     assert ("only the diffusers layout" in text) == (found in ("comfyui", "many"))
     assert ("incomplete: vae/config.json missing" in text) == (found in ("incomplete", "many"))
     assert ("and 3 more" in text) == (found == "many")
+
+
+def test_loras_of_comfyui_lie_beside_its_models_and_where_it_is_told(tmp_path: Path) -> None:
+    comfyui(tmp_path / "ComfyUI")
+    write(tmp_path / "ComfyUI" / "extra_model_paths.yaml", f"a:\n  base_path: {tmp_path}\n  loras: store/loras\n")
+    (found,) = find_models({}, tmp_path)
+    assert found.loras == (tmp_path / "ComfyUI" / "models" / "loras", tmp_path / "store" / "loras")

@@ -8,6 +8,7 @@ import pytest
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
 from qied.config import ModelConfig
+from qied.discovery import FoundModel
 from qied.resources import builtin_model_folder
 from qied.served_model import locate_model
 
@@ -58,3 +59,32 @@ def test_an_unknown_profile_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match="neither a profile nor a file") as caught:
         locate_model(config(path=str(builtin_model_folder()), profile="2512"), {}, builtin_model_folder())
     assert "qwen-image-edit-2511" in caught.value.remedy
+
+
+def test_loras_come_from_the_configured_folders_first(tmp_path, write_lora):
+    for folder, blocks in (("one", (0,)), ("two", (0, 1))):
+        write_lora(tmp_path / folder / "style.safetensors", blocks=blocks)
+    write_lora(tmp_path / "two" / "sub" / "more.safetensors")
+    served = locate_model(config(path="builtin", loras=[str(tmp_path / "one"), str(tmp_path / "two")]), {}, tmp_path)
+    assert {"style", "sub/more"} <= set(served.loras.files)
+    assert served.loras.files["style"].path == str(tmp_path / "one" / "style.safetensors")
+
+
+def test_a_folder_of_loras_that_is_not_there_is_an_error_of_the_configuration(tmp_path):
+    with pytest.raises(ConfigError, match=r"model\.loras: .*missing is no folder"):
+        locate_model(config(path="builtin", loras=[str(tmp_path / "missing")]), {}, tmp_path)
+
+
+def test_the_built_in_model_brings_its_own_loras_and_no_other_model_gets_them(tmp_path, write_lora, monkeypatch):
+    write_lora(tmp_path / "own" / "pixels.safetensors")
+    monkeypatch.setattr("qied.served_model.builtin_loras_folder", lambda: tmp_path / "own")
+    assert set(locate_model(config(path="builtin"), {}, tmp_path).loras.files) == {"pixels"}
+    named = locate_model(config(path=str(builtin_model_folder()), profile="qwen-image-edit-2511"), {}, tmp_path)
+    assert named.loras.facts == {}
+
+
+def test_loras_beside_a_model_that_was_found_are_its_own(tmp_path, write_lora, monkeypatch):
+    write_lora(tmp_path / "models" / "loras" / "style.safetensors")
+    found = FoundModel(builtin_model_folder(), "diffusers", "small", loras=(tmp_path / "models" / "loras",))
+    monkeypatch.setattr("qied.served_model.find_models", lambda *_: [found])
+    assert "style" in locate_model(config(), {}, tmp_path).loras.files

@@ -10,7 +10,10 @@ from qied_client.errors import ConfigError, PlanRefused
 
 from qied.config import Config
 from qied.hardware.snapshot import Snapshot, read_snapshot
+from qied.link.launch import LaunchOrder
+from qied.loras.catalogue import Catalogue, LoraFile
 from qied.planning.hardware_profile import shipped_hardware_profiles
+from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.serving import kind_of
 from qied.planning.wishes import Wishes
@@ -146,3 +149,23 @@ def test_a_worker_that_starts_again_is_fitted_to_what_is_free_then():
 def test_a_worker_on_the_cpu_starts_again_as_it_was():
     (order,) = served(recorded("cpu-only"), model="builtin").orders
     assert refitted_order(order, recorded("cpu-only"), MODELS["builtin"], Wishes(), ()) == order
+
+
+def test_workers_get_the_loras_with_room_for_the_largest_ones():
+    files = {name: LoraFile(f"/loras/{name}.safetensors", 1, 2) for name in ("a", "b")}
+    facts = {"a": LoraFacts(400_000_000, 64), "b": LoraFacts(100_000_000, 32), "bad": LoraFacts(problem="no")}
+    model = replace(MODELS[REAL], loras=Catalogue(files, facts))
+    config = Config.model_validate({"worker": {"loras_at_once": 1}})
+    machine = recorded("rtx-4070-ti-12gb")
+    found = plan_service(machine, model, config, Wishes(), shipped_hardware_profiles())
+    (order,) = found.orders
+    assert (order.loras, order.lora_bytes) == (files, 800_000_000)
+    assert found.serving.loras == facts and found.serving.lora_room.parameters == 400_000_000
+    assert LaunchOrder.from_line(order.to_line()) == order
+    (plain,) = served(machine).orders
+    assert (plain.loras, plain.lora_bytes) == ({}, 0)
+    (made,) = found.serving.plans
+    assert order.edits_bytes == sum(part.bytes for part in made.parts if part.name in ("arena", "sessions"))
+    assert order.fixed_bytes + order.edits_bytes == made.predicted_peak_bytes
+    refitted = refitted_order(order, machine, model, Wishes(), shipped_hardware_profiles())
+    assert refitted is not None and refitted.lora_bytes == 800_000_000

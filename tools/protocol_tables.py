@@ -29,6 +29,8 @@ def check_text(check: Any) -> str:
             return f"text, {'0' if empty else '1'} to {limit} bytes"
         case f.Identifier(limit):
             return f"name, 1 to {limit} characters"
+        case f.NameInFolder(limit):
+            return f"name, or folder/name, 1 to {limit} bytes"
         case f.Hash():
             return "SHA-256 hex"
         case f.Flag():

@@ -22,11 +22,14 @@ from rich.console import Console
 
 from qied.cli.machine import read_machine
 from qied.cli.pair import show_pair
+from qied.config import Config
+from qied.hardware.user_folders import user_home
 from qied.planning.hardware_profile import all_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.private_daemon import private_daemon
+from qied.served_model import BUILTIN, locate_model
+from qied.served_plan import lora_room
 
 _START_S = 180.0
 
@@ -79,7 +82,10 @@ def _scene() -> _Scene:
 
 def _plan() -> Plan | Refusal:
     """What the planner says of this machine and the built-in model, as the daemon did."""
-    return plan(read_machine(None), Question(shipped_profiles()["builtin"], all_hardware_profiles(None)))
+    config = Config.model_validate({"model": {"path": BUILTIN}})
+    served = locate_model(config.model, os.environ, user_home())
+    room = lora_room(served, config)
+    return plan(read_machine(None), Question(served.profile, all_hardware_profiles(None), loras=room))
 
 
 def _report(scene: _Scene, quote: Quoted, result: Result, seconds: dict[str, float]) -> dict[str, Any]:

@@ -43,8 +43,8 @@ from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.planning.wishes import wishes_of
-from qied.served_model import ServedModel
-from qied.served_plan import with_chosen_cards
+from qied.served_model import ServedModel, with_loras
+from qied.served_plan import lora_room, with_chosen_cards
 
 FAILED = 3
 """Exit status where the doctor itself failed."""
@@ -142,7 +142,8 @@ def _machine(asked: _Asked, waiting: _Waiting) -> Snapshot:
 
 def _planned(machine: Snapshot, model: ModelProfile, config: LoadedConfig) -> Plan | Refusal:
     machine = with_chosen_cards(machine, config.config.model.gpus)
-    return plan(machine, Question(model, all_hardware_profiles(user_profiles_folder()), wishes_of(config)))
+    room = lora_room(with_loras(Path(), model, model.name, config.config.model), config.config)
+    return plan(machine, Question(model, all_hardware_profiles(user_profiles_folder()), wishes_of(config), room))
 
 
 def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, tuple[str, ...]]:

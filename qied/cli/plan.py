@@ -18,17 +18,17 @@ from rich.console import Console
 from qied.cli.machine import read_machine, usual_config
 from qied.cli.plan_view import show_plan, show_refusal
 from qied.cli.profiles import user_profiles_folder
-from qied.config import load_config
+from qied.config import Config, ModelConfig, load_config
 from qied.hardware.user_folders import user_home
 from qied.planning.asked import Answer, ask
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.hardware_profile import all_hardware_profiles
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.planning.wishes import Wishes, wishes_of
-from qied.served_model import locate_model
-from qied.served_plan import with_chosen_cards
+from qied.served_model import ServedModel, locate_model, with_loras
+from qied.served_plan import lora_room, with_chosen_cards
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SMALLEST_VRAM = 256 * 2**20
@@ -53,13 +53,14 @@ def plan_command(
         loaded = load_config(usual_config(config), os.environ, {})
         _check_sides(width, height)
         wishes = _with_options(wishes_of(loaded), vram, gpu)
-        profile = _profile(model or loaded.config.model.path, loaded.config.model.profile)
+        served = _served(model or loaded.config.model.path, loaded.config.model)
+        profile = served.profile
         if not 1 <= images <= profile.geometry.max_references:
             raise InvalidRequest(
                 f"--images: {profile.title} takes 1 to {profile.geometry.max_references} pictures.", "Ask for fewer."
             )
         machine = with_chosen_cards(read_machine(snapshot), loaded.config.model.gpus)
-        outcome = plan(machine, Question(profile, all_hardware_profiles(user_profiles_folder()), wishes))
+        outcome = plan(machine, _question(served, wishes, loaded.config))
         answer = None
         if isinstance(outcome, Plan) and width is not None and height is not None:
             answer = ask(outcome, profile, width=width, height=height, images=images, guided=cfg)
@@ -102,15 +103,19 @@ def _with_options(wishes: Wishes, vram: str | None, gpu: int | None) -> Wishes:
     return wishes if gpu is None else replace(wishes, gpu=gpu)
 
 
-def _profile(model: str, wanted: str) -> ModelProfile:
+def _served(model: str, settings: ModelConfig) -> ServedModel:
     """A model by its profile's name, or by its folder; the real one where nothing is configured and none is found."""
     shipped = shipped_profiles()
     if model in shipped:
-        return shipped[model]
-    if not model and not wanted:
-        return shipped["qwen-image-edit-2511"]
-    settings = load_config(None, {}, {"model.path": model, "model.profile": wanted}).config.model
-    return locate_model(settings, os.environ, user_home()).profile
+        return with_loras(Path(), shipped[model], model, settings)
+    if not model and not settings.profile:
+        return with_loras(Path(), shipped["qwen-image-edit-2511"], "qwen-image-edit-2511", settings)
+    return locate_model(settings.model_copy(update={"path": model}), os.environ, user_home())
+
+
+def _question(served: ServedModel, wishes: Wishes, config: Config) -> Question:
+    profiles = all_hardware_profiles(user_profiles_folder())
+    return Question(served.profile, profiles, wishes, lora_room(served, config))
 
 
 def _print(outcome: Plan | Refusal, answer: Answer | None, as_json: bool) -> None:

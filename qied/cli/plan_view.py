@@ -22,6 +22,7 @@ _MARKS = {
     "arena": ("A", "magenta"),
     "sessions": ("S", "green"),
     "caches": ("K", "bright_green"),
+    "LoRAs": ("L", "bright_yellow"),
 }
 
 

@@ -27,6 +27,7 @@ from qied.hardware.selftest import measured
 from qied.hardware.user_folders import user_home
 from qied.link.launch import LaunchOrder
 from qied.logs import set_up_logs
+from qied.loras.catalogue import Catalogue
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan
 from qied.planning.wishes import wishes_of
@@ -75,6 +76,7 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel) -> Launch
         snapshot = measured(probe(os.environ), on_progress=progress)
     profiles = all_hardware_profiles(user_profiles_folder())
     planned = plan_service(snapshot, served, loaded.config, wishes_of(loaded), profiles)
+    _tell_of_loras(log, served.loras)
     for refusal in planned.left_out:
         log.warning("a card is left out", reason=refusal.message, remedy=refusal.remedy)
     console = Console(stderr=True, highlight=False, markup=False)
@@ -90,6 +92,16 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel) -> Launch
         return refitted_order(order, probe(os.environ), served, wishes, profiles)
 
     return Launch(home, loaded.config, planned.serving, planned.orders, refit)
+
+
+def _tell_of_loras(log: Any, loras: Catalogue) -> None:
+    unusable = {name: facts.problem for name, facts in loras.facts.items() if facts.problem is not None}
+    if loras.facts or loras.left_out:
+        log.info("LoRAs", usable=len(loras.files), unusable=len(unusable), left_out=len(loras.left_out))
+    for name, problem in unusable.items():
+        log.debug("a LoRA cannot be used", name=name, problem=problem)
+    for path in loras.left_out:
+        log.debug("a LoRA file leads out of its folder, or has a name that none may have", path=str(path))
 
 
 def _in_short(plan: Plan) -> dict[str, object]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from qied.engine.lora.branches import NO_LORAS, BlockLoras, StreamLoras
 from qied.engine.modulation import StepModulation
 from qied.engine.ops.operations import Operations
 from qied.engine.packed_block import BlockWeights, StreamWeights
@@ -45,8 +46,9 @@ def run_block(
     block: int,
     *,
     is_last: bool,
+    loras: BlockLoras = NO_LORAS,
 ) -> None:
-    """Take both streams through block number ``block``.
+    """Take both streams through block number ``block``, with what ``loras`` add to its linears.
 
     Of the last block only the target is finished: nothing reads the other tokens any more.
     """
@@ -54,22 +56,23 @@ def run_block(
     text_spans = list(_spans(0, len(text), modulation.text[block]))
     target_spans = list(_spans(0, targets, modulation.target[block]))
     image_spans = [*target_spans, *_spans(targets, len(image), modulation.reference[block])]
-    attended = _attend(operations, weights, streams, text_spans, image_spans, is_last=is_last)
+    attended = _attend(operations, weights, loras, streams, text_spans, image_spans, is_last=is_last)
     if is_last:
-        _add_attention(operations, image, weights.image, target_spans, attended)
+        _add_attention(operations, image, weights.image, loras.image, target_spans, attended)
         del attended
-        _add_mlp(operations, image, weights.image, target_spans)
+        _add_mlp(operations, image, weights.image, loras.image, target_spans)
         return
-    _add_attention(operations, text, weights.text, text_spans, attended[: len(text)])
-    _add_attention(operations, image, weights.image, image_spans, attended[len(text) :])
+    _add_attention(operations, text, weights.text, loras.text, text_spans, attended[: len(text)])
+    _add_attention(operations, image, weights.image, loras.image, image_spans, attended[len(text) :])
     del attended
-    _add_mlp(operations, text, weights.text, text_spans)
-    _add_mlp(operations, image, weights.image, image_spans)
+    _add_mlp(operations, text, weights.text, loras.text, text_spans)
+    _add_mlp(operations, image, weights.image, loras.image, image_spans)
 
 
 def _attend(
     operations: Operations,
     weights: BlockWeights,
+    loras: BlockLoras,
     streams: Streams,
     text_spans: Sequence[_Span],
     image_spans: Sequence[_Span],
@@ -81,13 +84,15 @@ def _attend(
     head_dim = weights.image.q_norm.numel()
     shape = (len(text) + len(image), image.shape[1] // head_dim, head_dim)
     q, k, v = image.new_empty(shape), image.new_empty(shape), image.new_empty(shape)
-    for x, stream, spans, rotation, first in (
-        (text, weights.text, text_spans, streams.rotation.text, 0),
-        (image, weights.image, image_spans, streams.rotation.image, len(text)),
+    for x, stream, branches, spans, rotation, first in (
+        (text, weights.text, loras.text.qkv, text_spans, streams.rotation.text, 0),
+        (image, weights.image, loras.image.qkv, image_spans, streams.rotation.image, len(text)),
     ):
         for span in spans:
             shift, scale, _ = span.values[:3]
-            qkv = operations.linear(operations.norm_modulate(x[span.rows], shift, scale), stream.qkv)
+            normed = operations.norm_modulate(x[span.rows], shift, scale, keep=bool(branches))
+            qkv = operations.linear(normed, stream.qkv, branches)
+            del normed
             joint = slice(first + span.rows.start, first + span.rows.stop)
             operations.split_heads(qkv, stream, rotation[span.rows], q[joint], k[joint], v[joint])
             del qkv
@@ -95,20 +100,31 @@ def _attend(
 
 
 def _add_attention(
-    operations: Operations, x: Tensor, weights: StreamWeights, spans: Sequence[_Span], attended: Tensor
+    operations: Operations,
+    x: Tensor,
+    weights: StreamWeights,
+    loras: StreamLoras,
+    spans: Sequence[_Span],
+    attended: Tensor,
 ) -> None:
     for span in spans:
-        update = operations.linear(operations.prepare(attended[span.rows]), weights.out)
+        prepared = operations.prepare(attended[span.rows], keep=bool(loras.out))
+        update = operations.linear(prepared, weights.out, loras.out)
+        del prepared
         operations.add_gated(x[span.rows], update, span.values[2])
 
 
-def _add_mlp(operations: Operations, x: Tensor, weights: StreamWeights, spans: Sequence[_Span]) -> None:
+def _add_mlp(
+    operations: Operations, x: Tensor, weights: StreamWeights, loras: StreamLoras, spans: Sequence[_Span]
+) -> None:
     for span in spans:
         shift, scale, gate = span.values[3:]
-        wide = operations.linear(operations.norm_modulate(x[span.rows], shift, scale), weights.up)
-        activation = operations.activate(wide)
+        normed = operations.norm_modulate(x[span.rows], shift, scale, keep=bool(loras.up))
+        wide = operations.linear(normed, weights.up, loras.up)
+        del normed
+        activation = operations.activate(wide, keep=bool(loras.down))
         del wide
-        operations.add_gated(x[span.rows], operations.linear(activation, weights.down), gate)
+        operations.add_gated(x[span.rows], operations.linear(activation, weights.down, loras.down), gate)
         del activation
 
 

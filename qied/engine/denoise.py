@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from qied.engine.lora.branches import BlockLoras
 from qied.engine.modulation import StepModulation
 from qied.engine.rope import Rotation
 from qied.engine.transformer import Forward, Transformer
@@ -35,17 +37,22 @@ def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
 
 
 def guided_velocity(
-    transformer: Transformer, latents: Tensor, modulation: StepModulation, conditioning: Conditioning
+    transformer: Transformer,
+    latents: Tensor,
+    modulation: StepModulation,
+    conditioning: Conditioning,
+    loras: Sequence[BlockLoras] = (),
 ) -> Tensor:
     """Return the velocity FP32 [1, target tokens, C * 4] of one step: one forward, or two in one sweep with guidance.
 
-    ``latents`` are FP32, of the same shape.
+    ``latents`` are FP32, of the same shape. ``loras`` has one entry for each block, or none at all.
     """
     prompts = [conditioning.positive]
     if conditioning.negative is not None:
         prompts.append(conditioning.negative)
     forwards = [
-        Forward(latents, conditioning.references, prompt, conditioning.rotation, modulation) for prompt in prompts
+        Forward(latents, conditioning.references, prompt, conditioning.rotation, modulation, loras)
+        for prompt in prompts
     ]
     positive, *negative = transformer.velocities(forwards)
     return guide(positive, negative[0], conditioning.scale) if negative else positive

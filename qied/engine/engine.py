@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,12 +13,14 @@ from qied_client.errors import InvalidRequest
 
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
+from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import ComponentSources, build_models, open_pipeline
 from qied.engine.preview import fit_preview
 from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
 from qied.engine.text_encoder import TextPositions
 from qied.engine.work import Advance, Workbench
+from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
@@ -32,13 +34,16 @@ class EngineOptions:
 
     ``execution`` says it in full. Without one, everything stays on ``device`` (torch's name of it), and ``dtype`` is
     that of weights and activations (latents between steps are FP32 either way). ``text_positions`` are Qwen2.5-VL's
-    own ("mrope"); "plain" is what diffusers' pipeline gives it.
+    own ("mrope"); "plain" is what diffusers' pipeline gives it. ``loras`` are the files that edits may name; those on
+    the device take ``lora_bytes`` at most.
     """
 
     device: str = "cpu"
     dtype: Literal["bf16", "fp32"] = "bf16"
     text_positions: TextPositions = "mrope"
     execution: Execution | None = None
+    loras: Mapping[str, LoraFile] = field(default_factory=dict)
+    lora_bytes: int = 0
 
     def resolved(self, profile: ModelProfile) -> Execution:
         """The execution that these options mean for a model."""
@@ -93,13 +98,15 @@ class Engine:
             models = build_models(sources, execution, options.text_positions, on_progress)
         with torch.inference_mode():
             preview = fit_preview(models.vae)
-        return Engine(Workbench(models, profile, preview, execution.max_reference_pixels))
+        loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)
+        return Engine(Workbench(models, profile, preview, execution.max_reference_pixels, loras))
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache) -> Edit:
         """Begin an edit; nothing is computed yet.
 
         ``pictures`` holds decoded sRGB pictures by the hashes of ``spec``: RGB, and L for the mask. ``cache`` belongs
-        to one session on this engine. Raises InvalidRequest for what this model cannot run.
+        to one session on this engine. Raises InvalidRequest for what this model cannot run, and ModelUnsupported for a
+        LoRA whose file cannot be used.
         """
         held = {image: pictures[image] for image in (*spec.images, spec.mask) if image is not None}
         self._check(spec, held)
@@ -113,6 +120,10 @@ class Engine:
         """Bytes of weights and tables in the host's memory beside those; they grow by the tables of new schedules."""
         return self._bench.models.host_bytes
 
+    def lora_bytes(self) -> int:
+        """Bytes of LoRAs that are on the device now."""
+        return self._bench.loras.device_bytes
+
     def _check(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
         geometry = self._bench.profile.geometry
         limit = self._bench.profile.max_prompt_tokens
@@ -125,6 +136,7 @@ class Engine:
                 raise _invalid(name, f"{side} is no multiple of {geometry.side_multiple} pixels.")
         if spec.steps < 1:
             raise _invalid("steps", f"{spec.steps} steps; at least 1 is needed.")
+        self._bench.loras.check(spec.loras)
         for name, text in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt or "")):
             if (tokens := self._bench.models.text_encoder.tokens.count(text)) > limit:
                 raise _invalid(name, f"{tokens} tokens; at most {limit} are possible.")

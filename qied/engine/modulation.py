@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import torch
@@ -31,6 +31,8 @@ BLOCKS_AT_ONCE = 10
 
 _STREAMS = ("img_mod.1", "txt_mod.1")
 _Schedule = tuple[float, ...]
+_Key = tuple[_Schedule, tuple[Hashable, ...]]
+"""What a table is known by: its schedule, and the LoRAs in it."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,23 @@ def modulation_names(block: int) -> Iterator[str]:
         yield f"transformer_blocks.{block}.{stream}.bias"
 
 
+class ModulationLora(Protocol):
+    """A LoRA that changes the modulation, at the strength of an edit."""
+
+    @property
+    def key(self) -> Hashable:
+        """What tells it from every other LoRA and strength."""
+
+    def add_to(self, outputs: Tensor, x: Tensor, block: int, module: str) -> None:
+        """Add its share of the modulation linear ``module`` at ``x`` [rows, D] to ``outputs`` [rows, 6D] in place."""
+
+
 class Modulation:
     """Makes tables, and keeps the latest within ``limit_bytes`` of the host's memory: sessions share schedules.
 
-    There is one table of a schedule at most: one that edits still hold is found again after it had to make room, and
-    edits that want the same new one make it together. Beyond the limit there is only what running edits hold.
+    There is one table of a schedule and its LoRAs at most: one that edits still hold is found again after it had to
+    make room, and edits that want the same new one make it together. Beyond the limit there is only what running edits
+    hold.
 
     ``embedders`` is the transformer without its blocks, on ``device`` in the compute type ``dtype``; ``source`` has the
     blocks' modulation weights, for as long as this object lives.
@@ -110,14 +124,14 @@ class Modulation:
         self._device = device
         self._dtype = dtype
         self._limit_bytes = limit_bytes
-        self._kept: OrderedDict[_Schedule, ModulationTable] = OrderedDict()
-        self._alive: WeakValueDictionary[_Schedule, ModulationTable] = WeakValueDictionary()
-        self._drafts: WeakValueDictionary[_Schedule, _Draft] = WeakValueDictionary()
+        self._kept: OrderedDict[_Key, ModulationTable] = OrderedDict()
+        self._alive: WeakValueDictionary[_Key, ModulationTable] = WeakValueDictionary()
+        self._drafts: WeakValueDictionary[_Key, _Draft] = WeakValueDictionary()
 
     @property
     def host_bytes(self) -> int:
         """Bytes of all tables: those that are kept, those that edits hold, and those that are being made."""
-        drafts = [draft for schedule, draft in self._drafts.items() if schedule not in self._alive]
+        drafts = [draft for key, draft in self._drafts.items() if key not in self._alive]
         return sum(table.nbytes for table in (*self._alive.values(), *(draft.table for draft in drafts)))
 
     def check(self, reader: WeightReader, block: int) -> None:
@@ -127,23 +141,25 @@ class Modulation:
             shape = (VALUES * inner, inner) if name.endswith("weight") else (VALUES * inner,)
             check_shape(self._source, name, reader.read(self._source, name), shape)
 
-    def table(self, sigmas: Tensor) -> Generator[tuple[int, int], None, ModulationTable]:
+    def table(
+        self, sigmas: Tensor, loras: Sequence[ModulationLora] = ()
+    ) -> Generator[tuple[int, int], None, ModulationTable]:
         """Make the table of the forwards at ``sigmas`` (FP32 [steps], the final 0 not among them), unless it is kept.
 
         Yields (blocks done, blocks in all) after each ``BLOCKS_AT_ONCE``, since a new table takes seconds.
         """
-        schedule: _Schedule = tuple(sigmas.tolist())
-        table = self._alive.get(schedule)
+        key: _Key = tuple(sigmas.tolist()), tuple(lora.key for lora in loras)
+        table = self._alive.get(key)
         if table is None:
-            table = yield from self._finished(schedule, sigmas)
-        self._keep(schedule, table)
+            table = yield from self._finished(key, sigmas, loras)
+        self._keep(key, table)
         return table
 
-    def _keep(self, schedule: _Schedule, table: ModulationTable) -> None:
-        self._kept.pop(schedule, None)
+    def _keep(self, key: _Key, table: ModulationTable) -> None:
+        self._kept.pop(key, None)
         self._make_room(table.nbytes)
         if table.nbytes <= self._limit_bytes:
-            self._kept[schedule] = table
+            self._kept[key] = table
 
     def _make_room(self, nbytes: int) -> None:
         """Let go of the least recently used tables until ``nbytes`` more are within the limit, or could never be."""
@@ -152,18 +168,20 @@ class Modulation:
         while sum(table.nbytes for table in self._kept.values()) + nbytes > self._limit_bytes:
             self._kept.popitem(last=False)
 
-    def _finished(self, schedule: _Schedule, sigmas: Tensor) -> Generator[tuple[int, int], None, ModulationTable]:
+    def _finished(
+        self, key: _Key, sigmas: Tensor, loras: Sequence[ModulationLora]
+    ) -> Generator[tuple[int, int], None, ModulationTable]:
         """Take part in making the table; whoever is there makes the next blocks, for all."""
-        draft = self._drafts.get(schedule)
+        draft = self._drafts.get(key)
         if draft is None:
-            draft = self._drafts[schedule] = self._begun(sigmas)
+            draft = self._drafts[key] = self._begun(sigmas)
         while draft.done < self.layers:
             stop = min(draft.done + BLOCKS_AT_ONCE, self.layers)
             for block in range(draft.done, stop):
-                self._fill(draft, block)
+                self._fill(draft, block, loras)
             draft.done = stop
             yield stop, self.layers
-        self._alive[schedule] = draft.table
+        self._alive[key] = draft.table
         return draft.table
 
     def _begun(self, sigmas: Tensor) -> _Draft:
@@ -179,11 +197,9 @@ class Modulation:
         )
         return _Draft(table, activated)
 
-    def _fill(self, draft: _Draft, block: int) -> None:
+    def _fill(self, draft: _Draft, block: int, loras: Sequence[ModulationLora]) -> None:
         image, text = (
-            self._linear(draft.activated, f"transformer_blocks.{block}.{stream}").view(
-                -1, *draft.table.reference.shape[1:]
-            )
+            self._outputs(draft.activated, block, stream, loras).view(-1, *draft.table.reference.shape[1:])
             for stream in _STREAMS
         )
         draft.table.steps[:, block, 0] = image[:-1]
@@ -197,8 +213,14 @@ class Modulation:
         embedding: Tensor = self._embedders.time_text_embed(times, torch.empty(0, dtype=self._dtype))
         return embedding
 
+    def _outputs(self, activated: Tensor, block: int, module: str, loras: Sequence[ModulationLora]) -> Tensor:
+        outputs = self._linear(activated, f"transformer_blocks.{block}.{module}")
+        for lora in loras:
+            lora.add_to(outputs, activated, block, module)
+        return outputs.cpu()
+
     def _linear(self, activated: Tensor, name: str) -> Tensor:
         weight, bias = (
             self._source.read(f"{name}.{part}").to(self._device, self._dtype) for part in ("weight", "bias")
         )
-        return functional.linear(activated, weight, bias).cpu()
+        return functional.linear(activated, weight, bias)

@@ -14,7 +14,7 @@ from qied.engine.denoise import Conditioning, clean_estimate, euler_step, guided
 from qied.engine.latents import PATCH, initial_noise, pack, unpack
 from qied.engine.mask import KeptSource, composite, editable_tokens, fit_mask
 from qied.engine.modulation import ModulationTable
-from qied.engine.sigmas import sigma_schedule
+from qied.engine.sigmas import lightning_schedule, sigma_schedule
 from qied.engine.text_encoder import VisionFeatures
 from qied.engine.work import Account, Advance, Order, PictureAtSize, Workbench
 
@@ -122,12 +122,14 @@ def denoise(
     conditioning = condition(bench, order, embeddings, encoded)
     account.hold("latents", latents, *(kept.tensors if kept else ()))
     account.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
-    sigmas = sigma_schedule(models.schedule, spec.steps, latents.shape[1])
-    table = yield from prepare_steps(bench, sigmas)
+    schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
+    sigmas = sigma_schedule(schedule, spec.steps, latents.shape[1])
+    table = yield from prepare_steps(bench, order, sigmas)
     for step in range(1, spec.steps + 1):
         modulation = models.transformer.step_modulation(table, step - 1)
-        velocity = guided_velocity(models.transformer, latents, modulation, conditioning)
-        del modulation
+        loras = bench.loras.branches(order.loras)
+        velocity = guided_velocity(models.transformer, latents, modulation, conditioning, loras)
+        del modulation, loras
         preview: Image.Image | None = None
         if spec.preview_every and step % spec.preview_every == 0 and step < spec.steps:
             clean = clean_estimate(latents, velocity, sigmas[step - 1])
@@ -143,9 +145,14 @@ def denoise(
     return unpack(latents, rows, columns)
 
 
-def prepare_steps(bench: Workbench, sigmas: Tensor) -> Generator[Advance, None, ModulationTable]:
-    """Return the modulation of all steps of a schedule; some units of work where no edit has had it lately."""
-    making = bench.models.transformer.modulation_table(sigmas[:-1])
+def prepare_steps(bench: Workbench, order: Order, sigmas: Tensor) -> Generator[Advance, None, ModulationTable]:
+    """Load the LoRAs, a unit each, and return the modulation of all steps of a schedule.
+
+    That takes some units of work where no edit has had it lately.
+    """
+    for done, loras in bench.loras.load(order.loras):
+        yield Advance("prepare_steps", done, loras)
+    making = bench.models.transformer.modulation_table(sigmas[:-1], bench.loras.modulation(order.loras))
     while True:
         try:
             done, blocks = next(making)

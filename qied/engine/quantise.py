@@ -22,14 +22,18 @@ _CHUNK_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True)
 class Quantised:
-    """E4M3 ``values`` [rows, columns]; times ``scale`` (FP32, [rows, 1] or [1, 1]) they are the original."""
+    """E4M3 ``values`` [rows, columns]; times ``scale`` (FP32, [rows, 1] or [1, 1]) they are the original.
+
+    ``original`` is there only where somebody reads it as well.
+    """
 
     values: Tensor
     scale: Tensor
+    original: Tensor | None = None
 
 
-def quantise(x: Tensor, scaling: Scaling) -> Quantised:
-    """Cast [rows, columns] of BF16 or FP32 to E4M3; what is not a number stays one that is not."""
+def quantise(x: Tensor, scaling: Scaling, *, keep: bool = False) -> Quantised:
+    """Cast [rows, columns] of BF16 or FP32 to E4M3, and ``keep`` the original; what is no number stays none."""
     values = torch.empty(x.shape, dtype=E4M3, device=x.device)
     scale = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True).float()
     if scaling == "tensorwise":
@@ -37,7 +41,7 @@ def quantise(x: Tensor, scaling: Scaling) -> Quantised:
     scale = scale.clamp_min_(_SMALLEST_AMAX).div_(E4M3_MAX)
     for rows in row_chunks(*x.shape):
         values[rows] = x[rows] / (scale[rows] if scaling == "rowwise" else scale)
-    return Quantised(values, scale)
+    return Quantised(values, scale, x if keep else None)
 
 
 def dequantise(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

@@ -44,7 +44,7 @@ class ServedEngine:
         self.budget_bytes = order.budget_bytes
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> Edit:
-        """Begin an edit with the cache of its scope; raises InvalidRequest."""
+        """Begin an edit with the cache of its scope; raises InvalidRequest, or ModelUnsupported for a LoRA."""
         return self._engine.begin(spec, pictures, self._cache(scope))
 
     def forget(self, scope: str) -> None:
@@ -95,7 +95,8 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
             "The plan is for a CUDA device, and this torch finds none.",
             "Install a torch build for your driver, or set model.device to cpu.",
         )
-    engine = _engine(Path(order.model), profile, execution, on_progress)
+    options = EngineOptions(execution=execution, loras=order.loras, lora_bytes=order.lora_bytes)
+    engine = _engine(Path(order.model), profile, options, on_progress)
     served = ServedEngine(engine, order, execution)
     if served.weights_bytes >= served.budget_bytes:
         raise ModelUnsupported(
@@ -105,9 +106,9 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
     return served
 
 
-def _engine(folder: Path, profile: ModelProfile, execution: Execution, on_progress: OnProgress) -> Engine:
+def _engine(folder: Path, profile: ModelProfile, options: EngineOptions, on_progress: OnProgress) -> Engine:
     try:
-        return Engine.load(folder, profile, EngineOptions(execution=execution), on_progress)
+        return Engine.load(folder, profile, options, on_progress)
     except (RuntimeError, MemoryError, OSError) as error:
         if not is_exhausted(error):
             raise

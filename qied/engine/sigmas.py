@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ import torch
 from numpy.typing import NDArray
 from qied_client.errors import ModelUnsupported
 from torch import Tensor
+
+LIGHTNING_SHIFT = math.log(3)
+"""Exponent of Lightning's shift, as its authors set it: sigma becomes 3 sigma / (1 + 2 sigma)."""
 
 _REFUSED = ("invert_sigmas", "stochastic_sampling", "use_beta_sigmas", "use_exponential_sigmas", "use_karras_sigmas")
 
@@ -48,6 +51,11 @@ def schedule_config(config: Mapping[str, Any]) -> ScheduleConfig:
     if not 0 <= (schedule.shift_terminal or 0) < 1:
         raise _unsupported(f"shift_terminal = {schedule.shift_terminal}, which is not below 1")
     return schedule
+
+
+def lightning_schedule(config: ScheduleConfig) -> ScheduleConfig:
+    """The schedule that Lightning was distilled with: a shift by 3 at every size, and no stretching at its end."""
+    return replace(config, base_shift=LIGHTNING_SHIFT, max_shift=LIGHTNING_SHIFT, shift_terminal=None)
 
 
 def shift_mu(config: ScheduleConfig, target_tokens: int) -> float:

@@ -15,7 +15,8 @@ from torch.nn import functional
 from qied.engine.block_forward import Streams, run_block
 from qied.engine.checkpoint import REMEDY, SkipRandomInit, blaming
 from qied.engine.host_memory import Courier
-from qied.engine.modulation import Modulation, ModulationTable, StepModulation, modulation_names
+from qied.engine.lora.branches import NO_LORAS, BlockLoras
+from qied.engine.modulation import Modulation, ModulationLora, ModulationTable, StepModulation, modulation_names
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.norms import modulated_norm
@@ -42,7 +43,7 @@ class Forward:
     """One forward of a sweep: ``latents`` FP32 [1, target tokens, C * 4] and what they are seen together with.
 
     ``references`` [1, reference tokens, C * 4] and ``embeddings`` [1, text tokens, hidden] are of the compute type;
-    the text's rotations may be those of more tokens than it has.
+    the text's rotations may be those of more tokens than it has. ``loras`` has an entry for each block, or none at all.
     """
 
     latents: Tensor
@@ -50,6 +51,7 @@ class Forward:
     embeddings: Tensor
     rotation: Rotation
     modulation: StepModulation
+    loras: Sequence[BlockLoras] = ()
 
 
 class Transformer:
@@ -88,12 +90,14 @@ class Transformer:
         """Rotations of a target and its references in tokens, and of the longest text of an edit."""
         return self._rope.rotation(shapes, text_tokens, self._device)
 
-    def modulation_table(self, sigmas: Tensor) -> Generator[tuple[int, int], None, ModulationTable]:
-        """Make the table of a schedule (FP32 [steps], without the final 0), unless it is kept.
+    def modulation_table(
+        self, sigmas: Tensor, loras: Sequence[ModulationLora] = ()
+    ) -> Generator[tuple[int, int], None, ModulationTable]:
+        """Make the table of a schedule (FP32 [steps], without the final 0) with these LoRAs, unless it is kept.
 
         Yields (blocks done, blocks in all) every some blocks: a new table takes seconds.
         """
-        return self._modulation.table(sigmas)
+        return self._modulation.table(sigmas, loras)
 
     def step_modulation(self, table: ModulationTable, step: int) -> StepModulation:
         """Bring the rows of one step, counted from 0, to the device."""
@@ -110,7 +114,16 @@ class Transformer:
             last = self._modulation.layers - 1
             for block, weights in enumerate(blocks):
                 for forward, streams in zip(forwards, swept, strict=True):
-                    run_block(self._operations, weights, streams, forward.modulation, block, is_last=block == last)
+                    loras = forward.loras[block] if forward.loras else NO_LORAS
+                    run_block(
+                        self._operations,
+                        weights,
+                        streams,
+                        forward.modulation,
+                        block,
+                        is_last=block == last,
+                        loras=loras,
+                    )
             return [
                 self._velocity(streams, forward.modulation) for forward, streams in zip(forwards, swept, strict=True)
             ]

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from qied.edit import EditSpec
+from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import Models
 from qied.engine.preview import PreviewMap
 from qied.planning.geometry import reference_size, vision_size
@@ -25,8 +26,8 @@ class Advance:
     """What one unit of work did: number ``step`` of ``steps`` in its phase.
 
     ``encode_prompt`` is work of the text encoder (its vision tower too), ``encode_image`` of the VAE, ``prepare_steps``
-    computes the modulation of a schedule. ``preview`` is a small RGB picture; ``image`` is the RGB result, which comes
-    with the last unit only.
+    loads LoRAs and computes the modulation of a schedule. ``preview`` is a small RGB picture; ``image`` is the RGB
+    result, which comes with the last unit only.
     """
 
     phase: Phase
@@ -45,6 +46,7 @@ class Workbench:
     profile: ModelProfile
     preview: PreviewMap
     max_reference_pixels: int
+    loras: LoraLibrary
 
 
 class Order:
@@ -52,6 +54,7 @@ class Order:
 
     def __init__(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
         self.spec = spec
+        self.loras = tuple(lora for lora in spec.loras if lora.strength)
         self.pictures = dict(pictures)
         self._sizes = {image: picture.size for image, picture in pictures.items()}
 

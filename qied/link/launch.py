@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from qied.loras.catalogue import LoraFile
 from qied.planning.plan import Execution
 
 
@@ -16,7 +17,8 @@ class LaunchOrder:
 
     ``execution`` is how the model is run; ``budget_bytes`` bounds the device memory of the whole process: as planned,
     ``fixed_bytes`` go to everything but edits and ``edits_bytes`` to those. ``card`` holds the variables under which
-    the process sees its card alone. ``kind`` names workers on which an edit takes the same bytes.
+    the process sees its card alone. ``kind`` names workers on which an edit takes the same bytes. ``loras`` are the
+    files that edits may name; those on the device take ``lora_bytes`` at most.
     """
 
     worker: str
@@ -38,6 +40,8 @@ class LaunchOrder:
     threads: int
     log_format: str
     log_level: str
+    loras: dict[str, LoraFile] = field(default_factory=dict)
+    lora_bytes: int = 0
 
     def to_line(self) -> bytes:
         """One line of JSON."""
@@ -49,7 +53,8 @@ class LaunchOrder:
         fields = json.loads(line)
         execution = fields["execution"]
         execution["attention"] = tuple(execution["attention"])
-        return cls(**{**fields, "execution": Execution(**execution)})
+        loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
+        return cls(**{**fields, "execution": Execution(**execution), "loras": loras})
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The environment of the process: what was inherited, with one card visible.

@@ -23,7 +23,10 @@ _SRGB_PERCEPTUAL: Final = b"\0"
 
 @dataclass(frozen=True)
 class OutputMetadata:
-    """What a person needs to make the same edit again; ``width`` and ``height`` are pixels of the result."""
+    """What a person needs to make the same edit again; ``width`` and ``height`` are pixels of the result.
+
+    ``loras`` are names with their strengths.
+    """
 
     prompt: str
     negative_prompt: str | None
@@ -34,6 +37,7 @@ class OutputMetadata:
     height: int
     model: str
     version: str = qied.__version__
+    loras: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def of(cls, spec: EditSpec, model: str) -> OutputMetadata:
@@ -47,14 +51,16 @@ class OutputMetadata:
             width=spec.width,
             height=spec.height,
             model=model,
+            loras=tuple((lora.name, lora.strength) for lora in spec.loras),
         )
 
     def as_text(self) -> str:
         """The lines that picture tools of artists show: the prompts, then all settings in one line."""
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
+        loras = "".join(f"LoRA: {name} ({strength:g}), " for name, strength in self.loras)
         settings = (
             f"Steps: {self.steps}, CFG scale: {self.true_cfg_scale:g}, Seed: {self.seed}, "
-            f"Size: {self.width}x{self.height}, Model: {self.model}, Version: qied {self.version}"
+            f"Size: {self.width}x{self.height}, Model: {self.model}, {loras}Version: qied {self.version}"
         )
         return "\n".join([self.prompt, *negative, settings])
 

@@ -10,6 +10,7 @@ from qied.planning.budget import Budget
 from qied.planning.candidates import Shortlist
 from qied.planning.fitting import Fitter
 from qied.planning.hardware_profile import Choice, LoadedProfile
+from qied.planning.loras import NO_LORAS, LoraRoom
 from qied.planning.memory import MemoryModel, Numerics
 from qied.planning.model_profile import ModelProfile
 from qied.planning.wishes import Wishes
@@ -17,11 +18,12 @@ from qied.planning.wishes import Wishes
 
 @dataclass(frozen=True)
 class Question:
-    """What a plan is made for: a model, the hardware profiles to choose from, and a person's wishes."""
+    """What a plan is made for: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs."""
 
     model: ModelProfile
     profiles: Sequence[LoadedProfile]
     wishes: Wishes = field(default_factory=Wishes)
+    loras: LoraRoom = NO_LORAS
 
 
 @dataclass(frozen=True)
@@ -43,4 +45,4 @@ class Case:
     def fitter(self, numerics: Numerics) -> Fitter:
         """What fits a kind of numbers to a budget."""
         memory = MemoryModel(self.question.model, numerics, "cuda")
-        return Fitter(memory, self.choice, self.question.wishes.cache_bytes)
+        return Fitter(memory, self.choice, self.question.wishes.cache_bytes, self.question.loras)

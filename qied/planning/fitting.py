@@ -8,12 +8,15 @@ from typing import Literal
 
 from qied.planning.hardware_profile import Choice
 from qied.planning.ladder import Rung
+from qied.planning.loras import NO_LORAS, LoraRoom
 from qied.planning.memory import Footprint, MemoryModel, TextEncoder, Tiles
 from qied.planning.plan import Part
 from qied.planning.workload import Workload, largest_workload
 
 RING_SLOTS = 3
 """Slots of the ring that streamed blocks pass through: one computes, one is full, one fills."""
+LORAS = "LoRAs"
+"""Name of the part that is kept for LoRAs."""
 TILE_STEP = 64
 """Tiles are multiples of this many pixels."""
 
@@ -35,11 +38,15 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitter:
-    """Fits one model in one kind of numbers to budgets; ``cache_bytes`` are kept for turns of sessions."""
+    """Fits one model in one kind of numbers to budgets.
+
+    ``cache_bytes`` are kept for turns of sessions, ``loras`` for LoRAs where there are any.
+    """
 
     memory: MemoryModel
     choice: Choice
     cache_bytes: int
+    loras: LoraRoom = NO_LORAS
     _footprints: dict[object, Footprint] = field(default_factory=dict, repr=False, compare=False)
 
     def best(self, rungs: Sequence[Rung], budget: int) -> Fit | None:
@@ -70,17 +77,23 @@ class Fitter:
             Part("arena", foot.arena),
             Part("sessions", rung.sessions * foot.state),
             Part("caches", self.cache_bytes),
+            *((Part(LORAS, self.lora_bytes),) if self.lora_bytes else ()),
         )
+
+    @property
+    def lora_bytes(self) -> int:
+        """Bytes that are kept for LoRAs."""
+        return self.loras.parameters * self.memory.numerics.element_bytes
 
     def work(self, rung: Rung) -> Workload:
         """The largest edit that a rung admits."""
-        return largest_workload(self.memory.profile, rung.max_pixels, rung.max_reference_pixels)
+        return largest_workload(self.memory.profile, rung.max_pixels, rung.max_reference_pixels, self.loras.width)
 
     def _footprint(self, pixels: int, reference_pixels: int, text_encoder: TextEncoder, tiles: Tiles) -> Footprint:
         """The largest edit's footprint, which is the same on many rungs."""
         key = (pixels, reference_pixels, text_encoder, tiles)
         if key not in self._footprints:
-            work = largest_workload(self.memory.profile, pixels, reference_pixels)
+            work = largest_workload(self.memory.profile, pixels, reference_pixels, self.loras.width)
             self._footprints[key] = self.memory.largest_footprint(work, tiles, text_encoder)
         return self._footprints[key]
 

@@ -223,7 +223,15 @@ class MemoryModel:
         attention = 4 * stream + work.tokens * (inner // facts.head_dim) * FP32
         quantised = span * mlp + _CAST_BYTES if precision == "fp8" else span * inner * element + expanded * _CAST_BYTES
         wide = span * mlp * element + quantised + mlp * inner * expanded
-        return int(max(qkv, attention, wide) * self.factors.denoise)
+        low_rank = self._low_rank_temporaries(span, work.lora_width)
+        return int((max(qkv, attention, wide) + low_rank) * self.factors.denoise)
+
+    def _low_rank_temporaries(self, span: int, width: int) -> int:
+        """What LoRAs add: the values between their two matrices, and the linear's input and output beside them.
+
+        The input is otherwise gone once it is quantised; the output waits while the LoRA's share is added.
+        """
+        return span * (2 * self.profile.architecture.inner_dim + width) * self.numerics.element_bytes if width else 0
 
 
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:

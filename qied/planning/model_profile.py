@@ -6,7 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
+from qied_client.protocol import limits
 
+from qied.edit import Schedule
 from qied.planning.profile_files import read_profile_file
 from qied.resources import profiles_folder
 
@@ -16,11 +18,16 @@ class _Strict(BaseModel):
 
 
 class Preset(_Strict):
-    """Named settings that a request can refer to; a field that the request sets itself wins."""
+    """Named settings that a request can refer to; a field that the request sets itself wins.
+
+    ``loras`` are used at full strength, beside those of the request; one that is in both has the request's strength.
+    """
 
     steps: int = Field(ge=1, le=200)
     true_cfg_scale: float = Field(ge=1.0, le=20.0)
     description: str
+    loras: tuple[str, ...] = Field(default=(), max_length=limits.LORAS)
+    schedule: Schedule = "model"
 
 
 class Geometry(_Strict):

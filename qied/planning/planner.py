@@ -174,7 +174,8 @@ def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal
     if profile is None:
         return no_profile("the CPU")
     numerics = _cpu_numerics(wishes)
-    fitter = Fitter(MemoryModel(model, numerics, "cpu"), profile.profile.choose, wishes.cache_bytes)
+    memory = MemoryModel(model, numerics, "cpu")
+    fitter = Fitter(memory, profile.profile.choose, wishes.cache_bytes, question.loras)
     layers = model.architecture.layers
     rungs = [rung for rung in _rungs(question, profile.profile.choose) if rung.text_encoder == "streamed"]
     rungs = [Rung(r.max_pixels, r.max_reference_pixels, r.sessions, layers, "resident") for r in rungs]

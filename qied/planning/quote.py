@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownLora, UnknownPreset
+from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
 from qied_client.protocol.request import EditRequest
 
 from qied.edit import EditSpec
 from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
+from qied.planning.lora_choices import chosen_loras, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset
 from qied.planning.serving import Serving
 
@@ -18,11 +19,15 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Resolved:
-    """A request with every default in place. ``nearest`` is the largest size of this aspect within the cap."""
+    """A request with every default in place. ``nearest`` is the largest size of this aspect within the cap.
+
+    ``warnings`` tell what will be done as asked, and is hardly what was meant.
+    """
 
     spec: EditSpec
     nearest: Size
     fits: bool
+    warnings: tuple[str, ...] = ()
 
 
 def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Resolved:
@@ -45,7 +50,8 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
                 field="images",
             )
     preset = _preset(request, serving.profile)
-    _check_choices(request, serving)
+    _check_precision(request, serving)
+    loras = chosen_loras(request, preset, serving)
     wanted = _wanted_size(request, sizes[-1], serving.profile)
     nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     fits = wanted[0] * wanted[1] <= serving.max_pixels
@@ -67,8 +73,10 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         mask=request.mask,
         output_format="webp" if request.output_format == "webp" else "png",
         preview_every=max(1, steps // 10) if request.previews else 0,
+        loras=loras,
+        schedule=schedule_for(preset, loras, serving.loras),
     )
-    return Resolved(spec, nearest, fits)
+    return Resolved(spec, nearest, fits, unsuited(spec, serving.loras))
 
 
 def admitted(resolved: Resolved, request: EditRequest, serving: Serving) -> EditSpec:
@@ -96,11 +104,7 @@ def _preset(request: EditRequest, profile: ModelProfile) -> Preset:
         ) from None
 
 
-def _check_choices(request: EditRequest, serving: Serving) -> None:
-    for lora in request.loras:
-        if lora.name not in serving.loras:
-            known = ", ".join(sorted(serving.loras)) or "none"
-            raise UnknownLora(f"There is no LoRA {lora.name!r}.", f"Known here: {known}.", field="loras")
+def _check_precision(request: EditRequest, serving: Serving) -> None:
     if request.precision not in (None, "auto", serving.precision):
         raise PrecisionUnavailable(
             f"This daemon does not run {request.precision!r}.",

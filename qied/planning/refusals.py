@@ -150,11 +150,17 @@ def _how_to_get(needs: int, case: Case, taken: int) -> str:
     wishes, missing = case.question.wishes, needs - case.budget.bytes
     if wishes.cache_bytes > missing and wishes.cache_bytes > GIB:
         return f"Lower {wishes.origin('cache_bytes', 'worker.cache_bytes')}: it is {gib(wishes.cache_bytes)}."
+    if (held := _largest_lora_bytes(case)) > missing:
+        return f"Lower worker.loras_at_once, or take LoRAs away: {gib(held)} are kept for them."
     if case.budget.bytes == wishes.budget_bytes:
         return f"Raise {wishes.origin('budget_bytes', 'worker.budget_bytes')} to {at_least_gib(needs)} or more."
     if missing <= taken:
         return f"Free {at_least_gib(missing)} on the card by closing other programs."
     return "Use a card with more memory: closing other programs does not free enough on this one."
+
+
+def _largest_lora_bytes(case: Case) -> int:
+    return max(case.fitter(candidate.numerics).lora_bytes for candidate in case.listed.candidates)
 
 
 def too_little_host_memory(short: Sequence[tuple[Candidate, int, int]], capacity: int) -> Refusal:

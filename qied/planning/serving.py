@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from qied.edit import EditSpec
+from qied.planning.loras import NO_LORAS, LoraFacts, LoraRoom
 from qied.planning.memory import Footprint, Tiles, model_of
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Plan
@@ -13,11 +15,12 @@ from qied.planning.workload import workload_of
 
 @dataclass(frozen=True)
 class Serving:
-    """The model, the plans of all workers, the best one first, and the LoRAs by name."""
+    """The model, the plans of all workers, the best one first, the LoRAs by name, and the room that workers have."""
 
     profile: ModelProfile
     plans: tuple[Plan, ...]
-    loras: frozenset[str] = frozenset()
+    loras: Mapping[str, LoraFacts] = field(default_factory=dict)
+    lora_room: LoraRoom = NO_LORAS
 
     @property
     def device(self) -> str:
@@ -41,7 +44,7 @@ class Serving:
 
     def footprints(self, spec: EditSpec) -> dict[str, Footprint]:
         """What an edit takes, by kind of worker, the first plan's kind first."""
-        work = workload_of(spec, self.profile, self.max_reference_pixels)
+        work = workload_of(spec, self.profile, self.max_reference_pixels, self.loras)
         found: dict[str, Footprint] = {}
         for plan in self.plans:
             run = plan.execution

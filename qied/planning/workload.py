@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
 
 from qied.edit import EditSpec
 from qied.planning.geometry import MAX_ASPECT
+from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import ModelProfile
 
+NO_FACTS: Final[Mapping[str, LoraFacts]] = MappingProxyType({})
 _TOKEN_SIDE = 16
 """Pixels along a token: latent cells of 8 pixels, in patches of 2."""
 _VISION_TOKEN_SIDE = 28
@@ -23,6 +28,7 @@ class Workload:
 
     ``width`` and ``height`` are the target's in pixels, ``reference_pixels`` the area of each of the ``references``,
     ``vision_tokens`` what the text encoder sees of each, ``prompt_tokens`` bounds the longer prompt.
+    ``lora_width`` is the most values of a token between the two matrices of a LoRA; 0 without any.
     """
 
     width: int
@@ -33,6 +39,7 @@ class Workload:
     prompt_tokens: int
     guided: bool
     masked: bool = False
+    lora_width: int = 0
 
     @property
     def target_pixels(self) -> int:
@@ -64,8 +71,10 @@ class Workload:
         return replace(self, width=width, height=height)
 
 
-def workload_of(spec: EditSpec, profile: ModelProfile, max_reference_pixels: int) -> Workload:
-    """The workload of an edit; a byte of a prompt is at most one token."""
+def workload_of(
+    spec: EditSpec, profile: ModelProfile, max_reference_pixels: int, loras: Mapping[str, LoraFacts] = NO_FACTS
+) -> Workload:
+    """The workload of an edit; a byte of a prompt is at most one token. ``loras`` are those that it may name."""
     longest = max(len(text.encode()) for text in (spec.prompt, spec.negative_prompt or ""))
     return Workload(
         width=spec.width,
@@ -76,10 +85,13 @@ def workload_of(spec: EditSpec, profile: ModelProfile, max_reference_pixels: int
         prompt_tokens=min(longest, profile.max_prompt_tokens),
         guided=spec.guided,
         masked=spec.mask is not None,
+        lora_width=max((loras[lora.name].width for lora in spec.loras if lora.name in loras), default=0),
     )
 
 
-def largest_workload(profile: ModelProfile, max_pixels: int, max_reference_pixels: int) -> Workload:
+def largest_workload(
+    profile: ModelProfile, max_pixels: int, max_reference_pixels: int, lora_width: int = 0
+) -> Workload:
     """The most that a plan with these caps may be asked for: all references, long prompts, guidance and a mask."""
     side = math.isqrt(max_pixels) // profile.geometry.side_multiple * profile.geometry.side_multiple
     height = max_pixels // side // profile.geometry.side_multiple * profile.geometry.side_multiple
@@ -92,6 +104,7 @@ def largest_workload(profile: ModelProfile, max_pixels: int, max_reference_pixel
         prompt_tokens=profile.max_prompt_tokens,
         guided=True,
         masked=True,
+        lora_width=lora_width,
     )
 
 

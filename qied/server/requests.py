@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import msgpack
+import structlog
 from qied_client.errors import (
     DependencyFailed,
     InvalidRequest,
@@ -75,6 +76,7 @@ class Requests:
     """Handlers of all requests but transfers."""
 
     def __init__(self, desk: Desk, first_order: int, released: Iterable[tuple[JobKey, str]]) -> None:
+        self._log = structlog.get_logger(part="requests")
         self._desk = desk
         self._next_order = first_order
         self._released: dict[JobKey, str] = dict(released)
@@ -218,6 +220,8 @@ class Requests:
             with self._counted_as_accepting(key.user):
                 await self._desk.journal.apply(*_changes(job, base))
         self._desk.jobs.add(job)
+        for warning in resolved.warnings:
+            self._log.warning("an edit is run as asked, and hardly as meant", user=key.user, job=key.job, why=warning)
         if base is not None:
             base.session.turns[base.turn] = Turn(base.turn, base.base, key.job)
             base.session.head = base.turn

@@ -52,7 +52,6 @@ class RawClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.disable_monitor()
         self._context.destroy(linger=0)
 
     def send_frames(self, *frames: bytes | memoryview) -> None:
@@ -125,6 +124,8 @@ class RawClient:
         while True:
             assert self._monitor.poll(20_000), "the connection stays as it is"
             if recv_monitor_message(self._monitor)["event"] == event:
+                # A monitor that nobody reads fills up within a second of attempts to connect; then all stands still.
+                self._socket.disable_monitor()
                 return
 
 

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import io
+from random import Random
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from qied.pictures.metadata import read_metadata
 from qied.resources import builtin_model_folder
+from tools.tiny_model.edits import sample_edit, sample_session
+from tools.tiny_model.render import render_scenes
+from tools.tiny_model.scenes import Scene
+from tools.tiny_model.scoring import score
+from tools.tiny_model.style import shows_style
 
 PICTURE = builtin_model_folder().parent / "demo.png"
 
 
 def pixels(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def drawn(scene: Scene) -> bytes:
+    """The scene as a PNG."""
+    levels = (render_scenes([scene])[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG")
+    return file.getvalue()
+
+
+def pictures(results) -> torch.Tensor:
+    """Results of edits as they are scored: FP32 [N, 3, 256, 256], 0..1."""
+    levels = np.stack([pixels(result.bytes) for result in results])
+    return torch.from_numpy(levels).permute(0, 3, 1, 2).float() / 255
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +86,34 @@ def test_the_same_request_and_seed_give_the_same_bytes(builtin_daemon):
     with builtin_daemon.client(patience=60.0) as client:
         one, two, other = (client.edit(PICTURE, "go", seed=seed, steps=2).bytes for seed in (5, 5, 6))
     assert one == two != other
+
+
+def test_a_session_of_two_turns_does_both_edits_and_keeps_the_rest(builtin_daemon):
+    turns = sample_session(Random(1), 2, "en")
+    with builtin_daemon.client(patience=60.0) as client:
+        session = client.session(drawn(turns[0].source))
+        results = [session.edit(turn.instruction, seed=1) for turn in turns]
+    assert [one.success for one in score(pictures(results), turns)] == [True, True]
+
+
+def test_styled_and_plain_edits_that_share_the_worker_each_get_what_they_asked_for(builtin_daemon):
+    edits = [sample_edit(Random(f"style {number}"), "recolour") for number in range(4)]
+    choices = [["builtin-outline"], [], ["builtin-outline"], []]
+    with builtin_daemon.client(patience=60.0) as client:
+        jobs = [
+            client.submit(drawn(edit.source), edit.instruction, seed=1, steps=8, loras=loras)
+            for edit, loras in zip(edits, choices, strict=True)
+        ]
+        outputs = pictures([job.result() for job in jobs])
+    assert shows_style(outputs, edits) == [True, False, True, False]
+    assert all(one.success for one in score(outputs[1::2], edits[1::2]))
+
+
+def test_four_steps_with_the_lightning_lora_make_the_edit_in_english_and_chinese(builtin_daemon):
+    edits = [sample_edit(Random(f"four {language}"), "add", language) for language in ("en", "zh")]
+    with builtin_daemon.client(patience=60.0) as client:
+        results = [
+            client.edit(drawn(edit.source), edit.instruction, seed=1, steps=4, loras=["builtin-lightning-4steps"])
+            for edit in edits
+        ]
+    assert all(one.success for one in score(pictures(results), edits))

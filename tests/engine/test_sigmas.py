@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qied_client.errors import ModelUnsupported
 
-from qied.engine.sigmas import ScheduleConfig, schedule_config, sigma_schedule
+from qied.engine.sigmas import ScheduleConfig, lightning_schedule, schedule_config, sigma_schedule
 from qied.resources import builtin_model_folder
 
 STORED = json.loads((builtin_model_folder() / "scheduler" / "scheduler_config.json").read_text())
@@ -71,3 +71,10 @@ def test_missing_settings_have_the_defaults_of_diffusers() -> None:
 def test_schedules_of_another_kind_are_refused_by_name(change: dict[str, object], named: str) -> None:
     with pytest.raises(ModelUnsupported, match=named):
         schedule_config({**STORED, **change})
+
+
+def test_lightnings_schedule_is_its_authors_at_every_size() -> None:
+    config = lightning_schedule(schedule_config(STORED))
+    assert config == schedule_config(LIGHTNING)
+    for tokens in (64, 4096, 16384):
+        assert sigma_schedule(config, 4, tokens).tolist() == pytest.approx([1, 0.9, 0.75, 0.5, 0])

@@ -100,9 +100,9 @@ def test_in_bf16_a_forward_is_as_close_to_fp32_as_that_of_diffusers(
 @pytest.mark.parametrize(
     ("changes", "limit"),
     [
-        ({"precision": "fp8", "scaling": "rowwise", "compute": "bf16"}, 0.035),
+        ({"precision": "fp8", "scaling": "rowwise", "compute": "bf16"}, 0.05),
         ({"precision": "fp8", "scaling": "tensorwise", "compute": "bf16"}, 0.04),
-        ({"precision": "fp8-storage", "scaling": "rowwise", "compute": "fp32"}, 0.02),
+        ({"precision": "fp8-storage", "scaling": "rowwise", "compute": "fp32"}, 0.035),
     ],
     ids=["fp8-rowwise", "fp8-tensorwise", "fp8-storage"],
 )
@@ -179,9 +179,7 @@ def test_parts_of_a_text_are_not_mixed_up(
     forward = inputs().forward(transformer, torch.float32)
     linear = transformer._operations.linear
     monkeypatch.setattr(block_forward, "CHUNK_TOKENS", 17)
-    monkeypatch.setattr(
-        transformer._operations, "linear", lambda x, weights: lengths.append(len(x)) or linear(x, weights)
-    )
+    monkeypatch.setattr(transformer._operations, "linear", lambda x, *rest: lengths.append(len(x)) or linear(x, *rest))
     velocity(transformer, forward)
     assert {12, 13} <= set(lengths) and max(lengths) <= 17
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from qied_client.errors import UnsupportedPicture
+from qied_client.protocol.request import LoraChoice
 
 import qied
 from qied.edit import EditSpec, OutputFormat
@@ -43,6 +44,15 @@ def test_it_describes_an_edit_and_this_version() -> None:
     spec = EditSpec(("a" * 64,), "make it blue", None, 3, 8, 1.0, 64, 48)
     metadata = OutputMetadata.of(spec, "builtin")
     assert metadata == OutputMetadata("make it blue", None, 3, 8, 1.0, 64, 48, "builtin", qied.__version__)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_loras_are_told_with_their_strengths(kind: OutputFormat) -> None:
+    loras = (LoraChoice("styles/ink (v2)"), LoraChoice("other", -0.5))
+    metadata = OutputMetadata.of(EditSpec(("a" * 64,), "go", None, 3, 8, 1.0, 64, 48, loras=loras), "builtin")
+    assert metadata.loras == (("styles/ink (v2)", 1.0), ("other", -0.5))
+    assert "Model: builtin, LoRA: styles/ink (v2) (1), LoRA: other (-0.5), Version" in metadata.as_text()
+    assert read_metadata(written(metadata, kind)) == metadata
 
 
 def test_tools_of_artists_find_readable_text_in_a_png() -> None:

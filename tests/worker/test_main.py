@@ -52,7 +52,7 @@ def launch_order():
     execution = Execution("cpu", 0, "fp32", None, "fp32", 1, 1, 0, "resident", None, None, False, 0, 1)
     names = LaunchOrder.__dataclass_fields__
     values = {name: 0 if field.type == "int" else "" for name, field in names.items()}
-    return LaunchOrder(**{**values, "execution": execution, "card": {}})
+    return LaunchOrder(**{**values, "execution": execution, "card": {}, "loras": {}})
 
 
 def test_a_lost_device_ends_the_process_with_an_error_and_leaves_the_jobs_to_the_next_one(monkeypatch):

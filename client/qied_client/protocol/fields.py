@@ -116,6 +116,22 @@ class Identifier:
 
 
 @dataclass(frozen=True)
+class NameInFolder:
+    """A file's name below a folder, at most ``limit`` UTF-8 bytes: parts that start with no dot, ``/`` between them."""
+
+    limit: int
+
+    def __call__(self, value: object) -> str:
+        """Return the value, or raise FieldError."""
+        text = Text(self.limit)(value)
+        parts = text.split("/")
+        well_formed = all(part == part.strip() and part[:1] not in ("", ".") for part in parts)
+        if not (well_formed and text.isprintable() and "\\" not in text):
+            raise FieldError("", f"must be a name such as 'style' or 'folder/style', not {_seen(value)}")
+        return text
+
+
+@dataclass(frozen=True)
 class Hash:
     """A SHA-256 digest as 64 lower-case hexadecimal digits."""
 

@@ -18,6 +18,7 @@ from qied_client.protocol.fields import (
     Int,
     ListOf,
     Maybe,
+    NameInFolder,
     Nested,
     OneOf,
     Real,
@@ -31,9 +32,9 @@ _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
 
 @dataclass(frozen=True)
 class LoraChoice:
-    """A LoRA by the name that it has in the daemon's folders, never a path."""
+    """A LoRA by the name that it has in the daemon's folders: ``style``, or ``folder/style``."""
 
-    name: Annotated[str, Identifier(limits.NAME_CHARS)]
+    name: Annotated[str, NameInFolder(limits.NAME_CHARS)]
     strength: Annotated[float, Real(-4.0, 4.0)] = 1.0
 
 

@@ -33,6 +33,10 @@ def values(check: Any) -> st.SearchStrategy[Any]:
             return text(check)
         case f.Identifier(limit):
             return st.from_regex(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{limit - 1}}}", fullmatch=True)
+        case f.NameInFolder(limit):
+            return st.from_regex(r"[^\W_][\w -]{0,20}[\w](/[\w]{1,20})?", fullmatch=True).filter(
+                lambda name: len(name.encode()) <= limit
+            )
         case f.Hash():
             return st.binary(min_size=32, max_size=32).map(bytes.hex)
         case f.Flag():

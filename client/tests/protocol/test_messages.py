@@ -27,6 +27,8 @@ def largest(check: Any) -> Any:
             return "\x7f" * limit
         case f.Identifier(limit):
             return "i" * limit
+        case f.NameInFolder(limit):
+            return "n" * limit
         case f.Hash():
             return HASH
         case f.Flag():

@@ -23,8 +23,8 @@ FP8_CAPABILITY = (8, 9)
 class LinearKind(Protocol):
     """How the linears of a block are computed."""
 
-    def prepare(self, x: Tensor) -> Activation:
-        """Bring an input [rows, inputs] into the form that :meth:`apply` takes."""
+    def prepare(self, x: Tensor, *, keep: bool) -> Activation:
+        """Bring an input [rows, inputs] into the form that :meth:`apply` takes; ``keep`` what it was before."""
 
     def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
         """Return [rows, outputs] in the compute type."""
@@ -33,7 +33,7 @@ class LinearKind(Protocol):
 class PlainLinear:
     """Weights and activations of the compute type."""
 
-    def prepare(self, x: Tensor) -> Activation:
+    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
         """Leave the input as it is."""
         return x
 
@@ -46,7 +46,7 @@ class PlainLinear:
 class ExpandedLinear:
     """Weights in FP8, expanded to the compute type one linear at a time; exactly :class:`PlainLinear` on the result."""
 
-    def prepare(self, x: Tensor) -> Activation:
+    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
         """Leave the input as it is."""
         return x
 
@@ -66,9 +66,9 @@ class Fp8Linear:
         self._scaling = scaling
         self._bias_apart: set[tuple[int, int, int]] = set()
 
-    def prepare(self, x: Tensor) -> Activation:
+    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
         """Quantise the input."""
-        return quantise(x, self._scaling)
+        return quantise(x, self._scaling, keep=keep)
 
     def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
         """Return BF16 [rows, outputs].
@@ -109,9 +109,9 @@ class SimulatedFp8Linear:
     def __init__(self, scaling: Scaling) -> None:
         self._scaling = scaling
 
-    def prepare(self, x: Tensor) -> Activation:
+    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
         """Quantise the input."""
-        return quantise(x, self._scaling)
+        return quantise(x, self._scaling, keep=keep)
 
     def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
         """Return [rows, outputs] in the type of the bias."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -9,24 +10,28 @@ from torch import Tensor
 
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import Activation, LinearKind
+from qied.engine.ops.low_rank import Scaled
 from qied.engine.ops.norms import modulated_norm, rotated_norm
 from qied.engine.packed_block import PackedLinear, StreamWeights
 
 
 class Operations(Protocol):
-    """The operations of a block, on rows of tokens; tensors are of the compute type unless said otherwise."""
+    """The operations of a block, on rows of tokens; tensors are of the compute type unless said otherwise.
 
-    def norm_modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Activation:
+    With ``keep``, the input of a linear is there unquantised as well, for branches beside that linear.
+    """
+
+    def norm_modulate(self, x: Tensor, shift: Tensor, scale: Tensor, *, keep: bool = False) -> Activation:
         """Layer-normalise ``x`` [rows, D] and modulate it by shift and scale [D], as the input of a linear."""
 
-    def prepare(self, x: Tensor) -> Activation:
+    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
         """Make ``x`` [rows, inputs] the input of a linear."""
 
-    def activate(self, x: Tensor) -> Activation:
+    def activate(self, x: Tensor, *, keep: bool = False) -> Activation:
         """Put ``x`` [rows, F], which is overwritten, through the GELU (tanh), as the input of a linear."""
 
-    def linear(self, x: Activation, weights: PackedLinear) -> Tensor:
-        """Return [rows, outputs]."""
+    def linear(self, x: Activation, weights: PackedLinear, branches: Sequence[Scaled] = ()) -> Tensor:
+        """Return [rows, outputs]: the linear's, and what ``branches`` add to them."""
 
     def split_heads(
         self, qkv: Tensor, weights: StreamWeights, rotation: Tensor, q: Tensor, k: Tensor, v: Tensor
@@ -50,21 +55,24 @@ class TorchOperations:
         self._linears = linears
         self._attention = attention
 
-    def norm_modulate(self, x: Tensor, shift: Tensor, scale: Tensor) -> Activation:
+    def norm_modulate(self, x: Tensor, shift: Tensor, scale: Tensor, *, keep: bool = False) -> Activation:
         """See :class:`Operations`."""
-        return self._linears.prepare(modulated_norm(x, shift, scale))
+        return self._linears.prepare(modulated_norm(x, shift, scale), keep=keep)
 
-    def prepare(self, x: Tensor) -> Activation:
+    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
         """See :class:`Operations`."""
-        return self._linears.prepare(x)
+        return self._linears.prepare(x, keep=keep)
 
-    def activate(self, x: Tensor) -> Activation:
+    def activate(self, x: Tensor, *, keep: bool = False) -> Activation:
         """See :class:`Operations`."""
-        return self._linears.prepare(torch.ops.aten.gelu_(x, approximate="tanh"))
+        return self._linears.prepare(torch.ops.aten.gelu_(x, approximate="tanh"), keep=keep)
 
-    def linear(self, x: Activation, weights: PackedLinear) -> Tensor:
+    def linear(self, x: Activation, weights: PackedLinear, branches: Sequence[Scaled] = ()) -> Tensor:
         """See :class:`Operations`."""
-        return self._linears.apply(x, weights)
+        outputs = self._linears.apply(x, weights)
+        for branch in branches:
+            branch.add_to(outputs, x)
+        return outputs
 
     def split_heads(
         self, qkv: Tensor, weights: StreamWeights, rotation: Tensor, q: Tensor, k: Tensor, v: Tensor

@@ -1,0 +1,123 @@
+"""The LoRAs of configured folders: their names, their files, and what each of them takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from qied_client.errors import ModelUnsupported
+from qied_client.protocol import limits
+from qied_client.protocol.fields import FieldError, NameInFolder
+
+from qied.loras.contents import read_contents
+from qied.planning.loras import LoraFacts
+from qied.planning.model_profile import Architecture
+
+SUFFIX: Final = ".safetensors"
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """One file as it was when the daemon started: where it lies, its bytes, and its time of change in nanoseconds."""
+
+    path: str
+    bytes: int
+    changed_ns: int
+
+    @classmethod
+    def at(cls, path: Path) -> LoraFile:
+        """Look at a file; raises OSError."""
+        found = path.stat()
+        return cls(str(path), found.st_size, found.st_mtime_ns)
+
+    @property
+    def real_path(self) -> Path:
+        """Where the file lies, links resolved."""
+        return Path(self.path)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file is still the one that was looked at."""
+        try:
+            return LoraFile.at(self.real_path) == self
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """LoRAs by name: the file's name without ``.safetensors``, with the folders between it and the configured one.
+
+    ``facts`` has all of them, ``files`` those that can be used. ``left_out`` are files that cannot be named or lead out
+    of their folder.
+    """
+
+    files: Mapping[str, LoraFile] = field(default_factory=dict)
+    facts: Mapping[str, LoraFacts] = field(default_factory=dict)
+    left_out: tuple[Path, ...] = ()
+
+
+def find_loras(folders: Sequence[Path], architecture: Architecture) -> Catalogue:
+    """Look for ``*.safetensors`` in folders and below; of two with the same name the one in the first folder counts.
+
+    Folders that are not there or may not be read count as empty. Only the headers of files are read.
+    """
+    files: dict[str, LoraFile] = {}
+    facts: dict[str, LoraFacts] = {}
+    left_out: list[Path] = []
+    for folder in folders:
+        for name, path in _in_folder(folder):
+            file = None if name in facts else _file(path, folder)
+            if not _can_be_named(name) or (file is None and name not in facts):
+                left_out.append(path)
+            elif file is not None:
+                facts[name] = _facts(file.real_path, name, architecture)
+                if facts[name].problem is None:
+                    files[name] = file
+    return Catalogue(files, facts, tuple(left_out))
+
+
+def file_of(name: str) -> str:
+    """The file of a LoRA as errors name it, relative to its folder."""
+    return f"{name}{SUFFIX}"
+
+
+def _facts(path: Path, name: str, architecture: Architecture) -> LoraFacts:
+    try:
+        contents = read_contents(path, file_of(name), architecture)
+    except ModelUnsupported as error:
+        return LoraFacts(problem=error.message, remedy=error.remedy)
+    return LoraFacts(contents.parameters, contents.width, contents.steps)
+
+
+def _in_folder(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(Name, path) of every file, sorted; links to folders are not followed."""
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(_safetensors(files)):
+            path = Path(parent, file)
+            yield path.relative_to(folder).as_posix().removesuffix(SUFFIX), path
+
+
+def _safetensors(files: Iterable[str]) -> Iterator[str]:
+    return (file for file in files if file.endswith(SUFFIX))
+
+
+def _file(path: Path, folder: Path) -> LoraFile | None:
+    """The file behind a path, links resolved; None where it lies outside the folder or cannot be read."""
+    try:
+        real = path.resolve(strict=True)
+        return LoraFile.at(real) if real.is_file() and real.is_relative_to(folder.resolve()) else None
+    except (OSError, RuntimeError):
+        return None
+
+
+def _can_be_named(name: str) -> bool:
+    try:
+        NameInFolder(limits.NAME_CHARS)(name)
+    except FieldError:
+        return False
+    return True

@@ -1,0 +1,28 @@
+"""Telling a Lightning LoRA, distilled to a few steps, from any other: by its file's name, or by what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+_NAMED: Final = re.compile(r"lightning.{0,40}?(?<!\d)(\d{1,2})[-_ ]?steps?", re.IGNORECASE | re.ASCII)
+_TITLES: Final = ("modelspec.title", "ss_output_name", "name")
+_STEPS: Final = "lightning_steps"
+_MOST_CHARS: Final = 300
+
+
+def lightning_steps(file: str, metadata: Mapping[str, str]) -> int | None:
+    """Steps that a Lightning LoRA was distilled to; None for another LoRA.
+
+    ``lightning_steps`` in the header's texts says it outright; else the file's name, or a title in the header, has
+    "lightning" and then "4steps" (or 4-steps, 8step, ...) in it.
+    """
+    said = metadata.get(_STEPS, "")
+    if said.isascii() and said.isdigit() and 0 < int(said[:3]) < 100:
+        return int(said[:3])
+    for text in (file.rpartition("/")[2], *(metadata.get(title, "") for title in _TITLES)):
+        found = _NAMED.search(text[:_MOST_CHARS])
+        if found is not None and int(found[1]):
+            return int(found[1])
+    return None

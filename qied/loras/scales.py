@@ -1,0 +1,73 @@
+"""Alphas that diffusers and PEFT write into the metadata of a LoRA file, where it has no tensors of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from qied.loras.problems import unusable
+
+_KEY: Final = "lora_adapter_metadata"
+_PREFIX: Final = "transformer."
+_PLAIN: Final = re.compile(r"\^?[\w.]+")
+_REMEDY: Final = "Save the LoRA again with its alphas as tensors, or leave it out."
+
+
+@dataclass(frozen=True)
+class StoredScales:
+    """``alpha`` of all modules but those of ``patterns`` (ends of module names); None where nothing is said.
+
+    With ``by_root``, PEFT's rank-stabilised LoRA, alpha is divided by the root of the rank.
+    """
+
+    alpha: float | None = None
+    patterns: tuple[tuple[str, float], ...] = ()
+    by_root: bool = False
+
+    def scale(self, block: int, module: str, rank: int) -> float:
+        """What the product of a module's matrices counts; without an alpha it counts as it is."""
+        name = f"transformer_blocks.{block}.{module}"
+        named = (alpha for pattern, alpha in self.patterns if name == pattern or name.endswith(f".{pattern}"))
+        alpha = next(named, self.alpha)
+        if alpha is None:
+            return 1.0
+        return alpha / (math.sqrt(rank) if self.by_root else rank)
+
+
+def stored_scales(metadata: Mapping[str, str], file: str) -> StoredScales:
+    """Read the adapter's configuration, if there is one; raises ModelUnsupported for one that cannot be followed."""
+    text = metadata.get(_KEY)
+    if text is None:
+        return StoredScales()
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        raise unusable(file, f"the text {_KEY} in its header is no JSON", _REMEDY) from None
+    if not isinstance(config, dict):
+        raise unusable(file, f"the text {_KEY} in its header is no JSON object", _REMEDY)
+    config = {str(key).removeprefix(_PREFIX): value for key, value in config.items()}
+    for name in ("use_dora", "lora_bias"):
+        if config.get(name):
+            raise unusable(file, f"it was made with {name}, which this version does not run", _REMEDY)
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise unusable(file, "alpha_pattern in its header is no JSON object", _REMEDY)
+    for pattern in patterns:
+        if not _PLAIN.fullmatch(pattern):
+            raise unusable(file, f"alpha_pattern {pattern[:80]!r} in its header is no module's name", _REMEDY)
+    alpha = config.get("lora_alpha")
+    return StoredScales(
+        None if alpha is None else _number(alpha, "lora_alpha", file),
+        tuple((key.removeprefix("^"), _number(value, "alpha_pattern", file)) for key, value in patterns.items()),
+        by_root=bool(config.get("use_rslora")),
+    )
+
+
+def _number(value: Any, what: str, file: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise unusable(file, f"{what} in its header is {str(value)[:40]!r}, and should be a number", _REMEDY)
+    return float(value)

@@ -1,0 +1,82 @@
+"""From the LoRAs that a request and its preset name to those of the edit, and the schedule with them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from qied_client.errors import InvalidRequest, ModelUnsupported, UnknownLora
+from qied_client.protocol import limits
+from qied_client.protocol.request import EditRequest, LoraChoice
+
+from qied.edit import EditSpec, Schedule
+from qied.planning.loras import LoraFacts
+from qied.planning.model_profile import Preset
+from qied.planning.serving import Serving
+
+_SHOWN = 12
+"""Names of LoRAs in an error, at most."""
+
+
+def chosen_loras(request: EditRequest, preset: Preset, serving: Serving) -> tuple[LoraChoice, ...]:
+    """The preset's LoRAs, then the request's, each of them once; one of strength 0 is left out.
+
+    Raises UnknownLora, ModelUnsupported for a file that cannot be used, and InvalidRequest where they do not fit the
+    memory that is kept for them.
+    """
+    named = [lora.name for lora in request.loras]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise InvalidRequest(f"loras: {twice!r} is named twice.", "Name it once, with one strength.", field="loras")
+    strengths = {**dict.fromkeys(preset.loras, 1.0), **{lora.name: lora.strength for lora in request.loras}}
+    for name in strengths:
+        _check_usable(name, serving.loras, "" if name in named else f" The preset {request.preset!r} uses it.")
+    chosen = tuple(LoraChoice(name, strength) for name, strength in strengths.items() if strength)
+    if len(chosen) > limits.LORAS:
+        raise InvalidRequest(
+            f"loras: {len(chosen)} with those of the preset; at most {limits.LORAS} are possible.",
+            "Name fewer.",
+            field="loras",
+        )
+    _check_room(chosen, serving)
+    return chosen
+
+
+def schedule_for(preset: Preset, chosen: Sequence[LoraChoice], known: Mapping[str, LoraFacts]) -> Schedule:
+    """The preset's schedule, or Lightning's where a Lightning LoRA is among the chosen ones."""
+    if any(known[lora.name].steps is not None for lora in chosen):
+        return "lightning"
+    return preset.schedule
+
+
+def unsuited(spec: EditSpec, known: Mapping[str, LoraFacts]) -> tuple[str, ...]:
+    """What in an edit does not suit its Lightning LoRAs, a sentence each."""
+    return tuple(_unsuited(spec, known))
+
+
+def _unsuited(spec: EditSpec, known: Mapping[str, LoraFacts]) -> Iterator[str]:
+    for lora in spec.loras:
+        steps = known[lora.name].steps
+        if steps is not None and spec.steps != steps:
+            yield f"{lora.name} was made for {steps} steps, and this edit has {spec.steps}."
+        if steps is not None and spec.guided:
+            yield f"{lora.name} was made for a CFG scale of 1, and this edit has {spec.true_cfg_scale:g}."
+
+
+def _check_usable(name: str, known: Mapping[str, LoraFacts], who: str) -> None:
+    if name not in known:
+        usable = sorted(other for other, facts in known.items() if facts.problem is None)
+        more = f" and {len(usable) - _SHOWN} more" if len(usable) > _SHOWN else ""
+        listed = ", ".join(usable[:_SHOWN]) + more or "none"
+        raise UnknownLora(f"There is no LoRA {name!r}.{who}", f"Known here: {listed}.", field="loras")
+    if (problem := known[name].problem) is not None:
+        raise ModelUnsupported(f"{problem}{who}", known[name].remedy, field="loras")
+
+
+def _check_room(chosen: Sequence[LoraChoice], serving: Serving) -> None:
+    needed = sum(serving.loras[lora.name].parameters for lora in chosen)
+    if needed > serving.lora_room.parameters:
+        raise InvalidRequest(
+            f"loras: these {len(chosen)} have {needed} parameters together; this daemon keeps room for "
+            f"{serving.lora_room.parameters}.",
+            "Name fewer, or raise worker.loras_at_once.",
+            field="loras",
+        )

@@ -1,0 +1,59 @@
+"""LoRAs of the built-in model, and engines that know them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qied.engine.engine import Engine, EngineOptions
+from qied.engine.lora.library import LoraLibrary
+from qied.loras.catalogue import Catalogue, find_loras
+from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import Execution
+from qied.resources import builtin_model_folder
+
+Write = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, write_lora: Write) -> Path:
+    """Three LoRAs of 4, 4 and 2 ranks; the last one changes the modulation as well."""
+    folder = tmp_path_factory.mktemp("loras")
+    write_lora(folder / "one.safetensors", style="kohya", alpha=8.0, seed=1)
+    write_lora(folder / "two.safetensors", style="lightning", alpha=2.0, seed=2, blocks=(1, 4))
+    modules = ("attn.to_v", "attn.add_k_proj", "img_mlp.net.2", "img_mod.1", "txt_mod.1")
+    write_lora(folder / "moved.safetensors", seed=3, rank=2, modules=modules)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def catalogue(folder: Path, profile: ModelProfile) -> Catalogue:
+    """The LoRAs of that folder."""
+    return find_loras([folder], profile.architecture)
+
+
+@pytest.fixture
+def library(catalogue: Catalogue, profile: ModelProfile) -> Callable[..., LoraLibrary]:
+    """Make a library on the CPU with a limit in bytes."""
+
+    def make(limit: int = 1 << 30, dtype: torch.dtype = torch.float32) -> LoraLibrary:
+        return LoraLibrary(catalogue.files, profile.architecture, torch.device("cpu"), dtype, limit)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def load_with_loras(
+    catalogue: Catalogue, profile: ModelProfile, execution: Callable[..., Execution]
+) -> Callable[..., Engine]:
+    """Load an engine that knows them; any field of the execution can be replaced."""
+
+    def load(lora_bytes: int = 1 << 30, **changes: object) -> Engine:
+        options = EngineOptions(execution=execution(**changes), loras=catalogue.files, lora_bytes=lora_bytes)
+        return Engine.load(builtin_model_folder(), profile, options, lambda *_: None)
+
+    return load

@@ -1,0 +1,86 @@
+"""LoRAs are found by name in their folders, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from qied.loras.catalogue import LoraFile, find_loras
+from qied.planning.model_profile import shipped_profiles
+
+BUILTIN = shipped_profiles()["builtin"].architecture
+
+
+@pytest.fixture
+def folder(tmp_path, write_lora) -> Path:
+    folder = tmp_path / "loras"
+    for name in ("style", "sub/other", "My Style (v2)", "Lightning-4steps"):
+        write_lora(folder / f"{name}.safetensors", blocks=(0,), modules=("attn.to_q",))
+    return folder
+
+
+def test_names_are_paths_below_the_folder_without_the_ending(folder):
+    (folder / "notes.txt").write_text("no LoRA")
+    found = find_loras([folder], BUILTIN)
+    assert set(found.files) == {"style", "sub/other", "My Style (v2)", "Lightning-4steps"}
+    assert found.files["style"].path == str(folder / "style.safetensors")
+    assert found.facts["style"].parameters == 4 * 512
+    assert found.facts["style"].steps is None and found.facts["Lightning-4steps"].steps == 4
+
+
+def test_a_broken_file_keeps_its_name_with_the_problem(folder):
+    (folder / "broken.safetensors").write_bytes(b"nothing")
+    found = find_loras([folder], BUILTIN)
+    assert "broken" not in found.files
+    assert "broken.safetensors" in (found.facts["broken"].problem or "") and found.facts["broken"].remedy
+    assert str(folder) not in (found.facts["broken"].problem or ""), "users are not told where the folder lies"
+
+
+def test_of_two_with_one_name_the_first_folder_counts(folder, tmp_path, write_lora):
+    write_lora(tmp_path / "more" / "style.safetensors", blocks=(0, 1), modules=("attn.to_q",))
+    for order, blocks in (([folder, tmp_path / "more"], 1), ([tmp_path / "more", folder], 2)):
+        assert find_loras(order, BUILTIN).facts["style"].parameters == blocks * 4 * 512
+
+
+def test_links_count_only_within_their_folder(folder, tmp_path, write_lora):
+    write_lora(tmp_path / "outside.safetensors", blocks=(0,), modules=("attn.to_q",))
+    write_lora(tmp_path / "far" / "away.safetensors", blocks=(0,), modules=("attn.to_q",))
+    (folder / "escape.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    (folder / "up.safetensors").symlink_to("../outside.safetensors")
+    (folder / "gone.safetensors").symlink_to(folder / "nothing.safetensors")
+    (folder / "loop.safetensors").symlink_to(folder / "loop.safetensors")
+    (folder / "far").symlink_to(tmp_path / "far")
+    (folder / "alias.safetensors").symlink_to(folder / "style.safetensors")
+    found = find_loras([folder], BUILTIN)
+    assert set(found.files) == {"style", "alias", "sub/other", "My Style (v2)", "Lightning-4steps"}
+    assert {path.name for path in found.left_out} == {
+        "escape.safetensors", "up.safetensors", "gone.safetensors", "loop.safetensors",
+    }  # fmt: skip
+
+
+def test_a_folder_that_is_itself_a_link_is_looked_into(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    assert "style" in find_loras([tmp_path / "link"], BUILTIN).files
+
+
+def test_names_that_nobody_can_send_are_left_out(folder, write_lora):
+    for name in (".hidden", "line\nbreak", "n" * 130):
+        write_lora(folder / f"{name}.safetensors", blocks=(0,), modules=("attn.to_q",))
+    found = find_loras([folder], BUILTIN)
+    assert len(found.left_out) == 3 and len(found.files) == 4
+
+
+def test_folders_that_are_not_there_are_empty(tmp_path):
+    assert find_loras([tmp_path / "none"], BUILTIN).facts == {}
+
+
+def test_a_file_is_known_again_until_it_changes(folder):
+    file = LoraFile.at(folder / "style.safetensors")
+    assert LoraFile(**asdict(file)) == file and file.unchanged
+    os.utime(file.path, ns=(1, 1))
+    assert not file.unchanged
+    Path(file.path).unlink()
+    assert not file.unchanged

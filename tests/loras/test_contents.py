@@ -1,0 +1,160 @@
+"""What is in a LoRA file is told from its header, and what is wrong with it by file, tensor and remedy."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from qied_client.errors import ModelUnsupported
+
+from qied.loras.contents import read_contents
+from qied.planning.model_profile import shipped_profiles
+
+BUILTIN = shipped_profiles()["builtin"].architecture
+REAL = shipped_profiles()["qwen-image-edit-2511"].architecture
+DOWN, UP = "transformer_blocks.0.attn.to_q.lora_A.weight", "transformer_blocks.0.attn.to_q.lora_B.weight"
+NO_TYPE = b'{"a": {"dtype": [], "shape": [], "data_offsets": [0, 0]}}'
+GOOD = {DOWN: [4, 256], UP: [256, 4]}
+WORDS = st.sampled_from([DOWN, UP, "dtype", "shape", "data_offsets", "__metadata__", "lora_adapter_metadata", "x"])
+JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["F32", "BF16", "I8", ""]) | WORDS
+
+
+def write(path: Path, shapes: dict[str, list[int]], *, dtype: str = "BF16", metadata: object = None) -> Path:
+    """A file of zeros with such a header."""
+    sizes = {"BF16": 2, "F32": 4, "F8_E4M3": 1, "I32": 4}
+    header: dict[str, object] = {} if metadata is None else {"__metadata__": metadata}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * sizes[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+    return path
+
+
+@pytest.fixture
+def read(tmp_path):
+    def contents(shapes, **options):
+        return read_contents(write(tmp_path / "a.safetensors", shapes, **options), "a.safetensors", BUILTIN)
+
+    return contents
+
+
+def test_parameters_and_width_count_what_is_on_the_device_at_once(tmp_path, write_lora):
+    modules = ("attn.to_q", "attn.to_k", "attn.to_v", "img_mlp.net.2", "img_mod.1")
+    write_lora(tmp_path / "a.safetensors", modules=modules, blocks=(0, 5), rank=3)
+    contents = read_contents(tmp_path / "a.safetensors", "a.safetensors", BUILTIN)
+    assert len(contents.linears) == 8 and len(contents.modulation) == 2
+    assert contents.parameters == 2 * 3 * (3 * 512 + 1280)
+    assert contents.width == 9, "queries, keys and values share their input"
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32", "F8_E4M3"])
+def test_any_floating_point_type_is_taken(read, dtype):
+    assert read(GOOD, dtype=dtype).linears[0].rank == 4
+
+
+def test_diffusers_alphas_count_where_a_module_has_no_tensor_of_its_own(read):
+    other = "transformer_blocks.1.attn.to_k"
+    shapes = {**GOOD, f"{other}.lora_A.weight": [2, 256], f"{other}.lora_B.weight": [256, 2]}
+    config = {"transformer.r": 4, "transformer.lora_alpha": 8, "transformer.alpha_pattern": {"^1.attn.to_k": 1}}
+    contents = read(shapes, metadata={"lora_adapter_metadata": json.dumps(config)})
+    assert [pair.scale for pair in contents.linears] == [2.0, 0.5]
+    stabilised = {"lora_adapter_metadata": json.dumps({**config, "use_rslora": True})}
+    assert [pair.scale for pair in read(shapes, metadata=stabilised).linears] == [4.0, 1 / 2**0.5]
+    assert [pair.scale for pair in read(shapes).linears] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ({}, "it holds no tensors"),
+        ({DOWN: [4, 256]}, f"{DOWN} has no B (up) matrix beside it"),
+        ({UP: [256, 4]}, f"{UP} has no A (down) matrix beside it"),
+        ({DOWN: [4, 256], UP: [256, 8]}, f"{DOWN} has rank 4, and {UP} has 8"),
+        ({DOWN: [4, 3072], UP: [3072, 4]}, f"{DOWN} is [4, 3072], and should be [rank, 256]"),
+        ({DOWN: [4, 256], UP: [3072, 4]}, f"{UP} is [3072, 4], and should be [256, rank]"),
+        ({DOWN: [4, 256, 1, 1], UP: [256, 4, 1, 1]}, f"{DOWN} is [4, 256, 1, 1]"),
+        ({DOWN: [0, 256], UP: [256, 0]}, f"{DOWN} is [0, 256]"),
+        ({key.replace(".0.", ".6."): shape for key, shape in GOOD.items()}, "is of block 6, and the model has 6"),
+        ({**GOOD, "transformer_blocks.0.attn.to_q.alpha": [4]}, "transformer_blocks.0.attn.to_q.alpha is [4]"),
+        ({**GOOD, f"transformer.{DOWN}": [4, 256]}, "are the same part of one module"),
+        ({**GOOD, "img_in.lora_A.weight": [4, 64]}, "'img_in.lora_A.weight' is no part of a LoRA"),
+        ({**GOOD, "transformer_blocks.0.attn.to_q.dora_scale": [1]}, "dora_scale' is no part of a LoRA"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_file_and_tensor(read, shapes, said):
+    with pytest.raises(ModelUnsupported) as caught:
+        read(shapes)
+    assert said in caught.value.message
+    assert caught.value.message.startswith("The LoRA file a.safetensors cannot be used: ")
+    assert caught.value.remedy
+
+
+def test_a_lora_of_another_model_is_refused_with_the_shape_that_would_fit(tmp_path, write_lora):
+    write_lora(tmp_path / "a.safetensors")
+    with pytest.raises(ModelUnsupported, match=r"is \[4, 256\], and should be \[rank, 3072\]") as caught:
+        read_contents(tmp_path / "a.safetensors", "a.safetensors", REAL)
+    assert "made for the model that is served" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "no safetensors file"),
+        (b"PK\3\4 a pickle, say, and more of it", "no safetensors file"),
+        (struct.pack("<Q", 4) + b"[1]\n", "no JSON object"),
+        (struct.pack("<Q", 4) + b"{{{{", "no JSON"),
+        (struct.pack("<Q", 2) + b"{}", "it holds no tensors"),
+        (struct.pack("<Q", 10) + b'{"a": 12} ', "its header is damaged at 'a'"),
+        (struct.pack("<Q", len(NO_TYPE)) + NO_TYPE, "its header is damaged at 'a'"),
+        (struct.pack("<Q", 40_000) + b"[" * 40_000, "no JSON"),
+        (struct.pack("<Q", 17 << 20) + bytes(17 << 20), "its header has"),
+    ],
+    ids=["empty", "zip", "list", "text", "nothing", "entry", "type", "deep", "long"],
+)
+def test_what_is_no_safetensors_file_is_refused(tmp_path, data, said):
+    (tmp_path / "a.safetensors").write_bytes(data)
+    with pytest.raises(ModelUnsupported, match=said):
+        read_contents(tmp_path / "a.safetensors", "a.safetensors", BUILTIN)
+
+
+def test_a_file_that_is_cut_off_or_holds_integers_is_refused(tmp_path):
+    path = write(tmp_path / "a.safetensors", GOOD)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelUnsupported, match="cut off or damaged"):
+        read_contents(path, "a.safetensors", BUILTIN)
+    with pytest.raises(ModelUnsupported, match="holds I32"):
+        read_contents(write(path, GOOD, dtype="I32"), "a.safetensors", BUILTIN)
+    with pytest.raises(ModelUnsupported, match="cannot be read"):
+        read_contents(tmp_path / "missing.safetensors", "missing.safetensors", BUILTIN)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "is no JSON object"),
+        ('{"transformer.use_dora": true}', "use_dora"),
+        ('{"lora_alpha": "8"}', "lora_alpha in its header is '8'"),
+        ('{"lora_alpha": 1, "alpha_pattern": {"(a+)+b": 1}}', "alpha_pattern '\\(a\\+\\)\\+b'"),
+        ('{"lora_alpha": 1, "alpha_pattern": 3}', "alpha_pattern in its header"),
+    ],
+)
+def test_notes_that_cannot_be_followed_are_refused(read, config, said):
+    with pytest.raises(ModelUnsupported, match=said):
+        read(GOOD, metadata={"lora_adapter_metadata": config})
+
+
+@given(text=st.recursive(JSON, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4)))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_header_gives_contents_or_the_typed_error(tmp_path, text):
+    header = json.dumps(text).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(2048))
+    with pytest.raises(ModelUnsupported):
+        read_contents(tmp_path / "a.safetensors", "a.safetensors", BUILTIN)

@@ -1,0 +1,26 @@
+"""Lightning LoRAs are known by their names or by what is written in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from qied.loras.lightning import lightning_steps
+
+
+@pytest.mark.parametrize(
+    ("file", "metadata", "steps"),
+    [
+        ("Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors", {}, 4),
+        ("sub/Qwen-Image-Edit-2511-Lightning-8steps-V1.0-fp32.safetensors", {}, 8),
+        ("qwen_lightning_8_step.safetensors", {}, 8),
+        ("lightning/style-4steps.safetensors", {}, None),
+        ("lightning.safetensors", {}, None),
+        ("style.safetensors", {"modelspec.title": "Qwen Lightning 4-step"}, 4),
+        ("style.safetensors", {"lightning_steps": "6"}, 6),
+        ("style.safetensors", {"lightning_steps": "many"}, None),
+        ("4steps-lightning.safetensors", {}, None),
+        ("lightning-0steps.safetensors", {}, None),
+    ],
+)
+def test_the_steps_of_a_lightning_lora_are_told(file, metadata, steps):
+    assert lightning_steps(file, metadata) == steps

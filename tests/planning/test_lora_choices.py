@@ -1,0 +1,111 @@
+"""Which LoRAs an edit has, and which schedule, from request, preset and folders."""
+
+from __future__ import annotations
+
+import pytest
+from qied_client.errors import InvalidRequest, ModelUnsupported, UnknownLora
+from qied_client.protocol import limits
+from qied_client.protocol.request import EditRequest, LoraChoice
+
+from qied.planning.loras import LoraFacts, LoraRoom
+from qied.planning.model_profile import Preset, shipped_profiles
+from qied.planning.plan import Execution, Plan, Sessions
+from qied.planning.quote import resolve
+from qied.planning.serving import Serving
+
+PRESETS = {
+    "final": Preset(steps=40, true_cfg_scale=4.0, description=""),
+    "fast": Preset(steps=4, true_cfg_scale=1.0, description="", loras=("Lightning-4steps",), schedule="lightning"),
+    "shifted": Preset(steps=4, true_cfg_scale=1.0, description="", schedule="lightning"),
+}
+REAL = shipped_profiles()["qwen-image-edit-2511"].model_copy(update={"presets": PRESETS})
+LORAS = {
+    "style": LoraFacts(100, 4),
+    "sub/other": LoraFacts(50, 8),
+    "Lightning-4steps": LoraFacts(200, 64, 4),
+    "broken": LoraFacts(problem="broken.safetensors cannot be used: it is cut off.", remedy="Get another."),
+}
+
+
+def serving(room=300, **fields):
+    run = Execution("cuda", 0, "bf16", None, "bf16", 60, 60, 0, "resident", None, None, False, 0, 1024 * 1024)
+    made = Plan("m", "card", "profile", "bf16", None, (), 0, 0, 0, 0, 1 << 20, 1024 * 1024, Sessions(8, 8), run, ())
+    return Serving(REAL, (made,), **{"loras": LORAS, "lora_room": LoraRoom(room, 64), **fields})
+
+
+def resolved(*loras, room=300, **fields):
+    choices = tuple(LoraChoice(lora) if isinstance(lora, str) else LoraChoice(*lora) for lora in loras)
+    request = EditRequest(("a" * 64,), "do it", 1, loras=choices, **fields)
+    return resolve(request, [(1000, 1000)], serving(room))
+
+
+def test_loras_of_the_preset_come_with_those_of_the_request():
+    spec = resolved("style", preset="fast").spec
+    assert spec.loras == (LoraChoice("Lightning-4steps"), LoraChoice("style"))
+    assert (spec.schedule, spec.steps) == ("lightning", 4)
+    assert resolved("style").spec.loras == (LoraChoice("style"),)
+
+
+def test_the_requests_strength_wins_over_the_presets():
+    assert resolved(("Lightning-4steps", 0.5), preset="fast").spec.loras == (LoraChoice("Lightning-4steps", 0.5),)
+
+
+def test_strength_zero_is_no_lora():
+    assert resolved(("style", 0.0), ("Lightning-4steps", 0.0)).spec == resolved().spec
+
+
+def test_a_preset_may_have_lightnings_schedule_without_a_lora():
+    assert resolved(preset="shifted").spec.schedule == "lightning"
+    assert resolved().spec.schedule == "model"
+
+
+def test_a_lightning_lora_brings_its_schedule_and_warnings_of_what_does_not_suit():
+    found = resolved("Lightning-4steps")
+    assert found.spec.schedule == "lightning" and found.spec.steps == 40
+    assert found.warnings == (
+        "Lightning-4steps was made for 4 steps, and this edit has 40.",
+        "Lightning-4steps was made for a CFG scale of 1, and this edit has 4.",
+    )
+    assert resolved("Lightning-4steps", steps=4, true_cfg_scale=1.0).warnings == ()
+    assert resolved("style").warnings == () and resolved(preset="fast").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("loras", "error", "said"),
+    [
+        (("none",), UnknownLora, "There is no LoRA 'none'"),
+        ((("none", 0.0),), UnknownLora, "There is no LoRA 'none'"),
+        (("broken",), ModelUnsupported, "broken.safetensors cannot be used: it is cut off"),
+        (("style", ("style", 0.5)), InvalidRequest, "'style' is named twice"),
+        (("style", "sub/other", "Lightning-4steps"), InvalidRequest, "350 parameters together; .* 300"),
+    ],
+    ids=["unknown", "unknown at 0", "broken", "twice", "too many"],
+)
+def test_what_cannot_be_used_is_refused(loras, error, said):
+    with pytest.raises(error, match=said) as caught:
+        resolved(*loras)
+    assert caught.value.remedy and caught.value.details["field"] == "loras"
+
+
+def test_known_loras_are_named_where_one_is_unknown():
+    with pytest.raises(UnknownLora) as caught:
+        resolved("none")
+    assert caught.value.remedy == "Known here: Lightning-4steps, style, sub/other."
+    many = {f"l{number:02}": LoraFacts(1, 1) for number in range(20)}
+    request = EditRequest(("a" * 64,), "do it", 1, loras=(LoraChoice("none"),))
+    with pytest.raises(UnknownLora, match=r"l11 and 8 more\.$"):
+        resolve(request, [(9, 9)], serving(loras=many))
+
+
+def test_a_preset_whose_lora_is_missing_says_so():
+    request = EditRequest(("a" * 64,), "do it", 1, preset="fast")
+    with pytest.raises(UnknownLora, match="'Lightning-4steps'. The preset 'fast' uses it"):
+        resolve(request, [(9, 9)], serving(loras={}))
+
+
+def test_more_loras_than_an_edit_may_have_with_those_of_the_preset_are_refused():
+    names = [f"l{number}" for number in range(limits.LORAS)]
+    known = {**LORAS, **dict.fromkeys(names, LoraFacts(1, 1))}
+    request = EditRequest(("a" * 64,), "do it", 1, preset="fast", loras=tuple(map(LoraChoice, names)))
+    with pytest.raises(InvalidRequest, match=f"at most {limits.LORAS}"):
+        resolve(request, [(9, 9)], serving(loras=known))
