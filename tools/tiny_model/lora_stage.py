@@ -183,9 +183,8 @@ class LightningStage(LoraStage):
                 tensors[f"{name}.lora_down.weight"] = down.detach()
                 tensors[f"{name}.lora_up.weight"] = up.detach()
                 tensors[f"{name}.alpha"] = torch.tensor(float(self._lora.rank))
-            save_lora(
-                tensors, {"steps": str(LIGHTNING_STEPS)}, folder / "loras" / "builtin-lightning-4steps.safetensors"
-            )
+            told = {"lightning_steps": str(LIGHTNING_STEPS)}
+            save_lora(tensors, told, folder / "loras" / "builtin-lightning-4steps.safetensors")
         return measures
 
 
