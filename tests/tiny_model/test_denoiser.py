@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tools.tiny_model.denoiser import Denoiser, layout, make_transformer, rotation, time_channels
+from qied.engine.quantise import dequantise, quantise
+from tools.tiny_model.denoiser import Denoiser, layout, make_transformer, rotation, rounded, time_channels
 
 CPU = torch.device("cpu")
 TEXT = 24
@@ -91,3 +92,40 @@ def test_time_channels_keep_the_rounding_of_a_bf16_pipeline():
     exact, rounded = (time_channels(levels, dtype) for dtype in (torch.float32, torch.bfloat16))
     assert exact.shape == (1, 256)
     assert (exact - rounded).abs().max() > 0.5
+
+
+def test_rounding_is_that_of_the_engines_row_wise_fp8():
+    x = (
+        torch.randn(5, 32, generator=torch.Generator().manual_seed(3))
+        * torch.tensor([1e-3, 1.0, 7.0, 300.0, 0.0])[:, None]
+    )
+    cast = quantise(x, "rowwise")
+    expected = dequantise(cast.values, cast.scale.flatten(), torch.float32)
+    torch.testing.assert_close(rounded(x, torch.ones(())), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(rounded(x, torch.zeros(())), x)
+
+
+def test_rounding_passes_gradients_unchanged():
+    x = torch.randn(3, 16, requires_grad=True)
+    rounded(x, torch.ones(())).sum().backward()
+    assert x.grad is not None and (x.grad == 1).all()
+
+
+def test_rounded_linears_change_the_velocity_a_little(transformer):
+    latents, text, lengths, levels = inputs(1)
+    weights = dict(transformer.named_parameters())
+    with torch.no_grad():
+        exact, off, on = (
+            Denoiser(torch.float32)(
+                weights,
+                latents,
+                text,
+                time_channels(levels, torch.float32),
+                rotation(transformer, 1, TEXT, CPU),
+                layout(lengths, 512, TEXT),
+                rounding,
+            )
+            for rounding in (None, torch.zeros(()), torch.ones(()))
+        )
+    torch.testing.assert_close(off, exact)
+    assert 0.001 < (on - exact).norm() / exact.norm() < 0.2

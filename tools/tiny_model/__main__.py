@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train.add_argument("--minutes", type=float, default=float("inf"), help="stop and save after so long")
     train.add_argument("--device", default=None, help="default: cuda where there is one, else cpu")
     train.add_argument("--workers", type=int, default=None, help="processes that draw edits")
-    train.add_argument("--only", nargs="+", help="stages to run, of codec text edit lightning outline")
+    train.add_argument("--only", nargs="+", help="stages to run, of codec text edit settle lightning outline")
     export = commands.add_parser("export", help="write the pipeline folder and the LoRAs of a finished run")
     export.add_argument("--folder", dest="run", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True, help="folder that gets model/ and loras/")

@@ -8,6 +8,7 @@ from tools.tiny_model.weight_updates import Rates
 
 TEXT_RATES = Rates()
 EDIT_RATES = Rates(muon=3e-3, adam=1.2e-3)
+SETTLE_RATES = Rates(muon=6e-4, adam=2.4e-4)
 LORA_RATES = Rates(weight_decay=0.0, ema=0.998)
 
 
@@ -60,6 +61,9 @@ class EditBudget:
     evaluated: int = 192
 
 
+SETTLE = EditBudget(steps=3000, rates=SETTLE_RATES, decay=0.9, text_weight=0.0)
+
+
 @dataclass(frozen=True)
 class LoraBudget:
     """Training of one LoRA on the finished weights."""
@@ -81,6 +85,7 @@ class Budget:
     codec: CodecBudget = CodecBudget()
     text: TextBudget = TextBudget()
     edit: EditBudget = EditBudget()
+    settle: EditBudget = SETTLE
     lightning: LoraBudget = field(default_factory=lambda: LoraBudget(steps=1200))
     outline: LoraBudget = LoraBudget()
     seed: int = 0
@@ -91,11 +96,15 @@ class Budget:
 _SMOKE_FEED = FeedBudget(rows=4, fresh=2, every=2, workers=0)
 _SMOKE_LORA = LoraBudget(steps=2, batch=2, feed=_SMOKE_FEED, evaluated=2)
 FULL = Budget("full")
+_SMOKE_EDIT = EditBudget(
+    steps=3, batch=2, pair_batch=2, pair_every=2, feed=_SMOKE_FEED, pair_feed=_SMOKE_FEED, evaluated=2
+)
 SMOKE = Budget(
     "smoke",
     codec=CodecBudget(steps=3, batch=4, side=32, evaluated=2),
     text=TextBudget(steps=3, batch=2, feed=_SMOKE_FEED, evaluated=2),
-    edit=EditBudget(steps=3, batch=2, pair_batch=2, pair_every=2, feed=_SMOKE_FEED, pair_feed=_SMOKE_FEED, evaluated=2),
+    edit=_SMOKE_EDIT,
+    settle=_SMOKE_EDIT,
     lightning=_SMOKE_LORA,
     outline=_SMOKE_LORA,
     checks=1,

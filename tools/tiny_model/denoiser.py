@@ -7,7 +7,7 @@ padded, one product for query, key and value, real instead of complex rotations,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,8 @@ LINEARS = (
     "txt_mlp.net.2",
 )
 """The linear layers of a block that a LoRA changes: all but the modulation."""
+_ROUNDED_WEIGHTS = tuple(f"{name}.weight" for name in LINEARS)
+E4M3_MAX = 448.0
 _EPS = 1e-6
 _TIME_CHANNELS = 256
 _TIME_SCALE = 1000.0
@@ -127,6 +129,18 @@ def time_channels(noise_levels: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def rounded(x: Tensor, share: Tensor) -> Tensor:
+    """x with ``share`` (0..1) of its rounding to E4M3, scaled by the largest of each row; gradients pass unchanged.
+
+    Rows are tokens of an activation [..., channels], or output channels of a weight.
+    """
+    with torch.no_grad():
+        wide = x.float()
+        scale = wide.abs().amax(-1, keepdim=True).clamp(min=1e-12) / E4M3_MAX
+        error = (wide / scale).to(torch.float8_e4m3fn).float() * scale - wide
+    return x + (share * error).to(x.dtype)
+
+
 class Denoiser:
     """The transformer's forward over a mapping of its weights by their names, so that a LoRA's can stand in for some.
 
@@ -145,12 +159,19 @@ class Denoiser:
         time: Tensor,
         rotation: Rotation,
         layout: Layout,
+        rounding: Tensor | None = None,
     ) -> Tensor:
         """Velocity FP32 [B, 256, 64] of the target.
 
         pictures [B, 1 + references, 256, 64]: packed latents, the noisy target first. text [B, T, 128]: what the text
-        encoder gives after the template. time [B, 256]: ``time_channels`` of the noise levels.
+        encoder gives after the template. time [B, 256]: ``time_channels`` of the noise levels. ``rounding`` (0-dim,
+        0..1): how far weights and inputs of ``LINEARS`` are rounded to E4M3, as by row-wise FP8; None: not at all.
         """
+        if rounding is not None:
+            weights = {
+                name: rounded(weight, rounding) if name.endswith(_ROUNDED_WEIGHTS) else weight
+                for name, weight in weights.items()
+            }
         cast = {name: weight.to(self._dtype) for name, weight in weights.items()}
         image = _linear(pictures.to(self._dtype), cast, "img_in")
         text = _linear(_rms_norm(text.to(self._dtype), cast["txt_norm.weight"]), cast, "txt_in")
@@ -161,7 +182,7 @@ class Denoiser:
             prefix = f"transformer_blocks.{number}."
             own = {name.removeprefix(prefix): weight for name, weight in cast.items() if name.startswith(prefix)}
             image, text = self._block(
-                image, text, embedded, own, rotation.cos, rotation.sin, layout.boundaries, layout.mask
+                image, text, embedded, own, rotation.cos, rotation.sin, layout.boundaries, layout.mask, rounding
             )
         scale, shift = _linear(F.silu(embedded[:-1]), cast, "norm_out.linear").chunk(2, dim=-1)
         return _linear(_modulated(image[:, 0], shift[:, None], scale[:, None]), cast, "proj_out").float()
@@ -181,6 +202,7 @@ def _block(
     sin: Tensor,
     boundaries: Tensor | None,
     mask: Tensor | None,
+    rounding: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """One double-stream block: image [B, P, 256, D], text [B, T, D], embedded [B + 1, D] (time zero last)."""
     batch, pictures = image.shape[:2]
@@ -190,8 +212,11 @@ def _block(
     of_image = torch.stack([of_image[:-1], *[reference] * (pictures - 1)], 1)[:, :, None].chunk(6, dim=-1)
     of_text = _linear(active[:-1], weights, "txt_mod.1")[:, None].chunk(6, dim=-1)
 
-    normed_image = _modulated(image, of_image[0], of_image[1]).flatten(1, 2)
-    normed_text = _modulated(text, of_text[0], of_text[1])
+    def entering(x: Tensor) -> Tensor:
+        return x if rounding is None else rounded(x, rounding)
+
+    normed_image = entering(_modulated(image, of_image[0], of_image[1]).flatten(1, 2))
+    normed_text = entering(_modulated(text, of_text[0], of_text[1]))
     heads = [
         _heads(normed_image, weights, ("attn.to_q", "attn.to_k", "attn.to_v"), ("attn.norm_q", "attn.norm_k")),
         _heads(
@@ -203,13 +228,13 @@ def _block(
     ]
     query, key, value = (torch.cat(both, dim=1) for both in zip(*heads, strict=True))
     query, key = _rotated(query, cos, sin), _rotated(key, cos, sin)
-    attended = _attention(query, key, value, boundaries, mask)
+    attended = entering(_attention(query, key, value, boundaries, mask))
     image_tokens = normed_image.shape[1]
     to_image = _linear(attended[:, :image_tokens], weights, "attn.to_out.0").view(image.shape)
     to_text = _linear(attended[:, image_tokens:], weights, "attn.to_add_out")
     image, text = image + of_image[2] * to_image, text + of_text[2] * to_text
-    image = image + of_image[5] * _mlp(_modulated(image, of_image[3], of_image[4]), weights, "img_mlp")
-    text = text + of_text[5] * _mlp(_modulated(text, of_text[3], of_text[4]), weights, "txt_mlp")
+    image = image + of_image[5] * _mlp(_modulated(image, of_image[3], of_image[4]), weights, "img_mlp", entering)
+    text = text + of_text[5] * _mlp(_modulated(text, of_text[3], of_text[4]), weights, "txt_mlp", entering)
     return image, text
 
 
@@ -248,7 +273,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor | N
     if boundaries is None:
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
-    # Only builds of torch for CUDA have a kernel for it; it is 2.5 times as fast as one with a mask.
+    # Only builds of torch for CUDA have a kernel for it.
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
@@ -257,6 +282,6 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor | N
     return attended.view(batch, tokens, -1)
 
 
-def _mlp(x: Tensor, weights: Weights, name: str) -> Tensor:
-    wide = F.gelu(_linear(x, weights, f"{name}.net.0.proj"), approximate="tanh")
-    return _linear(wide, weights, f"{name}.net.2")
+def _mlp(x: Tensor, weights: Weights, name: str, entering: Callable[[Tensor], Tensor]) -> Tensor:
+    wide = F.gelu(_linear(entering(x), weights, f"{name}.net.0.proj"), approximate="tanh")
+    return _linear(entering(wide), weights, f"{name}.net.2")

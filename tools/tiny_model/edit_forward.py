@@ -39,11 +39,21 @@ class EditForward:
             return encoder(ids, patches, mrope)
 
     def velocity(
-        self, weights: Weights, noisy: Tensor, references: Tensor, hidden: Tensor, lengths: Tensor, time: Tensor
+        self,
+        weights: Weights,
+        noisy: Tensor,
+        references: Tensor,
+        hidden: Tensor,
+        lengths: Tensor,
+        time: Tensor,
+        rounding: Tensor | None = None,
     ) -> Tensor:
-        """Velocity FP32 [B, 256, 64]; noisy [B, 256, 64], references [B, pictures, 256, 64], time [B, 256]."""
+        """Velocity FP32 [B, 256, 64]; noisy [B, 256, 64], references [B, pictures, 256, 64], time [B, 256].
+
+        ``rounding`` as in ``Denoiser``.
+        """
         count = references.shape[1]
         pictures = torch.cat([noisy[:, None].to(self.dtype), references.to(self.dtype)], 1)
         turns: Rotation = self._rotations[count]
         joint = layout(lengths, (1 + count) * PICTURE_TOKENS, self._text_tokens[count])
-        return self._denoiser(weights, pictures, hidden, time, turns, joint)
+        return self._denoiser(weights, pictures, hidden, time, turns, joint, rounding)

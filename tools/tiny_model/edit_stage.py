@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from diffusers import QwenImageTransformer2DModel
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from tools.tiny_model.budgets import Budget, FeedBudget
+from tools.tiny_model.budgets import Budget, EditBudget, FeedBudget
 from tools.tiny_model.denoiser import make_transformer
 from tools.tiny_model.edit_forward import EditForward
 from tools.tiny_model.edits import Edit, held_out_set
@@ -49,15 +51,14 @@ class EditStage(FedStage):
         workers: int | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        own = budget.edit
+        own = self._own_budget(budget)
         self.total, self._budget, self._ranks = own.steps, own, ranks
         seed_everything(budget.seed + 2)
         prompts = Prompts(folder / "tokenizer")
-        self._encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_stage", dtype=torch.float32)
+        self._encoder, self._transformer = self._first_weights(folder)
         self._encoder.lm_head.requires_grad_(False)
         self._probe = TextProbe()
         self._probe.load_state_dict(load_file(folder / "text_stage" / "probe.safetensors"))
-        self._transformer = make_transformer()
         for module in (self._encoder, self._probe, self._transformer):
             module.to(device).eval()
         # Each new shape would be compiled anew: what samples for a check is not.
@@ -82,6 +83,18 @@ class EditStage(FedStage):
         self._update = capture(self._updates.step, device)
         self._begin(budget.seed + 3 + RANK_SEED * ranks.own)
 
+    def _own_budget(self, budget: Budget) -> EditBudget:
+        return budget.edit
+
+    def _first_weights(self, folder: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, QwenImageTransformer2DModel]:
+        """Text encoder and transformer that this stage begins with, FP32 on the CPU."""
+        encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_stage", dtype=torch.float32)
+        return encoder, make_transformer()
+
+    def _rounding(self) -> Tensor | None:
+        """How far the linears of one step are rounded to FP8; None: not at all."""
+        return None
+
     def _recorded(self, pictures: int, batch: int) -> Callable[[], None]:
         share = self._ranks.share(batch)
         return capture(lambda: self._learn(pictures, share), self._device)
@@ -97,7 +110,13 @@ class EditStage(FedStage):
         noise = torch.randn_like(target)
         mixed = torch.lerp(target, noise, levels[:, None, None])
         velocity = self._forward.velocity(
-            self._weights, mixed, drawn["references"], hidden, drawn["lengths"], mixed_time_channels(levels)
+            self._weights,
+            mixed,
+            drawn["references"],
+            hidden,
+            drawn["lengths"],
+            mixed_time_channels(levels),
+            self._rounding(),
         )
         error, parts = weighted_error(velocity, noise - target, drawn["changed"], self._budget.edit_weight)
         (error + self._budget.text_weight * told).backward()
@@ -134,9 +153,13 @@ class EditStage(FedStage):
         return {**success_by_task([one.success for one in scores], edits), "kept dB": kept}
 
     def finish(self, folder: Path) -> dict[str, float]:
-        """Write transformer and text encoder (BF16, averaged) below ``folder``; see ``Stage``."""
+        """Write the averaged weights; see ``Stage``."""
         measures = self.validate()
         with self._updates.ema.applied():
-            save_transformer(self._transformer, folder / "transformer")
-            save_text_encoder(self._encoder, folder / "text_encoder")
+            self._write(folder)
         return measures
+
+    def _write(self, folder: Path) -> None:
+        """What the stage leaves: here FP32 in ``folder``/edit, which the next stage goes on from."""
+        save_transformer(self._transformer, folder / "edit" / "transformer", torch.float32)
+        save_text_encoder(self._encoder, folder / "edit" / "text_encoder", torch.float32)

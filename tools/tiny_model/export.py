@@ -45,9 +45,9 @@ _MODEL_INDEX = {
 }
 
 
-def save_transformer(model: QwenImageTransformer2DModel, folder: Path) -> None:
-    """Write a copy of ``model`` in BF16, in shards."""
-    copy.deepcopy(model).to("cpu", torch.bfloat16).save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
+def save_transformer(model: QwenImageTransformer2DModel, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write a copy of ``model`` in ``dtype``, in shards."""
+    copy.deepcopy(model).to("cpu", dtype).save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
 
 
 def save_text_encoder(

@@ -55,8 +55,10 @@ Apache-2.0, weights and code.
 def model_card(run: Path, size: int) -> str:
     """The card for a finished run whose files have ``size`` bytes."""
     rows = []
-    for stage in ("codec", "text", "edit", "lightning", "outline"):
-        measures = json.loads((run / f"{stage}.json").read_text(encoding="utf-8"))
+    for stage in ("codec", "text", "edit", "settle", "lightning", "outline"):
+        if not (file := run / f"{stage}.json").exists():
+            continue
+        measures = json.loads(file.read_text(encoding="utf-8"))
         told = ", ".join(f"{name} {value:.3g}" for name, value in measures.items())
         rows.append(f"| {stage} | {told} |")
     return CARD.format(size=size / 1e6, stages="\n".join(rows))

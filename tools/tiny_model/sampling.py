@@ -14,7 +14,6 @@ from torch import Tensor
 from tools.tiny_model.denoiser import PICTURE_TOKENS, Weights, time_channels
 from tools.tiny_model.edit_forward import EditForward
 from tools.tiny_model.edits import Edit
-from tools.tiny_model.feed import EMPTY_PROMPT
 from tools.tiny_model.latents import Latents, as_bytes
 from tools.tiny_model.prompts import Prompts
 from tools.tiny_model.render import render_scenes
@@ -55,12 +54,16 @@ class Sampler:
         self._forward, self._latents, self._prompts = forward, latents, prompts
 
     @torch.no_grad()
-    def run(self, weights: Weights, edits: Sequence[Edit], levels: Sequence[float], guidance: float = 1.0) -> Tensor:
-        """Results FP32 [N, 3, 256, 256], 0..1, of edits that all have as many pictures; guidance 1 means none."""
+    def run(
+        self, weights: Weights, edits: Sequence[Edit], levels: Sequence[float], rounding: Tensor | None = None
+    ) -> Tensor:
+        """Results FP32 [N, 3, 256, 256], 0..1, of edits that all have as many pictures; ``rounding``: ``Denoiser``."""
         parts = [edits[start : start + SAMPLED_AT_ONCE] for start in range(0, len(edits), SAMPLED_AT_ONCE)]
-        return torch.cat([self._run_part(weights, part, levels, guidance) for part in parts])
+        return torch.cat([self._run_part(weights, part, levels, rounding) for part in parts])
 
-    def _run_part(self, weights: Weights, edits: Sequence[Edit], levels: Sequence[float], guidance: float) -> Tensor:
+    def _run_part(
+        self, weights: Weights, edits: Sequence[Edit], levels: Sequence[float], rounding: Tensor | None
+    ) -> Tensor:
         device = self._forward.device
         pictures = [render_scenes([edit.source for edit in edits], device)]
         others = [edit.reference for edit in edits if edit.reference is not None]
@@ -69,14 +72,12 @@ class Sampler:
         pictures = [as_bytes(picture) for picture in pictures]
         patches = torch.stack([condition_patches(picture) for picture in pictures], 1)
         references = torch.stack([self._latents.encode(picture) for picture in pictures], 1)
-        told = self._hidden([edit.instruction for edit in edits], patches)
-        untold = self._hidden([EMPTY_PROMPT] * len(edits), patches) if guidance != 1 else None
+        hidden, lengths = self._hidden([edit.instruction for edit in edits], patches)
         generator = torch.Generator().manual_seed(7)
         noisy = torch.randn(len(edits), PICTURE_TOKENS, references.shape[-1], generator=generator).to(device)
         for level, following in pairwise(levels):
-            velocity = self._velocity(weights, noisy, references, told, level)
-            if untold is not None:
-                velocity = guided(velocity, self._velocity(weights, noisy, references, untold, level), guidance)
+            time = time_channels(torch.full((len(edits),), level, device=device), self._forward.dtype)
+            velocity = self._forward.velocity(weights, noisy, references, hidden, lengths, time, rounding)
             noisy = noisy + (following - level) * velocity
         return self._latents.decode(noisy)
 
@@ -85,18 +86,6 @@ class Sampler:
         ids, lengths = (x.to(self._forward.device) for x in self._prompts.batch(instructions, patches.shape[1]))
         mrope = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         return self._forward.hidden(ids, patches.to(self._forward.dtype), mrope), lengths
-
-    def _velocity(
-        self, weights: Weights, noisy: Tensor, references: Tensor, text: tuple[Tensor, Tensor], level: float
-    ) -> Tensor:
-        time = time_channels(torch.full((len(noisy),), level, device=noisy.device), self._forward.dtype)
-        return self._forward.velocity(weights, noisy, references, *text, time)
-
-
-def guided(told: Tensor, untold: Tensor, guidance: float) -> Tensor:
-    """Classifier-free guidance with the norm of the told velocity, token by token, as the pipeline does."""
-    mixed = untold + guidance * (told - untold)
-    return mixed * (told.norm(dim=-1, keepdim=True) / mixed.norm(dim=-1, keepdim=True))
 
 
 def success_by_task(successes: Sequence[bool], edits: Sequence[Edit]) -> dict[str, float]:

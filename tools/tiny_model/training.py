@@ -18,15 +18,16 @@ from tools.tiny_model.codec_stage import CodecStage
 from tools.tiny_model.edit_stage import EditStage
 from tools.tiny_model.lora_stage import LightningStage, OutlineStage
 from tools.tiny_model.ranks import ALONE, Ranks
+from tools.tiny_model.settle_stage import SettleStage
 from tools.tiny_model.stage import Stage
 from tools.tiny_model.text_stage import TextStage
 from tools.tiny_model.tokenizer import build_tokenizer
 
-STAGES = ("codec", "text", "edit", "lightning", "outline")
-ROUNDS = (("codec", "text"), ("edit",), ("lightning", "outline"))
+STAGES = ("codec", "text", "edit", "settle", "lightning", "outline")
+ROUNDS = (("codec", "text"), ("edit",), ("settle",), ("lightning", "outline"))
 """Stages of a round do not need each other: with several GPUs they run side by side."""
-TOGETHER = "edit"
-"""The stage that all GPUs work on."""
+TOGETHER = ("edit", "settle")
+"""Stages that all GPUs work on."""
 REPORTS = 40
 """Lines in the log over a stage."""
 SAVE_SECONDS = 120.0
@@ -64,7 +65,7 @@ class Run:
             mine = [
                 name
                 for number, name in enumerate(stages)
-                if name == TOGETHER or number % self.ranks.count == self.ranks.own
+                if name in TOGETHER or number % self.ranks.count == self.ranks.own
             ]
             late = self._run_stages([name for name in mine if name in only], console)
             if self.ranks.any(late is not None, self.device):
@@ -100,6 +101,7 @@ class Run:
             "codec": lambda: CodecStage(self.budget, self.device),
             "text": lambda: TextStage(*where),
             "edit": lambda: EditStage(*where, self.ranks),
+            "settle": lambda: SettleStage(*where, self.ranks),
             "lightning": lambda: LightningStage(*where),
             "outline": lambda: OutlineStage(*where),
         }
@@ -115,7 +117,7 @@ class Run:
             stage.load(kept["stage"])
         self._log(console, name, step, {"seconds to prepare": time.monotonic() - begun})
         step = self._steps(stage, step, console)
-        if name == TOGETHER and not self.ranks.leads:
+        if name in TOGETHER and not self.ranks.leads:
             self._state(name).unlink(missing_ok=True)
             return
         measures = stage.finish(self.folder)
@@ -127,7 +129,7 @@ class Run:
         parts = self.budget.checks
         checks = {stage.total * number // parts for number in range(1, parts)}
         reports = {stage.total * (number + 1) // REPORTS for number in range(REPORTS)}
-        together = stage.name == TOGETHER and self.ranks.count > 1
+        together = stage.name in TOGETHER and self.ranks.count > 1
         alone = not together or self.ranks.leads
         look_up = LOOK_UP_STEPS if self.device.type == "cuda" else 1
         began, first, saved = time.monotonic(), step, time.monotonic()
