@@ -1,0 +1,45 @@
+"""The generated part of ``docs/quality.md``: what was measured, on which machine, by which command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from quality_bench import ROOT
+from quality_bench.plot import plot
+from quality_bench.tables import tables
+from tools.generated_part import update
+
+PAGE = ROOT / "docs" / "quality.md"
+RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
+PLOT = ROOT / "docs" / "pictures" / "quality-plot.png"
+SHEET = ROOT / "docs" / "pictures" / "quality-sheet.png"
+_PACKAGES = ("torch", "diffusers", "qied")
+
+
+def write_page(*, check: bool) -> int:
+    """Write the page's part and the plot anew from the results, or only compare the page; returns the exit status."""
+    report = json.loads(RESULTS.read_text(encoding="utf-8"))
+    if not check:
+        plot(report).save(PLOT, optimize=True)
+    return update(PAGE, "quality", part(report))
+
+
+def part(report: Mapping[str, Any]) -> str:
+    """The part as Markdown."""
+    lines = [f"{_where(report)}\n", f"```sh\n{report['command']}\n```\n", *(f"{note}\n" for note in report["notes"])]
+    pictures = [
+        f"![success and PSNR of each configuration, and five turns](pictures/{PLOT.name})\n",
+        f"![edits: source, output, truth, difference](pictures/{SHEET.name})\n",
+    ]
+    return "\n".join([*lines, pictures[0], *(table.markdown() for table in tables(report)), pictures[1]])
+
+
+def _where(report: Mapping[str, Any]) -> str:
+    driver = report["machine"]["driver"]
+    versions = [f"{name} {report['versions'][name]}" for name in _PACKAGES]
+    facts = [f"driver {driver['version']}", *versions] if driver else versions
+    edits = f"{report['edits']} held-out edits" + ("" if report["limit"] is None else ", a part of the set,")
+    when = f"{report['at'][:10]}, {report['seconds'] / 60:.0f} minutes"
+    return f"{edits} on {report['device']}; {', '.join(facts)}; {when}. Guidance {report['recommended_cfg']:g}."

@@ -1,0 +1,62 @@
+"""What is compared: configurations with a name, each one run over one of the fixed sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from qied.planning.model_profile import ModelProfile
+
+Precision = Literal["fp32", "bf16", "fp8 row-wise", "fp8 per tensor", "fp8 plain cast", "fp8 storage"]
+Lora = Literal["lightning", "style"]
+Set = Literal["held-out", "two pictures", "turns", "mixed"]
+"""Single edits; edits with two pictures; sessions of five turns; single edits of which half have the LoRA."""
+
+STEPS = 20
+FEW_STEPS = (8, 4)
+CFG_SCALES = (1.0, 2.5)
+"""Guidance scales that are compared with the recommended one; 1 is no guidance."""
+LIGHTNING_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration. With ``cfg`` above 1 the prompt is compared with an empty one, a single space.
+
+    ``bf16_vae`` leaves the VAE in BF16, as on a card; otherwise it runs in FP32.
+    """
+
+    name: str
+    precision: Precision
+    steps: int
+    cfg: float
+    lora: Lora | None = None
+    set: Set = "held-out"
+    bf16_vae: bool = False
+
+
+MAIN, MIXED, TURNS, VAE = "bf16 20", "bf16 20 mixed style", "bf16 20 turns", "vae"
+STYLE, LIGHTNING = "bf16 20 + style", "bf16 4 + lightning"
+ROWWISE, FP8_TURNS = "fp8 row-wise 20", "fp8 row-wise 20 turns"
+FP8_ROWS = (ROWWISE, "fp8 per tensor 20", "fp8 plain cast 20", "fp8 storage 20")
+
+
+def rows(profile: ModelProfile) -> tuple[Row, ...]:
+    """All rows; guidance is what the model's default preset recommends, unless the row's name says another one."""
+    cfg = profile.preset(None).true_cfg_scale
+    precisions: tuple[Precision, ...] = ("fp8 row-wise", "fp8 per tensor", "fp8 plain cast", "fp8 storage")
+    return (
+        Row(MAIN, "bf16", STEPS, cfg),
+        *(Row(f"bf16 {steps}", "bf16", steps, cfg) for steps in FEW_STEPS),
+        *(Row(f"bf16 {STEPS} cfg {scale:g}", "bf16", STEPS, scale) for scale in CFG_SCALES if scale != cfg),
+        Row(LIGHTNING, "bf16", LIGHTNING_STEPS, 1.0, "lightning"),
+        Row(STYLE, "bf16", STEPS, cfg, "style"),
+        Row(MIXED, "bf16", STEPS, cfg, "style", "mixed"),
+        Row("bf16 20 two pictures", "bf16", STEPS, cfg, set="two pictures"),
+        Row(TURNS, "bf16", STEPS, cfg, set="turns"),
+        Row("bf16 20 bf16 vae", "bf16", STEPS, cfg, bf16_vae=True),
+        *(Row(f"{precision} {STEPS}", precision, STEPS, cfg) for precision in precisions),
+        Row("fp8 row-wise 4 + lightning", "fp8 row-wise", LIGHTNING_STEPS, 1.0, "lightning"),
+        Row(FP8_TURNS, "fp8 row-wise", STEPS, cfg, set="turns"),
+        Row("fp32 20", "fp32", STEPS, cfg),
+    )
