@@ -56,12 +56,13 @@ class EditBudget:
     pair_feed: FeedBudget = FeedBudget(rows=8192, fresh=64, every=8)
     rates: Rates = EDIT_RATES
     decay: float = 0.4
+    even_share: float = 0.2
     edit_weight: float = 4.0
     text_weight: float = 0.1
     evaluated: int = 192
 
 
-SETTLE = EditBudget(steps=3000, rates=SETTLE_RATES, decay=0.9, text_weight=0.0)
+SETTLE = EditBudget(steps=3000, rates=SETTLE_RATES, decay=0.9, even_share=0.5, text_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class LoraBudget:
     rank: int = 16
     feed: FeedBudget = FeedBudget(rows=8192)
     rates: Rates = LORA_RATES
+    even_share: float = 0.2
     edit_weight: float = 4.0
     evaluated: int = 96
 

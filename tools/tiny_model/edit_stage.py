@@ -105,7 +105,7 @@ class EditStage(FedStage):
         mrope = torch.rand(batch, device=self._device) < 0.5
         hidden = self._forward.hidden(drawn["ids"], drawn["patches"], mrope)
         told = self._probe.loss(self._probe(hidden.float(), drawn["lengths"]), drawn["labels"])
-        levels = sample_noise_levels(batch, self._device)
+        levels = sample_noise_levels(batch, self._budget.even_share, self._device)
         target = drawn["target"].float()
         noise = torch.randn_like(target)
         mixed = torch.lerp(target, noise, levels[:, None, None])

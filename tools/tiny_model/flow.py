@@ -7,18 +7,21 @@ from torch import Tensor
 
 from tools.tiny_model.denoiser import time_channels
 
-EVEN_SHARE, PURE_NOISE_SHARE = 0.2, 0.05
-"""Shares of samples whose noise level is drawn evenly, and whose picture is all noise; the rest is logit-normal."""
+PURE_NOISE_SHARE = 0.05
+"""Share of samples whose picture is all noise."""
 LOGIT_MEAN, LOGIT_DEVIATION = 0.6, 1.2
 LEAST_LEVEL = 0.003
 
 
-def sample_noise_levels(count: int, device: torch.device) -> Tensor:
-    """Noise levels [count] of a batch: most are high, where a target is decided, all occur, some are exactly 1."""
+def sample_noise_levels(count: int, even_share: float, device: torch.device) -> Tensor:
+    """Noise levels [count] of a batch: ``even_share`` of them drawn evenly, some exactly 1, the rest logit-normal.
+
+    High levels, where a target is decided, are the most frequent ones.
+    """
     normal = torch.sigmoid(LOGIT_MEAN + LOGIT_DEVIATION * torch.randn(count, device=device))
     even = torch.rand(count, device=device)
     kind = torch.rand(count, device=device)
-    levels = torch.where(kind < EVEN_SHARE, even, normal).clamp(min=LEAST_LEVEL)
+    levels = torch.where(kind < even_share, even, normal).clamp(min=LEAST_LEVEL)
     return torch.where(kind > 1 - PURE_NOISE_SHARE, 1.0, levels)
 
 

@@ -197,7 +197,7 @@ class OutlineStage(LoraStage):
         super().__init__(budget, budget.outline, folder, device, workers, Painters(_partly_styled, styled_rows))
 
     def _loss(self, variant: int, drawn: dict[str, Tensor], hidden: Tensor) -> Tensor:
-        levels = sample_noise_levels(self._budget.batch, self._device)
+        levels = sample_noise_levels(self._budget.batch, self._budget.even_share, self._device)
         target = drawn["target"].float()
         noise = torch.randn_like(target)
         mixed = torch.lerp(target, noise, levels[:, None, None])
