@@ -10,7 +10,7 @@ from qied.loras.header import Header, read_header
 from qied.loras.keys import MODULATION, parse_key
 from qied.loras.lightning import lightning_steps
 from qied.loras.problems import OTHER_MODEL, unusable
-from qied.loras.scales import StoredScales, stored_scales
+from qied.loras.scales import StoredScales, scales_beside, stored_scales
 from qied.planning.block_layout import BlockShape, linears
 from qied.planning.model_profile import Architecture
 
@@ -76,6 +76,8 @@ def read_contents(path: Path, file: str, architecture: Architecture) -> LoraCont
     if not grouped:
         raise unusable(file, "it holds no tensors", OTHER_MODEL)
     scales = stored_scales(header.metadata, file)
+    if scales == StoredScales() and _is_of_peft(header) and not any("alpha" in names for names in grouped.values()):
+        scales = scales_beside(path, file)
     shapes = _shapes(architecture)
     pairs = []
     for (block, module), names in sorted(grouped.items()):
@@ -88,6 +90,11 @@ def read_contents(path: Path, file: str, architecture: Architecture) -> LoraCont
         tuple(pair for pair in pairs if pair.module in MODULATION),
         lightning_steps(file, header.metadata),
     )
+
+
+def _is_of_peft(header: Header) -> bool:
+    """Whether PEFT itself wrote the file: its configuration is then another file."""
+    return all(name.startswith("base_model.model.") for name in header.shapes)
 
 
 def _grouped(header: Header, file: str) -> dict[tuple[int, str], dict[str, str]]:

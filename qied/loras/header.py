@@ -18,6 +18,8 @@ _LENGTH_BYTES: Final = 8
 _MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 """Header of some 100,000 tensors: a LoRA has a few thousand."""
 _MOST_SIDES: Final = 8
+_LARGEST: Final = 1 << 53
+"""No side and no offset of a file that exists is larger."""
 _BITS: Final = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
 """Types of floating-point numbers that a LoRA may be stored in."""
 
@@ -56,13 +58,15 @@ def _shape(file: str, name: str, entry: Any, room: int) -> tuple[int, ...]:
     """Check one entry of a header; ``room`` bytes follow the header."""
     try:
         kind, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        whole = isinstance(kind, str) and all(type(number) is int and number >= 0 for number in (*shape, start, end))
+        whole = isinstance(kind, str) and all(
+            type(number) is int and 0 <= number < _LARGEST for number in (*shape, start, end)
+        )
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole or len(shape) > _MOST_SIDES:
         raise unusable(file, f"its header is damaged at {name[:80]!r}")
     if kind not in _BITS:
-        raise unusable(file, f"{name[:80]} holds {kind[:20]}, not floating-point numbers of 8 to 64 bits")
+        raise unusable(file, f"{name[:80]!r} holds {kind[:20]!r}, not floating-point numbers of 8 to 64 bits")
     if end > room or end - start != prod(shape) * _BITS[kind] // 8:
         raise unusable(file, f"it is cut off or damaged at {name[:80]}")
     return shape

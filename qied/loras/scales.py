@@ -7,13 +7,18 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from qied.loras.problems import unusable
 
 _KEY: Final = "lora_adapter_metadata"
+_BESIDE: Final = "adapter_config.json"
+_MOST_BYTES: Final = 1 << 20
 _PREFIX: Final = "transformer."
 _PLAIN: Final = re.compile(r"\^?[\w.]+")
+_LARGEST: Final = 1e6
+"""Of an alpha: every known one is below a few thousand."""
 _REMEDY: Final = "Save the LoRA again with its alphas as tensors, or leave it out."
 
 
@@ -41,14 +46,34 @@ class StoredScales:
 def stored_scales(metadata: Mapping[str, str], file: str) -> StoredScales:
     """Read the adapter's configuration, if there is one; raises ModelUnsupported for one that cannot be followed."""
     text = metadata.get(_KEY)
-    if text is None:
-        return StoredScales()
+    return StoredScales() if text is None else _scales(text, f"the text {_KEY} in its header", file)
+
+
+def scales_beside(path: Path, file: str) -> StoredScales:
+    """Read what PEFT's own folders hold beside the weights, as these say nothing of their alphas.
+
+    Raises ModelUnsupported where it is not there, or cannot be followed.
+    """
+    beside = path.with_name(_BESIDE)
+    try:
+        with beside.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
+    except OSError:
+        raise unusable(
+            file, f"its alphas are in PEFT's {_BESIDE}, which is not beside it", f"Put {_BESIDE} beside it."
+        ) from None
+    if len(content) > _MOST_BYTES:
+        raise unusable(file, f"the {_BESIDE} beside it has more than {_MOST_BYTES} bytes", _REMEDY)
+    return _scales(content.decode(errors="replace"), f"the {_BESIDE} beside it", file)
+
+
+def _scales(text: str, where: str, file: str) -> StoredScales:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError):
-        raise unusable(file, f"the text {_KEY} in its header is no JSON", _REMEDY) from None
+        raise unusable(file, f"{where} is no JSON", _REMEDY) from None
     if not isinstance(config, dict):
-        raise unusable(file, f"the text {_KEY} in its header is no JSON object", _REMEDY)
+        raise unusable(file, f"{where} is no JSON object", _REMEDY)
     config = {str(key).removeprefix(_PREFIX): value for key, value in config.items()}
     for name in ("use_dora", "lora_bias"):
         if config.get(name):
@@ -68,6 +93,6 @@ def stored_scales(metadata: Mapping[str, str], file: str) -> StoredScales:
 
 
 def _number(value: Any, what: str, file: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise unusable(file, f"{what} in its header is {str(value)[:40]!r}, and should be a number", _REMEDY)
     return float(value)

@@ -83,11 +83,14 @@ def _leave_with_parent() -> None:
 
 
 def _first_line() -> bytes:
-    """The launch order. Read without Python's buffer, whose lock would otherwise be held while the process ends."""
-    line = b""
-    while not line.endswith(b"\n") and (byte := os.read(0, 1)):
-        line += byte
-    return line
+    """The launch order. Nothing follows it on this pipe.
+
+    Read without Python's buffer, whose lock would otherwise be held while the process ends.
+    """
+    parts: list[bytes] = []
+    while (part := os.read(0, 1 << 16)) and not part.endswith(b"\n"):
+        parts.append(part)
+    return b"".join([*parts, part])
 
 
 def _loader(name: str) -> LoadEngine:

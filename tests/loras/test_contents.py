@@ -129,7 +129,7 @@ def test_a_file_that_is_cut_off_or_holds_integers_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelUnsupported, match="cut off or damaged"):
         read_contents(path, "a.safetensors", BUILTIN)
-    with pytest.raises(ModelUnsupported, match="holds I32"):
+    with pytest.raises(ModelUnsupported, match="holds 'I32'"):
         read_contents(write(path, GOOD, dtype="I32"), "a.safetensors", BUILTIN)
     with pytest.raises(ModelUnsupported, match="cannot be read"):
         read_contents(tmp_path / "missing.safetensors", "missing.safetensors", BUILTIN)
@@ -158,3 +158,36 @@ def test_any_header_gives_contents_or_the_typed_error(tmp_path, text):
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(2048))
     with pytest.raises(ModelUnsupported):
         read_contents(tmp_path / "a.safetensors", "a.safetensors", BUILTIN)
+
+
+def test_an_alpha_of_very_many_digits_is_refused_and_stops_nothing(read):
+    digits = "1" + "0" * 400
+    with pytest.raises(ModelUnsupported, match="lora_alpha in its header is '1000"):
+        read(GOOD, metadata={"lora_adapter_metadata": f'{{"transformer.lora_alpha": {digits}}}'})
+
+
+PEFT = {f"base_model.model.{name}": shape for name, shape in GOOD.items()}
+
+
+def test_a_file_of_peft_takes_its_alpha_from_the_configuration_beside_it(read, tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 32, "use_rslora": false}')
+    assert read(PEFT).linears[0].scale == 8
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 32, "use_rslora": true}')
+    assert read(PEFT).linears[0].scale == 16
+
+
+def test_a_file_of_peft_without_its_configuration_is_refused(read, tmp_path):
+    with pytest.raises(ModelUnsupported, match=r"PEFT's adapter_config\.json, which is not beside it"):
+        read(PEFT)
+    (tmp_path / "adapter_config.json").write_bytes(b" " * (1 << 21))
+    with pytest.raises(ModelUnsupported, match="has more than 1048576 bytes"):
+        read(PEFT)
+    (tmp_path / "adapter_config.json").write_text("[]")
+    with pytest.raises(ModelUnsupported, match="the adapter_config.json beside it is no JSON object"):
+        read(PEFT)
+
+
+def test_control_characters_of_a_header_do_not_reach_a_terminal(read):
+    with pytest.raises(ModelUnsupported) as caught:
+        read({"a\x1b[31m\n.lora_A.weight": [4, 256]}, dtype="I32")
+    assert "\x1b" not in caught.value.message and "\n" not in caught.value.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,8 @@ class LoraTensors:
         Raises ModelUnsupported where they hold what is no number.
         """
         scale = pair.scale if pair.alpha is None else float(self._read(pair.alpha).reshape(())) / pair.rank
+        if abs(scale) > LARGEST_SCALE:
+            raise unusable(self._name, f"{pair.alpha or 'its alpha'} makes {scale:g} of its strength")
         return self._read(pair.down).mul_(scale), self._read(pair.up)
 
     def _read(self, name: str) -> Tensor:
@@ -42,15 +45,24 @@ class LoraTensors:
         return tensor
 
 
+LARGEST_SCALE = 1e4
+"""Of alpha over rank: known ones are below a hundred, and BF16 must hold the product."""
+
+
 @contextmanager
 def opened(file: LoraFile, name: str, device: torch.device) -> Iterator[LoraTensors]:
     """Open a file, which must be as it was when the daemon started; raises ModelUnsupported."""
     check_unchanged(file, name)
     try:
-        with safe_open(file.real_path, framework="pt", device="cpu") as handle:
-            yield LoraTensors(handle, name, device)
+        source = safe_open(file.real_path, framework="pt", device="cpu")
     except SafetensorError as error:
         raise unusable(name, f"it is damaged: {error}") from error
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise
+        raise unusable(name, f"it cannot be read ({error.strerror or 'the system does not say why'})") from error
+    with source as handle:
+        yield LoraTensors(handle, name, device)
 
 
 def check_unchanged(file: LoraFile, name: str) -> None:
