@@ -23,7 +23,7 @@ from memory_bench.full_size import sources
 from memory_bench.measure import Card, build, clear, measure
 from rich.console import Console
 from rich.table import Table
-from wire_bench.machine import command, versions
+from wire_bench.machine import command, versions, without_identity
 
 from qied.hardware.probe import probe
 from qied.hardware.snapshot import Snapshot
@@ -51,7 +51,7 @@ def main() -> None:
         "benchmark": "memory",
         "command": command(),
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": json.loads(snapshot.to_json()),
+        "machine": without_identity(snapshot.to_json()),
         "versions": versions(),
         "cases": rows,
     }

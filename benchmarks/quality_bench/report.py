@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wire_bench.machine import command, versions
+from wire_bench.machine import command, versions, without_identity
 
 from qied.hardware.snapshot import Snapshot
 from quality_bench import rows
@@ -99,7 +98,7 @@ def whole_report(model: Model, chosen: Chosen, figures: Figures, snapshot: Snaps
         "command": command(),
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": time.time() - started,
-        "machine": json.loads(snapshot.to_json()),
+        "machine": without_identity(snapshot.to_json()),
         "versions": versions(),
         "device": device,
         "weights": weights_hash(model),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import sys
@@ -52,8 +53,16 @@ def _version(package: str) -> str:
 
 
 def command() -> str:
-    """How this program was called."""
-    return " ".join(["python", *[Path(sys.argv[0]).as_posix(), *sys.argv[1:]]])
+    """How this program was called; of a path from the root only its name, as the rest is this machine's business."""
+    called = [Path(sys.argv[0]).as_posix(), *sys.argv[1:]]
+    return " ".join(["python", *(Path(word).name if word.startswith("/") else word for word in called)])
+
+
+def without_identity(snapshot: str) -> dict[str, Any]:
+    """A machine's snapshot (JSON) without what tells one card of a kind from another, and who else uses it."""
+    facts: dict[str, Any] = json.loads(snapshot)
+    facts["gpus"] = [{**gpu, "uuid": None, "processes": []} for gpu in facts["gpus"]]
+    return facts
 
 
 class Neighbours:
