@@ -10,9 +10,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from tools.tiny_model.__main__ import main
 from tools.tiny_model.budgets import FULL, SMOKE
 from tools.tiny_model.export import export_loras, export_pipeline
-from tools.tiny_model.training import STAGES, OutOfTimeError, Run
+from tools.tiny_model.stage import STAGES
+from tools.tiny_model.training import AnotherBudgetError, OutOfTimeError, Run
 
 CPU = torch.device("cpu")
 
@@ -59,8 +61,24 @@ def test_a_training_in_pieces_is_the_unbroken_one(finished, tmp_path, console):
 
 
 def test_a_folder_belongs_to_one_budget(finished, console):
-    with pytest.raises(ValueError, match="another budget"):
+    with pytest.raises(AnotherBudgetError, match="another budget"):
         Run(finished, FULL, CPU).train(console)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["train", "--folder", "{finished}", "--budget", "full", "--device", "cpu"], "begun with another budget"),
+        (["train", "--folder", "{empty}", "--only", "colour"], "invalid choice: 'colour'"),
+        (["export", "--folder", "{empty}", "--out", "{empty}/out"], "is no finished training: vae, transformer"),
+    ],
+    ids=["another budget", "no such stage", "nothing to export"],
+)
+def test_the_command_says_what_is_wrong(finished, tmp_path, capsys, arguments, reason):
+    with pytest.raises(SystemExit):
+        main([word.format(finished=finished, empty=tmp_path) for word in arguments])
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_export_is_a_pipeline_that_the_library_loads(finished, tmp_path):

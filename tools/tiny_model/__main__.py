@@ -20,6 +20,7 @@ from rich.console import Console
 from tools.tiny_model.contact_sheet import contact_sheet, truth_entries
 from tools.tiny_model.edits import Edit, sample_edit, sample_session
 from tools.tiny_model.phrasings import REFERENCE_TASKS, TASKS
+from tools.tiny_model.stage import STAGES
 
 
 def preview_edits(seed: int) -> list[Edit]:
@@ -42,10 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train.add_argument("--minutes", type=float, default=float("inf"), help="stop and save after so long")
     train.add_argument("--device", default=None, help="default: cuda where there is one, else cpu")
     train.add_argument("--workers", type=int, default=None, help="processes that draw edits")
-    train.add_argument("--only", nargs="+", help="stages to run, of codec text edit settle lightning outline")
+    train.add_argument("--only", nargs="+", choices=STAGES, help="stages to run (default: all)")
+    train.set_defaults(fail=train.error)
     export = commands.add_parser("export", help="write the pipeline folder and the LoRAs of a finished run")
     export.add_argument("--folder", dest="run", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True, help="folder that gets model/ and loras/")
+    export.set_defaults(fail=export.error)
     options = parser.parse_args(arguments)
     if options.command == "preview":
         contact_sheet(truth_entries(preview_edits(options.seed))).save(options.out)
@@ -60,7 +63,7 @@ def _train(options: argparse.Namespace) -> None:
 
     from tools.tiny_model.budgets import BUDGETS
     from tools.tiny_model.ranks import join, leave
-    from tools.tiny_model.training import STAGES, OutOfTimeError, Run
+    from tools.tiny_model.training import AnotherBudgetError, OutOfTimeError, Run
 
     ranks = join()
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -71,13 +74,17 @@ def _train(options: argparse.Namespace) -> None:
         run.train(console, tuple(options.only or STAGES))
     except OutOfTimeError as reason:
         console.print(f"Time is up: {reason}. The same command goes on from there.")
+    except AnotherBudgetError as error:
+        options.fail(str(error))
     finally:
         leave()
 
 
 def _export(options: argparse.Namespace) -> None:
-    from tools.tiny_model.export import export_loras, export_pipeline
+    from tools.tiny_model.export import export_loras, export_pipeline, unfinished
 
+    if missing := unfinished(options.run):
+        options.fail(f"{options.run} is no finished training: {', '.join(missing)} of it is not there")
     size = export_pipeline(options.run, options.out / "model") + export_loras(options.run, options.out / "loras")
     Console().print(f"{size / 1e6:.1f} MB in {options.out}")
 

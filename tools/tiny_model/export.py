@@ -70,6 +70,11 @@ def save_lora(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) 
     save_file({name: value.to("cpu", torch.bfloat16).contiguous() for name, value in tensors.items()}, path, metadata)
 
 
+def unfinished(run: Path) -> list[str]:
+    """What a finished run has and this one has not."""
+    return [part for part in (*PARTS, "loras") if not (run / part).is_dir()]
+
+
 def export_pipeline(run: Path, folder: Path) -> int:
     """Assemble the pipeline folder from a finished run; return its bytes. What was in ``folder`` is removed."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -62,10 +63,12 @@ class Lora:
         return {name: weight + changed[name] if name in changed else weight for name, weight in base.items()}
 
 
-class LoraStage(FedStage):
+class LoraStage(FedStage, ABC):
     """What both LoRAs share; needs every part of the pipeline in ``folder``."""
 
     name: str
+    file: str
+    """Name of the file that it writes."""
 
     def __init__(
         self,
@@ -107,8 +110,17 @@ class LoraStage(FedStage):
     def _step_of(self, variant: int) -> Callable[[], None]:
         return lambda: self._train(variant)
 
+    @abstractmethod
     def _loss(self, variant: int, drawn: dict[str, Tensor], hidden: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What a step of kind ``variant`` lowers, for a drawn batch and the text's hidden states."""
+
+    @abstractmethod
+    def _judged(self, weights: Weights, edits: Sequence[Edit]) -> float:
+        """Share of ``edits`` (0..1) that come out with ``weights`` as this LoRA is to make them."""
+
+    @abstractmethod
+    def _named(self, name: str, down: Tensor, up: Tensor) -> dict[str, Tensor]:
+        """The tensors of one linear under the names of the file's format."""
 
     def _train(self, variant: int) -> None:
         drawn = self._feeds[1].ring.draw(self._budget.batch)
@@ -132,15 +144,33 @@ class LoraStage(FedStage):
         self._updates.set_factor(learning_rate_factor(step / self.total, decay=0.5))
         self._steps[step % len(self._steps)]()
 
-    def _averaged(self) -> dict[str, Tensor]:
+    def validate(self) -> dict[str, float]:
+        """Held-out edits that come out as they should, without and with the averaged LoRA."""
+        edits = _known_edits(self._budget.evaluated)
         with self._updates.ema.applied(), torch.no_grad():
-            return self._lora.merged(self._base)
+            averaged = self._lora.merged(self._base)
+        return {name: self._judged(weights, edits) for name, weights in (("base", self._base), ("lora", averaged))}
+
+    def finish(self, folder: Path) -> dict[str, float]:
+        """Write the averaged LoRA to ``folder``/loras; see ``Stage``."""
+        measures = self.validate()
+        tensors: dict[str, Tensor] = {}
+        with self._updates.ema.applied():
+            for name, (down, up) in self._lora.factors.items():
+                tensors |= self._named(name, down.detach(), up.detach())
+            save_lora(tensors, self._told(), folder / "loras" / self.file)
+        return measures
+
+    def _told(self) -> dict[str, str]:
+        """Texts in the file's header."""
+        return {}
 
 
 class LightningStage(LoraStage):
-    """Four steps in Lightning's schedule: each is taken from where the steps before it led, and aims at the truth."""
+    """Four steps in Lightning's schedule and names: each starts where the steps before led, and aims at the truth."""
 
     name = "lightning"
+    file = "builtin-lightning-4steps.safetensors"
 
     def __init__(self, budget: Budget, folder: Path, device: torch.device, workers: int | None = None) -> None:
         self._levels = lightning_levels(LIGHTNING_STEPS)
@@ -165,33 +195,23 @@ class LightningStage(LoraStage):
     def _time(self, step: int, count: int) -> Tensor:
         return mixed_time_channels(torch.full((count,), self._levels[step], device=self._device))
 
-    def validate(self) -> dict[str, float]:
-        """Success of a few held-out edits in four steps, without and with the LoRA."""
-        edits = _known_edits(self._budget.evaluated)
-        outcome = {}
-        for name, weights in (("base", self._base), ("lora", self._averaged())):
-            outputs = self._sampler.run(weights, edits, self._levels)
-            outcome[name] = success_by_task([one.success for one in score(outputs, edits)], edits)["all"]
-        return outcome
+    def _judged(self, weights: Weights, edits: Sequence[Edit]) -> float:
+        outputs = self._sampler.run(weights, edits, self._levels)
+        return success_by_task([one.success for one in score(outputs, edits)], edits)["all"]
 
-    def finish(self, folder: Path) -> dict[str, float]:
-        """Write the LoRA with Lightning's names to ``folder``/loras; see ``Stage``."""
-        measures = self.validate()
-        with self._updates.ema.applied():
-            tensors: dict[str, Tensor] = {}
-            for name, (down, up) in self._lora.factors.items():
-                tensors[f"{name}.lora_down.weight"] = down.detach()
-                tensors[f"{name}.lora_up.weight"] = up.detach()
-                tensors[f"{name}.alpha"] = torch.tensor(float(self._lora.rank))
-            told = {"lightning_steps": str(LIGHTNING_STEPS)}
-            save_lora(tensors, told, folder / "loras" / "builtin-lightning-4steps.safetensors")
-        return measures
+    def _named(self, name: str, down: Tensor, up: Tensor) -> dict[str, Tensor]:
+        alpha = torch.tensor(float(self._lora.rank))
+        return {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": alpha}
+
+    def _told(self) -> dict[str, str]:
+        return {"lightning_steps": str(LIGHTNING_STEPS)}
 
 
 class OutlineStage(LoraStage):
-    """Results in which every shape has an outline."""
+    """Results in which every shape has an outline; PEFT's names."""
 
     name = "outline"
+    file = "builtin-outline.safetensors"
 
     def __init__(self, budget: Budget, folder: Path, device: torch.device, workers: int | None = None) -> None:
         super().__init__(budget, budget.outline, folder, device, workers, Painters(_partly_styled, styled_rows))
@@ -206,26 +226,13 @@ class OutlineStage(LoraStage):
         error, _ = weighted_error(velocity, noise - target, drawn["changed"], self._budget.edit_weight)
         return error
 
-    def validate(self) -> dict[str, float]:
-        """Share of outputs that show the style, without and with the LoRA."""
-        edits = _known_edits(self._budget.evaluated)
-        outcome = {}
-        for name, weights in (("base", self._base), ("lora", self._averaged())):
-            outputs = self._sampler.run(weights, edits, noise_levels(CHECK_STEPS))
-            shown = [one for one in shows_style(outputs, edits) if one is not None]
-            outcome[name] = sum(shown) / max(1, len(shown))
-        return outcome
+    def _judged(self, weights: Weights, edits: Sequence[Edit]) -> float:
+        outputs = self._sampler.run(weights, edits, noise_levels(CHECK_STEPS))
+        shown = [one for one in shows_style(outputs, edits) if one is not None]
+        return sum(shown) / max(1, len(shown))
 
-    def finish(self, folder: Path) -> dict[str, float]:
-        """Write the LoRA with PEFT's names to ``folder``/loras; see ``Stage``."""
-        measures = self.validate()
-        with self._updates.ema.applied():
-            tensors: dict[str, Tensor] = {}
-            for name, (down, up) in self._lora.factors.items():
-                tensors[f"transformer.{name}.lora_A.weight"] = down.detach()
-                tensors[f"transformer.{name}.lora_B.weight"] = up.detach()
-            save_lora(tensors, {}, folder / "loras" / "builtin-outline.safetensors")
-        return measures
+    def _named(self, name: str, down: Tensor, up: Tensor) -> dict[str, Tensor]:
+        return {f"transformer.{name}.lora_A.weight": down, f"transformer.{name}.lora_B.weight": up}
 
 
 def _known_edits(count: int) -> tuple[Edit, ...]:

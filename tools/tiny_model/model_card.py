@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tools.tiny_model.stage import STAGES
+
 CARD = """\
 ---
 license: apache-2.0
@@ -55,7 +57,7 @@ Apache-2.0, weights and code.
 def model_card(run: Path, size: int) -> str:
     """The card for a finished run whose files have ``size`` bytes."""
     rows = []
-    for stage in ("codec", "text", "edit", "settle", "lightning", "outline"):
+    for stage in STAGES:
         if not (file := run / f"{stage}.json").exists():
             continue
         measures = json.loads(file.read_text(encoding="utf-8"))

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 import torch
 
+STAGES = ("codec", "text", "edit", "settle", "lightning", "outline")
+"""Names of all stages, in order."""
+
 
 class Stage(Protocol):
     """One part of the training: a fixed number of steps, which may be spread over several runs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +20,10 @@ from tools.tiny_model.edit_stage import EditStage
 from tools.tiny_model.lora_stage import LightningStage, OutlineStage
 from tools.tiny_model.ranks import ALONE, Ranks
 from tools.tiny_model.settle_stage import SettleStage
-from tools.tiny_model.stage import Stage
+from tools.tiny_model.stage import STAGES, Stage
 from tools.tiny_model.text_stage import TextStage
 from tools.tiny_model.tokenizer import build_tokenizer
 
-STAGES = ("codec", "text", "edit", "settle", "lightning", "outline")
 ROUNDS = (("codec", "text"), ("edit",), ("settle",), ("lightning", "outline"))
 """Stages of a round do not need each other: with several GPUs they run side by side."""
 TOGETHER = ("edit", "settle")
@@ -33,6 +33,10 @@ REPORTS = 40
 SAVE_SECONDS = 120.0
 LOOK_UP_STEPS = 64
 """Steps on a GPU between two looks at the clock."""
+
+
+class AnotherBudgetError(ValueError):
+    """The folder was begun with another budget."""
 
 
 class OutOfTimeError(Exception):
@@ -58,8 +62,7 @@ class Run:
         if self.ranks.leads:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._settle_budget()
-            if not (self.folder / "tokenizer").exists():
-                build_tokenizer(self.folder / "tokenizer")
+            self._make_tokenizer()
         self.ranks.wait()
         for stages in ROUNDS:
             mine = [
@@ -70,6 +73,14 @@ class Run:
             late = self._run_stages([name for name in mine if name in only], console)
             if self.ranks.any(late is not None, self.device):
                 raise late or OutOfTimeError("another process had no more time")
+
+    def _make_tokenizer(self) -> None:
+        """Build it aside: a folder by its name is whole."""
+        if not (self.folder / "tokenizer").exists():
+            fresh = self.folder / "tokenizer.writing"
+            shutil.rmtree(fresh, ignore_errors=True)
+            build_tokenizer(fresh)
+            fresh.replace(self.folder / "tokenizer")
 
     def _run_stages(self, names: list[str], console: Console) -> OutOfTimeError | None:
         """Run those that are not finished; return the reason where one could not be, as other processes wait."""
@@ -87,7 +98,9 @@ class Run:
         if not kept.exists():
             kept.write_text(mine)
         elif kept.read_text() != mine:
-            raise ValueError(f"{self.folder} was begun with another budget: {kept.read_text()}. Take another folder.")
+            raise AnotherBudgetError(
+                f"{self.folder} was begun with another budget: {kept.read_text()}. Take another folder."
+            )
 
     def _done(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -122,7 +135,9 @@ class Run:
             return
         measures = stage.finish(self.folder)
         self._log(console, name, step, measures)
-        self._done(name).write_text(json.dumps(measures, indent=2) + "\n")
+        fresh = self._done(name).with_suffix(".writing")
+        fresh.write_text(json.dumps(measures, indent=2) + "\n")
+        fresh.replace(self._done(name))
         self._state(name).unlink(missing_ok=True)
 
     def _steps(self, stage: Stage, step: int, console: Console) -> int:

@@ -93,7 +93,7 @@ def test_an_edit_with_a_lora_is_that_of_a_model_with_merged_weights(
         for each in ((merged, small()), (engine, small(loras=(LoraChoice(name, 0.5),))), (engine, small()))
     )
     assert np.abs(found - expected).max() <= 1
-    assert np.abs(found - plain).mean() > 0.3
+    assert np.abs(found - plain).mean() > 0.6
 
 
 def test_edits_in_turns_give_what_each_gives_alone_also_where_only_one_lora_fits(
