@@ -56,7 +56,13 @@ class DaemonConfig(_Section):
 class ModelConfig(_Section):
     """Which model is served and how."""
 
-    path: str = Field("", description="diffusers folder, or builtin; empty: look in the usual folders")
+    path: str = Field(
+        "", description="diffusers folder, file of a transformer, ComfyUI's folder, or builtin; empty: look around"
+    )
+    version: Literal["", "2511"] = Field("", description="what a transformer is that does not say it by itself")
+    text_encoder: str = Field("", description="file or folder of another text encoder; empty: the model's own")
+    vae: str = Field("", description="file or folder of another VAE; empty: the model's own")
+    tokenizer: str = Field("", description="folder of the vocabulary; empty: the model's own, or where one is found")
     profile: str = Field("", description="model profile; empty: the one that fits the model")
     loras: Folders = Field((), description="folders of LoRA files, beside those that come with the model")
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -90,6 +96,7 @@ class StorageConfig(_Section):
     result_hours: float = Field(72.0, gt=0, le=24 * 365, description="hours that an unreleased result is kept")
     upload_hours: float = Field(12.0, gt=0, le=24 * 365, description="hours that an unused upload is kept")
     session_hours: float = Field(168.0, gt=0, le=24 * 365, description="hours that an idle session is kept")
+    packed_bytes: int = Field(64 * GIB, ge=0, description="bytes of quantised models kept for the next start; 0: none")
 
 
 class WorkerConfig(_Section):

@@ -21,3 +21,14 @@ def builtin_loras_folder() -> Path:
 def builtin_model_folder() -> Path:
     """Folder of the built-in model, in diffusers' pipeline layout."""
     return _PACKAGE / "builtin" / "model"
+
+
+def model_configuration(profile: str) -> Path | None:
+    """Folder with the configurations of a model's parts, laid out as by diffusers: single files come without them.
+
+    None where a profile of this name does not ship.
+    """
+    if profile == "builtin":
+        return builtin_model_folder()
+    folder = profiles_folder() / "models" / profile
+    return folder if folder.is_dir() else None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
+from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange
+from qied.checkpoints.checkpoint import Checkpoint
+from qied.checkpoints.comfyui import installation, installation_around, is_installation
+from qied.checkpoints.inspect import inspect
+from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
+from qied.checkpoints.places import choose_model, explain_missing, find_models, places
 from qied.config import ModelConfig
-from qied.discovery import choose_model, explain_missing, find_models
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.resources import builtin_loras_folder, builtin_model_folder
@@ -20,45 +24,113 @@ BUILTIN = "builtin"
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model folder in diffusers' layout, its profile, the profile's name or path for the worker, and its LoRAs."""
+    """A model, its profile, the profile's name or path for the worker, and its LoRAs.
 
-    folder: Path
+    ``origin`` is what people know it by: a pipeline folder, or the file of its transformer, which ``assembled`` has the
+    other parts of. ``parts`` are those that the configuration names in the place of the folder's own.
+    """
+
+    origin: Path
     profile: ModelProfile
     profile_name: str
     loras: Catalogue = field(default_factory=Catalogue)
+    parts: NamedParts = field(default_factory=NamedParts)
+    assembled: Checkpoint | None = None
+
+    def checkpoint(self) -> Checkpoint:
+        """The files to load; raises ModelNotFound, ModelUnsupported or ConfigError where they are not all there."""
+        if self.assembled is not None:
+            return self.assembled
+        return exchange(pipeline_checkpoint(self.origin), self.parts, self.profile)
+
+    @property
+    def lightning_steps(self) -> int | None:
+        """Steps that the transformer itself is distilled to; None for a plain one."""
+        return self.assembled.lightning_steps if self.assembled is not None else None
 
 
 def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) -> ServedModel:
     """Find the model to serve.
 
-    Raises ModelNotFound with how to get one, ModelUnsupported where no profile fits, ConfigError for a bad profile or
-    a folder of LoRAs that is not there.
+    Raises ModelNotFound with how to get one or the part of it that is missing, ModelUnsupported where no profile fits
+    or a file is of another model, ConfigError for a bad profile or a named part or folder that is not there.
     """
     if config.path == BUILTIN:
-        return with_loras(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config)
-    beside: tuple[Path, ...] = ()
-    if config.path:
-        folder = Path(config.path).expanduser().resolve()
-        if not (folder / "model_index.json").is_file():
-            raise ModelNotFound(
-                f"{folder} is no model folder: it has no model_index.json.",
-                "Give a folder in diffusers' layout, or 'builtin' for the small built-in model.",
-            )
-    else:
+        return _served(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config)
+    if not config.path:
         found = find_models(environ, home)
         chosen = choose_model(found)
         if chosen is None:
             raise ModelNotFound(explain_missing(found))
-        folder = chosen.path
-        beside = chosen.loras
-    profile, name = _profile(config.profile, folder)
-    return with_loras(folder, profile, name, config, beside)
+        return _located(chosen.path, config, places(environ, home), chosen.loras)
+    path = Path(config.path).expanduser().absolute()
+    where = places(environ, home)
+    if path.is_dir() and not (path / "model_index.json").is_file() and is_installation(path):
+        path = _only_one(path, home)
+    around = installation_around(path, home) if path.is_file() else None
+    if around is not None:
+        where = Places(where.pipelines, (around, *where.installations))
+    return _located(path, config, where, around.folders["lora"] if around is not None else ())
 
 
-def with_loras(
-    folder: Path, profile: ModelProfile, profile_name: str, config: ModelConfig, beside: Sequence[Path] = ()
+def without_files(profile: ModelProfile, name: str, config: ModelConfig) -> ServedModel:
+    """A model that is only planned for, with the LoRAs that are configured."""
+    return ServedModel(Path(), profile, name, _loras(config, (), name, profile))
+
+
+def named_parts(config: ModelConfig) -> NamedParts:
+    """The parts that the configuration names."""
+    return NamedParts(config.text_encoder, config.vae, config.tokenizer, config.version)
+
+
+def _only_one(folder: Path, home: Path) -> Path:
+    """The transformer in a ComfyUI folder that was named; raises ModelNotFound where there is none, or a choice."""
+    reports = [inspect(file) for file in installation(folder, home).files("transformer")]
+    usable = [report for report in reports if report.role == "transformer" and report.model is not None]
+    if len(usable) == 1:
+        return usable[0].path
+    if not usable:
+        raise ModelNotFound(
+            f"{folder} has no transformer of Qwen-Image-Edit-2511 that can be served.",
+            "See `qied models` for what is there, or name a file with --model.",
+        )
+    names = ", ".join(report.path.name for report in usable)
+    raise ModelNotFound(
+        f"{folder} has {len(usable)} transformers: {names}.", f"Name one of them, such as --model {usable[0].path}."
+    )
+
+
+def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Path]) -> ServedModel:
+    wanted = _named_profile(config.profile)
+    if path.is_file():
+        checkpoint, profile = assemble(path, named_parts(config), where, wanted[0] if wanted else None)
+        name = wanted[1] if wanted else profile.name
+        return _served(path, profile, name, config, loras, checkpoint)
+    if not (path / "model_index.json").is_file():
+        raise ModelNotFound(
+            f"{path} is no model: it is neither a weight file nor a folder with model_index.json.",
+            "Give a folder in diffusers' layout, the file of a transformer, ComfyUI's folder, or 'builtin' for the "
+            "small built-in model.",
+        )
+    folder = path.resolve()
+    profile, name = wanted or _fitting_profile(folder, shipped_profiles())
+    return _served(folder, profile, name, config, loras)
+
+
+def _served(
+    origin: Path,
+    profile: ModelProfile,
+    name: str,
+    config: ModelConfig,
+    beside: Sequence[Path] = (),
+    assembled: Checkpoint | None = None,
 ) -> ServedModel:
-    """A model with the LoRAs of the configured folders, of those ``beside`` it, and of the built-in model its own.
+    loras = _loras(config, beside, name, profile)
+    return ServedModel(origin, profile, name, loras, named_parts(config), assembled)
+
+
+def _loras(config: ModelConfig, beside: Sequence[Path], profile_name: str, profile: ModelProfile) -> Catalogue:
+    """LoRAs of the configured folders, of those ``beside`` the model, and of the built-in model its own.
 
     Raises ConfigError for a configured folder that is not there.
     """
@@ -66,32 +138,31 @@ def with_loras(
     if missing := next((named for named in folders if not named.is_dir()), None):
         raise ConfigError(f"model.loras: {missing} is no folder.", "Correct the path, or leave it out.")
     own = [builtin_loras_folder()] if profile_name == BUILTIN else []
-    return ServedModel(folder, profile, profile_name, find_loras([*folders, *beside, *own], profile.architecture))
+    return find_loras([*folders, *beside, *own], profile.architecture)
 
 
-def _profile(wanted: str, folder: Path) -> tuple[ModelProfile, str]:
+def _named_profile(wanted: str) -> tuple[ModelProfile, str] | None:
     shipped = shipped_profiles()
+    if not wanted:
+        return None
     if wanted in shipped:
         return shipped[wanted], wanted
-    if wanted:
-        path = Path(wanted).expanduser()
-        if not path.is_file():
-            raise ConfigError(
-                f"model.profile: {wanted!r} is neither a profile nor a file.",
-                f"Profiles: {', '.join(sorted(shipped))}.",
-            )
-        return load_profile(path), str(path)
-    return _fitting_profile(folder, shipped)
+    path = Path(wanted).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"model.profile: {wanted!r} is neither a profile nor a file.",
+            f"Profiles: {', '.join(sorted(shipped))}.",
+        )
+    return load_profile(path), str(path)
 
 
 def _fitting_profile(folder: Path, shipped: Mapping[str, ModelProfile]) -> tuple[ModelProfile, str]:
+    path = folder / "transformer" / "config.json"
+    facts = read_json(path)
     try:
-        facts = json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
         shape = (facts["num_layers"], facts["num_attention_heads"] * facts["attention_head_dim"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelUnsupported(
-            f"{folder}/transformer/config.json cannot be used: {error!r}.", "Download the model again."
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise ModelUnsupported(f"{path} cannot be used: {error!r}.", "Download the model again.") from error
     for name, profile in shipped.items():
         if shape == (profile.architecture.layers, profile.architecture.inner_dim):
             return profile, name

@@ -138,7 +138,7 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         public_key="",
         secret_key="",
         engine=config.worker.engine,
-        model=str(model.folder),
+        checkpoint=model.checkpoint(),
         profile=model.profile_name,
         execution=run,
         kind=kind_of(run),

@@ -7,8 +7,8 @@ import json
 import pytest
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
+from qied.checkpoints.places import FoundModel
 from qied.config import ModelConfig
-from qied.discovery import FoundModel
 from qied.resources import builtin_model_folder
 from qied.served_model import locate_model
 
@@ -19,10 +19,10 @@ def config(**fields):
 
 def test_the_built_in_model_is_served_by_name_only(tmp_path):
     served = locate_model(config(path="builtin"), {}, tmp_path)
-    assert (served.folder, served.profile_name) == (builtin_model_folder(), "builtin")
+    assert (served.origin, served.profile_name) == (builtin_model_folder(), "builtin")
     with pytest.raises(ModelNotFound) as caught:
         locate_model(config(), {}, tmp_path)
-    assert "hf download" in caught.value.message
+    assert "qied pull" in caught.value.message
     assert "qied serve --model builtin" in caught.value.message
 
 
@@ -38,11 +38,11 @@ def test_a_found_folder_of_2511_is_served(tmp_path):
     facts = {"num_layers": 60, "num_attention_heads": 24, "attention_head_dim": 128}
     (snapshot / "transformer" / "config.json").write_text(json.dumps(facts))
     served = locate_model(config(), {}, tmp_path)
-    assert (served.folder, served.profile_name) == (snapshot, "qwen-image-edit-2511")
+    assert (served.origin, served.profile_name) == (snapshot, "qwen-image-edit-2511")
 
 
 def test_a_path_without_a_model_is_said_to_be_none(tmp_path):
-    with pytest.raises(ModelNotFound, match="no model_index.json"):
+    with pytest.raises(ModelNotFound, match="neither a weight file nor a folder"):
         locate_model(config(path=str(tmp_path)), {}, tmp_path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from qied_client.errors import ConfigError, PlanRefused
 
+from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.config import Config
 from qied.hardware.snapshot import Snapshot, read_snapshot
 from qied.link.launch import LaunchOrder
@@ -17,11 +18,15 @@ from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.serving import kind_of
 from qied.planning.wishes import Wishes
+from qied.resources import builtin_model_folder
 from qied.served_model import ServedModel
 from qied.served_plan import Served, plan_service, refitted_order
 
 GOLDEN = Path(__file__).parent / "planning" / "golden" / "snapshots"
-MODELS = {name: ServedModel(Path("/models"), profile, name) for name, profile in shipped_profiles().items()}
+FILES = pipeline_checkpoint(builtin_model_folder())
+MODELS = {
+    name: ServedModel(Path("/models"), profile, name, assembled=FILES) for name, profile in shipped_profiles().items()
+}
 REAL = "qwen-image-edit-2511"
 
 

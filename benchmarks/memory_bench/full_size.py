@@ -14,6 +14,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from qied.engine.models import ComponentSources, open_pipeline
 from qied.engine.sigmas import schedule_config
+from qied.engine.sources import DenseSource
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
@@ -64,7 +65,7 @@ SCHEDULE = {
 }
 
 
-class RandomSource:
+class RandomSource(DenseSource):
     """Weights of the given shapes, drawn when they are read: on ``device``, the same ones each time.
 
     ``kept`` weights are drawn once and stay on the CPU, as a file in the page cache would.
@@ -116,8 +117,7 @@ def _shapes(kind: str) -> dict[str, torch.Size]:
             model = AutoencoderKLQwenImage(**VAE)
         else:
             model = Qwen2_5_VLModel(text_config())
-    prefix = "model." if kind == "text_encoder" else ""
-    return {prefix + name: tensor.shape for name, tensor in model.state_dict().items()}
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def text_config() -> Qwen2_5_VLConfig:

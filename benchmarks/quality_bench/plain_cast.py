@@ -11,7 +11,7 @@ from torch.nn import functional
 from qied.engine.ops.linear import FP8_CAPABILITY, Activation
 from qied.engine.packed_block import PackedLinear
 from qied.engine.quantise import E4M3, E4M3_MAX, Quantised
-from qied.engine.sources import TensorSource
+from qied.engine.sources import DenseSource, TensorSource
 from qied.planning.block_layout import BlockShape, linears
 
 
@@ -20,7 +20,7 @@ def plain_cast(x: Tensor) -> Tensor:
     return x.clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
 
 
-class PlainCastSource:
+class PlainCastSource(DenseSource):
     """The tensors of another source, with the weights of the blocks' linears rounded to E4M3 without a scale.
 
     They come in BF16, which holds every E4M3 number exactly.

@@ -43,7 +43,7 @@ from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.planning.wishes import wishes_of
-from qied.served_model import ServedModel, with_loras
+from qied.served_model import ServedModel, without_files
 from qied.served_plan import lora_room, with_chosen_cards
 
 FAILED = 3
@@ -142,7 +142,7 @@ def _machine(asked: _Asked, waiting: _Waiting) -> Snapshot:
 
 def _planned(machine: Snapshot, model: ModelProfile, config: LoadedConfig) -> Plan | Refusal:
     machine = with_chosen_cards(machine, config.config.model.gpus)
-    room = lora_room(with_loras(Path(), model, model.name, config.config.model), config.config)
+    room = lora_room(without_files(model, model.name, config.config.model), config.config)
     return plan(machine, Question(model, all_hardware_profiles(user_profiles_folder()), wishes_of(config), room))
 
 
@@ -166,7 +166,7 @@ def _serve_arguments(asked: _Asked, facts: Facts) -> list[str]:
     """
     model = asked.model
     if not model and isinstance(facts.model, ServedModel) and isinstance(facts.config, Config):
-        model = facts.config.model.path or str(facts.model.folder)
+        model = facts.config.model.path or str(facts.model.origin)
     given = (("--model", model), ("--config", asked.config))
     return [text for name, value in given if value is not None for text in (name, str(value))]
 

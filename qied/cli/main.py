@@ -12,7 +12,9 @@ from qied_client.cli.commands import add_client_commands
 from qied import __version__
 from qied.cli.demo import demo
 from qied.cli.doctor import doctor
+from qied.cli.inspect import inspect_command
 from qied.cli.keys import keys
+from qied.cli.models import models_command
 from qied.cli.plan import plan_command
 from qied.cli.probe import probe
 from qied.cli.profiles import profile
@@ -30,6 +32,8 @@ app.command()(demo)
 app.command()(doctor)
 app.command("plan")(plan_command)
 app.command()(probe)
+app.command("inspect")(inspect_command)
+app.command("models")(models_command)
 add_client_commands(app)
 app.add_typer(keys, name="keys")
 app.add_typer(profile, name="profile")

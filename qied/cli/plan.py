@@ -27,7 +27,7 @@ from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.planning.wishes import Wishes, wishes_of
-from qied.served_model import ServedModel, locate_model, with_loras
+from qied.served_model import ServedModel, locate_model, without_files
 from qied.served_plan import lora_room, with_chosen_cards
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -107,9 +107,9 @@ def _served(model: str, settings: ModelConfig) -> ServedModel:
     """A model by its profile's name, or by its folder; the real one where nothing is configured and none is found."""
     shipped = shipped_profiles()
     if model in shipped:
-        return with_loras(Path(), shipped[model], model, settings)
+        return without_files(shipped[model], model, settings)
     if not model and not settings.profile:
-        return with_loras(Path(), shipped["qwen-image-edit-2511"], "qwen-image-edit-2511", settings)
+        return without_files(shipped["qwen-image-edit-2511"], "qwen-image-edit-2511", settings)
     return locate_model(settings.model_copy(update={"path": model}), os.environ, user_home())
 
 

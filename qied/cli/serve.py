@@ -42,7 +42,8 @@ disk's threads need it after each commit and chunk; `benchmarks/wire.py` shows h
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="Model folder in diffusers' layout, or 'builtin'.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder, file of a transformer, or 'builtin'.")] = None,
+    model_version: Annotated[str | None, typer.Option(help="2511, where the file does not say it itself.")] = None,
     listen: Annotated[str | None, typer.Option(help="Such as tcp://0.0.0.0:7447; port * takes any.")] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
     home: Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")] = None,
@@ -54,6 +55,7 @@ def serve(
     with failures_as_text():
         overrides = {
             "model.path": model,
+            "model.version": model_version,
             "daemon.listen": listen,
             "model.device": device,
             "model.precision": precision,

@@ -26,8 +26,8 @@ def weights(facts: Facts, watch: Watch) -> Verdict:
     """Each weight file can be read, and has the hash that it was downloaded with."""
     if not isinstance(facts.model, ServedModel):
         return skipped("There is no model.")
-    folder = facts.model.folder
-    files = weight_files(folder)
+    folder = facts.model.origin
+    files = weight_files(facts.model)
     total, done, untold = sum(file.stat().st_size for file in files), 0, 0
     for file in files:
         wanted = known_hash(file, folder)

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from qied_client.errors import InvalidRequest
 
+from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.lora.library import LoraLibrary
-from qied.engine.models import ComponentSources, build_models, open_pipeline
+from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
 from qied.engine.preview import fit_preview
 from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
@@ -76,13 +77,16 @@ class Engine:
         self._bench = bench
 
     @staticmethod
-    def load(folder: Path, profile: ModelProfile, options: EngineOptions, on_progress: OnProgress) -> Engine:
-        """Load a model folder in diffusers' pipeline layout.
+    def load(
+        model: Checkpoint | Path, profile: ModelProfile, options: EngineOptions, on_progress: OnProgress
+    ) -> Engine:
+        """Load the files of a model, or a folder in diffusers' pipeline layout.
 
         ``on_progress`` is told (component, bytes read, bytes in all). Raises ModelNotFound or ModelUnsupported, which
         name the file and what to do.
         """
-        return Engine.build(open_pipeline(folder, profile), profile, options, on_progress)
+        opened = open_pipeline(model, profile) if isinstance(model, Path) else open_checkpoint(model, profile)
+        return Engine.build(opened, profile, options, on_progress)
 
     @staticmethod
     def build(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,10 +12,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from qied.engine.copy_ring import CopyRing
+from qied.engine.quantise import dequantise
 
 SLOTS = 2
 """Layers on the device at once: the one that runs and the one that is copied meanwhile."""
 
+_STACKS = ("visual.blocks.", "language_model.layers.")
+_TABLE = "language_model.embed_tokens"
 _ALIGNMENT = 256
 """Bytes to which every parameter in a slot is aligned, as the device's allocator aligns tensors."""
 
@@ -36,21 +40,35 @@ def _nothing() -> None:
     """Weights that lie in memory do not change."""
 
 
+def is_streamed(name: str) -> bool:
+    """Whether a tensor of a Qwen2_5_VLModel stays in the host's memory: those of layers, and the token embeddings."""
+    return name.startswith((*_STACKS, f"{_TABLE}."))
+
+
 def stream_text_model(
-    model: Any, device: torch.device, dtype: torch.dtype, before_forward: Callable[[], None] = _nothing
+    model: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    scales: Mapping[str, Tensor],
+    before_forward: Callable[[], None] = _nothing,
 ) -> StreamedTextModel:
     """Convert a Qwen2_5_VLModel that lies in host memory, in place, so that its forwards run on ``device``.
 
     The blocks of ``model.visual`` and the layers of ``model.language_model`` are streamed; both take inputs on
     ``device`` as before. ``embed_tokens`` stays in host memory and looks up there; everything else moves to the device.
     Streamed parameters stay where and as they are stored, be it in a mapped file, and are not pinned; one layer at a
-    time is cast to ``dtype``, on the device. ``before_forward`` is called before each forward of the one and of the
-    other; what it raises, the forward raises.
+    time is cast to ``dtype``, on the device; those in E4M3 are multiplied by their ``scales`` (FP32 [rows] or [1], by
+    name) there, the table's rows when they are looked up. ``before_forward`` is called before each forward of the one
+    and of the other; what it raises, the forward raises.
     """
+    visual, language = ({name.removeprefix(stack): scale for name, scale in scales.items()} for stack in _STACKS)
     stacks = [
-        LayerStack(model.visual, "blocks", device, dtype, before_forward),
-        LayerStack(model.language_model, "layers", device, dtype, before_forward),
+        LayerStack(model.visual, "blocks", device, dtype, before_forward, visual),
+        LayerStack(model.language_model, "layers", device, dtype, before_forward, language),
     ]
+    model.language_model.embed_tokens = TokenTable(
+        model.language_model.embed_tokens.weight.detach(), scales.get(f"{_TABLE}.weight"), dtype
+    )
     resident = [
         child
         for part, stack in ((model.visual, "blocks"), (model.language_model, "layers"))
@@ -59,9 +77,10 @@ def stream_text_model(
     ]
     layer_bytes = sum(stack.nbytes for stack in stacks)
     return StreamedTextModel(
-        resident_bytes=sum(_nbytes(_moved(part, device, dtype)) for part in resident),
+        resident_bytes=sum(_nbytes(_moved(part, device, dtype)) for part in resident)
+        + sum(stack.scale_bytes for stack in stacks),
         slot_bytes=max(stack.slot_bytes for stack in stacks),
-        host_bytes=layer_bytes + _nbytes(model.language_model.embed_tokens),
+        host_bytes=layer_bytes + model.language_model.embed_tokens.weight.nbytes,
     )
 
 
@@ -73,15 +92,26 @@ class LayerStack:
     """
 
     def __init__(
-        self, owner: nn.Module, name: str, device: torch.device, dtype: torch.dtype, before_forward: Callable[[], None]
+        self,
+        owner: nn.Module,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        before_forward: Callable[[], None],
+        scales: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
+        """``scales`` by layer and parameter ("3.mlp.up_proj.weight"), which stay on the device."""
         layers: list[nn.Module] = list(getattr(owner, name))
         self._device = device
         self._dtype = dtype
-        self._layout = layer_layout(layers[0])
-        assert all(layer_layout(layer) == self._layout for layer in layers), f"{name} differ from each other"
+        self._layouts = [layer_layout(layer) for layer in layers]
         self._before_forward = before_forward
-        self._parts = [self._layout.parts(layer) for layer in layers]
+        self._parts = [layout.parts(layer) for layout, layer in zip(self._layouts, layers, strict=True)]
+        self._scales: list[dict[str, Tensor]] = [{} for _ in layers]
+        for place, scale in scales.items():
+            number, _, parameter = place.partition(".")
+            if number.isdigit():
+                self._scales[int(number)][parameter] = scale.to(device)
         self._ring: CopyRing | None = None
         self._ticket = 0
         setattr(owner, name, nn.ModuleList(_StreamedLayer(self, index, layer) for index, layer in enumerate(layers)))
@@ -90,8 +120,13 @@ class LayerStack:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of one layer on the device."""
-        return self._layout.nbytes
+        """Bytes of the largest layer on the device."""
+        return max(layout.nbytes for layout in self._layouts)
+
+    @property
+    def scale_bytes(self) -> int:
+        """Bytes of the scales, on the device."""
+        return sum(scale.nbytes for scales in self._scales for scale in scales.values())
 
     @property
     def nbytes(self) -> int:
@@ -102,8 +137,9 @@ class LayerStack:
         """Run layer number ``index`` with its weights on the device, and have the next one copied meanwhile."""
         assert self._ring is not None, "streamed layers run within their model's forward"
         ticket = self._ticket
-        stored = self._layout.views(self._ring.use(ticket))
-        weights = {name: view.to(self._dtype) for name, view in stored.items()}
+        stored = self._layouts[index].views(self._ring.use(ticket))
+        scales = self._scales[index]
+        weights = {name: expanded(view, scales.get(name), self._dtype) for name, view in stored.items()}
         result = functional_call(layer, weights, args, kwargs, strict=True)
         self._ring.done(ticket)
         # Only now, with this layer's work enqueued: the host waits while it copies from pageable memory.
@@ -114,13 +150,40 @@ class LayerStack:
     def _begin(self) -> None:
         self._end()
         self._before_forward()
-        self._ring = CopyRing(self._device, self._layout.nbytes, SLOTS)
+        self._ring = CopyRing(self._device, self.slot_bytes, SLOTS)
         self._ticket = self._ring.load_parts(self._parts[0])
 
     def _end(self) -> None:
         if self._ring is not None:
             self._ring.reset()
             self._ring = None
+
+
+class TokenTable(nn.Module):
+    """The table of token embeddings where and as it is stored; only the rows of a prompt are read and cast.
+
+    ``weight`` [vocabulary, hidden], times ``scale`` (FP32 [vocabulary] or [1]) where it is E4M3 with one.
+    """
+
+    def __init__(self, weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> None:
+        super().__init__()
+        # Neither parameter nor buffer, since a model that is moved would take it along.
+        self.weight = weight
+        self._scale = scale
+        self._dtype = dtype
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Rows [..., hidden] of int64 ids [...]."""
+        flat = ids.flatten()
+        # Rows are taken as bytes: types of one byte have no look-up of their own.
+        rows = self.weight.view(torch.uint8)[flat].view(self.weight.dtype)
+        scale = self._scale[flat] if self._scale is not None and len(self._scale) > 1 else self._scale
+        return expanded(rows, scale, self._dtype).view(*ids.shape, -1)
+
+
+def expanded(stored: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """A stored tensor in ``dtype``, times its scale where it has one."""
+    return stored.to(dtype) if scale is None else dequantise(stored, scale, dtype)
 
 
 class _StreamedLayer(nn.Module):

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from qied.engine.checkpoint import REMEDY, SkipRandomInit, blaming, check_pipeline, read_json, weight_files
-from qied.engine.layer_streaming import StreamedTextModel, stream_text_model
+from qied.checkpoints.checkpoint import Checkpoint
+from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
+from qied.engine.checkpoint import REMEDY, SkipRandomInit, blaming
+from qied.engine.layer_streaming import StreamedTextModel, is_streamed, stream_text_model
 from qied.engine.sigmas import ScheduleConfig, schedule_config
 from qied.engine.single_frame import restrict_to_single_frames
 from qied.engine.sources import OnProgress, SafetensorsSource, TensorSource, WeightReader
@@ -70,28 +72,26 @@ class Models:
 
 
 def open_pipeline(folder: Path, profile: ModelProfile) -> ComponentSources:
-    """Open a pipeline folder in diffusers' layout: configurations are read and checked, weights only found.
+    """Open a pipeline folder in diffusers' layout; see ``open_checkpoint``."""
+    return open_checkpoint(pipeline_checkpoint(folder), profile)
+
+
+def open_checkpoint(files: Checkpoint, profile: ModelProfile) -> ComponentSources:
+    """Open the files of a model: configurations are read and checked, of weights only the headers.
 
     Raises ModelNotFound or ModelUnsupported, naming the file and what to do.
     """
-    check_pipeline(folder)
-    schedule = schedule_config(read_json(folder / "scheduler" / "scheduler_config.json"))
-    transformer_config = _transformer_config(folder, profile)
-    vae_config = read_json(folder / "vae" / "config.json")
-    read_json(folder / "text_encoder" / "config.json")
-    tokens = _prompt_tokens(folder, profile)
-    processor = _picture_processor(folder)
-    files = [
-        weight_files(folder, component, stem)
-        for component, stem in (
-            ("transformer", "diffusion_pytorch_model"),
-            ("text_encoder", "model"),
-            ("vae", "diffusion_pytorch_model"),
-        )
-    ]
-    transformer, text_encoder, vae = (SafetensorsSource(each) for each in files)
-    with blaming(folder / "text_encoder" / "config.json"):
-        text_config = Qwen2_5_VLConfig.from_pretrained(folder / "text_encoder")
+    schedule = schedule_config(read_json(Path(files.scheduler_config)))
+    transformer_config = _transformer_config(Path(files.transformer_config), profile)
+    vae_config = read_json(Path(files.vae_config))
+    text_settings = read_json(Path(files.text_encoder_config))
+    tokens = _prompt_tokens(Path(files.tokenizer), profile)
+    processor = _picture_processor(Path(files.processor_config))
+    transformer = SafetensorsSource("transformer", [Path(file) for file in files.transformer])
+    text_encoder = SafetensorsSource("text_encoder", [Path(file) for file in files.text_encoder])
+    vae = SafetensorsSource("vae", [Path(file) for file in files.vae])
+    with blaming(files.text_encoder_config):
+        text_config = Qwen2_5_VLConfig.from_dict(text_settings)
     return ComponentSources(
         transformer_config, transformer, text_config, text_encoder, vae_config, vae, schedule, tokens, processor
     )
@@ -115,21 +115,7 @@ def build_models(
     return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype)
 
 
-def text_encoder_name(stored: str) -> str | None:
-    """Return a stored tensor's name in the model without its language head, or None for the head itself.
-
-    Checkpoints from before transformers 5 keep the language model right under ``model.``.
-    """
-    if stored.startswith("lm_head."):
-        return None
-    for prefix in ("model.visual.", "model.language_model."):
-        if stored.startswith(prefix):
-            return stored.removeprefix("model.")
-    return "language_model." + stored.removeprefix("model.") if stored.startswith("model.") else stored
-
-
-def _transformer_config(folder: Path, profile: ModelProfile) -> dict[str, Any]:
-    path = folder / "transformer" / "config.json"
+def _transformer_config(path: Path, profile: ModelProfile) -> dict[str, Any]:
     config = read_json(path)
     if config.get("zero_cond_t") is not True:
         raise ModelUnsupported(
@@ -154,16 +140,16 @@ def _load_text_model(
     source, start, streamed = sources.text_encoder, reader.done, execution.text_encoder == "streamed"
     with blaming("text_encoder/config.json"), SkipRandomInit():
         model: nn.Module = Qwen2_5_VLModel(sources.text_config)
-    place = torch.device("cpu") if streamed else device
-    reader.fill(model, source, source.names(), place, None if streamed else dtype, text_encoder_name)
+    if not streamed:
+        reader.fill(model, source, source.names(), device, dtype)
+        reader.finish(source, start)
+        return model.eval().requires_grad_(False).to(device), None
+    # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
+    scales = reader.map(model, source, source.names(), dtype, is_streamed)
     reader.finish(source, start)
     model.eval().requires_grad_(False)
-    if streamed:
-        # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
-        if isinstance(source, SafetensorsSource):
-            return model, stream_text_model(model, device, dtype, source.check_unchanged)
-        return model, stream_text_model(model, device, dtype)
-    return model.to(device), None
+    watch = source.check_unchanged if isinstance(source, SafetensorsSource) else (lambda: None)
+    return model, stream_text_model(model, device, dtype, scales, watch)
 
 
 def _load_vae(
@@ -191,8 +177,7 @@ def _per_channel(config: Any, name: str) -> Tensor:
     return values
 
 
-def _prompt_tokens(folder: Path, profile: ModelProfile) -> PromptTokens:
-    path = folder / "tokenizer"
+def _prompt_tokens(path: Path, profile: ModelProfile) -> PromptTokens:
     if not (path / "tokenizer_config.json").is_file():
         raise ModelNotFound(f"{path / 'tokenizer_config.json'} is missing.", "Download the model again.")
     with blaming(path):
@@ -206,12 +191,12 @@ def _prompt_tokens(folder: Path, profile: ModelProfile) -> PromptTokens:
     return tokens
 
 
-def _picture_processor(folder: Path) -> Any:
+def _picture_processor(path: Path) -> Any:
     """Read the picture processor's settings; its PIL version, since the other one needs torchvision."""
-    settings = read_json(folder / "processor" / "preprocessor_config.json")
+    settings = read_json(path)
     known = ("min_pixels", "max_pixels", "size", "patch_size", "temporal_patch_size", "merge_size", "resample")
     colours = ("image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize")
-    with blaming(folder / "processor" / "preprocessor_config.json"):
+    with blaming(path):
         return Qwen2VLImageProcessorPil(**{key: settings[key] for key in (*known, *colours) if key in settings})
 
 

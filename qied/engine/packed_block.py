@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.quantise import E4M3, quantise
-from qied.engine.sources import TensorSource, WeightReader, check_shape
+from qied.engine.sources import StoredWeight, TensorSource, WeightReader, check_shape
 from qied.planning.block_layout import NORMS, BlockLayout, ElementType, linears
 
 _DTYPES: dict[ElementType, torch.dtype] = {"e4m3": E4M3, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -81,35 +81,54 @@ def pack_block(
 ) -> None:
     """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with the block ``prefix``; quantised on ``device``.
 
-    Beside the buffer it needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
+    What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
+    Beside the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
     """
     tensors = block_tensors(layout, buffer)
     for linear in linears(layout.shape):
         names = [f"{prefix}.{module}" for module in linear.modules]
-        biases = _read(reader, source, [f"{name}.bias" for name in names], (linear.outputs // len(names),))
+        biases = [reader.read(source, f"{name}.bias") for name in names]
+        _check(source, [f"{name}.bias" for name in names], biases, (linear.outputs // len(names),))
         _stack(biases, tensors[f"{linear.name}.bias"])
         part = (linear.outputs // len(names), linear.inputs)
-        weights = _read(reader, source, [f"{name}.weight" for name in names], part)
-        if layout.quantised:
-            values, scale = _quantised(weights, layout, device)
-            tensors[f"{linear.name}.weight"].copy_(values)
-            tensors[f"{linear.name}.scale"].copy_(scale)
+        weights = [reader.stored(source, f"{name}.weight") for name in names]
+        _check(source, [f"{name}.weight" for name in names], [weight.values for weight in weights], part)
+        target, scale = tensors[f"{linear.name}.weight"], tensors.get(f"{linear.name}.scale")
+        if scale is None:
+            _stack([weight.dense() for weight in weights], target)
+        elif layout.scaling == "rowwise":
+            for weight, rows, scales in zip(weights, target.chunk(len(names)), scale.chunk(len(names)), strict=True):
+                _quantise_rows(weight, rows, scales, device)
         else:
-            _stack(weights, tensors[f"{linear.name}.weight"])
+            _quantise_whole(weights, target, scale, device)
     for norm in NORMS:
-        _stack(_read(reader, source, [f"{prefix}.{norm.parameter}"], (layout.shape.head_dim,)), tensors[norm.name])
+        name = f"{prefix}.{norm.parameter}"
+        stored = reader.read(source, name)
+        _check(source, [name], [stored], (layout.shape.head_dim,))
+        tensors[norm.name].copy_(stored)
 
 
-def _quantised(parts: list[Tensor], layout: BlockLayout, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return E4M3 values and the flat scale of ``parts`` on top of each other, computed on ``device``."""
-    rows, columns = parts[0].shape
-    stored = parts[0].dtype
-    # Arithmetic is not defined on types of one byte; plain casts to FP8 lose nothing on the way through FP32.
-    dtype = torch.float32 if stored.itemsize == 1 else stored
-    whole = torch.empty(rows * len(parts), columns, dtype=dtype, device=device)
-    _stack(parts, whole)
-    quantised = quantise(whole, layout.scaling)
-    return quantised.values, quantised.scale.flatten()
+def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device: torch.device) -> None:
+    """Put E4M3 values [rows, inputs] and a scale [rows] for each of their rows."""
+    if weight.values.dtype == E4M3:
+        values.copy_(weight.values)
+        scales.fill_(1.0) if weight.scale is None else scales.copy_(weight.scale)
+        return
+    quantised = quantise(weight.values.to(device), "rowwise")
+    values.copy_(quantised.values)
+    scales.copy_(quantised.scale.flatten())
+
+
+def _quantise_whole(parts: list[StoredWeight], values: Tensor, scale: Tensor, device: torch.device) -> None:
+    """Put E4M3 values of ``parts`` on top of each other and their one scale [1]; what is E4M3 is rounded anew."""
+    dense = [part.dense() for part in parts]
+    # Parts that were E4M3 are FP32 by now, whatever the others are.
+    alike = all(part.dtype == dense[0].dtype for part in dense)
+    whole = torch.empty(values.shape, dtype=dense[0].dtype if alike else torch.float32, device=device)
+    _stack(dense, whole)
+    quantised = quantise(whole, "tensorwise")
+    values.copy_(quantised.values)
+    scale.copy_(quantised.scale.flatten())
 
 
 def _stack(parts: list[Tensor], target: Tensor) -> None:
@@ -118,8 +137,6 @@ def _stack(parts: list[Tensor], target: Tensor) -> None:
         part.copy_(stored)
 
 
-def _read(reader: WeightReader, source: TensorSource, names: list[str], shape: tuple[int, ...]) -> list[Tensor]:
-    tensors = [reader.read(source, name) for name in names]
+def _check(source: TensorSource, names: list[str], tensors: list[Tensor], shape: tuple[int, ...]) -> None:
     for name, tensor in zip(names, tensors, strict=True):
         check_shape(source, name, tensor, shape)
-    return tensors

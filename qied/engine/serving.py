@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from qied_client.errors import ModelUnsupported
 
+from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
@@ -96,7 +97,7 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
             "Install a torch build for your driver, or set model.device to cpu.",
         )
     options = EngineOptions(execution=execution, loras=order.loras, lora_bytes=order.lora_bytes)
-    engine = _engine(Path(order.model), profile, options, on_progress)
+    engine = _engine(order.checkpoint, profile, options, on_progress)
     served = ServedEngine(engine, order, execution)
     if served.weights_bytes >= served.budget_bytes:
         raise ModelUnsupported(
@@ -106,9 +107,9 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
     return served
 
 
-def _engine(folder: Path, profile: ModelProfile, options: EngineOptions, on_progress: OnProgress) -> Engine:
+def _engine(files: Checkpoint, profile: ModelProfile, options: EngineOptions, on_progress: OnProgress) -> Engine:
     try:
-        return Engine.load(folder, profile, options, on_progress)
+        return Engine.load(files, profile, options, on_progress)
     except (RuntimeError, MemoryError, OSError) as error:
         if not is_exhausted(error):
             raise

@@ -192,4 +192,4 @@ def _check_blocks(source: TensorSource, layout: BlockLayout, layers: int) -> Non
     expected: set[str] = set()
     for block in range(layers):
         expected.update(stored_names(layout, f"{_BLOCKS}{block}"), modulation_names(block))
-    check_names(source, expected, {name: name for name in source.names() if name.startswith(_BLOCKS)})
+    check_names(source, expected, (name for name in source.names() if name.startswith(_BLOCKS)))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from qied.checkpoints.checkpoint import Checkpoint
 from qied.loras.catalogue import LoraFile
 from qied.planning.plan import Execution
 
@@ -18,7 +19,8 @@ class LaunchOrder:
     ``execution`` is how the model is run; ``budget_bytes`` bounds the device memory of the whole process: as planned,
     ``fixed_bytes`` go to everything but edits and ``edits_bytes`` to those. ``card`` holds the variables under which
     the process sees its card alone. ``kind`` names workers on which an edit takes the same bytes. ``loras`` are the
-    files that edits may name; those on the device take ``lora_bytes`` at most.
+    files that edits may name; those on the device take ``lora_bytes`` at most. Models that had to be quantised are kept
+    in ``packed_folder`` within ``packed_bytes`` where there is one, with ``free_reserve_bytes`` of its disk left alone.
     """
 
     worker: str
@@ -27,7 +29,7 @@ class LaunchOrder:
     public_key: str
     secret_key: str = field(repr=False)
     engine: str
-    model: str
+    checkpoint: Checkpoint
     profile: str
     execution: Execution
     kind: str
@@ -42,6 +44,9 @@ class LaunchOrder:
     log_level: str
     loras: dict[str, LoraFile] = field(default_factory=dict)
     lora_bytes: int = 0
+    packed_folder: str = ""
+    packed_bytes: int = 0
+    free_reserve_bytes: int = 0
 
     def to_line(self) -> bytes:
         """One line of JSON."""
@@ -54,7 +59,8 @@ class LaunchOrder:
         execution = fields["execution"]
         execution["attention"] = tuple(execution["attention"])
         loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
-        return cls(**{**fields, "execution": Execution(**execution), "loras": loras})
+        checkpoint = Checkpoint.from_json(fields["checkpoint"])
+        return cls(**{**fields, "execution": Execution(**execution), "loras": loras, "checkpoint": checkpoint})
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The environment of the process: what was inherited, with one card visible.

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qied.loras.header import Header, read_header
 from qied.loras.keys import MODULATION, parse_key
 from qied.loras.lightning import lightning_steps
-from qied.loras.problems import OTHER_MODEL, unusable
+from qied.loras.problems import GET_ANOTHER, OTHER_MODEL, unusable
 from qied.loras.scales import StoredScales, scales_beside, stored_scales
 from qied.planning.block_layout import BlockShape, linears
 from qied.planning.model_profile import Architecture
+from qied.weights.header import Header, read_header
+from qied.weights.problems import GET_ANOTHER as AGAIN
+from qied.weights.problems import BadFile
 
 _MODULATION_ROWS = 6
 """Outputs of a modulation linear for each of its inputs: shift, scale and gate of attention and MLP."""
+_FLOATS = frozenset(("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"))
+"""Types that a LoRA may be stored in."""
 _LETTERS = {"down": "A (down)", "up": "B (up)"}
 _INPUT_OF = {module: linear.name for linear in linears(BlockShape(1, 1, 1)) for module in linear.modules}
 
@@ -71,7 +75,7 @@ class LoraContents:
 
 def read_contents(path: Path, file: str, architecture: Architecture) -> LoraContents:
     """Read what a file holds for a model; raises ModelUnsupported that names ``file``, the tensor and what to do."""
-    header = read_header(path, file)
+    header = _header(path, file)
     grouped = _grouped(header, file)
     if not grouped:
         raise unusable(file, "it holds no tensors", OTHER_MODEL)
@@ -90,6 +94,17 @@ def read_contents(path: Path, file: str, architecture: Architecture) -> LoraCont
         tuple(pair for pair in pairs if pair.module in MODULATION),
         lightning_steps(file, header.metadata),
     )
+
+
+def _header(path: Path, file: str) -> Header:
+    try:
+        header = read_header(path)
+    except BadFile as problem:
+        raise unusable(file, problem.what, GET_ANOTHER if problem.remedy == AGAIN else problem.remedy) from problem
+    for name, entry in header.tensors.items():
+        if entry.dtype not in _FLOATS:
+            raise unusable(file, f"{name[:80]!r} holds {entry.dtype}, not floating-point numbers of 8 to 64 bits")
+    return header
 
 
 def _is_of_peft(header: Header) -> bool:

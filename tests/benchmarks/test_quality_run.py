@@ -22,7 +22,7 @@ from quality_bench.workers import Workers
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from qied.engine.checkpoint import weight_files
+from qied.checkpoints.pipeline_folder import weight_files
 from qied.engine.packed_block import PackedLinear
 from qied.engine.quantise import E4M3, E4M3_MAX, Quantised, quantise
 from qied.engine.sources import SafetensorsSource
@@ -128,7 +128,9 @@ class TestPlainCast:
         assert cast.tolist() == [E4M3_MAX, -E4M3_MAX, 0.0, 1.0]
 
     def test_weights_of_the_blocks_linears_are_cast_and_nothing_else(self) -> None:
-        stored = SafetensorsSource(weight_files(builtin_model_folder(), "transformer", "diffusion_pytorch_model"))
+        stored = SafetensorsSource(
+            "transformer", weight_files(builtin_model_folder() / "transformer", "diffusion_pytorch_model")
+        )
         source = PlainCastSource(stored)
         changed = {name for name in source.names() if not torch.equal(source.read(name), stored.read(name))}
         assert len(changed) == 12 * PROFILE.architecture.layers

@@ -141,7 +141,7 @@ def test_a_users_own_profile_is_used_and_named(tmp_path):
         (("--width", "8192", "--height", "16"), "times as long as wide"),
         (("--images", "4"), "takes 1 to 3 pictures"),
         (("--snapshot", "missing.json"), "missing.json"),
-        (("--model", "nowhere"), "no model folder"),
+        (("--model", "nowhere"), "is no model"),
     ],
     ids=["size", "unit", "side", "multiple", "largest", "aspect", "images", "snapshot", "model"],
 )

@@ -10,16 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qied.doctor.weight_files import damage, known_hash, weight_files
+from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
+from qied.served_model import ServedModel
 
 
 def safetensors(data=b"\0" * 8, **tensors):
-    header = json.dumps(tensors or {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, len(data)]}}).encode()
+    whole = {"a": {"dtype": "F32", "shape": [len(data) // 4], "data_offsets": [0, len(data)]}}
+    header = json.dumps(tensors or whole).encode()
     return len(header).to_bytes(8, "little") + header + data
 
 
 def test_real_files_are_sound():
-    files = weight_files(builtin_model_folder())
+    files = weight_files(ServedModel(builtin_model_folder(), shipped_profiles()["builtin"], "builtin"))
     assert len(files) == 4
     assert [damage(file) for file in files] == [None] * 4
 
@@ -27,13 +30,13 @@ def test_real_files_are_sound():
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "cut off"),
+        (b"", "empty"),
         (b"\x10\0\0", "cut off"),
-        (b"version https://git-lfs.github.com/spec/v1", "cut off"),
-        (safetensors()[:-1], "bytes instead of"),
-        (safetensors() + b"\0", "bytes instead of"),
-        (b"\x02\0\0\0\0\0\0\0xx", "header is damaged"),
-        (b"\x02\0\0\0\0\0\0\0[]", "header is damaged"),
+        (b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS"),
+        (safetensors()[:-1], "cut off at 'a': 7 bytes of data are there"),
+        (safetensors() + b"\0", "longer than its header says, by 1 bytes"),
+        (b"\x02\0\0\0\0\0\0\0xx", "its header is no JSON"),
+        (b"\x02\0\0\0\0\0\0\0[]", "its header is no JSON object"),
         (safetensors(a={"dtype": "F32"}), "header is damaged"),
         (safetensors(a={"data_offsets": [4, 0]}), "header is damaged"),
         (safetensors(a={"data_offsets": ["x", "y"]}), "header is damaged"),

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from qied.checkpoints.pipeline_folder import STEMS, read_json, weight_files
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
-from qied.engine.checkpoint import read_json, weight_files
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.modulation import ModulationTable
 from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader
@@ -58,7 +58,7 @@ def execution(profile: ModelProfile) -> Callable[..., Execution]:
 
 @pytest.fixture(scope="session")
 def transformer_source() -> TensorSource:
-    return SafetensorsSource(weight_files(builtin_model_folder(), "transformer", "diffusion_pytorch_model"))
+    return SafetensorsSource("transformer", weight_files(builtin_model_folder() / "transformer", STEMS["transformer"]))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import torch
 from qied_client.errors import ModelNotFound, ModelUnsupported, SetupError
 
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.models import text_encoder_name
 from qied.engine.packed_block import block_tensors
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import builtin_model_folder
@@ -83,7 +82,7 @@ INDEX = "diffusion_pytorch_model.safetensors.index.json"
             ModelUnsupported,
             "config.json does not set zero_cond_t",
         ),
-        (lambda f: cut(f / "transformer" / SHARD, 5_000_000), ModelUnsupported, "damaged"),
+        (lambda f: cut(f / "transformer" / SHARD, 5_000_000), ModelUnsupported, "is cut off at"),
         (lambda f: cut(f / "model_index.json", 20), ModelUnsupported, "not valid JSON"),
         (
             lambda f: rewrite(f / "transformer" / "config.json", lambda c: c.update(joint_attention_dim=64)),
@@ -192,18 +191,3 @@ def test_bf16_weights_take_half_the_memory_apart_from_the_vae(
     half = load_engine(dtype="bf16")
     vae = sum(weight.nbytes for weight in engine._bench.models.vae.model.parameters())
     assert (half.memory_bytes() - vae) * 2 == pytest.approx(engine.memory_bytes() - vae, rel=0.001)
-
-
-@pytest.mark.parametrize(
-    ("stored", "name"),
-    [
-        ("lm_head.weight", None),
-        ("model.visual.blocks.0.norm1.weight", "visual.blocks.0.norm1.weight"),
-        ("visual.blocks.0.norm1.weight", "visual.blocks.0.norm1.weight"),
-        ("model.language_model.norm.weight", "language_model.norm.weight"),
-        ("model.layers.0.mlp.up_proj.weight", "language_model.layers.0.mlp.up_proj.weight"),
-        ("model.embed_tokens.weight", "language_model.embed_tokens.weight"),
-    ],
-)
-def test_text_encoder_names_of_both_generations_are_understood(stored: str, name: str | None) -> None:
-    assert text_encoder_name(stored) == name

@@ -17,7 +17,7 @@ from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.ops.attention import BACKENDS
-from qied.engine.sources import TensorSource
+from qied.engine.sources import DenseSource, TensorSource
 from qied.engine.stepping import Edit
 from qied.engine.work import Advance
 from qied.planning.model_profile import ModelProfile
@@ -130,7 +130,7 @@ def test_the_plans_attention_reaches_the_blocks(load: Load) -> None:
     assert operations._attention._backends == [BACKENDS["flash"], BACKENDS["math"]]
 
 
-class Held:
+class Held(DenseSource):
     """Weights in memory, as a benchmark would make them."""
 
     def __init__(self, source: TensorSource) -> None:

@@ -42,7 +42,7 @@ def host_model(engine: Engine) -> nn.Module:
 @pytest.fixture
 def streamed(resident: TextEncoder, host_model: nn.Module, device: torch.device) -> StreamedEncoder:
     def convert(positions: TextPositions = "mrope") -> TextEncoder:
-        stream_text_model(host_model, device, torch.float32)
+        stream_text_model(host_model, device, torch.float32, {})
         return replace(resident, model=host_model, positions=positions)
 
     return convert
@@ -117,7 +117,7 @@ def test_the_device_holds_two_layers_while_a_forward_runs_and_none_afterwards(
 ) -> None:
     model: Any = host_model
     largest = max(sum(weight.nbytes for weight in layers[0].parameters()) for layers in _stacks(model))
-    held = stream_text_model(model, device, torch.float32)
+    held = stream_text_model(model, device, torch.float32, {})
     encoded(replace(resident, model=model), scene(160, 120))
     assert len(rings.nbytes) == 2 and rings.alive == 0
     assert largest <= max(rings.nbytes) // SLOTS == held.slot_bytes < 1.1 * largest
@@ -128,7 +128,7 @@ def test_the_bytes_of_every_weight_are_accounted_for(host_model: nn.Module) -> N
     total = sum(tensor.nbytes for group in (model.parameters(), model.buffers()) for tensor in group)
     table = model.language_model.embed_tokens.weight.nbytes
     layers = sum(weight.nbytes for stack in _stacks(model) for weight in stack.parameters())
-    held = stream_text_model(model, torch.device("cpu"), torch.float32)
+    held = stream_text_model(model, torch.device("cpu"), torch.float32, {})
     assert held.host_bytes == table + layers
     assert held.resident_bytes == total - held.host_bytes > 0
 
@@ -140,7 +140,7 @@ def test_layers_of_a_mapped_file_stay_in_it(
     save_file({name: weight.clone() for name, weight in model.state_dict().items()}, tmp_path / "model.safetensors")
     model.load_state_dict(load_file(tmp_path / "model.safetensors"), assign=True)
     before = {weight.data_ptr() for stack in _stacks(model) for weight in stack.parameters()}
-    stream_text_model(model, device, torch.float32)
+    stream_text_model(model, device, torch.float32, {})
     picture = scene(160, 120)
     assert_same(encoded(replace(resident, model=model), picture), encoded(resident, picture))
     assert before == {weight.data_ptr() for stack in _stacks(model) for weight in stack.parameters()}
@@ -205,7 +205,7 @@ def test_layers_that_are_stored_smaller_stay_so_and_are_cast_one_at_a_time(
     model: Any = host_model
     for weight in model.parameters():
         weight.data = weight.data.bfloat16()
-    held = stream_text_model(model, device, torch.float32)
+    held = stream_text_model(model, device, torch.float32, {})
     picture = scene(160, 120)
     cast: Any = copy.deepcopy(resident.model)
     for weight in cast.parameters():

@@ -7,7 +7,7 @@ from diffusers import QwenImageTransformer2DModel
 from torch.nn import functional
 
 from qied.engine.modulation import Modulation, ModulationTable
-from qied.engine.sources import TensorSource
+from qied.engine.sources import DenseSource, TensorSource
 from qied.engine.transformer import Transformer
 from qied.resources import builtin_model_folder
 
@@ -150,7 +150,7 @@ def test_modulation_weights_are_read_when_a_table_is_made_and_do_not_stay(
 ) -> None:
     read: list[str] = []
 
-    class Watched:
+    class Watched(DenseSource):
         component, nbytes = transformer_source.component, transformer_source.nbytes
         names, origin = transformer_source.names, transformer_source.origin
 

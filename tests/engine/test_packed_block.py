@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qied.engine.packed_block import block_tensors, block_weights, pack_block, stored_names
 from qied.engine.quantise import E4M3
-from qied.engine.sources import TensorSource, WeightReader
+from qied.engine.sources import DenseSource, TensorSource, WeightReader
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
 
 SHAPE = BlockShape(inner_dim=64, mlp_dim=256, head_dim=32)
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 Q, K, V = (f"{PREFIX}.attn.to_{part}" for part in "qkv")
 
 
-class Invented:
+class Invented(DenseSource):
     """One block of random weights, as a benchmark would supply them."""
 
     component, nbytes = "transformer", 0

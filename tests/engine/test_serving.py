@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from qied_client.errors import ModelUnsupported
 
+from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.engine import serving
 from qied.engine.engine import Engine, EngineOptions
@@ -34,7 +35,7 @@ def order(execution: Callable[..., Execution]) -> Callable[..., LaunchOrder]:
             public_key="",
             secret_key="",
             engine="",
-            model=str(builtin_model_folder()),
+            checkpoint=pipeline_checkpoint(builtin_model_folder()),
             profile="builtin",
             execution=execution(),
             kind="k",

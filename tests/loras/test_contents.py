@@ -106,8 +106,8 @@ def test_a_lora_of_another_model_is_refused_with_the_shape_that_would_fit(tmp_pa
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no safetensors file"),
-        (b"PK\3\4 a pickle, say, and more of it", "no safetensors file"),
+        (b"", "it is empty"),
+        (b"PK\3\4 a pickle, say, and more of it", "it is a pickle"),
         (struct.pack("<Q", 4) + b"[1]\n", "no JSON object"),
         (struct.pack("<Q", 4) + b"{{{{", "no JSON"),
         (struct.pack("<Q", 2) + b"{}", "it holds no tensors"),
@@ -127,9 +127,9 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, data, said):
 def test_a_file_that_is_cut_off_or_holds_integers_is_refused(tmp_path):
     path = write(tmp_path / "a.safetensors", GOOD)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ModelUnsupported, match="cut off or damaged"):
+    with pytest.raises(ModelUnsupported, match="cut off at"):
         read_contents(path, "a.safetensors", BUILTIN)
-    with pytest.raises(ModelUnsupported, match="holds 'I32'"):
+    with pytest.raises(ModelUnsupported, match="holds I32"):
         read_contents(write(path, GOOD, dtype="I32"), "a.safetensors", BUILTIN)
     with pytest.raises(ModelUnsupported, match="cannot be read"):
         read_contents(tmp_path / "missing.safetensors", "missing.safetensors", BUILTIN)

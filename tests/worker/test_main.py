@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
 from qied.planning.plan import Execution
+from qied.resources import builtin_model_folder
 from qied.worker import __main__ as process
 from qied.worker.engine import DeviceLost
 from qied.worker.loop import Take
@@ -52,7 +54,8 @@ def launch_order():
     execution = Execution("cpu", 0, "fp32", None, "fp32", 1, 1, 0, "resident", None, None, False, 0, 1)
     names = LaunchOrder.__dataclass_fields__
     values = {name: 0 if field.type == "int" else "" for name, field in names.items()}
-    return LaunchOrder(**{**values, "execution": execution, "card": {}, "loras": {}})
+    checkpoint = pipeline_checkpoint(builtin_model_folder())
+    return LaunchOrder(**{**values, "execution": execution, "card": {}, "loras": {}, "checkpoint": checkpoint})
 
 
 def test_a_lost_device_ends_the_process_with_an_error_and_leaves_the_jobs_to_the_next_one(monkeypatch):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qied_client.errors import ModelNotFound
+from qied_client.errors import ModelNotFound, QiedError
 
-from qied.discovery import REPOSITORY, find_models, missing_parts
+from qied.checkpoints.pipeline_folder import missing_parts
+from qied.checkpoints.places import find_models, verdict
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
@@ -15,7 +16,7 @@ from qied.doctor.weight_files import damage, weight_files
 from qied.doctor.words import size, some
 from qied.served_model import ServedModel
 
-_GET = f"hf download {REPOSITORY}"
+_GET = "qied pull qwen-image-edit-2511"
 _NO_MODEL = "There is no model."
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -23,7 +24,7 @@ _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 def found(facts: Facts) -> Verdict:
     """There is a model to serve."""
     if isinstance(facts.model, ServedModel):
-        return ok(f"{facts.model.profile.title} in {facts.model.folder}.")
+        return ok(f"{facts.model.profile.title} in {facts.model.origin}.")
     if facts.model is None:
         return skipped("No model was looked for.")
     if not isinstance(facts.model, ModelNotFound) or facts.model.remedy:
@@ -36,29 +37,31 @@ def found(facts: Facts) -> Verdict:
         return error(
             f"{first.path} is incomplete: {some(first.missing)} missing.", f"{_GET} (goes on where it was broken off)."
         )
-    return error(
-        f"Only ComfyUI's single file was found: {first.path}.", f"{_GET} (58 GB), which has all parts in one folder."
-    )
+    return error(f"{first.path}: {verdict(first)}.", f"See `qied models`; the whole model is: {_GET} (58 GB).")
 
 
 def complete(facts: Facts) -> Verdict:
     """All files that the checkpoint names are there."""
-    folder = _folder(facts)
-    if folder is None:
+    model = _model(facts)
+    if model is None:
         return skipped(_NO_MODEL)
-    if folder.is_file():
-        return ok(f"One file of {size(folder.stat().st_size)}.")
-    if missing := missing_parts(folder):
-        return error(f"{some(missing)} missing in {folder}.", f"{_again(folder)} (goes on where it was broken off).")
-    return ok(f"{len(weight_files(folder))} weight files, none missing.")
+    if not model.origin.is_file() and (missing := missing_parts(model.origin)):
+        return error(
+            f"{some(missing)} missing in {model.origin}.", f"{_again(model.origin)} (goes on where it was broken off)."
+        )
+    try:
+        files = model.checkpoint().weight_files
+    except QiedError as problem:
+        return error(problem.message, problem.remedy)
+    return ok(f"{len(files)} weight files, none missing.")
 
 
 def sound(facts: Facts) -> Verdict:
     """Each weight file is as long as its header says."""
-    folder = _folder(facts)
-    files = weight_files(folder) if folder is not None else []
+    model = _model(facts)
+    files = weight_files(model) if model is not None else []
     if not files:
-        return skipped(_NO_MODEL if folder is None else "There are no weight files.")
+        return skipped(_NO_MODEL if model is None else "There are no weight files.")
     broken = [(file, problem) for file in files if (problem := damage(file)) is not None]
     if not broken:
         return ok(f"{len(files)} weight files of {size(sum(file.stat().st_size for file in files))} are whole.")
@@ -69,25 +72,28 @@ def sound(facts: Facts) -> Verdict:
 
 def tokenizer(facts: Facts) -> Verdict:
     """The prompt can be turned into tokens."""
-    folder = _folder(facts)
-    if folder is None or folder.is_file():
-        return skipped(_NO_MODEL if folder is None else "A single file comes without a tokenizer.")
-    part = folder / "tokenizer"
+    model = _model(facts)
+    if model is None:
+        return skipped(_NO_MODEL)
+    part = model.origin / "tokenizer" if model.assembled is None else Path(model.assembled.tokenizer)
     if any(all((part / name).is_file() for name in names) for names in _VOCABULARIES):
-        return ok("The tokenizer is there.")
-    return error(f"{part} holds no vocabulary.", _again(folder))
+        return ok(f"The tokenizer is there{'' if model.assembled is None else f': {part}'}.")
+    return error(f"{part} holds no vocabulary.", _again(model.origin))
 
 
 def zero_cond_t(facts: Facts) -> Verdict:
     """The transformer's configuration has what makes 2511 different from 2509."""
-    folder = _folder(facts)
-    if folder is None or folder.is_file():
-        return skipped(_NO_MODEL if folder is None else "A single file comes without a configuration.")
-    path = folder / "transformer" / "config.json"
+    model = _model(facts)
+    if model is None:
+        return skipped(_NO_MODEL)
+    if model.assembled is not None:
+        told = "by model.version" if model.parts.version else "by a tensor of its own"
+        return ok(f"The transformer is 2511, {told}.")
+    path = model.origin / "transformer" / "config.json"
     try:
         value = json.loads(path.read_text(encoding="utf-8")).get("zero_cond_t")
     except (OSError, ValueError, AttributeError):
-        return error(f"{path} cannot be read.", _again(folder))
+        return error(f"{path} cannot be read.", _again(model.origin))
     if value is True:
         return ok("zero_cond_t is set: this is 2511.")
     return error(
@@ -96,14 +102,14 @@ def zero_cond_t(facts: Facts) -> Verdict:
     )
 
 
-def _folder(facts: Facts) -> Path | None:
-    return facts.model.folder if isinstance(facts.model, ServedModel) else None
+def _model(facts: Facts) -> ServedModel | None:
+    return facts.model if isinstance(facts.model, ServedModel) else None
 
 
 def _again(folder: Path) -> str:
     """The command that fetches what is missing or damaged in ``folder``."""
     in_cache = any(part.startswith("models--") for part in folder.parts)
-    return _GET if in_cache else f"{_GET} --local-dir '{folder}'"
+    return _GET if in_cache else f"{_GET} --to '{folder}'"
 
 
 CHECKS = (

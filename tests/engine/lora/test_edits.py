@@ -20,7 +20,7 @@ from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.sigmas import ScheduleConfig
-from qied.engine.sources import TensorSource
+from qied.engine.sources import DenseSource, TensorSource
 from qied.engine.stepping import Edit
 from qied.engine.work import Advance
 from qied.loras.catalogue import Catalogue, LoraFile
@@ -53,7 +53,7 @@ def run(scene: Callable[..., Image.Image], finish: Finish) -> Callable[[Engine, 
     return edit
 
 
-class Merged:
+class Merged(DenseSource):
     """The transformer's weights with a LoRA's products added."""
 
     def __init__(self, source: TensorSource, added: dict[str, Tensor], strength: float) -> None:

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from qied.discovery import (
-    REPOSITORY,
-    FoundModel,
-    choose_model,
-    explain_missing,
-    extra_model_paths,
-    find_models,
-    missing_parts,
-)
+from qied.checkpoints.comfyui import extra_model_paths
+from qied.checkpoints.hub_cache import REPOSITORY
+from qied.checkpoints.pipeline_folder import missing_parts
+from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models
 from qied.resources import builtin_model_folder
+from tests.checkpoints.files import MARKER
+from tests.checkpoints.sparse_files import sparse_file, stored_as
 
+TRANSFORMER, ENCODER, VAE = (
+    stored_as(part, flavour)
+    for part, flavour in (("transformer", "bf16"), ("text_encoder", "fp8_scaled"), ("vae", "bf16"))
+)
 COMPONENTS = ("transformer", "text_encoder", "vae", "scheduler", "tokenizer", "processor")
 CONFIGS = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
 
@@ -142,9 +143,13 @@ def test_the_snapshot_of_the_main_branch_comes_first(tmp_path: Path) -> None:
 
 
 def comfyui(root: Path, transformer: str = "qwen_image_edit_2511_bf16.safetensors") -> Path:
-    write(root / "models" / "text_encoders" / "qwen_2.5_vl_7b_fp8_scaled.safetensors")
-    write(root / "models" / "vae" / "qwen_image_vae.safetensors")
-    return write(root / "models" / "diffusion_models" / transformer)
+    """A ComfyUI folder with the real model, as headers without data."""
+    models = root / "models"
+    sparse_file(models / "text_encoders" / "qwen_2.5_vl_7b_fp8_scaled.safetensors", *ENCODER)
+    sparse_file(models / "vae" / "qwen_image_vae.safetensors", *VAE)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        write(root / "comfy" / "text_encoders" / "qwen25_tokenizer" / name, "x")
+    return sparse_file(models / "diffusion_models" / transformer, *TRANSFORMER)
 
 
 @pytest.mark.parametrize(
@@ -154,48 +159,80 @@ def comfyui(root: Path, transformer: str = "qwen_image_edit_2511_bf16.safetensor
         ({}, "comfyui"),
         ({}, "Documents/ComfyUI"),
         ({"COMFYUI_PATH": "{home}/a"}, "a"),
+        ({"COMFYUI_PATH": "{home}/a/models"}, "a"),
         ({"COMFYUI_DIR": "~/b"}, "b"),
     ],
 )
-def test_the_files_of_comfyui_are_found_but_not_chosen(tmp_path: Path, environ: dict[str, str], root: str) -> None:
+def test_the_files_of_comfyui_are_found_and_chosen(tmp_path: Path, environ: dict[str, str], root: str) -> None:
     path = comfyui(tmp_path / root)
     found = find_models({key: value.format(home=tmp_path) for key, value in environ.items()}, tmp_path)
     assert found == [FoundModel(path, "comfyui", "qwen-image-edit-2511")]
     assert found[0].complete
-    assert choose_model(found) is None
+    assert choose_model(found) == found[0]
+
+
+def test_a_whole_folder_is_chosen_before_single_files(tmp_path: Path) -> None:
+    comfyui(tmp_path / "ComfyUI")
+    path = snapshot(tmp_path / ".cache" / "huggingface" / "hub")
+    chosen = choose_model(find_models({}, tmp_path))
+    assert chosen is not None and chosen.path == path
+
+
+def test_a_file_that_may_be_2509_is_listed_and_not_chosen(tmp_path: Path) -> None:
+    entries = {name: entry for name, entry in TRANSFORMER[0].items() if name != MARKER}
+    comfyui(tmp_path / "ComfyUI")
+    sparse_file(tmp_path / "ComfyUI" / "models" / "diffusion_models" / "a_2511.safetensors", entries, {})
+    unmarked, marked = find_models({}, tmp_path)
+    assert unmarked.path.name == "a_2511.safetensors" and not unmarked.complete
+    assert "2509 from 2511" in unmarked.problems[0]
+    assert choose_model([unmarked, marked]) == marked
 
 
 @pytest.mark.parametrize(
-    ("file", "name"),
+    ("file", "listed"),
     [
-        ("Qwen-Image-Edit-2509_fp8_e4m3fn.safetensors", "qwen-image-edit-2509"),
-        ("qwen_image_edit_fp8.safetensors", "qwen-image-edit"),
-        ("sub/qwen-image-edit-2511-Q4_K_M.gguf", "qwen-image-edit-2511"),
+        ("qwen-image-edit-2511-Q4_K_M.gguf", True),
+        ("sub/qwen_image_edit_2511_cut.safetensors", True),
+        ("flux1-dev.safetensors", False),
+        ("qwen_image_edit.txt", False),
     ],
 )
-def test_the_name_is_guessed_from_the_file(tmp_path: Path, file: str, name: str) -> None:
-    comfyui(tmp_path / "ComfyUI", file)
-    assert [model.name for model in find_models({}, tmp_path)] == [name]
+def test_files_of_this_family_that_cannot_be_used_are_listed_and_others_passed_over(
+    tmp_path: Path, file: str, listed: bool
+) -> None:
+    write(tmp_path / "ComfyUI" / "models" / "diffusion_models" / file, "GGUF" + "x" * 100)
+    found = find_models({}, tmp_path)
+    assert len(found) == listed
+    assert not any(model.complete for model in found)
 
 
-@pytest.mark.parametrize("file", ["qwen_image_2512_bf16.safetensors", "flux1-dev.safetensors", "qwen_image_edit.txt"])
-def test_other_models_are_passed_over(tmp_path: Path, file: str) -> None:
-    comfyui(tmp_path / "ComfyUI", file)
-    assert find_models({}, tmp_path) == []
-
-
-def test_what_comfyui_lacks_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("gone", "missing"),
+    [("models/vae", "VAE"), ("models/text_encoders", "text encoder"), ("comfy", "tokenizer")],
+)
+def test_what_comfyui_lacks_is_named(tmp_path: Path, gone: str, missing: str) -> None:
     comfyui(tmp_path / "ComfyUI")
-    shutil.rmtree(tmp_path / "ComfyUI" / "models" / "vae")
+    shutil.rmtree(tmp_path / "ComfyUI" / gone)
     (found,) = find_models({}, tmp_path)
-    assert found.missing == ("VAE",)
+    assert found.missing == (missing,)
+    assert choose_model([found]) is None
+
+
+def test_what_comfyui_lacks_may_lie_in_the_hub_cache(tmp_path: Path) -> None:
+    comfyui(tmp_path / "ComfyUI")
+    shutil.rmtree(tmp_path / "ComfyUI" / "comfy")
+    part = tmp_path / "hub" / f"models--{REPOSITORY.replace('/', '--')}" / "snapshots" / "1" / "tokenizer"
+    write(part / "vocab.json")
+    write(part / "merges.txt")
+    found = find_models({"HF_HUB_CACHE": str(tmp_path / "hub")}, tmp_path)
+    assert [model.missing for model in found] == [("model_index.json",), ()]
 
 
 def test_extra_model_paths_are_followed(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    path = write(store / "big" / "qwen_image_edit_2511_bf16.safetensors")
-    write(store / "clip" / "qwen_2.5_vl_7b.safetensors")
-    write(tmp_path / "elsewhere" / "qwen_image_vae.safetensors")
+    path = sparse_file(store / "big" / "qwen_image_edit_2511_bf16.safetensors", *TRANSFORMER)
+    sparse_file(store / "clip" / "qwen_2.5_vl_7b.safetensors", *ENCODER)
+    sparse_file(tmp_path / "elsewhere" / "qwen_image_vae.safetensors", *VAE)
     write(
         tmp_path / "ComfyUI" / "extra_model_paths.yaml",
         f"""
@@ -211,12 +248,12 @@ other:
     vae: {tmp_path}/elsewhere
 """,
     )
-    assert find_models({}, tmp_path) == [FoundModel(path, "comfyui", "qwen-image-edit-2511")]
+    assert find_models({}, tmp_path) == [FoundModel(path, "comfyui", "qwen-image-edit-2511", ("tokenizer",))]
 
 
 def test_a_base_path_may_be_relative_or_start_at_home(tmp_path: Path) -> None:
     write(tmp_path / "ComfyUI" / "extra_model_paths.yaml", "a:\n  base_path: ../store\n  unet: x\nb:\n  unet: ~/y\n")
-    write(tmp_path / "store" / "x" / "qwen_image_edit_2511.safetensors")
+    sparse_file(tmp_path / "store" / "x" / "qwen_image_edit_2511.safetensors", *TRANSFORMER)
     assert len(find_models({}, tmp_path)) == 1
 
 
@@ -245,15 +282,16 @@ def test_the_explanation_is_short_and_says_what_to_do(tmp_path: Path, found: str
     if found in ("comfyui", "many"):
         for number in range(5 if found == "many" else 1):
             comfyui(deep / "ComfyUI", f"qwen_image_edit_2511_{number}.safetensors")
+        shutil.rmtree(deep / "ComfyUI" / "models" / "vae")
     if found in ("incomplete", "many"):
         (snapshot(deep / ".cache" / "huggingface" / "hub", "0123456789abcdef" * 2) / "vae" / "config.json").unlink()
     text = explain_missing(find_models({}, deep))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 13
-    assert f"hf download {REPOSITORY}" in text
+    assert "qied pull qwen-image-edit-2511" in text
     assert "qied serve --model builtin" in text
-    assert ("only the diffusers layout" in text) == (found in ("comfyui", "many"))
+    assert ("incomplete: VAE missing" in text) == (found in ("comfyui", "many"))
     assert ("incomplete: vae/config.json missing" in text) == (found in ("incomplete", "many"))
     assert ("and 3 more" in text) == (found == "many")
 

@@ -1,0 +1,237 @@
+"""A whole model around the single file of a transformer: the parts that go with it, wherever they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
+
+from qied.checkpoints.checkpoint import Checkpoint
+from qied.checkpoints.comfyui import Installation
+from qied.checkpoints.completeness import expected_shapes, faults, fitting_profiles, nearest_profile
+from qied.checkpoints.part_file import PartFile, PartRole, read_part
+from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, weight_files
+from qied.checkpoints.small_files import is_file
+from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.resources import model_configuration
+from qied.weights.problems import BadFile
+
+PULL: Final = "qied pull qwen-image-edit-2511"
+PULL_TOKENIZER: Final = "qied pull qwen-image-edit-2511-tokenizer"
+_TITLES: Final[dict[PartRole, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
+_VOCABULARIES: Final = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+
+
+@dataclass(frozen=True)
+class NamedParts:
+    """Parts that the configuration names, "" for those that are to be looked for.
+
+    Files, folders of a component, or pipeline folders; ``version`` is what an unmarked transformer is said to be.
+    """
+
+    text_encoder: str = ""
+    vae: str = ""
+    tokenizer: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where parts are looked for: pipeline folders, then ComfyUI's."""
+
+    pipelines: Sequence[Path] = ()
+    installations: Sequence[Installation] = ()
+
+
+def assemble(
+    transformer: Path, named: NamedParts, places: Places, profile: ModelProfile | None = None
+) -> tuple[Checkpoint, ModelProfile]:
+    """Find what belongs to a transformer's file; of several text encoders, one of the transformer's kind of precision.
+
+    ``profile``: the model that it is to be, else the one whose shapes it has. Raises ModelNotFound that names the part
+    and how to get it, ModelUnsupported for a file of another model, and ConfigError for a named part that is none.
+    """
+    part = _read(transformer, "transformer")
+    model = _model_of(part, profile)
+    _check_version(part, named.version)
+    encoder = _part("text_encoder", named.text_encoder, places, model, part)
+    vae = _part("vae", named.vae, places, model, part)
+    settings = model_configuration(model.name)
+    if settings is None:
+        raise ModelUnsupported(
+            f"{transformer} is a single file, and the profile {model.name!r} brings no configuration for its parts.",
+            "Use a folder in diffusers' layout.",
+        )
+    weights = {"transformer": (transformer,), "text_encoder": encoder, "vae": vae}
+    tokenizer = _tokenizer(named.tokenizer, places, settings)
+    return checkpoint_of(transformer, weights, settings, tokenizer, part.steps), model
+
+
+def exchange(checkpoint: Checkpoint, named: NamedParts, profile: ModelProfile) -> Checkpoint:
+    """A whole checkpoint with the parts that the configuration names in the place of its own."""
+    nowhere = Places()
+    if named.text_encoder:
+        files = _part("text_encoder", named.text_encoder, nowhere, profile, None)
+        checkpoint = replace(checkpoint, text_encoder=tuple(map(str, files)))
+    if named.vae:
+        files = _part("vae", named.vae, nowhere, profile, None)
+        checkpoint = replace(checkpoint, vae=tuple(map(str, files)))
+    if named.tokenizer:
+        checkpoint = replace(checkpoint, tokenizer=str(_named_tokenizer(named.tokenizer)))
+    return checkpoint
+
+
+def missing_for(transformer: Path, named: NamedParts, places: Places) -> tuple[str, ...]:
+    """Names of the parts that a transformer's file lacks; what is wrong with the file itself is not asked here."""
+    try:
+        part = read_part(transformer, "transformer")
+    except BadFile:
+        return ()
+    model = nearest_profile(part, shipped_profiles())
+    wanted: list[PartRole] = [] if named.text_encoder else ["text_encoder"]
+    wanted += [] if named.vae else ["vae"]
+    lacking = [_TITLES[role] for role in wanted if next(_candidates(role, places, model), None) is None]
+    settings = model_configuration(model.name)
+    if not named.tokenizer and _found_tokenizer(places, settings) is None:
+        lacking.append("tokenizer")
+    return tuple(lacking)
+
+
+def _read(path: Path, role: PartRole) -> PartFile:
+    try:
+        return read_part(path, role)
+    except BadFile as problem:
+        raise ModelUnsupported(f"{path} cannot be used: {problem.what}.", problem.remedy) from problem
+
+
+def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:
+    profiles = {wanted.name: wanted} if wanted is not None else shipped_profiles()
+    found = fitting_profiles(part, profiles)
+    if found:
+        return found[0]
+    nearest = nearest_profile(part, profiles)
+    fault = next(faults(part.tensors, expected_shapes(nearest, part.role), whole=True))
+    raise ModelUnsupported(
+        f"{part.path} cannot be used as the transformer of {nearest.title}: {fault}.",
+        "Download the file again, or use one of this model.",
+    )
+
+
+def _check_version(part: PartFile, version: str) -> None:
+    """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so nobody guesses."""
+    if version not in ("", "2511"):
+        raise ModelUnsupported(f"model.version is {version!r}; this version runs 2511.", f"Get it with: {PULL}")
+    if not part.marked_2511 and not version:
+        raise ModelUnsupported(
+            f"{part.path}: nothing in the file tells whether it is 2509 or 2511, which have the same tensors.",
+            'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not run.',
+        )
+
+
+def _part(
+    role: PartRole, named: str, places: Places, model: ModelProfile, transformer: PartFile | None
+) -> tuple[Path, ...]:
+    if named:
+        return _named_part(role, Path(named).expanduser(), model)
+    found = list(_candidates(role, places, model))
+    if not found:
+        raise ModelNotFound(
+            f"{transformer.path if transformer else 'It'} is a transformer alone, and no {_TITLES[role]} of "
+            f"{model.title} was found beside it.",
+            f"Name one with model.{role}, or get the whole model: {PULL}",
+        )
+    wants_fp8 = transformer is not None and (transformer.precision or "").startswith("fp8")
+    return min(found, key=lambda files: _is_fp8(files) != wants_fp8)
+
+
+def _named_part(role: PartRole, path: Path, model: ModelProfile) -> tuple[Path, ...]:
+    files = _files_at(path, role)
+    try:
+        if not files:
+            raise BadFile("there is no such file")
+        parts = [read_part(file, role) for file in files]
+        tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+        fault = next(faults(tensors, expected_shapes(model, role), whole=True), None)
+        if fault is not None:
+            raise BadFile(f"it is not the {_TITLES[role]} of {model.title}: {fault}")
+    except BadFile as problem:
+        raise ConfigError(f"model.{role}: {path} cannot be used: {problem.what}.", problem.remedy) from problem
+    return files
+
+
+def _files_at(path: Path, role: PartRole) -> tuple[Path, ...]:
+    """The files of a part by a path to one file, to the part's folder, or to the whole pipeline's."""
+    if is_file(path):
+        return (path.absolute(),)
+    for folder in (path / role, path):
+        try:
+            return weight_files(folder.absolute(), STEMS[role])
+        except (ModelNotFound, ModelUnsupported):
+            continue
+    return ()
+
+
+def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator[tuple[Path, ...]]:
+    """Whole parts of the model, first those of ComfyUI's folders, where single files have their companions."""
+    for installation in places.installations:
+        for file in installation.files("text_encoder" if role == "text_encoder" else "vae"):
+            if _fits((file,), role, model):
+                yield (file,)
+    for folder in places.pipelines:
+        files = _files_at(folder, role)
+        if files and _fits(files, role, model):
+            yield files
+
+
+def _fits(files: Sequence[Path], role: PartRole, model: ModelProfile) -> bool:
+    try:
+        parts = [read_part(file, role) for file in files]
+    except BadFile:
+        return False
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    return not any(faults(tensors, expected_shapes(model, role), whole=True))
+
+
+def _is_fp8(files: Sequence[Path]) -> bool:
+    return any((read_part(file).precision or "").startswith("fp8") for file in files)
+
+
+def _tokenizer(named: str, places: Places, settings: Path) -> Path:
+    if named:
+        return _named_tokenizer(named)
+    found = _found_tokenizer(places, settings)
+    if found is None:
+        raise ModelNotFound(
+            "No vocabulary was found: single files come without one, and neither ComfyUI nor the Hugging Face cache "
+            "has it.",
+            f"Get it (11 MB) with: {PULL_TOKENIZER}, or name a folder with model.tokenizer.",
+        )
+    return found
+
+
+def _named_tokenizer(named: str) -> Path:
+    path = Path(named).expanduser().absolute()
+    for folder in (path, path / "tokenizer"):
+        if _has_vocabulary(folder):
+            return folder
+    raise ConfigError(
+        f"model.tokenizer: {path} holds no vocabulary.", "Name the folder with vocab.json and merges.txt."
+    )
+
+
+def _found_tokenizer(places: Places, settings: Path | None) -> Path | None:
+    folders: Mapping[Path, None] = dict.fromkeys(
+        [
+            *([settings / "tokenizer"] if settings is not None else []),
+            *(pipeline / "tokenizer" for pipeline in places.pipelines),
+            *(one.tokenizer for one in places.installations if one.tokenizer is not None),
+        ]
+    )
+    return next((folder for folder in folders if _has_vocabulary(folder)), None)
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any(all(is_file(folder / name) for name in names) for names in _VOCABULARIES)

@@ -1,0 +1,27 @@
+"""The Hugging Face cache: snapshots of the model's repository, as huggingface_hub lays them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from qied.checkpoints.comfyui import expanded
+from qied.checkpoints.small_files import entries, read_text
+
+REPOSITORY: Final = "Qwen/Qwen-Image-Edit-2511"
+
+
+def hub_cache(environ: Mapping[str, str], home: Path) -> Path:
+    """The cache's folder, by the variables and defaults of huggingface_hub."""
+    user_cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    hub_home = Path(environ.get("HF_HOME") or user_cache / "huggingface")
+    named = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
+    return expanded(named, home) if named else expanded(str(hub_home), home) / "hub"
+
+
+def snapshots(environ: Mapping[str, str], home: Path, repository: str = REPOSITORY) -> list[Path]:
+    """Snapshots of a repository, the one that its main branch points to first."""
+    folder = hub_cache(environ, home) / f"models--{repository.replace('/', '--')}"
+    main = read_text(folder / "refs" / "main", 256).strip()
+    return sorted(entries(folder / "snapshots"), key=lambda snapshot: (snapshot.name != main, snapshot.name))

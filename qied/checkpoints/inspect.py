@@ -1,0 +1,170 @@
+"""What files and folders are, from names, headers and small texts alone: `qied inspect` and `qied models`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from qied_client.errors import ModelUnsupported
+
+from qied.checkpoints.completeness import expected_shapes, faults, fitting_profiles, nearest_profile
+from qied.checkpoints.part_file import PartFile, part_role, read_part
+from qied.checkpoints.pipeline_folder import OTHER_PIPELINES, PIPELINE, STEMS, missing_parts
+from qied.checkpoints.report import Layout, Report
+from qied.checkpoints.small_files import read_object
+from qied.loras.contents import read_contents
+from qied.loras.keys import parse_key
+from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.weights.header import Header, read_header
+from qied.weights.problems import BadFile
+from qied.weights.stored import precision_of, stored_tensors
+
+UNTOLD: Final = (
+    "Nothing in it tells 2509 from 2511: if it is 2511, say so with model.version (--model-version 2511) to serve it"
+)
+_KOHYA: Final = "lora_unet_"
+
+
+def inspect(path: Path) -> Report:
+    """Tell what a file or a folder is; whatever is wrong with it is in the report."""
+    profiles = shipped_profiles()
+    try:
+        if path.is_dir():
+            return _folder(path, profiles)
+        return _file(path, profiles)
+    except BadFile as problem:
+        return Report(path, bytes=_size([path]), problems=(sentence(problem.what),))
+
+
+def sentence(clause: str) -> str:
+    """A clause as a sentence of a report."""
+    return clause[:1].upper() + clause[1:] + "."
+
+
+def _file(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
+    header = read_header(path)
+    if part_role(header) is None and any(_is_lora_name(name) for name in header.tensors):
+        return _lora(path, header, profiles)
+    part = read_part(path)
+    found = fitting_profiles(part, profiles)
+    report = Report(path, part.role, part.layout, part.precision, None, part.steps, _size([path]))
+    if not found:
+        nearest = nearest_profile(part, profiles)
+        wrong = faults(part.tensors, expected_shapes(nearest, part.role), whole=not part.is_shard)
+        problems = tuple(sentence(f"as a part of {nearest.title}: {fault}") for fault in wrong)
+        return replace(report, problems=problems)
+    if part.role != "transformer":
+        return replace(report, model=found[0].name)
+    if part.marked_2511 or _config_says_2511(path.parent):
+        return replace(report, model=found[0].name)
+    return replace(report, problems=(UNTOLD + ".",))
+
+
+def _is_lora_name(name: str) -> bool:
+    return parse_key(name) is not None or "lora" in name.lower()
+
+
+def _lora(path: Path, header: Header, profiles: Mapping[str, ModelProfile]) -> Report:
+    names = list(header.tensors)
+    report = Report(path, "lora", _lora_layout(names), None, bytes=_size([path]))
+    try:
+        report = replace(report, precision=precision_of(stored_tensors(header)))
+    except BadFile as problem:
+        return replace(report, problems=(sentence(problem.what),))
+    said: list[str] = []
+    for profile in profiles.values():
+        try:
+            contents = read_contents(path, path.name, profile.architecture)
+        except ModelUnsupported as error:
+            said.append(f"For {profile.title}: {error.message}")
+        else:
+            return replace(report, model=profile.name, lightning_steps=contents.steps)
+    return replace(report, problems=tuple(said))
+
+
+def _lora_layout(names: Iterable[str]) -> Layout:
+    """Whose names a LoRA has: kohya's underscores, PEFT's A and B, or down and up with dots as Lightning's."""
+    first = next(iter(names), "")
+    if first.startswith(_KOHYA):
+        return "kohya"
+    if first.startswith("base_model."):
+        return "peft"
+    if first.startswith("diffusion_model."):
+        return "comfyui"
+    if first.startswith("transformer."):
+        return "diffusers"
+    return "lightx2v" if re.search(r"\.(lora_down|lora_up|alpha)(\.|$)", first) else "peft"
+
+
+def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
+    """A pipeline folder; what it lacks is told by the files that it names itself."""
+    if not (path / "model_index.json").is_file():
+        raise BadFile("it is a folder without model_index.json, so no pipeline")
+    kind = read_object(path / "model_index.json").get("_class_name")
+    files = sorted(file for part in STEMS for file in (path / part).glob("*.safetensors"))
+    report = Report(path, "pipeline", "diffusers", bytes=_size(files))
+    if kind != PIPELINE:
+        what = OTHER_PIPELINES.get(str(kind), f"the pipeline {kind}")
+        return replace(report, problems=(f"It is {what}, which qied does not run.",))
+    problems = [f"{name} is missing." for name in missing_parts(path)]
+    parts, damaged = _read_parts(files)
+    problems += damaged
+    transformer = [part for part in parts if part.role == "transformer"]
+    told = _config_says_2511(path / "transformer")
+    if not told:
+        problems.append("transformer/config.json does not set zero_cond_t: it is 2509, or an old conversion.")
+    profile = _profile_of(parts, profiles)
+    if profile is not None:
+        problems += _faults_together(parts, profile)
+    precisions = precision_of({name: tensor for part in transformer for name, tensor in part.tensors.items()})
+    model = profile.name if profile is not None and told else None
+    return replace(report, precision=precisions, model=model, problems=tuple(problems))
+
+
+def _read_parts(files: list[Path]) -> tuple[list[PartFile], list[str]]:
+    parts: list[PartFile] = []
+    damaged: list[str] = []
+    for file in files:
+        try:
+            parts.append(read_part(file))
+        except BadFile as problem:
+            damaged.append(f"{file.parent.name}/{file.name}: {problem.what}.")
+    return parts, damaged
+
+
+def _profile_of(parts: list[PartFile], profiles: Mapping[str, ModelProfile]) -> ModelProfile | None:
+    transformer = next((part for part in parts if part.role == "transformer"), None)
+    return nearest_profile(transformer, profiles) if transformer is not None else None
+
+
+def _faults_together(parts: list[PartFile], profile: ModelProfile) -> list[str]:
+    """Faults of each role over all of its files."""
+    found: list[str] = []
+    for role in ("transformer", "text_encoder", "vae"):
+        own = [part for part in parts if part.role == role]
+        tensors = {name: tensor for part in own for name, tensor in part.tensors.items()}
+        if own:
+            wrong = faults(tensors, expected_shapes(profile, own[0].role), whole=True)
+            found += [f"{role}: {fault}." for fault in wrong]
+    return found
+
+
+def _config_says_2511(folder: Path) -> bool:
+    """Whether diffusers' configuration beside a transformer sets what makes 2511 different."""
+    try:
+        return read_object(folder / "config.json").get("zero_cond_t") is True
+    except BadFile:
+        return False
+
+
+def _size(paths: Iterable[Path]) -> int:
+    total = 0
+    for path in paths:
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,96 @@
+"""Names of tensors as different programs write them, turned into the names that the model's own classes have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+Role = Literal["transformer", "text_encoder", "vae", "lora", "pipeline"]
+Rename = Callable[[str], str | None]
+"""From a stored name to the model's; None for what is no weight of it."""
+
+MARKER_2511: Final = "__index_timestep_zero__"
+"""An empty tensor by which ComfyUI's single files say that they are 2511."""
+LANGUAGE_HEAD: Final = "lm_head."
+"""Part of a text encoder that no edit uses."""
+_TRANSFORMER_PREFIXES: Final = ("model.diffusion_model.", "diffusion_model.", "")
+_UPSAMPLES_A_LEVEL: Final = 4
+"""Entries of a level in Wan's flat list of the decoder: three residual blocks, then what doubles the size."""
+_WAN_RESIDUAL: Final = {"0": "norm1", "2": "conv1", "3": "norm2", "6": "conv2"}
+_WAN_HEAD: Final = {"0": "norm_out", "2": "conv_out"}
+_WAN_ENDS: Final = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
+
+
+def transformer_prefix(names: Iterable[str]) -> str | None:
+    """What stands before diffusers' names in a transformer's file; None where it is no transformer of this family."""
+    found = set(names)
+    for prefix in _TRANSFORMER_PREFIXES:
+        needed = ("transformer_blocks.0.attn.add_q_proj.weight", "img_in.weight", "txt_in.weight")
+        if any(prefix + name in found for name in needed) or any(
+            name.startswith(f"{prefix}transformer_blocks.") and ".img_mlp." in name for name in found
+        ):
+            return prefix
+    return None
+
+
+def transformer_name(stored: str, prefix: str) -> str | None:
+    """diffusers' name of a transformer's tensor; None for the marker of 2511, which is no weight."""
+    name = stored.removeprefix(prefix)
+    return None if name == MARKER_2511 else name
+
+
+def text_encoder_name(stored: str) -> str | None:
+    """Name in transformers' Qwen2_5_VLModel; None for the language head, which is never used.
+
+    Checkpoints from before transformers 5 and ComfyUI's single files keep the language model right under ``model.``.
+    """
+    if stored.startswith(LANGUAGE_HEAD):
+        return None
+    for prefix in ("model.visual.", "model.language_model."):
+        if stored.startswith(prefix):
+            return stored.removeprefix("model.")
+    return "language_model." + stored.removeprefix("model.") if stored.startswith("model.") else stored
+
+
+def vae_name(stored: str) -> str:
+    """diffusers' name of a VAE's tensor, from its own or from Wan 2.1's, which single files have."""
+    parts = stored.split(".")
+    if parts[0] in _WAN_ENDS:
+        return ".".join([_WAN_ENDS[parts[0]], *parts[1:]])
+    if len(parts) < 3 or parts[0] not in ("encoder", "decoder"):
+        return stored
+    side, section, rest = parts[0], parts[1], parts[2:]
+    if section == "conv1":
+        return ".".join([side, "conv_in", *rest])
+    if section == "head":
+        return ".".join([side, _WAN_HEAD.get(rest[0], rest[0]), *rest[1:]])
+    if section == "middle":
+        return ".".join([side, "mid_block", *_middle(rest)])
+    if section == "downsamples":
+        return ".".join([side, "down_blocks", rest[0], *_residual(rest[1:])])
+    if section == "upsamples" and rest[0].isdigit():
+        level, place = divmod(int(rest[0]), _UPSAMPLES_A_LEVEL)
+        within = ["upsamplers", "0"] if place == _UPSAMPLES_A_LEVEL - 1 else ["resnets", str(place)]
+        return ".".join([side, "up_blocks", str(level), *within, *_residual(rest[1:])])
+    return stored
+
+
+def is_of_wan(names: Iterable[str]) -> bool:
+    """Whether a VAE's tensors have Wan's names."""
+    return any(re.match(r"(encoder|decoder)\.(middle|head|downsamples|upsamples)\.", name) for name in names)
+
+
+def _middle(rest: list[str]) -> list[str]:
+    """Entries 0 and 2 are residual blocks, the one between them is the attention."""
+    if rest[0] == "1":
+        return ["attentions", "0", *rest[1:]]
+    return ["resnets", "0" if rest[0] == "0" else "1", *_residual(rest[1:])]
+
+
+def _residual(rest: list[str]) -> list[str]:
+    if rest[0] == "shortcut":
+        return ["conv_shortcut", *rest[1:]]
+    if rest[0] == "residual" and len(rest) > 1:
+        return [_WAN_RESIDUAL.get(rest[1], rest[1]), *rest[2:]]
+    return rest

@@ -1,0 +1,137 @@
+"""One weight file read as a part of a model: its tensors by the model's names, and what they tell of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from qied.checkpoints import names
+from qied.checkpoints.report import Layout
+from qied.loras.lightning import lightning_steps
+from qied.weights.header import Header, read_header
+from qied.weights.problems import BadFile
+from qied.weights.stored import Precision, Stored, precision_of, stored_tensors
+
+PartRole = Literal["transformer", "text_encoder", "vae"]
+_SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+_OTHER_MODELS: Final = {
+    "Qwen-Image-2.1": ("txt_in.text_norm.weight",),
+    "Wan": ("blocks.0.cross_attn.norm_q.weight", "head.modulation"),
+    "Flux": ("double_blocks.0.img_attn.norm.key_norm.scale", "single_transformer_blocks.0.norm.linear.weight"),
+    "Stable Diffusion": ("input_blocks.0.0.weight", "down_blocks.0.attentions.0.transformer_blocks.0.norm1.weight"),
+    "Z-Image": ("noise_refiner.0.attention_norm1.weight", "cap_embedder.0.weight"),
+}
+"""Tensors that other models have, which people keep in the same folders."""
+USE_2511: Final = "Use Qwen-Image-Edit-2511: qied pull qwen-image-edit-2511."
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A transformer, text encoder or VAE, or one of the files (``is_shard``) that hold it together.
+
+    ``tensors`` are by the names of the model's own classes. ``marked_2511``: it says by itself that it is 2511.
+    ``steps``: those of the Lightning LoRA that was merged in, by the file's name; None where there is none.
+    """
+
+    path: Path
+    role: PartRole
+    layout: Layout
+    tensors: Mapping[str, Stored]
+    header: Header
+    marked_2511: bool = False
+    steps: int | None = None
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether other files hold the rest."""
+        return _SHARD.search(self.path.name) is not None
+
+    @property
+    def precision(self) -> Precision | None:
+        """See ``precision_of``."""
+        return precision_of(self.tensors)
+
+
+def read_part(path: Path, role: PartRole | None = None) -> PartFile:
+    """Read a file's header as a part of a model; raises BadFile for what is none, or none of the given ``role``."""
+    header = read_header(path)
+    found = part_role(header)
+    if found is None:
+        raise BadFile(*_unknown(header))
+    if role is not None and found != role:
+        raise BadFile(f"it is a {_WORDS[found]}, not a {_WORDS[role]}", f"Name the file of a {_WORDS[role]}.")
+    stored = stored_tensors(header)
+    if found == "transformer":
+        return _transformer(path, header, stored)
+    if found == "text_encoder":
+        return PartFile(path, found, _encoder_layout(path, header), _by_name(stored, names.text_encoder_name), header)
+    layout: Layout = "comfyui" if names.is_of_wan(stored) else "diffusers"
+    return PartFile(path, found, layout, _by_name(stored, names.vae_name), header)
+
+
+_WORDS: Final[dict[str, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
+
+
+def part_role(header: Header) -> PartRole | None:
+    """Which part of a model a file is; None for anything else, LoRAs included."""
+    tensors = header.tensors
+    if any(_has(tensors, sign) for signs in _OTHER_MODELS.values() for sign in signs):
+        return None
+    if any(".lora_" in name or ".lora." in name for name in tensors):
+        return None
+    if names.transformer_prefix(tensors) is not None:
+        return "transformer"
+    if any(re.search(r"(^|\.)layers\.\d+\.self_attn\.|(^|\.)visual\.blocks\.\d+\.", name) for name in tensors):
+        return "text_encoder"
+    if any(re.match(r"(en|de)coder\.(conv_in|conv1|mid_block|middle)\.", name) for name in tensors):
+        return "vae"
+    return None
+
+
+def _has(tensors: Mapping[str, object], name: str) -> bool:
+    return any(prefix + name in tensors for prefix in ("", "model.diffusion_model.", "diffusion_model."))
+
+
+def _unknown(header: Header) -> tuple[str, str]:
+    for model, signs in _OTHER_MODELS.items():
+        if any(_has(header.tensors, sign) for sign in signs):
+            return f"it is of {model}, another model", USE_2511
+    if any("lora" in name for name in header.tensors):
+        return "it is a LoRA, not a part of a model", "Put it into a folder of model.loras."
+    return "it is no part of Qwen-Image-Edit", USE_2511
+
+
+def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> PartFile:
+    prefix = names.transformer_prefix(stored)
+    assert prefix is not None, "a transformer by its role"
+    tensors = _by_name(stored, lambda name: names.transformer_name(name, prefix))
+    marked = any(name.removeprefix(prefix) == names.MARKER_2511 for name in header.tensors)
+    steps = lightning_steps(path.name, header.metadata)
+    layout: Layout = "diffusers"
+    precision = precision_of(tensors)
+    if precision == "fp8_lightx2v":
+        layout = "lightx2v"
+    elif prefix or marked or (precision or "").startswith("fp8"):
+        layout = "comfyui"
+    return PartFile(path, "transformer", layout, tensors, header, marked, steps)
+
+
+def _encoder_layout(path: Path, header: Header) -> Layout:
+    """transformers names its files, and ComfyUI keeps the parts right under ``model.`` and ``visual.``."""
+    new_names = any(name.startswith(("model.visual.", "model.language_model.")) for name in header.tensors)
+    return "diffusers" if new_names or _SHARD.search(path.name) or path.name == "model.safetensors" else "comfyui"
+
+
+def _by_name(stored: Mapping[str, Stored], rename: names.Rename) -> dict[str, Stored]:
+    found: dict[str, Stored] = {}
+    for key, tensor in stored.items():
+        name = rename(key)
+        if name is None:
+            continue
+        if name in found:
+            raise BadFile(f"{key[:120]!r} and {found[name].key[:120]!r} are the same tensor, {name[:120]!r}")
+        found[name] = tensor
+    return found

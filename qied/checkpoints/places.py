@@ -1,0 +1,118 @@
+"""Where models may lie on this machine, which are whole, and what to tell where none is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from qied.checkpoints.assembly import NamedParts, Places, missing_for
+from qied.checkpoints.comfyui import Installation, installations
+from qied.checkpoints.hub_cache import REPOSITORY, snapshots
+from qied.checkpoints.inspect import inspect
+from qied.checkpoints.pipeline_folder import missing_parts
+from qied.checkpoints.report import Report
+
+_COLUMNS: Final = 80
+_SHOWN: Final = 3
+MODEL: Final = REPOSITORY.partition("/")[2].lower()
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """One model on disk: a pipeline folder, or the single file of a transformer.
+
+    ``missing`` names what is not there, as files of the folder or as parts that no other folder has. ``problems`` are
+    sentences: with any, it is not served. ``loras`` are the folders that its LoRAs may lie in.
+    """
+
+    path: Path
+    layout: Literal["diffusers", "comfyui"]
+    name: str
+    missing: tuple[str, ...] = ()
+    loras: tuple[Path, ...] = field(default=(), compare=False)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all parts are there and nothing is wrong with them, by their headers."""
+        return not self.missing and not self.problems
+
+
+def places(environ: Mapping[str, str], home: Path) -> Places:
+    """Where parts of models may lie."""
+    return Places(snapshots(environ, home), installations(environ, home))
+
+
+def find_models(environ: Mapping[str, str], home: Path) -> list[FoundModel]:
+    """Look in the Hugging Face cache, then in ComfyUI's folders; reads names and headers, never weights.
+
+    Folders that are not there or may not be read count as empty, and files of other models are passed over.
+    """
+    where = places(environ, home)
+    found = [FoundModel(folder, "diffusers", MODEL, missing_parts(folder)) for folder in where.pipelines]
+    for one in where.installations:
+        found += _in_comfyui(one, where)
+    return list({model.path: model for model in found}.values())
+
+
+def choose_model(found: Sequence[FoundModel]) -> FoundModel | None:
+    """The first that is complete, folders before single files; None where there is none."""
+    return next((model for model in found if model.complete), None)
+
+
+def _in_comfyui(installation: Installation, where: Places) -> Iterator[FoundModel]:
+    for file in installation.files("transformer"):
+        report = inspect(file)
+        if not _is_ours(report):
+            continue
+        yield FoundModel(
+            file,
+            "comfyui",
+            report.model or "qwen-image-edit",
+            missing_for(file, NamedParts(), where),
+            installation.folders["lora"],
+            report.problems,
+        )
+
+
+def _is_ours(report: Report) -> bool:
+    """Whether a file is a transformer of this family, or by its name would be if it could be read."""
+    return report.role == "transformer" or (report.role is None and "qwen" in report.path.name.lower())
+
+
+def explain_missing(found: Sequence[FoundModel]) -> str:
+    """Tell a person who named no model what was found, why it cannot be used, and what to do; 80 columns wide."""
+    lines = ["No model is configured" + (", and none was found." if not found else ". Found on this machine:")]
+    for model in found[:_SHOWN]:
+        lines += [f"  {_shortened(str(model.path), _COLUMNS - 2)}", f"    {_shortened(verdict(model), _COLUMNS - 4)}"]
+    if len(found) > _SHOWN:
+        lines.append(f"  and {len(found) - _SHOWN} more: see `qied models`")
+    lines += [
+        "To get the model (58 GB; a download that was broken off goes on):",
+        "  qied pull qwen-image-edit-2511",
+        "then start `qied serve` again, or name a folder: `qied serve --model PATH`.",
+        "To try qied now with the small model that is built in:",
+        "  qied serve --model builtin",
+    ]
+    return "\n".join(lines)
+
+
+def verdict(model: FoundModel) -> str:
+    """What keeps a model from being served, or that nothing does."""
+    if model.problems:
+        more = f" (and {len(model.problems) - 1} more)" if len(model.problems) > 1 else ""
+        return model.problems[0] + more
+    if model.complete:
+        return "complete: serve it with `qied serve --model` and this path"
+    more = f" and {len(model.missing) - 1} more" if len(model.missing) > 1 else ""
+    return f"incomplete: {model.missing[0]}{more} missing"
+
+
+def _shortened(text: str, columns: int) -> str:
+    """``text`` with its middle left out where it is wider than ``columns``."""
+    if len(text) <= columns:
+        return text
+    tail = (columns - 3) * 2 // 3
+    return f"{text[: columns - 3 - tail]}...{text[-tail:]}"

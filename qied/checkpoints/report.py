@@ -1,0 +1,45 @@
+"""What a file or folder was found to be: the document of `qied inspect`, schema of one entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qied.checkpoints.names import Role
+from qied.weights.stored import Precision
+
+Layout = Literal["diffusers", "comfyui", "lightx2v", "kohya", "peft"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One file, or one pipeline folder.
+
+    ``model`` names the model profile that it belongs to, None where nothing in it tells: a text encoder and a VAE go
+    with the model whose shapes they have. ``lightning_steps`` are those that a Lightning LoRA was made for, or a file
+    that one was merged into. ``bytes`` are those of all files. ``problems`` are sentences; a file with none can be
+    loaded.
+    """
+
+    path: Path
+    role: Role | None = None
+    layout: Layout | None = None
+    precision: Precision | None = None
+    model: str | None = None
+    lightning_steps: int | None = None
+    bytes: int = 0
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the document."""
+        return {
+            "path": str(self.path),
+            "role": self.role,
+            "layout": self.layout,
+            "precision": self.precision,
+            "model": self.model,
+            "lightning_steps": self.lightning_steps,
+            "bytes": self.bytes,
+            "problems": list(self.problems),
+        }

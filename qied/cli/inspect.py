@@ -1,0 +1,41 @@
+"""``qied inspect``: what weight files and model folders are, from their headers alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from qied_client.cli.failures import failures_as_text
+from rich.console import Console
+from rich.progress import track
+
+from qied.checkpoints.inspect import inspect
+from qied.checkpoints.report import Report
+from qied.cli.model_table import show_reports
+
+PROBLEMS = 1
+"""Exit status where something is wrong with a file."""
+
+
+def inspect_command(
+    paths: Annotated[list[Path], typer.Argument(help="Weight files (safetensors), or model folders.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what files are: part, layout, precision, model, and what is wrong. Exit status 0, or 1 with a problem."""
+    with failures_as_text():
+        reports = _inspected(paths)
+        if as_json:
+            typer.echo(json.dumps([report.to_json() for report in reports], indent=2))
+        else:
+            show_reports(Console(highlight=False), reports)
+    if any(report.problems for report in reports):
+        raise typer.Exit(PROBLEMS)
+
+
+def _inspected(paths: list[Path]) -> list[Report]:
+    """Reports of all paths, with a bar where there are many: a folder on a slow disk can take a while."""
+    console = Console(stderr=True)
+    shown = track(paths, "looking", console=console, transient=True, disable=not console.is_terminal or len(paths) < 8)
+    return [inspect(path) for path in shown]

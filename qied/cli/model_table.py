@@ -1,0 +1,62 @@
+"""Weight files as people see them: a table of what they are, with what is wrong with them below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from qied.checkpoints.report import Report
+
+_ROLES = {"text_encoder": "text encoder", "vae": "VAE", "lora": "LoRA", None: "?"}
+_WIDE = 110
+"""Columns from which everything has room."""
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def show_reports(console: Console, reports: Sequence[Report]) -> None:
+    """A line for each file, then each problem with the file's name; a narrow console leaves layout and model out."""
+    wide = console.width >= _WIDE
+    columns = (
+        ("file", "part", "layout", "precision", "model", "size") if wide else ("file", "part", "precision", "size")
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name != "file", overflow="fold")
+    for report in reports:
+        cells = _cells(report)
+        table.add_row(*(cells[name] for name in columns))
+    console.print(table)
+    for report in reports:
+        show_problems(console, report.path.name, report.problems)
+
+
+def show_problems(console: Console, name: str, problems: Iterable[str]) -> None:
+    """What is wrong with one file, a line each."""
+    for problem in problems:
+        console.print(f"[yellow]![/] [bold]{escape(name)}[/]: {escape(problem)}", soft_wrap=True)
+
+
+def _cells(report: Report) -> dict[str, str]:
+    precision = (report.precision or "-").replace("_", " ")
+    if report.lightning_steps is not None:
+        precision += f", {report.lightning_steps} steps"
+    mark = "[yellow]![/]\N{NO-BREAK SPACE}" if report.problems else "[green]✓[/]\N{NO-BREAK SPACE}"
+    return {
+        "file": mark + escape(report.path.name or str(report.path)),
+        "part": _ROLES.get(report.role, str(report.role)),
+        "layout": report.layout or "-",
+        "precision": precision,
+        "model": report.model or "-",
+        "size": size_in_words(report.bytes),
+    }
+
+
+def size_in_words(size: int) -> str:
+    """Bytes in decimal units, as people know files: 40.9 GB."""
+    value, unit = float(size), 0
+    while value >= 1000 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{size} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"

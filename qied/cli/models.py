@@ -1,0 +1,76 @@
+"""``qied models``: what models, parts and LoRAs lie on this machine, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from qied_client.cli.failures import failures_as_text
+from qied_client.errors import QiedError
+from rich.console import Console
+
+from qied.checkpoints.listing import Listed, listing
+from qied.cli.machine import usual_config
+from qied.cli.model_table import show_reports
+from qied.config import ModelConfig, load_config
+from qied.hardware.user_folders import user_home
+from qied.served_model import BUILTIN, locate_model
+
+
+def models_command(
+    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List models in the Hugging Face cache, ComfyUI's folders and the configured ones, and which would be served."""
+    with failures_as_text():
+        settings = load_config(usual_config(config), os.environ, {}).config.model
+        console = Console(stderr=True)
+        found: list[Listed] = []
+        with console.status("looking") as status:
+            for one in _found(settings):
+                found.append(one)
+                status.update(f"looking: {one.report.path.name}")
+        served, reason = _served(settings)
+        if as_json:
+            document = {
+                "schema": 1,
+                "served": served,
+                "reason": reason,
+                "models": [{"place": one.place, **one.report.to_json()} for one in found],
+            }
+            typer.echo(json.dumps(document, indent=2))
+            return
+        _show(Console(highlight=False), found, served, reason)
+
+
+def _found(settings: ModelConfig) -> list[Listed]:
+    named = [settings.path, settings.text_encoder, settings.vae]
+    paths = [Path(path).expanduser().absolute() for path in named if path and path != BUILTIN]
+    loras = [Path(folder).expanduser().absolute() for folder in settings.loras]
+    return list(listing(os.environ, user_home(), loras, paths))
+
+
+def _served(settings: ModelConfig) -> tuple[str | None, str | None]:
+    """What `qied serve` would take, or why there is nothing."""
+    try:
+        model = locate_model(settings, os.environ, user_home())
+        model.checkpoint()
+    except QiedError as problem:
+        return None, str(problem)
+    return str(model.origin), None
+
+
+def _show(console: Console, found: list[Listed], served: str | None, reason: str | None) -> None:
+    for place in dict.fromkeys(one.place for one in found):
+        own = [one.report for one in found if one.place == place]
+        parents = sorted({str(report.path.parent) for report in own})
+        console.print(f"[bold]{place}[/]  [dim]{parents[0]}{f' and {len(parents) - 1} more' * (len(parents) > 1)}[/]")
+        show_reports(console, own)
+        console.print()
+    if served is not None:
+        console.print(f"`qied serve` takes {served}", markup=False, soft_wrap=True)
+    else:
+        console.print(reason or "", markup=False, soft_wrap=True)

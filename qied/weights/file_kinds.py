@@ -1,0 +1,44 @@
+"""Files that are no safetensors, by how they begin: each is refused by its name, with what to use instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+INSTEAD: Final = "Use the model as safetensors, in BF16 or FP8: qied pull qwen-image-edit-2511."
+_PICKLES: Final = (".pt", ".pth", ".ckpt", ".bin")
+_PICKLE_REMEDY: Final = f"A pickle can run any program while it is read, so qied reads none. {INSTEAD}"
+
+
+@dataclass(frozen=True)
+class ForeignKind:
+    """``what`` such a file is, as a clause, and what to do."""
+
+    what: str
+    remedy: str
+
+
+_BEGINNINGS: Final = (
+    (b"GGUF", ForeignKind("it is a GGUF file, whose quantisations qied does not run", INSTEAD)),
+    (b"PK\x03\x04", ForeignKind("it is a pickle (a PyTorch archive)", _PICKLE_REMEDY)),
+    (b"version ", ForeignKind("it is a pointer of Git LFS, not the file", "Run git lfs pull, or download it again.")),
+    (b"<!DOCTYP", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
+    (b"<!doctyp", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
+    (b"<html", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
+)
+_PICKLE_OPCODE: Final = 0x80
+_PICKLE_PROTOCOLS: Final = range(2, 6)
+
+
+def foreign_kind(name: str, start: bytes) -> ForeignKind | None:
+    """What a file with these first 8 bytes is, if it is no safetensors file; None for what may be one."""
+    if not start:
+        return ForeignKind("it is empty", "Download the file again.")
+    for beginning, kind in _BEGINNINGS:
+        if start.startswith(beginning):
+            return kind
+    # A header of 2 to 5 times 256 plus 128 bytes begins alike, and a pickle's name says what it is.
+    is_pickle = len(start) > 1 and start[0] == _PICKLE_OPCODE and start[1] in _PICKLE_PROTOCOLS
+    if is_pickle and (name.endswith(_PICKLES) or any(start[4:])):
+        return ForeignKind("it is a pickle", _PICKLE_REMEDY)
+    return None

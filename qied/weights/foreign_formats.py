@@ -1,0 +1,115 @@
+"""Quantised formats that are not run here: told by their tensors, refused by their names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from qied.weights.file_kinds import INSTEAD, ForeignKind
+from qied.weights.header import Entry, Header
+from qied.weights.problems import BadFile
+
+METADATA_KEY: Final = "_quantization_metadata"
+RUN: Final = frozenset({"float8_e4m3fn"})
+"""Formats by ComfyUI's names that are run here."""
+_MOST_CHARS: Final = 4 * 1024 * 1024
+_WEIGHT: Final = ".weight"
+
+Tensors = Mapping[str, Entry]
+
+
+def foreign_format(header: Header) -> ForeignKind | None:
+    """The first format of a file that is not run here; None where every layer can be."""
+    for layer, name in _named_formats(header.metadata):
+        if name not in RUN:
+            return _refusal(name, layer)
+    ends: dict[str, list[str]] = {}
+    for tensor in header.tensors:
+        layer, _, end = tensor.rpartition(".")
+        ends.setdefault(layer, []).append(end)
+    for find in (_by_names, _by_types):
+        for layer, names in ends.items():
+            if (found := find(layer, frozenset(names), header.tensors)) is not None:
+                return _refusal(found, layer)
+    return None
+
+
+def check_marker(content: bytes, name: str) -> None:
+    """Read what a layer's marker says; raises BadFile for a format that is not run here, or for no format at all."""
+    found = _format(_object(content))
+    if found is None:
+        raise BadFile(f"{name[:120]!r} names no format of its layer")
+    if found not in RUN:
+        refusal = _refusal(found, name.rpartition(".")[0])
+        raise BadFile(refusal.what, refusal.remedy)
+
+
+def _refusal(name: str, layer: str) -> ForeignKind:
+    return ForeignKind(f"{layer[:120] or 'it'} is stored as {name[:40]}, a format that qied does not run", INSTEAD)
+
+
+def _named_formats(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(Layer, format) of the texts in a header, as current versions of ComfyUI write them."""
+    text = metadata.get(METADATA_KEY)
+    if text is None:
+        return
+    content = _object(text) if len(text) <= _MOST_CHARS else None
+    layers = content.get("layers") if content is not None else None
+    if not isinstance(layers, dict):
+        raise BadFile(f"{METADATA_KEY} in its header names no layers")
+    for layer, value in layers.items():
+        found = _format(value if isinstance(value, dict) else None)
+        if found is None:
+            raise BadFile(f"{METADATA_KEY} in its header names no format of {layer[:120]!r}")
+        yield layer, found
+
+
+def _format(marker: dict[str, Any] | None) -> str | None:
+    found = None if marker is None else marker.get("format")
+    return found if isinstance(found, str) else None
+
+
+def _object(text: str | bytes) -> dict[str, Any] | None:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _by_names(_layer: str, ends: frozenset[str], _tensors: Tensors) -> str | None:
+    """The format that the tensors of one layer are in, by the ends of their names."""
+    return next((name for name, needed in _SIGNS.items() if needed <= ends), None)
+
+
+def _by_types(layer: str, _ends: frozenset[str], tensors: Tensors) -> str | None:
+    """The format that the tensors of one layer are in, by their types."""
+    weight = tensors.get(layer + _WEIGHT)
+    scale = tensors.get(f"{layer}.weight_scale")
+    if weight is None:
+        return None
+    return next((name for name, applies in _TYPES.items() if applies(weight, scale)), None)
+
+
+_SIGNS: Final[dict[str, frozenset[str]]] = {
+    "nvfp4": frozenset({"weight", "weight_scale", "weight_scale_2"}),
+    "asym_w4a8_int8": frozenset({"weight", "weight_s_rel"}),
+    "svdquant (Nunchaku)": frozenset({"qweight", "wscales"}),
+    "AWQ or GPTQ": frozenset({"qweight", "qzeros"}),
+    "bitsandbytes 4-bit": frozenset({"absmax", "quant_map"}),
+    "bitsandbytes 8-bit": frozenset({"weight", "SCB"}),
+}
+"""Ends of names that a layer of each format has together."""
+_TYPES: Final[dict[str, Callable[[Entry, Entry | None], bool]]] = {
+    "mxfp8": lambda weight, scale: (
+        weight.dtype.startswith("F8_") and scale is not None and scale.dtype in ("U8", "F8_E8M0")
+    ),
+    "nvfp4": lambda weight, scale: weight.dtype in ("U8", "F4") and scale is not None and scale.dtype == "F8_E4M3",
+    "float8_e5m2": lambda weight, _: weight.dtype == "F8_E5M2",
+    "float8_e4m3fnuz": lambda weight, _: weight.dtype.endswith("FNUZ"),
+    "int8_tensorwise": lambda weight, _: weight.dtype == "I8",
+    "a 4- or 6-bit type": lambda weight, _: weight.dtype in ("F4", "F6_E2M3", "F6_E3M2"),
+    "packed integers": lambda weight, _: weight.dtype in ("U8", "I16", "I32", "U16", "U32"),
+}
+"""Types of a weight and its scale that a format has."""

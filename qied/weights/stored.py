@@ -1,0 +1,121 @@
+"""How the tensors of a file are stored: which are weights, which are the scales of others, and in which precision.
+
+The five ways in which FP8 weights are kept differ in the names and shapes of their scales, and each layer of a file may
+differ from the next. What is not among them is refused by its name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from qied.weights.foreign_formats import foreign_format
+from qied.weights.header import Entry, Header
+from qied.weights.problems import BadFile
+
+Precision = Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v"]
+
+E4M3: Final = "F8_E4M3"
+_PLAIN: Final[dict[str, Precision]] = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp32"}
+_FP8: Final[tuple[Precision, ...]] = ("fp8_lightx2v", "fp8_comfy", "fp8_scaled", "fp8_plain")
+_FLOATS: Final = frozenset((*_PLAIN, E4M3))
+_SCALES: Final = frozenset(("F32", "F16", "BF16"))
+_WEIGHT: Final = ".weight"
+LEGACY_SCALE, LEGACY_INPUT_SCALE = ".scale_weight", ".scale_input"
+SCALE, INPUT_SCALE, LAYER_MARKER = ".weight_scale", ".input_scale", ".comfy_quant"
+_HELPERS: Final = (LEGACY_SCALE, LEGACY_INPUT_SCALE, SCALE, INPUT_SCALE, LAYER_MARKER)
+FILE_MARKER: Final = "scaled_fp8"
+"""Name of the tensor that says that a file has the older kind of scales."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One weight as it lies in a file: its own entry, and the name and entry of its scale where it has one.
+
+    A scale has one number, or one for each row of the weight. ``marker`` names the tensor with the layer's format.
+    """
+
+    key: str
+    entry: Entry
+    precision: Precision
+    scale: tuple[str, Entry] | None = None
+    marker: str | None = None
+
+
+def stored_tensors(header: Header) -> dict[str, Stored]:
+    """The weights of a file by their names in it; scales and markers are with the weight that they belong to.
+
+    Raises BadFile for a format that is not run here, which it names, and for tensors that are no numbers.
+    """
+    if (foreign := foreign_format(header)) is not None:
+        raise BadFile(foreign.what, foreign.remedy)
+    tensors = header.tensors
+    helpers = {name for name in tensors if _is_helper(name, tensors)}
+    return {name: _stored(name, tensors) for name in tensors if name not in helpers}
+
+
+def precision_of(stored: Mapping[str, Stored]) -> Precision | None:
+    """The precision of a file: FP8 where any matrix is, of the richest kind; else what most bytes have."""
+    matrices = [one for one in stored.values() if len(one.entry.shape) > 1]
+    found = {one.precision for one in matrices}
+    for precision in _FP8:
+        if precision in found:
+            return precision
+    sizes: Counter[Precision] = Counter()
+    for one in matrices or stored.values():
+        sizes[one.precision] += one.entry.nbytes
+    return sizes.most_common(1)[0][0] if sizes else None
+
+
+def _is_helper(name: str, tensors: Mapping[str, Entry]) -> bool:
+    if name.rpartition(".")[2] == FILE_MARKER:
+        return True
+    return any(name.endswith(end) and name.removesuffix(end) + _WEIGHT in tensors for end in _HELPERS)
+
+
+def _stored(name: str, tensors: Mapping[str, Entry]) -> Stored:
+    entry = tensors[name]
+    if entry.dtype not in _FLOATS:
+        if 0 in entry.shape:
+            return Stored(name, entry, "fp32")
+        raise BadFile(f"{name[:120]!r} holds {entry.dtype}, not floating-point numbers", "Use another file.")
+    if entry.dtype != E4M3:
+        return Stored(name, entry, _PLAIN[entry.dtype])
+    return _scaled(name, entry, tensors)
+
+
+def _scaled(name: str, entry: Entry, tensors: Mapping[str, Entry]) -> Stored:
+    layer = name.removesuffix(_WEIGHT)
+    legacy, current, marker = (f"{layer}{end}" for end in (LEGACY_SCALE, SCALE, LAYER_MARKER))
+    if legacy in tensors and current in tensors:
+        raise BadFile(f"{name[:120]!r} has two scales, {legacy[:120]} and {current[:120]}")
+    scale = next((one for one in (legacy, current) if one in tensors), None)
+    if scale is None:
+        return Stored(name, entry, "fp8_plain", marker=marker if marker in tensors else None)
+    by_row = _is_by_row(scale, tensors[scale], name, entry)
+    precision: Precision = "fp8_scaled" if scale == legacy else "fp8_comfy"
+    if by_row and marker not in tensors:
+        precision = "fp8_lightx2v"
+    return Stored(name, entry, precision, (scale, tensors[scale]), marker if marker in tensors else None)
+
+
+def _is_by_row(scale: str, found: Entry, name: str, weight: Entry) -> bool:
+    """Whether a scale has a number for each row of its weight, and not one for all."""
+    if found.dtype not in _SCALES:
+        raise BadFile(f"{scale[:120]!r} holds {found.dtype}, and should hold F32")
+    if found.shape in ((), (1,), (1, 1)):
+        return False
+    rows = weight.shape[0] if weight.shape else 1
+    if len(weight.shape) == 2 and found.shape in ((rows,), (rows, 1)):
+        return True
+    raise BadFile(
+        f"{scale[:120]!r} is {list(found.shape)}, and should be one number or [{rows}, 1] for {name[:120]!r}",
+        "Use a file with one scale for each tensor or each output channel.",
+    )
+
+
+def layer_markers(stored: Mapping[str, Stored]) -> Iterator[str]:
+    """Names of the tensors that say in which format a layer is."""
+    return (one.marker for one in stored.values() if one.marker is not None)

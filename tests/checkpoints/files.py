@@ -1,0 +1,173 @@
+"""Files of the built-in model in every layout and precision that people have, and what their numbers mean.
+
+Each writer returns the weights that its file stands for, in FP64 by the names of the model's own classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from qied.resources import builtin_model_folder
+
+E4M3 = torch.float8_e4m3fn
+MARKER = "__index_timestep_zero__"
+MODULATION = ("img_mod.1", "txt_mod.1")
+FLAVOURS = (
+    *("bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_scaled_inputs"),
+    *("fp8_comfy", "fp8_comfy_header", "fp8_mixed", "fp8_lightx2v"),
+)
+"""How a file keeps the weights of its linears. ``fp8_mixed``: as ComfyUI, but every third linear in BF16."""
+PRECISION = {
+    **{name: name for name in ("bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v")},
+    "fp8_scaled_inputs": "fp8_scaled",
+    "fp8_comfy_header": "fp8_comfy",
+    "fp8_mixed": "fp8_comfy",
+}
+"""What `qied inspect` calls each."""
+_DENSE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+Tensors = dict[str, Tensor]
+Change = Callable[[dict[str, Tensor]], object]
+
+
+def stored(part: str) -> Tensors:
+    """The tensors of a part of the built-in model as they ship, BF16, by their names in its files."""
+    found: Tensors = {}
+    for file in sorted((builtin_model_folder() / part).glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
+def _is_linear(name: str, tensor: Tensor) -> bool:
+    inside = "transformer_blocks." in name or ".layers." in name or "visual.blocks." in name
+    return inside and name.endswith(".weight") and tensor.ndim == 2
+
+
+def in_flavour(tensors: Mapping[str, Tensor], flavour: str) -> tuple[Tensors, dict[str, str], dict[str, Tensor]]:
+    """Tensors of a file, the texts in its header, and the FP64 weights that they stand for, by stored names."""
+    kept: Tensors = {}
+    texts: dict[str, str] = {}
+    meant: dict[str, Tensor] = {}
+    layers: dict[str, Any] = {}
+    for number, (name, tensor) in enumerate(tensors.items()):
+        layer = name.removesuffix(".weight")
+        if flavour in _DENSE:
+            kept[name] = tensor.to(_DENSE[flavour])
+        elif flavour == "fp8_plain":
+            kept[name] = tensor.float().clamp(-448, 448).to(E4M3)
+        elif not _is_linear(name, tensor) or (flavour == "fp8_mixed" and number % 3 == 0):
+            kept[name] = tensor
+        else:
+            by_row = flavour == "fp8_lightx2v"
+            wide = tensor.float()
+            largest = wide.abs().amax(1, keepdim=True) if by_row else wide.abs().amax()
+            scale = (largest / 448).clamp(min=1e-12)
+            kept[name] = (wide / scale).to(E4M3)
+            legacy = flavour.startswith("fp8_scaled")
+            kept[f"{layer}.{'scale_weight' if legacy else 'weight_scale'}"] = scale
+            if flavour == "fp8_scaled_inputs":
+                kept[f"{layer}.scale_input"] = torch.tensor(1.0)
+            if flavour in ("fp8_comfy", "fp8_mixed"):
+                text = json.dumps({"format": "float8_e4m3fn"}).encode()
+                kept[f"{layer}.comfy_quant"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+                kept[f"{layer}.input_scale"] = torch.tensor(0.5)
+            layers[layer] = {"format": "float8_e4m3fn"}
+            meant[name] = kept[name].double() * scale.double()
+        meant.setdefault(name, kept[name].double())
+    if flavour == "fp8_comfy_header":
+        texts["_quantization_metadata"] = json.dumps({"format_version": "1.0", "layers": layers})
+    if flavour.startswith("fp8_scaled"):
+        kept["scaled_fp8"] = torch.zeros(2 if flavour.endswith("inputs") else 0).to(E4M3)
+    return kept, texts, meant
+
+
+def write_transformer(
+    path: Path,
+    flavour: str = "bf16",
+    prefix: str = "",
+    *,
+    marked: bool = True,
+    change: Change = lambda _: None,
+    texts: Mapping[str, str] | None = None,
+) -> dict[str, Tensor]:
+    """Write a transformer's single file; ``change`` may alter its tensors, by their names without the prefix."""
+    kept, own_texts, meant = in_flavour(stored("transformer"), flavour)
+    if marked:
+        kept[MARKER] = torch.zeros(0)
+    change(kept)
+    save(path, {prefix + name: tensor for name, tensor in kept.items()}, {**own_texts, **(texts or {})})
+    return meant
+
+
+def write_text_encoder(path: Path, flavour: str = "bf16", *, old_names: bool = True, head: bool = True) -> Tensors:
+    """Write a text encoder's single file, with the language head that nobody needs."""
+    kept, texts, meant = in_flavour(stored("text_encoder"), flavour)
+
+    def named(name: str) -> str:
+        if not old_names:
+            return name
+        return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
+
+    if head:
+        kept["lm_head.weight"] = torch.zeros(8, 8, dtype=torch.bfloat16)
+    else:
+        kept = {name: tensor for name, tensor in kept.items() if not name.startswith("lm_head")}
+    save(path, {named(name): tensor for name, tensor in kept.items()}, texts)
+    names = {name: name.removeprefix("model.") for name in meant if not name.startswith("lm_head")}
+    return {new: meant[old] for old, new in names.items()}
+
+
+def write_vae(path: Path, flavour: str = "bf16", *, wan: bool = True) -> Tensors:
+    """Write a VAE's single file, with Wan's names or diffusers'."""
+    tensors = {name: tensor.to(_DENSE[flavour]) for name, tensor in stored("vae").items()}
+    save(path, {wan_name(name) if wan else name: tensor for name, tensor in tensors.items()}, {})
+    return {name: tensor.double() for name, tensor in tensors.items()}
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
+    """Write a safetensors file and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, dict(texts))
+
+
+def wan_name(name: str) -> str:
+    """Wan 2.1's name of a VAE's tensor: the way back from diffusers'."""
+    head, _, rest = name.partition(".")
+    if head in ("quant_conv", "post_quant_conv"):
+        return f"{'conv1' if head == 'quant_conv' else 'conv2'}.{rest}"
+    parts = rest.split(".")
+    if parts[0] == "conv_in":
+        return ".".join([head, "conv1", *parts[1:]])
+    if parts[0] in ("norm_out", "conv_out"):
+        return ".".join([head, "head", "0" if parts[0] == "norm_out" else "2", *parts[1:]])
+    if parts[0] == "mid_block":
+        place = "1" if parts[1] == "attentions" else str(2 * int(parts[2]))
+        return ".".join([head, "middle", place, *_wan_residual(parts[3:])])
+    if parts[0] == "down_blocks":
+        return ".".join([head, "downsamples", parts[1], *_wan_residual(parts[2:])])
+    number = 4 * int(parts[1]) + (3 if parts[2] == "upsamplers" else int(parts[3]))
+    return ".".join([head, "upsamples", str(number), *_wan_residual(parts[4:])])
+
+
+def _wan_residual(parts: list[str]) -> list[str]:
+    places = {"norm1": "0", "conv1": "2", "norm2": "3", "conv2": "6"}
+    if parts[0] in places:
+        return ["residual", places[parts[0]], *parts[1:]]
+    return ["shortcut", *parts[1:]] if parts[0] == "conv_shortcut" else parts
+
+
+def comfyui(root: Path, flavour: str = "bf16", encoder: str = "bf16", **transformer: Any) -> Path:
+    """A ComfyUI folder with the built-in model as single files; returns the path of the transformer."""
+    models = root / "models"
+    path = models / "diffusion_models" / f"small_edit_{flavour}.safetensors"
+    write_transformer(path, flavour, **transformer)
+    write_text_encoder(models / "text_encoders" / f"small_encoder_{encoder}.safetensors", encoder)
+    write_vae(models / "vae" / "small_vae.safetensors")
+    return path

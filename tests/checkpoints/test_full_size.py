@@ -1,0 +1,55 @@
+"""Headers of the real model's files, in their full size and without their data, are recognised."""
+
+from __future__ import annotations
+
+import json
+from math import prod
+from pathlib import Path
+
+import pytest
+
+from qied.checkpoints.completeness import expected_shapes
+from qied.checkpoints.inspect import inspect
+from qied.planning.model_profile import shipped_profiles
+from tests.checkpoints.sparse_files import REAL, sparse_file, stored_as
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "flavour", "layout", "size"),
+    [
+        ("qwen_image_edit_2511_bf16", "transformer", "bf16", "comfyui", 40.86e9),
+        ("qwen_image_edit_2511_fp8_e4m3fn", "transformer", "fp8_plain", "comfyui", 20.43e9),
+        ("qwen_image_edit_2511_fp8mixed", "transformer", "fp8_comfy", "comfyui", 20.5e9),
+        ("qwen_image_edit_2511_fp8_e4m3fn_scaled_lightning_4steps", "transformer", "fp8_lightx2v", "lightx2v", 20.5e9),
+        ("qwen_2.5_vl_7b", "text_encoder", "bf16", "comfyui", 16.58e9),
+        ("qwen_2.5_vl_7b_fp8_scaled", "text_encoder", "fp8_scaled", "comfyui", 9.38e9),
+        ("qwen_image_vae", "vae", "bf16", "comfyui", 253.8e6),
+    ],
+)
+def test_files_of_full_size_are_recognised(
+    tmp_path: Path, name: str, part: str, flavour: str, layout: str, size: float
+) -> None:
+    path = sparse_file(tmp_path / f"{name}.safetensors", *stored_as(part, flavour))
+    found = inspect(path)
+    assert (found.role, found.layout, found.precision) == (part, layout, flavour)
+    assert (found.model, found.problems) == (REAL, ())
+    assert found.bytes == pytest.approx(size, rel=0.01)
+    assert path.stat().st_blocks * 512 < 4e6
+    assert found.lightning_steps == (4 if "lightning" in name else None)
+
+
+def test_shards_of_the_real_folder_are_recognised_together(tmp_path: Path) -> None:
+    shapes = expected_shapes(shipped_profiles()[REAL], "transformer")
+    names = list(shapes)
+    weight_map = {}
+    for number, part in enumerate((names[:900], names[900:]), 1):
+        file = f"diffusion_pytorch_model-0000{number}-of-00002.safetensors"
+        sparse_file(tmp_path / "transformer" / file, {name: ("BF16", shapes[name]) for name in part}, {})
+        weight_map |= dict.fromkeys(part, file)
+    (tmp_path / "transformer" / "config.json").write_text('{"zero_cond_t": true}')
+    index = tmp_path / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    (tmp_path / "model_index.json").write_text('{"_class_name": "QwenImageEditPlusPipeline"}')
+    found = inspect(tmp_path)
+    assert (found.role, found.model, found.precision, found.problems) == ("pipeline", REAL, "bf16", ())
+    assert found.bytes == pytest.approx(2 * sum(map(prod, shapes.values())), rel=0.001)

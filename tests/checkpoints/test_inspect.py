@@ -1,0 +1,227 @@
+"""What `qied inspect` says of every layout and precision, and of files that are none or damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from qied.checkpoints.inspect import inspect
+from qied.checkpoints.report import Report
+from qied.planning.model_profile import shipped_profiles
+from qied.resources import builtin_model_folder
+from tests.checkpoints.files import (
+    FLAVOURS,
+    PRECISION,
+    save,
+    stored,
+    write_text_encoder,
+    write_transformer,
+    write_vae,
+)
+
+LORA_LAYOUTS = {
+    "peft": "peft",
+    "peft-model": "peft",
+    "diffusers": "diffusers",
+    "comfyui": "comfyui",
+    "lightning": "lightx2v",
+    "lightning-comfyui": "comfyui",
+    "kohya": "kohya",
+}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_transformers_precision_is_told_apart(tmp_path: Path, flavour: str) -> None:
+    path = tmp_path / "small.safetensors"
+    write_transformer(path, flavour)
+    layout = "lightx2v" if flavour == "fp8_lightx2v" else "comfyui"
+    size = path.stat().st_size
+    assert inspect(path) == Report(path, "transformer", layout, PRECISION[flavour], "builtin", None, size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model."])
+def test_prefixes_are_of_no_consequence(tmp_path: Path, prefix: str) -> None:
+    write_transformer(tmp_path / "small.safetensors", "fp8_comfy", prefix)
+    found = inspect(tmp_path / "small.safetensors")
+    assert (found.model, found.problems) == ("builtin", ())
+
+
+def test_a_transformer_that_does_not_say_so_may_be_2509(tmp_path: Path) -> None:
+    path = tmp_path / "qwen_image_edit_2511.safetensors"
+    write_transformer(path, marked=False)
+    found = inspect(path)
+    assert (found.role, found.layout, found.model) == ("transformer", "diffusers", None)
+    assert "2509 from 2511" in found.problems[0] and "model.version" in found.problems[0]
+
+
+@pytest.mark.parametrize("flavour", ["bf16", "fp8_scaled", "fp8_plain"])
+def test_text_encoders_are_recognised(tmp_path: Path, flavour: str) -> None:
+    path = tmp_path / "encoder.safetensors"
+    write_text_encoder(path, flavour)
+    found = inspect(path)
+    assert (found.role, found.layout, found.precision) == ("text_encoder", "comfyui", flavour)
+    assert (found.model, found.problems) == ("builtin", ())
+    write_text_encoder(path, flavour, old_names=False)
+    assert inspect(path).layout == "diffusers"
+
+
+@pytest.mark.parametrize(("wan", "layout"), [(True, "comfyui"), (False, "diffusers")])
+def test_vaes_are_recognised(tmp_path: Path, wan: bool, layout: str) -> None:
+    path = tmp_path / "vae.safetensors"
+    write_vae(path, wan=wan)
+    assert inspect(path) == Report(path, "vae", layout, "bf16", "builtin", None, path.stat().st_size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("style", LORA_LAYOUTS)
+def test_loras_are_recognised(tmp_path: Path, style: str, write_lora) -> None:
+    path = tmp_path / "style.safetensors"
+    write_lora(path, style=style, alpha=2.0 if style in ("peft-model", "kohya", "lightning") else None)
+    found = inspect(path)
+    assert (found.role, found.layout, found.model) == ("lora", LORA_LAYOUTS[style], "builtin")
+    assert (found.precision, found.lightning_steps, found.problems) == ("fp32", None, ())
+
+
+def test_lightning_is_told_by_the_files_name(tmp_path: Path, write_lora) -> None:
+    lora = tmp_path / "Qwen-Image-Edit-2511-Lightning-8steps-V1.0-bf16.safetensors"
+    write_lora(lora, style="lightning", alpha=4.0)
+    assert inspect(lora).lightning_steps == 8
+    fused = tmp_path / "qwen_image_edit_2511_fp8_e4m3fn_scaled_lightning_4steps_v1.0.safetensors"
+    write_transformer(fused, "fp8_lightx2v")
+    assert (inspect(fused).role, inspect(fused).lightning_steps) == ("transformer", 4)
+
+
+def test_a_lora_for_another_model_says_what_does_not_fit_each_model(tmp_path: Path) -> None:
+    pair = {"lora_A": torch.zeros(4, 64), "lora_B": torch.zeros(64, 4)}
+    tensors = {f"transformer_blocks.0.attn.to_q.{name}.weight": tensor for name, tensor in pair.items()}
+    save(tmp_path / "other.safetensors", tensors, {})
+    found = inspect(tmp_path / "other.safetensors")
+    assert (found.role, found.model) == ("lora", None)
+    assert len(found.problems) == len(shipped_profiles())
+    assert "should be [rank, 3072]" in " ".join(found.problems)
+
+
+def test_the_built_in_model_is_a_pipeline_without_problems() -> None:
+    found = inspect(builtin_model_folder())
+    assert (found.role, found.layout, found.precision) == ("pipeline", "diffusers", "bf16")
+    assert (found.model, found.problems) == ("builtin", ())
+    assert found.bytes == sum(file.stat().st_size for file in builtin_model_folder().rglob("*.safetensors"))
+
+
+def test_a_shard_need_not_have_what_others_hold() -> None:
+    shard = builtin_model_folder() / "transformer" / "diffusion_pytorch_model-00002-of-00002.safetensors"
+    assert (inspect(shard).model, inspect(shard).problems) == ("builtin", ())
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return shutil.copytree(builtin_model_folder(), tmp_path / "model")
+
+
+def set_in(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_what_a_folder_lacks_is_named(copy: Path) -> None:
+    (copy / "transformer" / "diffusion_pytorch_model-00001-of-00002.safetensors").unlink()
+    (copy / "scheduler" / "scheduler_config.json").unlink()
+    problems = " ".join(inspect(copy).problems)
+    assert "diffusion_pytorch_model-00001-of-00002.safetensors is missing" in problems
+    assert "scheduler/scheduler_config.json is missing" in problems
+    assert "transformer: 105 tensors are missing: " in problems
+
+
+def test_a_folder_without_zero_cond_t_is_not_2511(copy: Path) -> None:
+    set_in(copy / "transformer" / "config.json", zero_cond_t=False)
+    found = inspect(copy)
+    assert found.model is None and "zero_cond_t" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "said"),
+    [("QwenImage21Pipeline", "Qwen-Image-2.1"), ("QwenImageEditPipeline", "the first one"), ("FluxPipeline", "Flux")],
+)
+def test_folders_of_other_models_are_named(copy: Path, pipeline: str, said: str) -> None:
+    set_in(copy / "model_index.json", _class_name=pipeline)
+    (problem,) = inspect(copy).problems
+    assert said in problem
+
+
+def test_a_folder_that_is_no_model_and_a_path_to_nothing(tmp_path: Path) -> None:
+    assert "without model_index.json" in inspect(tmp_path).problems[0]
+    assert "cannot be read" in inspect(tmp_path / "none").problems[0]
+
+
+def drop(name: str):
+    return lambda tensors: tensors.pop(name)
+
+
+def put(name: str, tensor: Tensor):
+    return lambda tensors: tensors.update({name: tensor})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (drop("img_in.bias"), "1 tensors are missing: img_in.bias"),
+        (put("img_in.bias", torch.zeros(3)), r"img_in.bias is [3], and should be [256]"),
+        (put("extra.weight", torch.zeros(3)), "1 tensors are not the model's: extra.weight"),
+        (put("txt_in.text_norm.weight", torch.zeros(3)), "Qwen-Image-2.1"),
+        (put("transformer_blocks.6.attn.norm_q.weight", torch.zeros(64)), "not the model's: transformer_blocks.6"),
+        (put("img_in.bias", torch.zeros(256, dtype=torch.int32)), "holds I32"),
+        (put("transformer_blocks.0.attn.to_q.weight", torch.zeros(256, 256).to(torch.float8_e5m2)), "float8_e5m2"),
+        (put("transformer_blocks.0.attn.to_q.weight", torch.zeros(256, 256, dtype=torch.int8)), "int8_tensorwise"),
+    ],
+)
+def test_what_is_wrong_with_a_transformer_is_told_by_the_tensors_name(tmp_path: Path, change, said: str) -> None:
+    write_transformer(tmp_path / "small.safetensors", change=change)
+    found = inspect(tmp_path / "small.safetensors")
+    assert found.model is None
+    assert said in " ".join(found.problems)
+
+
+def test_a_text_encoder_of_another_kind_fits_no_model(tmp_path: Path) -> None:
+    tensors = stored("text_encoder")
+    tensors["model.language_model.layers.0.self_attn.q_norm.weight"] = torch.zeros(32)
+    save(tmp_path / "qwen3.safetensors", tensors, {})
+    found = inspect(tmp_path / "qwen3.safetensors")
+    assert found.role == "text_encoder" and "q_norm" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("double_blocks.0.img_attn.norm.key_norm.scale", "of Flux"),
+        ("blocks.0.cross_attn.norm_q.weight", "of Wan"),
+        ("something.weight", "no part of Qwen-Image-Edit"),
+    ],
+)
+def test_files_of_other_models_are_no_part(tmp_path: Path, name: str, said: str) -> None:
+    save_file({name: torch.zeros(3)}, tmp_path / "a.safetensors")
+    found = inspect(tmp_path / "a.safetensors")
+    assert found.role is None and said in found.problems[0]
+
+
+def test_a_cut_file_is_told(tmp_path: Path) -> None:
+    write_vae(tmp_path / "vae.safetensors")
+    whole = (tmp_path / "vae.safetensors").read_bytes()
+    (tmp_path / "vae.safetensors").write_bytes(whole[:-5])
+    assert "cut off at" in inspect(tmp_path / "vae.safetensors").problems[0]
+
+
+def test_looking_reads_no_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "small.safetensors"
+    write_transformer(path, "fp8_scaled")
+    expected = inspect(path)
+    data_start = int.from_bytes(path.read_bytes()[:8], "little") + 8
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.truncate(data_start)
+        file.truncate(size)  # sparse: every number is zero now
+    assert inspect(path) == expected
+    assert not any(tensor.float().any() for tensor in load_file(path).values())

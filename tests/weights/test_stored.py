@@ -1,0 +1,150 @@
+"""How weights are stored: kinds of FP8 told apart, scales with the weights that they belong to, the rest refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from qied.weights.foreign_formats import check_marker
+from qied.weights.header import Entry, Header
+from qied.weights.problems import BadFile
+from qied.weights.stored import layer_markers, precision_of, stored_tensors
+
+W = "block.weight"
+
+
+def header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], **metadata: str) -> Header:
+    return Header({name: Entry(dtype, shape, 0, 8) for name, (dtype, shape) in tensors.items()}, metadata, 0)
+
+
+def layers(*formats: Any) -> str:
+    return json.dumps({"layers": {f"l{number}": one for number, one in enumerate(formats)}})
+
+
+FP8 = ("F8_E4M3", (4, 2))
+MARKER = {"block.comfy_quant": ("U8", (27,))}
+
+
+@pytest.mark.parametrize(
+    ("others", "precision", "scale"),
+    [
+        ({}, "fp8_plain", None),
+        ({"block.scale_weight": ("F32", ())}, "fp8_scaled", "block.scale_weight"),
+        (
+            {"block.scale_weight": ("F32", (1,)), "block.scale_input": ("F32", ()), "scaled_fp8": ("F8_E4M3", (2,))},
+            "fp8_scaled",
+            "block.scale_weight",
+        ),
+        ({"block.weight_scale": ("F32", ()), **MARKER}, "fp8_comfy", "block.weight_scale"),
+        ({"block.weight_scale": ("F32", ()), "block.input_scale": ("F32", ())}, "fp8_comfy", "block.weight_scale"),
+        ({"block.weight_scale": ("F32", (4, 1))}, "fp8_lightx2v", "block.weight_scale"),
+        ({"block.weight_scale": ("BF16", (4,))}, "fp8_lightx2v", "block.weight_scale"),
+        ({"block.weight_scale": ("F32", (4, 1)), **MARKER}, "fp8_comfy", "block.weight_scale"),
+    ],
+)
+def test_the_kind_of_fp8_is_told_by_its_scale(others: dict[str, Any], precision: str, scale: str | None) -> None:
+    found = stored_tensors(header({W: FP8, **others}))
+    assert set(found) == {W}
+    assert found[W].precision == precision
+    assert (found[W].scale[0] if found[W].scale else None) == scale
+    assert precision_of(found) == precision
+
+
+def test_each_layer_may_differ_and_the_file_is_called_by_the_richest() -> None:
+    found = stored_tensors(
+        header(
+            {
+                "a.weight": FP8,
+                "a.weight_scale": ("F32", ()),
+                "b.weight": ("BF16", (4000, 2)),
+                "c.weight": FP8,
+                "c.bias": ("F32", (4,)),
+            }
+        )
+    )
+    assert {name: one.precision for name, one in found.items()} == {
+        "a.weight": "fp8_comfy",
+        "b.weight": "bf16",
+        "c.weight": "fp8_plain",
+        "c.bias": "fp32",
+    }
+    assert precision_of(found) == "fp8_comfy"
+
+
+def test_without_fp8_most_bytes_decide() -> None:
+    tensors = {"a.weight": Entry("F32", (2, 2), 0, 16), "b.weight": Entry("F16", (9, 9), 0, 162)}
+    assert precision_of(stored_tensors(Header(tensors, {}, 0))) == "fp16"
+    assert precision_of({}) is None
+
+
+def test_a_tensor_that_only_looks_like_a_scale_is_a_weight() -> None:
+    assert set(stored_tensors(header({"norm.weight_scale": ("F32", (4,))}))) == {"norm.weight_scale"}
+
+
+def test_the_markers_of_layers_are_known() -> None:
+    found = stored_tensors(header({W: FP8, "block.weight_scale": ("F32", ()), **MARKER}))
+    assert list(layer_markers(found)) == ["block.comfy_quant"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({W: ("U8", (4, 1)), "block.weight_scale": ("F8_E4M3", (4, 1)), "block.weight_scale_2": ("F32", ())}, "nvfp4"),
+        ({W: ("U8", (4, 1)), "block.weight_scale": ("F8_E4M3", (4, 1))}, "nvfp4"),
+        ({W: FP8, "block.weight_scale": ("U8", (256, 4))}, "mxfp8"),
+        ({W: FP8, "block.weight_scale": ("F8_E8M0", (4, 1))}, "mxfp8"),
+        ({W: ("F8_E5M2", (4, 2))}, "float8_e5m2"),
+        ({W: ("F8_E4M3FNUZ", (4, 2))}, "float8_e4m3fnuz"),
+        ({W: ("I8", (4, 2)), "block.weight_scale": ("F32", (4,))}, "int8_tensorwise"),
+        ({W: ("I8", (4, 2)), "block.weight_s_rel": ("F8_E4M3", (4, 1))}, "asym_w4a8_int8"),
+        ({"block.qweight": ("I32", (4, 2)), "block.wscales": ("BF16", (4,))}, r"svdquant \(Nunchaku\)"),
+        ({"block.qweight": ("I32", (4, 2)), "block.qzeros": ("I32", (4,))}, "AWQ or GPTQ"),
+        ({W: ("U8", (8, 1)), "block.weight.absmax": ("U8", (4,)), "block.weight.quant_map": ("F32", (16,))}, "4-bit"),
+        ({W: ("F4", (4, 2))}, "4- or 6-bit"),
+        ({W: FP8, "block.weight_scale": ("F32", (2, 1))}, r"\[2, 1\], and should be one number or \[4, 1\]"),
+        ({W: FP8, "block.weight_scale": ("I32", ())}, "holds I32, and should hold F32"),
+        ({W: FP8, "block.weight_scale": ("F32", ()), "block.scale_weight": ("F32", ())}, "has two scales"),
+        ({"a": ("I64", (4,))}, "'a' holds I64, not floating-point numbers"),
+    ],
+)
+def test_formats_that_are_not_run_are_refused_by_name(tensors: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadFile, match=said) as caught:
+        stored_tensors(header(tensors))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (layers({"format": "float8_e4m3fn"}, {"format": "nvfp4"}), "l1 is stored as nvfp4"),
+        (layers({"format": "convrot_w4a4"}), "convrot_w4a4"),
+        (layers({"format": "something_new"}), "something_new"),
+        (layers({}), "names no format of 'l0'"),
+        (layers(3), "names no format of 'l0'"),
+        ("[]", "names no layers"),
+        ("{", "names no layers"),
+    ],
+)
+def test_formats_that_the_header_names_are_heeded(text: str, said: str) -> None:
+    with pytest.raises(BadFile, match=said):
+        stored_tensors(header({W: FP8}, _quantization_metadata=text))
+    assert stored_tensors(header({W: FP8}, _quantization_metadata=layers({"format": "float8_e4m3fn"})))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"format": "nvfp4"}', "block is stored as nvfp4"),
+        (b'{"format": "float8_e5m2"}', "float8_e5m2"),
+        (b"{}", "names no format"),
+        (b"\xff\xff", "names no format"),
+        (b"[" * 3000, "names no format"),
+    ],
+)
+def test_the_marker_of_a_layer_is_heeded(content: bytes, said: str) -> None:
+    with pytest.raises(BadFile, match=said):
+        check_marker(content, "block.comfy_quant")
+    check_marker(b'{"format": "float8_e4m3fn", "full_precision_matrix_mult": true}', "block.comfy_quant")
