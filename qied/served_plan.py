@@ -9,6 +9,7 @@ from qied_client.errors import ConfigError, PlanRefused
 
 from qied.config import Config
 from qied.hardware.snapshot import Snapshot
+from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import select_card
 from qied.link.launch import LaunchOrder
 from qied.planning.budget import device_budget, host_capacity
@@ -22,7 +23,7 @@ from qied.planning.refit import refit
 from qied.planning.refusals import beside_other_cards
 from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
-from qied.served_model import ServedModel
+from qied.served_model import BUILTIN, ServedModel
 
 FIXED_PARTS = ("context", "small weights", "resident blocks", "ring", "text encoder", "caches", LORAS)
 """Parts of a plan that are there whether an edit runs or not."""
@@ -153,4 +154,13 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         threads=config.worker.threads,
         log_format=config.daemon.log_format,
         log_level=config.daemon.log_level,
+        packed_folder=_packed_folder(model, config),
+        packed_bytes=config.storage.packed_bytes,
+        free_reserve_bytes=config.storage.free_reserve_bytes,
     )
+
+
+def _packed_folder(model: ServedModel, config: Config) -> str:
+    """Where quantised blocks are kept; "" for nowhere, as for the built-in model, which is packed in a moment."""
+    wanted = config.storage.packed_bytes and model.profile_name != BUILTIN
+    return str(user_cache_folder() / "packed") if wanted else ""

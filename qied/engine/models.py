@@ -17,6 +17,7 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
 from qied.engine.checkpoint import REMEDY, SkipRandomInit, blaming
 from qied.engine.layer_streaming import StreamedTextModel, is_streamed, stream_text_model
+from qied.engine.packed_cache import PackedCache
 from qied.engine.sigmas import ScheduleConfig, schedule_config
 from qied.engine.single_frame import restrict_to_single_frames
 from qied.engine.sources import OnProgress, SafetensorsSource, TensorSource, WeightReader
@@ -98,9 +99,13 @@ def open_checkpoint(files: Checkpoint, profile: ModelProfile) -> ComponentSource
 
 
 def build_models(
-    sources: ComponentSources, execution: Execution, positions: TextPositions, on_progress: OnProgress
+    sources: ComponentSources,
+    execution: Execution,
+    positions: TextPositions,
+    on_progress: OnProgress,
+    packed: PackedCache | None = None,
 ) -> Models:
-    """Load the weights of all components as ``execution`` says.
+    """Load the weights of all components as ``execution`` says; quantised blocks are kept in ``packed``.
 
     Raises ModelUnsupported where they are not those of the model.
     """
@@ -109,7 +114,7 @@ def build_models(
     total = sum(source.nbytes for source in (sources.text_encoder, sources.transformer, sources.vae))
     reader = WeightReader(total, on_progress)
     text_model, streamed_text = _load_text_model(sources, execution, reader, device, dtype)
-    transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader)
+    transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader, packed)
     vae = _load_vae(sources, execution, reader, device, dtype)
     text_encoder = TextEncoder(text_model, sources.tokens, sources.processor, device, dtype, positions)
     return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype)

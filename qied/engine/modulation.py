@@ -139,7 +139,7 @@ class Modulation:
         inner = self._embedders.inner_dim
         for name in modulation_names(block):
             shape = (VALUES * inner, inner) if name.endswith("weight") else (VALUES * inner,)
-            check_shape(self._source, name, reader.read(self._source, name), shape)
+            check_shape(self._source, name, reader.stored(self._source, name).values, shape)
 
     def table(
         self, sigmas: Tensor, loras: Sequence[ModulationLora] = ()

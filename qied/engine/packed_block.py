@@ -82,6 +82,7 @@ def pack_block(
     """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with the block ``prefix``; quantised on ``device``.
 
     What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
+    What lies between tensors becomes zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
     Beside the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
     """
     tensors = block_tensors(layout, buffer)
@@ -106,6 +107,8 @@ def pack_block(
         stored = reader.read(source, name)
         _check(source, [name], [stored], (layout.shape.head_dim,))
         tensors[norm.name].copy_(stored)
+    for gap in layout.gaps():
+        buffer[gap] = 0
 
 
 def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device: torch.device) -> None:

@@ -16,6 +16,7 @@ from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.faults import is_exhausted
+from qied.engine.packed_cache import PackedCache
 from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
 from qied.link.launch import LaunchOrder
@@ -96,7 +97,13 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
             "The plan is for a CUDA device, and this torch finds none.",
             "Install a torch build for your driver, or set model.device to cpu.",
         )
-    options = EngineOptions(execution=execution, loras=order.loras, lora_bytes=order.lora_bytes)
+    packed = PackedCache(Path(order.packed_folder), order.packed_bytes, order.free_reserve_bytes)
+    options = EngineOptions(
+        execution=execution,
+        loras=order.loras,
+        lora_bytes=order.lora_bytes,
+        packed=packed if order.packed_folder else None,
+    )
     engine = _engine(order.checkpoint, profile, options, on_progress)
     served = ServedEngine(engine, order, execution)
     if served.weights_bytes >= served.budget_bytes:

@@ -204,6 +204,11 @@ class WeightReader:
         self.on_progress(source.component, self.done, self.total)
         return weight
 
+    def pass_over(self, source: TensorSource, nbytes: int) -> None:
+        """Report bytes of ``source`` that need not be read, since what they would become is there."""
+        self.done = min(self.done + nbytes, self.total)
+        self.on_progress(source.component, self.done, self.total)
+
     def finish(self, source: TensorSource, start: int) -> None:
         """Report that ``source``, begun when ``start`` bytes were done, is done to its last byte."""
         source.release()

@@ -22,9 +22,10 @@ from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.norms import modulated_norm
 from qied.engine.ops.operations import Operations, TorchOperations
 from qied.engine.packed_block import pack_block, stored_names
+from qied.engine.packed_cache import PackedCache, contents_of
 from qied.engine.residency import Blocks
 from qied.engine.rope import LatentShape, Rope, Rotation
-from qied.engine.sources import TensorSource, WeightReader, check_names
+from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader, check_names
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
 from qied.planning.plan import Execution
 
@@ -142,12 +143,17 @@ class Transformer:
 
 
 def load_transformer(
-    config: dict[str, Any], source: TensorSource, execution: Execution, device: torch.device, reader: WeightReader
+    config: dict[str, Any],
+    source: TensorSource,
+    execution: Execution,
+    device: torch.device,
+    reader: WeightReader,
+    packed: PackedCache | None = None,
 ) -> Transformer:
     """Load the transformer as ``execution`` says, block by block; raises ModelUnsupported.
 
     ``config`` is diffusers' of QwenImageTransformer2DModel. ``source`` is kept, since modulation tables are made from
-    it later.
+    it later. Blocks that have to be quantised come from ``packed``, where they are kept, or go there.
     """
     start, dtype = reader.done, DTYPES[execution.compute]
     embedders = _embedders(config)
@@ -158,14 +164,28 @@ def load_transformer(
     reader.fill(embedders, source, outside, device, dtype)
     modulation = Modulation(source, embedders.to(device), layers, device, dtype, MODULATION_CACHE_BYTES)
     blocks = Blocks(layout, execution, device)
-    for index, buffer in enumerate(blocks.buffers()):
-        pack_block(reader, source, f"{_BLOCKS}{index}", layout, buffer, device)
+    for index in range(layers):
         modulation.check(reader, index)
+
+    def pack(index: int, buffer: Tensor) -> None:
+        pack_block(reader, source, f"{_BLOCKS}{index}", layout, buffer, device)
+
+    if packed is not None and layout.quantised and isinstance(source, SafetensorsSource) and not _is_fp8(source):
+        contents = contents_of(source, layout, layers)
+        packed.fill(list(blocks.buffers()), contents, pack, lambda _: reader.pass_over(source, source.nbytes // layers))
+    else:
+        for index, buffer in enumerate(blocks.buffers()):
+            pack(index, buffer)
     reader.finish(source, start)
     operations = TorchOperations(
         linear_kind(execution.precision, layout.scaling, device), Attention(execution.attention)
     )
     return Transformer(embedders, blocks, modulation, operations, device, pin=execution.pin)
+
+
+def _is_fp8(source: SafetensorsSource) -> bool:
+    """Whether most of a file is FP8 as it is: it is then read as fast as what would be kept of it."""
+    return source.quantised_bytes() > source.nbytes // 2
 
 
 def _embedders(config: dict[str, Any]) -> Any:

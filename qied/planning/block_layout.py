@@ -103,6 +103,12 @@ class BlockLayout:
         last = self.entries[-1]
         return _aligned(last.offset + last.nbytes)
 
+    def gaps(self) -> Iterator[slice]:
+        """Bytes of the buffer that belong to no tensor."""
+        ends = (entry.offset + entry.nbytes for entry in self.entries)
+        starts = (*(entry.offset for entry in self.entries[1:]), self.nbytes)
+        return (slice(end, start) for end, start in zip(ends, starts, strict=True) if end < start)
+
 
 def block_layout(shape: BlockShape, precision: Precision, scaling: Scaling | None, compute: Compute) -> BlockLayout:
     """Lay out a block; biases and norms are of the ``compute`` type, FP8 without a ``scaling`` is row-wise."""

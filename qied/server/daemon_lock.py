@@ -8,31 +8,23 @@ from pathlib import Path
 
 from qied_client.errors import ConfigError
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-# Windows locks are mandatory: a byte past the process number is locked, so that the number stays readable.
-_LOCKED_BYTE = 4096
+from qied.file_lock import try_lock
 
 
 class DaemonLock:
     """Held from construction until ``release`` or the end of the process, however that comes.
 
-    The file stays: to delete it would let two daemons hold locks on two files of one name. The lock belongs to the
-    open file, so a child made by fork without exec would keep it; workers are started by exec.
+    The file stays: to delete it would let two daemons hold locks on two files of one name. Workers are started by exec,
+    so they do not keep the lock of a daemon that was killed.
     """
 
     def __init__(self, path: Path) -> None:
         """Take the lock; raises ConfigError that names the process where another daemon holds it."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            _lock(self._descriptor)
-        except OSError as error:
+        if not try_lock(self._descriptor):
             holder = os.pread(self._descriptor, 32, 0) if sys.platform != "win32" else path.read_bytes()[:32]
             os.close(self._descriptor)
-            raise _refusal(path, holder) from error
+            raise _refusal(path, holder)
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, str(os.getpid()).encode())
 
@@ -40,15 +32,6 @@ class DaemonLock:
         """Let another daemon in; to be called once."""
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    if sys.platform == "win32":
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _refusal(path: Path, holder: bytes) -> ConfigError:

@@ -168,8 +168,10 @@ class Denoiser:
         0..1): how far weights and inputs of ``LINEARS`` are rounded to E4M3, as by row-wise FP8; None: not at all.
         """
         if rounding is not None:
+            # Of the weights as they ship: what training moves to the edge between two FP8 numbers must not lie on the
+            # other side of it in BF16.
             weights = {
-                name: rounded(weight, rounding) if name.endswith(_ROUNDED_WEIGHTS) else weight
+                name: rounded(weight.bfloat16(), rounding) if name.endswith(_ROUNDED_WEIGHTS) else weight
                 for name, weight in weights.items()
             }
         cast = {name: weight.to(self._dtype) for name, weight in weights.items()}

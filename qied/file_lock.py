@@ -1,0 +1,31 @@
+"""Locks on open files that the system lets go of when their process ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+# Windows locks are mandatory: a byte past what anybody writes is locked, so that the file stays readable.
+_LOCKED_BYTE = 4096
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the one lock on a file; False where another open file holds it. Closing the descriptor lets go of it.
+
+    The lock belongs to the open file, so a child made by fork without exec would keep it.
+    """
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
