@@ -16,6 +16,7 @@ from qied.cli.keys import keys
 from qied.cli.plan import plan_command
 from qied.cli.probe import probe
 from qied.cli.profiles import profile
+from qied.cli.pull import pull
 from qied.cli.serve import serve
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+app.command()(pull)
 app.command()(demo)
 app.command()(doctor)
 app.command("plan")(plan_command)
