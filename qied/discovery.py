@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 REPOSITORY: Final = "Qwen/Qwen-Image-Edit-2511"
+PULL: Final = "qied pull qwen-image-edit-2511"
 
 _COLUMNS: Final = 80
 _SHOWN: Final = 3
@@ -239,7 +240,7 @@ def explain_missing(found: Sequence[FoundModel]) -> str:
         lines.append(f"  and {len(found) - _SHOWN} more")
     lines += [
         "To get the model (58 GB; a download that was broken off goes on):",
-        f"  hf download {REPOSITORY}",
+        f"  {PULL}",
         "then start `qied serve` again, or name a folder: `qied serve --model PATH`.",
         "To try qied now with the small model that is built in:",
         "  qied serve --model builtin",

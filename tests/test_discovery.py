@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qied.discovery import (
+    PULL,
     REPOSITORY,
     FoundModel,
     choose_model,
@@ -15,6 +16,7 @@ from qied.discovery import (
     find_models,
     missing_parts,
 )
+from qied.planning.model_profile import shipped_downloads
 from qied.resources import builtin_model_folder
 
 COMPONENTS = ("transformer", "text_encoder", "vae", "scheduler", "tokenizer", "processor")
@@ -251,11 +253,17 @@ def test_the_explanation_is_short_and_says_what_to_do(tmp_path: Path, found: str
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 13
-    assert f"hf download {REPOSITORY}" in text
+    assert PULL in text
     assert "qied serve --model builtin" in text
     assert ("only the diffusers layout" in text) == (found in ("comfyui", "many"))
     assert ("incomplete: vae/config.json missing" in text) == (found in ("incomplete", "many"))
     assert ("and 3 more" in text) == (found == "many")
+
+
+def test_the_command_of_the_explanation_pulls_what_is_looked_for() -> None:
+    command, name = PULL.rsplit(" ", 1)
+    assert command == "qied pull"
+    assert shipped_downloads()[name].repository == REPOSITORY
 
 
 def test_loras_of_comfyui_lie_beside_its_models_and_where_it_is_told(tmp_path: Path) -> None:

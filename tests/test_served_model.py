@@ -22,7 +22,7 @@ def test_the_built_in_model_is_served_by_name_only(tmp_path):
     assert (served.folder, served.profile_name) == (builtin_model_folder(), "builtin")
     with pytest.raises(ModelNotFound) as caught:
         locate_model(config(), {}, tmp_path)
-    assert "hf download" in caught.value.message
+    assert "qied pull qwen-image-edit-2511" in caught.value.message
     assert "qied serve --model builtin" in caught.value.message
 
 

@@ -179,7 +179,7 @@ def test_a_configuration_file_that_is_missing_is_said_once(doctor, recorded):
 def test_without_a_model_it_ends_with_2_and_says_how_to_get_one(doctor):
     done = doctor()
     assert done.returncode == 2
-    assert "hf download Qwen/Qwen-Image-Edit-2511" in done.stdout
+    assert "qied pull qwen-image-edit-2511" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

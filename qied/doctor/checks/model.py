@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qied_client.errors import ModelNotFound
 
-from qied.discovery import REPOSITORY, find_models, missing_parts
+from qied.discovery import PULL, find_models, missing_parts
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
@@ -15,7 +15,6 @@ from qied.doctor.weight_files import damage, weight_files
 from qied.doctor.words import size, some
 from qied.served_model import ServedModel
 
-_GET = f"hf download {REPOSITORY}"
 _NO_MODEL = "There is no model."
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -30,14 +29,14 @@ def found(facts: Facts) -> Verdict:
         raise facts.model
     candidates = find_models(facts.environ, facts.user_home)
     if not candidates:
-        return error("No model is configured, and none was found on this machine.", f"{_GET} (58 GB), or --model PATH.")
+        return error("No model is configured, and none was found on this machine.", f"{PULL} (58 GB), or --model PATH.")
     first = candidates[0]
     if first.layout == "diffusers":
         return error(
-            f"{first.path} is incomplete: {some(first.missing)} missing.", f"{_GET} (goes on where it was broken off)."
+            f"{first.path} is incomplete: {some(first.missing)} missing.", f"{PULL} (goes on where it was broken off)."
         )
     return error(
-        f"Only ComfyUI's single file was found: {first.path}.", f"{_GET} (58 GB), which has all parts in one folder."
+        f"Only ComfyUI's single file was found: {first.path}.", f"{PULL} (58 GB), which has all parts in one folder."
     )
 
 
@@ -64,7 +63,7 @@ def sound(facts: Facts) -> Verdict:
         return ok(f"{len(files)} weight files of {size(sum(file.stat().st_size for file in files))} are whole.")
     file, problem = broken[0]
     more = f" {len(broken) - 1} more files are damaged, too." if len(broken) > 1 else ""
-    return error(f"{file} is damaged: {problem}.{more}", f"Remove it, then: {_again(file.parent.parent)}")
+    return error(f"{file} is damaged: {problem}.{more}", f"Remove {file.resolve()}, then: {_again(file.parent.parent)}")
 
 
 def tokenizer(facts: Facts) -> Verdict:
@@ -92,7 +91,7 @@ def zero_cond_t(facts: Facts) -> Verdict:
         return ok("zero_cond_t is set: this is 2511.")
     return error(
         f"zero_cond_t is not set in {path}: this is 2509, or was converted by diffusers before 0.37.",
-        f"{_GET}, or name the folder of 2511 with --model.",
+        f"{PULL}, or name the folder of 2511 with --model.",
     )
 
 
@@ -103,7 +102,7 @@ def _folder(facts: Facts) -> Path | None:
 def _again(folder: Path) -> str:
     """The command that fetches what is missing or damaged in ``folder``."""
     in_cache = any(part.startswith("models--") for part in folder.parts)
-    return _GET if in_cache else f"{_GET} --local-dir '{folder}'"
+    return PULL if in_cache else f"{PULL} --to '{folder}'"
 
 
 CHECKS = (
