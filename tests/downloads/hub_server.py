@@ -131,8 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(Request(self.command, path, self.headers["Range"]))
         if path.startswith("/api/models/"):
-            name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
-            self._list(name, revision)
+            kind = "/tree/" if "/tree/" in path else "/revision/"
+            name, _, revision = path.removeprefix("/api/models/").partition(kind)
+            self._list(name, revision, kind)
         elif "/resolve/" not in path and "/cdn/" not in path:
             self._refuse(404, "")  # such as what the library asks for its own statistics
         else:
@@ -148,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._point_to_content(name, repository, file)
 
-    def _list(self, name: str, revision: str) -> None:
+    def _list(self, name: str, revision: str, kind: str) -> None:
         repository = self.hub.repositories.get(name)
         if self.hub.list_as_html:
             self._finish(200, b"<html>Please log in to this network.</html>", {"Content-Type": "text/html"})
@@ -160,17 +161,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound")
         else:
             files = [self._entry(repository, path) for path in repository.files]
-            answer = {"id": name, "sha": repository.commit, "siblings": files}
+            tree = [{**file, "type": "file", "path": file["rfilename"], "oid": file["blobId"]} for file in files]
+            answer = {"id": name, "sha": repository.commit, "siblings": files} if kind == "/revision/" else tree
             self._finish(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     @staticmethod
     def _entry(repository: Repository, path: str) -> dict[str, object]:
         content = repository.files[path]
         size = repository.listed_sizes.get(path, len(content))
-        entry: dict[str, object] = {"rfilename": path, "size": size, "blobId": hashlib.sha1(content).hexdigest()}
+        known = hash_of(content, path)
         if path.endswith(".safetensors"):
-            return entry | {"lfs": {"sha256": hash_of(content, path), "size": size, "pointerSize": 130}}
-        return entry | {"blobId": hash_of(content, path)}
+            lfs = {"sha256": known, "oid": known, "size": size, "pointerSize": 130}
+            return {"rfilename": path, "size": size, "blobId": hashlib.sha1(known.encode()).hexdigest(), "lfs": lfs}
+        return {"rfilename": path, "size": size, "blobId": known}
 
     def _point_to_content(self, name: str, repository: Repository, file: str) -> None:
         location = {"Location": f"{self.hub.endpoint}/{name}/cdn/{file}"}

@@ -69,6 +69,15 @@ def test_the_hubs_own_library_finds_it_without_the_network(pulled: Pulled, tmp_p
     assert snapshot_download(MODEL, cache_dir=tmp_path / "cache", local_files_only=True) == str(folder)
 
 
+def test_the_hubs_own_library_fetches_nothing_more(hub: Hub, pulled: Pulled, tmp_path: Path) -> None:
+    folder = pulled()
+    hub.requests.clear()
+    known = snapshot_download(
+        MODEL, cache_dir=tmp_path / "cache", endpoint=hub.endpoint, ignore_patterns=list(UNWANTED)
+    )
+    assert (known, hub.fetched()) == (str(folder), [])
+
+
 def test_what_is_there_is_not_fetched_again(hub: Hub, pulled: Pulled) -> None:
     folder = pulled()
     hub.requests.clear()
@@ -126,7 +135,8 @@ def test_a_plain_folder_gets_real_files_with_the_notes_of_the_hubs_tools(
     assert known_hash(folder / FIRST, folder) == hash_of(hub.repositories[MODEL].files[FIRST], FIRST)
     assert not (tmp_path / "cache").exists()
     hub.requests.clear()
-    snapshot_download(MODEL, revision=COMMIT, local_dir=folder, endpoint=hub.endpoint, allow_patterns=["vae/*"])
+    snapshot_download(MODEL, revision=COMMIT, local_dir=folder, endpoint=hub.endpoint, ignore_patterns=list(UNWANTED))
+    assert any("/tree/" in request.path for request in hub.requests), "the hub's own library has looked at the folder"
     pulled(folder=folder)
     assert hub.fetched() == []
 
