@@ -55,7 +55,7 @@ def _pull(name: str, download: Download, to: Path | None, only: list[str], reser
     from qied.downloads.pull import carry_out, prepare
 
     told = Console(stderr=True, highlight=False, markup=False)
-    prepared = prepare(download, cache=Path(constants.HF_HUB_CACHE), folder=to, only=only)
+    prepared = prepare(download, cache=Path(constants.HF_HUB_CACHE).absolute(), folder=to, only=only)
     told.print(Text(_in_short(prepared)), soft_wrap=True)
     try:
         with PullProgress() as progress:

@@ -50,16 +50,21 @@ class PullProgress:
     def _move_bar(self, file: RemoteFile, done: int, total: int) -> None:
         if self._live is None:
             self._live = Progress(
-                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
+                TextColumn("{task.description:<28}", markup=False, table_column=Column(no_wrap=True)),
                 BarColumn(bar_width=12),
                 DownloadColumn(),
                 TransferSpeedColumn(),
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
-                expand=True,
             )
             self._live.start()
-            self._task = self._live.add_task(file.path, total=total)
+            self._task = self._live.add_task(_short(file), total=total)
         assert self._task is not None
-        self._live.update(self._task, description=file.path, completed=done, total=total)
+        self._live.update(self._task, description=_short(file), completed=done, total=total)
+
+
+def _short(file: RemoteFile) -> str:
+    """Part and number of a file in 28 columns: ``transformer/...01-of-00005``."""
+    name = file.path.removesuffix(".safetensors")
+    return name if len(name) <= 28 else f"{name[:12]}...{name[-13:]}"

@@ -25,6 +25,7 @@ class Repository:
 
     files: dict[str, bytes]
     gated: frozenset[str] = frozenset()
+    gate_code: str = "GatedRepo"
     commit: str = COMMIT
     listed_sizes: dict[str, int] = field(default_factory=dict)
 
@@ -145,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif file not in repository.files:
                 self._refuse(404, "EntryNotFound")
             elif file in repository.gated:
-                self._refuse(403, "GatedRepo")
+                self._refuse(403, repository.gate_code)
             else:
                 self._point_to_content(name, repository, file)
 
@@ -156,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif repository is None:
             self._refuse(401, "RepoNotFound")
         elif "" in repository.gated:
-            self._refuse(403, "GatedRepo")
+            self._refuse(403, repository.gate_code)
         elif revision not in ("main", repository.commit):
             self._refuse(404, "RevisionNotFound")
         else:

@@ -126,7 +126,7 @@ def test_the_folder_of_a_pulled_lora_can_be_given_to_the_daemon(
 
 
 def test_a_plain_folder_gets_real_files_with_the_notes_of_the_hubs_tools(
-    hub: Hub, pulled: Pulled, tmp_path: Path
+    hub: Hub, pulled: Pulled, prepared: Prepared, tmp_path: Path
 ) -> None:
     folder = pulled(folder=tmp_path / "model")
     assert folder == tmp_path / "model"
@@ -137,6 +137,7 @@ def test_a_plain_folder_gets_real_files_with_the_notes_of_the_hubs_tools(
     hub.requests.clear()
     snapshot_download(MODEL, revision=COMMIT, local_dir=folder, endpoint=hub.endpoint, ignore_patterns=list(UNWANTED))
     assert any("/tree/" in request.path for request in hub.requests), "the hub's own library has looked at the folder"
+    assert prepared(folder=folder).missing.stocks == (), "what a note vouches for is not even hashed"
     pulled(folder=folder)
     assert hub.fetched() == []
 
@@ -267,6 +268,14 @@ def test_a_gated_repository_says_how_to_log_in(hub: Hub, pulled: Pulled, gated: 
         pulled()
     assert "hf auth login" in caught.value.remedy
     assert f"{hub.endpoint}/{MODEL}" in caught.value.remedy
+
+
+@pytest.mark.parametrize("gate", ["", FIRST])
+def test_a_key_that_may_not_read_it_is_told_to_log_in(hub: Hub, pulled: Pulled, gate: str) -> None:
+    hub.repositories[MODEL] = replace(hub.repositories[MODEL], gated=frozenset({gate}), gate_code="")
+    with pytest.raises(DownloadFailed, match=rf"refuses {MODEL} \(HTTP 403\)") as caught:
+        pulled()
+    assert "hf auth login" in caught.value.remedy
 
 
 def test_a_repository_or_revision_that_is_not_there_is_not_found(hub: Hub, tmp_path: Path) -> None:
