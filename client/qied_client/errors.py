@@ -45,6 +45,7 @@
     │   ├── ConfigError                  config_error            file, key, value and what is allowed
     │   ├── ModelNotFound                model_not_found
     │   ├── ModelUnsupported             model_unsupported
+    │   ├── DownloadFailed               download_failed         a model could not be fetched, or not to its end
     │   ├── PlanRefused                  plan_refused            this machine cannot serve this model as asked
     │   └── UnsafeAuthentication         unsafe_authentication   an unknown key was let in: serving is refused
     └── InternalError                    internal_error          a defect of qied; the daemon's log has the details
@@ -292,7 +293,7 @@ class QueueFull(CapacityError):
 
 
 class DiskFull(CapacityError):
-    """The daemon's disk, or its share of it, is full."""
+    """A disk is full, or the daemon's share of one."""
 
     code = "disk_full"
 
@@ -304,7 +305,7 @@ class ShuttingDown(CapacityError):
 
 
 class SetupError(QiedError):
-    """The daemon cannot start as configured."""
+    """The daemon cannot start as configured, or what it needs cannot be had."""
 
     code = "setup"
 
@@ -316,7 +317,7 @@ class ConfigError(SetupError):
 
 
 class ModelNotFound(SetupError):
-    """No model is configured and none was found, or the configured one does not exist."""
+    """No model is configured and none was found, or the one that was named does not exist."""
 
     code = "model_not_found"
 
@@ -325,6 +326,12 @@ class ModelUnsupported(SetupError):
     """The files are of a model or layout that this version does not load."""
 
     code = "model_unsupported"
+
+
+class DownloadFailed(SetupError):
+    """A model could not be fetched, or not to its end; what was fetched is kept."""
+
+    code = "download_failed"
 
 
 class PlanRefused(SetupError):

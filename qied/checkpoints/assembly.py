@@ -12,6 +12,7 @@ from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation
 from qied.checkpoints.completeness import expected_shapes, faults, fitting_profiles, nearest_profile
+from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.part_file import PartFile, PartRole, read_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, weight_files
 from qied.checkpoints.small_files import is_file
@@ -19,8 +20,7 @@ from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
 from qied.weights.problems import BadFile
 
-PULL: Final = "qied pull qwen-image-edit-2511"
-PULL_TOKENIZER: Final = "qied pull qwen-image-edit-2511-tokenizer"
+PULL_TOKENIZER: Final = f"{PULL}-tokenizer"
 _TITLES: Final[dict[PartRole, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
 _VOCABULARIES: Final = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 

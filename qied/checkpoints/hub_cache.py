@@ -10,6 +10,8 @@ from qied.checkpoints.comfyui import expanded
 from qied.checkpoints.small_files import entries, read_text
 
 REPOSITORY: Final = "Qwen/Qwen-Image-Edit-2511"
+PULL: Final = "qied pull qwen-image-edit-2511"
+"""The command that gets it."""
 
 
 def hub_cache(environ: Mapping[str, str], home: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from qied.checkpoints.assembly import NamedParts, Places, missing_for
 from qied.checkpoints.comfyui import Installation, installations
-from qied.checkpoints.hub_cache import REPOSITORY, snapshots
+from qied.checkpoints.hub_cache import PULL, REPOSITORY, snapshots
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.pipeline_folder import missing_parts
 from qied.checkpoints.report import Report
@@ -91,7 +91,7 @@ def explain_missing(found: Sequence[FoundModel]) -> str:
         lines.append(f"  and {len(found) - _SHOWN} more: see `qied models`")
     lines += [
         "To get the model (58 GB; a download that was broken off goes on):",
-        "  qied pull qwen-image-edit-2511",
+        f"  {PULL}",
         "then start `qied serve` again, or name a folder: `qied serve --model PATH`.",
         "To try qied now with the small model that is built in:",
         "  qied serve --model builtin",

@@ -18,6 +18,7 @@ from qied.cli.models import models_command
 from qied.cli.plan import plan_command
 from qied.cli.probe import probe
 from qied.cli.profiles import profile
+from qied.cli.pull import pull
 from qied.cli.serve import serve
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+app.command()(pull)
 app.command()(demo)
 app.command()(doctor)
 app.command("plan")(plan_command)

@@ -43,7 +43,9 @@ def weights(facts: Facts, watch: Watch) -> Verdict:
         if wanted is None:
             untold += 1
         elif digest.hexdigest() != wanted:
-            return error(f"{file} has not the bytes that were downloaded.", _remove(file) + ", then download it again.")
+            return error(
+                f"{file} has not the bytes that were downloaded.", _remove(file.resolve()) + ", then download it again."
+            )
     if untold:
         return skipped(f"All {len(files)} weight files ({size(total)}) can be read; nothing tells {untold} hashes.")
     return ok(f"{len(files)} weight files ({size(total)}) have their hashes.")

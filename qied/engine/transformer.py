@@ -171,8 +171,9 @@ def load_transformer(
         pack_block(reader, source, f"{_BLOCKS}{index}", layout, buffer, device)
 
     if packed is not None and layout.quantised and isinstance(source, SafetensorsSource) and not _is_fp8(source):
+        share = (start + source.nbytes - reader.done) // layers
         contents = contents_of(source, layout, layers)
-        packed.fill(list(blocks.buffers()), contents, pack, lambda _: reader.pass_over(source, source.nbytes // layers))
+        packed.fill(list(blocks.buffers()), contents, pack, lambda _: reader.pass_over(source, share))
     else:
         for index, buffer in enumerate(blocks.buffers()):
             pack(index, buffer)

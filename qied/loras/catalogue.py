@@ -110,9 +110,18 @@ def _file(path: Path, folder: Path) -> LoraFile | None:
     """The file behind a path, links resolved; None where it lies outside the folder or cannot be read."""
     try:
         real = path.resolve(strict=True)
-        return LoraFile.at(real) if real.is_file() and real.is_relative_to(folder.resolve()) else None
+        inside = any(real.is_relative_to(home) for home in _homes(folder.resolve()))
+        return LoraFile.at(real) if real.is_file() and inside else None
     except (OSError, RuntimeError):
         return None
+
+
+def _homes(folder: Path) -> Iterator[Path]:
+    """Where the files of a folder may lie: in it; for a snapshot in the Hugging Face cache, among its repository's."""
+    yield folder
+    repository = folder.parent.parent
+    if folder.parent.name == "snapshots" and repository.name.startswith("models--"):
+        yield repository / "blobs"
 
 
 def _can_be_named(name: str) -> bool:

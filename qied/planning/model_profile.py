@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from qied_client.protocol import limits
@@ -121,6 +122,19 @@ class Architecture(_Strict):
         return 2 * (4 * inner * (inner + 1) + 2 * inner * mlp + mlp + inner) + 4 * self.head_dim
 
 
+class Download(_Strict):
+    """What ``qied pull`` fetches under one name: files of a repository on the Hugging Face hub, by part.
+
+    A pattern has ``*`` and ``?`` as in a shell, where ``*`` goes past ``/``, and must fit at least one file.
+    """
+
+    kind: Literal["model", "tokenizer", "lora"] = Field(description="what its files are to the daemon")
+    description: str
+    repository: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+    revision: str = Field("main", min_length=1, description="branch, tag or commit")
+    files: dict[str, tuple[str, ...]] = Field(min_length=1, description="patterns by part")
+
+
 class ModelProfile(_Strict):
     """One model's facts. Sizes are pixels, ``template_tokens`` counts prompt template tokens that are dropped."""
 
@@ -134,6 +148,7 @@ class ModelProfile(_Strict):
     default_preset: str
     default_negative_prompt: str = " "
     presets: dict[str, Preset]
+    downloads: dict[str, Download] = Field(default_factory=dict, description="what can be pulled, by name")
 
     def preset(self, name: str | None) -> Preset:
         """Return the preset ``name``, or the default one; raises KeyError for an unknown name."""
@@ -158,3 +173,8 @@ def shipped_profiles() -> dict[str, ModelProfile]:
     """All model profiles that ship with qied, by name."""
     found = [load_profile(path) for path in sorted((profiles_folder() / "models").glob("*.toml"))]
     return {profile.name: profile for profile in found}
+
+
+def shipped_downloads() -> dict[str, Download]:
+    """All that can be pulled, by name, in the order of the profiles."""
+    return {name: each for profile in shipped_profiles().values() for name, each in profile.downloads.items()}

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from qied.checkpoints.comfyui import extra_model_paths
-from qied.checkpoints.hub_cache import REPOSITORY
+from qied.checkpoints.hub_cache import PULL, REPOSITORY
 from qied.checkpoints.pipeline_folder import missing_parts
 from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models
+from qied.planning.model_profile import shipped_downloads
 from qied.resources import builtin_model_folder
 from tests.checkpoints.files import MARKER
 from tests.checkpoints.sparse_files import sparse_file, stored_as
@@ -289,11 +290,17 @@ def test_the_explanation_is_short_and_says_what_to_do(tmp_path: Path, found: str
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 13
-    assert "qied pull qwen-image-edit-2511" in text
+    assert PULL in text
     assert "qied serve --model builtin" in text
     assert ("incomplete: VAE missing" in text) == (found in ("comfyui", "many"))
     assert ("incomplete: vae/config.json missing" in text) == (found in ("incomplete", "many"))
     assert ("and 3 more" in text) == (found == "many")
+
+
+def test_the_command_of_the_explanation_pulls_what_is_looked_for() -> None:
+    command, name = PULL.rsplit(" ", 1)
+    assert command == "qied pull"
+    assert shipped_downloads()[name].repository == REPOSITORY
 
 
 def test_loras_of_comfyui_lie_beside_its_models_and_where_it_is_told(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import qied_client
 import qied
 
 HEAVY = ("torch", "diffusers", "transformers", "safetensors")
-FRONT = ("server", "scheduling", "planning", "link", "cli", "hardware", "pictures")
+FRONT = ("server", "scheduling", "planning", "link", "cli", "hardware", "pictures", "downloads")
 LIGHT = (*HEAVY, "numpy", "PIL", "pydantic", "structlog", "qied")
 """What the client works without, beside torch; its command line has an extra of its own."""
 

@@ -55,6 +55,7 @@ def test_a_flipped_bit_is_found(facts, in_hub_cache, watch):
     file.write_bytes(content)
     verdict = weights(serving(facts, in_hub_cache), watch)
     assert (verdict.status, "vae" in verdict.message) == (Status.ERROR, True)
+    assert f"rm {file}," in verdict.remedy, "the file itself: a download would only link to it again"
 
 
 def test_weights_without_known_hashes_are_read_but_have_not_passed(facts, watch):

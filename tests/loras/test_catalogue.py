@@ -66,6 +66,20 @@ def test_a_folder_that_is_itself_a_link_is_looked_into(folder, tmp_path):
     assert "style" in find_loras([tmp_path / "link"], BUILTIN).files
 
 
+def test_a_snapshot_of_the_hugging_face_cache_has_its_files_among_the_blobs_of_its_repository(tmp_path, write_lora):
+    repository = tmp_path / "models--owner--style"
+    for path in ("models--owner--style/blobs/a1", "models--other--style/blobs/b2", "models--owner--style/notes/c3"):
+        write_lora(tmp_path / path, blocks=(0,), modules=("attn.to_q",))
+    snapshot = repository / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    for name, target in {"style": "blobs/a1", "other": "../models--other--style/blobs/b2", "far": "notes/c3"}.items():
+        (snapshot / f"{name}.safetensors").symlink_to(f"../../{target}")
+    found = find_loras([snapshot], BUILTIN)
+    assert set(found.files) == {"style"}
+    assert found.files["style"].real_path == repository / "blobs" / "a1"
+    assert {path.stem for path in found.left_out} == {"other", "far"}
+
+
 def test_names_that_nobody_can_send_are_left_out(folder, write_lora):
     for name in (".hidden", "line\nbreak", "n" * 130):
         write_lora(folder / f"{name}.safetensors", blocks=(0,), modules=("attn.to_q",))

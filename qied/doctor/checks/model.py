@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qied_client.errors import ModelNotFound, QiedError
 
+from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.pipeline_folder import missing_parts
 from qied.checkpoints.places import find_models, verdict
 from qied.doctor.checkup import Check
@@ -16,7 +17,6 @@ from qied.doctor.weight_files import damage, weight_files
 from qied.doctor.words import size, some
 from qied.served_model import ServedModel
 
-_GET = "qied pull qwen-image-edit-2511"
 _NO_MODEL = "There is no model."
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -31,13 +31,13 @@ def found(facts: Facts) -> Verdict:
         raise facts.model
     candidates = find_models(facts.environ, facts.user_home)
     if not candidates:
-        return error("No model is configured, and none was found on this machine.", f"{_GET} (58 GB), or --model PATH.")
+        return error("No model is configured, and none was found on this machine.", f"{PULL} (58 GB), or --model PATH.")
     first = candidates[0]
     if first.layout == "diffusers":
         return error(
-            f"{first.path} is incomplete: {some(first.missing)} missing.", f"{_GET} (goes on where it was broken off)."
+            f"{first.path} is incomplete: {some(first.missing)} missing.", f"{PULL} (goes on where it was broken off)."
         )
-    return error(f"{first.path}: {verdict(first)}.", f"See `qied models`; the whole model is: {_GET} (58 GB).")
+    return error(f"{first.path}: {verdict(first)}.", f"See `qied models`; the whole model is: {PULL} (58 GB).")
 
 
 def complete(facts: Facts) -> Verdict:
@@ -67,7 +67,7 @@ def sound(facts: Facts) -> Verdict:
         return ok(f"{len(files)} weight files of {size(sum(file.stat().st_size for file in files))} are whole.")
     file, problem = broken[0]
     more = f" {len(broken) - 1} more files are damaged, too." if len(broken) > 1 else ""
-    return error(f"{file} is damaged: {problem}.{more}", f"Remove it, then: {_again(file.parent.parent)}")
+    return error(f"{file} is damaged: {problem}.{more}", f"Remove {file.resolve()}, then: {_again(file.parent.parent)}")
 
 
 def tokenizer(facts: Facts) -> Verdict:
@@ -98,7 +98,7 @@ def zero_cond_t(facts: Facts) -> Verdict:
         return ok("zero_cond_t is set: this is 2511.")
     return error(
         f"zero_cond_t is not set in {path}: this is 2509, or was converted by diffusers before 0.37.",
-        f"{_GET}, or name the folder of 2511 with --model.",
+        f"{PULL}, or name the folder of 2511 with --model.",
     )
 
 
@@ -109,7 +109,7 @@ def _model(facts: Facts) -> ServedModel | None:
 def _again(folder: Path) -> str:
     """The command that fetches what is missing or damaged in ``folder``."""
     in_cache = any(part.startswith("models--") for part in folder.parts)
-    return _GET if in_cache else f"{_GET} --to '{folder}'"
+    return PULL if in_cache else f"{PULL} --to '{folder}'"
 
 
 CHECKS = (

@@ -1,0 +1,107 @@
+"""``qied pull``: gets a model or a LoRA by name from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from qied_client.cli.failures import failures_as_text
+from qied_client.errors import InvalidRequest
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qied.checkpoints.pipeline_folder import missing_parts
+from qied.cli.machine import usual_config
+from qied.cli.pulling import PullProgress
+from qied.config import load_config
+from qied.doctor.words import some
+from qied.downloads.wanted import amount
+from qied.loras.catalogue import SUFFIX
+from qied.loras.lightning import lightning_steps
+from qied.planning.model_profile import Download, shipped_downloads
+
+if TYPE_CHECKING:
+    from qied.downloads.pull import Pull
+
+
+def pull(
+    name: Annotated[str | None, typer.Argument(help="What to get; without it, all that can be had is listed.")] = None,
+    to: Annotated[Path | None, typer.Option(help="A plain folder, in place of the Hugging Face cache.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this part; may be given several times.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
+) -> None:
+    """Get a model by name: only the files that are needed and not there yet. What breaks off goes on when repeated."""
+    with failures_as_text():
+        downloads = shipped_downloads()
+        if name is None:
+            Console(highlight=False).print(_table(downloads))
+            return
+        if name not in downloads:
+            raise InvalidRequest(f"There is no {name!r} to pull.", f"There are {', '.join(downloads)}.", field="name")
+        reserve = load_config(usual_config(config), os.environ, {}).config.storage.free_reserve_bytes
+        folder = None if to is None else to.expanduser().absolute()
+        _pull(name, downloads[name], folder, only or [], reserve)
+
+
+def _pull(name: str, download: Download, to: Path | None, only: list[str], reserve: int) -> None:
+    # The hub's library takes as long to import as the rest of a command, and no other command needs it.
+    from huggingface_hub import constants
+
+    from qied.downloads.pull import carry_out, prepare
+
+    told = Console(stderr=True, highlight=False, markup=False)
+    prepared = prepare(download, cache=Path(constants.HF_HUB_CACHE).absolute(), folder=to, only=only)
+    told.print(Text(_in_short(prepared)), soft_wrap=True)
+    try:
+        with PullProgress() as progress:
+            found = carry_out(prepared, reserve, progress)
+    except KeyboardInterrupt:
+        told.print("\nStopped. What was fetched is kept: the same command goes on from there.", soft_wrap=True)
+        raise typer.Exit(130) from None
+    out = Console(highlight=False, markup=False)
+    for line in _next_steps(name, download, prepared, found, to is None):
+        out.print(Text(line), soft_wrap=True)
+
+
+def _table(downloads: dict[str, Download]) -> Table:
+    table = Table("name", "what it is", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name, download in downloads.items():
+        what = Text.assemble(download.description, "\n", (download.repository, "dim"))
+        table.add_row(Text(name, style="cyan"), what)
+    return table
+
+
+def _in_short(prepared: Pull) -> str:
+    """What is about to happen: ``Qwen/... at 0123456789ab: 29 files of 57.7 GB, 12.1 GB still to fetch``."""
+    listing, wanted, left = prepared.listing, prepared.wanted, prepared.missing.bytes
+    all_of_them = f"{len(wanted)} files of" if len(wanted) != 1 else "one file of"
+    rest = f"{amount(left)} still to fetch" if left else "all of it there"
+    size = amount(sum(file.bytes for file in wanted))
+    return f"{listing.repository} at {listing.commit[:12]}: {all_of_them} {size}, {rest}"
+
+
+def _next_steps(name: str, download: Download, prepared: Pull, folder: Path, in_cache: bool) -> list[str]:
+    """Where the files are, and what to do with them."""
+    if download.kind == "lora":
+        return [f"In {folder}", *_use_lora(prepared.wanted[0].path, folder)]
+    if download.kind == "model":
+        if lacking := missing_parts(folder):
+            again = f"qied pull {name}" + ("" if in_cache else f" --to {quote(str(folder))}")
+            return [f"In {folder}", f"Not there yet: {some(lacking)}. All of it: {again}"]
+        return [f"In {folder}", "Serve it: qied serve" + ("" if in_cache else f" --model {quote(str(folder))}")]
+    return [f"In {folder}"]
+
+
+def _use_lora(file: str, folder: Path) -> list[str]:
+    steps = lightning_steps(file, {})
+    settings = f" --steps {steps} --cfg 1" if steps else ""
+    return [
+        "Add that folder to model.loras in qied.toml, and start the daemon again:",
+        f"  loras = [{json.dumps(str(folder), ensure_ascii=False)}]",
+        f"then: qied edit ... --lora {file.removesuffix(SUFFIX)}{settings}",
+    ]

@@ -1,0 +1,127 @@
+"""What a pull wants of a repository, what of that is missing, and whether the disk has room for it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, Literal
+
+from qied_client.errors import DiskFull, DownloadFailed, InvalidRequest, ModelNotFound
+from qied_client.protocol.fields import FieldError, NameInFolder
+
+_NAME: Final = NameInFolder(1024)
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_HASH: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a repository: its path there, its bytes, and the hash by which the hub knows it.
+
+    The hash is the SHA-256 of the file where it is a large one (LFS), else the SHA-1 that git has of it.
+    """
+
+    path: str
+    bytes: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a repository at one commit, as the hub says; nothing in it is checked yet."""
+
+    repository: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What is there of one file: so many bytes of what will be at ``content``.
+
+    ``partial`` until all of them are there, ``whole`` then, and ``placed`` once the file lies where it is looked for.
+    """
+
+    file: RemoteFile
+    content: Path
+    bytes: int
+    state: Literal["partial", "whole", "placed"]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not in its place, and the bytes that have to be fetched for that."""
+
+    stocks: tuple[Stock, ...]
+    bytes: int
+
+
+def wanted_files(
+    listing: Listing, patterns: Mapping[str, Sequence[str]], only: Iterable[str] = ()
+) -> tuple[RemoteFile, ...]:
+    """The files that fit the patterns of these parts, or of all parts, in the order of the listing.
+
+    Raises InvalidRequest for an unknown part, ModelNotFound for patterns without a file, and DownloadFailed where a
+    name would lead out of its folder, or a hash is none.
+    """
+    parts = list(only) or list(patterns)
+    if unknown := [part for part in parts if part not in patterns]:
+        raise InvalidRequest(f"There is no part {unknown[0]!r}.", f"The parts are {', '.join(patterns)}.", field="only")
+    asked = [pattern for part in parts for pattern in patterns[part]]
+    if unmet := [pattern for pattern in asked if not any(fnmatchcase(file.path, pattern) for file in listing.files)]:
+        raise ModelNotFound(
+            f"{listing.repository} has no {', '.join(unmet)} at commit {listing.commit[:12]}.",
+            "It may have been renamed since this version of qied: look for a newer one.",
+        )
+    files = tuple(file for file in listing.files if any(fnmatchcase(file.path, pattern) for pattern in asked))
+    # Names, hashes and the commit become paths here, so what a hub says of them is not simply believed.
+    unsound = [repr(file.path) for file in files if not _is_sound(file)]
+    if unsound or not _COMMIT.fullmatch(listing.commit):
+        raise DownloadFailed(
+            f"The hub's list of {listing.repository} is not sound: {', '.join(unsound) or repr(listing.commit)}.",
+            "Nothing was fetched. Check that HF_ENDPOINT, if it is set, names a hub that you trust.",
+        )
+    return files
+
+
+def _is_sound(file: RemoteFile) -> bool:
+    try:
+        _NAME(file.path)
+    except FieldError:
+        return False
+    drive_or_stream = ":" in file.path  # on Windows
+    return not drive_or_stream and _HASH.fullmatch(file.hash) is not None and file.bytes >= 0
+
+
+def missing(stocks: Iterable[Stock]) -> Missing:
+    """What is left to do; files with the same content count once."""
+    left = tuple(stock for stock in stocks if stock.state != "placed")
+    to_fetch = {stock.content: stock.file.bytes - stock.bytes for stock in left}
+    return Missing(left, sum(to_fetch.values()))
+
+
+def check_room(bytes_to_fetch: int, free: int, reserve: int, folder: Path) -> None:
+    """Raise DiskFull where what is fetched does not fit the ``free`` bytes of a disk, less ``reserve``."""
+    room = max(free - reserve, 0)
+    if bytes_to_fetch > room:
+        raise DiskFull(
+            f"{amount(bytes_to_fetch)} are still to fetch, but the disk of {folder} has room for {amount(room)}: "
+            f"{amount(free)} are free, of which {amount(reserve)} stay free.",
+            f"Free {amount(bytes_to_fetch - room)}, or name a folder on another disk: --to FOLDER, or HF_HOME for the "
+            "whole cache. storage.free_reserve_bytes is what stays free.",
+            needed=bytes_to_fetch,
+            free=free,
+            reserve=reserve,
+        )
+
+
+def amount(count: int) -> str:
+    """Bytes in the decimal units that downloads and disks are told in: ``9.97 GB``, ``128 kB``."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            number = count / factor
+            return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f} {unit}"
+    return f"{count} bytes"
