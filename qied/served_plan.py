@@ -54,7 +54,9 @@ def plan_service(
         if isinstance(only, Refusal):
             raise PlanRefused(only.message, only.remedy, reason=only.code)
         plans = [only]
-    serving = Serving(model.profile, tuple(_with_same_references(plans)), model.loras.facts, question.loras)
+    serving = Serving(
+        model.profile, tuple(_with_same_references(plans)), model.loras.facts, question.loras, model.lightning_steps
+    )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))
 

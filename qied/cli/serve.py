@@ -103,7 +103,7 @@ def _tell_of_loras(log: Any, loras: Catalogue) -> None:
     for name, problem in unusable.items():
         log.debug("a LoRA cannot be used", name=name, problem=problem)
     for path in loras.left_out:
-        log.debug("a LoRA file leads out of its folder, or has a name that none may have", path=str(path))
+        log.debug("a LoRA file has a name that none may have", path=str(path))
 
 
 def _in_short(plan: Plan) -> dict[str, object]:

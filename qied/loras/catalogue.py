@@ -13,6 +13,7 @@ from qied_client.protocol import limits
 from qied_client.protocol.fields import FieldError, NameInFolder
 
 from qied.loras.contents import read_contents
+from qied.loras.problems import unusable
 from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import Architecture
 
@@ -51,8 +52,7 @@ class LoraFile:
 class Catalogue:
     """LoRAs by name: the file's name without ``.safetensors``, with the folders between it and the configured one.
 
-    ``facts`` has all of them, ``files`` those that can be used. ``left_out`` are files that cannot be named or lead out
-    of their folder.
+    ``facts`` has all of them, ``files`` those that can be used. ``left_out`` are files that cannot be named.
     """
 
     files: Mapping[str, LoraFile] = field(default_factory=dict)
@@ -70,14 +70,28 @@ def find_loras(folders: Sequence[Path], architecture: Architecture) -> Catalogue
     left_out: list[Path] = []
     for folder in folders:
         for name, path in _in_folder(folder):
-            file = None if name in facts else _file(path, folder)
-            if not _can_be_named(name) or (file is None and name not in facts):
+            if not _can_be_named(name):
                 left_out.append(path)
-            elif file is not None:
-                facts[name] = _facts(file.real_path, name, architecture)
-                if facts[name].problem is None:
-                    files[name] = file
+                continue
+            if name in facts:
+                continue
+            file = _file(path, folder)
+            if file is None:
+                facts[name] = _outside(name)
+                continue
+            facts[name] = _facts(file.real_path, name, architecture)
+            if facts[name].problem is None:
+                files[name] = file
     return Catalogue(files, facts, tuple(left_out))
+
+
+def _outside(name: str) -> LoraFacts:
+    error = unusable(
+        file_of(name),
+        "it is a link that leads out of its folder, or to nothing",
+        "Put the file itself there, or add the folder that it lies in to model.loras.",
+    )
+    return LoraFacts(problem=error.message, remedy=error.remedy)
 
 
 def file_of(name: str) -> str:

@@ -1,4 +1,8 @@
-"""From the LoRAs that a request and its preset name to those of the edit, and the schedule with them. Pure."""
+"""From the LoRAs that a request and its preset name to those of the edit, and the schedule with them. Pure.
+
+Lightning, a distillation to a few steps, comes as a LoRA or merged into the transformer; either has a schedule of its
+own, and suits its number of steps and no guidance.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,18 @@ _SHOWN = 12
 def chosen_loras(request: EditRequest, preset: Preset, serving: Serving) -> tuple[LoraChoice, ...]:
     """The preset's LoRAs, then the request's, each of them once; one of strength 0 is left out.
 
+    A preset that wants Lightning weights gets the first LoRA that was made for its steps, unless the request names one
+    itself or the transformer needs none; see ``unsuited`` for where there is no such LoRA.
+
     Raises UnknownLora, ModelUnsupported for a file that cannot be used, and InvalidRequest where they do not fit the
     memory that is kept for them.
     """
     named = [lora.name for lora in request.loras]
     if twice := next((name for name in named if named.count(name) > 1), None):
         raise InvalidRequest(f"loras: {twice!r} is named twice.", "Name it once, with one strength.", field="loras")
-    strengths = {**dict.fromkeys(preset.loras, 1.0), **{lora.name: lora.strength for lora in request.loras}}
+    distilled = _distilling_lora(preset, named, serving)
+    of_preset = dict.fromkeys((*distilled, *preset.loras), 1.0)
+    strengths = {**of_preset, **{lora.name: lora.strength for lora in request.loras}}
     for name in strengths:
         _check_usable(name, serving.loras, "" if name in named else f" The preset {request.preset!r} uses it.")
     chosen = tuple(LoraChoice(name, strength) for name, strength in strengths.items() if strength)
@@ -40,25 +49,45 @@ def chosen_loras(request: EditRequest, preset: Preset, serving: Serving) -> tupl
     return chosen
 
 
-def schedule_for(preset: Preset, chosen: Sequence[LoraChoice], known: Mapping[str, LoraFacts]) -> Schedule:
-    """The preset's schedule, or Lightning's where a Lightning LoRA is among the chosen ones."""
-    if any(known[lora.name].steps is not None for lora in chosen):
+def _distilling_lora(preset: Preset, named: Sequence[str], serving: Serving) -> tuple[str, ...]:
+    """The LoRA that a preset for distilled weights is run with, if it takes one more than the request has."""
+    if preset.lightning is None or serving.lightning_steps is not None:
+        return ()
+    known = serving.loras
+    if any(name in known and known[name].steps is not None for name in (*named, *preset.loras)):
+        return ()
+    fitting = (name for name, facts in sorted(known.items()) if facts.steps == preset.lightning)
+    return tuple(fitting)[:1]
+
+
+def schedule_for(preset: Preset, chosen: Sequence[LoraChoice], serving: Serving) -> Schedule:
+    """The preset's schedule, or Lightning's where the weights are distilled to it, by a LoRA or by themselves."""
+    if serving.lightning_steps is not None or any(serving.loras[lora.name].steps is not None for lora in chosen):
         return "lightning"
     return preset.schedule
 
 
-def unsuited(spec: EditSpec, known: Mapping[str, LoraFacts]) -> tuple[str, ...]:
-    """What in an edit does not suit its Lightning LoRAs, a sentence each."""
-    return tuple(_unsuited(spec, known))
+def unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> tuple[str, ...]:
+    """What in an edit does not suit Lightning weights, or lacks them, a sentence each."""
+    return tuple(_unsuited(spec, preset, serving))
 
 
-def _unsuited(spec: EditSpec, known: Mapping[str, LoraFacts]) -> Iterator[str]:
-    for lora in spec.loras:
-        steps = known[lora.name].steps
-        if steps is not None and spec.steps != steps:
-            yield f"{lora.name} was made for {steps} steps, and this edit has {spec.steps}."
-        if steps is not None and spec.guided:
-            yield f"{lora.name} was made for a CFG scale of 1, and this edit has {spec.true_cfg_scale:g}."
+def _unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> Iterator[str]:
+    distilled = {lora.name: steps for lora in spec.loras if (steps := serving.loras[lora.name].steps) is not None}
+    if serving.lightning_steps is not None:
+        for name in distilled:
+            yield f"{name} is beside a model that is distilled to {serving.lightning_steps} steps already."
+        distilled["This model"] = serving.lightning_steps
+    for name, steps in distilled.items():
+        if spec.steps != steps:
+            yield f"{name} was made for {steps} steps, and this edit has {spec.steps}."
+        if spec.guided:
+            yield f"{name} was made for a CFG scale of 1, and this edit has {spec.true_cfg_scale:g}."
+    if preset.lightning is not None and not distilled:
+        yield (
+            f"The preset is meant for a Lightning LoRA of {preset.lightning} steps, and this daemon has none: "
+            f"qied pull lightning-{preset.lightning}steps."
+        )
 
 
 def _check_usable(name: str, known: Mapping[str, LoraFacts], who: str) -> None:

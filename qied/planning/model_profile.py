@@ -22,6 +22,8 @@ class Preset(_Strict):
     """Named settings that a request can refer to; a field that the request sets itself wins.
 
     ``loras`` are used at full strength, beside those of the request; one that is in both has the request's strength.
+    ``lightning`` wants weights that were distilled to so many steps: a Lightning LoRA of the daemon's folders is taken,
+    unless the transformer is distilled itself. ``precision`` is the one that it is meant for; another one will do.
     """
 
     steps: int = Field(ge=1, le=200)
@@ -29,6 +31,8 @@ class Preset(_Strict):
     description: str
     loras: tuple[str, ...] = Field(default=(), max_length=limits.LORAS)
     schedule: Schedule = "model"
+    lightning: int | None = Field(default=None, ge=1, le=99)
+    precision: Literal["fp8", "fp8-storage", "bf16", "fp32"] | None = None
 
 
 class Geometry(_Strict):

@@ -56,11 +56,14 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
     nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     fits = wanted[0] * wanted[1] <= serving.max_pixels
     width, height = nearest if request.on_cap == "fit" else wanted
-    scale = preset.true_cfg_scale if request.true_cfg_scale is None else request.true_cfg_scale
+    # A model that is distilled itself is run as it was made for, where neither settings nor a preset are asked for.
+    distilled = serving.lightning_steps if request.preset is None else None
+    own_scale = preset.true_cfg_scale if distilled is None else 1.0
+    scale = own_scale if request.true_cfg_scale is None else request.true_cfg_scale
     negative = request.negative_prompt
     if scale > 1.0 and negative is None:
         negative = serving.profile.default_negative_prompt
-    steps = preset.steps if request.steps is None else request.steps
+    steps = (distilled or preset.steps) if request.steps is None else request.steps
     spec = EditSpec(
         images=request.images,
         prompt=request.prompt,
@@ -74,9 +77,11 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         output_format="webp" if request.output_format == "webp" else "png",
         preview_every=max(1, steps // 10) if request.previews else 0,
         loras=loras,
-        schedule=schedule_for(preset, loras, serving.loras),
+        schedule=schedule_for(preset, loras, serving),
     )
-    return Resolved(spec, nearest, fits, unsuited(spec, serving.loras))
+    return Resolved(
+        spec, nearest, fits, (*unsuited(spec, preset, serving), *_other_precision(request, preset, serving))
+    )
 
 
 def admitted(resolved: Resolved, request: EditRequest, serving: Serving) -> EditSpec:
@@ -111,6 +116,15 @@ def _check_precision(request: EditRequest, serving: Serving) -> None:
             f"It runs {serving.precision}; leave the precision out.",
             field="precision",
         )
+
+
+def _other_precision(request: EditRequest, preset: Preset, serving: Serving) -> tuple[str, ...]:
+    """That a preset was named which is meant for another precision than the daemon runs."""
+    if request.preset is None or preset.precision in (None, serving.precision):
+        return ()
+    return (
+        f"The preset {request.preset!r} is meant for {preset.precision}, and this daemon runs {serving.precision}.",
+    )
 
 
 def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Size:

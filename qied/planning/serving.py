@@ -15,12 +15,16 @@ from qied.planning.workload import workload_of
 
 @dataclass(frozen=True)
 class Serving:
-    """The model, the plans of all workers, the best one first, the LoRAs by name, and the room that workers have."""
+    """The model, the plans of all workers, the best one first, the LoRAs by name, and the room that workers have.
+
+    ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one.
+    """
 
     profile: ModelProfile
     plans: tuple[Plan, ...]
     loras: Mapping[str, LoraFacts] = field(default_factory=dict)
     lora_room: LoraRoom = NO_LORAS
+    lightning_steps: int | None = None
 
     @property
     def device(self) -> str:

@@ -56,9 +56,10 @@ def test_links_count_only_within_their_folder(folder, tmp_path, write_lora):
     (folder / "alias.safetensors").symlink_to(folder / "style.safetensors")
     found = find_loras([folder], BUILTIN)
     assert set(found.files) == {"style", "alias", "sub/other", "My Style (v2)", "Lightning-4steps"}
-    assert {path.name for path in found.left_out} == {
-        "escape.safetensors", "up.safetensors", "gone.safetensors", "loop.safetensors",
-    }  # fmt: skip
+    assert not found.left_out
+    for name in ("escape", "up", "gone", "loop"):
+        assert f"{name}.safetensors cannot be used: it is a link that leads out" in (found.facts[name].problem or "")
+        assert "model.loras" in found.facts[name].remedy
 
 
 def test_a_folder_that_is_itself_a_link_is_looked_into(folder, tmp_path):
@@ -77,7 +78,7 @@ def test_a_snapshot_of_the_hugging_face_cache_has_its_files_among_the_blobs_of_i
     found = find_loras([snapshot], BUILTIN)
     assert set(found.files) == {"style"}
     assert found.files["style"].real_path == repository / "blobs" / "a1"
-    assert {path.stem for path in found.left_out} == {"other", "far"}
+    assert {name for name, facts in found.facts.items() if facts.problem} == {"other", "far"}
 
 
 def test_names_that_nobody_can_send_are_left_out(folder, write_lora):

@@ -18,7 +18,7 @@ PRESETS = {
     "fast": Preset(steps=4, true_cfg_scale=1.0, description="", loras=("Lightning-4steps",), schedule="lightning"),
     "shifted": Preset(steps=4, true_cfg_scale=1.0, description="", schedule="lightning"),
 }
-REAL = shipped_profiles()["qwen-image-edit-2511"].model_copy(update={"presets": PRESETS})
+REAL = shipped_profiles()["qwen-image-edit-2511"].model_copy(update={"presets": PRESETS, "default_preset": "final"})
 LORAS = {
     "style": LoraFacts(100, 4),
     "sub/other": LoraFacts(50, 8),
@@ -109,3 +109,76 @@ def test_more_loras_than_an_edit_may_have_with_those_of_the_preset_are_refused()
     request = EditRequest(("a" * 64,), "do it", 1, preset="fast", loras=tuple(map(LoraChoice, names)))
     with pytest.raises(InvalidRequest, match=f"at most {limits.LORAS}"):
         resolve(request, [(9, 9)], serving(loras=known))
+
+
+WANTING = Preset(steps=4, true_cfg_scale=1.0, description="", lightning=4)
+REAL_WANTING = REAL.model_copy(update={"presets": {**PRESETS, "preview": WANTING}})
+
+
+def with_preset(*loras, served=None, **fields):
+    request = EditRequest(("a" * 64,), "do it", 1, loras=tuple(map(LoraChoice, loras)), **fields)
+    known = Serving(REAL_WANTING, serving().plans, **{"loras": LORAS, **(served or {})})
+    return resolve(request, [(1000, 1000)], known)
+
+
+ROOM = {"lora_room": LoraRoom(300, 64)}
+
+
+def test_a_preset_for_distilled_weights_takes_the_lora_of_its_steps():
+    found = with_preset("style", preset="preview", served=ROOM)
+    assert found.spec.loras == (LoraChoice("Lightning-4steps"), LoraChoice("style"))
+    assert (found.spec.schedule, found.spec.steps, found.warnings) == ("lightning", 4, ())
+
+
+def test_a_lightning_lora_that_the_request_names_takes_that_place():
+    other = {**LORAS, "A-Lightning-4steps": LoraFacts(100, 4, 4)}
+    chosen = with_preset("Lightning-4steps", preset="preview", served={**ROOM, "loras": other})
+    assert chosen.spec.loras == (LoraChoice("Lightning-4steps"),)
+    first = with_preset(preset="preview", served={**ROOM, "loras": other})
+    assert first.spec.loras == (LoraChoice("A-Lightning-4steps"),)
+
+
+def test_without_such_a_lora_the_preset_runs_and_says_how_to_get_one():
+    found = with_preset(preset="preview", served={"loras": {"eight": LoraFacts(1, 1, 8)}})
+    assert (found.spec.loras, found.spec.schedule, found.spec.steps) == ((), "model", 4)
+    assert "qied pull lightning-4steps" in found.warnings[0]
+
+
+def test_a_model_that_is_distilled_itself_is_run_as_it_was_made_for():
+    served = {**ROOM, "lightning_steps": 4}
+    for fields in ({}, {"preset": "preview"}):
+        found = with_preset(**fields, served=served)
+        assert (found.spec.steps, found.spec.true_cfg_scale, found.spec.schedule) == (4, 1.0, "lightning")
+        assert (found.spec.loras, found.warnings) == ((), ())
+
+
+def test_wrong_settings_for_a_model_that_is_distilled_itself_are_told():
+    served = {**ROOM, "lightning_steps": 4}
+    assert with_preset(steps=20, served=served).warnings == ("This model was made for 4 steps, and this edit has 20.",)
+    assert with_preset(preset="final", served=served).warnings == (
+        "This model was made for 4 steps, and this edit has 40.",
+        "This model was made for a CFG scale of 1, and this edit has 4.",
+    )
+    beside = with_preset("Lightning-4steps", served=served)
+    assert beside.warnings == ("Lightning-4steps is beside a model that is distilled to 4 steps already.",)
+
+
+def test_a_preset_for_another_precision_is_run_and_told():
+    exact = Preset(steps=50, true_cfg_scale=4.0, description="", precision="bf16")
+    rough = exact.model_copy(update={"precision": "fp8"})
+    profile = REAL.model_copy(update={"presets": {"final": exact, "rough": rough}})
+    served = Serving(profile, serving().plans)
+    request = EditRequest(("a" * 64,), "do it", 1, preset="rough")
+    assert resolve(request, [(9, 9)], served).warnings == (
+        "The preset 'rough' is meant for fp8, and this daemon runs bf16.",
+    )
+    assert resolve(EditRequest(("a" * 64,), "do it", 1, preset="final"), [(9, 9)], served).warnings == ()
+
+
+def test_presets_of_the_real_model_are_a_preview_a_draft_and_a_final_version():
+    presets = shipped_profiles()["qwen-image-edit-2511"].presets
+    assert {name: (one.steps, one.true_cfg_scale, one.lightning, one.precision) for name, one in presets.items()} == {
+        "preview": (4, 1.0, 4, None),
+        "draft": (40, 4.0, None, None),
+        "final": (50, 4.0, None, "bf16"),
+    }
