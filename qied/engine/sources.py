@@ -25,7 +25,7 @@ from qied.weights.stored import Stored, layer_markers
 OnProgress = Callable[[str, int, int], None]
 """Called with (component, bytes read so far, bytes of all components)."""
 
-RELEASE_BYTES = 1 << 30
+RELEASE_BYTES = 1 << 27
 """Mapped files are let go of each time that so many bytes of them were read: until then they count as memory."""
 _MARKER_BYTES = 4096
 

@@ -1,16 +1,9 @@
-"""Files of the real model's full size whose headers are whole and whose data takes no place on the disk."""
+"""Headers of the real model's files in their full size, as the programs write them that people have them from."""
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Mapping
-from math import prod
-from pathlib import Path
-
 from qied.checkpoints.completeness import expected_shapes
 from qied.planning.model_profile import shipped_profiles
-from qied.weights.header import BITS
 from tests.checkpoints.files import MARKER, wan_name
 
 REAL = "qwen-image-edit-2511"
@@ -49,18 +42,3 @@ def stored_as(part: str, flavour: str) -> tuple[Entries, dict[str, str]]:
 
 def _old_name(name: str) -> str:
     return name.replace("language_model.", "model.", 1)
-
-
-def sparse_file(path: Path, entries: Mapping[str, tuple[str, tuple[int, ...]]], texts: Mapping[str, str]) -> Path:
-    """Write the header of a file with these tensors, and zeros that take no place."""
-    header: dict[str, object] = {"__metadata__": dict(texts)} if texts else {}
-    end = 0
-    for name, (dtype, shape) in entries.items():
-        begin, end = end, end + prod(shape) * BITS[dtype] // 8
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + end)
-    return path

@@ -11,7 +11,8 @@ import pytest
 from qied.checkpoints.completeness import expected_shapes
 from qied.checkpoints.inspect import inspect
 from qied.planning.model_profile import shipped_profiles
-from tests.checkpoints.sparse_files import REAL, sparse_file, stored_as
+from tests.checkpoints.sparse_files import REAL, stored_as
+from tools.sparse_checkpoint import sparse_file
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from qied.checkpoints.places import FoundModel, choose_model, explain_missing, f
 from qied.planning.model_profile import shipped_downloads
 from qied.resources import builtin_model_folder
 from tests.checkpoints.files import MARKER
-from tests.checkpoints.sparse_files import sparse_file, stored_as
+from tests.checkpoints.sparse_files import stored_as
+from tools.sparse_checkpoint import sparse_file
 
 TRANSFORMER, ENCODER, VAE = (
     stored_as(part, flavour)

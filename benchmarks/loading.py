@@ -1,0 +1,129 @@
+"""Loads transformers of full size: time and peak memory from each kind of file, and the next start from the cache.
+
+README.md beside this file tells the method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from loading_bench import ROOT
+from rich.console import Console
+from rich.table import Table
+from wire_bench.machine import command, versions, without_identity
+
+from qied.checkpoints.inspect import inspect
+from qied.hardware.probe import probe
+from tests.checkpoints.sparse_files import stored_as
+from tools.sparse_checkpoint import sparse_file
+
+LAYERS = 60
+FLAVOURS = ("bf16", "fp8_lightx2v", "fp8_scaled")
+_READ_BYTES = 1 << 24
+
+
+def main() -> None:
+    """Measure each kind of file, show a table, write JSON."""
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory(prefix="qied-loading-", dir=arguments.folder) as folder:
+        rows = [row for flavour in FLAVOURS for row in _measured(Path(folder), flavour, arguments.layers)]
+    report = {
+        "schema": 1,
+        "benchmark": "loading",
+        "command": command(),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": without_identity(probe(os.environ).to_json()),
+        "versions": versions(),
+        "layers": arguments.layers,
+        "rows": rows,
+    }
+    _show(rows)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the loading of transformers.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--layers", type=int, default=LAYERS, help="blocks of the model (default: all 60)")
+    parser.add_argument("--folder", type=Path, help="where 14 GB of packed blocks may lie for a while")
+    return parser.parse_args()
+
+
+def _measured(folder: Path, flavour: str, layers: int) -> list[dict[str, Any]]:
+    """A file of one kind: recognised, loaded, and where it had to be quantised, loaded again from what was kept."""
+    entries, texts = stored_as("transformer", flavour)
+    kept = {
+        name: entry
+        for name, entry in entries.items()
+        if not name.startswith("transformer_blocks.") or int(name.split(".")[1]) < layers
+    }
+    path = sparse_file(folder / f"{flavour}.safetensors", kept, texts)
+    started = time.monotonic()
+    inspect(path)
+    told = time.monotonic() - started
+    cache = folder / "packed"
+    facts = {"what": flavour, "file_bytes": path.stat().st_size, "inspect_seconds": told}
+    rows = [{**facts, **_child(path, layers, cache)}]
+    for packed in cache.glob("*.packed"):
+        _forget(packed)
+        again = {"what": f"{flavour}, kept", "file_bytes": packed.stat().st_size, **_child(path, layers, cache)}
+        _forget(packed)
+        rows.append({**again, "plain_read_seconds": _read(packed)})
+        packed.unlink()
+    return rows
+
+
+def _child(path: Path, layers: int, cache: Path) -> dict[str, Any]:
+    code = ROOT / "benchmarks" / "loading_bench" / "child.py"
+    done = subprocess.run(
+        [sys.executable, str(code), str(path), str(layers), str(cache)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return dict(json.loads(done.stdout))
+
+
+def _forget(path: Path) -> None:
+    """Let the system drop what it has of a file in memory, so that the next read is from the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _read(path: Path) -> float:
+    """Seconds that it takes to read a file from end to end and do nothing with it."""
+    started = time.monotonic()
+    buffer = bytearray(_READ_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+    return time.monotonic() - started
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    table = Table("file", "GB", "seconds", "GB/s", "stays, GB", "peak, GB", "peak / stays")
+    for row in rows:
+        size, seconds, stays, peak = (row[key] for key in ("file_bytes", "seconds", "stays_bytes", "peak_bytes"))
+        figures = (size / 1e9, seconds, size / seconds / 1e9, stays / 1e9, peak / 1e9, peak / stays)
+        table.add_row(row["what"], *(f"{figure:.2f}" for figure in figures))
+    console = Console(width=110)
+    console.print(table)
+    for row in rows:
+        if "plain_read_seconds" in row:
+            plain = row["plain_read_seconds"]
+            console.print(f"{row['what']}: {row['seconds']:.1f} s; the file read plainly: {plain:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""One load of a transformer in a process of its own: what it takes, and what stays of it. Prints a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from qied.checkpoints.pipeline_folder import read_json
+from qied.engine.engine import EngineOptions
+from qied.engine.packed_cache import PackedCache
+from qied.engine.sources import SafetensorsSource, WeightReader
+from qied.engine.transformer import load_transformer
+from qied.planning.model_profile import shipped_profiles
+from qied.resources import model_configuration
+
+REAL = "qwen-image-edit-2511"
+
+
+def main(file: str, layers: str, packed: str) -> None:
+    """Load the first ``layers`` blocks of the real model from ``file`` as FP8, with a cache in ``packed`` if named."""
+    settings = model_configuration(REAL)
+    assert settings is not None
+    config = {**read_json(settings / "transformer" / "config.json"), "num_layers": int(layers)}
+    plain = EngineOptions().resolved(shipped_profiles()[REAL])
+    count = int(layers)
+    run = replace(plain, precision="fp8", scaling="rowwise", compute="bf16", total_blocks=count, resident_blocks=count)
+    source = SafetensorsSource("transformer", [Path(file)])
+    cache = PackedCache(Path(packed), 1 << 40) if packed else None
+    torch.zeros(1).bfloat16()
+    before = _forget_peak()
+    started = time.monotonic()
+    with torch.no_grad():
+        reader = WeightReader(source.nbytes, lambda *_: None)
+        loaded = load_transformer(config, source, run, torch.device("cpu"), reader, cache)
+    seconds = time.monotonic() - started
+    stays = loaded.device_bytes + loaded.host_bytes
+    print(json.dumps({"seconds": seconds, "stays_bytes": stays, "peak_bytes": _resident("VmHWM") - before}))
+
+
+def _forget_peak() -> int:
+    """Bytes that this process has now, which is the largest that the system knows of from here on (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _resident("VmRSS")
+
+
+def _resident(name: str) -> int:
+    """Bytes of the process in memory, mapped files included, by a line of its status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"this system does not tell {name}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
