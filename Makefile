@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT ?= demo-out
 
-.PHONY: demo test lint format bench install client-test clean
+.PHONY: demo test lint format bench fuzz install client-test clean
 
 install: $(VENV)/.installed
 
@@ -35,6 +35,11 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/wire.py $(ARGS)
+
+# What reads the headers of weight files, fuzzed for a while; atheris has builds for Linux only, so it is no dependency.
+fuzz: install
+	$(PIP) install --quiet atheris
+	$(BIN)/python -m tools.fuzz_header -max_total_time=60 -max_len=4000 $(ARGS)
 
 # The thin client alone: an environment that has neither qied nor torch.
 client-test: .venv-client/.installed
