@@ -26,7 +26,7 @@ def temporary(tmp_path, monkeypatch):
 def test_a_daemon_that_cannot_start_says_its_last_words(temporary, tmp_path):
     log = []
     with (
-        pytest.raises(SetupError, match=r"no model_index\.json"),
+        pytest.raises(SetupError, match=r"is no model"),
         private_daemon(["--model", str(tmp_path)], os.environ, 60, log),
     ):
         raise AssertionError("it cannot be ready")
@@ -37,7 +37,7 @@ def test_a_daemon_that_cannot_start_says_its_last_words(temporary, tmp_path):
 def test_a_trial_without_a_daemon_is_a_failure_that_says_why(temporary, tmp_path):
     told = []
     trial = run_trial(["--model", str(tmp_path)], os.environ, host_meter(), lambda what, done, total: told.append(what))
-    assert "no model_index.json" in str(trial.failure)
+    assert "is no model" in str(trial.failure)
     assert (trial.stranger_refused, trial.peak_bytes) == (None, 0)
     assert told == ["starting a daemon"]
     assert trial.log

@@ -1,16 +1,17 @@
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from qied.checkpoints.completeness import expected_shapes
 from qied.checkpoints.pipeline_folder import STEMS, read_json, weight_files
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.modulation import ModulationTable
-from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader
+from qied.engine.sources import DenseSource, SafetensorsSource, TensorSource, WeightReader
 from qied.engine.stepping import Edit
 from qied.engine.transformer import Forward, Transformer, load_transformer
 from qied.engine.work import Advance
@@ -59,6 +60,37 @@ def execution(profile: ModelProfile) -> Callable[..., Execution]:
 @pytest.fixture(scope="session")
 def transformer_source() -> TensorSource:
     return SafetensorsSource("transformer", weight_files(builtin_model_folder() / "transformer", STEMS["transformer"]))
+
+
+class RandomWeights(DenseSource):
+    """A transformer of the built-in model's shapes with random weights that keep the size of what goes through them."""
+
+    component, nbytes = "transformer", 1
+
+    def __init__(self, profile: ModelProfile) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._tensors: dict[str, torch.Tensor] = {}
+        for name, shape in expected_shapes(profile, "transformer").items():
+            if len(shape) == 2:
+                weight = torch.randn(shape, generator=generator) / shape[1] ** 0.5
+                self._tensors[name] = weight * (0.3 if "_mod." in name or "norm_out" in name else 1.0)
+            else:
+                self._tensors[name] = torch.full(shape, 1.0 if "norm" in name and "linear" not in name else 0.0)
+
+    def names(self) -> Collection[str]:
+        return self._tensors.keys()
+
+    def origin(self, name: str) -> str:
+        return "memory"
+
+    def read(self, name: str) -> torch.Tensor:
+        return self._tensors[name]
+
+
+@pytest.fixture(scope="session")
+def random_weights(profile: ModelProfile) -> TensorSource:
+    """Weights for what is said of the arithmetic, whatever the shipped ones are."""
+    return RandomWeights(profile)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,6 @@ def test_the_peak_is_what_stays_and_an_overhead_that_is_small_for_the_whole_mode
     child = [sys.executable, str(ROOT / "benchmarks" / "loading_bench" / "child.py"), str(path), str(count), ""]
     done = subprocess.run(child, capture_output=True, text=True, check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
     found = json.loads(done.stdout)
-    assert path.stat().st_size > 1_000_000_000
+    assert path.stat().st_size > 700_000_000
     overhead = found["peak_bytes"] - found["stays_bytes"]
     assert overhead < 0.1 * FULL_SIZE_BYTES / 3, "a third of what the whole model may take beside itself"

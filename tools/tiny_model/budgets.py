@@ -8,7 +8,7 @@ from tools.tiny_model.weight_updates import Rates
 
 TEXT_RATES = Rates()
 EDIT_RATES = Rates(muon=3e-3, adam=1.2e-3)
-SETTLE_RATES = Rates(muon=6e-4, adam=2.4e-4)
+SETTLE_RATES = Rates(muon=3e-4, adam=1.2e-4)
 LORA_RATES = Rates(weight_decay=0.0, ema=0.998)
 
 
@@ -62,7 +62,9 @@ class EditBudget:
     evaluated: int = 192
 
 
-SETTLE = EditBudget(steps=3000, rates=SETTLE_RATES, decay=0.9, even_share=0.5, text_weight=0.0)
+SETTLE = EditBudget(
+    steps=4600, batch=128, pair_batch=64, rates=SETTLE_RATES, decay=0.9, even_share=0.5, text_weight=0.0
+)
 
 
 @dataclass(frozen=True)

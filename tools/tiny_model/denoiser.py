@@ -129,15 +129,16 @@ def time_channels(noise_levels: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def rounded(x: Tensor, share: Tensor) -> Tensor:
+def rounded(x: Tensor, share: Tensor, stored: torch.dtype | None = None) -> Tensor:
     """x with ``share`` (0..1) of its rounding to E4M3, scaled by the largest of each row; gradients pass unchanged.
 
-    Rows are tokens of an activation [..., channels], or output channels of a weight.
+    Rows are tokens of an activation [..., channels], or output channels of a weight. What is ``stored`` in another type
+    is rounded to that first: what lies at the edge between two FP8 numbers may be on the other side of it there.
     """
     with torch.no_grad():
-        wide = x.float()
+        wide = x.float() if stored is None else x.to(stored).float()
         scale = wide.abs().amax(-1, keepdim=True).clamp(min=1e-12) / E4M3_MAX
-        error = (wide / scale).to(torch.float8_e4m3fn).float() * scale - wide
+        error = (wide / scale).to(torch.float8_e4m3fn).float() * scale - x.float()
     return x + (share * error).to(x.dtype)
 
 
@@ -168,10 +169,8 @@ class Denoiser:
         0..1): how far weights and inputs of ``LINEARS`` are rounded to E4M3, as by row-wise FP8; None: not at all.
         """
         if rounding is not None:
-            # Of the weights as they ship: what training moves to the edge between two FP8 numbers must not lie on the
-            # other side of it in BF16.
             weights = {
-                name: rounded(weight.bfloat16(), rounding) if name.endswith(_ROUNDED_WEIGHTS) else weight
+                name: rounded(weight, rounding, torch.bfloat16) if name.endswith(_ROUNDED_WEIGHTS) else weight
                 for name, weight in weights.items()
             }
         cast = {name: weight.to(self._dtype) for name, weight in weights.items()}
