@@ -132,6 +132,9 @@ class RawClient:
 class DaemonProcess:
     """``qied serve`` as a child process; its log lines are kept, and can be waited for."""
 
+    model = "builtin"
+    """What ``--model`` names."""
+
     def __init__(self, home: Path, *, engine: str, environ: dict[str, str]) -> None:
         self.home = home
         self.listen = "tcp://127.0.0.1:*"
@@ -166,7 +169,7 @@ class DaemonProcess:
     def start_unready(self) -> None:
         """Start without waiting."""
         self._lines = queue.SimpleQueue()
-        command = [sys.executable, "-m", "qied", "serve", "--model", "builtin", "--listen", self.listen]
+        command = [sys.executable, "-m", "qied", "serve", "--model", self.model, "--listen", self.listen]
         self.process = subprocess.Popen(
             [*command, "--log-format", "json"], env=self._environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )

@@ -1,0 +1,45 @@
+"""A daemon that serves ComfyUI's single files: from the folder to a picture, and what it says where it must not."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qied.resources import builtin_model_folder
+from tests.checkpoints.files import comfyui
+
+PICTURE = builtin_model_folder().parent / "demo.png"
+
+
+@pytest.mark.parametrize(("flavour", "encoder"), [("bf16", "bf16"), ("fp8_scaled", "fp8_scaled")])
+def test_an_edit_by_comfyuis_files_is_that_of_the_folder_they_were_made_from(
+    tmp_path: Path, daemon_process, flavour: str, encoder: str
+) -> None:
+    results = []
+    for model in ("builtin", str(comfyui(tmp_path / "ComfyUI", flavour, encoder, prefix="model.diffusion_model."))):
+        daemon = daemon_process(tmp_path / Path(model).stem, engine="qied.engine.serving:load")
+        daemon.model = model
+        daemon.start()
+        with daemon.client(patience=60.0) as client:
+            results.append(client.edit(PICTURE, "make the red heart blue", seed=0, preset="final", steps=4))
+        assert daemon.stop() == 0
+    folder, files = (np.asarray(Image.open(io.BytesIO(result.bytes)).convert("RGB")).astype(int) for result in results)
+    assert files[120, 128][2] > 180 > files[120, 128][0], "the heart turned blue"
+    if flavour == "bf16":
+        assert np.array_equal(folder, files)
+    else:
+        assert 0 < np.abs(folder - files).mean() < 2
+
+
+def test_a_transformer_that_nobody_vouches_for_is_not_served(tmp_path: Path, daemon_process) -> None:
+    path = comfyui(tmp_path / "ComfyUI", marked=False)
+    daemon = daemon_process(tmp_path / "home", engine="qied.engine.serving:load")
+    daemon.model = str(path)
+    daemon.start_unready()
+    assert daemon.wait() != 0
+    said = " ".join(str(line) for line in daemon.log)
+    assert "2509 or 2511" in said and "--model-version 2511" in said
