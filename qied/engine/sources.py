@@ -28,6 +28,7 @@ OnProgress = Callable[[str, int, int], None]
 RELEASE_BYTES = 1 << 27
 """Mapped files are let go of each time that so many bytes of them were read: until then they count as memory."""
 _MARKER_BYTES = 4096
+_MAPPED_ITEM_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -242,8 +243,8 @@ class WeightReader:
     ) -> dict[str, Tensor]:
         """Put tensors into ``module`` as they are stored and where they are, in mapped files that must not change.
 
-        Those for which ``is_mapped`` is False are copied in ``dtype``. Returns the scales of those that have one.
-        Raises as :meth:`fill`.
+        Those for which ``is_mapped`` is False are copied in ``dtype``, and so are those of more than 16 bits, since plans
+        count streamed weights with no more. Returns the scales of those that have one. Raises as :meth:`fill`.
         """
         names = list(names)
         check_names(source, module.state_dict(), names)
@@ -252,7 +253,7 @@ class WeightReader:
         for name in names:
             weight = self.stored(source, name)
             check_floating(source, name, weight.values)
-            if not is_mapped(name):
+            if not is_mapped(name) or weight.values.itemsize > _MAPPED_ITEM_BYTES:
                 tensors[name] = weight.dense().to(dtype, copy=True)
                 continue
             tensors[name] = weight.values

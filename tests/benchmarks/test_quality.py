@@ -303,10 +303,12 @@ class TestTables:
         assert limits.colour_share == 0.25 and "at most a quarter of" in text
 
     def test_a_page_of_other_figures_is_found(self, whole: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
-        (tmp_path / "quality.json").write_text(json.dumps(whole))
-        (tmp_path / "quality.md").write_text("before <!-- quality: begin -->\n<!-- quality: end --> after")
-        for name, file in (("RESULTS", "quality.json"), ("PAGE", "quality.md"), ("PLOT", "quality-plot.png")):
-            monkeypatch.setattr(page, name, tmp_path / file)
+        for name in ("quality.json", "quality-main.json"):
+            (tmp_path / name).write_text(json.dumps(whole))
+        marks = "".join(f"<!-- {mark}: begin -->\n<!-- {mark}: end --> after" for mark in ("quality main", "quality"))
+        (tmp_path / "quality.md").write_text(f"before {marks}")
+        for name in ("RESULTS", "MAIN_RESULTS", "PAGE", "PLOT"):
+            monkeypatch.setattr(page, name, tmp_path / getattr(page, name).name)
         monkeypatch.setattr(sys, "argv", ["quality.py", "--page", "--check"])
         assert page.write_page(check=True) == 1
         monkeypatch.setattr(sys, "argv", ["quality.py", "--page"])
@@ -315,8 +317,10 @@ class TestTables:
         monkeypatch.setattr(sys, "argv", ["quality.py", "--page", "--check"])
         assert page.write_page(check=True) == 0
         changed = {**whole, "device": "another card"}
-        (tmp_path / "quality.json").write_text(json.dumps(changed))
-        assert page.write_page(check=True) == 1
+        for name in ("quality.json", "quality-main.json"):
+            (tmp_path / name).write_text(json.dumps(changed))
+            assert page.write_page(check=True) == 1
+            (tmp_path / name).write_text(json.dumps(whole))
 
 
 class TestPlot:

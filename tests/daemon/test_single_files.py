@@ -15,24 +15,37 @@ from tests.checkpoints.files import comfyui
 PICTURE = builtin_model_folder().parent / "demo.png"
 
 
-@pytest.mark.parametrize(("flavour", "encoder"), [("bf16", "bf16"), ("fp8_scaled", "fp8_scaled")])
-def test_an_edit_by_comfyuis_files_is_that_of_the_folder_they_were_made_from(
-    tmp_path: Path, daemon_process, flavour: str, encoder: str
-) -> None:
-    results = []
-    for model in ("builtin", str(comfyui(tmp_path / "ComfyUI", flavour, encoder, prefix="model.diffusion_model."))):
-        daemon = daemon_process(tmp_path / Path(model).stem, engine="qied.engine.serving:load")
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory, daemon_process):
+    """The pixels of one edit by a daemon that serves this model."""
+
+    def edit(model: str) -> np.ndarray:
+        daemon = daemon_process(tmp_path_factory.mktemp("home"), engine="qied.engine.serving:load")
         daemon.model = model
         daemon.start()
         with daemon.client(patience=60.0) as client:
-            results.append(client.edit(PICTURE, "make the red heart blue", seed=0, preset="final", steps=4))
+            result = client.edit(PICTURE, "make the red heart blue", seed=0, steps=4)
         assert daemon.stop() == 0
-    folder, files = (np.asarray(Image.open(io.BytesIO(result.bytes)).convert("RGB")).astype(int) for result in results)
+        return np.asarray(Image.open(io.BytesIO(result.bytes)).convert("RGB")).astype(int)
+
+    return edit
+
+
+@pytest.fixture(scope="module")
+def of_the_folder(edited) -> np.ndarray:
+    return edited("builtin")
+
+
+@pytest.mark.parametrize("flavour", ["bf16", "fp8_scaled"])
+def test_an_edit_by_comfyuis_files_is_that_of_the_folder_they_were_made_from(
+    tmp_path: Path, edited, of_the_folder: np.ndarray, flavour: str
+) -> None:
+    files = edited(str(comfyui(tmp_path / "ComfyUI", flavour, flavour, prefix="model.diffusion_model.")))
     assert files[120, 128][2] > 180 > files[120, 128][0], "the heart turned blue"
     if flavour == "bf16":
-        assert np.array_equal(folder, files)
+        assert np.array_equal(files, of_the_folder)
     else:
-        assert 0 < np.abs(folder - files).mean() < 2
+        assert 0 < np.abs(files - of_the_folder).mean() < 2
 
 
 def test_a_transformer_that_nobody_vouches_for_is_not_served(tmp_path: Path, daemon_process) -> None:

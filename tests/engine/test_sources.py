@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from qied.engine.quantise import E4M3
-from qied.engine.sources import RELEASE_BYTES, SafetensorsSource, WeightReader, check_shape
+from qied.engine.sources import RELEASE_BYTES, SafetensorsSource, StoredWeight, WeightReader, check_shape
 
 CPU = torch.device("cpu")
 WEIGHT, BIAS = "encoder.conv_in.weight", "encoder.conv_in.bias"
@@ -54,12 +54,18 @@ def test_a_module_is_filled_cast_and_keeps_its_own_copy(source: SafetensorsSourc
 
 def test_what_is_mapped_shares_memory_with_the_file_and_the_rest_is_cast(source: SafetensorsSource) -> None:
     layer = nn.Linear(2, 3)
-    kept = source.stored(WEIGHT)
+    kept = StoredWeight(source.read(WEIGHT).bfloat16())
     source.stored = lambda name: kept if name == WEIGHT else SafetensorsSource.stored(source, name)
     scales = reader(source).map(module_of(layer), source, source.names(), torch.bfloat16, lambda name: name == WEIGHT)
     assert layer.weight.data_ptr() == kept.values.data_ptr()
     assert layer.bias.dtype == torch.bfloat16
     assert scales == {}
+
+
+def test_what_is_wider_than_16_bits_is_not_mapped(source: SafetensorsSource) -> None:
+    layer = nn.Linear(2, 3)
+    reader(source).map(module_of(layer), source, source.names(), torch.bfloat16, lambda _: True)
+    assert layer.weight.dtype == layer.bias.dtype == torch.bfloat16
 
 
 def test_tensors_that_are_held_outlive_the_closing_of_their_files(source: SafetensorsSource) -> None:
