@@ -8,12 +8,13 @@ from pathlib import Path
 
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
-from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange
+from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import installation, installation_around, is_installation
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
-from qied.checkpoints.places import choose_model, explain_missing, find_models, places
+from qied.checkpoints.places import choose_model, explain_missing, find_models, places, told_problems
+from qied.checkpoints.small_files import is_file, is_folder
 from qied.config import ModelConfig
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
@@ -41,7 +42,7 @@ class ServedModel:
         """The files to load; raises ModelNotFound, ModelUnsupported or ConfigError where they are not all there."""
         if self.assembled is not None:
             return self.assembled
-        return exchange(pipeline_checkpoint(self.origin), self.parts, self.profile)
+        return exchange(pipeline_checkpoint(self.origin, self.parts.replaced), self.parts, self.profile)
 
     @property
     def lightning_steps(self) -> int | None:
@@ -58,18 +59,19 @@ def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) ->
     if config.path == BUILTIN:
         return _served(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config)
     if not config.path:
-        found = find_models(environ, home)
+        found = find_models(environ, home, named_parts(config))
         chosen = choose_model(found)
         if chosen is None:
             raise ModelNotFound(explain_missing(found))
         return _located(chosen.path, config, places(environ, home), chosen.loras)
-    path = Path(config.path).expanduser().absolute()
+    path = expanded_path("model.path", config.path)
     where = places(environ, home)
-    if path.is_dir() and not (path / "model_index.json").is_file() and is_installation(path):
-        path = _only_one(path, home)
-    around = installation_around(path, home) if path.is_file() else None
+    if is_folder(path) and not is_file(path / "model_index.json") and is_installation(path):
+        path = _only_one(path, home, config.version)
+    around = installation_around(path, home) if is_file(path) else None
     if around is not None:
-        where = Places(where.pipelines, (around, *where.installations))
+        others = (one for one in where.installations if one.folders != around.folders)
+        where = Places(where.pipelines, (around, *others))
     return _located(path, config, where, around.folders["lora"] if around is not None else ())
 
 
@@ -83,10 +85,10 @@ def named_parts(config: ModelConfig) -> NamedParts:
     return NamedParts(config.text_encoder, config.vae, config.tokenizer, config.version)
 
 
-def _only_one(folder: Path, home: Path) -> Path:
+def _only_one(folder: Path, home: Path, version: str) -> Path:
     """The transformer in a ComfyUI folder that was named; raises ModelNotFound where there is none, or a choice."""
     reports = [inspect(file) for file in installation(folder, home).files("transformer")]
-    usable = [report for report in reports if report.role == "transformer" and report.model is not None]
+    usable = [report for report in reports if report.role == "transformer" and not told_problems(report, version)]
     if len(usable) == 1:
         return usable[0].path
     if not usable:
@@ -102,11 +104,11 @@ def _only_one(folder: Path, home: Path) -> Path:
 
 def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Path]) -> ServedModel:
     wanted = _named_profile(config.profile)
-    if path.is_file():
+    if is_file(path):
         checkpoint, profile = assemble(path, named_parts(config), where, wanted[0] if wanted else None)
         name = wanted[1] if wanted else profile.name
         return _served(path, profile, name, config, loras, checkpoint)
-    if not (path / "model_index.json").is_file():
+    if not is_file(path / "model_index.json"):
         raise ModelNotFound(
             f"{path} is no model: it is neither a weight file nor a folder with model_index.json.",
             "Give a folder in diffusers' layout, the file of a transformer, ComfyUI's folder, or 'builtin' for the "
@@ -134,8 +136,8 @@ def _loras(config: ModelConfig, beside: Sequence[Path], profile_name: str, profi
 
     Raises ConfigError for a configured folder that is not there.
     """
-    folders = [Path(named).expanduser().absolute() for named in config.loras]
-    if missing := next((named for named in folders if not named.is_dir()), None):
+    folders = [expanded_path("model.loras", named) for named in config.loras]
+    if missing := next((named for named in folders if not is_folder(named)), None):
         raise ConfigError(f"model.loras: {missing} is no folder.", "Correct the path, or leave it out.")
     own = [builtin_loras_folder()] if profile_name == BUILTIN else []
     return find_loras([*folders, *beside, *own], profile.architecture)
@@ -147,8 +149,8 @@ def _named_profile(wanted: str) -> tuple[ModelProfile, str] | None:
         return None
     if wanted in shipped:
         return shipped[wanted], wanted
-    path = Path(wanted).expanduser()
-    if not path.is_file():
+    path = expanded_path("model.profile", wanted)
+    if not is_file(path):
         raise ConfigError(
             f"model.profile: {wanted!r} is neither a profile nor a file.",
             f"Profiles: {', '.join(sorted(shipped))}.",

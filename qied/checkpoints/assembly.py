@@ -10,19 +10,20 @@ from typing import Final
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.checkpoint import Checkpoint
-from qied.checkpoints.comfyui import Installation
+from qied.checkpoints.comfyui import Installation, Kind
 from qied.checkpoints.completeness import expected_shapes, faults, fitting_profiles, nearest_profile
 from qied.checkpoints.hub_cache import PULL
-from qied.checkpoints.part_file import PartFile, PartRole, read_part
-from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, weight_files
-from qied.checkpoints.small_files import is_file
+from qied.checkpoints.part_file import PartFile, PartRole, is_told, read_part
+from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
+from qied.checkpoints.small_files import is_file, is_folder
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
+from qied.weights.foreign_formats import check_markers
 from qied.weights.problems import BadFile
+from qied.weights.stored import layer_markers
 
 PULL_TOKENIZER: Final = f"{PULL}-tokenizer"
 _TITLES: Final[dict[PartRole, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
-_VOCABULARIES: Final = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class NamedParts:
     tokenizer: str = ""
     version: str = ""
 
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Names of the parts that are named, as a pipeline folder has them."""
+        parts = {"text_encoder": self.text_encoder, "vae": self.vae, "tokenizer": self.tokenizer}
+        return tuple(part for part, named in parts.items() if named)
+
 
 @dataclass(frozen=True)
 class Places:
@@ -44,6 +51,14 @@ class Places:
 
     pipelines: Sequence[Path] = ()
     installations: Sequence[Installation] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The files of a whole part, and whether its matrices are FP8."""
+
+    files: tuple[Path, ...]
+    is_fp8: bool
 
 
 def assemble(
@@ -55,8 +70,13 @@ def assemble(
     and how to get it, ModelUnsupported for a file of another model, and ConfigError for a named part that is none.
     """
     part = _read(transformer, "transformer")
+    if part.is_shard:
+        raise ModelUnsupported(
+            f"{transformer} is one of the files that a transformer was cut into.", "Name the folder of the whole model."
+        )
     model = _model_of(part, profile)
-    _check_version(part, named.version)
+    if not is_told(part) and not named.version:
+        raise _untold(part)
     encoder = _part("text_encoder", named.text_encoder, places, model, part)
     vae = _part("vae", named.vae, places, model, part)
     settings = model_configuration(model.name)
@@ -102,9 +122,11 @@ def missing_for(transformer: Path, named: NamedParts, places: Places) -> tuple[s
 
 def _read(path: Path, role: PartRole) -> PartFile:
     try:
-        return read_part(path, role)
+        part = read_part(path, role)
+        check_markers(path, part.header, layer_markers(part.tensors))
     except BadFile as problem:
         raise ModelUnsupported(f"{path} cannot be used: {problem.what}.", problem.remedy) from problem
+    return part
 
 
 def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:
@@ -120,22 +142,19 @@ def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:
     )
 
 
-def _check_version(part: PartFile, version: str) -> None:
+def _untold(part: PartFile) -> ModelUnsupported:
     """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so nobody guesses."""
-    if version not in ("", "2511"):
-        raise ModelUnsupported(f"model.version is {version!r}; this version runs 2511.", f"Get it with: {PULL}")
-    if not part.marked_2511 and not version:
-        raise ModelUnsupported(
-            f"{part.path}: nothing in the file tells whether it is 2509 or 2511, which have the same tensors.",
-            'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not run.',
-        )
+    return ModelUnsupported(
+        f"{part.path}: nothing in the file tells whether it is 2509 or 2511, which have the same tensors.",
+        'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not run.',
+    )
 
 
 def _part(
     role: PartRole, named: str, places: Places, model: ModelProfile, transformer: PartFile | None
 ) -> tuple[Path, ...]:
     if named:
-        return _named_part(role, Path(named).expanduser(), model)
+        return _named_part(role, named, model)
     found = list(_candidates(role, places, model))
     if not found:
         raise ModelNotFound(
@@ -144,59 +163,70 @@ def _part(
             f"Name one with model.{role}, or get the whole model: {PULL}",
         )
     wants_fp8 = transformer is not None and (transformer.precision or "").startswith("fp8")
-    return min(found, key=lambda files: _is_fp8(files) != wants_fp8)
+    return min(found, key=lambda one: one.is_fp8 != wants_fp8).files
 
 
-def _named_part(role: PartRole, path: Path, model: ModelProfile) -> tuple[Path, ...]:
-    files = _files_at(path, role)
+def _named_part(role: PartRole, named: str, model: ModelProfile) -> tuple[Path, ...]:
+    path = expanded_path(f"model.{role}", named)
     try:
-        if not files:
-            raise BadFile("there is no such file")
-        parts = [read_part(file, role) for file in files]
-        tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+        files = _files_at(path, role)
+        tensors = {name: tensor for file in files for name, tensor in read_part(file, role).tensors.items()}
         fault = next(faults(tensors, expected_shapes(model, role), whole=True), None)
         if fault is not None:
             raise BadFile(f"it is not the {_TITLES[role]} of {model.title}: {fault}")
     except BadFile as problem:
         raise ConfigError(f"model.{role}: {path} cannot be used: {problem.what}.", problem.remedy) from problem
+    except (ModelNotFound, ModelUnsupported) as problem:
+        raise ConfigError(f"model.{role}: {problem.message}", problem.remedy) from problem
     return files
 
 
+def expanded_path(key: str, named: str) -> Path:
+    """A path of the configuration; raises ConfigError where its ~ is nobody's."""
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"{key}: {named} leads nowhere: {error}.", "Write the whole path.") from error
+
+
 def _files_at(path: Path, role: PartRole) -> tuple[Path, ...]:
-    """The files of a part by a path to one file, to the part's folder, or to the whole pipeline's."""
+    """The files of a part by a path to one file, to the part's folder, or to the whole pipeline's.
+
+    Raises ModelNotFound or ModelUnsupported, with the name of what is missing.
+    """
     if is_file(path):
         return (path.absolute(),)
-    for folder in (path / role, path):
+    if not is_folder(path):
+        raise ModelNotFound(f"There is no {path}.", "Correct the path.")
+    folder = path / role if is_folder(path / role) else path
+    return weight_files(folder.absolute(), STEMS[role])
+
+
+def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator[Candidate]:
+    """Whole parts of the model, first those of ComfyUI's folders, where single files have their companions."""
+    kind: Kind = "text_encoder" if role == "text_encoder" else "vae"
+    for installation in places.installations:
+        for file in installation.files(kind):
+            if (found := _fitting((file,), role, model)) is not None:
+                yield found
+    for folder in places.pipelines:
         try:
-            return weight_files(folder.absolute(), STEMS[role])
+            files = _files_at(folder, role)
         except (ModelNotFound, ModelUnsupported):
             continue
-    return ()
+        if (found := _fitting(files, role, model)) is not None:
+            yield found
 
 
-def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator[tuple[Path, ...]]:
-    """Whole parts of the model, first those of ComfyUI's folders, where single files have their companions."""
-    for installation in places.installations:
-        for file in installation.files("text_encoder" if role == "text_encoder" else "vae"):
-            if _fits((file,), role, model):
-                yield (file,)
-    for folder in places.pipelines:
-        files = _files_at(folder, role)
-        if files and _fits(files, role, model):
-            yield files
-
-
-def _fits(files: Sequence[Path], role: PartRole, model: ModelProfile) -> bool:
+def _fitting(files: tuple[Path, ...], role: PartRole, model: ModelProfile) -> Candidate | None:
     try:
         parts = [read_part(file, role) for file in files]
     except BadFile:
-        return False
+        return None
     tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
-    return not any(faults(tensors, expected_shapes(model, role), whole=True))
-
-
-def _is_fp8(files: Sequence[Path]) -> bool:
-    return any((read_part(file).precision or "").startswith("fp8") for file in files)
+    if any(faults(tensors, expected_shapes(model, role), whole=True)):
+        return None
+    return Candidate(files, any((part.precision or "").startswith("fp8") for part in parts))
 
 
 def _tokenizer(named: str, places: Places, settings: Path) -> Path:
@@ -213,12 +243,13 @@ def _tokenizer(named: str, places: Places, settings: Path) -> Path:
 
 
 def _named_tokenizer(named: str) -> Path:
-    path = Path(named).expanduser().absolute()
+    path = expanded_path("model.tokenizer", named)
     for folder in (path, path / "tokenizer"):
-        if _has_vocabulary(folder):
+        if has_vocabulary(folder):
             return folder
     raise ConfigError(
-        f"model.tokenizer: {path} holds no vocabulary.", "Name the folder with vocab.json and merges.txt."
+        f"model.tokenizer: {path} holds no vocabulary.",
+        "Name the folder with tokenizer_config.json, vocab.json and merges.txt.",
     )
 
 
@@ -230,8 +261,4 @@ def _found_tokenizer(places: Places, settings: Path | None) -> Path | None:
             *(one.tokenizer for one in places.installations if one.tokenizer is not None),
         ]
     )
-    return next((folder for folder in folders if _has_vocabulary(folder)), None)
-
-
-def _has_vocabulary(folder: Path) -> bool:
-    return any(all(is_file(folder / name) for name in names) for names in _VOCABULARIES)
+    return next((folder for folder in folders if has_vocabulary(folder)), None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from qied.checkpoints.small_files import entries, is_file, read_text
+from qied.checkpoints.small_files import entries, is_file, is_folder, read_text
 
 Kind = Literal["transformer", "text_encoder", "vae", "lora"]
 
@@ -22,7 +23,7 @@ KINDS: Final[dict[Kind, tuple[str, ...]]] = {
 _TOKENIZER: Final = Path("comfy", "text_encoders", "qwen25_tokenizer")
 _VOCABULARY: Final = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _MAX_PATHS_FILE_BYTES: Final = 256 * 1024
-_COMMENT: Final = re.compile(r"(^|\s+)#.*")
+_COMMENT: Final = re.compile(r"(^|\s)#.*")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def installations(environ: Mapping[str, str], home: Path) -> list[Installation]:
     named = [expanded(environ[key], home) for key in ("COMFYUI_PATH", "COMFYUI_DIR") if environ.get(key)]
     usual = [home / "ComfyUI", home / "comfyui", home / "Documents" / "ComfyUI"]
     roots = dict.fromkeys(named + usual)
-    return [installation(root, home) for root in roots if _is_folder(root)]
+    return [installation(root, home) for root in roots if is_folder(root)]
 
 
 def installation(root: Path, home: Path) -> Installation:
@@ -54,7 +55,7 @@ def installation(root: Path, home: Path) -> Installation:
     folders: dict[Kind, list[Path]] = {kind: [models / name for name in names] for kind, names in KINDS.items()}
     text = read_text(above / "extra_model_paths.yaml", _MAX_PATHS_FILE_BYTES)
     for section in extra_model_paths(text):
-        base = above / expanded("".join(section.get("base_path", [])), home)
+        base = above / expanded(os.path.expandvars("".join(section.get("base_path", []))), home)
         for kind, names in KINDS.items():
             folders[kind] += [base / path for name in names for path in section.get(name, [])]
     tokenizer = above / _TOKENIZER
@@ -96,7 +97,7 @@ def extra_model_paths(text: str) -> list[dict[str, list[str]]]:
         if not content or content.startswith("#"):
             continue
         if block is not None and indent > block[0]:
-            block[1].append(_COMMENT.sub("", content))
+            block[1].append(_COMMENT.sub("", content).strip())
             continue
         key, colon, value = content.partition(":")
         value = _COMMENT.sub("", value).strip().strip("\"'")
@@ -113,17 +114,10 @@ def extra_model_paths(text: str) -> list[dict[str, list[str]]]:
 
 
 def _is_models(folder: Path) -> bool:
-    return any(_is_folder(folder / name) for name in KINDS["transformer"])
+    return any(is_folder(folder / name) for name in KINDS["transformer"])
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-_SUFFIXES: Final = (".safetensors", ".sft", ".gguf")
+_SUFFIXES: Final = (".safetensors", ".gguf")
 
 
 def _weights(folder: Path) -> Iterable[Path]:
@@ -131,5 +125,5 @@ def _weights(folder: Path) -> Iterable[Path]:
         if entry.suffix in _SUFFIXES:
             if is_file(entry):
                 yield entry
-        elif _is_folder(entry):
+        elif is_folder(entry):
             yield from (file for file in entries(entry) if file.suffix in _SUFFIXES and is_file(file))

@@ -11,7 +11,6 @@ from qied.planning.model_profile import Architecture, ModelProfile
 from qied.weights.stored import Stored
 
 _SHOWN = 3
-_BLOCKS = "transformer_blocks."
 
 
 def expected_shapes(profile: ModelProfile, role: PartRole) -> Shapes:
@@ -34,7 +33,7 @@ def faults(tensors: Mapping[str, Stored], expected: Shapes, *, whole: bool) -> I
     for name, tensor in tensors.items():
         wanted = expected.get(name, tensor.entry.shape)
         if tensor.entry.shape != wanted:
-            yield f"{tensor.key} is {list(tensor.entry.shape)}, and should be {list(wanted)}"
+            yield f"{tensor.key[:120]!r} is {list(tensor.entry.shape)}, and should be {list(wanted)}"
             break
     missing = [name for name in expected if name not in tensors]
     if whole and missing:
@@ -62,4 +61,4 @@ def nearest_profile(part: PartFile, profiles: Mapping[str, ModelProfile]) -> Mod
 
 def _some(found: list[str]) -> str:
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(name[:120] for name in found[:_SHOWN]) + more
+    return ", ".join(repr(name[:120]) for name in found[:_SHOWN]) + more

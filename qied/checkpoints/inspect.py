@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,16 @@ from typing import Final
 from qied_client.errors import ModelUnsupported
 
 from qied.checkpoints.completeness import expected_shapes, faults, fitting_profiles, nearest_profile
-from qied.checkpoints.part_file import PartFile, part_role, read_part
+from qied.checkpoints.part_file import PartFile, is_told, part_role, read_part
 from qied.checkpoints.pipeline_folder import OTHER_PIPELINES, PIPELINE, STEMS, missing_parts
 from qied.checkpoints.report import Layout, Report
-from qied.checkpoints.small_files import read_object
+from qied.checkpoints.small_files import is_file, is_folder, read_object
 from qied.loras.contents import read_contents
 from qied.loras.keys import parse_key
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
-from qied.weights.stored import precision_of, stored_tensors
+from qied.weights.stored import Precision, precision_of
 
 UNTOLD: Final = (
     "Nothing in it tells 2509 from 2511: if it is 2511, say so with model.version (--model-version 2511) to serve it"
@@ -32,7 +33,7 @@ def inspect(path: Path) -> Report:
     """Tell what a file or a folder is; whatever is wrong with it is in the report."""
     profiles = shipped_profiles()
     try:
-        if path.is_dir():
+        if is_folder(path):
             return _folder(path, profiles)
         return _file(path, profiles)
     except BadFile as problem:
@@ -58,7 +59,7 @@ def _file(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
         return replace(report, problems=problems)
     if part.role != "transformer":
         return replace(report, model=found[0].name)
-    if part.marked_2511 or _config_says_2511(path.parent):
+    if is_told(part):
         return replace(report, model=found[0].name)
     return replace(report, problems=(UNTOLD + ".",))
 
@@ -70,10 +71,7 @@ def _is_lora_name(name: str) -> bool:
 def _lora(path: Path, header: Header, profiles: Mapping[str, ModelProfile]) -> Report:
     names = list(header.tensors)
     report = Report(path, "lora", _lora_layout(names), None, bytes=_size([path]))
-    try:
-        report = replace(report, precision=precision_of(stored_tensors(header)))
-    except BadFile as problem:
-        return replace(report, problems=(sentence(problem.what),))
+    report = replace(report, precision=_lora_precision(header))
     said: list[str] = []
     for profile in profiles.values():
         try:
@@ -83,6 +81,15 @@ def _lora(path: Path, header: Header, profiles: Mapping[str, ModelProfile]) -> R
         else:
             return replace(report, model=profile.name, lightning_steps=contents.steps)
     return replace(report, problems=tuple(said))
+
+
+def _lora_precision(header: Header) -> Precision | None:
+    """What most bytes of a LoRA are; FP8 without a name of its own counts as a plain cast."""
+    sizes: Counter[str] = Counter()
+    for entry in header.tensors.values():
+        sizes[entry.dtype] += entry.nbytes
+    most = sizes.most_common(1)[0][0] if sizes else ""
+    return {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp32", "F8_E4M3": "fp8_plain"}.get(most)  # type: ignore[return-value]
 
 
 def _lora_layout(names: Iterable[str]) -> Layout:
@@ -101,7 +108,7 @@ def _lora_layout(names: Iterable[str]) -> Layout:
 
 def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
     """A pipeline folder; what it lacks is told by the files that it names itself."""
-    if not (path / "model_index.json").is_file():
+    if not is_file(path / "model_index.json"):
         raise BadFile("it is a folder without model_index.json, so no pipeline")
     kind = read_object(path / "model_index.json").get("_class_name")
     files = sorted(file for part in STEMS for file in (path / part).glob("*.safetensors"))

@@ -17,6 +17,7 @@ LANGUAGE_HEAD: Final = "lm_head."
 _TRANSFORMER_PREFIXES: Final = ("model.diffusion_model.", "diffusion_model.", "")
 _UPSAMPLES_A_LEVEL: Final = 4
 """Entries of a level in Wan's flat list of the decoder: three residual blocks, then what doubles the size."""
+_NUMBER: Final = re.compile(r"\d{1,4}", re.ASCII)
 _WAN_RESIDUAL: Final = {"0": "norm1", "2": "conv1", "3": "norm2", "6": "conv2"}
 _WAN_HEAD: Final = {"0": "norm_out", "2": "conv_out"}
 _WAN_ENDS: Final = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
@@ -69,7 +70,7 @@ def vae_name(stored: str) -> str:
         return ".".join([side, "mid_block", *_middle(rest)])
     if section == "downsamples":
         return ".".join([side, "down_blocks", rest[0], *_residual(rest[1:])])
-    if section == "upsamples" and rest[0].isdigit():
+    if section == "upsamples" and _NUMBER.fullmatch(rest[0]):
         level, place = divmod(int(rest[0]), _UPSAMPLES_A_LEVEL)
         within = ["upsamplers", "0"] if place == _UPSAMPLES_A_LEVEL - 1 else ["resnets", str(place)]
         return ".".join([side, "up_blocks", str(level), *within, *_residual(rest[1:])])
@@ -89,8 +90,8 @@ def _middle(rest: list[str]) -> list[str]:
 
 
 def _residual(rest: list[str]) -> list[str]:
-    if rest[0] == "shortcut":
+    if rest[:1] == ["shortcut"]:
         return ["conv_shortcut", *rest[1:]]
-    if rest[0] == "residual" and len(rest) > 1:
+    if rest[:1] == ["residual"] and len(rest) > 1:
         return [_WAN_RESIDUAL.get(rest[1], rest[1]), *rest[2:]]
     return rest

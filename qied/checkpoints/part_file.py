@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 from qied.checkpoints import names
+from qied.checkpoints.pipeline_folder import CONFIGS, STEMS
 from qied.checkpoints.report import Layout
+from qied.checkpoints.small_files import read_object
 from qied.loras.lightning import lightning_steps
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, Stored, precision_of, stored_tensors
 
 PartRole = Literal["transformer", "text_encoder", "vae"]
-_SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _OTHER_MODELS: Final = {
     "Qwen-Image-2.1": ("txt_in.text_norm.weight",),
     "Wan": ("blocks.0.cross_attn.norm_q.weight", "head.modulation"),
@@ -47,7 +49,7 @@ class PartFile:
     @property
     def is_shard(self) -> bool:
         """Whether other files hold the rest."""
-        return _SHARD.search(self.path.name) is not None
+        return SHARD.search(self.path.name) is not None
 
     @property
     def precision(self) -> Precision | None:
@@ -73,6 +75,21 @@ def read_part(path: Path, role: PartRole | None = None) -> PartFile:
 
 
 _WORDS: Final[dict[str, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
+
+
+def is_told(part: PartFile) -> bool:
+    """Whether a transformer is known to be 2511: by a tensor of its own, or by diffusers' configuration beside it.
+
+    That counts for files that diffusers named itself: in ComfyUI's folders any configuration may lie beside any file.
+    """
+    if part.marked_2511:
+        return True
+    if not part.path.name.startswith(f"{STEMS['transformer']}"):
+        return False
+    try:
+        return read_object(part.path.parent / CONFIGS["transformer"]).get("zero_cond_t") is True
+    except BadFile:
+        return False
 
 
 def part_role(header: Header) -> PartRole | None:
@@ -105,7 +122,7 @@ def _unknown(header: Header) -> tuple[str, str]:
 
 
 def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> PartFile:
-    prefix = names.transformer_prefix(stored)
+    prefix = names.transformer_prefix(header.tensors)
     assert prefix is not None, "a transformer by its role"
     tensors = _by_name(stored, lambda name: names.transformer_name(name, prefix))
     marked = any(name.removeprefix(prefix) == names.MARKER_2511 for name in header.tensors)
@@ -122,7 +139,7 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
 def _encoder_layout(path: Path, header: Header) -> Layout:
     """transformers names its files, and ComfyUI keeps the parts right under ``model.`` and ``visual.``."""
     new_names = any(name.startswith(("model.visual.", "model.language_model.")) for name in header.tensors)
-    return "diffusers" if new_names or _SHARD.search(path.name) or path.name == "model.safetensors" else "comfyui"
+    return "diffusers" if new_names or SHARD.search(path.name) or path.name == "model.safetensors" else "comfyui"
 
 
 def _by_name(stored: Mapping[str, Stored], rename: names.Rename) -> dict[str, Stored]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from qied_client.errors import ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.checkpoint import Checkpoint
+from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.small_files import entries, is_file, read_object
 from qied.weights.problems import BadFile
 
@@ -19,7 +20,7 @@ OTHER_PIPELINES: Final = {
     "QwenImage21Pipeline": "Qwen-Image-2.1",
 }
 """Pipelines of the family that are not run, and what they are."""
-REMEDY: Final = "Download the model again: qied pull qwen-image-edit-2511."
+REMEDY: Final = f"Download the model again: {PULL}."
 STEMS: Final = {"transformer": "diffusion_pytorch_model", "text_encoder": "model", "vae": "diffusion_pytorch_model"}
 """Names of weight files without their ends: those of diffusers, and those of transformers."""
 CONFIGS: Final = {
@@ -33,11 +34,21 @@ CONFIGS: Final = {
 """The file that says what a part is."""
 
 
-def pipeline_checkpoint(folder: Path) -> Checkpoint:
-    """The files of a whole folder; raises ModelNotFound for what is missing, ModelUnsupported for another model."""
+def pipeline_checkpoint(folder: Path, without: Collection[str] = ()) -> Checkpoint:
+    """The files of a whole folder; raises ModelNotFound for what is missing, ModelUnsupported for another model.
+
+    Weights of the parts in ``without`` are not looked for: others take their place.
+    """
     check_pipeline(folder)
-    weights = {part: weight_files(folder / part, stem) for part, stem in STEMS.items()}
+    weights = {part: () if part in without else weight_files(folder / part, stem) for part, stem in STEMS.items()}
     return checkpoint_of(folder, weights, folder, folder / "tokenizer")
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer: its settings, and the vocabulary in either form."""
+    forms = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    settings = is_file(folder / CONFIGS["tokenizer"])
+    return settings and any(all(is_file(folder / name) for name in names) for names in forms)
 
 
 def checkpoint_of(
@@ -63,23 +74,23 @@ def checkpoint_of(
 def check_pipeline(folder: Path) -> None:
     """Raise ModelNotFound where the folder holds no pipeline, ModelUnsupported where it is one of another model."""
     index = folder / "model_index.json"
-    if not index.is_file():
+    if not is_file(index):
         raise ModelNotFound(
             f"{folder} is no diffusers pipeline folder: it has no model_index.json.",
             "Name the folder that holds model_index.json, transformer/, text_encoder/ and vae/.",
         )
     name = read_json(index).get("_class_name")
     if name != PIPELINE:
-        is_of = f", which is of {OTHER_PIPELINES[name]}" if name in OTHER_PIPELINES else ""
+        is_of = f", which is of {OTHER_PIPELINES[str(name)]}" if str(name) in OTHER_PIPELINES else ""
         raise ModelUnsupported(
             f"{index} names the pipeline {name}{is_of}; this version runs {PIPELINE}.",
-            "Use Qwen/Qwen-Image-Edit-2511: qied pull qwen-image-edit-2511.",
+            f"Use Qwen/Qwen-Image-Edit-2511: {PULL}.",
         )
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises ModelNotFound where it is missing, ModelUnsupported where it cannot be read."""
-    if not path.is_file():
+    if not is_file(path):
         raise ModelNotFound(f"{path} is missing.", REMEDY)
     try:
         return read_object(path)
@@ -94,8 +105,8 @@ def weight_files(base: Path, stem: str) -> tuple[Path, ...]:
     """
     index = base / f"{stem}.safetensors.index.json"
     single = base / f"{stem}.safetensors"
-    if not index.is_file():
-        if not single.is_file():
+    if not is_file(index):
+        if not is_file(single):
             raise ModelNotFound(f"{base} has neither {index.name} nor {single.name}.", REMEDY)
         return (single,)
     weight_map = read_json(index).get("weight_map")
@@ -105,7 +116,7 @@ def weight_files(base: Path, stem: str) -> tuple[Path, ...]:
         if not isinstance(name, str) or Path(name).name != name:
             raise ModelUnsupported(f"{index}: {name!r} in the weight_map is no name of a file beside it.", REMEDY)
     names = sorted(set(weight_map.values()))
-    missing = [name for name in names if not (base / name).is_file()]
+    missing = [name for name in names if not is_file(base / name)]
     if missing:
         raise ModelNotFound(
             f"{index.name} names {len(names)} files, and {', '.join(missing)} is not in {base}.", REMEDY
@@ -113,26 +124,31 @@ def weight_files(base: Path, stem: str) -> tuple[Path, ...]:
     return tuple(base / name for name in names)
 
 
-def missing_parts(folder: Path) -> tuple[str, ...]:
-    """Files that a folder names but does not hold, relative to it, sorted; empty for a whole one."""
+def missing_parts(folder: Path, without: Collection[str] = ()) -> tuple[str, ...]:
+    """Files that a folder names but does not hold, relative to it, sorted; empty for a whole one.
+
+    Weights and vocabulary of the parts in ``without`` may be missing.
+    """
     try:
         index = read_object(folder / "model_index.json")
     except BadFile:
         return ("model_index.json",)
     components = [name for name, kind in index.items() if isinstance(kind, list) and None not in kind]
-    return tuple(sorted({part for name in components for part in _missing_of(folder, name)}))
+    return tuple(sorted({part for name in components for part in _missing_of(folder, name, without)}))
 
 
-def _missing_of(folder: Path, component: str) -> Iterator[str]:
+def _missing_of(folder: Path, component: str, without: Collection[str]) -> Iterator[str]:
     """Configuration, shards and weights that one component lacks."""
     part = folder / Path(component).name
     if component not in CONFIGS:
         if not entries(part):
             yield f"{part.name}/"
         return
+    if component == "tokenizer" and component in without:
+        return
     if not is_file(part / CONFIGS[component]):
         yield f"{component}/{CONFIGS[component]}"
-    if component not in STEMS:
+    if component not in STEMS or component in without:
         return
     files = entries(part)
     indices = [file for file in files if file.name.endswith(".safetensors.index.json")]

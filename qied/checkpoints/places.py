@@ -10,9 +10,11 @@ from typing import Final, Literal
 from qied.checkpoints.assembly import NamedParts, Places, missing_for
 from qied.checkpoints.comfyui import Installation, installations
 from qied.checkpoints.hub_cache import PULL, REPOSITORY, snapshots
-from qied.checkpoints.inspect import inspect
+from qied.checkpoints.inspect import UNTOLD, inspect
+from qied.checkpoints.part_file import SHARD
 from qied.checkpoints.pipeline_folder import missing_parts
 from qied.checkpoints.report import Report
+from qied.checkpoints.small_files import is_file, is_folder
 
 _COLUMNS: Final = 80
 _SHOWN: Final = 3
@@ -45,15 +47,20 @@ def places(environ: Mapping[str, str], home: Path) -> Places:
     return Places(snapshots(environ, home), installations(environ, home))
 
 
-def find_models(environ: Mapping[str, str], home: Path) -> list[FoundModel]:
+def find_models(environ: Mapping[str, str], home: Path, named: NamedParts | None = None) -> list[FoundModel]:
     """Look in the Hugging Face cache, then in ComfyUI's folders; reads names and headers, never weights.
 
-    Folders that are not there or may not be read count as empty, and files of other models are passed over.
+    Parts that are ``named`` need not lie there. Folders that are not there or may not be read count as empty, and files
+    of other models are passed over, as are snapshots of some files only.
     """
-    where = places(environ, home)
-    found = [FoundModel(folder, "diffusers", MODEL, missing_parts(folder)) for folder in where.pipelines]
+    where, named = places(environ, home), named or NamedParts()
+    found = [
+        FoundModel(folder, "diffusers", MODEL, missing_parts(folder, named.replaced))
+        for folder in where.pipelines
+        if not _is_tokenizer_alone(folder)
+    ]
     for one in where.installations:
-        found += _in_comfyui(one, where)
+        found += _in_comfyui(one, where, named)
     return list({model.path: model for model in found}.values())
 
 
@@ -62,19 +69,30 @@ def choose_model(found: Sequence[FoundModel]) -> FoundModel | None:
     return next((model for model in found if model.complete), None)
 
 
-def _in_comfyui(installation: Installation, where: Places) -> Iterator[FoundModel]:
+def _is_tokenizer_alone(folder: Path) -> bool:
+    """Whether a snapshot was pulled for no more than its vocabulary."""
+    whole = is_file(folder / "model_index.json") or is_folder(folder / "transformer")
+    return is_folder(folder / "tokenizer") and not whole
+
+
+def _in_comfyui(installation: Installation, where: Places, named: NamedParts) -> Iterator[FoundModel]:
     for file in installation.files("transformer"):
         report = inspect(file)
-        if not _is_ours(report):
+        if not _is_ours(report) or SHARD.search(file.name):
             continue
         yield FoundModel(
             file,
             "comfyui",
             report.model or "qwen-image-edit",
-            missing_for(file, NamedParts(), where),
+            missing_for(file, named, where),
             installation.folders["lora"],
-            report.problems,
+            told_problems(report, named.version),
         )
+
+
+def told_problems(report: Report, version: str) -> tuple[str, ...]:
+    """A report's problems, without the one that a configuration solves by saying which ``version`` a file is."""
+    return tuple(problem for problem in report.problems if not (version and problem == f"{UNTOLD}."))
 
 
 def _is_ours(report: Report) -> bool:

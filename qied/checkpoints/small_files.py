@@ -48,6 +48,14 @@ def entries(folder: Path) -> list[Path]:
         return []
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder that can be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def is_file(path: Path) -> bool:
     """Whether a path is a file that can be looked at."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -46,11 +47,11 @@ def models_command(
         _show(Console(highlight=False), found, served, reason)
 
 
-def _found(settings: ModelConfig) -> list[Listed]:
+def _found(settings: ModelConfig) -> Iterator[Listed]:
     named = [settings.path, settings.text_encoder, settings.vae]
     paths = [Path(path).expanduser().absolute() for path in named if path and path != BUILTIN]
     loras = [Path(folder).expanduser().absolute() for folder in settings.loras]
-    return list(listing(os.environ, user_home(), loras, paths))
+    return listing(os.environ, user_home(), loras, paths)
 
 
 def _served(settings: ModelConfig) -> tuple[str | None, str | None]:

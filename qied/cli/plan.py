@@ -104,7 +104,7 @@ def _with_options(wishes: Wishes, vram: str | None, gpu: int | None) -> Wishes:
 
 
 def _served(model: str, settings: ModelConfig) -> ServedModel:
-    """A model by its profile's name, or by its folder; the real one where nothing is configured and none is found."""
+    """A model by its profile's name, or by its folder or file; the real one where nothing is configured."""
     shipped = shipped_profiles()
     if model in shipped:
         return without_files(shipped[model], model, settings)

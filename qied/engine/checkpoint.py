@@ -10,9 +10,9 @@ from typing import Any
 from qied_client.errors import ModelUnsupported, QiedError
 from torch.overrides import TorchFunctionMode
 
+from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.faults import is_exhausted
 
-REMEDY = "Download the model again: qied pull qwen-image-edit-2511."
 _RANDOM_INIT = {"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"}
 
 

@@ -14,8 +14,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from qied.checkpoints.checkpoint import Checkpoint
-from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
-from qied.engine.checkpoint import REMEDY, SkipRandomInit, blaming
+from qied.checkpoints.pipeline_folder import REMEDY, pipeline_checkpoint, read_json
+from qied.engine.checkpoint import SkipRandomInit, blaming
 from qied.engine.layer_streaming import StreamedTextModel, is_streamed, stream_text_model
 from qied.engine.packed_cache import PackedCache
 from qied.engine.sigmas import ScheduleConfig, schedule_config

@@ -90,27 +90,32 @@ class PackedCache:
                 os.close(descriptor)
 
     def _has_room(self, nbytes: int, path: Path) -> bool:
-        """Make room within the limit, and look whether the disk has it. Only the holder of the lock comes here."""
+        """Make room within the limit and on the disk. Only the holder of the lock comes here."""
         for draft in drafts(self.folder):
             draft.unlink()  # of a process that was killed
         if nbytes > self.limit_bytes:
+            self._say_too_little("the limit is too low for them", nbytes, self.limit_bytes)
             return False
         kept = sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime_ns)
         sizes = {file: file.stat().st_size for file in kept if file != path}
-        while sizes and sum(sizes.values()) + nbytes > self.limit_bytes:
+        free = shutil.disk_usage(self.folder).free - self.free_reserve_bytes
+        if free + sum(sizes.values()) < nbytes:
+            self._say_too_little("the disk has too little room", nbytes, max(0, free))
+            return False
+        while sizes and (sum(sizes.values()) + nbytes > self.limit_bytes or free < nbytes):
             oldest = next(iter(sizes))
             oldest.unlink()
-            del sizes[oldest]
-        free = shutil.disk_usage(self.folder).free - self.free_reserve_bytes
-        if free < nbytes:
-            structlog.get_logger(part="packed cache").warning(
-                "packed blocks cannot be kept for the next start: the disk has too little room",
-                folder=str(self.folder),
-                needed_bytes=nbytes,
-                free_bytes=max(0, free),
-                remedy="Free that much, or set storage.packed_bytes to 0.",
-            )
-        return free >= nbytes
+            free += sizes.pop(oldest)
+        return True
+
+    def _say_too_little(self, what: str, needed: int, there: int) -> None:
+        structlog.get_logger(part="packed cache").warning(
+            f"packed blocks cannot be kept for the next start: {what}",
+            folder=str(self.folder),
+            needed_bytes=needed,
+            available_bytes=there,
+            remedy="Free that much, or change storage.packed_bytes; 0 keeps none.",
+        )
 
 
 class _Keeping:

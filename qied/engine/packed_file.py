@@ -100,17 +100,19 @@ class PackedWriter:
         self._contents = contents
         self._next = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-        self._descriptor = os.open(self._draft, flags, 0o600)
+        descriptor = os.open(self._draft, flags, 0o600)
+        self._descriptor: int | None = descriptor
         try:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self._descriptor, 0, contents.nbytes)
-            _write(self._descriptor, contents.header())
+                os.posix_fallocate(descriptor, 0, contents.nbytes)
+            _write(descriptor, contents.header())
         except OSError:
             self.abandon()
             raise
 
     def add(self, buffer: Tensor) -> None:
         """Write the next block, uint8 [block_bytes] on any device; raises OSError."""
+        assert self._descriptor is not None, "a writer that is still at work"
         os.lseek(self._descriptor, self._contents.place(self._next), os.SEEK_SET)
         for begin in range(0, len(buffer), _AT_ONCE):
             _write(self._descriptor, buffer[begin : begin + _AT_ONCE].cpu().numpy().data)
@@ -118,19 +120,25 @@ class PackedWriter:
 
     def finish(self) -> None:
         """Bring all blocks to the disk, and only then the name; raises OSError."""
-        assert self._next == self._contents.blocks, "every block is there"
+        assert self._next == self._contents.blocks and self._descriptor is not None, "every block is there"
         os.ftruncate(self._descriptor, self._contents.nbytes)
         os.fsync(self._descriptor)
-        os.close(self._descriptor)
+        self._close()
         self._draft.replace(self._path)
         _sync_folder(self._path.parent)
 
     def abandon(self) -> None:
         """Remove what was written."""
         with suppress(OSError):
-            os.close(self._descriptor)
+            self._close()
         with suppress(OSError):
             self._draft.unlink()
+
+    def _close(self) -> None:
+        """Once: the number may be another file's afterwards."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def drafts(folder: Path) -> Iterator[Path]:

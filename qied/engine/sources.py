@@ -15,10 +15,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from qied.checkpoints.part_file import PartFile, PartRole, read_part
-from qied.engine.checkpoint import REMEDY
+from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.quantise import E4M3, dequantise
-from qied.weights.foreign_formats import check_marker
-from qied.weights.header import read_tensor_bytes
+from qied.weights.foreign_formats import check_markers
 from qied.weights.problems import BadFile
 from qied.weights.stored import Stored, layer_markers
 
@@ -27,7 +26,6 @@ OnProgress = Callable[[str, int, int], None]
 
 RELEASE_BYTES = 1 << 27
 """Mapped files are let go of each time that so many bytes of them were read: until then they count as memory."""
-_MARKER_BYTES = 4096
 _MAPPED_ITEM_BYTES = 2
 
 
@@ -174,8 +172,7 @@ class SafetensorsSource:
 def _read_part(file: Path, role: PartRole) -> PartFile:
     try:
         part = read_part(file, role)
-        for marker in layer_markers(part.tensors):
-            check_marker(read_tensor_bytes(file, part.header, marker, _MARKER_BYTES), marker)
+        check_markers(file, part.header, layer_markers(part.tensors))
     except BadFile as problem:
         raise ModelUnsupported(f"{file} cannot be used: {problem.what}.", problem.remedy) from problem
     return part
@@ -243,8 +240,8 @@ class WeightReader:
     ) -> dict[str, Tensor]:
         """Put tensors into ``module`` as they are stored and where they are, in mapped files that must not change.
 
-        Those for which ``is_mapped`` is False are copied in ``dtype``, and so are those of more than 16 bits, since plans
-        count streamed weights with no more. Returns the scales of those that have one. Raises as :meth:`fill`.
+        Those for which ``is_mapped`` is False are copied in ``dtype``, and so are those of more than 16 bits, since
+        plans count streamed weights with no more. Returns the scales of those that have one. Raises as :meth:`fill`.
         """
         names = list(names)
         check_names(source, module.state_dict(), names)

@@ -12,8 +12,9 @@ from qied_client.errors import ModelUnsupported
 from torch import Tensor
 from torch.nn import functional
 
+from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.block_forward import Streams, run_block
-from qied.engine.checkpoint import REMEDY, SkipRandomInit, blaming
+from qied.engine.checkpoint import SkipRandomInit, blaming
 from qied.engine.host_memory import Courier
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
 from qied.engine.modulation import Modulation, ModulationLora, ModulationTable, StepModulation, modulation_names

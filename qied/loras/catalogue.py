@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +22,15 @@ SUFFIX: Final = ".safetensors"
 
 @dataclass(frozen=True)
 class LoraFile:
-    """One file as it was when the daemon started: where it lies, its bytes, and its time of change in nanoseconds."""
+    """One file as it was when the daemon started: where it lies, its bytes, and its time of change in nanoseconds.
+
+    ``beside`` is the folder that its neighbours lie in, where that is another one than its own.
+    """
 
     path: str
     bytes: int
     changed_ns: int
+    beside: str = ""
 
     @classmethod
     def at(cls, path: Path) -> LoraFile:
@@ -40,10 +44,15 @@ class LoraFile:
         return Path(self.path)
 
     @property
+    def neighbours(self) -> Path:
+        """The folder that may hold what belongs to the file."""
+        return Path(self.beside) if self.beside else self.real_path.parent
+
+    @property
     def unchanged(self) -> bool:
         """Whether the file is still the one that was looked at."""
         try:
-            return LoraFile.at(self.real_path) == self
+            return replace(LoraFile.at(self.real_path), beside=self.beside) == self
         except OSError:
             return False
 
@@ -79,7 +88,7 @@ def find_loras(folders: Sequence[Path], architecture: Architecture) -> Catalogue
             if file is None:
                 facts[name] = _outside(name)
                 continue
-            facts[name] = _facts(file.real_path, name, architecture)
+            facts[name] = _facts(file, name, architecture)
             if facts[name].problem is None:
                 files[name] = file
     return Catalogue(files, facts, tuple(left_out))
@@ -99,12 +108,12 @@ def file_of(name: str) -> str:
     return f"{name}{SUFFIX}"
 
 
-def _facts(path: Path, name: str, architecture: Architecture) -> LoraFacts:
+def _facts(file: LoraFile, name: str, architecture: Architecture) -> LoraFacts:
     try:
-        contents = read_contents(path, file_of(name), architecture)
+        contents = read_contents(file.real_path, file_of(name), architecture, file.neighbours)
     except ModelUnsupported as error:
         return LoraFacts(problem=error.message, remedy=error.remedy)
-    return LoraFacts(contents.parameters, contents.width, contents.steps)
+    return LoraFacts(contents.parameters, contents.width, contents.steps, contents.version)
 
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -125,7 +134,9 @@ def _file(path: Path, folder: Path) -> LoraFile | None:
     try:
         real = path.resolve(strict=True)
         inside = any(real.is_relative_to(home) for home in _homes(folder.resolve()))
-        return LoraFile.at(real) if real.is_file() and inside else None
+        if not real.is_file() or not inside:
+            return None
+        return replace(LoraFile.at(real), beside="" if real.parent == path.parent.resolve() else str(path.parent))
     except (OSError, RuntimeError):
         return None
 

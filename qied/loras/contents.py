@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qied.loras.keys import MODULATION, parse_key
-from qied.loras.lightning import lightning_steps
+from qied.loras.lightning import lightning_steps, named_version
 from qied.loras.problems import GET_ANOTHER, OTHER_MODEL, unusable
 from qied.loras.scales import StoredScales, scales_beside, stored_scales
 from qied.planning.block_layout import BlockShape, linears
@@ -51,12 +51,13 @@ class Pair:
 class LoraContents:
     """The pairs of a file: ``linears`` beside the linears of blocks, ``modulation`` beside those of the modulation.
 
-    ``steps`` is the number of steps of a Lightning LoRA, None for any other.
+    ``steps`` is the number of steps of a Lightning LoRA, None for any other; ``version`` that of the model it names.
     """
 
     linears: tuple[Pair, ...]
     modulation: tuple[Pair, ...]
     steps: int | None
+    version: str | None = None
 
     @property
     def parameters(self) -> int:
@@ -73,15 +74,18 @@ class LoraContents:
         return max(sums.values(), default=0)
 
 
-def read_contents(path: Path, file: str, architecture: Architecture) -> LoraContents:
-    """Read what a file holds for a model; raises ModelUnsupported that names ``file``, the tensor and what to do."""
+def read_contents(path: Path, file: str, architecture: Architecture, neighbours: Path | None = None) -> LoraContents:
+    """Read what a file holds for a model; raises ModelUnsupported that names ``file``, the tensor and what to do.
+
+    ``neighbours`` is the folder of what belongs to it, if that is not the folder that it lies in.
+    """
     header = _header(path, file)
     grouped = _grouped(header, file)
     if not grouped:
         raise unusable(file, "it holds no tensors", OTHER_MODEL)
     scales = stored_scales(header.metadata, file)
     if scales == StoredScales() and _is_of_peft(header) and not any("alpha" in names for names in grouped.values()):
-        scales = scales_beside(path, file)
+        scales = scales_beside(neighbours or path.parent, file)
     shapes = _shapes(architecture)
     pairs = []
     for (block, module), names in sorted(grouped.items()):
@@ -93,6 +97,7 @@ def read_contents(path: Path, file: str, architecture: Architecture) -> LoraCont
         tuple(pair for pair in pairs if pair.module not in MODULATION),
         tuple(pair for pair in pairs if pair.module in MODULATION),
         lightning_steps(file, header.metadata),
+        named_version(file, header.metadata),
     )
 
 

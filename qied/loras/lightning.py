@@ -12,6 +12,17 @@ _STEPS: Final = "lightning_steps"
 _MOST_CHARS: Final = 300
 
 
+_VERSION: Final = re.compile(r"(?<!\d)(25\d\d)(?!\d)", re.ASCII)
+
+
+def named_version(file: str, metadata: Mapping[str, str]) -> str | None:
+    """The version of the model that a LoRA names in its name or title, such as 2509 or 2511; None for none."""
+    for text in (file.rpartition("/")[2], *(metadata.get(title, "") for title in _TITLES)):
+        if found := _VERSION.search(text[:_MOST_CHARS]):
+            return found[1]
+    return None
+
+
 def lightning_steps(file: str, metadata: Mapping[str, str]) -> int | None:
     """Steps that a Lightning LoRA was distilled to; None for another LoRA.
 

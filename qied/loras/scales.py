@@ -49,12 +49,12 @@ def stored_scales(metadata: Mapping[str, str], file: str) -> StoredScales:
     return StoredScales() if text is None else _scales(text, f"the text {_KEY} in its header", file)
 
 
-def scales_beside(path: Path, file: str) -> StoredScales:
+def scales_beside(folder: Path, file: str) -> StoredScales:
     """Read what PEFT's own folders hold beside the weights, as these say nothing of their alphas.
 
     Raises ModelUnsupported where it is not there, or cannot be followed.
     """
-    beside = path.with_name(_BESIDE)
+    beside = folder / _BESIDE
     try:
         with beside.open("rb") as stream:
             content = stream.read(_MOST_BYTES + 1)

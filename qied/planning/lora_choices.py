@@ -56,8 +56,11 @@ def _distilling_lora(preset: Preset, named: Sequence[str], serving: Serving) -> 
     known = serving.loras
     if any(name in known and known[name].steps is not None for name in (*named, *preset.loras)):
         return ()
-    fitting = (name for name, facts in sorted(known.items()) if facts.steps == preset.lightning)
-    return tuple(fitting)[:1]
+    fitting = [name for name, facts in sorted(known.items()) if facts.steps == preset.lightning]
+    own = [name for name in fitting if (version := known[name].version) and version in serving.profile.name]
+    # One for another version of the model has the same tensors, and other numbers in them.
+    untold = [name for name in fitting if known[name].version is None]
+    return tuple(own or untold)[:1]
 
 
 def schedule_for(preset: Preset, chosen: Sequence[LoraChoice], serving: Serving) -> Schedule:

@@ -11,13 +11,15 @@ class LoraFacts:
     """What a LoRA takes, and whether it can be used.
 
     ``parameters`` are on the device while an edit uses it, ``width`` is the most values that a token has between its
-    two matrices. ``steps`` is the number of steps that a Lightning LoRA was made for. ``problem`` and ``remedy`` tell
-    why a file cannot be used; the numbers are 0 then.
+    two matrices. ``steps`` is the number of steps that a Lightning LoRA was made for, ``version`` that of the model
+    which it names (2511, say), if any. ``problem`` and ``remedy`` tell why a file cannot be used; then the numbers are
+    0.
     """
 
     parameters: int = 0
     width: int = 0
     steps: int | None = None
+    version: str | None = None
     problem: str | None = None
     remedy: str = ""
 

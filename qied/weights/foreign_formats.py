@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from qied.weights.file_kinds import INSTEAD, ForeignKind
@@ -14,6 +15,7 @@ METADATA_KEY: Final = "_quantization_metadata"
 RUN: Final = frozenset({"float8_e4m3fn"})
 """Formats by ComfyUI's names that are run here."""
 _MOST_CHARS: Final = 4 * 1024 * 1024
+_MARKER_BYTES: Final = 4096
 _WEIGHT: Final = ".weight"
 
 Tensors = Mapping[str, Entry]
@@ -33,6 +35,23 @@ def foreign_format(header: Header) -> ForeignKind | None:
             if (found := find(layer, frozenset(names), header.tensors)) is not None:
                 return _refusal(found, layer)
     return None
+
+
+def check_markers(path: Path, header: Header, names: Iterable[str]) -> None:
+    """Read the markers of these ``names``; raises BadFile as :func:`check_marker`."""
+    names = list(names)
+    if not names:
+        return
+    try:
+        with path.open("rb") as stream:
+            for name in names:
+                entry = header.tensors[name]
+                if entry.nbytes > _MARKER_BYTES:
+                    raise BadFile(f"{name[:120]!r} has {entry.nbytes} bytes, more than {_MARKER_BYTES}")
+                stream.seek(header.data_start + entry.begin)
+                check_marker(stream.read(entry.nbytes), name)
+    except OSError as error:
+        raise BadFile(f"it cannot be read ({error.strerror})", "Check the file and its permissions.") from error
 
 
 def check_marker(content: bytes, name: str) -> None:

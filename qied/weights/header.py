@@ -7,8 +7,11 @@ a file is to be told by the tensor's name.
 from __future__ import annotations
 
 import json
+import stat
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -19,6 +22,8 @@ from qied.weights.problems import BadFile
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 """A header of some 100,000 tensors; the largest model that is known here has 4,000. The format allows 100 MB."""
 _LENGTH_BYTES: Final = 8
+_KEPT: Final = 64
+_PERMISSIONS: Final = "Check the file and its permissions."
 _MOST_SIDES: Final = 8
 _LARGEST: Final = 1 << 53
 """No side and no offset of a file that exists is larger."""
@@ -65,28 +70,32 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read the header of a file and check it against the file's length; raises BadFile.
 
-    Nothing is allocated by what the file announces, only by what it has, and at most ``MAX_HEADER_BYTES`` of it.
+    Nothing is allocated by what the file announces, only by what it has, and at most ``MAX_HEADER_BYTES`` of it. The
+    latest ones are kept for as long as their files stay as they are: who looks for a model meets each file many times.
     """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise BadFile(f"it cannot be read ({error.strerror})", _PERMISSIONS) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise BadFile("it cannot be read (it is no file)", "Name a file.")
+    header = _kept(path, (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns))
+    if isinstance(header, BadFile):
+        raise BadFile(header.what, header.remedy)
+    return header
+
+
+@lru_cache(maxsize=_KEPT)
+def _kept(path: Path, _identity: tuple[int, ...]) -> Header | BadFile:
     try:
         with path.open("rb") as stream:
             length = stream.seek(0, 2)
             stream.seek(0)
             return _parsed(stream, path.name, length)
+    except BadFile as problem:
+        return problem
     except OSError as error:
-        raise BadFile(f"it cannot be read ({error.strerror})", "Check the file and its permissions.") from error
-
-
-def read_tensor_bytes(path: Path, header: Header, name: str, most: int) -> bytes:
-    """The bytes of one small tensor; raises BadFile where it has more than ``most``, or cannot be read."""
-    entry = header.tensors[name]
-    if entry.nbytes > most:
-        raise BadFile(f"{name[:120]} has {entry.nbytes} bytes, more than {most}")
-    try:
-        with path.open("rb") as stream:
-            stream.seek(header.data_start + entry.begin)
-            return stream.read(entry.nbytes)
-    except OSError as error:
-        raise BadFile(f"it cannot be read ({error.strerror})", "Check the file and its permissions.") from error
+        return BadFile(f"it cannot be read ({error.strerror})", _PERMISSIONS)
 
 
 def _parsed(stream: BinaryIO, name: str, length: int) -> Header:
@@ -125,8 +134,8 @@ def _json_object(text: bytes) -> dict[str, Any]:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = counts.most_common(1)[0][0]
         raise BadFile(f"its header has {twice[:120]!r} twice")
     return content
 

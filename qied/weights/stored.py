@@ -81,9 +81,12 @@ def _stored(name: str, tensors: Mapping[str, Entry]) -> Stored:
         if 0 in entry.shape:
             return Stored(name, entry, "fp32")
         raise BadFile(f"{name[:120]!r} holds {entry.dtype}, not floating-point numbers", "Use another file.")
-    if entry.dtype != E4M3:
-        return Stored(name, entry, _PLAIN[entry.dtype])
-    return _scaled(name, entry, tensors)
+    if entry.dtype == E4M3:
+        return _scaled(name, entry, tensors)
+    layer = name.removesuffix(_WEIGHT)
+    if scale := next((layer + end for end in (SCALE, LEGACY_SCALE) if layer + end in tensors), None):
+        raise BadFile(f"{name[:120]!r} holds {entry.dtype}, and has the scale of an FP8 weight, {scale[:120]!r}")
+    return Stored(name, entry, _PLAIN[entry.dtype])
 
 
 def _scaled(name: str, entry: Entry, tensors: Mapping[str, Entry]) -> Stored:
@@ -92,8 +95,10 @@ def _scaled(name: str, entry: Entry, tensors: Mapping[str, Entry]) -> Stored:
     if legacy in tensors and current in tensors:
         raise BadFile(f"{name[:120]!r} has two scales, {legacy[:120]} and {current[:120]}")
     scale = next((one for one in (legacy, current) if one in tensors), None)
+    if scale is None and marker in tensors:
+        raise BadFile(f"{name[:120]!r} has no scale beside it, which {marker[:120]!r} wants")
     if scale is None:
-        return Stored(name, entry, "fp8_plain", marker=marker if marker in tensors else None)
+        return Stored(name, entry, "fp8_plain")
     by_row = _is_by_row(scale, tensors[scale], name, entry)
     precision: Precision = "fp8_scaled" if scale == legacy else "fp8_comfy"
     if by_row and marker not in tensors:
@@ -105,9 +110,11 @@ def _is_by_row(scale: str, found: Entry, name: str, weight: Entry) -> bool:
     """Whether a scale has a number for each row of its weight, and not one for all."""
     if found.dtype not in _SCALES:
         raise BadFile(f"{scale[:120]!r} holds {found.dtype}, and should hold F32")
+    if not weight.shape or 0 in weight.shape:
+        raise BadFile(f"{name[:120]!r} is {list(weight.shape)}, and has a scale")
     if found.shape in ((), (1,), (1, 1)):
         return False
-    rows = weight.shape[0] if weight.shape else 1
+    rows = weight.shape[0]
     if len(weight.shape) == 2 and found.shape in ((rows,), (rows, 1)):
         return True
     raise BadFile(

@@ -135,8 +135,8 @@ def break_in(change):
         (lambda path: path.write_bytes(b"GGUF" + bytes(99)), "a GGUF file"),
         (lambda path: path.write_bytes(b"PK\3\4" + bytes(99)), "a pickle"),
         (write_vae, "it is a VAE, not a transformer"),
-        (break_in(lambda tensors: tensors.pop("img_in.bias")), "1 tensors are missing: img_in.bias"),
-        (break_in(lambda tensors: tensors.update({"img_in.bias": torch.zeros(3)})), r"img_in.bias is \[3\]"),
+        (break_in(lambda tensors: tensors.pop("img_in.bias")), "1 tensors are missing: 'img_in.bias'"),
+        (break_in(lambda tensors: tensors.update({"img_in.bias": torch.zeros(3)})), r"'img_in.bias' is \[3\]"),
         (break_in(lambda tensors: tensors.update({"txt_in.text_norm.weight": torch.zeros(3)})), "Qwen-Image-2.1"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_file_that_is_no_whole_transformer_is_refused_by_name(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("text_encoder", "missing.safetensors", "model.text_encoder: .* there is no such file"),
+        ("text_encoder", "missing.safetensors", "model.text_encoder: There is no .*missing.safetensors"),
         ("vae", "encoder.safetensors", "model.vae: .* it is a text encoder, not a VAE"),
         ("text_encoder", "other.safetensors", "is not the text encoder of .*tensors are not the model"),
         ("tokenizer", "nowhere", "model.tokenizer: .* holds no vocabulary"),
@@ -186,3 +186,43 @@ def test_a_whole_model_that_has_lost_a_file_says_so_when_it_is_to_be_loaded(tmp_
     (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(QiedError, match="vae"):
         located(copy).checkpoint()
+
+
+def test_a_part_of_a_cut_transformer_is_no_model(located) -> None:
+    shard = builtin_model_folder() / "transformer" / "diffusion_pytorch_model-00001-of-00002.safetensors"
+    with pytest.raises(ModelUnsupported, match="was cut into"):
+        located(shard)
+
+
+def test_what_the_configuration_says_counts_for_models_that_are_searched_for(tmp_path: Path, located) -> None:
+    path = comfyui(tmp_path / "ComfyUI", marked=False)
+    encoder = next((path.parents[1] / "text_encoders").iterdir())
+    encoder.rename(tmp_path / "encoder.safetensors")
+    for where in ("", tmp_path / "ComfyUI"):
+        with pytest.raises(ModelNotFound):
+            located(where)
+        named = {"text_encoder": str(tmp_path / "encoder.safetensors")}
+        assert located(where, version="2511", **named).checkpoint().text_encoder == (named["text_encoder"],)
+
+
+def test_a_folder_may_lack_the_parts_that_others_stand_in_for(tmp_path: Path, located) -> None:
+    copy = shutil.copytree(builtin_model_folder(), tmp_path / "model")
+    shutil.rmtree(copy / "text_encoder")
+    (copy / "text_encoder").mkdir()
+    shutil.copy(builtin_model_folder() / "text_encoder" / "config.json", copy / "text_encoder")
+    write_text_encoder(tmp_path / "encoder.safetensors")
+    files = located(copy, text_encoder=str(tmp_path / "encoder.safetensors")).checkpoint()
+    assert files.text_encoder == (str(tmp_path / "encoder.safetensors"),)
+
+
+def test_a_named_folder_that_lacks_a_shard_says_which(tmp_path: Path, located) -> None:
+    (tmp_path / "text_encoder").mkdir()
+    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ConfigError, match="model-00001-of-00001.safetensors is not in"):
+        located("builtin", text_encoder=str(tmp_path)).checkpoint()
+
+
+def test_a_home_of_nobody_is_an_error_of_the_configuration(located) -> None:
+    with pytest.raises(ConfigError, match="leads nowhere"):
+        located("~nobody-of-this-name/model")

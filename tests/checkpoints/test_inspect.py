@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -168,11 +170,11 @@ def put(name: str, tensor: Tensor):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (drop("img_in.bias"), "1 tensors are missing: img_in.bias"),
-        (put("img_in.bias", torch.zeros(3)), r"img_in.bias is [3], and should be [256]"),
-        (put("extra.weight", torch.zeros(3)), "1 tensors are not the model's: extra.weight"),
+        (drop("img_in.bias"), "1 tensors are missing: 'img_in.bias'"),
+        (put("img_in.bias", torch.zeros(3)), "'img_in.bias' is [3], and should be [256]"),
+        (put("extra.weight", torch.zeros(3)), "1 tensors are not the model's: 'extra.weight'"),
         (put("txt_in.text_norm.weight", torch.zeros(3)), "Qwen-Image-2.1"),
-        (put("transformer_blocks.6.attn.norm_q.weight", torch.zeros(64)), "not the model's: transformer_blocks.6"),
+        (put("transformer_blocks.6.attn.norm_q.weight", torch.zeros(64)), "not the model's: 'transformer_blocks.6"),
         (put("img_in.bias", torch.zeros(256, dtype=torch.int32)), "holds I32"),
         (put("transformer_blocks.0.attn.to_q.weight", torch.zeros(256, 256).to(torch.float8_e5m2)), "float8_e5m2"),
         (put("transformer_blocks.0.attn.to_q.weight", torch.zeros(256, 256, dtype=torch.int8)), "int8_tensorwise"),
@@ -205,6 +207,70 @@ def test_files_of_other_models_are_no_part(tmp_path: Path, name: str, said: str)
     save_file({name: torch.zeros(3)}, tmp_path / "a.safetensors")
     found = inspect(tmp_path / "a.safetensors")
     assert found.role is None and said in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("encoder.middle.0", "decoder.conv1.weight"),
+        ("encoder.downsamples.0", "decoder.conv1.weight"),
+        ("decoder.upsamples.3", "decoder.conv1.weight"),
+        ("decoder.upsamples.\u00b2.residual.0.gamma", "decoder.conv1.weight"),
+        (f"decoder.upsamples.{'9' * 5000}.residual", "decoder.conv1.weight"),
+        ("transformer_blocks.0.img_mlp.scaled_fp8",),
+        ("visual.blocks.", "model.layers.0.self_attn."),
+    ],
+)
+def test_odd_names_are_problems_and_no_crashes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    save_file({name: torch.zeros(3) for name in names}, tmp_path / "a.safetensors")
+    assert inspect(tmp_path / "a.safetensors").problems
+
+
+SEGMENTS = (
+    "encoder",
+    "decoder",
+    "middle",
+    "upsamples",
+    "downsamples",
+    "residual",
+    "head",
+    "conv1",
+    "mid_block",
+    "0",
+    "3",
+)
+SEGMENTS += (
+    "model",
+    "visual",
+    "blocks",
+    "layers",
+    "self_attn",
+    "transformer_blocks",
+    "img_mlp",
+    "lora_A",
+    "weight",
+    "",
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(names=st.sets(st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=6).map(".".join), max_size=5))
+def test_any_names_are_told_apart_without_a_crash(tmp_path: Path, names: set[str]) -> None:
+    save_file({name: torch.zeros(2) for name in names if name}, tmp_path / "a.safetensors")
+    inspect(tmp_path / "a.safetensors")
+
+
+def test_a_configuration_beside_a_single_file_does_not_say_what_it_is(tmp_path: Path) -> None:
+    write_transformer(tmp_path / "some_edit_model.safetensors", marked=False)
+    (tmp_path / "config.json").write_text('{"zero_cond_t": true}')
+    assert inspect(tmp_path / "some_edit_model.safetensors").model is None
+    (tmp_path / "some_edit_model.safetensors").rename(tmp_path / "diffusion_pytorch_model.safetensors")
+    assert inspect(tmp_path / "diffusion_pytorch_model.safetensors").model == "builtin"
+
+
+def test_what_a_file_says_does_not_reach_a_terminal_as_it_is(tmp_path: Path) -> None:
+    write_transformer(tmp_path / "a.safetensors", change=put("\x1b[31mred", torch.zeros(3)))
+    assert "\x1b" not in " ".join(inspect(tmp_path / "a.safetensors").problems)
 
 
 def test_a_cut_file_is_told(tmp_path: Path) -> None:

@@ -224,10 +224,10 @@ def test_what_comfyui_lacks_may_lie_in_the_hub_cache(tmp_path: Path) -> None:
     comfyui(tmp_path / "ComfyUI")
     shutil.rmtree(tmp_path / "ComfyUI" / "comfy")
     part = tmp_path / "hub" / f"models--{REPOSITORY.replace('/', '--')}" / "snapshots" / "1" / "tokenizer"
-    write(part / "vocab.json")
-    write(part / "merges.txt")
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        write(part / name)
     found = find_models({"HF_HUB_CACHE": str(tmp_path / "hub")}, tmp_path)
-    assert [model.missing for model in found] == [("model_index.json",), ()]
+    assert [(model.layout, model.missing) for model in found] == [("comfyui", ())]
 
 
 def test_extra_model_paths_are_followed(tmp_path: Path) -> None:

@@ -81,6 +81,19 @@ def test_a_snapshot_of_the_hugging_face_cache_has_its_files_among_the_blobs_of_i
     assert {name for name, facts in found.facts.items() if facts.problem} == {"other", "far"}
 
 
+def test_pefts_configuration_lies_beside_the_link_into_the_cache(tmp_path, write_lora):
+    repository = tmp_path / "models--owner--style"
+    write_lora(repository / "blobs" / "a1", style="peft-model", blocks=(0,), modules=("attn.to_q",))
+    (repository / "blobs" / "b2").write_text('{"lora_alpha": 8}')
+    snapshot = repository / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (snapshot / "adapter_model.safetensors").symlink_to("../../blobs/a1")
+    assert "adapter_config.json" in (find_loras([snapshot], BUILTIN).facts["adapter_model"].problem or "")
+    (snapshot / "adapter_config.json").symlink_to("../../blobs/b2")
+    found = find_loras([snapshot], BUILTIN).files["adapter_model"]
+    assert found.unchanged and found.neighbours == snapshot
+
+
 def test_names_that_nobody_can_send_are_left_out(folder, write_lora):
     for name in (".hidden", "line\nbreak", "n" * 130):
         write_lora(folder / f"{name}.safetensors", blocks=(0,), modules=("attn.to_q",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qied.loras.lightning import lightning_steps
+from qied.loras.lightning import lightning_steps, named_version
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,17 @@ from qied.loras.lightning import lightning_steps
 )
 def test_the_steps_of_a_lightning_lora_are_told(file, metadata, steps):
     assert lightning_steps(file, metadata) == steps
+
+
+@pytest.mark.parametrize(
+    ("file", "metadata", "version"),
+    [
+        ("Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors", {}, "2511"),
+        ("sub2509/Qwen-Image-Edit-2509-Lightning-8steps.safetensors", {}, "2509"),
+        ("style.safetensors", {"modelspec.title": "for 2511"}, "2511"),
+        ("Qwen-Image-Lightning-4steps-V1.0.safetensors", {}, None),
+        ("12511.safetensors", {}, None),
+    ],
+)
+def test_the_version_of_the_model_that_a_lora_names(file, metadata, version):
+    assert named_version(file, metadata) == version

@@ -138,6 +138,16 @@ def test_a_lightning_lora_that_the_request_names_takes_that_place():
     assert first.spec.loras == (LoraChoice("A-Lightning-4steps"),)
 
 
+def test_a_lora_for_another_version_is_not_taken_for_this_ones():
+    both = {"A-2509-Lightning": LoraFacts(1, 1, 4, "2509"), "B-2511-Lightning": LoraFacts(1, 1, 4, "2511")}
+    found = with_preset(preset="preview", served={**ROOM, "loras": both})
+    assert found.spec.loras == (LoraChoice("B-2511-Lightning"),)
+    del both["B-2511-Lightning"]
+    assert with_preset(preset="preview", served={**ROOM, "loras": both}).spec.loras == ()
+    both["Z-Lightning"] = LoraFacts(1, 1, 4)
+    assert with_preset(preset="preview", served={**ROOM, "loras": both}).spec.loras == (LoraChoice("Z-Lightning"),)
+
+
 def test_without_such_a_lora_the_preset_runs_and_says_how_to_get_one():
     found = with_preset(preset="preview", served={"loras": {"eight": LoraFacts(1, 1, 8)}})
     assert (found.spec.loras, found.spec.schedule, found.spec.steps) == ((), "model", 4)

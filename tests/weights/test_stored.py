@@ -108,6 +108,10 @@ def test_the_markers_of_layers_are_known() -> None:
         ({W: FP8, "block.weight_scale": ("I32", ())}, "holds I32, and should hold F32"),
         ({W: FP8, "block.weight_scale": ("F32", ()), "block.scale_weight": ("F32", ())}, "has two scales"),
         ({"a": ("I64", (4,))}, "'a' holds I64, not floating-point numbers"),
+        ({W: ("BF16", (4, 2)), "block.weight_scale": ("F32", ())}, "holds BF16, and has the scale of an FP8 weight"),
+        ({W: FP8, **MARKER}, "has no scale beside it, which 'block.comfy_quant' wants"),
+        ({W: ("F8_E4M3", ()), "block.weight_scale": ("F32", ())}, "and has a scale"),
+        ({W: ("F8_E4M3", (4, 0)), "block.weight_scale": ("F32", ())}, "and has a scale"),
     ],
 )
 def test_formats_that_are_not_run_are_refused_by_name(tensors: dict[str, Any], said: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from qied_client.errors import ModelNotFound, QiedError
 
 from qied.checkpoints.hub_cache import PULL
-from qied.checkpoints.pipeline_folder import missing_parts
+from qied.checkpoints.pipeline_folder import has_vocabulary, missing_parts
 from qied.checkpoints.places import find_models, verdict
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
@@ -18,7 +18,6 @@ from qied.doctor.words import size, some
 from qied.served_model import ServedModel
 
 _NO_MODEL = "There is no model."
-_VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 def found(facts: Facts) -> Verdict:
@@ -45,7 +44,7 @@ def complete(facts: Facts) -> Verdict:
     model = _model(facts)
     if model is None:
         return skipped(_NO_MODEL)
-    if not model.origin.is_file() and (missing := missing_parts(model.origin)):
+    if not model.origin.is_file() and (missing := missing_parts(model.origin, model.parts.replaced)):
         return error(
             f"{some(missing)} missing in {model.origin}.", f"{_again(model.origin)} (goes on where it was broken off)."
         )
@@ -76,7 +75,9 @@ def tokenizer(facts: Facts) -> Verdict:
     if model is None:
         return skipped(_NO_MODEL)
     part = model.origin / "tokenizer" if model.assembled is None else Path(model.assembled.tokenizer)
-    if any(all((part / name).is_file() for name in names) for names in _VOCABULARIES):
+    if model.parts.tokenizer:
+        return ok(f"The tokenizer is that of model.tokenizer: {model.parts.tokenizer}.")
+    if has_vocabulary(part):
         return ok(f"The tokenizer is there{'' if model.assembled is None else f': {part}'}.")
     return error(f"{part} holds no vocabulary.", _again(model.origin))
 

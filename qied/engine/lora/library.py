@@ -120,7 +120,7 @@ class LoraLibrary:
         if name not in self._contents:
             file = self._files[name]
             check_unchanged(file, file_of(name))
-            self._contents[name] = read_contents(file.real_path, file_of(name), self._architecture)
+            self._contents[name] = read_contents(file.real_path, file_of(name), self._architecture, file.neighbours)
         return self._contents[name]
 
     def _nbytes(self, name: str) -> int:
