@@ -35,14 +35,16 @@ def write_page(*, check: bool) -> int:
 
 def main_part(report: Mapping[str, Any]) -> str:
     """The part on the whole set as Markdown."""
-    sheet = f"![edits: source, output, truth, difference](pictures/{SHEET.name})\n"
-    return "\n".join([*_said(report), *(table.markdown() for table in tables(report)), sheet])
+    return "\n".join([*_said(report), *(table.markdown() for table in tables(report))])
 
 
 def part(report: Mapping[str, Any]) -> str:
     """The part on all rows as Markdown."""
-    picture = f"![success and PSNR of each configuration, and five turns](pictures/{PLOT.name})\n"
-    return "\n".join([*_said(report), picture, *(table.markdown() for table in tables(report))])
+    pictures = [
+        f"![success and PSNR of each configuration, and five turns](pictures/{PLOT.name})\n",
+        f"![edits: source, output, truth, difference](pictures/{SHEET.name})\n",
+    ]
+    return "\n".join([*_said(report), pictures[0], *(table.markdown() for table in tables(report)), pictures[1]])
 
 
 def _said(report: Mapping[str, Any]) -> list[str]:

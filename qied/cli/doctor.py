@@ -59,7 +59,7 @@ def doctor(
     bundle: Annotated[
         Path | None, typer.Option(help="Write a zip to attach to a report, without names or keys.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model folder in diffusers' layout, or 'builtin'.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder, file of a transformer, or 'builtin'.")] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
     home: Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")] = None,
 ) -> None:

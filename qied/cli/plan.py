@@ -38,7 +38,7 @@ REFUSED = 2
 
 def plan_command(
     snapshot: Annotated[Path | None, typer.Option(help="Plan for the machine of this file of 'qied probe'.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model profile by name, model folder, or 'builtin'.")] = None,
+    model: Annotated[str | None, typer.Option(help="Profile by name, model folder or file, or 'builtin'.")] = None,
     vram: Annotated[str | None, typer.Option(help="Memory of the card to use at most, such as 12GB or 8GiB.")] = None,
     gpu: Annotated[int | None, typer.Option(help="Index of the card; else the best one.")] = None,
     width: Annotated[int | None, typer.Option(help="Pixels of a request to look at.")] = None,
