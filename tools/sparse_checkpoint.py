@@ -22,6 +22,7 @@ def sparse_file(path: Path, entries: Entries, texts: Mapping[str, str]) -> Path:
         begin, end = end, end + prod(shape) * BITS[dtype] // 8
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # as the library does it
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)

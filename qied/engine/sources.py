@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from qied_client.errors import ModelUnsupported
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from qied.checkpoints.part_file import PartFile, PartRole, read_part
 from qied.checkpoints.pipeline_folder import REMEDY
+from qied.engine.mapped_file import MappedFile
 from qied.engine.quantise import E4M3, dequantise
 from qied.weights.foreign_formats import check_markers
+from qied.weights.header import Header
 from qied.weights.problems import BadFile
 from qied.weights.stored import Stored, layer_markers
 
@@ -100,12 +100,13 @@ class SafetensorsSource:
     def __init__(self, component: PartRole, files: Sequence[Path]) -> None:
         """Read the files' headers; raises ModelUnsupported where one is damaged, or in a format that is not run."""
         self.component = component
-        self._handles = ExitStack()
-        self._open: dict[Path, Any] = {}
+        self._open: dict[Path, MappedFile] = {}
+        self._headers: dict[Path, Header] = {}
         self._seen = {file: _identity(file) for file in files}
         self._tensors: dict[str, tuple[Path, Stored]] = {}
         for file in files:
             part = _read_part(file, component)
+            self._headers[file] = part.header
             for name, tensor in part.tensors.items():
                 if name in self._tensors:
                     raise ModelUnsupported(f"{self._tensors[name][0]} and {file} both hold {name}.", REMEDY)
@@ -138,9 +139,8 @@ class SafetensorsSource:
         return sum(tensor.entry.nbytes for _, tensor in self._tensors.values() if tensor.precision.startswith("fp8"))
 
     def release(self) -> None:
-        """Close the files, which unmaps them once no tensor of theirs is held; the next read opens them again."""
+        """Let go of the files, which unmaps them once no tensor of theirs is held; the next read maps them again."""
         self._open.clear()
-        self._handles.close()
 
     @property
     def files(self) -> dict[Path, tuple[int, int, int]]:
@@ -162,11 +162,12 @@ class SafetensorsSource:
     def _get(self, file: Path, key: str) -> Tensor:
         try:
             if file not in self._open:
-                self._open[file] = self._handles.enter_context(safe_open(file, framework="pt", device="cpu"))
-            tensor: Tensor = self._open[file].get_tensor(key)
-        except (SafetensorError, OSError) as error:
-            raise ModelUnsupported(f"{file} is damaged: {error}.", REMEDY) from error
-        return tensor
+                self._open[file] = MappedFile(file, self._headers[file])
+        except OSError as error:
+            raise ModelUnsupported(
+                f"{file} cannot be read ({error.strerror}).", "Check the file, its disk and its permissions."
+            ) from error
+        return self._open[file].tensor(key)
 
 
 def _read_part(file: Path, role: PartRole) -> PartFile:

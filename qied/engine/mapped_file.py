@@ -1,0 +1,67 @@
+"""A weight file mapped into memory: its tensors are views of it, and take no memory until they are looked at."""
+
+from __future__ import annotations
+
+import mmap
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from qied.weights.header import Entry, Header
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+}
+_NO_RESERVE = 0x4000
+"""Linux's MAP_NORESERVE, which Python names only in later versions."""
+
+
+class MappedFile:
+    """Maps a file for as long as this object or a tensor of it lives.
+
+    The mapping is private, so that nothing here can change the file, and no memory is set aside for what might be
+    written to it: a system would otherwise refuse a file that is larger than its memory, as it does to
+    ``safetensors.safe_open``.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Map it; raises OSError."""
+        self._header = header
+        with path.open("rb") as file:
+            self._map = _mapped(file.fileno())
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor by its name in the file, as a view of it."""
+        entry = self._header.tensors[name]
+        dtype, place = _DTYPES[entry.dtype], self._header.data_start + entry.begin
+        if not entry.nbytes:
+            return torch.empty(entry.shape, dtype=dtype)
+        if place % dtype.itemsize:
+            return self._bytes(entry, place).clone().view(dtype).view(entry.shape)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")
+            flat = torch.frombuffer(self._map, dtype=dtype, count=entry.nbytes // dtype.itemsize, offset=place)
+        return flat.view(entry.shape)
+
+    def _bytes(self, entry: Entry, place: int) -> Tensor:
+        """The bytes of a tensor that does not lie where its type would."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")
+            return torch.frombuffer(self._map, dtype=torch.uint8, count=entry.nbytes, offset=place)
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    try:
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        return mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=protection)
+    except OSError:
+        # A system that never promises more than it has. Nobody writes to weights, and here nobody could.
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
