@@ -13,14 +13,12 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation, Kind
 from qied.checkpoints.completeness import expected_shapes, faults, fitting_profiles, nearest_profile
 from qied.checkpoints.hub_cache import PULL
-from qied.checkpoints.part_file import PartFile, PartRole, is_told, read_part
+from qied.checkpoints.part_file import PartFile, PartRole, is_told, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
-from qied.weights.foreign_formats import check_markers
 from qied.weights.problems import BadFile
-from qied.weights.stored import layer_markers
 
 PULL_TOKENIZER: Final = f"{PULL}-tokenizer"
 _TITLES: Final[dict[PartRole, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
@@ -69,7 +67,7 @@ def assemble(
     ``profile``: the model that it is to be, else the one whose shapes it has. Raises ModelNotFound that names the part
     and how to get it, ModelUnsupported for a file of another model, and ConfigError for a named part that is none.
     """
-    part = _read(transformer, "transformer")
+    part = usable_part(transformer, "transformer")
     if part.is_shard:
         raise ModelUnsupported(
             f"{transformer} is one of the files that a transformer was cut into.", "Name the folder of the whole model."
@@ -118,15 +116,6 @@ def missing_for(transformer: Path, named: NamedParts, places: Places) -> tuple[s
     if not named.tokenizer and _found_tokenizer(places, settings) is None:
         lacking.append("tokenizer")
     return tuple(lacking)
-
-
-def _read(path: Path, role: PartRole) -> PartFile:
-    try:
-        part = read_part(path, role)
-        check_markers(path, part.header, layer_markers(part.tensors))
-    except BadFile as problem:
-        raise ModelUnsupported(f"{path} cannot be used: {problem.what}.", problem.remedy) from problem
-    return part
 
 
 def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:

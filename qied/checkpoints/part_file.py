@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from qied_client.errors import ModelUnsupported
+
 from qied.checkpoints import names
 from qied.checkpoints.pipeline_folder import CONFIGS, STEMS
 from qied.checkpoints.report import Layout
 from qied.checkpoints.small_files import read_object
 from qied.loras.lightning import lightning_steps
+from qied.weights.foreign_formats import check_markers
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
-from qied.weights.stored import Precision, Stored, precision_of, stored_tensors
+from qied.weights.stored import Precision, Stored, layer_markers, precision_of, stored_tensors
 
 PartRole = Literal["transformer", "text_encoder", "vae"]
 SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
@@ -72,6 +75,16 @@ def read_part(path: Path, role: PartRole | None = None) -> PartFile:
         return PartFile(path, found, _encoder_layout(path, header), _by_name(stored, names.text_encoder_name), header)
     layout: Layout = "comfyui" if names.is_of_wan(stored) else "diffusers"
     return PartFile(path, found, layout, _by_name(stored, names.vae_name), header)
+
+
+def usable_part(path: Path, role: PartRole) -> PartFile:
+    """Read a file that is to be run; raises ModelUnsupported where it is damaged, or in a format that is not run."""
+    try:
+        part = read_part(path, role)
+        check_markers(path, part.header, layer_markers(part.tensors))
+    except BadFile as problem:
+        raise ModelUnsupported(f"{path} cannot be used: {problem.what}.", problem.remedy) from problem
+    return part
 
 
 _WORDS: Final[dict[str, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}

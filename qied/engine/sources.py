@@ -12,14 +12,12 @@ import torch
 from qied_client.errors import ModelUnsupported
 from torch import Tensor, nn
 
-from qied.checkpoints.part_file import PartFile, PartRole, read_part
+from qied.checkpoints.part_file import PartRole, usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.mapped_file import MappedFile
 from qied.engine.quantise import E4M3, dequantise
-from qied.weights.foreign_formats import check_markers
 from qied.weights.header import Header
-from qied.weights.problems import BadFile
-from qied.weights.stored import Stored, layer_markers
+from qied.weights.stored import Stored
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (component, bytes read so far, bytes of all components)."""
@@ -105,7 +103,7 @@ class SafetensorsSource:
         self._seen = {file: _identity(file) for file in files}
         self._tensors: dict[str, tuple[Path, Stored]] = {}
         for file in files:
-            part = _read_part(file, component)
+            part = usable_part(file, component)
             self._headers[file] = part.header
             for name, tensor in part.tensors.items():
                 if name in self._tensors:
@@ -168,15 +166,6 @@ class SafetensorsSource:
                 f"{file} cannot be read ({error.strerror}).", "Check the file, its disk and its permissions."
             ) from error
         return self._open[file].tensor(key)
-
-
-def _read_part(file: Path, role: PartRole) -> PartFile:
-    try:
-        part = read_part(file, role)
-        check_markers(file, part.header, layer_markers(part.tensors))
-    except BadFile as problem:
-        raise ModelUnsupported(f"{file} cannot be used: {problem.what}.", problem.remedy) from problem
-    return part
 
 
 @dataclass

@@ -87,8 +87,13 @@ class WeightUpdates:
         return [*adam, *(self._muon.state_dict().values() if self._muon else ())]
 
     def state(self) -> dict[str, Any]:
-        """Weights, averages and moments."""
-        return {"params": self.params, "ema": self.ema.state_dict(), "moments": self._moments()}
+        """Weights, averages, moments and the norm of the last gradient, which a stage may report one step later."""
+        return {
+            "params": self.params,
+            "ema": self.ema.state_dict(),
+            "moments": self._moments(),
+            "norm": self.norm,
+        }
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
@@ -98,6 +103,7 @@ class WeightUpdates:
         for mine, kept in zip(self._moments(), state["moments"], strict=True):
             mine.copy_(kept)
         self.ema.load_state_dict(state["ema"])
+        self.norm.copy_(state["norm"])
 
 
 def is_matrix(name: str, param: Tensor) -> bool:
