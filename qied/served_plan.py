@@ -13,7 +13,7 @@ from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import select_card
 from qied.link.launch import LaunchOrder
 from qied.planning.budget import device_budget, host_capacity
-from qied.planning.fitting import LORAS
+from qied.planning.fitting import GRAPHS, LORAS
 from qied.planning.hardware_profile import LoadedProfile, match_profile
 from qied.planning.loras import LoraRoom, room_for
 from qied.planning.memory import model_of
@@ -25,7 +25,7 @@ from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
 from qied.served_model import BUILTIN, ServedModel
 
-FIXED_PARTS = ("context", "small weights", "resident blocks", "ring", "text encoder", "caches", LORAS)
+FIXED_PARTS = ("context", GRAPHS, "small weights", "resident blocks", "ring", "text encoder", "caches", LORAS)
 """Parts of a plan that are there whether an edit runs or not."""
 
 

@@ -11,7 +11,7 @@ import torch
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import ComponentSources, open_pipeline
 from qied.engine.ops.attention import Attention
-from qied.engine.ops.operations import TorchOperations
+from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.vae import Vae
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_profile import ModelProfile

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qied.engine.ops.linear import FP8_CAPABILITY, Activation
+from qied.engine.arena import Workspace
+from qied.engine.ops.linear import Form, has_fp8_cores
+from qied.engine.ops.operations import Activation
 from qied.engine.packed_block import PackedLinear
-from qied.engine.quantise import E4M3, E4M3_MAX, Quantised
+from qied.engine.quantise import E4M3, E4M3_MAX
 from qied.engine.sources import DenseSource, TensorSource
 from qied.planning.block_layout import BlockShape, linears
 
@@ -50,20 +52,18 @@ class PlainCastSource(DenseSource):
 class PlainCastLinear:
     """Linears in E4M3 with FP32 sums: on FP8 tensor cores where the device has them, else of the same casts in FP32."""
 
+    form: Form = "plain"
+
     def __init__(self, device: torch.device) -> None:
-        self._cores = device.type == "cuda" and torch.cuda.get_device_capability(device) >= FP8_CAPABILITY
+        self._cores = has_fp8_cores(device)
         self._one = torch.ones((), device=device)
 
-    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """Cast the input [rows, inputs], and ``keep`` the original."""
-        return Quantised(plain_cast(x), self._one, x if keep else None)
-
-    def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
-        """Return [rows, outputs] in the type of the bias."""
-        assert isinstance(x, Quantised)
+    def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace | None = None) -> None:
+        """Write to ``out`` [rows, outputs]; the input is cast here."""
+        values = plain_cast(x.values)
         if self._cores:
             weight = linear.weight.to(E4M3).t()
-            product = torch._scaled_mm(x.values, weight, self._one, self._one, out_dtype=torch.float32)
+            product = torch._scaled_mm(values, weight, self._one, self._one, out_dtype=torch.float32)
         else:
-            product = functional.linear(x.values.float(), linear.weight.float())
-        return product.add_(linear.bias).to(linear.bias.dtype)
+            product = functional.linear(values.float(), linear.weight.float())
+        out.copy_(product.add_(linear.bias))

@@ -15,6 +15,7 @@ from qied.planning.plan import Plan, Refusal
 _BAR_CELLS = 64
 _MARKS = {
     "context": ("C", "bright_black"),
+    "graphs": ("G", "white"),
     "small weights": ("W", "blue"),
     "resident blocks": ("B", "bright_blue"),
     "ring": ("R", "cyan"),

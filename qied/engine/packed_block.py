@@ -12,7 +12,16 @@ from qied.engine.quantise import E4M3, quantise
 from qied.engine.sources import StoredWeight, TensorSource, WeightReader, check_shape
 from qied.planning.block_layout import NORMS, BlockLayout, ElementType, linears
 
-_DTYPES: dict[ElementType, torch.dtype] = {"e4m3": E4M3, "bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES: dict[ElementType, torch.dtype] = {
+    "e4m3": E4M3,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "int32": torch.int32,
+}
+
+
+BLOCKS = "transformer_blocks."
+"""What the names of all blocks' tensors begin with in the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,17 @@ class StreamWeights:
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """A block as views of its buffer."""
+    """A block as views of its buffer; ``number`` (int32 [1]) says which block it is."""
 
     image: StreamWeights
     text: StreamWeights
+    number: Tensor
 
 
 def block_tensors(layout: BlockLayout, buffer: Tensor) -> dict[str, Tensor]:
     """Return the tensors of a block by the layout's names, as views of ``buffer`` (uint8 [layout.nbytes])."""
     return {
-        entry.name: buffer[entry.offset : entry.offset + entry.nbytes].view(_DTYPES[entry.dtype]).view(entry.shape)
+        entry.name: buffer[entry.offset : entry.offset + entry.nbytes].view(DTYPES[entry.dtype]).view(entry.shape)
         for entry in layout.entries
     }
 
@@ -63,11 +73,17 @@ def block_weights(layout: BlockLayout, buffer: Tensor) -> BlockWeights:
         qkv, out, up, down = (linear(f"{name}.{part}") for part in ("qkv", "out", "up", "down"))
         return StreamWeights(qkv, out, up, down, tensors[f"{name}.q_norm"], tensors[f"{name}.k_norm"])
 
-    return BlockWeights(stream("image"), stream("text"))
+    return BlockWeights(stream("image"), stream("text"), tensors["number"])
 
 
-def stored_names(layout: BlockLayout, prefix: str) -> Iterator[str]:
-    """Names in the checkpoint of everything that is packed of the block ``prefix``."""
+def block_prefix(number: int) -> str:
+    """What the names of a block's tensors begin with in the checkpoint."""
+    return f"{BLOCKS}{number}"
+
+
+def stored_names(layout: BlockLayout, number: int) -> Iterator[str]:
+    """Names in the checkpoint of everything that is packed of block ``number``."""
+    prefix = block_prefix(number)
     for linear in linears(layout.shape):
         for module in linear.modules:
             yield f"{prefix}.{module}.weight"
@@ -77,15 +93,15 @@ def stored_names(layout: BlockLayout, prefix: str) -> Iterator[str]:
 
 
 def pack_block(
-    reader: WeightReader, source: TensorSource, prefix: str, layout: BlockLayout, buffer: Tensor, device: torch.device
+    reader: WeightReader, source: TensorSource, number: int, layout: BlockLayout, buffer: Tensor, device: torch.device
 ) -> None:
-    """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with the block ``prefix``; quantised on ``device``.
+    """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with block ``number``; quantised on ``device``.
 
     What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
     What lies between tensors becomes zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
     Beside the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
     """
-    tensors = block_tensors(layout, buffer)
+    prefix, tensors = block_prefix(number), block_tensors(layout, buffer)
     for linear in linears(layout.shape):
         names = [f"{prefix}.{module}" for module in linear.modules]
         biases = [reader.read(source, f"{name}.bias") for name in names]
@@ -107,6 +123,7 @@ def pack_block(
         stored = reader.read(source, name)
         _check(source, [name], [stored], (layout.shape.head_dim,))
         tensors[norm.name].copy_(stored)
+    tensors["number"].fill_(number)
     for gap in layout.gaps():
         buffer[gap] = 0
 

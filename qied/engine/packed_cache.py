@@ -19,7 +19,7 @@ from qied.engine.sources import SafetensorsSource
 from qied.file_lock import try_lock
 from qied.planning.block_layout import BlockLayout
 
-PACKING = 1
+PACKING = 2
 """Version of how blocks are packed and quantised: files of another one are of no use."""
 _SUFFIX = ".packed"
 _LENGTH_BYTES = 8

@@ -22,35 +22,43 @@ _CHUNK_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True)
 class Quantised:
-    """E4M3 ``values`` [rows, columns]; times ``scale`` (FP32, [rows, 1] or [1, 1]) they are the original.
-
-    ``original`` is there only where somebody reads it as well.
-    """
+    """E4M3 ``values`` [rows, columns]; times ``scale`` (FP32, [rows, 1] or [1, 1]) they are the original."""
 
     values: Tensor
     scale: Tensor
-    original: Tensor | None = None
 
 
-def quantise(x: Tensor, scaling: Scaling, *, keep: bool = False) -> Quantised:
-    """Cast [rows, columns] of BF16 or FP32 to E4M3, and ``keep`` the original; what is no number stays none."""
+def quantise(x: Tensor, scaling: Scaling) -> Quantised:
+    """Cast [rows, columns] of BF16 or FP32 to E4M3; what is no number stays none."""
     values = torch.empty(x.shape, dtype=E4M3, device=x.device)
-    scale = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True).float()
+    scale = torch.empty(len(x) if scaling == "rowwise" else 1, device=x.device)
+    quantise_into(x, scaling, values, scale)
+    return Quantised(values, scale.unsqueeze(1))
+
+
+def quantise_into(x: Tensor, scaling: Scaling, values: Tensor, scale: Tensor) -> None:
+    """Cast [rows, columns] of BF16 or FP32 to E4M3 ``values``; ``scale`` is FP32 [rows], or [at least 1] per tensor."""
+    largest = torch.linalg.vector_norm(x, torch.inf, dim=-1).float()
     if scaling == "tensorwise":
-        scale = scale.amax(dim=0, keepdim=True)
-    scale = scale.clamp_min_(_SMALLEST_AMAX).div_(E4M3_MAX)
+        largest, scale = largest.amax(dim=0, keepdim=True), scale[:1]
+    torch.div(largest.clamp_min_(_SMALLEST_AMAX), E4M3_MAX, out=scale)
+    per_row = scale.unsqueeze(1)
     for rows in row_chunks(*x.shape):
-        values[rows] = x[rows] / (scale[rows] if scaling == "rowwise" else scale)
-    return Quantised(values, scale, x if keep else None)
+        values[rows] = x[rows] / (per_row[rows] if scaling == "rowwise" else per_row)
 
 
 def dequantise(values: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """Return E4M3 values [rows, columns] times their scale FP32 ([rows] or [1]), rounded once to ``dtype``."""
     result = torch.empty(values.shape, dtype=dtype, device=values.device)
+    dequantise_into(values, scale, result)
+    return result
+
+
+def dequantise_into(values: Tensor, scale: Tensor, result: Tensor) -> None:
+    """Like :func:`dequantise`, to ``result`` [rows, columns]."""
     per_row = scale.unsqueeze(1)
     for rows in row_chunks(*values.shape):
         result[rows] = values[rows].float().mul_(per_row[rows] if len(per_row) > 1 else per_row)
-    return result
 
 
 def row_chunks(rows: int, columns: int) -> Iterator[slice]:

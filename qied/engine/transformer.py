@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,29 +14,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from qied.checkpoints.pipeline_folder import REMEDY
-from qied.engine.block_forward import Streams, run_block
+from qied.engine.arena import Arena, Region, make_arena
+from qied.engine.block_forward import run_block
+from qied.engine.block_graphs import Runner
 from qied.engine.checkpoint import SkipRandomInit, blaming
 from qied.engine.host_memory import Courier
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
 from qied.engine.modulation import Modulation, ModulationLora, ModulationTable, StepModulation, modulation_names
-from qied.engine.ops.attention import Attention
-from qied.engine.ops.linear import linear_kind
-from qied.engine.ops.norms import modulated_norm
-from qied.engine.ops.operations import Operations, TorchOperations
-from qied.engine.packed_block import pack_block, stored_names
+from qied.engine.ops.choice import Executor, choose_executor
+from qied.engine.packed_block import BLOCKS, BlockWeights, pack_block, stored_names
 from qied.engine.packed_cache import PackedCache, contents_of
 from qied.engine.residency import Blocks
 from qied.engine.rope import LatentShape, Rope, Rotation
 from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader, check_names
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
+from qied.planning.forward_layout import ArenaLayout, Numbers, Tokens, arena_layout
 from qied.planning.plan import Execution
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MODULATION_CACHE_BYTES = 1 << 30
 """Memory of the host for modulation tables: five schedules of 40 steps of the full model in BF16."""
 
-_BLOCKS = "transformer_blocks."
 _MLP_RATIO = 4
+_TARGET = 1
+"""The target's place among the kinds of tokens in an arena's modulation."""
 _AXES = 3
 """Rotary positions have a frame, a row and a column."""
 
@@ -55,6 +57,16 @@ class Forward:
     modulation: StepModulation
     loras: Sequence[BlockLoras] = ()
 
+    @property
+    def tokens(self) -> Tokens:
+        """How many tokens go through the blocks."""
+        return Tokens(self.embeddings.shape[1], self.latents.shape[1], self.references.shape[1])
+
+    @property
+    def lora_width(self) -> int:
+        """Values of a token between the two matrices of a LoRA, at most."""
+        return max((block.width for block in self.loras), default=0)
+
 
 class Transformer:
     """QwenImageTransformer2DModel run by the project's own executor. Nothing of it changes while edits run."""
@@ -64,7 +76,8 @@ class Transformer:
         embedders: Any,
         blocks: Blocks,
         modulation: Modulation,
-        operations: Operations,
+        executor: Executor,
+        numbers: Numbers,
         device: torch.device,
         *,
         pin: bool,
@@ -72,10 +85,13 @@ class Transformer:
         self._embedders = embedders
         self._blocks = blocks
         self._modulation = modulation
-        self._operations = operations
+        self._operations = executor.operations
+        self._runner: Runner = executor.runner
+        self._numbers = numbers
         self._device = device
         self._courier = Courier(device, pin)
         self._rope = Rope(embedders.config.axes_dims_rope)
+        self._behind_last = torch.tensor([numbers.layers], dtype=torch.int32, device=device)
 
     @property
     def device_bytes(self) -> int:
@@ -111,36 +127,57 @@ class Transformer:
         They share one sweep over the blocks, so that a streamed block is copied once for all of them. What each gives
         does not depend on the others.
         """
+        tokens = tuple(forward.tokens for forward in forwards)
+        width = max(forward.lora_width for forward in forwards)
+        arena = make_arena(_laid_out(self._numbers, tokens, width), tokens, self._device)
         with self._blocks.sweep() as blocks:
-            swept = [self._embed(forward) for forward in forwards]
-            last = self._modulation.layers - 1
+            for forward, region in zip(forwards, arena.regions, strict=True):
+                self._enter(forward, region)
+            keys = [(arena.address, tokens, width, index) for index in range(len(forwards))]
             for block, weights in enumerate(blocks):
-                for forward, streams in zip(forwards, swept, strict=True):
-                    loras = forward.loras[block] if forward.loras else NO_LORAS
-                    run_block(
-                        self._operations,
-                        weights,
-                        streams,
-                        forward.modulation,
-                        block,
-                        is_last=block == last,
-                        loras=loras,
-                    )
-            return [
-                self._velocity(streams, forward.modulation) for forward, streams in zip(forwards, swept, strict=True)
-            ]
+                for forward, region, key in zip(forwards, arena.regions, keys, strict=True):
+                    self._run_block(block, weights, forward, region, arena, key)
+            return [self._velocity(region, arena) for region in arena.regions]
 
-    def _embed(self, forward: Forward) -> Streams:
+    def _run_block(
+        self, block: int, weights: BlockWeights, forward: Forward, region: Region, arena: Arena, place: Hashable
+    ) -> None:
+        loras = forward.loras[block] if forward.loras else NO_LORAS
+        # A slot holds one block after the other: which one it is, kernels read from the slot.
+        end = -1 if block == 0 else 1 if block == self._numbers.layers - 1 else 0
+        key = (place, weights.number.data_ptr(), end, loras.key)
+        self._runner.run(key, lambda: run_block(self._operations, weights, region, arena.workspace, block, loras))
+
+    def _enter(self, forward: Forward, region: Region) -> None:
+        """Embed latents and text as the residual streams, and bring what the blocks read to the region."""
+        text = region.tokens.text
         latents = torch.cat([forward.latents.to(forward.references.dtype), forward.references], dim=1)
-        image = self._embedders.img_in(latents[0])
-        text = self._embedders.txt_in(self._embedders.txt_norm(forward.embeddings[0]))
-        return Streams(image, text, forward.latents.shape[1], forward.rotation)
+        embedders = self._embedders
+        torch.addmm(embedders.img_in.bias, latents[0], embedders.img_in.weight.t(), out=region.residual[text:])
+        normed = embedders.txt_norm(forward.embeddings[0])
+        torch.addmm(embedders.txt_in.bias, normed, embedders.txt_in.weight.t(), out=region.residual[:text])
+        for rows, rotation in (
+            (region.rotation[:text], forward.rotation.text[:text]),
+            (region.rotation[text:], forward.rotation.image),
+        ):
+            rows.copy_(torch.view_as_real(rotation).flatten(1))
+        modulation = forward.modulation
+        for kind, values in enumerate((modulation.text, modulation.target, modulation.reference)):
+            region.modulation[:-1, kind].copy_(values)
+        # diffusers has the scale of the last norm first.
+        region.modulation[-1, _TARGET, :2].copy_(modulation.out.flip(0))
 
-    def _velocity(self, streams: Streams, modulation: StepModulation) -> Tensor:
-        scale, shift = modulation.out
-        normed = modulated_norm(streams.image[: streams.target_tokens], shift, scale)
+    def _velocity(self, region: Region, arena: Arena) -> Tensor:
+        normed = self._operations.norm(region, arena.workspace, self._numbers.layers, self._behind_last, "out")
+        assert normed.image is not None
         projection = self._embedders.proj_out
-        return functional.linear(normed, projection.weight, projection.bias).float().unsqueeze(0)
+        return functional.linear(normed.image.values, projection.weight, projection.bias).float().unsqueeze(0)
+
+
+@lru_cache(maxsize=64)
+def _laid_out(numbers: Numbers, tokens: tuple[Tokens, ...], lora_width: int) -> ArenaLayout:
+    """Layouts are the same in every step of an edit."""
+    return arena_layout(numbers, tokens, lora_width)
 
 
 def load_transformer(
@@ -160,7 +197,7 @@ def load_transformer(
     embedders = _embedders(config)
     layers = execution.total_blocks
     layout = _layout(embedders, execution)
-    outside = [name for name in source.names() if not name.startswith(_BLOCKS)]
+    outside = [name for name in source.names() if not name.startswith(BLOCKS)]
     _check_blocks(source, layout, layers)
     reader.fill(embedders, source, outside, device, dtype)
     modulation = Modulation(source, embedders.to(device), layers, device, dtype, MODULATION_CACHE_BYTES)
@@ -169,7 +206,7 @@ def load_transformer(
         modulation.check(reader, index)
 
     def pack(index: int, buffer: Tensor) -> None:
-        pack_block(reader, source, f"{_BLOCKS}{index}", layout, buffer, device)
+        pack_block(reader, source, index, layout, buffer, device)
 
     if packed is not None and layout.quantised and isinstance(source, SafetensorsSource) and not _is_fp8(source):
         share = (start + source.nbytes - reader.done) // layers
@@ -179,10 +216,9 @@ def load_transformer(
         for index, buffer in enumerate(blocks.buffers()):
             pack(index, buffer)
     reader.finish(source, start)
-    operations = TorchOperations(
-        linear_kind(execution.precision, layout.scaling, device), Attention(execution.attention)
-    )
-    return Transformer(embedders, blocks, modulation, operations, device, pin=execution.pin)
+    numbers = Numbers(layout.shape, layers, execution.precision, execution.compute)
+    executor = choose_executor(execution, device)
+    return Transformer(embedders, blocks, modulation, executor, numbers, device, pin=execution.pin)
 
 
 def _is_fp8(source: SafetensorsSource) -> bool:
@@ -213,5 +249,5 @@ def _layout(embedders: Any, execution: Execution) -> BlockLayout:
 def _check_blocks(source: TensorSource, layout: BlockLayout, layers: int) -> None:
     expected: set[str] = set()
     for block in range(layers):
-        expected.update(stored_names(layout, f"{_BLOCKS}{block}"), modulation_names(block))
-    check_names(source, expected, (name for name in source.names() if name.startswith(_BLOCKS)))
+        expected.update(stored_names(layout, block), modulation_names(block))
+    check_names(source, expected, (name for name in source.names() if name.startswith(BLOCKS)))

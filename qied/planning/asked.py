@@ -74,5 +74,5 @@ def peak_alone(plan: Plan, model: ModelProfile, work: Workload) -> int:
     weights = memory.weights(run.text_encoder)
     foot = memory.footprint(work, Tiles(run.encode_tile_px, run.decode_tile_px), run.text_encoder)
     blocks = (run.resident_blocks + run.ring_slots) * weights.block
-    context = memory.factors.context + memory.factors.workspace
+    context = memory.factors.context + memory.factors.workspace + memory.graphs(work)
     return context + weights.rest + weights.text_encoder + blocks + foot.state + foot.arena

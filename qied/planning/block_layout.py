@@ -12,12 +12,12 @@ from qied.planning.plan import Scaling
 
 Precision = Literal["fp8", "fp8-storage", "bf16", "fp32"]
 Compute = Literal["bf16", "fp32"]
-ElementType = Literal["e4m3", "bf16", "fp32"]
+ElementType = Literal["e4m3", "bf16", "fp32", "int32"]
 
 ALIGNMENT = 256
 """Every tensor starts at a multiple of this many bytes: what FP8 kernels and vector loads ask for, and more."""
 
-_ELEMENT_BYTES: dict[ElementType, int] = {"e4m3": 1, "bf16": 2, "fp32": 4}
+ELEMENT_BYTES: dict[ElementType, int] = {"e4m3": 1, "bf16": 2, "fp32": 4, "int32": 4}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Entry:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor, without what aligns the next one."""
-        return prod(self.shape) * _ELEMENT_BYTES[self.dtype]
+        return prod(self.shape) * ELEMENT_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class BlockLayout:
     """Where each tensor of a block lies. ``quantised`` says whether the linears have E4M3 weights and FP32 scales.
 
     A linear ``x`` has ``x.weight``, ``x.bias`` and, quantised, ``x.scale``: [outputs] row-wise, [1] per tensor.
+    ``number`` [1] is which block it is: kernels of a CUDA graph read it there, whatever block is in a slot.
     """
 
     shape: BlockShape
@@ -142,6 +143,7 @@ def _tensors(
             yield f"{linear.name}.scale", "fp32", (linear.outputs if scaling == "rowwise" else 1,)
     for norm in NORMS:
         yield norm.name, compute, (shape.head_dim,)
+    yield "number", "int32", (1,)
 
 
 def _aligned(offset: int) -> int:

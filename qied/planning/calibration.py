@@ -13,13 +13,14 @@ class Factors:
     """What one kind of device takes. Bytes where a name does not say otherwise.
 
     ``context`` is what CUDA, its libraries and their kernels hold beside torch's allocator (on a CPU: the process),
-    ``workspace`` cuBLAS's. The allocator loses ``fragments`` and ``fragmentation`` as a share of the arena.
+    ``workspace`` cuBLAS's, ``graphs`` what CUDA keeps of recorded blocks. The allocator loses ``fragments`` and ``fragmentation`` as a share of the arena.
     ``encode_width`` and ``decode_width`` count feature maps of [pixels, vae_base_dim] at the VAE's peak,
     ``text_hidden_width`` and ``vision_width`` hidden states. ``denoise`` scales what is counted exactly.
     """
 
     context: int
     workspace: int
+    graphs: int
     fragments: int
     fragmentation: float
     encode_width: float
@@ -35,7 +36,8 @@ DEVICES: Mapping[str, Factors] = {
     # benchmarks/results/memory.json: one H200, driver 580, torch 2.11+cu130, 45 edits of the full-size model.
     "cuda": Factors(
         context=830 * MIB,
-        workspace=36 * MIB,
+        workspace=72 * MIB,
+        graphs=64 * MIB,
         fragments=110 * MIB,
         fragmentation=0.22,
         encode_width=6.1,
@@ -50,6 +52,7 @@ DEVICES: Mapping[str, Factors] = {
     "cpu": Factors(
         context=448 * MIB,
         workspace=0,
+        graphs=0,
         fragments=32 * MIB,
         fragmentation=0.10,
         encode_width=12.0,

@@ -17,6 +17,8 @@ RING_SLOTS = 3
 """Slots of the ring that streamed blocks pass through: one computes, one is full, one fills."""
 LORAS = "LoRAs"
 """Name of the part that is kept for LoRAs."""
+GRAPHS = "graphs"
+"""Name of the part that CUDA graphs of blocks hold."""
 TILE_STEP = 64
 """Tiles are multiples of this many pixels."""
 
@@ -68,8 +70,10 @@ class Fitter:
         weights = memory.weights(rung.text_encoder)
         ring = 0 if rung.resident == layers or self.memory.device == "cpu" else RING_SLOTS
         foot = self._footprint(rung.max_pixels, rung.max_reference_pixels, rung.text_encoder, tiles)
+        graphs = self.memory.graphs(self.work(rung))
         return (
             Part("context", memory.factors.context + memory.factors.workspace),
+            *((Part(GRAPHS, graphs),) if graphs else ()),
             Part("small weights", weights.rest),
             Part("resident blocks", rung.resident * weights.block),
             Part("ring", ring * weights.block),

@@ -12,8 +12,9 @@ from typing import Literal
 
 from qied_client.protocol import limits
 
-from qied.planning.block_layout import block_bytes
+from qied.planning.block_layout import BlockShape, block_bytes
 from qied.planning.calibration import DEVICES, Factors
+from qied.planning.forward_layout import Numbers, Tokens, arena_layout, attention_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Scaling
 from qied.planning.tiling import tile_grid
@@ -29,10 +30,9 @@ ENCODE_CANVAS = 1
 """Bytes of a picture's latents for each of its pixels: 16 channels FP32 for 8 x 8 pixels."""
 DECODE_CANVAS = 12
 """Bytes of a result for each of its pixels: 3 channels FP32."""
-_MODULATED = 3
-"""Rows of a block's modulation in one step: image at t, image at 0, text at t."""
-_SPAN_TOKENS = 4096
 _CAST_BYTES = 16 * 1024 * 1024
+_CASTS = 4
+"""Chunks in FP32 that exist at once where torch's own kernels compute an operation."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,15 @@ class MemoryModel:
         network = int(at_once * self.profile.architecture.vae_base_dim * element * width)
         return network + pixels * (ENCODE_CANVAS if way == "encode" else DECODE_CANVAS)
 
+    def graphs(self, work: Workload) -> int:
+        """Bytes that CUDA graphs of blocks hold for good, where ``work`` is the largest edit.
+
+        They keep the attention's result, which torch allocates while they are recorded, and what CUDA keeps of them.
+        """
+        if self.device == "cpu" or self.numerics.compute != "bf16":
+            return 0
+        return attention_bytes(self._numbers, forwards_of(work)[0]) + self.factors.graphs
+
     def footprint(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Footprint:
         """State and arena of exactly this edit, with what the allocator loses."""
         return self._footprint(work, self.arena(work, tiles, text_encoder))
@@ -200,38 +209,28 @@ class MemoryModel:
         return (facts.modulation_parameters // 2 + rows) * element
 
     def _denoise(self, work: Workload) -> int:
-        """Residual streams of all prompts, and the largest temporaries of one block; see ``_block_temporaries``."""
-        facts, element = self.profile.architecture, self.numerics.element_bytes
-        stream = work.tokens * facts.inner_dim * element
-        prompts = 2 if work.guided else 1
-        modulation = 2 * facts.layers * _MODULATED * 6 * facts.inner_dim * element
-        return prompts * stream + self._block_temporaries(work, stream) + modulation
+        """The arena of a step, the attention's result, and casts to FP32 in chunks of 16 MiB, a few at a time."""
+        forwards = forwards_of(work)
+        arena = arena_layout(self._numbers, forwards, work.lora_width).nbytes
+        attention = attention_bytes(self._numbers, forwards[0])
+        return int((arena + attention + _CASTS * _CAST_BYTES) * self.factors.denoise)
 
-    def _block_temporaries(self, work: Workload, stream: int) -> int:
-        """Bytes of one block's temporaries at the widest of three points: QKV, attention, MLP.
+    @cached_property
+    def _numbers(self) -> Numbers:
+        return numbers_of(self.profile, self.numerics)
 
-        Linears take spans of at most 4096 tokens of the target or of the references, and casts to FP32 chunks of 16
-        MiB (``qied.engine.block_forward``, ``qied.engine.quantise``).
-        """
-        facts, element, precision = self.profile.architecture, self.numerics.element_bytes, self.numerics.precision
-        inner, mlp = facts.inner_dim, facts.mlp_dim
-        span = max(_longest_span(tokens) for tokens in (work.target_tokens, work.reference_tokens, work.text_tokens))
-        cast = min(FP32 * span * inner, _CAST_BYTES)
-        expanded = element if precision == "fp8-storage" else 0
-        copies = 3 if precision in ("bf16", "fp8") else 4
-        qkv = 3 * stream + copies * span * inner * element + 3 * cast + 3 * inner * inner * expanded
-        attention = 4 * stream + work.tokens * (inner // facts.head_dim) * FP32
-        quantised = span * mlp + _CAST_BYTES if precision == "fp8" else span * inner * element + expanded * _CAST_BYTES
-        wide = span * mlp * element + quantised + mlp * inner * expanded
-        low_rank = self._low_rank_temporaries(span, work.lora_width)
-        return int((max(qkv, attention, wide) + low_rank) * self.factors.denoise)
 
-    def _low_rank_temporaries(self, span: int, width: int) -> int:
-        """What LoRAs add: the values between their two matrices, and the linear's input and output beside them.
+def numbers_of(profile: ModelProfile, numerics: Numerics) -> Numbers:
+    """What the arena of a model depends on."""
+    facts = profile.architecture
+    shape = BlockShape(facts.inner_dim, facts.mlp_dim, facts.head_dim)
+    return Numbers(shape, facts.layers, numerics.precision, numerics.compute)
 
-        The input is otherwise gone once it is quantised; the output waits while the LoRA's share is added.
-        """
-        return span * (2 * self.profile.architecture.inner_dim + width) * self.numerics.element_bytes if width else 0
+
+def forwards_of(work: Workload) -> tuple[Tokens, ...]:
+    """The forwards of one step: one for each prompt."""
+    tokens = Tokens(work.text_tokens, work.target_tokens, work.reference_tokens)
+    return (tokens,) * (2 if work.guided else 1)
 
 
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
@@ -243,8 +242,3 @@ def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
 def _at_once(pixels: int, tile: int | None) -> int:
     """Most pixels that the VAE sees at once of a picture of so many, of any aspect."""
     return pixels if tile is None else min(pixels, tile * tile)
-
-
-def _longest_span(tokens: int) -> int:
-    """Most tokens that go through a linear together, of so many or of fewer: those are cut into equal parts."""
-    return min(tokens, _SPAN_TOKENS)

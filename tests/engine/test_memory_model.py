@@ -1,13 +1,9 @@
 """Numbers of the engine that planning counts with: it cannot import them, so they are compared here."""
 
-from qied.engine import block_forward, layer_streaming, quantise
+from qied.engine import layer_streaming, quantise
 from qied.planning import memory
 
 FP32_BYTES = 4
-
-
-def test_planning_knows_how_many_tokens_the_linears_take_at_a_time() -> None:
-    assert memory._SPAN_TOKENS == block_forward.CHUNK_TOKENS
 
 
 def test_planning_knows_the_bytes_of_a_cast() -> None:

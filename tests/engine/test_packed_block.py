@@ -11,7 +11,8 @@ from qied.engine.sources import DenseSource, TensorSource, WeightReader
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
 
 SHAPE = BlockShape(inner_dim=64, mlp_dim=256, head_dim=32)
-PREFIX = "transformer_blocks.3"
+NUMBER = 3
+PREFIX = f"transformer_blocks.{NUMBER}"
 CPU = torch.device("cpu")
 Q, K, V = (f"{PREFIX}.attn.to_{part}" for part in "qkv")
 
@@ -25,7 +26,7 @@ class Invented(DenseSource):
         inner, mlp, head = layout.shape.inner_dim, layout.shape.mlp_dim, layout.shape.head_dim
         generator = torch.Generator().manual_seed(0)
         self.tensors: dict[str, Tensor] = {}
-        for name in stored_names(layout, PREFIX):
+        for name in stored_names(layout, NUMBER):
             wide = "net.0" in name
             outputs, inputs = (mlp, inner) if wide else (inner, mlp if "net.2" in name else inner)
             norm = "norm" in name
@@ -44,7 +45,7 @@ class Invented(DenseSource):
 
 def packed(source: TensorSource, layout: BlockLayout) -> Tensor:
     buffer = torch.zeros(layout.nbytes, dtype=torch.uint8)
-    pack_block(WeightReader(0, lambda *_: None), source, PREFIX, layout, buffer, CPU)
+    pack_block(WeightReader(0, lambda *_: None), source, NUMBER, layout, buffer, CPU)
     return buffer
 
 

@@ -161,7 +161,7 @@ def test_another_version_of_packing_makes_the_blocks_anew(
     file: Path, cache: PackedCache, load: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(file, cache)
-    monkeypatch.setattr(packed_cache_module, "PACKING", 2)
+    monkeypatch.setattr(packed_cache_module, "PACKING", packed_cache_module.PACKING + 1)
     assert load(file, cache).packed == 6
 
 

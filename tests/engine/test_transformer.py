@@ -7,12 +7,12 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 from torch import Tensor
 
-from qied.engine import block_forward
 from qied.engine.modulation import ModulationTable
 from qied.engine.packed_block import block_tensors
 from qied.engine.quantise import dequantise
 from qied.engine.sources import TensorSource
 from qied.engine.transformer import Forward, Transformer
+from qied.planning import forward_layout
 from qied.resources import builtin_model_folder
 
 
@@ -168,22 +168,27 @@ def test_long_pictures_go_through_the_linears_in_parts_with_the_same_result(
     transformer = make_transformer()
     forward = inputs().forward(transformer, torch.float32)
     whole = velocity(transformer, forward)
-    # Not only the picture: the text, of 37 tokens, is longer than a part as well.
-    monkeypatch.setattr(block_forward, "CHUNK_TOKENS", 17)
-    assert forward.embeddings.shape[1] > 2 * block_forward.CHUNK_TOKENS
+    monkeypatch.setattr(forward_layout, "SPAN_TOKENS", 17)
     assert relative_error(velocity(transformer, forward), whole) < 1e-5
 
 
-def test_parts_of_a_text_are_not_mixed_up(
+def test_the_text_goes_through_the_mlp_with_the_first_part_of_the_picture(
     make_transformer: Make, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transformer, lengths = make_transformer(), []
+    transformer, parts = make_transformer(), []
     forward = inputs().forward(transformer, torch.float32)
-    linear = transformer._operations.linear
-    monkeypatch.setattr(block_forward, "CHUNK_TOKENS", 17)
-    monkeypatch.setattr(transformer._operations, "linear", lambda x, *rest: lengths.append(len(x)) or linear(x, *rest))
+    activate = transformer._operations.activate
+
+    def counted(wide: Tensor, text: int, *rest: object, **options: bool) -> object:
+        parts.append((len(wide), text))
+        return activate(wide, text, *rest, **options)
+
+    monkeypatch.setattr(forward_layout, "SPAN_TOKENS", 150)
+    monkeypatch.setattr(transformer._operations, "activate", counted)
     velocity(transformer, forward)
-    assert {12, 13} <= set(lengths) and max(lengths) <= 17
+    # 448 tokens of pictures in three parts; of the last block the 256 of the target only.
+    assert parts[:3] == [(149 + 37, 37), (149, 0), (150, 0)]
+    assert parts[-2:] == [(149, 0), (107, 0)] and len(parts) == 3 * 5 + 2
 
 
 def test_inputs_are_left_as_they_are(make_transformer: Make, inputs: Inputs) -> None:

@@ -24,5 +24,20 @@ class BlockLoras:
     image: StreamLoras = StreamLoras()
     text: StreamLoras = StreamLoras()
 
+    @property
+    def width(self) -> int:
+        """Values of a token between the two matrices of a branch, at most."""
+        return max((len(scaled.branch.down) for side in self._sides for scaled in side), default=0)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Everything that a CUDA graph of these branches depends on."""
+        return tuple(tuple(scaled.key for scaled in side) for side in self._sides)
+
+    @property
+    def _sides(self) -> tuple[tuple[Scaled, ...], ...]:
+        streams = (self.image, self.text)
+        return tuple(side for stream in streams for side in (stream.qkv, stream.out, stream.up, stream.down))
+
 
 NO_LORAS = BlockLoras()

@@ -2,58 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qied.engine.arena import Workspace
 from qied.engine.faults import is_exhausted
+from qied.engine.ops.operations import Activation, Joint, Side
 from qied.engine.packed_block import PackedLinear
-from qied.engine.quantise import Quantised, dequantise, quantise
+from qied.engine.quantise import dequantise_into
 from qied.planning.plan import Scaling
 
-Activation = Tensor | Quantised
-"""The input of a linear [rows, inputs]: of the compute type, or quantised."""
+Form = Literal["plain", "rowwise", "tensorwise"]
+"""What linears take in: values of the compute type, or E4M3 with a scale for each row or for all."""
 
 FP8_CAPABILITY = (8, 9)
 """The first compute capability with FP8 tensor cores."""
 
 
 class LinearKind(Protocol):
-    """How the linears of a block are computed."""
+    """How the linears of a block are computed; ``form`` is what their inputs have to be."""
 
-    def prepare(self, x: Tensor, *, keep: bool) -> Activation:
-        """Bring an input [rows, inputs] into the form that :meth:`apply` takes; ``keep`` what it was before."""
+    @property
+    def form(self) -> Form:
+        """The form of an input."""
 
-    def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
-        """Return [rows, outputs] in the compute type."""
+    def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace) -> None:
+        """Write the product with the bias to ``out`` [rows, outputs], of the compute type."""
 
 
 class PlainLinear:
     """Weights and activations of the compute type."""
 
-    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """Leave the input as it is."""
-        return x
+    form: Form = "plain"
 
-    def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
-        """Return [rows, outputs]."""
-        assert isinstance(x, Tensor)
-        return functional.linear(x, linear.weight, linear.bias)
+    def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace) -> None:
+        """See :class:`LinearKind`."""
+        torch.addmm(linear.bias, x.values, linear.weight.t(), out=out)
 
 
 class ExpandedLinear:
-    """Weights in FP8, expanded to the compute type one linear at a time; exactly :class:`PlainLinear` on the result."""
+    """Weights in FP8, expanded to the compute type one linear at a time; exactly :class:`PlainLinear` on the result.
 
-    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """Leave the input as it is."""
-        return x
+    ``expand`` writes E4M3 values times their scale to a tensor of the compute type.
+    """
 
-    def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
-        """Return [rows, outputs]."""
-        assert isinstance(x, Tensor) and linear.scale is not None
-        return functional.linear(x, dequantise(linear.weight, linear.scale, x.dtype), linear.bias)
+    form: Form = "plain"
+
+    def __init__(self, expand: Callable[[Tensor, Tensor, Tensor], None] = dequantise_into) -> None:
+        self._expand = expand
+
+    def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace) -> None:
+        """See :class:`LinearKind`."""
+        assert linear.scale is not None and workspace.expanded is not None
+        weight = workspace.expanded[: linear.weight.numel()].view(linear.weight.shape)
+        self._expand(linear.weight, linear.scale, weight)
+        torch.addmm(linear.bias, x.values, weight.t(), out=out)
 
 
 class Fp8Linear:
@@ -63,43 +70,40 @@ class Fp8Linear:
     """
 
     def __init__(self, scaling: Scaling) -> None:
-        self._scaling = scaling
+        self.form: Form = scaling
         self._bias_apart: set[tuple[int, int, int]] = set()
 
-    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """Quantise the input."""
-        return quantise(x, self._scaling, keep=keep)
-
-    def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
-        """Return BF16 [rows, outputs].
+    def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace | None = None) -> None:
+        """See :class:`LinearKind`; ``out`` is BF16.
 
         Some shapes have no kernel that adds the bias as well (cuBLASLt 13.0 on sm_90: 250 rows of 12288 row-wise); the
         first call of such a shape finds it out, and the bias is added by itself from then on. How a library says so
         differs, so any error is tried once without the bias; where that is no better, its own error is raised.
         """
-        assert isinstance(x, Quantised) and linear.scale is not None
         shape = (len(x.values), *linear.weight.shape)
         if shape not in self._bias_apart:
             try:
-                return self._multiplied(x, linear, linear.bias)
+                self._multiply(x, linear, linear.bias, out)
+                return
             except RuntimeError as error:
                 if is_exhausted(error):
                     raise
-        product = self._multiplied(x, linear, None).add_(linear.bias)
+        self._multiply(x, linear, None, out)
+        out.add_(linear.bias)
         self._bias_apart.add(shape)
-        return product
 
-    def _multiplied(self, x: Quantised, linear: PackedLinear, bias: Tensor | None) -> Tensor:
-        assert linear.scale is not None
-        rowwise = self._scaling == "rowwise"
-        return torch._scaled_mm(
+    def _multiply(self, x: Activation, linear: PackedLinear, bias: Tensor | None, out: Tensor) -> None:
+        assert x.scale is not None and linear.scale is not None
+        rowwise = self.form == "rowwise"
+        torch._scaled_mm(
             x.values,
             linear.weight.t(),
-            scale_a=x.scale if rowwise else x.scale.view(()),
-            scale_b=linear.scale.unsqueeze(0) if rowwise else linear.scale.view(()),
+            scale_a=x.scale.unsqueeze(1) if rowwise else x.scale[0],
+            scale_b=linear.scale.unsqueeze(0) if rowwise else linear.scale[0],
             bias=bias,
             out_dtype=torch.bfloat16,
             use_fast_accum=True,
+            out=out,
         )
 
 
@@ -107,18 +111,25 @@ class SimulatedFp8Linear:
     """What :class:`Fp8Linear` computes, where there are no FP8 tensor cores: the same casts, multiplied in FP32."""
 
     def __init__(self, scaling: Scaling) -> None:
-        self._scaling = scaling
+        self.form: Form = scaling
 
-    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """Quantise the input."""
-        return quantise(x, self._scaling, keep=keep)
-
-    def apply(self, x: Activation, linear: PackedLinear) -> Tensor:
-        """Return [rows, outputs] in the type of the bias."""
-        assert isinstance(x, Quantised) and linear.scale is not None
+    def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace | None = None) -> None:
+        """See :class:`LinearKind`."""
+        assert x.scale is not None and linear.scale is not None
         product = functional.linear(x.values.float(), linear.weight.float())
-        product.mul_(x.scale).mul_(linear.scale).add_(linear.bias)
-        return product.to(linear.bias.dtype)
+        product.mul_(x.scale.unsqueeze(1) if self.form == "rowwise" else x.scale[0])
+        out.copy_(product.mul_(linear.scale).add_(linear.bias))
+
+
+def apply_sides(linears: LinearKind, x: Joint, text: Side, image: Side, out: Tensor, workspace: Workspace) -> None:
+    """Write to ``out`` [rows, outputs] what the linears of both streams make of ``x``, with their branches."""
+    text_rows = 0 if x.text is None else len(x.text.values)
+    for part, side, rows in ((x.text, text, out[:text_rows]), (x.image, image, out[text_rows:])):
+        if part is not None:
+            linears.apply(part, side.weights, rows, workspace)
+            for branch in side.branches:
+                assert part.plain is not None and workspace.low_rank is not None, "a branch reads what nobody kept"
+                branch.add_to(rows, part.plain, workspace.low_rank)
 
 
 def linear_kind(precision: str, scaling: Scaling | None, device: torch.device) -> LinearKind:
@@ -127,6 +138,11 @@ def linear_kind(precision: str, scaling: Scaling | None, device: torch.device) -
         return ExpandedLinear()
     if precision != "fp8":
         return PlainLinear()
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= FP8_CAPABILITY:
+    if has_fp8_cores(device):
         return Fp8Linear(scaling or "rowwise")
     return SimulatedFp8Linear(scaling or "rowwise")
+
+
+def has_fp8_cores(device: torch.device) -> bool:
+    """Whether the device multiplies FP8 itself."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= FP8_CAPABILITY

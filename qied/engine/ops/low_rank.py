@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
-from torch.nn import functional
-
-from qied.engine.ops.linear import Activation
-from qied.engine.quantise import Quantised
 
 
 @dataclass(frozen=True)
@@ -38,19 +35,20 @@ class Scaled:
     branch: Branch
     strength: float
 
-    def add_to(self, outputs: Tensor, x: Activation) -> None:
-        """Add the branch's values of ``x`` to ``outputs`` [rows, outputs] in place; of a quantised ``x`` its original.
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Everything that a CUDA graph of this branch depends on: where its matrices lie, their sizes, the strength."""
+        matrices = (self.branch.down, *(share.up for share in self.branch.shares))
+        return (self.strength, *((matrix.data_ptr(), matrix.shape) for matrix in matrices))
 
-        Each product is summed up in FP32; the sum with ``outputs`` is rounded once.
+    def add_to(self, outputs: Tensor, x: Tensor, scratch: Tensor | None = None) -> None:
+        """Add the branch's values of ``x`` [rows, inputs] to ``outputs`` [rows, outputs] in place.
+
+        They are written to ``scratch`` [at least rows, at least ranks] in between, where there is one. Each product is
+        summed up in FP32; the sum with ``outputs`` is rounded once.
         """
-        values = functional.linear(plain(x), self.branch.down)
+        rows, ranks = len(x), len(self.branch.down)
+        values = x.new_empty(rows, ranks) if scratch is None else scratch.view(-1)[: rows * ranks].view(rows, ranks)
+        torch.mm(x, self.branch.down.t(), out=values)
         for share in self.branch.shares:
             outputs[:, share.outputs].addmm_(values[:, share.ranks], share.up.t(), alpha=self.strength)
-
-
-def plain(x: Activation) -> Tensor:
-    """What the activation was before it was quantised."""
-    if isinstance(x, Quantised):
-        assert x.original is not None, "quantised without keeping what a branch reads"
-        return x.original
-    return x

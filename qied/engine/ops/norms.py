@@ -1,4 +1,4 @@
-"""Norms of a block: layer norm with modulation, and RMS norm with rotation of queries and keys."""
+"""Norms of a block as torch computes them: layer norm with modulation, RMS norm with rotation of queries and keys."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qied.engine.ops.operations import NORM_EPSILON
 from qied.engine.quantise import row_chunks
-
-EPSILON = 1e-6
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return layer-normalised ``x`` [rows, D] times (1 + scale) plus shift, both [D].
+    """Return layer-normalised FP32 ``x`` [rows, D] times (1 + scale) plus shift, both [D], in FP32."""
+    normed = functional.layer_norm(x, x.shape[-1:], eps=NORM_EPSILON)
+    return torch.addcmul(shift.float(), normed, 1 + scale.float(), out=normed)
 
-    The norm and 1 + scale are rounded to the type of ``x``; product and sum are rounded once, together, where diffusers
-    rounds each of them: in BF16 results differ in the last bit.
+
+def rotated_norm(x: Tensor, weight: Tensor, rotation: Tensor) -> None:
+    """RMS-normalise each head of ``x`` [rows, heads, head_dim] and rotate its pairs, in place.
+
+    ``rotation`` FP32 [rows, head_dim] has cosine and sine of each pair. All is computed in FP32 and rounded once.
     """
-    normed = functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
-    return torch.addcmul(shift, normed, 1 + scale, out=normed)
-
-
-def rotated_norm(x: Tensor, weight: Tensor, rotation: Tensor, out: Tensor) -> None:
-    """RMS-normalise each head of ``x`` [rows, heads, head_dim], rotate its pairs, and write it to ``out``.
-
-    ``rotation`` is complex64 [rows, head_dim / 2]; everything is computed in FP32 and rounded once.
-    """
+    turns = torch.view_as_complex(rotation.view(len(rotation), -1, 2))
     for rows in row_chunks(x.shape[0], x.shape[1] * x.shape[2]):
-        normed = functional.rms_norm(x[rows].float(), weight.shape, weight.float(), EPSILON)
+        normed = functional.rms_norm(x[rows].float(), weight.shape, weight.float(), NORM_EPSILON)
         pairs = torch.view_as_complex(normed.view(*normed.shape[:-1], -1, 2))
-        pairs.mul_(rotation[rows].unsqueeze(1))
-        out[rows] = normed
+        pairs.mul_(turns[rows].unsqueeze(1))
+        x[rows] = normed

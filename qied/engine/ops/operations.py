@@ -1,92 +1,126 @@
-"""What a block asks of its operations, and the plain torch version of each."""
+"""What a block asks of its operations; ``torch_operations`` defines them, ``triton_operations`` makes them fast."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
-from qied.engine.ops.attention import Attention
-from qied.engine.ops.linear import Activation, LinearKind
+from qied.engine.arena import Region, Workspace
 from qied.engine.ops.low_rank import Scaled
-from qied.engine.ops.norms import modulated_norm, rotated_norm
-from qied.engine.packed_block import PackedLinear, StreamWeights
+from qied.engine.packed_block import BlockWeights, PackedLinear
+from qied.planning.forward_layout import scale_begin
+
+Half = Literal["attention", "mlp", "out"]
+"""Which norm: that before the attention, that before the MLP, or the one behind the last block."""
+NORM_EPSILON = 1e-6
+SHIFT: dict[Half, int] = {"attention": 0, "mlp": 3, "out": 0}
+"""Row of a block's modulation that has the shift of each norm; the scale is the row behind it."""
+ATTENTION_GATE, MLP_GATE = 2, 5
+"""Rows of a block's modulation that have the gates."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The input of a linear [rows, inputs]: ``values`` of the compute type, or E4M3 that ``scale`` makes whole.
+
+    ``scale`` is FP32 [rows]; per tensor, its first element is that of all rows. ``plain`` has the compute type's values
+    wherever those are there, which they are for whoever asked to ``keep`` them.
+    """
+
+    values: Tensor
+    scale: Tensor | None = None
+    plain: Tensor | None = None
+
+    def rows(self, start: int, stop: int) -> Activation:
+        """Some of the rows."""
+        part = slice(start, stop)
+        scale, plain = (None if whole is None else whole[part] for whole in (self.scale, self.plain))
+        return Activation(self.values[part], scale, plain)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """An activation of text and image rows, which meet different weights; either may be missing."""
+
+    text: Activation | None
+    image: Activation | None
+
+    def rows(self, start: int, stop: int) -> Joint:
+        """The rows from ``start`` to ``stop``, counted through both."""
+        text_rows = 0 if self.text is None else len(self.text.values)
+        text = self.text.rows(start, min(stop, text_rows)) if self.text and start < text_rows else None
+        image = (
+            self.image.rows(max(start - text_rows, 0), stop - text_rows) if self.image and stop > text_rows else None
+        )
+        return Joint(text, image)
+
+    def without_plain(self) -> Joint:
+        """The same, where the compute type's values are not there."""
+        text, image = (None if part is None else replace(part, plain=None) for part in (self.text, self.image))
+        return Joint(text, image)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one stream meets in a linear: its weights, and the branches beside them."""
+
+    weights: PackedLinear
+    branches: Sequence[Scaled] = ()
 
 
 class Operations(Protocol):
-    """The operations of a block, on rows of tokens; tensors are of the compute type unless said otherwise.
+    """The operations of a block on rows of the joint sequence, text first; results go to an arena's memory.
 
-    With ``keep``, the input of a linear is there unquantised as well, for branches beside that linear.
+    D is the width of the residual streams, F that of the MLP. With ``keep``, the input of a linear is there in the
+    compute type as well. Nothing here waits for the device, or allocates more than a few megabytes, but ``attention``.
     """
 
-    def norm_modulate(self, x: Tensor, shift: Tensor, scale: Tensor, *, keep: bool = False) -> Activation:
-        """Layer-normalise ``x`` [rows, D] and modulate it by shift and scale [D], as the input of a linear."""
+    def norm(
+        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: Half, *, keep: bool = False
+    ) -> Joint:
+        """Add the update that is due to the residual streams, layer-normalise them, and modulate: a linear's input.
 
-    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """Make ``x`` [rows, inputs] the input of a linear."""
+        Before the attention that update is the MLP's of the block before, in the first block none; before the MLP it is
+        the attention's of this block. The sum is rounded to the compute type; norm and modulation are computed in FP32
+        from it and rounded once. ``block`` counts from 0, ``number`` (int32 [1]) says the same on the device.
 
-    def activate(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """Put ``x`` [rows, F], which is overwritten, through the GELU (tanh), as the input of a linear."""
-
-    def linear(self, x: Activation, weights: PackedLinear, branches: Sequence[Scaled] = ()) -> Tensor:
-        """Return [rows, outputs]: the linear's, and what ``branches`` add to them."""
-
-    def split_heads(
-        self, qkv: Tensor, weights: StreamWeights, rotation: Tensor, q: Tensor, k: Tensor, v: Tensor
-    ) -> None:
-        """Write the normalised, rotated queries and keys and the values of [rows, 3D] to q, k, v [rows, heads, d].
-
-        ``rotation`` is complex64 [rows, d / 2].
+        "out" is the norm behind the last block: with ``block`` the number of blocks, of the target's rows only, never
+        quantised. In the last block, too, "mlp" has the target's rows only.
         """
+
+    def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
+        """RMS-normalise and rotate queries and keys of [rows, 3D] in place, in FP32, rounded once."""
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return [queries, heads * d] from q [queries, heads, d] and k, v [keys, heads, d]."""
 
-    def add_gated(self, x: Tensor, update: Tensor, gate: Tensor) -> None:
-        """Add ``update`` [rows, D] times ``gate`` [D] to ``x`` in place."""
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace) -> Joint:
+        """Make the attention's result [rows, D], the first ``text_rows`` of them text, the input of a linear."""
+
+    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+        """Put [rows, F], which are overwritten, through the GELU (tanh) in FP32: the input of a linear."""
+
+    def linear(self, x: Joint, text: Side, image: Side, out: Tensor, workspace: Workspace) -> None:
+        """Write to ``out`` [rows, outputs] what the linears of both streams make of ``x``, with their branches."""
 
 
-class TorchOperations:
-    """See :class:`Operations`; nothing but torch's own kernels, on every device."""
+def norm_rows(region: Region, block: int, half: Half) -> tuple[int, int]:
+    """First row of a norm, and the one behind its last: behind the last attention nobody reads but the target."""
+    tokens = region.tokens
+    if half == "attention" or (half == "mlp" and block < region.layers - 1):
+        return 0, tokens.all
+    return tokens.text, tokens.text + tokens.target
 
-    def __init__(self, linears: LinearKind, attention: Attention) -> None:
-        self._linears = linears
-        self._attention = attention
 
-    def norm_modulate(self, x: Tensor, shift: Tensor, scale: Tensor, *, keep: bool = False) -> Activation:
-        """See :class:`Operations`."""
-        return self._linears.prepare(modulated_norm(x, shift, scale), keep=keep)
-
-    def prepare(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """See :class:`Operations`."""
-        return self._linears.prepare(x, keep=keep)
-
-    def activate(self, x: Tensor, *, keep: bool = False) -> Activation:
-        """See :class:`Operations`."""
-        return self._linears.prepare(torch.ops.aten.gelu_(x, approximate="tanh"), keep=keep)
-
-    def linear(self, x: Activation, weights: PackedLinear, branches: Sequence[Scaled] = ()) -> Tensor:
-        """See :class:`Operations`."""
-        outputs = self._linears.apply(x, weights)
-        for branch in branches:
-            branch.add_to(outputs, x)
-        return outputs
-
-    def split_heads(
-        self, qkv: Tensor, weights: StreamWeights, rotation: Tensor, q: Tensor, k: Tensor, v: Tensor
-    ) -> None:
-        """See :class:`Operations`."""
-        queries, keys, values = qkv.view(len(qkv), 3, *q.shape[1:]).unbind(1)
-        rotated_norm(queries, weights.q_norm, rotation, q)
-        rotated_norm(keys, weights.k_norm, rotation, k)
-        v.copy_(values)
-
-    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """See :class:`Operations`."""
-        return self._attention(q, k, v)
-
-    def add_gated(self, x: Tensor, update: Tensor, gate: Tensor) -> None:
-        """See :class:`Operations`."""
-        x.addcmul_(update, gate)
+def joint(values: Tensor, scale: Tensor | None, text_rows: int, plain: Tensor | None) -> Joint:
+    """Cut rows behind the first ``text_rows``; the image's scales begin at the next place that kernels can read."""
+    begin = scale_begin(text_rows)
+    parts = []
+    for rows, first in ((slice(0, text_rows), 0), (slice(text_rows, None), begin)):
+        part = values[rows]
+        scales = None if scale is None else scale[first : first + len(part)]
+        parts.append(Activation(part, scales, None if plain is None else plain[rows]))
+    return Joint(parts[0] if text_rows else None, parts[1] if len(values) > text_rows else None)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qied.engine.ops.linear import Fp8Linear
+from qied.engine.ops.operations import Activation
 from qied.engine.packed_block import PackedLinear
 from qied.engine.quantise import quantise
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
@@ -122,17 +123,30 @@ class MatmulTrials:
         for shape in self._checked:
             inputs, weight, sizes = self.factors(spread, shape)
             linear = packed(weight, scaling)
-            result = kind.apply(kind.prepare(inputs.bfloat16()), linear)
+            result = product(kind, activation(inputs, scaling), linear)
             error = relative_error(result, functional.linear(inputs, weight, linear.bias.float()), sizes)
             if not error <= limit:
                 wrong = f"wrong result: relative error {error:.3g} against FP32, at most {limit:g} is right"
                 return Trial(ok=False, error=f"{wrong}, for {shape.tokens} tokens of {shape.inner}")
         inputs, weight, sizes = self.factors(spread)
         low, low_weight, linear = inputs.bfloat16(), weight.bfloat16(), packed(weight, scaling)
-        activation = kind.prepare(low)
+        prepared = activation(low, scaling)
         plain = (lambda: functional.linear(low, low_weight, linear.bias)) if self._device.type == "cuda" else None
         bias = linear.bias.float()
-        return self.judge(lambda: kind.apply(activation, linear), inputs, weight, sizes, limit, plain, bias)
+        return self.judge(lambda: product(kind, prepared, linear), inputs, weight, sizes, limit, plain, bias)
+
+
+def activation(inputs: Tensor, scaling: Scaling) -> Activation:
+    """Inputs [tokens, inner] as the engine's FP8 linears take them."""
+    cast = quantise(inputs.bfloat16(), scaling)
+    return Activation(cast.values, cast.scale.flatten())
+
+
+def product(kind: Fp8Linear, x: Activation, linear: PackedLinear) -> Tensor:
+    """BF16 [tokens, outer]."""
+    out = torch.empty(len(x.values), len(linear.weight), dtype=torch.bfloat16, device=x.values.device)
+    kind.apply(x, linear, out)
+    return out
 
 
 def quantised(matrix: Tensor, *, rows: bool) -> tuple[Tensor, Tensor]:

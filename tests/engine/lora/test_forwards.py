@@ -11,14 +11,17 @@ import torch
 from qied_client.protocol.request import LoraChoice
 from torch import Tensor
 
+from qied.engine.arena import make_arena
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.low_rank import Scaled
 from qied.engine.ops.norms import modulated_norm
-from qied.engine.ops.operations import TorchOperations
+from qied.engine.ops.operations import Side
+from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.packed_block import block_weights
 from qied.engine.transformer import Forward, Transformer
+from qied.planning.forward_layout import Tokens, arena_layout
 
 Make = Callable[..., Transformer]
 Library = Callable[..., LoraLibrary]
@@ -106,15 +109,25 @@ def test_a_branch_reads_activations_as_they_are_before_they_are_quantised(
     )
     branch = library(dtype=torch.bfloat16).branches([LoraChoice("one")])[0].image.up[0].branch
     share = branch.shares[0]
+    layout = arena_layout(transformer._numbers, (Tokens(0, 7, 0),), lora_width=len(branch.down))
+    arena = make_arena(layout, (Tokens(0, 7, 0),), torch.device("cpu"))
+    (region,), workspace = arena.regions, arena.workspace
     # One value far above the others: in FP8 the small ones would lose most of their digits.
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(7, 256, generator=generator).bfloat16()
     x[:, 3] *= 300
     shift, scale = torch.randn(2, 256, generator=generator).bfloat16().unbind()
-    seen = modulated_norm(x, shift, scale).double()
-    activation = operations.norm_modulate(x, shift, scale, keep=True)
+    region.residual.copy_(x)
+    region.modulation[0, 1, 0], region.modulation[0, 1, 1] = shift, scale
+    seen = modulated_norm(x.float(), shift, scale).double()
+
+    def found(*branches: Scaled) -> Tensor:
+        activation = operations.norm(region, workspace, 0, weights.number, "attention", keep=True)
+        out = torch.empty(7, len(weights.image.up.weight), dtype=torch.bfloat16)
+        operations.linear(activation, Side(weights.text.up), Side(weights.image.up, branches), out, workspace)
+        return out.double()
+
     # A strength at which the branch outweighs the linear itself.
-    found = operations.linear(activation, weights.image.up, [Scaled(branch, 4096.0)]).double()
-    base = operations.linear(activation, weights.image.up).double()
+    with_branch, base = found(Scaled(branch, 4096.0)), found()
     expected = base + 4096.0 * (seen @ branch.down.double().t()) @ share.up.double().t()
-    assert (found - expected).norm() < 0.005 * expected.norm()
+    assert (with_branch - expected).norm() < 0.005 * expected.norm()

@@ -2,13 +2,16 @@ import pytest
 import torch
 from torch.nn import functional
 
+from qied.engine.arena import Workspace
 from qied.engine.ops.linear import (
     ExpandedLinear,
     Fp8Linear,
+    LinearKind,
     PlainLinear,
     SimulatedFp8Linear,
     linear_kind,
 )
+from qied.engine.ops.operations import Activation
 from qied.engine.packed_block import PackedLinear
 from qied.engine.quantise import E4M3, quantise
 
@@ -30,6 +33,18 @@ def packed(weight: torch.Tensor, scaling: str, dtype: torch.dtype) -> PackedLine
     return PackedLinear(quantised.values, torch.linspace(-1, 1, len(weight)).to(dtype), quantised.scale.flatten())
 
 
+def prepared(x: torch.Tensor, scaling: str) -> Activation:
+    quantised = quantise(x, scaling)
+    return Activation(quantised.values, quantised.scale.flatten())
+
+
+def applied(kind: LinearKind, x: Activation, linear: PackedLinear) -> torch.Tensor:
+    out = torch.empty(len(x.values), len(linear.weight), dtype=linear.bias.dtype)
+    workspace = Workspace(out, out, expanded=torch.empty(linear.weight.numel(), dtype=linear.bias.dtype))
+    kind.apply(x, linear, out, workspace)
+    return out
+
+
 @pytest.mark.parametrize("scaling", ["rowwise", "tensorwise"])
 def test_fp8_multiplies_the_cast_operands_in_fp32(x: torch.Tensor, weight: torch.Tensor, scaling: str) -> None:
     linear, kind = packed(weight, scaling, torch.float32), SimulatedFp8Linear(scaling)
@@ -37,7 +52,7 @@ def test_fp8_multiplies_the_cast_operands_in_fp32(x: torch.Tensor, weight: torch
     tokens = (x / (amax / 448)).to(E4M3).double() * (amax.double() / 448)
     channels = linear.weight.double() * (linear.scale.double().unsqueeze(1))
     expected = tokens @ channels.T + linear.bias
-    torch.testing.assert_close(kind.apply(kind.prepare(x), linear).double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(applied(kind, prepared(x, scaling), linear).double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("scaling", "limit"), [("rowwise", 0.05), ("tensorwise", 0.06)])
@@ -45,7 +60,7 @@ def test_fp8_is_a_few_percent_from_the_exact_product(
     x: torch.Tensor, weight: torch.Tensor, scaling: str, limit: float
 ) -> None:
     linear, kind = packed(weight, scaling, torch.bfloat16), SimulatedFp8Linear(scaling)
-    result = kind.apply(kind.prepare(x.bfloat16()), linear)
+    result = applied(kind, prepared(x.bfloat16(), scaling), linear)
     exact = functional.linear(x, weight, linear.bias.float())
     assert result.dtype == torch.bfloat16
     assert 0.005 < (result.float() - exact).norm() / exact.norm() < limit
@@ -53,15 +68,15 @@ def test_fp8_is_a_few_percent_from_the_exact_product(
 
 def test_row_wise_a_token_does_not_depend_on_the_others(x: torch.Tensor, weight: torch.Tensor) -> None:
     linear, kind = packed(weight, "rowwise", torch.bfloat16), SimulatedFp8Linear("rowwise")
-    alone = torch.cat([kind.apply(kind.prepare(row), linear) for row in x.bfloat16().split(1)])
-    torch.testing.assert_close(alone, kind.apply(kind.prepare(x.bfloat16()), linear))
+    alone = torch.cat([applied(kind, prepared(row, "rowwise"), linear) for row in x.bfloat16().split(1)])
+    torch.testing.assert_close(alone, applied(kind, prepared(x.bfloat16(), "rowwise"), linear))
 
 
 def test_expanded_weights_are_those_of_a_plain_linear(x: torch.Tensor, weight: torch.Tensor) -> None:
     linear = packed(weight, "rowwise", torch.bfloat16)
     expanded = (linear.weight.float() * linear.scale.unsqueeze(1)).bfloat16()
-    plain = PlainLinear().apply(x.bfloat16(), PackedLinear(expanded, linear.bias, None))
-    assert torch.equal(ExpandedLinear().apply(x.bfloat16(), linear), plain)
+    plain = applied(PlainLinear(), Activation(x.bfloat16()), PackedLinear(expanded, linear.bias, None))
+    assert torch.equal(applied(ExpandedLinear(), Activation(x.bfloat16()), linear), plain)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +107,8 @@ class ScaledProduct:
         bias: torch.Tensor | None,
         out_dtype: torch.dtype,
         use_fast_accum: bool,
-    ) -> torch.Tensor:
+        out: torch.Tensor,
+    ) -> None:
         self.biases.append(bias is not None)
         if bias is not None and self.refusal is not None:
             raise self.refusal
@@ -108,7 +124,7 @@ class ScaledProduct:
             assert scale_a.is_contiguous() and scale_b.is_contiguous()
         assert bias is None or bias.dtype == out_dtype
         product = (values.float() @ weight.float()) * scale_a * scale_b
-        return (product if bias is None else product + bias.float()).to(out_dtype)
+        out.copy_((product if bias is None else product + bias.float()).to(out_dtype))
 
 
 @pytest.mark.parametrize("scaling", ["rowwise", "tensorwise"])
@@ -127,10 +143,10 @@ def test_the_product_of_the_tensor_cores_is_that_of_the_simulation_with_or_witho
     product = ScaledProduct(RuntimeError(refusal) if refusal else None)
     monkeypatch.setattr(torch, "_scaled_mm", product)
     linear, kind = packed(weight, scaling, torch.bfloat16), Fp8Linear(scaling)
-    activation = kind.prepare(x.bfloat16())
-    expected = SimulatedFp8Linear(scaling).apply(activation, linear).float()
+    activation = prepared(x.bfloat16(), scaling)
+    expected = applied(SimulatedFp8Linear(scaling), activation, linear).float()
     for _ in range(2):
-        torch.testing.assert_close(kind.apply(activation, linear).float(), expected, rtol=0.01, atol=0.01)
+        torch.testing.assert_close(applied(kind, activation, linear).float(), expected, rtol=0.01, atol=0.01)
     assert product.biases == ([True, False, False] if refusal else [True, True])
 
 
@@ -140,9 +156,9 @@ def test_a_shape_without_a_kernel_for_the_bias_says_nothing_of_other_shapes(
     product = ScaledProduct(RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED"))
     monkeypatch.setattr(torch, "_scaled_mm", product)
     linear, kind = packed(weight, "rowwise", torch.bfloat16), Fp8Linear("rowwise")
-    kind.apply(kind.prepare(x.bfloat16()), linear)
+    applied(kind, prepared(x.bfloat16(), "rowwise"), linear)
     product.refusal = None
-    kind.apply(kind.prepare(x[:7].bfloat16()), linear)
+    applied(kind, prepared(x[:7].bfloat16(), "rowwise"), linear)
     assert product.biases == [True, False, True]
 
 
@@ -154,7 +170,7 @@ def test_what_fails_without_a_bias_too_is_raised_and_tried_anew_next_time(
     linear, kind = packed(weight, "rowwise", torch.bfloat16), Fp8Linear("rowwise")
     for _ in range(2):
         with pytest.raises(RuntimeError, match="second"):
-            kind.apply(kind.prepare(x.bfloat16()), linear)
+            applied(kind, prepared(x.bfloat16(), "rowwise"), linear)
     assert product.biases == [True, False] * 2
 
 
@@ -166,5 +182,5 @@ def test_memory_that_ran_out_is_not_taken_for_a_kernel_that_is_missing(
     monkeypatch.setattr(torch, "_scaled_mm", product)
     linear, kind = packed(weight, "rowwise", torch.bfloat16), Fp8Linear("rowwise")
     with pytest.raises(RuntimeError, match=str(error)):
-        kind.apply(kind.prepare(x.bfloat16()), linear)
+        applied(kind, prepared(x.bfloat16(), "rowwise"), linear)
     assert product.biases == [True]

@@ -1,0 +1,144 @@
+"""CUDA graphs of blocks: what a block launches is recorded when it comes a second time, and replayed from then on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+import structlog
+import torch
+
+from qied.engine.faults import is_exhausted
+
+Launch = Callable[[], None]
+GRAPHS = 960
+"""Graphs that are kept: those of 60 blocks for 16 shapes of an edit. ``planning.calibration`` knows what they take."""
+_REMEMBERED = 4 * GRAPHS
+
+
+class Runner(Protocol):
+    """Runs what a block launches."""
+
+    def run(self, key: Hashable, launch: Launch) -> None:
+        """Run ``launch``; ``key`` holds everything that its kernels depend on: addresses, shapes, numbers."""
+
+
+class Direct:
+    """Runs everything as it comes."""
+
+    def run(self, key: Hashable, launch: Launch) -> None:
+        """See :class:`Runner`."""
+        launch()
+
+
+class Recorder(Protocol):
+    """Records a launch instead of running it."""
+
+    def record(self, launch: Launch) -> Launch:
+        """Return what runs all that ``launch`` launched; raises RuntimeError where it cannot be recorded."""
+
+    def forget(self) -> None:
+        """Give back the memory that records share, once they are all gone."""
+
+
+class BlockGraphs:
+    """Keeps the records that were used last, at most ``limit`` of them.
+
+    The first time a launch runs as it is, which tells libraries what kernels they need: loading those cannot be
+    recorded. What cannot be recorded at all runs as it is every time.
+    """
+
+    def __init__(self, recorder: Recorder, limit: int = GRAPHS) -> None:
+        self._recorder = recorder
+        self._limit = limit
+        self._records: OrderedDict[Hashable, Launch] = OrderedDict()
+        self._tried: OrderedDict[Hashable, bool] = OrderedDict()
+        """Launches that ran, and whether recording them was tried since."""
+
+    def __len__(self) -> int:
+        """Records that are kept."""
+        return len(self._records)
+
+    def run(self, key: Hashable, launch: Launch) -> None:
+        """See :class:`Runner`."""
+        record = self._records.get(key) or self._made(key, launch)
+        if record is None:
+            launch()
+            return
+        self._records.move_to_end(key)
+        record()
+
+    def clear(self) -> None:
+        """Give the memory of all records back; they are made anew when their launches come again."""
+        self._records.clear()
+        self._tried.clear()
+        self._recorder.forget()
+
+    def _made(self, key: Hashable, launch: Launch) -> Launch | None:
+        if key not in self._tried:
+            self._note(key, tried=False)
+            return None
+        if self._tried[key]:
+            return None
+        self._note(key, tried=True)
+        try:
+            record = self._recorder.record(launch)
+        except RuntimeError as error:
+            _warn(error)
+            if is_exhausted(error):
+                self.clear()
+            return None
+        self._tried.pop(key, None)
+        self._records[key] = record
+        while len(self._records) > self._limit:
+            self._records.popitem(last=False)
+        return record
+
+    def _note(self, key: Hashable, *, tried: bool) -> None:
+        self._tried[key] = tried
+        self._tried.move_to_end(key)
+        while len(self._tried) > _REMEMBERED:
+            self._tried.popitem(last=False)
+
+
+class GraphRecorder:
+    """Records CUDA graphs on a stream of their own; they share one pool of memory.
+
+    So what a launch allocates must be over when it returns: the next one gets the same memory.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool: Any = torch.cuda.graph_pool_handle()
+        _load_libraries(device, self._stream)
+
+    def record(self, launch: Launch) -> Launch:
+        """See :class:`Recorder`. Kernels of other streams and threads go on meanwhile."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            graph.capture_begin(self._pool, capture_error_mode="thread_local")
+            try:
+                launch()
+            finally:
+                graph.capture_end()
+        replay: Launch = graph.replay
+        return replay
+
+    def forget(self) -> None:
+        """See :class:`Recorder`."""
+        self._pool = torch.cuda.graph_pool_handle()
+
+
+def _load_libraries(device: torch.device, stream: Any) -> None:
+    """Let cuBLAS take its workspace of a stream now: while recording, it would come from the graphs' pool."""
+    with torch.cuda.device(device), torch.cuda.stream(stream):
+        x = torch.zeros(16, 16, dtype=torch.bfloat16, device=device)
+        torch.addmm(x[0], x, x)
+
+
+def _warn(error: RuntimeError) -> None:
+    structlog.get_logger(part="block graphs").warning(
+        "a block could not be recorded as a CUDA graph, so it runs without one", reason=str(error).splitlines()[0]
+    )

@@ -1,0 +1,51 @@
+"""Which implementation of the operations a device gets, and whether blocks are recorded as graphs there."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+import torch
+
+from qied.engine.block_graphs import BlockGraphs, Direct, GraphRecorder, Runner
+from qied.engine.ops.attention import Attention
+from qied.engine.ops.linear import ExpandedLinear, LinearKind, linear_kind
+from qied.engine.ops.operations import Operations
+from qied.engine.ops.torch_operations import TorchOperations
+from qied.planning.plan import Execution
+
+TRITON_CAPABILITY = (8, 0)
+"""The first compute capability that Triton supports."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """What blocks are made of, and what runs them."""
+
+    operations: Operations
+    runner: Runner
+
+
+def choose_executor(execution: Execution, device: torch.device) -> Executor:
+    """Fused kernels and graphs where Triton runs, torch's own kernels elsewhere."""
+    linears = linear_kind(execution.precision, execution.scaling, device)
+    attention = Attention(execution.attention)
+    if execution.compute != "bf16" or not has_triton(device):
+        return Executor(TorchOperations(linears, attention), Direct())
+    return _fused(linears, attention, device)
+
+
+def has_triton(device: torch.device) -> bool:
+    """Whether Triton is installed, which it is not on every system, and supports the device."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < TRITON_CAPABILITY:
+        return False
+    return importlib.util.find_spec("triton") is not None
+
+
+def _fused(linears: LinearKind, attention: Attention, device: torch.device) -> Executor:
+    from qied.engine.ops.triton_operations import TensorwiseOperations, TritonOperations, expand
+
+    kind = TensorwiseOperations if linears.form == "tensorwise" else TritonOperations
+    if isinstance(linears, ExpandedLinear):
+        linears = ExpandedLinear(expand)
+    return Executor(kind(linears, attention), BlockGraphs(GraphRecorder(device)))

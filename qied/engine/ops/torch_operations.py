@@ -1,0 +1,149 @@
+"""The operations by torch's own kernels, on every device: what they are meant to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qied.engine.arena import Region, Workspace
+from qied.engine.ops.attention import Attention
+from qied.engine.ops.linear import Form, LinearKind, apply_sides
+from qied.engine.ops.norms import modulated_norm, rotated_norm
+from qied.engine.ops.operations import (
+    ATTENTION_GATE,
+    MLP_GATE,
+    SHIFT,
+    Half,
+    Joint,
+    Side,
+    joint,
+    norm_rows,
+)
+from qied.engine.packed_block import BlockWeights
+from qied.engine.quantise import quantise_into, row_chunks
+
+
+class TorchOperations:
+    """See :class:`Operations`."""
+
+    def __init__(self, linears: LinearKind, attention: Attention) -> None:
+        self._linears = linears
+        self._attention = attention
+
+    def norm(
+        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: Half, *, keep: bool = False
+    ) -> Joint:
+        """See :class:`Operations`; in the compute type the result lies where the update was."""
+        first, stop = norm_rows(region, block, half)
+        form: Form = "plain" if half == "out" else self._linears.form
+        text = max(0, region.tokens.text - first)
+        result = _Result(form, region.update[first:stop], text, workspace.quantised, workspace.scale, keep)
+        for rows, kind in _alike(region, first, stop):
+            modulation, x = region.modulation[block, kind], region.residual[rows]
+            gate = _gate(region, block, kind, half)
+            if gate is not None:
+                x.copy_(torch.addcmul(x.float(), region.update[rows].float(), gate.float()))
+            shift, scale = modulation[SHIFT[half] : SHIFT[half] + 2]
+            result.put(rows.start - first, modulated_norm(x.float(), shift, scale))
+        return result.finished()
+
+    def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
+        """See :class:`Operations`."""
+        head_dim, text = region.rotation.shape[1], region.tokens.text
+        queries, keys, _ = qkv.view(len(qkv), 3, -1, head_dim).unbind(1)
+        for rows, stream in ((slice(0, text), weights.text), (slice(text, len(qkv)), weights.image)):
+            rotated_norm(queries[rows], stream.q_norm, region.rotation[rows])
+            rotated_norm(keys[rows], stream.k_norm, region.rotation[rows])
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See :class:`Operations`."""
+        return self._attention(q, k, v)
+
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace) -> Joint:
+        """See :class:`Operations`."""
+        result = _Result(self._linears.form, attended, text_rows, workspace.quantised, workspace.scale, True)
+        for rows in _chunks(attended, text_rows):
+            result.put(rows.start, attended[rows])
+        return result.finished()
+
+    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+        """See :class:`Operations`."""
+        form = self._linears.form
+        result = _Result(form, wide, text_rows, workspace.wide_quantised, workspace.wide_scale, keep)
+        for rows in _chunks(wide, text_rows):
+            result.put(rows.start, functional.gelu(wide[rows].float(), approximate="tanh"))
+        return result.finished()
+
+    def linear(self, x: Joint, text: Side, image: Side, out: Tensor, workspace: Workspace) -> None:
+        """See :class:`Operations`."""
+        apply_sides(self._linears, x, text, image, out, workspace)
+
+
+class _Result:
+    """The input of a linear while it is made, a few rows at a time.
+
+    ``plain`` [rows, inputs] is where it lies in the compute type; quantised, it goes to ``quantised`` and ``scale``.
+    """
+
+    def __init__(
+        self, form: Form, plain: Tensor, text_rows: int, quantised: Tensor | None, scale: Tensor | None, keep: bool
+    ) -> None:
+        self._form = form
+        self._text_rows = text_rows
+        self._writes_plain = keep or form != "rowwise"
+        if form == "plain":
+            self._made = joint(plain, None, text_rows, plain)
+        else:
+            assert quantised is not None and scale is not None
+            self._made = joint(quantised[: len(plain)], scale, text_rows, plain)
+
+    def put(self, first: int, values: Tensor) -> None:
+        """Put FP32 values to the rows from ``first`` on, all of them text or all of them image."""
+        is_text = first < self._text_rows
+        part = self._made.text if is_text else self._made.image
+        start = first if is_text else first - self._text_rows
+        assert part is not None and part.plain is not None
+        rows = part.rows(start, start + len(values))
+        assert rows.plain is not None
+        if self._writes_plain:
+            rows.plain.copy_(values)
+        if self._form == "rowwise":
+            assert rows.scale is not None
+            quantise_into(values, "rowwise", rows.values, rows.scale)
+
+    def finished(self) -> Joint:
+        """The whole, once every row was put; per tensor, scales are known only now."""
+        if self._form == "tensorwise":
+            for part in (self._made.text, self._made.image):
+                if part is not None:
+                    assert part.plain is not None and part.scale is not None
+                    quantise_into(part.plain, "tensorwise", part.values, part.scale)
+        return self._made if self._writes_plain else self._made.without_plain()
+
+
+def _gate(region: Region, block: int, kind: int, half: Half) -> Tensor | None:
+    """The gate [D] of the update that is due, if one is."""
+    if half == "mlp":
+        return region.modulation[block, kind, ATTENTION_GATE]
+    return region.modulation[block - 1, kind, MLP_GATE] if block > 0 else None
+
+
+def _chunks(x: Tensor, text_rows: int) -> Iterator[slice]:
+    """Rows in pieces whose FP32 copies stay small, none of which has both text and image."""
+    for begin, end in ((0, text_rows), (text_rows, len(x))):
+        for chunk in row_chunks(end - begin, x.shape[1]):
+            yield slice(begin + chunk.start, begin + chunk.stop)
+
+
+def _alike(region: Region, first: int, stop: int) -> Iterator[tuple[slice, int]]:
+    """Pieces of rows that are modulated alike, with their kind."""
+    tokens = region.tokens
+    begin = 0
+    for kind, end in enumerate((tokens.text, tokens.text + tokens.target, tokens.all)):
+        low, high = max(begin, first), min(end, stop)
+        for chunk in row_chunks(max(0, high - low), region.residual.shape[1]):
+            yield slice(low + chunk.start, low + chunk.stop), kind
+        begin = end

@@ -1,0 +1,153 @@
+"""The fused operations as Triton kernels: one program for each row, which is read once and written once.
+
+Rows are those of the joint sequence, text first. Everything is computed in FP32. A value that is no number stays none:
+its row's scale is that of the row's numbers, and the value becomes E4M3's NaN.
+"""
+
+# Types of a kernel's arguments mean nothing to Triton, and kernels are no functions to anybody else.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+PLAIN, ROWWISE = 0, 1
+_LARGEST: tl.constexpr = tl.constexpr(448.0)
+_SMALLEST_AMAX: tl.constexpr = tl.constexpr(1e-12)
+
+
+@triton.jit
+def _put(values, inside, plain, quantised, scale, FORM: tl.constexpr, KEEP: tl.constexpr):
+    """Store a row in the compute type, as E4M3 with its scale, or both."""
+    if FORM == 0 or KEEP:
+        tl.store(plain, values.to(plain.dtype.element_ty), inside)
+    if FORM == 1:
+        largest = tl.max(tl.where(inside, tl.abs(values), 0.0), 0)
+        step = tl.maximum(largest, _SMALLEST_AMAX) / _LARGEST
+        tl.store(quantised, (values / step).to(tl.float8e4nv), inside)
+        tl.store(scale, step)
+
+
+@triton.jit
+def norm_kernel(
+    residual,
+    update,
+    modulation,
+    number,
+    quantised,
+    scale,
+    first,
+    text,
+    image,
+    scale_gap,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+    GATE: tl.constexpr,
+    SHIFT: tl.constexpr,
+    EPSILON: tl.constexpr,
+    FORM: tl.constexpr,
+    KEEP: tl.constexpr,
+):
+    """Add the gated update, layer-normalise, modulate; see ``Operations.norm``.
+
+    ``text`` and ``image`` are where text and target end. ``GATE`` is the row of the gate: 0 for none, 5 for that of the
+    block before. The result in the compute type lies where the update was.
+    """
+    row = (tl.program_id(0) + first).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    inside = columns < D
+    kind = tl.where(row < text, 0, tl.where(row < image, 1, 2))
+    block = tl.load(number).to(tl.int64)
+    here = modulation + (block * 3 + kind) * (6 * D) + columns
+    at = row * D + columns
+    x = tl.load(residual + at, inside, 0.0).to(tl.float32)
+    if GATE > 0:
+        gates = here - 18 * D if GATE == 5 else here
+        gate = tl.load(gates + GATE * D, inside, 0.0).to(tl.float32)
+        x += tl.load(update + at, inside, 0.0).to(tl.float32) * gate
+        rounded = x.to(residual.dtype.element_ty)
+        tl.store(residual + at, rounded, inside)
+        x = rounded.to(tl.float32)
+    mean = tl.sum(x, 0) / D
+    centred = tl.where(inside, x - mean, 0.0)
+    variance = tl.sum(centred * centred, 0) / D
+    shift = tl.load(here + SHIFT * D, inside, 0.0).to(tl.float32)
+    factor = 1.0 + tl.load(here + (SHIFT + 1) * D, inside, 0.0).to(tl.float32)
+    values = centred * tl.rsqrt(variance + EPSILON) * factor + shift
+    local = row - first
+    scale_at = tl.where(row < text, local, local + scale_gap)
+    _put(values, inside, update + at, quantised + local * D + columns, scale + scale_at, FORM, KEEP)
+
+
+@triton.jit
+def input_kernel(
+    x,
+    quantised,
+    scale,
+    text,
+    scale_gap,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    GELU: tl.constexpr,
+    FORM: tl.constexpr,
+    KEEP: tl.constexpr,
+):
+    """Make rows the input of a linear, by way of the GELU or not; in the compute type they stay where they are."""
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    inside = columns < WIDTH
+    at = row * WIDTH + columns
+    values = tl.load(x + at, inside, 0.0).to(tl.float32)
+    if GELU:
+        bent = 0.7978845608028654 * (values + 0.044715 * values * values * values)
+        values = values / (1.0 + tl.exp(-2.0 * bent))
+    scale_at = tl.where(row < text, row, row + scale_gap)
+    _put(values, inside, x + at, quantised + at, scale + scale_at, FORM, KEEP)
+
+
+@triton.jit
+def heads_kernel(
+    qkv,
+    rotation,
+    text_q,
+    text_k,
+    image_q,
+    image_k,
+    text,
+    HEADS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    SIZE: tl.constexpr,
+    EPSILON: tl.constexpr,
+):
+    """RMS-normalise queries and keys of [rows, 3, heads, size] and rotate their pairs, in place."""
+    row = tl.program_id(0).to(tl.int64)
+    heads = tl.program_id(1) * AT_ONCE + tl.arange(0, AT_ONCE)
+    inside = (heads < HEADS)[:, None]
+    columns = tl.arange(0, SIZE)
+    turns = tl.load(rotation + row * SIZE + columns)
+    cosine, sine = tl.split(tl.reshape(turns, (SIZE // 2, 2)))
+    is_text = row < text
+    for part in tl.static_range(2):
+        at = row * (3 * HEADS * SIZE) + part * HEADS * SIZE + heads[:, None] * SIZE + columns[None]
+        x = tl.load(qkv + at, inside, 0.0).to(tl.float32)
+        if part == 0:
+            weights = tl.where(is_text, tl.load(text_q + columns), tl.load(image_q + columns))
+        else:
+            weights = tl.where(is_text, tl.load(text_k + columns), tl.load(image_k + columns))
+        x = x * tl.rsqrt(tl.sum(x * x, 1) / SIZE + EPSILON)[:, None] * weights.to(tl.float32)[None]
+        even, odd = tl.split(tl.reshape(x, (AT_ONCE, SIZE // 2, 2)))
+        first = even * cosine[None] - odd * sine[None]
+        second = even * sine[None] + odd * cosine[None]
+        turned = tl.reshape(tl.join(first, second), (AT_ONCE, SIZE))
+        tl.store(qkv + at, turned.to(qkv.dtype.element_ty), inside)
+
+
+@triton.jit
+def expand_kernel(values, scale, out, count, COLUMNS: tl.constexpr, PER_ROW: tl.constexpr, BLOCK: tl.constexpr):
+    """Write E4M3 values times their scale, that of their row or the first."""
+    places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = places < count
+    x = tl.load(values + places, inside, 0.0).to(tl.float32)
+    step = tl.load(scale + places // COLUMNS, inside, 0.0) if PER_ROW else tl.load(scale)
+    tl.store(out + places, (x * step).to(out.dtype.element_ty), inside)

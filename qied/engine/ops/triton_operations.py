@@ -1,0 +1,170 @@
+"""The operations by fused Triton kernels, with the products and the attention of torch's libraries; for CUDA."""
+
+from __future__ import annotations
+
+import triton
+from torch import Tensor
+
+from qied.engine.arena import Region, Workspace
+from qied.engine.ops import triton_kernels as kernels
+from qied.engine.ops.attention import Attention
+from qied.engine.ops.linear import LinearKind, apply_sides
+from qied.engine.ops.operations import (
+    ATTENTION_GATE,
+    MLP_GATE,
+    NORM_EPSILON,
+    SHIFT,
+    Half,
+    Joint,
+    Side,
+    joint,
+    norm_rows,
+)
+from qied.engine.packed_block import BlockWeights
+from qied.engine.quantise import quantise_into
+from qied.planning.forward_layout import scale_begin
+
+_EXPAND_BLOCK = 4096
+_HEADS_AT_ONCE = 8
+_WARPS = 8
+"""Of a program that has a row: measured best on one H100 for 3072 columns and for 12288."""
+
+
+class TritonOperations:
+    """See :class:`Operations`."""
+
+    def __init__(self, linears: LinearKind, attention: Attention) -> None:
+        self._linears = linears
+        self._attention = attention
+        self._form = kernels.ROWWISE if linears.form == "rowwise" else kernels.PLAIN
+
+    def norm(
+        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: Half, *, keep: bool = False
+    ) -> Joint:
+        """See :class:`Operations`; in the compute type the result lies where the update was."""
+        first, stop = norm_rows(region, block, half)
+        tokens, width = region.tokens, region.residual.shape[1]
+        text = max(0, tokens.text - first)
+        is_out = half == "out"
+        form = kernels.PLAIN if is_out else self._form
+        memory = (None, None) if is_out else (workspace.quantised, workspace.scale)
+        quantised, scale = _targets(region.update, *memory)
+        gate = ATTENTION_GATE if half == "mlp" else MLP_GATE if block > 0 else 0
+        kernels.norm_kernel[(stop - first,)](
+            region.residual,
+            region.update,
+            region.modulation,
+            number,
+            quantised,
+            scale,
+            first,
+            tokens.text,
+            tokens.text + tokens.target,
+            scale_begin(text) - text,
+            D=width,
+            BLOCK=triton.next_power_of_2(width),
+            GATE=gate,
+            SHIFT=SHIFT[half],
+            EPSILON=NORM_EPSILON,
+            FORM=form,
+            KEEP=keep,
+            num_warps=_WARPS,
+        )
+        plain = region.update[first:stop]
+        return joint(plain, None, text, plain) if is_out else self._input(plain, text, quantised, scale, keep)
+
+    def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
+        """See :class:`Operations`."""
+        size = region.rotation.shape[1]
+        heads = qkv.shape[1] // (3 * size)
+        at_once = min(_HEADS_AT_ONCE, triton.next_power_of_2(heads))
+        kernels.heads_kernel[(len(qkv), triton.cdiv(heads, at_once))](
+            qkv,
+            region.rotation,
+            weights.text.q_norm,
+            weights.text.k_norm,
+            weights.image.q_norm,
+            weights.image.k_norm,
+            region.tokens.text,
+            HEADS=heads,
+            AT_ONCE=at_once,
+            SIZE=size,
+            EPSILON=NORM_EPSILON,
+            num_warps=4,
+        )
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See :class:`Operations`."""
+        return self._attention(q, k, v)
+
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace) -> Joint:
+        """See :class:`Operations`."""
+        quantised, scale = _targets(attended, workspace.quantised, workspace.scale)
+        if self._form == kernels.ROWWISE:
+            self._make_input(attended, text_rows, quantised, scale, gelu=False, keep=False)
+        return self._input(attended, text_rows, quantised, scale, True)
+
+    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+        """See :class:`Operations`."""
+        quantised, scale = _targets(wide, workspace.wide_quantised, workspace.wide_scale)
+        self._make_input(wide, text_rows, quantised, scale, gelu=True, keep=keep)
+        return self._input(wide, text_rows, quantised, scale, keep)
+
+    def linear(self, x: Joint, text: Side, image: Side, out: Tensor, workspace: Workspace) -> None:
+        """See :class:`Operations`."""
+        apply_sides(self._linears, x, text, image, out, workspace)
+
+    def _make_input(
+        self, x: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, *, gelu: bool, keep: bool
+    ) -> None:
+        width = x.shape[1]
+        kernels.input_kernel[(len(x),)](
+            x,
+            quantised,
+            scale,
+            text_rows,
+            scale_begin(text_rows) - text_rows,
+            WIDTH=width,
+            BLOCK=triton.next_power_of_2(width),
+            GELU=gelu,
+            FORM=self._form,
+            KEEP=keep,
+            num_warps=_WARPS,
+        )
+
+    def _input(self, plain: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, keep: bool) -> Joint:
+        """What a kernel made of rows, as the input of linears."""
+        if self._form == kernels.ROWWISE:
+            return joint(quantised[: len(plain)], scale, text_rows, plain if keep else None)
+        return joint(plain, None, text_rows, plain)
+
+
+class TensorwiseOperations(TritonOperations):
+    """The same with one scale for all rows of a stream: kernels make the compute type, which torch then quantises."""
+
+    def _input(self, plain: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, keep: bool) -> Joint:
+        made = joint(quantised[: len(plain)], scale, text_rows, plain)
+        for part in (made.text, made.image):
+            if part is not None:
+                assert part.plain is not None and part.scale is not None
+                quantise_into(part.plain, "tensorwise", part.values, part.scale)
+        return made
+
+
+def expand(values: Tensor, scale: Tensor, out: Tensor) -> None:
+    """Write E4M3 values [rows, columns] times their scale FP32 ([rows] or [1]) to ``out``, rounded once."""
+    kernels.expand_kernel[(triton.cdiv(values.numel(), _EXPAND_BLOCK),)](
+        values,
+        scale,
+        out,
+        values.numel(),
+        COLUMNS=values.shape[1],
+        PER_ROW=len(scale) > 1,
+        BLOCK=_EXPAND_BLOCK,
+        num_warps=8,
+    )
+
+
+def _targets(plain: Tensor, quantised: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Where a kernel puts E4M3 and scales; where it puts none, any tensor will do."""
+    return (plain, plain) if quantised is None or scale is None else (quantised, scale)

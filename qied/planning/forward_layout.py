@@ -1,0 +1,143 @@
+"""How the temporaries of a forward lie in memory: every tensor of them in one flat arena, as names, shapes and offsets.
+
+A sweep has one region for each of its forwards, which lasts from block to block, and one workspace that the blocks of
+all of them use in turns. Nothing else of a size that matters is allocated while blocks run, but the result of the
+attention (``attention_bytes``), which torch allocates itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from qied.planning.block_layout import ALIGNMENT, ELEMENT_BYTES, BlockShape, Compute, ElementType, Entry, Precision
+
+SPAN_TOKENS = 8192
+"""Image tokens that go through an MLP together, at most: enough to fill any card, and its width stays small."""
+KINDS = 3
+"""Kinds of tokens that are modulated each in their way: text, target, references."""
+VALUES = 6
+"""Rows of a block's modulation for one kind: shift, scale, gate of the attention, then of the MLP."""
+
+
+SCALE_ALIGNMENT = ALIGNMENT // ELEMENT_BYTES["fp32"]
+"""Elements to which the image's scales are aligned behind the text's: FP8 kernels ask for an aligned beginning."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of one forward in the order in which they lie: text, target, references."""
+
+    text: int
+    target: int
+    reference: int
+
+    @property
+    def image(self) -> int:
+        """Target and references."""
+        return self.target + self.reference
+
+    @property
+    def all(self) -> int:
+        """Text and image."""
+        return self.text + self.image
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Cut all tokens into (first, last + 1) for the MLPs; the text goes with the first part of the image."""
+        count = max(1, -(-self.image // SPAN_TOKENS))
+        ends = [self.text + self.image * part // count for part in range(1, count + 1)]
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How a transformer computes: its blocks' widths and number, and the types of weights and activations."""
+
+    shape: BlockShape
+    layers: int
+    precision: Precision
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class ArenaLayout:
+    """The arena of a sweep; offsets of entries count from its beginning."""
+
+    workspace: tuple[Entry, ...]
+    regions: tuple[tuple[Entry, ...], ...]
+    nbytes: int
+
+
+def arena_layout(numbers: Numbers, forwards: Sequence[Tokens], lora_width: int = 0) -> ArenaLayout:
+    """Lay out the arena of a sweep; LoRAs have up to ``lora_width`` values of a token between their two matrices."""
+    workspace, end = workspace_entries(numbers, forwards, lora_width)
+    regions = []
+    for tokens in forwards:
+        entries, end = _placed(_region(numbers, tokens), end)
+        regions.append(entries)
+    return ArenaLayout(workspace, tuple(regions), end)
+
+
+def region_bytes(numbers: Numbers, tokens: Tokens) -> int:
+    """Bytes that one more forward takes in a sweep."""
+    return _placed(_region(numbers, tokens), 0)[1]
+
+
+def attention_bytes(numbers: Numbers, tokens: Tokens) -> int:
+    """Bytes of an attention's result, and of the sums of its softmax, FP32 for each head and token."""
+    heads = numbers.shape.inner_dim // numbers.shape.head_dim
+    return tokens.all * (numbers.shape.inner_dim * ELEMENT_BYTES[numbers.compute] + heads * ELEMENT_BYTES["fp32"])
+
+
+def workspace_entries(numbers: Numbers, forwards: Sequence[Tokens], lora_width: int) -> tuple[tuple[Entry, ...], int]:
+    """The workspace that suffices for each of ``forwards``, and its end in bytes.
+
+    QKV and the attention's result are over when the MLP begins, so the MLP's temporaries lie where those were.
+    """
+    shape, compute = numbers.shape, numbers.compute
+    rows = max(tokens.all for tokens in forwards)
+    # As if every image filled its spans: a smaller one, cut into fewer, must not need more than a larger one.
+    wide_rows = max(tokens.text + min(tokens.image, SPAN_TOKENS) for tokens in forwards)
+    padding = SCALE_ALIGNMENT
+    always: list[tuple[str, ElementType, tuple[int, ...]]] = []
+    wide: list[tuple[str, ElementType, tuple[int, ...]]] = [("wide", compute, (wide_rows, shape.mlp_dim))]
+    if numbers.precision == "fp8":
+        always += [("quantised", "e4m3", (rows, shape.inner_dim)), ("scale", "fp32", (rows + padding,))]
+        wide += [("wide_quantised", "e4m3", (wide_rows, shape.mlp_dim)), ("wide_scale", "fp32", (wide_rows + padding,))]
+    if numbers.precision == "fp8-storage":
+        always.append(("expanded", compute, (shape.mlp_dim * shape.inner_dim,)))
+    if lora_width:
+        always.append(("low_rank", compute, (rows, lora_width)))
+    common, start = _placed(always, 0)
+    qkv, end = _placed([("qkv", compute, (rows, 3 * shape.inner_dim))], start)
+    mlp, other_end = _placed(wide, start)
+    return (*common, *qkv, *mlp), max(end, other_end)
+
+
+def scale_begin(text_rows: int) -> int:
+    """Where the image's scales begin, behind those of so many rows of text."""
+    return _aligned(text_rows, SCALE_ALIGNMENT)
+
+
+def _region(numbers: Numbers, tokens: Tokens) -> list[tuple[str, ElementType, tuple[int, ...]]]:
+    shape, compute = numbers.shape, numbers.compute
+    return [
+        ("residual", compute, (tokens.all, shape.inner_dim)),
+        ("update", compute, (tokens.all, shape.inner_dim)),
+        ("rotation", "fp32", (tokens.all, shape.head_dim)),
+        # One more than there are blocks: shift and scale of the norm behind the last one.
+        ("modulation", compute, (numbers.layers + 1, KINDS, VALUES, shape.inner_dim)),
+    ]
+
+
+def _placed(tensors: Iterable[tuple[str, ElementType, tuple[int, ...]]], start: int) -> tuple[tuple[Entry, ...], int]:
+    entries = []
+    for name, dtype, dimensions in tensors:
+        entries.append(Entry(name, dtype, dimensions, start))
+        start = _aligned(start + prod(dimensions) * ELEMENT_BYTES[dtype], ALIGNMENT)
+    return tuple(entries), start
+
+
+def _aligned(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
