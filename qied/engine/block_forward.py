@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from qied.engine.lora.branches import NO_LORAS, BlockLoras, StreamLoras
-from qied.engine.modulation import StepModulation
+from qied.engine.modulation_table import StepModulation
 from qied.engine.ops.operations import Operations
 from qied.engine.packed_block import BlockWeights, StreamWeights
 from qied.engine.rope import Rotation

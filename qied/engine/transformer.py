@@ -15,9 +15,10 @@ from torch.nn import functional
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.block_forward import Streams, run_block
 from qied.engine.checkpoint import SkipRandomInit, blaming
-from qied.engine.host_memory import Courier
+from qied.engine.copy_ring import streams_of
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
-from qied.engine.modulation import Modulation, ModulationLora, ModulationTable, StepModulation, modulation_names
+from qied.engine.modulation import Modulation, ModulationLora, modulation_names
+from qied.engine.modulation_table import ModulationTable, StepModulation, StepRows
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.norms import modulated_norm
@@ -66,15 +67,13 @@ class Transformer:
         modulation: Modulation,
         operations: Operations,
         device: torch.device,
-        *,
-        pin: bool,
     ) -> None:
         self._embedders = embedders
         self._blocks = blocks
         self._modulation = modulation
         self._operations = operations
         self._device = device
-        self._courier = Courier(device, pin)
+        self._copies = streams_of(device)
         self._rope = Rope(embedders.config.axes_dims_rope)
 
     @property
@@ -101,9 +100,9 @@ class Transformer:
         """
         return self._modulation.table(sigmas, loras)
 
-    def step_modulation(self, table: ModulationTable, step: int) -> StepModulation:
-        """Bring the rows of one step, counted from 0, to the device."""
-        return table.step(step, self._courier)
+    def step_rows(self, table: ModulationTable) -> StepRows:
+        """Begin to bring the rows of an edit's steps to the device."""
+        return StepRows(table, self._device, self._copies)
 
     def velocities(self, forwards: Sequence[Forward]) -> list[Tensor]:
         """Return the velocity FP32 [1, target tokens, C * 4] of each forward.
@@ -163,7 +162,9 @@ def load_transformer(
     outside = [name for name in source.names() if not name.startswith(_BLOCKS)]
     _check_blocks(source, layout, layers)
     reader.fill(embedders, source, outside, device, dtype)
-    modulation = Modulation(source, embedders.to(device), layers, device, dtype, MODULATION_CACHE_BYTES)
+    modulation = Modulation(
+        source, embedders.to(device), layers, device, dtype, MODULATION_CACHE_BYTES, pin=execution.pin
+    )
     blocks = Blocks(layout, execution, device)
     for index in range(layers):
         modulation.check(reader, index)
@@ -182,7 +183,7 @@ def load_transformer(
     operations = TorchOperations(
         linear_kind(execution.precision, layout.scaling, device), Attention(execution.attention)
     )
-    return Transformer(embedders, blocks, modulation, operations, device, pin=execution.pin)
+    return Transformer(embedders, blocks, modulation, operations, device)
 
 
 def _is_fp8(source: SafetensorsSource) -> bool:

@@ -10,7 +10,7 @@ from qied.checkpoints.pipeline_folder import STEMS, read_json, weight_files
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.modulation import ModulationTable
+from qied.engine.modulation_table import ModulationTable
 from qied.engine.sources import DenseSource, SafetensorsSource, TensorSource, WeightReader
 from qied.engine.stepping import Edit
 from qied.engine.transformer import Forward, Transformer, load_transformer
@@ -127,7 +127,7 @@ class Scene:
                 self.references.to(dtype),
                 self.embeddings.to(dtype),
                 transformer.rotation(self.shapes, self.embeddings.shape[1] + 5),
-                transformer.step_modulation(table, self.step),
+                transformer.step_rows(table).step(self.step),
             )
 
 

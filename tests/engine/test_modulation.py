@@ -6,7 +6,8 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 from torch.nn import functional
 
-from qied.engine.modulation import Modulation, ModulationTable
+from qied.engine.modulation import Modulation
+from qied.engine.modulation_table import ModulationTable
 from qied.engine.sources import DenseSource, TensorSource
 from qied.engine.transformer import Transformer
 from qied.resources import builtin_model_folder
@@ -40,7 +41,7 @@ def test_rows_are_what_the_blocks_of_diffusers_compute_at_each_step(
     model = QwenImageTransformer2DModel.from_pretrained(builtin_model_folder() / "transformer", torch_dtype=dtype)
     table = made(transformer.modulation_table(SIGMAS))
     for step, sigma in enumerate(SIGMAS):
-        rows = transformer.step_modulation(table, step)
+        rows = transformer.step_rows(table).step(step)
         time = torch.stack([sigma, sigma * 0]).to(dtype)
         embedding = model.time_text_embed(time, torch.empty(0, dtype=dtype))
         for index, block in enumerate(model.transformer_blocks):

@@ -8,7 +8,7 @@ from diffusers import QwenImageTransformer2DModel
 from torch import Tensor
 
 from qied.engine import block_forward
-from qied.engine.modulation import ModulationTable
+from qied.engine.modulation_table import ModulationTable
 from qied.engine.packed_block import block_tensors
 from qied.engine.quantise import dequantise
 from qied.engine.sources import TensorSource
