@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qied.engine.host_memory import host_buffers
+from qied.engine.modulation_cache import KeptTables
 from qied.engine.modulation_table import VALUES, ModulationTable, TableShape
 from qied.engine.sources import TensorSource, WeightReader, check_shape
 
@@ -68,7 +69,7 @@ class Modulation:
 
     ``embedders`` is the transformer without its blocks, on ``device`` in the compute type ``dtype``; ``source`` has the
     blocks' modulation weights, for as long as this object lives. With ``pin`` tables lie in pinned memory; where the
-    system does not allow it, that is told once.
+    system does not allow it, that is told once. Tables without LoRAs are ``kept`` on disk as well.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Modulation:
         limit_bytes: int,
         *,
         pin: bool = False,
+        kept: KeptTables | None = None,
     ) -> None:
         self._source = source
         self._embedders = embedders
@@ -89,6 +91,7 @@ class Modulation:
         self._dtype = dtype
         self._limit_bytes = limit_bytes
         self._pin = pin and device.type == "cuda"
+        self._on_disk = kept
         self._kept: OrderedDict[_Key, ModulationTable] = OrderedDict()
         self._alive: WeakValueDictionary[_Key, ModulationTable] = WeakValueDictionary()
         self._drafts: WeakValueDictionary[_Key, _Draft] = WeakValueDictionary()
@@ -136,15 +139,22 @@ class Modulation:
     def _finished(
         self, key: _Key, sigmas: Tensor, loras: Sequence[ModulationLora]
     ) -> Generator[tuple[int, int], None, ModulationTable]:
-        """Take part in making the table; whoever is there makes the next blocks, for all."""
+        """Read the table, or take part in making it; whoever is there makes the next blocks, for all."""
+        on_disk = None if loras else self._on_disk
         draft = self._drafts.get(key)
         if draft is None:
-            draft = self._drafts[key] = self._begun(sigmas)
+            table = self._allocated(len(sigmas))
+            if on_disk is not None and on_disk.read(sigmas, table):
+                self._alive[key] = table
+                return table
+            draft = self._drafts[key] = self._begun(table, sigmas)
         while draft.done < self.layers:
             stop = min(draft.done + BLOCKS_AT_ONCE, self.layers)
             for block in range(draft.done, stop):
                 self._fill(draft, block, loras)
             draft.done = stop
+            if on_disk is not None and stop == self.layers:
+                on_disk.keep(sigmas, draft.table)
             yield stop, self.layers
         self._alive[key] = draft.table
         return draft.table
@@ -158,8 +168,7 @@ class Modulation:
         self._pin = buffer.pinned
         return ModulationTable(shape, buffer)
 
-    def _begun(self, sigmas: Tensor) -> _Draft:
-        table = self._allocated(len(sigmas))
+    def _begun(self, table: ModulationTable, sigmas: Tensor) -> _Draft:
         activated = functional.silu(self._embedding(sigmas))
         table.out.copy_(self._embedders.norm_out.linear(activated[:-1]).view(table.out.shape))
         return _Draft(table, activated)

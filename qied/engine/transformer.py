@@ -16,15 +16,17 @@ from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.block_forward import Streams, run_block
 from qied.engine.checkpoint import SkipRandomInit, blaming
 from qied.engine.copy_ring import streams_of
+from qied.engine.disk_cache import NO_CACHES, DiskCaches
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
 from qied.engine.modulation import Modulation, ModulationLora, modulation_names
+from qied.engine.modulation_cache import kept_tables
 from qied.engine.modulation_table import ModulationTable, StepModulation, StepRows
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.norms import modulated_norm
 from qied.engine.ops.operations import Operations, TorchOperations
 from qied.engine.packed_block import pack_block, stored_names
-from qied.engine.packed_cache import PackedCache, contents_of
+from qied.engine.packed_cache import contents_of
 from qied.engine.residency import Blocks
 from qied.engine.rope import LatentShape, Rope, Rotation
 from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader, check_names
@@ -148,12 +150,12 @@ def load_transformer(
     execution: Execution,
     device: torch.device,
     reader: WeightReader,
-    packed: PackedCache | None = None,
+    caches: DiskCaches = NO_CACHES,
 ) -> Transformer:
     """Load the transformer as ``execution`` says, block by block; raises ModelUnsupported.
 
     ``config`` is diffusers' of QwenImageTransformer2DModel. ``source`` is kept, since modulation tables are made from
-    it later. Blocks that have to be quantised come from ``packed``, where they are kept, or go there.
+    it later. Blocks that have to be quantised come from ``caches``, where they are kept, or go there.
     """
     start, dtype = reader.done, DTYPES[execution.compute]
     embedders = _embedders(config)
@@ -163,7 +165,14 @@ def load_transformer(
     _check_blocks(source, layout, layers)
     reader.fill(embedders, source, outside, device, dtype)
     modulation = Modulation(
-        source, embedders.to(device), layers, device, dtype, MODULATION_CACHE_BYTES, pin=execution.pin
+        source,
+        embedders.to(device),
+        layers,
+        device,
+        dtype,
+        MODULATION_CACHE_BYTES,
+        pin=execution.pin,
+        kept=kept_tables(caches.modulation, source, device),
     )
     blocks = Blocks(layout, execution, device)
     for index in range(layers):
@@ -172,6 +181,7 @@ def load_transformer(
     def pack(index: int, buffer: Tensor) -> None:
         pack_block(reader, source, f"{_BLOCKS}{index}", layout, buffer, device)
 
+    packed = caches.packed
     if packed is not None and layout.quantised and isinstance(source, SafetensorsSource) and not _is_fp8(source):
         share = (start + source.nbytes - reader.done) // layers
         contents = contents_of(source, layout, layers)
