@@ -308,7 +308,7 @@ from qied.engine.modulation_cache import MODULATION
 from qied.engine.packed_file import Contents
 
 cache = DiskCache(MODULATION, Path(sys.argv[1]), 1 << 30)
-for number in range(60):
+for number in range(40):
     with cache.writing(Contents({}, 1, 1 << 20, checked=True)) as keeping:
         keeping.add(torch.full((1 << 20,), number, dtype=torch.uint8))
     if number == 0:
