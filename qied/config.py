@@ -97,6 +97,7 @@ class StorageConfig(_Section):
     upload_hours: float = Field(12.0, gt=0, le=24 * 365, description="hours that an unused upload is kept")
     session_hours: float = Field(168.0, gt=0, le=24 * 365, description="hours that an idle session is kept")
     packed_bytes: int = Field(64 * GIB, ge=0, description="bytes of quantised models kept for the next start; 0: none")
+    modulation_bytes: int = Field(4 * GIB, ge=0, description="bytes of modulation tables kept on disk; 0: none")
 
 
 class WorkerConfig(_Section):

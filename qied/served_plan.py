@@ -156,13 +156,14 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         threads=config.worker.threads,
         log_format=config.daemon.log_format,
         log_level=config.daemon.log_level,
-        packed_folder=_packed_folder(model, config),
+        packed_folder=_kept_in("packed", config.storage.packed_bytes, model),
         packed_bytes=config.storage.packed_bytes,
+        modulation_folder=_kept_in("modulation", config.storage.modulation_bytes, model),
+        modulation_bytes=config.storage.modulation_bytes,
         free_reserve_bytes=config.storage.free_reserve_bytes,
     )
 
 
-def _packed_folder(model: ServedModel, config: Config) -> str:
-    """Where quantised blocks are kept; "" for nowhere, as for the built-in model, which is packed in a moment."""
-    wanted = config.storage.packed_bytes and model.profile_name != BUILTIN
-    return str(user_cache_folder() / "packed") if wanted else ""
+def _kept_in(folder: str, limit_bytes: int, model: ServedModel) -> str:
+    """Where something is kept for the next start; "" for nowhere, as for the built-in model, which takes a moment."""
+    return str(user_cache_folder() / folder) if limit_bytes and model.profile_name != BUILTIN else ""

@@ -34,8 +34,10 @@ def recorded(name: str) -> Snapshot:
     return read_snapshot((GOLDEN / f"{name}.json").read_bytes())
 
 
-def served(machine: Snapshot, *, model: str = REAL, gpus: str = "all", **wishes: object) -> Served:
-    config = Config.model_validate({"model": {"gpus": gpus}})
+def served(
+    machine: Snapshot, *, model: str = REAL, gpus: str = "all", storage: dict[str, int] | None = None, **wishes: object
+) -> Served:
+    config = Config.model_validate({"model": {"gpus": gpus}, "storage": storage or {}})
     return plan_service(
         machine,
         MODELS[model],
@@ -62,7 +64,7 @@ def test_the_best_card_comes_first_and_each_is_planned_for_itself():
 
 def test_references_are_capped_alike_on_all_cards():
     machine = recorded("rtx-4090-and-3060")
-    small = machine.gpus[0].model_copy(update={"memory_free_bytes": 4_450_000_000})
+    small = machine.gpus[0].model_copy(update={"memory_free_bytes": 4_458_000_000})
     alone = served(machine, gpus="1").serving.max_reference_pixels
     found = served(machine.model_copy(update={"gpus": (small, machine.gpus[1])}))
     assert {plan.max_reference_pixels for plan in found.serving.plans} == {found.serving.max_reference_pixels}
@@ -174,3 +176,14 @@ def test_workers_get_the_loras_with_room_for_the_largest_ones():
     assert order.fixed_bytes + order.edits_bytes == made.predicted_peak_bytes
     refitted = refitted_order(order, machine, model, Wishes(), shipped_hardware_profiles())
     assert refitted is not None and refitted.lora_bytes == 800_000_000
+
+
+def test_what_is_kept_for_the_next_start_has_a_folder_and_a_limit_of_its_own():
+    machine = recorded("rtx-4090-24gb")
+    (order,) = served(machine, storage={"packed_bytes": 7, "modulation_bytes": 8, "free_reserve_bytes": 9}).orders
+    assert [Path(order.packed_folder).name, Path(order.modulation_folder).name] == ["packed", "modulation"]
+    assert Path(order.packed_folder).parent == Path(order.modulation_folder).parent
+    assert (order.packed_bytes, order.modulation_bytes, order.free_reserve_bytes) == (7, 8, 9)
+    assert LaunchOrder.from_line(order.to_line()) == order
+    (without,) = served(machine, storage={"packed_bytes": 7, "modulation_bytes": 0}).orders
+    assert without.packed_folder and not without.modulation_folder

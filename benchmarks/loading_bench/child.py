@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from qied.checkpoints.pipeline_folder import read_json
+from qied.engine.disk_cache import DiskCache, DiskCaches
 from qied.engine.engine import EngineOptions
-from qied.engine.packed_cache import PackedCache
+from qied.engine.packed_cache import PACKED
 from qied.engine.sources import SafetensorsSource, WeightReader
 from qied.engine.transformer import load_transformer
 from qied.planning.model_profile import shipped_profiles
@@ -30,13 +31,13 @@ def main(file: str, layers: str, packed: str) -> None:
     count = int(layers)
     run = replace(plain, precision="fp8", scaling="rowwise", compute="bf16", total_blocks=count, resident_blocks=count)
     source = SafetensorsSource("transformer", [Path(file)])
-    cache = PackedCache(Path(packed), 1 << 40) if packed else None
+    caches = DiskCaches(packed=DiskCache(PACKED, Path(packed), 1 << 40) if packed else None)
     torch.zeros(1).bfloat16()
     before = _forget_peak()
     started = time.monotonic()
     with torch.no_grad():
         reader = WeightReader(source.nbytes, lambda *_: None)
-        loaded = load_transformer(config, source, run, torch.device("cpu"), reader, cache)
+        loaded = load_transformer(config, source, run, torch.device("cpu"), reader, caches)
     seconds = time.monotonic() - started
     stays = loaded.device_bytes + loaded.host_bytes
     print(json.dumps({"seconds": seconds, "stays_bytes": stays, "peak_bytes": _resident("VmHWM") - before}))

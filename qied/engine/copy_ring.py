@@ -45,14 +45,17 @@ class CopyRing:
     """
 
     def __init__(self, device: torch.device, slot_bytes: int, slots: int, streams: Streams | None = None) -> None:
-        """``streams`` are those of the device unless others are given."""
+        """``streams`` may be shared with other rings of the device; without them, the ring has a copy stream alone."""
         assert slot_bytes > 0 and slots > 0
         self.slot_bytes = slot_bytes
         # Outside inference mode, since a ring made inside it could be filled nowhere else.
         with torch.inference_mode(False):
             buffers = [torch.empty(slot_bytes, dtype=torch.uint8, device=device) for _ in range(slots)]
-        self._streams = streams or (_CardStreams(device) if device.type == "cuda" else _AtOnce())
+        self._streams = streams or streams_of(device)
         self._slots = [_Slot(buffer, self._streams) for buffer in buffers]
+        for slot in self._slots:
+            # The allocator may have handed out memory that computation enqueued before still reads.
+            self._streams.record_computation(slot.last_use)
         self._next = 0
 
     @property
@@ -130,14 +133,17 @@ class _Slot:
         self.last_use = streams.event()
 
 
+def streams_of(device: torch.device) -> Streams:
+    """Make the queues of a device: with a copy stream of their own on CUDA, and none on the CPU."""
+    return _CardStreams(device) if device.type == "cuda" else _AtOnce()
+
+
 class _CardStreams:
     """CUDA's: the current stream of ``device``, and a new one for copies."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._copies: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        # The allocator may have handed out memory that kernels on the current stream still read.
-        self._copies.wait_stream(self._current())
 
     def event(self) -> Any:
         """See :class:`Streams`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.lora.branches import BlockLoras
-from qied.engine.modulation import StepModulation
+from qied.engine.modulation_table import StepModulation
 from qied.engine.rope import Rotation
 from qied.engine.transformer import Forward, Transformer
 

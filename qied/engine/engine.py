@@ -14,9 +14,9 @@ from qied_client.errors import InvalidRequest
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
+from qied.engine.disk_cache import NO_CACHES, DiskCaches
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
-from qied.engine.packed_cache import PackedCache
 from qied.engine.preview import fit_preview
 from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
@@ -37,7 +37,7 @@ class EngineOptions:
     ``execution`` says it in full. Without one, everything stays on ``device`` (torch's name of it), and ``dtype`` is
     that of weights and activations (latents between steps are FP32 either way). ``text_positions`` are Qwen2.5-VL's
     own ("mrope"); "plain" is what diffusers' pipeline gives it. ``loras`` are the files that edits may name; those on
-    the device take ``lora_bytes`` at most. Blocks that had to be quantised are kept in ``packed`` for the next time.
+    the device take ``lora_bytes`` at most. What took long to make is kept in ``caches`` for the next time.
     """
 
     device: str = "cpu"
@@ -46,7 +46,7 @@ class EngineOptions:
     execution: Execution | None = None
     loras: Mapping[str, LoraFile] = field(default_factory=dict)
     lora_bytes: int = 0
-    packed: PackedCache | None = None
+    caches: DiskCaches = NO_CACHES
 
     def resolved(self, profile: ModelProfile) -> Execution:
         """The execution that these options mean for a model."""
@@ -101,7 +101,7 @@ class Engine:
             share = min(1.0, execution.allocator_bytes / total)
             torch.cuda.set_per_process_memory_fraction(share, execution.device_index)
         with torch.no_grad():
-            models = build_models(sources, execution, options.text_positions, on_progress, options.packed)
+            models = build_models(sources, execution, options.text_positions, on_progress, options.caches)
         with torch.inference_mode():
             preview = fit_preview(models.vae)
         loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)

@@ -15,7 +15,7 @@ class HostBuffer:
 
     Pinned means registered with the driver of ``device``, since what torch itself pins is rounded up to a power of two:
     512 MiB for a block of 432. Where the system does not let so much be pinned, it stays pageable (``pinned`` tells):
-    copies are slower then, and right all the same. Drop the buffer only when no copy from it is under way.
+    copies are slower then, and right all the same. One that is dropped waits for the copies from it.
     """
 
     def __init__(self, nbytes: int, device: torch.device, pin: bool) -> None:
@@ -38,30 +38,6 @@ def host_buffers(count: int, nbytes: int, device: torch.device, pin: bool) -> li
     return buffers
 
 
-class Courier:
-    """Brings small tensors of the host to ``device``, by way of pinned memory with ``pin``, so that the host goes on.
-
-    Where no more may be pinned, it says so once, and the host waits for its copies from then on.
-    """
-
-    def __init__(self, device: torch.device, pin: bool) -> None:
-        self._device = device
-        self._pin = pin and device.type == "cuda"
-
-    def bring(self, part: Tensor) -> Tensor:
-        """Return ``part`` on the device."""
-        if self._pin:
-            try:
-                return part.pin_memory().to(self._device, non_blocking=True)
-            except RuntimeError as error:
-                # A device that is lost refuses the plain copy as well, and that error is the one to see.
-                moved = part.to(self._device)
-                self._pin = False
-                _warn(bytes=part.nbytes, reason=str(error).splitlines()[0])
-                return moved
-        return part.to(self._device)
-
-
 def _register(buffer: Tensor, device: torch.device) -> bool:
     """Pin a buffer; False where the system does not allow it."""
     with torch.cuda.device(device):
@@ -75,6 +51,9 @@ def _register(buffer: Tensor, device: torch.device) -> bool:
 
 def _unregister(buffer: Tensor, device: torch.device) -> None:
     with torch.cuda.device(device):
+        # What was copied ahead for an edit that was given up may still be under way. A lost card copies nothing.
+        with suppress(RuntimeError):
+            torch.cuda.synchronize(device)
         torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())  # type: ignore[no-untyped-call]
 
 

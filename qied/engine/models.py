@@ -16,8 +16,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.pipeline_folder import REMEDY, pipeline_checkpoint, read_json
 from qied.engine.checkpoint import SkipRandomInit, blaming
+from qied.engine.disk_cache import NO_CACHES, DiskCaches
 from qied.engine.layer_streaming import StreamedTextModel, is_streamed, stream_text_model
-from qied.engine.packed_cache import PackedCache
 from qied.engine.sigmas import ScheduleConfig, schedule_config
 from qied.engine.single_frame import restrict_to_single_frames
 from qied.engine.sources import OnProgress, SafetensorsSource, TensorSource, WeightReader
@@ -103,9 +103,9 @@ def build_models(
     execution: Execution,
     positions: TextPositions,
     on_progress: OnProgress,
-    packed: PackedCache | None = None,
+    caches: DiskCaches = NO_CACHES,
 ) -> Models:
-    """Load the weights of all components as ``execution`` says; quantised blocks are kept in ``packed``.
+    """Load the weights of all components as ``execution`` says; ``caches`` keep what the next start need not make.
 
     Raises ModelUnsupported where they are not those of the model.
     """
@@ -114,7 +114,7 @@ def build_models(
     total = sum(source.nbytes for source in (sources.text_encoder, sources.transformer, sources.vae))
     reader = WeightReader(total, on_progress)
     text_model, streamed_text = _load_text_model(sources, execution, reader, device, dtype)
-    transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader, packed)
+    transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader, caches)
     vae = _load_vae(sources, execution, reader, device, dtype)
     text_encoder = TextEncoder(text_model, sources.tokens, sources.processor, device, dtype, positions)
     return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype)

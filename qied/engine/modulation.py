@@ -6,7 +6,6 @@ transformer, are read block by block while a table is made, and never stay.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qied.engine.host_memory import Courier
+from qied.engine.host_memory import host_buffers
+from qied.engine.modulation_cache import KeptTables
+from qied.engine.modulation_table import VALUES, ModulationTable, TableShape
 from qied.engine.sources import TensorSource, WeightReader, check_shape
 
 TIMESTEPS = 1000
 """Timesteps of training: the transformer is told sigma * 1000 / 1000, rounded as diffusers rounds it."""
-
-VALUES = 6
-"""Rows of a block's modulation: shift, scale, gate of the attention, then of the MLP."""
 
 BLOCKS_AT_ONCE = 10
 """Blocks between two yields: 2.3 GB of the full model's weights are read for them."""
@@ -33,42 +31,6 @@ _STREAMS = ("img_mod.1", "txt_mod.1")
 _Schedule = tuple[float, ...]
 _Key = tuple[_Schedule, tuple[Hashable, ...]]
 """What a table is known by: its schedule, and the LoRAs in it."""
-
-
-@dataclass(frozen=True)
-class StepModulation:
-    """One step's modulation on the device, in the compute type.
-
-    ``target``, ``text`` and ``reference`` are [layers, 6, D]: shift, scale and gate of the attention, then of the MLP;
-    references are modulated as at timestep 0. ``out`` [2, D] is scale and shift of the last norm.
-    """
-
-    target: Tensor
-    text: Tensor
-    reference: Tensor
-    out: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class ModulationTable:
-    """The modulation of a schedule in the host's memory, in the compute type.
-
-    ``steps`` is [steps, layers, 2, 6, D] (target, text), ``reference`` [layers, 6, D], ``out`` [steps, 2, D].
-    """
-
-    steps: Tensor
-    reference: Tensor
-    out: Tensor
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in the host's memory."""
-        return self.steps.nbytes + self.reference.nbytes + self.out.nbytes
-
-    def step(self, index: int, courier: Courier) -> StepModulation:
-        """Bring one step's rows to the courier's device."""
-        rows, reference, out = (courier.bring(part) for part in (self.steps[index], self.reference, self.out[index]))
-        return StepModulation(rows[:, 0], rows[:, 1], reference, out)
 
 
 @dataclass(eq=False)
@@ -106,7 +68,8 @@ class Modulation:
     hold.
 
     ``embedders`` is the transformer without its blocks, on ``device`` in the compute type ``dtype``; ``source`` has the
-    blocks' modulation weights, for as long as this object lives.
+    blocks' modulation weights, for as long as this object lives. With ``pin`` tables lie in pinned memory; where the
+    system does not allow it, that is told once. Tables without LoRAs are ``kept`` on disk as well.
     """
 
     def __init__(
@@ -117,6 +80,9 @@ class Modulation:
         device: torch.device,
         dtype: torch.dtype,
         limit_bytes: int,
+        *,
+        pin: bool = False,
+        kept: KeptTables | None = None,
     ) -> None:
         self._source = source
         self._embedders = embedders
@@ -124,6 +90,8 @@ class Modulation:
         self._device = device
         self._dtype = dtype
         self._limit_bytes = limit_bytes
+        self._pin = pin and device.type == "cuda"
+        self._on_disk = kept
         self._kept: OrderedDict[_Key, ModulationTable] = OrderedDict()
         self._alive: WeakValueDictionary[_Key, ModulationTable] = WeakValueDictionary()
         self._drafts: WeakValueDictionary[_Key, _Draft] = WeakValueDictionary()
@@ -171,30 +139,38 @@ class Modulation:
     def _finished(
         self, key: _Key, sigmas: Tensor, loras: Sequence[ModulationLora]
     ) -> Generator[tuple[int, int], None, ModulationTable]:
-        """Take part in making the table; whoever is there makes the next blocks, for all."""
+        """Read the table, or take part in making it; whoever is there makes the next blocks, for all."""
+        on_disk = None if loras else self._on_disk
         draft = self._drafts.get(key)
         if draft is None:
-            draft = self._drafts[key] = self._begun(sigmas)
+            table = self._allocated(len(sigmas))
+            if on_disk is not None and on_disk.read(sigmas, table):
+                self._alive[key] = table
+                return table
+            draft = self._drafts[key] = self._begun(table, sigmas)
         while draft.done < self.layers:
             stop = min(draft.done + BLOCKS_AT_ONCE, self.layers)
             for block in range(draft.done, stop):
                 self._fill(draft, block, loras)
             draft.done = stop
+            if on_disk is not None and stop == self.layers:
+                on_disk.keep(sigmas, draft.table)
             yield stop, self.layers
         self._alive[key] = draft.table
         return draft.table
 
-    def _begun(self, sigmas: Tensor) -> _Draft:
-        steps, inner = len(sigmas), self._embedders.inner_dim
-        rows, reference = (steps, self.layers, len(_STREAMS), VALUES, inner), (self.layers, VALUES, inner)
-        out = (steps, 2, inner)
+    def _allocated(self, steps: int) -> ModulationTable:
+        """A table with nothing in it yet."""
+        shape = TableShape(steps, self.layers, self._embedders.inner_dim, self._dtype)
         # Before the new one is allocated, so that the two are not there at once.
-        self._make_room(sum(math.prod(shape) for shape in (rows, reference, out)) * self._dtype.itemsize)
+        self._make_room(shape.nbytes)
+        (buffer,) = host_buffers(1, shape.nbytes, self._device, self._pin)
+        self._pin = buffer.pinned
+        return ModulationTable(shape, buffer)
+
+    def _begun(self, table: ModulationTable, sigmas: Tensor) -> _Draft:
         activated = functional.silu(self._embedding(sigmas))
-        last_norm = self._embedders.norm_out.linear(activated[:-1]).view(out).cpu()
-        table = ModulationTable(
-            torch.empty(rows, dtype=self._dtype), torch.empty(reference, dtype=self._dtype), last_norm
-        )
+        table.out.copy_(self._embedders.norm_out.linear(activated[:-1]).view(table.out.shape))
         return _Draft(table, activated)
 
     def _fill(self, draft: _Draft, block: int, loras: Sequence[ModulationLora]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ PAGE = 4096
 """Blocks start at multiples of this many bytes, as direct reads and maps want them."""
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 1 << 20
+_SUM_BYTES = 4
 _AT_ONCE = 1 << 26
 """Bytes of one call of the system, and of the memory that blocks pass through on their way to a device."""
 
@@ -29,11 +31,16 @@ class UnusablePackedFile(Exception):
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds: ``blocks`` buffers of ``block_bytes``, and all that decided about what is in them."""
+    """What a file holds: ``blocks`` buffers of ``block_bytes``, and all that decided about what is in them.
+
+    ``checked`` puts a CRC-32 behind each block, which takes as long as it is to be read from memory. Others are trusted
+    to be what was brought to the disk before the file had its name.
+    """
 
     made_of: dict[str, Any]
     blocks: int
     block_bytes: int
+    checked: bool = False
 
     def header(self) -> bytes:
         """The file's beginning, a whole number of pages."""
@@ -46,11 +53,11 @@ class Contents:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole file."""
-        return len(self.header()) + self.blocks * _in_pages(self.block_bytes)
+        return self.place(self.blocks)
 
     def place(self, block: int) -> int:
         """Where a block starts."""
-        return len(self.header()) + block * _in_pages(self.block_bytes)
+        return len(self.header()) + block * _in_pages(self.block_bytes + (_SUM_BYTES if self.checked else 0))
 
 
 class PackedReader:
@@ -71,14 +78,21 @@ class PackedReader:
         self._staging: Tensor | None = None
 
     def read(self, block: int, buffer: Tensor) -> None:
-        """Put a block into ``buffer`` (uint8 [block_bytes], on any device); raises OSError where the disk fails."""
-        place = self._contents.place(block)
+        """Put a block into ``buffer`` (uint8 [block_bytes], on any device).
+
+        Raises OSError where the disk fails, and UnusablePackedFile for what is not what was written.
+        """
+        place, found = self._contents.place(block), 0
         for begin in range(0, len(buffer), _AT_ONCE):
             part = buffer[begin : begin + _AT_ONCE]
             target = part if part.device.type == "cpu" else self._stage(len(part))
             _read_into(self._descriptor, target, place + begin)
+            if self._contents.checked:
+                found = zlib.crc32(target.numpy().data, found)
             if target is not part:
                 part.copy_(target)
+        if self._contents.checked and _read(self._descriptor, _SUM_BYTES, place + len(buffer)) != _sum(found):
+            raise UnusablePackedFile("what is on the disk is not what was written there")
 
     def close(self) -> None:
         """Close the file; to be called once."""
@@ -114,18 +128,29 @@ class PackedWriter:
         """Write the next block, uint8 [block_bytes] on any device; raises OSError."""
         assert self._descriptor is not None, "a writer that is still at work"
         os.lseek(self._descriptor, self._contents.place(self._next), os.SEEK_SET)
+        found = 0
         for begin in range(0, len(buffer), _AT_ONCE):
-            _write(self._descriptor, buffer[begin : begin + _AT_ONCE].cpu().numpy().data)
+            part = buffer[begin : begin + _AT_ONCE].cpu().numpy().data
+            _write(self._descriptor, part)
+            if self._contents.checked:
+                found = zlib.crc32(part, found)
+        if self._contents.checked:
+            _write(self._descriptor, _sum(found))
         self._next += 1
 
     def finish(self) -> None:
-        """Bring all blocks to the disk, and only then the name; raises OSError."""
+        """Bring all blocks to the disk, and only then the name; raises OSError.
+
+        Nobody waits for the disk where blocks are checked: what a loss of power leaves of them is found out.
+        """
         assert self._next == self._contents.blocks and self._descriptor is not None, "every block is there"
         os.ftruncate(self._descriptor, self._contents.nbytes)
-        os.fsync(self._descriptor)
+        if not self._contents.checked:
+            os.fsync(self._descriptor)
         self._close()
         self._draft.replace(self._path)
-        _sync_folder(self._path.parent)
+        if not self._contents.checked:
+            _sync_folder(self._path.parent)
 
     def abandon(self) -> None:
         """Remove what was written."""
@@ -144,6 +169,10 @@ class PackedWriter:
 def drafts(folder: Path) -> Iterator[Path]:
     """Files that nobody has finished."""
     return folder.glob("*.writing")
+
+
+def _sum(crc: int) -> bytes:
+    return crc.to_bytes(_SUM_BYTES, "little")
 
 
 def _in_pages(nbytes: int) -> int:

@@ -13,7 +13,7 @@ from qied.engine.cache import SceneCache
 from qied.engine.denoise import Conditioning, clean_estimate, euler_step, guided_velocity
 from qied.engine.latents import PATCH, initial_noise, pack, unpack
 from qied.engine.mask import KeptSource, composite, editable_tokens, fit_mask
-from qied.engine.modulation import ModulationTable
+from qied.engine.modulation_table import ModulationTable
 from qied.engine.sigmas import lightning_schedule, sigma_schedule
 from qied.engine.text_encoder import VisionFeatures
 from qied.engine.work import Account, Advance, Order, PictureAtSize, Workbench
@@ -125,11 +125,12 @@ def denoise(
     schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
     sigmas = sigma_schedule(schedule, spec.steps, latents.shape[1])
     table = yield from prepare_steps(bench, order, sigmas)
+    modulation = models.transformer.step_rows(table)
+    account.hold("modulation", modulation)
     for step in range(1, spec.steps + 1):
-        modulation = models.transformer.step_modulation(table, step - 1)
         loras = bench.loras.branches(order.loras)
-        velocity = guided_velocity(models.transformer, latents, modulation, conditioning, loras)
-        del modulation, loras
+        velocity = guided_velocity(models.transformer, latents, modulation.step(step - 1), conditioning, loras)
+        del loras
         preview: Image.Image | None = None
         if spec.preview_every and step % spec.preview_every == 0 and step < spec.steps:
             clean = clean_estimate(latents, velocity, sigmas[step - 1])
@@ -142,6 +143,7 @@ def denoise(
         if kept:
             latents = kept.restore(latents, sigmas[step])
         yield Advance("denoise", step, spec.steps, preview=preview)
+    account.hold("modulation")
     return unpack(latents, rows, columns)
 
 

@@ -14,9 +14,11 @@ from qied_client.errors import ModelUnsupported
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
+from qied.engine.disk_cache import DiskCache, DiskCaches, Kind
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.faults import is_exhausted
-from qied.engine.packed_cache import PackedCache
+from qied.engine.modulation_cache import MODULATION
+from qied.engine.packed_cache import PACKED
 from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
 from qied.link.launch import LaunchOrder
@@ -97,12 +99,11 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
             "The plan is for a CUDA device, and this torch finds none.",
             "Install a torch build for your driver, or set model.device to cpu.",
         )
-    packed = PackedCache(Path(order.packed_folder), order.packed_bytes, order.free_reserve_bytes)
     options = EngineOptions(
         execution=execution,
         loras=order.loras,
         lora_bytes=order.lora_bytes,
-        packed=packed if order.packed_folder else None,
+        caches=_caches(order),
     )
     engine = _engine(order.checkpoint, profile, options, on_progress)
     served = ServedEngine(engine, order, execution)
@@ -112,6 +113,16 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
             "Free memory, raise worker.budget_bytes, or serve a smaller model.",
         )
     return served
+
+
+def _caches(order: LaunchOrder) -> DiskCaches:
+    def cache(kind: Kind, folder: str, limit_bytes: int) -> DiskCache | None:
+        return DiskCache(kind, Path(folder), limit_bytes, order.free_reserve_bytes) if folder else None
+
+    return DiskCaches(
+        packed=cache(PACKED, order.packed_folder, order.packed_bytes),
+        modulation=cache(MODULATION, order.modulation_folder, order.modulation_bytes),
+    )
 
 
 def _engine(files: Checkpoint, profile: ModelProfile, options: EngineOptions, on_progress: OnProgress) -> Engine:

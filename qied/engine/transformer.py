@@ -18,12 +18,15 @@ from qied.engine.arena import Arena, Region, make_arena
 from qied.engine.block_forward import run_block
 from qied.engine.block_graphs import Runner
 from qied.engine.checkpoint import SkipRandomInit, blaming
-from qied.engine.host_memory import Courier
+from qied.engine.copy_ring import streams_of
+from qied.engine.disk_cache import NO_CACHES, DiskCaches
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
-from qied.engine.modulation import Modulation, ModulationLora, ModulationTable, StepModulation, modulation_names
+from qied.engine.modulation import Modulation, ModulationLora, modulation_names
+from qied.engine.modulation_cache import kept_tables
+from qied.engine.modulation_table import ModulationTable, StepModulation, StepRows
 from qied.engine.ops.choice import Executor, choose_executor
 from qied.engine.packed_block import BLOCKS, BlockWeights, pack_block, stored_names
-from qied.engine.packed_cache import PackedCache, contents_of
+from qied.engine.packed_cache import contents_of
 from qied.engine.residency import Blocks
 from qied.engine.rope import LatentShape, Rope, Rotation
 from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader, check_names
@@ -79,8 +82,6 @@ class Transformer:
         executor: Executor,
         numbers: Numbers,
         device: torch.device,
-        *,
-        pin: bool,
     ) -> None:
         self._embedders = embedders
         self._blocks = blocks
@@ -89,7 +90,7 @@ class Transformer:
         self._runner: Runner = executor.runner
         self._numbers = numbers
         self._device = device
-        self._courier = Courier(device, pin)
+        self._copies = streams_of(device)
         self._rope = Rope(embedders.config.axes_dims_rope)
         self._behind_last = torch.tensor([numbers.layers], dtype=torch.int32, device=device)
 
@@ -117,9 +118,9 @@ class Transformer:
         """
         return self._modulation.table(sigmas, loras)
 
-    def step_modulation(self, table: ModulationTable, step: int) -> StepModulation:
-        """Bring the rows of one step, counted from 0, to the device."""
-        return table.step(step, self._courier)
+    def step_rows(self, table: ModulationTable) -> StepRows:
+        """Begin to bring the rows of an edit's steps to the device."""
+        return StepRows(table, self._device, self._copies)
 
     def velocities(self, forwards: Sequence[Forward]) -> list[Tensor]:
         """Return the velocity FP32 [1, target tokens, C * 4] of each forward.
@@ -186,12 +187,12 @@ def load_transformer(
     execution: Execution,
     device: torch.device,
     reader: WeightReader,
-    packed: PackedCache | None = None,
+    caches: DiskCaches = NO_CACHES,
 ) -> Transformer:
     """Load the transformer as ``execution`` says, block by block; raises ModelUnsupported.
 
     ``config`` is diffusers' of QwenImageTransformer2DModel. ``source`` is kept, since modulation tables are made from
-    it later. Blocks that have to be quantised come from ``packed``, where they are kept, or go there.
+    it later. Blocks that have to be quantised come from ``caches``, where they are kept, or go there.
     """
     start, dtype = reader.done, DTYPES[execution.compute]
     embedders = _embedders(config)
@@ -200,7 +201,16 @@ def load_transformer(
     outside = [name for name in source.names() if not name.startswith(BLOCKS)]
     _check_blocks(source, layout, layers)
     reader.fill(embedders, source, outside, device, dtype)
-    modulation = Modulation(source, embedders.to(device), layers, device, dtype, MODULATION_CACHE_BYTES)
+    modulation = Modulation(
+        source,
+        embedders.to(device),
+        layers,
+        device,
+        dtype,
+        MODULATION_CACHE_BYTES,
+        pin=execution.pin,
+        kept=kept_tables(caches.modulation, source, device),
+    )
     blocks = Blocks(layout, execution, device)
     for index in range(layers):
         modulation.check(reader, index)
@@ -208,6 +218,7 @@ def load_transformer(
     def pack(index: int, buffer: Tensor) -> None:
         pack_block(reader, source, index, layout, buffer, device)
 
+    packed = caches.packed
     if packed is not None and layout.quantised and isinstance(source, SafetensorsSource) and not _is_fp8(source):
         share = (start + source.nbytes - reader.done) // layers
         contents = contents_of(source, layout, layers)
@@ -218,7 +229,7 @@ def load_transformer(
     reader.finish(source, start)
     numbers = Numbers(layout.shape, layers, execution.precision, execution.compute)
     executor = choose_executor(execution, device)
-    return Transformer(embedders, blocks, modulation, executor, numbers, device, pin=execution.pin)
+    return Transformer(embedders, blocks, modulation, executor, numbers, device)
 
 
 def _is_fp8(source: SafetensorsSource) -> bool:

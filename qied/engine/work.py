@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from PIL import Image
-from torch import Tensor
 
 from qied.edit import EditSpec
 from qied.engine.lora.library import LoraLibrary
@@ -77,13 +76,21 @@ class Order:
         return self.spec.images[0], (self.spec.width, self.spec.height)
 
 
+class Held(Protocol):
+    """A tensor, or several together."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device."""
+
+
 @dataclass
 class Account:
     """Bytes of tensors that an edit holds, by what they are."""
 
     parts: dict[str, int] = field(default_factory=dict)
 
-    def hold(self, part: str, *tensors: Tensor | None) -> None:
+    def hold(self, part: str, *tensors: Held | None) -> None:
         """Note that ``part`` consists of these tensors from now on."""
         self.parts[part] = sum(tensor.nbytes for tensor in tensors if tensor is not None)
 

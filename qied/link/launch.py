@@ -20,7 +20,8 @@ class LaunchOrder:
     ``fixed_bytes`` go to everything but edits and ``edits_bytes`` to those. ``card`` holds the variables under which
     the process sees its card alone. ``kind`` names workers on which an edit takes the same bytes. ``loras`` are the
     files that edits may name; those on the device take ``lora_bytes`` at most. Models that had to be quantised are kept
-    in ``packed_folder`` within ``packed_bytes`` where there is one, with ``free_reserve_bytes`` of its disk left alone.
+    in ``packed_folder`` within ``packed_bytes`` where there is one, modulation tables likewise, and
+    ``free_reserve_bytes`` of their disk are left alone.
     """
 
     worker: str
@@ -46,6 +47,8 @@ class LaunchOrder:
     lora_bytes: int = 0
     packed_folder: str = ""
     packed_bytes: int = 0
+    modulation_folder: str = ""
+    modulation_bytes: int = 0
     free_reserve_bytes: int = 0
 
     def to_line(self) -> bytes:

@@ -13,7 +13,8 @@ class Factors:
     """What one kind of device takes. Bytes where a name does not say otherwise.
 
     ``context`` is what CUDA, its libraries and their kernels hold beside torch's allocator (on a CPU: the process),
-    ``workspace`` cuBLAS's, ``graphs`` what CUDA keeps of recorded blocks. The allocator loses ``fragments`` and ``fragmentation`` as a share of the arena.
+    ``workspace`` cuBLAS's, ``graphs`` what CUDA keeps of recorded blocks. The allocator loses ``fragments`` and
+    ``fragmentation`` as a share of the arena.
     ``encode_width`` and ``decode_width`` count feature maps of [pixels, vae_base_dim] at the VAE's peak,
     ``text_hidden_width`` and ``vision_width`` hidden states. ``denoise`` scales what is counted exactly.
     """

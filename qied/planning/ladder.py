@@ -15,7 +15,7 @@ from qied.planning.hardware_profile import Choice
 from qied.planning.model_profile import ModelProfile
 
 FIRST_SESSIONS = 8
-"""Sessions that come before resident blocks: a state is some 20 MB, a block 230 MB."""
+"""Sessions that come before resident blocks: a state is some 30 MB, a block 230 MB."""
 _EIGHTHS_FROM = 4
 """The smallest cap worth serving is half the native side."""
 

@@ -30,6 +30,10 @@ ENCODE_CANVAS = 1
 """Bytes of a picture's latents for each of its pixels: 16 channels FP32 for 8 x 8 pixels."""
 DECODE_CANVAS = 12
 """Bytes of a result for each of its pixels: 3 channels FP32."""
+STEPS_HELD = 2
+"""Steps whose modulation an edit has on the device at once."""
+_MODULATED = 6
+"""Rows of a block's modulation in one stream."""
 _CAST_BYTES = 16 * 1024 * 1024
 _CASTS = 4
 """Chunks in FP32 that exist at once where torch's own kernels compute an operation."""
@@ -117,7 +121,7 @@ class MemoryModel:
         return Weights(self._block, rest, held)
 
     def state(self, work: Workload) -> int:
-        """Bytes that an edit holds between its units of work: latents, references, embeddings, rope."""
+        """Bytes that an edit holds between its units of work: latents, references, embeddings, rope, modulation."""
         facts, element = self.profile.architecture, self.numerics.element_bytes
         copies = 3 if work.masked else 1
         latents = work.target_tokens * facts.token_channels * FP32 * copies
@@ -127,7 +131,7 @@ class MemoryModel:
         prompts = (2 if work.guided else 1) * work.text_tokens * facts.joint_dim * element
         vision = work.references * work.vision_tokens * facts.text_encoder.hidden * element
         rope = (work.tokens + (work.text_tokens if work.guided else 0)) * facts.head_dim * FP32
-        return latents + source + references + prompts + vision + rope
+        return latents + source + references + prompts + vision + rope + self._step_rows()
 
     def arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Arena:
         """Bytes of each phase at its peak, for exactly this edit."""
@@ -207,6 +211,12 @@ class MemoryModel:
         facts, element = self.profile.architecture, self.numerics.element_bytes
         rows = (limits.STEPS + 1) * 7 * facts.inner_dim
         return (facts.modulation_parameters // 2 + rows) * element
+
+    def _step_rows(self) -> int:
+        """Modulation of the steps that are held (two streams of each block, and the last norm), and of timestep 0."""
+        facts = self.profile.architecture
+        step, reference = 2 * facts.layers * _MODULATED + 2, facts.layers * _MODULATED
+        return (STEPS_HELD * step + reference) * facts.inner_dim * self.numerics.element_bytes
 
     def _denoise(self, work: Workload) -> int:
         """The arena of a step, the attention's result, and casts to FP32 in chunks of 16 MiB, a few at a time."""

@@ -139,7 +139,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
         text_encoder=rung.text_encoder,
         encode_tile_px=fit.tiles.encode,
         decode_tile_px=fit.tiles.decode,
-        pin=0 < streamed * block <= pinnable_bytes(case.snapshot),
+        pin=streamed * block <= pinnable_bytes(case.snapshot),
         allocator_bytes=case.budget.bytes - fitter.memory.factors.context,
         max_reference_pixels=rung.max_reference_pixels,
         attention=proven_attention(case.gpu, model.architecture.head_dim),

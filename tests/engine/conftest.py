@@ -9,8 +9,9 @@ from qied.checkpoints.completeness import expected_shapes
 from qied.checkpoints.pipeline_folder import STEMS, read_json, weight_files
 from qied.edit import EditSpec
 from qied.engine.cache import SceneCache
+from qied.engine.disk_cache import NO_CACHES, DiskCaches
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.modulation import ModulationTable
+from qied.engine.modulation_table import ModulationTable
 from qied.engine.sources import DenseSource, SafetensorsSource, TensorSource, WeightReader
 from qied.engine.stepping import Edit
 from qied.engine.transformer import Forward, Transformer, load_transformer
@@ -100,9 +101,11 @@ def make_transformer(
     """Load the built-in model's transformer; any field of the execution can be replaced."""
     config = read_json(builtin_model_folder() / "transformer" / "config.json")
 
-    def make(source: TensorSource = transformer_source, **changes: object) -> Transformer:
+    def make(
+        source: TensorSource = transformer_source, caches: DiskCaches = NO_CACHES, **changes: object
+    ) -> Transformer:
         reader = WeightReader(source.nbytes, lambda *_: None)
-        return load_transformer(config, source, execution(**changes), torch.device("cpu"), reader)
+        return load_transformer(config, source, execution(**changes), torch.device("cpu"), reader, caches)
 
     return make
 
@@ -127,7 +130,7 @@ class Scene:
                 self.references.to(dtype),
                 self.embeddings.to(dtype),
                 transformer.rotation(self.shapes, self.embeddings.shape[1] + 5),
-                transformer.step_modulation(table, self.step),
+                transformer.step_rows(table).step(self.step),
             )
 
 

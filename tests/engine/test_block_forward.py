@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qied.engine.arena import Region, Workspace, make_arena
 from qied.engine.block_forward import run_block
-from qied.engine.modulation import ModulationTable
+from qied.engine.modulation_table import ModulationTable
 from qied.engine.packed_block import BlockWeights, block_weights
 from qied.engine.sources import TensorSource
 from qied.engine.transformer import Forward, Transformer
@@ -115,7 +115,7 @@ def test_references_are_modulated_as_at_timestep_zero_and_the_target_is_not(
 ) -> None:
     transformer = make_transformer()
     table = made(transformer.modulation_table(torch.tensor([1.0, 0.5, 0.0])))
-    early, late, clean = (transformer.step_modulation(table, step) for step in range(3))
+    early, late, clean = (transformer.step_rows(table).step(step) for step in range(3))
     assert torch.equal(early.reference, late.reference)
     torch.testing.assert_close(clean.target, clean.reference)
     assert not torch.allclose(early.target, early.reference, atol=0.01)

@@ -1,11 +1,11 @@
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
 from qied.engine.copy_ring import CopyRing
+from tests.engine.recorded_streams import Recorded
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
@@ -122,35 +122,6 @@ def test_a_ring_made_in_inference_mode_is_filled_outside_it(device: torch.device
     assert int(ring.use(ring.load(host(2, 16)))[0]) == 2
 
 
-class Recorded:
-    """Streams that note in order what waits for what; the events of two slots are e0 to e3: copied, used, and again."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self._events = 0
-
-    def event(self) -> str:
-        self._events += 1
-        return f"e{self._events - 1}"
-
-    @contextmanager
-    def copying(self) -> Iterator[None]:
-        self.log.append("copy")
-        yield
-
-    def copies_wait(self, event: str) -> None:
-        self.log.append(f"copies wait for {event}")
-
-    def record_copies(self, event: str) -> None:
-        self.log.append(f"copies reach {event}")
-
-    def computation_waits(self, event: str) -> None:
-        self.log.append(f"computation waits for {event}")
-
-    def record_computation(self, event: str) -> None:
-        self.log.append(f"computation reaches {event}")
-
-
 LOAD = ["copies wait for e1", "copy", "copies reach e0"]
 DONE = ["computation waits for e0", "computation reaches e1"]
 
@@ -162,6 +133,8 @@ def recorded() -> Recorded:
 
 def test_copies_wait_for_the_last_use_of_their_own_slot_and_uses_for_their_own_copy(recorded: Recorded) -> None:
     ring = CopyRing(torch.device("cpu"), 16, 2, recorded)
+    assert recorded.log == ["computation reaches e1", "computation reaches e3"], "whoever had the memory before"
+    recorded.log.clear()
     data = torch.zeros(16, dtype=torch.uint8)
     tickets = [ring.load(data), ring.load(data)]
     assert recorded.log == [*LOAD, "copies wait for e3", "copy", "copies reach e2"]
@@ -185,6 +158,7 @@ def test_a_reset_waits_for_copies_that_nobody_used(recorded: Recorded) -> None:
 
 def test_a_load_that_fails_half_way_leaves_its_slot_free_behind_what_was_copied(recorded: Recorded) -> None:
     ring = CopyRing(torch.device("cpu"), 16, 1, recorded)
+    recorded.log.clear()
     good, short = torch.ones(8, dtype=torch.uint8), torch.ones(8, dtype=torch.uint8).as_subclass(Broken)
     with pytest.raises(RuntimeError, match="cannot be read"):
         ring.load_parts([(0, good), (8, short)])

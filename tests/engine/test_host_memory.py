@@ -2,7 +2,7 @@ import pytest
 import structlog
 import torch
 
-from qied.engine.host_memory import Courier, HostBuffer, host_buffers
+from qied.engine.host_memory import HostBuffer, host_buffers
 
 CPU = torch.device("cpu")
 
@@ -41,22 +41,3 @@ def test_a_first_refusal_to_pin_is_the_last_attempt_and_is_told_once_with_the_to
     assert asked == [True, True, True, False, False]
     assert [buffer.pinned for buffer in buffers] == [True, True, False, False, False]
     assert [(line["pinned_bytes"], line["pageable_bytes"]) for line in logs] == [(2 * 4096, 3 * 4096)]
-
-
-def test_small_tensors_come_even_where_no_more_may_be_pinned_and_it_is_told_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tried: list[int] = []
-
-    def refuse(tensor: torch.Tensor) -> torch.Tensor:
-        tried.append(tensor.numel())
-        raise RuntimeError("CUDA error: out of memory")
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", refuse)
-    courier = Courier(CPU, pin=True)
-    courier._pin = True
-    with structlog.testing.capture_logs() as logs:
-        brought = [courier.bring(torch.full((size,), size)) for size in (3, 4)]
-    assert [part.tolist() for part in brought] == [[3] * 3, [4] * 4]
-    assert tried == [3]
-    assert len(logs) == 1

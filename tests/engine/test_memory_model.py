@@ -1,7 +1,18 @@
 """Numbers of the engine that planning counts with: it cannot import them, so they are compared here."""
 
-from qied.engine import layer_streaming, quantise
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from qied.edit import EditSpec
+from qied.engine import layer_streaming, modulation_table, quantise
+from qied.engine.cache import SceneCache
+from qied.engine.engine import Engine
 from qied.planning import memory
+from qied.planning.memory import MemoryModel, Numerics
+from qied.planning.model_profile import ModelProfile
+from qied.planning.workload import workload_of
 
 FP32_BYTES = 4
 
@@ -12,3 +23,28 @@ def test_planning_knows_the_bytes_of_a_cast() -> None:
 
 def test_planning_knows_how_many_streamed_layers_are_on_the_device() -> None:
     assert memory.STREAMED_SLOTS == layer_streaming.SLOTS
+
+
+def test_planning_knows_how_many_steps_of_the_modulation_an_edit_holds() -> None:
+    assert memory.STEPS_HELD == modulation_table.STEPS_HELD
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_an_edit_holds_the_state_that_is_planned_for_it(
+    load_engine: Callable[..., Engine],
+    profile: ModelProfile,
+    scene: Callable[..., Image.Image],
+    spec: Callable[..., EditSpec],
+    dtype: str,
+) -> None:
+    engine = load_engine(dtype=dtype)
+    wanted = spec(width=64, height=96, steps=3)
+    model = MemoryModel(profile, Numerics(dtype, None, dtype), "cpu")
+    edit = engine.begin(wanted, {"a": scene(64, 96)}, SceneCache(0))
+    while edit.advance().phase != "denoise":
+        pass
+    parts = edit._account.parts
+    assert parts["modulation"] == model._step_rows() > 0
+    assert edit.state_bytes == sum(parts.values()) <= model.state(workload_of(wanted, profile, 1 << 20))
+    while edit.advance().step != 3:
+        assert parts["modulation"] == model._step_rows()

@@ -6,7 +6,10 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 from torch.nn import functional
 
-from qied.engine.modulation import Modulation, ModulationTable
+from qied.engine import host_memory
+from qied.engine.host_memory import HostBuffer
+from qied.engine.modulation import Modulation
+from qied.engine.modulation_table import ModulationTable
 from qied.engine.sources import DenseSource, TensorSource
 from qied.engine.transformer import Transformer
 from qied.resources import builtin_model_folder
@@ -40,7 +43,7 @@ def test_rows_are_what_the_blocks_of_diffusers_compute_at_each_step(
     model = QwenImageTransformer2DModel.from_pretrained(builtin_model_folder() / "transformer", torch_dtype=dtype)
     table = made(transformer.modulation_table(SIGMAS))
     for step, sigma in enumerate(SIGMAS):
-        rows = transformer.step_modulation(table, step)
+        rows = transformer.step_rows(table).step(step)
         time = torch.stack([sigma, sigma * 0]).to(dtype)
         embedding = model.time_text_embed(time, torch.empty(0, dtype=dtype))
         for index, block in enumerate(model.transformer_blocks):
@@ -184,3 +187,22 @@ def test_a_table_that_is_given_up_half_made_is_not_kept(
     making.close()
     assert kept.host_bytes == 0
     assert torch.equal(made(kept.table(SIGMAS)).steps, made(modulation(1 << 30).table(SIGMAS)).steps)
+
+
+def test_where_tables_may_not_be_pinned_that_is_tried_and_told_once(
+    modulation: Callable[[int], Modulation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    own = host_memory.host_buffers
+
+    def refused(count: int, nbytes: int, device: torch.device, pin: bool) -> list[HostBuffer]:
+        asked.append(pin)
+        return own(count, nbytes, device, False)
+
+    monkeypatch.setattr("qied.engine.modulation.host_buffers", refused)
+    kept = modulation(0)
+    kept._pin = True
+    first = made(kept.table(SIGMAS))
+    assert torch.equal(first.bytes, made(modulation(0).table(SIGMAS)).bytes)
+    made(kept.table(SIGMAS * 0.9))
+    assert asked == [True, False, False]

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
-from qied.engine import packed_cache as packed_cache_module
-from qied.engine import transformer
+from qied.engine import disk_cache, packed_cache, transformer
+from qied.engine.disk_cache import DiskCache, DiskCaches
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.packed_cache import PackedCache
+from qied.engine.packed_cache import PACKED
 from qied.engine.packed_file import PAGE, Contents, PackedReader, PackedWriter, UnusablePackedFile
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
@@ -35,8 +35,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> PackedCache:
-    return PackedCache(tmp_path / "packed", 64 * MIB)
+def cache(tmp_path: Path) -> DiskCache:
+    return DiskCache(PACKED, tmp_path / "packed", 64 * MIB)
 
 
 @pytest.fixture
@@ -62,13 +62,13 @@ class Loaded:
 def load(
     profile: ModelProfile, execution: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Loaded]:
-    def run(file: Path, cache: PackedCache | None, **changes: object) -> Loaded:
+    def run(file: Path, cache: DiskCache | None, **changes: object) -> Loaded:
         packed: list[int] = []
         progress: list[tuple[str, int, int]] = []
         original = transformer.pack_block
         monkeypatch.setattr(transformer, "pack_block", lambda *arguments: (packed.append(1), original(*arguments))[1])
         settings = {"precision": "fp8", "scaling": "rowwise", "compute": "bf16", **changes}
-        options = EngineOptions(execution=execution(**settings), packed=cache)
+        options = EngineOptions(execution=execution(**settings), caches=DiskCaches(packed=cache))
         files = replace(SHIPPED, transformer=(str(file),))
         engine = Engine.load(files, profile, options, lambda *news: progress.append(news))
         monkeypatch.setattr(transformer, "pack_block", original)
@@ -77,12 +77,12 @@ def load(
     return run
 
 
-def kept(cache: PackedCache) -> list[Path]:
+def kept(cache: DiskCache) -> list[Path]:
     return sorted(cache.folder.glob("*.packed"))
 
 
 def test_the_second_start_reads_what_the_first_one_made(
-    file: Path, cache: PackedCache, load: Callable[..., Loaded]
+    file: Path, cache: DiskCache, load: Callable[..., Loaded]
 ) -> None:
     first, second = load(file, cache), load(file, cache)
     assert (first.packed, second.packed) == (6, 0)
@@ -93,9 +93,7 @@ def test_the_second_start_reads_what_the_first_one_made(
         assert done == sorted(done) and loaded.progress[-1][1] == loaded.progress[-1][2]
 
 
-def test_streamed_blocks_come_from_the_file_as_well(
-    file: Path, cache: PackedCache, load: Callable[..., Loaded]
-) -> None:
+def test_streamed_blocks_come_from_the_file_as_well(file: Path, cache: DiskCache, load: Callable[..., Loaded]) -> None:
     first = load(file, cache)
     second = load(file, cache, resident_blocks=2, ring_slots=2)
     assert second.packed == 0 and second.same(first)
@@ -107,7 +105,7 @@ def test_streamed_blocks_come_from_the_file_as_well(
     ids=str,
 )
 def test_another_layout_is_another_file_and_what_lies_alike_is_shared(
-    file: Path, cache: PackedCache, load: Callable[..., Loaded], changes: dict[str, str]
+    file: Path, cache: DiskCache, load: Callable[..., Loaded], changes: dict[str, str]
 ) -> None:
     load(file, cache)
     again = load(file, cache, **changes)
@@ -118,14 +116,14 @@ def test_another_layout_is_another_file_and_what_lies_alike_is_shared(
 
 @pytest.mark.parametrize("flavour", ["fp8_scaled", "fp8_lightx2v"])
 def test_what_is_stored_in_fp8_needs_no_second_copy(
-    tmp_path: Path, cache: PackedCache, load: Callable[..., Loaded], flavour: str
+    tmp_path: Path, cache: DiskCache, load: Callable[..., Loaded], flavour: str
 ) -> None:
     write_transformer(tmp_path / "t.safetensors", flavour)
     load(tmp_path / "t.safetensors", cache)
     assert not cache.folder.exists()
 
 
-def test_16_bits_are_not_kept(file: Path, cache: PackedCache, load: Callable[..., Loaded]) -> None:
+def test_16_bits_are_not_kept(file: Path, cache: DiskCache, load: Callable[..., Loaded]) -> None:
     load(file, cache, precision="bf16", scaling=None)
     assert not cache.folder.exists()
 
@@ -147,7 +145,7 @@ def moved_away_and_back(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [rewritten, Path.touch, moved_away_and_back])
 def test_any_change_of_the_sources_makes_the_blocks_anew(
-    file: Path, cache: PackedCache, load: Callable[..., Loaded], change: Callable[[Path], object]
+    file: Path, cache: DiskCache, load: Callable[..., Loaded], change: Callable[[Path], object]
 ) -> None:
     load(file, cache)
     change(file)
@@ -158,16 +156,16 @@ def test_any_change_of_the_sources_makes_the_blocks_anew(
 
 
 def test_another_version_of_packing_makes_the_blocks_anew(
-    file: Path, cache: PackedCache, load: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch
+    file: Path, cache: DiskCache, load: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(file, cache)
-    monkeypatch.setattr(packed_cache_module, "PACKING", packed_cache_module.PACKING + 1)
+    monkeypatch.setattr(packed_cache, "PACKING", packed_cache.PACKING + 1)
     assert load(file, cache).packed == 6
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "header", "empty"])
 def test_a_file_that_is_not_whole_is_made_anew(
-    file: Path, cache: PackedCache, load: Callable[..., Loaded], damage: str
+    file: Path, cache: DiskCache, load: Callable[..., Loaded], damage: str
 ) -> None:
     first = load(file, cache)
     (path,) = kept(cache)
@@ -185,9 +183,7 @@ def test_a_file_that_is_not_whole_is_made_anew(
     assert path.read_bytes() == content
 
 
-def test_the_least_recently_used_file_makes_way(
-    tmp_path: Path, cache: PackedCache, load: Callable[..., Loaded]
-) -> None:
+def test_the_least_recently_used_file_makes_way(tmp_path: Path, cache: DiskCache, load: Callable[..., Loaded]) -> None:
     paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path in paths:
         write_transformer(path)
@@ -202,12 +198,12 @@ def test_the_least_recently_used_file_makes_way(
     assert [load(path, small).packed for path in (paths[0], paths[2])] == [0, 0]
 
 
-def test_a_model_beyond_the_limit_is_not_kept(file: Path, cache: PackedCache, load: Callable[..., Loaded]) -> None:
+def test_a_model_beyond_the_limit_is_not_kept(file: Path, cache: DiskCache, load: Callable[..., Loaded]) -> None:
     loaded = load(file, replace(cache, limit_bytes=1000))
     assert loaded.packed == 6 and not kept(cache)
 
 
-def test_a_disk_that_is_nearly_full_is_left_alone(file: Path, cache: PackedCache, load: Callable[..., Loaded]) -> None:
+def test_a_disk_that_is_nearly_full_is_left_alone(file: Path, cache: DiskCache, load: Callable[..., Loaded]) -> None:
     with structlog.testing.capture_logs() as logs:
         loaded = load(file, replace(cache, free_reserve_bytes=1 << 60))
     assert loaded.packed == 6 and not kept(cache)
@@ -232,11 +228,11 @@ def test_a_disk_that_fills_up_while_blocks_are_written_costs_the_file_and_nothin
     file: Path, small_disk: Path, load: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the disk has is asked for first, and here it promises more than there is.
-    monkeypatch.setattr(packed_cache_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 40))
+    monkeypatch.setattr(disk_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 40))
     for sparse in (False, True):
         if sparse:
             monkeypatch.delattr(os, "posix_fallocate")
-        cache = PackedCache(small_disk / "packed", 64 * MIB)
+        cache = DiskCache(PACKED, small_disk / "packed", 64 * MIB)
         with structlog.testing.capture_logs() as logs:
             loaded = load(file, cache)
         assert loaded.packed == 6 and loaded.same(load(file, None))
@@ -246,7 +242,7 @@ def test_a_disk_that_fills_up_while_blocks_are_written_costs_the_file_and_nothin
 
 def _write_for_ever(folder: Path, ready: Any) -> None:
     """Begin a file of packed blocks as a worker would, and stay in the middle of it."""
-    cache = PackedCache(folder, 64 * MIB)
+    cache = DiskCache(PACKED, folder, 64 * MIB)
     contents = Contents({"made": "of"}, 4, 3 * PAGE + 1)
     buffers = [torch.zeros(contents.block_bytes, dtype=torch.uint8) for _ in range(4)]
 
@@ -259,7 +255,7 @@ def _write_for_ever(folder: Path, ready: Any) -> None:
 
 
 @pytest.fixture
-def writer(cache: PackedCache) -> Iterator[multiprocessing.process.BaseProcess]:
+def writer(cache: DiskCache) -> Iterator[multiprocessing.process.BaseProcess]:
     """Another process that holds the lock with half a file written."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -272,7 +268,7 @@ def writer(cache: PackedCache) -> Iterator[multiprocessing.process.BaseProcess]:
 
 
 def test_what_a_killed_process_began_is_never_read_and_goes_away(
-    file: Path, cache: PackedCache, writer: multiprocessing.process.BaseProcess, load: Callable[..., Loaded]
+    file: Path, cache: DiskCache, writer: multiprocessing.process.BaseProcess, load: Callable[..., Loaded]
 ) -> None:
     assert len(list(cache.folder.glob("*.writing"))) == 1
     writer.kill()
@@ -283,7 +279,7 @@ def test_what_a_killed_process_began_is_never_read_and_goes_away(
 
 
 def test_two_processes_at_once_both_load_and_one_of_them_writes(
-    file: Path, cache: PackedCache, writer: multiprocessing.process.BaseProcess, load: Callable[..., Loaded]
+    file: Path, cache: DiskCache, writer: multiprocessing.process.BaseProcess, load: Callable[..., Loaded]
 ) -> None:
     assert load(file, cache).packed == 6
     assert not kept(cache)

@@ -13,7 +13,10 @@ from qied_client.errors import ModelUnsupported
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.engine import serving
+from qied.engine.disk_cache import NO_CACHES, DiskCache, DiskCaches
 from qied.engine.engine import Engine, EngineOptions
+from qied.engine.modulation_cache import MODULATION
+from qied.engine.packed_cache import PACKED
 from qied.engine.serving import ServedEngine
 from qied.engine.stepping import Edit
 from qied.engine.work import Advance
@@ -158,3 +161,11 @@ def test_memory_that_runs_out_while_loading_is_told_with_a_remedy(
 def test_weights_beyond_the_budget_are_refused(order: Callable[..., LaunchOrder]) -> None:
     with pytest.raises(ModelUnsupported, match="budget is 1000 bytes"):
         serving.load(order(budget_bytes=1000), lambda *_: None)
+
+
+def test_each_kind_of_what_is_kept_on_disk_has_its_own_folder_and_limit(order: Callable[..., LaunchOrder]) -> None:
+    assert serving._caches(order()) == NO_CACHES
+    launch = order(packed_folder="/p", packed_bytes=7, modulation_folder="/m", modulation_bytes=8, free_reserve_bytes=9)
+    assert serving._caches(launch) == DiskCaches(
+        DiskCache(PACKED, Path("/p"), 7, 9), DiskCache(MODULATION, Path("/m"), 8, 9)
+    )

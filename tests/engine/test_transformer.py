@@ -7,7 +7,7 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 from torch import Tensor
 
-from qied.engine.modulation import ModulationTable
+from qied.engine.modulation_table import ModulationTable
 from qied.engine.packed_block import block_tensors
 from qied.engine.quantise import dequantise
 from qied.engine.sources import TensorSource

@@ -76,7 +76,7 @@ def branched(make_transformer: Make, profile: ModelProfile) -> Callable[..., Ten
             try:
                 next(making)
             except StopIteration as end:
-                modulation = transformer.step_modulation(end.value, scene.step)
+                modulation = transformer.step_rows(end.value).step(scene.step)
                 break
         forward = replace(forward, modulation=modulation, loras=library.branches(choices))
         return transformer.velocities([forward])[0]

@@ -85,7 +85,7 @@ def of_the_engine(make_transformer: Callable[..., Transformer], profile: ModelPr
         table = made(transformer.modulation_table(scene.sigmas, library.modulation(choices)))
         forward = replace(
             scene.forward(transformer, dtype),
-            modulation=transformer.step_modulation(table, scene.step),
+            modulation=transformer.step_rows(table).step(scene.step),
             loras=library.branches(choices) if choices else (),
         )
         return transformer.velocities([forward])[0]
