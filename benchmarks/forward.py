@@ -6,20 +6,15 @@ README.md beside this file tells the method. Each part runs in a process of its 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
 from forward_bench.bars import judged
-from forward_bench.setting import Setting, setting
+from forward_bench.setting import setting
 from forward_bench.show import show
 from part_runs.part import Part
-from part_runs.report import Report
+from part_runs.report import Report, device_of
 from part_runs.runner import run_parts
 from rich.console import Console
-from wire_bench.machine import without_identity
-
-from qied.hardware.probe import probe
 
 PARTS = (
     Part("ceilings", "what the card itself reaches", "forward_bench.ceilings:measure"),
@@ -42,9 +37,9 @@ def main() -> None:
     arguments = _arguments()
     chosen = setting(arguments.device, arguments.quick, tuple(arguments.attention.split(",")))
     report = Report("forward", arguments.quick, arguments.json, judged)
-    device = _device(chosen, report)
-    names = arguments.parts or [part.name for part in PARTS]
     if not arguments.show:
+        device = device_of(arguments.device, report)
+        names = arguments.parts or [part.name for part in PARTS]
         run_parts([part for part in PARTS if part.name in names], chosen, report, device, arguments.seconds)
     show(report.content, Console(width=150))
 
@@ -61,13 +56,5 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _device(chosen: Setting, report: Report) -> str:
-    """Name the device, and say in the report what the machine is."""
-    snapshot = probe(os.environ)
-    device = "CPU" if chosen.device == "cpu" else snapshot.gpus[0].name if snapshot.gpus else "no card"
-    report.add_machine(device, without_identity(snapshot.to_json()))
-    return device
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

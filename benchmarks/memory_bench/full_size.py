@@ -96,13 +96,13 @@ def text_config() -> Qwen2_5_VLConfig:
     return Qwen2_5_VLConfig(text_config=dict(TEXT), vision_config=dict(VISION))
 
 
-def sources(device: torch.device) -> tuple[ComponentSources, RandomSource]:
-    """All components, and the text encoder's weights again, which stay in the host's memory.
+def sources(device: torch.device, *, keep_text_encoder: bool = True) -> tuple[ComponentSources, RandomSource]:
+    """All components, and the text encoder's weights again, which stay in the host's memory unless told otherwise.
 
     Tokenizer and picture processor are those of the built-in model, which see the same sizes.
     """
     builtin = open_pipeline(builtin_model_folder(), shipped_profiles()["builtin"])
-    text_encoder = RandomSource("text_encoder", _shapes("text_encoder"), device, kept=True)
+    text_encoder = RandomSource("text_encoder", _shapes("text_encoder"), device, kept=keep_text_encoder)
     vae_config: dict[str, Any] = dict(AutoencoderKLQwenImage(**{**VAE, "base_dim": 8}).config) | VAE
     components = ComponentSources(
         transformer_config=TRANSFORMER,

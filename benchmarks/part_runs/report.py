@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from wire_bench.machine import command, versions
+from wire_bench.machine import command, versions, without_identity
+
+from qied.hardware.probe import probe
 
 Bars = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 """Judges the parts of a report."""
@@ -83,3 +86,11 @@ class Report:
         beside = self._file.with_name(self._file.name + ".new")
         beside.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
         beside.replace(self._file)
+
+
+def device_of(kind: Literal["cuda", "cpu"], report: Report) -> str:
+    """Name the device that is measured, and say in the report what the machine is."""
+    snapshot = probe(os.environ)
+    device = "CPU" if kind == "cpu" else snapshot.gpus[0].name if snapshot.gpus else "no card"
+    report.add_machine(device, without_identity(snapshot.to_json()))
+    return device

@@ -11,6 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -88,7 +89,9 @@ def _serve(pipe: Connection, part: Part, setting: Any, folder: str) -> None:
         module, _, function = part.run.partition(":")
         run = getattr(importlib.import_module(module), function)
         run(setting, Recorder(lambda path, value: pipe.send((path, value))))
-    except Exception as problem:  # noqa: BLE001 - the report says it, and the other parts run
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - the report says it, and the other parts run
         traceback.print_exc()
         error = said(problem)
-    pipe.send((None, error))
+    # Nobody reads any more where the time is up.
+    with suppress(BrokenPipeError):
+        pipe.send((None, error))

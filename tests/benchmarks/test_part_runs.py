@@ -24,6 +24,9 @@ def bad(setting, record):
     record.put("before", value=1)
     raise ValueError("no kernel image")
 
+def leaving(setting, record):
+    raise SystemExit("The daemon did not start.")
+
 def killed(setting, record):
     record.put("before", value=2)
     os.kill(os.getpid(), 9)
@@ -58,12 +61,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_part_that_fails_keeps_what_it_measured_and_the_next_one_runs(run):
-    parts = run("bad", "killed", "good")["parts"]
+    parts = run("bad", "killed", "leaving", "good")["parts"]
     assert (parts["bad"]["figures"], parts["bad"]["error"]) == ({"before": 1}, "ValueError: no kernel image")
     assert (parts["killed"]["figures"], parts["killed"]["error"]) == (
         {"before": 2},
         "The process ended early, with status -9.",
     )
+    assert parts["leaving"]["error"] == "SystemExit: The daemon did not start."
     assert parts["good"]["figures"] == {"sizes": {"512/512": {"ms": 1.5, "launches": 7}}}
     assert parts["good"]["error"] is None and parts["good"]["device"] == "CPU"
 
