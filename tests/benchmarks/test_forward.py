@@ -137,6 +137,8 @@ class TestBreakdown:
             ("void pytorch_flash::flash_fwd_kernel<...>", "attention"),
             ("nvjet_sm90_qqtst_128x256_128x4_2x1_v_bz_TNT", "matrix products"),
             ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize64x64x64", "matrix products"),
+            ("heads_kernel", "rope and norms of heads"),
+            ("input_kernel", "norms, modulation, quantisation"),
             ("Memcpy DtoD (Device -> Device)", "copies"),
             ("void at::native::vectorized_layer_norm_kernel<...>", "norms, modulation, quantisation"),
             ("void at::native::elementwise_kernel<128, 4, mul>", "other"),
