@@ -10,7 +10,10 @@ GROUPS = (
     ("attention", r"sdpa|fmha|flash|attention|attend"),
     ("matrix products", r"gemm|nvjet|cutlass|scaled_mm|xmma|cublas|addmm|aten::mm|gemv|matmul|splitK"),
     ("rope and norms of heads", r"rope|rotat|heads_kernel|rotary|rms|complex"),
-    ("norms, modulation, quantisation", r"norm|quant|modulat|gelu|activ|gate|residual|amax|reduce|input_kernel|expand_kernel"),
+    (
+        "norms, modulation, quantisation",
+        r"norm|quant|modulat|gelu|activ|gate|residual|amax|reduce|input_kernel|expand_kernel",
+    ),
     ("copies", r"memcpy|memset|copy|CatArray|aten::cat"),
 )
 """Groups of kernels by what their names contain, the first that fits; everything else is ``other``."""

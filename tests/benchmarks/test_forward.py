@@ -93,6 +93,12 @@ class TestNumerics:
                 ("repeated", "swept", "streamed", "streamed_and_swept"), True
             )
 
+    def test_one_bit_in_one_velocity_is_seen(self):
+        one, other = torch.zeros(4), torch.zeros(4)
+        other[2] = 1e-30
+        assert numerics._same([one, one], [one, one.clone()])
+        assert not numerics._same([one, other], [one, one])
+
     def test_a_blocks_update_shows_the_precision_and_where_it_comes_from(self, figures):
         fp8, bf16 = figures["one block"]["fp8"], figures["one block"]["bf16"]
         assert 0.03 < fp8["update_same_weights"] < fp8["update_original_weights"] < 0.1
