@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 from qied_client.credentials import LOCAL_FILE
@@ -20,10 +21,17 @@ _SAMPLE_S = 0.02
 
 
 class Daemon:
-    """``qied serve`` with the built-in model's profile and an engine of choice; ready inside its ``with`` block."""
+    """``qied serve`` with a model and an engine of choice; ready inside its ``with`` block.
 
-    def __init__(self, home: Path, engine: str) -> None:
+    ``settings`` are further variables of its environment.
+    """
+
+    def __init__(
+        self, home: Path, engine: str, model: str = "builtin", settings: Mapping[str, str] | None = None
+    ) -> None:
         self._home = home
+        self.planned: dict[str, Any] = {}
+        """What its log says of the plan."""
         environ = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
@@ -31,8 +39,9 @@ class Daemon:
             "QIED_WORKER_ENGINE": engine,
             "QIED_LIMITS_JOBS_WAITING_PER_USER": "1000",
             "QIED_DAEMON_LOG_LEVEL": "info",
+            **(settings or {}),
         }
-        command = [sys.executable, "-m", "qied", "serve", "--model", "builtin", "--listen", "tcp://127.0.0.1:*"]
+        command = [sys.executable, "-m", "qied", "serve", "--model", model, "--listen", "tcp://127.0.0.1:*"]
         self._process = subprocess.Popen(
             [*command, "--log-format", "json"], env=environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
@@ -69,11 +78,17 @@ class Daemon:
         for raw in self._process.stderr:
             line = raw.decode(errors="replace").rstrip()
             self._last_lines = [*self._last_lines[-9:], line]
-            if '"ready"' in line and json.loads(line).get("event") == "ready":
-                self._ready.set()
+            if '"planned"' in line or '"ready"' in line:
+                self._note(json.loads(line))
         self._process.stderr.close()
         self._process.wait()
         self._ready.set()
+
+    def _note(self, news: dict[str, Any]) -> None:
+        if news.get("event") == "planned":
+            self.planned = news
+        elif news.get("event") == "ready":
+            self._ready.set()
 
 
 class MemoryWatch:

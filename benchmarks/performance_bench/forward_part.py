@@ -1,0 +1,161 @@
+"""What is said of one forward: times, what costs what, streaming, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from forward_bench.groups import GAPS, GROUPS, OTHER, grouped
+from forward_bench.limits import limits
+from forward_bench.setting import GB, MIDDLE, NATIVE, SIZES, SMALLEST
+from forward_bench.show import MODELS
+from part_runs.bar import figure, ratio
+from quality_bench.tables import NOTHING, Table, number, share
+
+from performance_bench.reports import Results
+
+LIMIT = "limit of the card, FP8"
+_RATES = (("gemm_tflops", "fp8", "FP8 products"), ("gemm_tflops", "bf16", "BF16 products"))
+_COPIES = {"pinned": "host to card, pinned", "pageable": "host to card, pageable", "on_the_device": "on the card"}
+
+
+def speed(found: Results) -> Table:
+    """Milliseconds of every model at every size, with how much faster than diffusers eager they are."""
+    names = tuple(map(str, SIZES))
+    cells = []
+    if least := limits(found.figures("ceilings")):
+        cells.append(
+            (LIMIT + found.elsewhere("ceilings", "fp8"), *(number(least[name], ".0f") for name in names), *"---")
+        )
+    for part, title in MODELS.items():
+        figures = found.figures(part)
+        if figures:
+            times = (_time(found, part, name) for name in names)
+            cells.append((title + found.elsewhere(part, "fp8"), *times, *_memory_and_first(figures)))
+    columns = ("ms a forward", *names, "weights, GB", "beyond them, GB", "first call, s")
+    return Table(
+        "Times",
+        columns,
+        tuple(cells),
+        "In brackets: times as fast as diffusers in BF16 without compiling, "
+        "on the same kind of card. Memory beyond the weights and the first call are those at 1024/1024.",
+    )
+
+
+def _time(found: Results, part: str, size: str) -> str:
+    mine, eager = (figure(found.figures(name), "sizes", size, "ms") for name in (part, "diffusers"))
+    same = not found.elsewhere(part, "diffusers")
+    faster = ratio(eager, mine) if same and part != "diffusers" else None
+    return number(mine, ".1f") + ("" if faster is None else f" ({faster:.2f}x)")
+
+
+def _memory_and_first(figures: Mapping[str, Any]) -> tuple[str, str, str]:
+    weights = figure(figures, "quantised", "allocated_bytes") or figure(figures, "weights", "bytes")
+    beyond = figure(figures, "sizes", NATIVE, "peak_reserved_bytes")
+    first = figure(figures, "sizes", NATIVE, "first_ms", 0)
+    return _gigabytes(weights), _gigabytes(beyond), number(None if first is None else first / 1000, ".2f")
+
+
+def ceilings(found: Results) -> Table:
+    """What the card itself reaches: the lowest and the highest rate of each kind."""
+    figures = found.figures("ceilings")
+    cells = [(title, *_range(figure(figures, kind, name), "TFLOP/s")) for kind, name, title in _RATES]
+    for backend, rates in (figure(figures, "attention_tflops") or {}).items():
+        cells.append((f"attention, {backend}", *_range(rates, "TFLOP/s")))
+    for name, title in _COPIES.items():
+        rate = figure(figures, "copy_bytes_per_s", name)
+        cells.append((title, *(() if rate is None else (f"{rate / GB:.1f} GB/s", f"{rate / GB:.1f} GB/s"))))
+    return Table("The card", ("what", "lowest", "highest"), tuple(cell for cell in cells if len(cell) == 3))
+
+
+def _range(rates: Any, unit: str) -> tuple[str, ...]:
+    numbers = sorted(_numbers(rates))
+    return (f"{numbers[0]:.0f} {unit}", f"{numbers[-1]:.0f} {unit}") if numbers else ()
+
+
+def _numbers(rates: Any) -> Iterator[float]:
+    if isinstance(rates, Mapping):
+        for each in rates.values():
+            yield from _numbers(each)
+    elif isinstance(rates, int | float):
+        yield float(rates)
+
+
+def costs(found: Results) -> Table:
+    """Milliseconds of each group of kernels."""
+    columns = {}
+    for precision, title in (("fp8", "qied FP8"), ("bf16", "qied BF16")):
+        for size in (SMALLEST, NATIVE):
+            columns[f"{title}, {size}"] = figure(found.figures("breakdown"), precision, size)
+    columns[f"diffusers BF16, {NATIVE}"] = figure(found.figures("breakdown-eager"), NATIVE)
+    there = {title: summary for title, summary in columns.items() if summary is not None}
+    times = {title: grouped(summary) for title, summary in there.items()}
+    rows = [(group, *(number(times[title][group], ".1f") for title in there)) for group in _groups()]
+    rows.append(("from the first kernel to the last", *(number(each["span_ms"], ".1f") for each in there.values())))
+    rows.append(("kernels", *(str(each["launches"]) for each in there.values())))
+    return Table("What costs what, ms", ("kernels", *there), tuple(rows) if there else ())
+
+
+def _groups() -> list[str]:
+    return [*(name for name, _ in GROUPS), OTHER, GAPS]
+
+
+def streaming(found: Results) -> Table:
+    """Speed of consecutive forwards against the weights on the card."""
+    cells = []
+    for row in streamed_rows(found):
+        several = (_against(found, row, "several_ms", size) for size in (MIDDLE, NATIVE))
+        alone = (_against(found, row, "ms", size) for size in (MIDDLE, NATIVE))
+        cells.append((_gigabytes(row["weights_bytes"]), str(row["resident"]), *alone, *several))
+    columns = ("weights on the card, GB", "blocks that stay", MIDDLE, NATIVE, f"four, {MIDDLE}", f"four, {NATIVE}")
+    note = (
+        "Milliseconds a forward, and its share of the resident speed. *Four* are four forwards of different edits, in "
+        "one sweep where blocks stream, one after the other where all stay; milliseconds for all four."
+    )
+    return Table("Fewer weights on the card, FP8", columns, tuple(cells), note)
+
+
+def streamed_rows(found: Results) -> list[Mapping[str, Any]]:
+    """The rows of the part ``streaming`` that went well, the most weights first."""
+    figures = found.figures("streaming")
+    rows = [row for name in figures if (row := figure(figures, name)) is not None]
+    return sorted(rows, key=lambda row: -int(row["weights_bytes"]))
+
+
+def _against(found: Results, row: Mapping[str, Any], kind: str, size: str) -> str:
+    mine = figure(row, kind, size)
+    resident = figure(found.figures("streaming"), "resident", kind, size)
+    quick = ratio(resident, mine)
+    return NOTHING if mine is None else f"{mine:.1f}" + ("" if quick is None else f" ({quick:.0%})")
+
+
+def errors(found: Results) -> Table:
+    """Relative errors of whole forwards and of one block."""
+    figures = found.figures("numerics")
+    cells = []
+    for name, title in (("diffusers bf16", "diffusers BF16"), ("bf16", "qied BF16"), ("fp8", "qied FP8")):
+        whole = (figure(figures, name, size, "to_fp32") for size in (SMALLEST, NATIVE))
+        block = (figure(figures, "one block", name, key) for key in ("output_same_weights", "update_same_weights"))
+        cells.append((title, *(share(each) for each in whole), *(share(each) for each in block)))
+    columns = (
+        "error to FP32",
+        f"velocity, {SMALLEST}",
+        f"velocity, {NATIVE}",
+        "one block, stream",
+        "one block, update",
+    )
+    return Table("Errors", columns, tuple(cells) if figures else (), _bits(figures))
+
+
+def _bits(figures: Mapping[str, Any]) -> str:
+    said = []
+    for precision, title in (("fp8", "FP8"), ("bf16", "BF16")):
+        if bits := figure(figures, "same bits", precision):
+            differ = [name.replace("_", " ") for name, same in bits.items() if not same]
+            ways = ", ".join(name.replace("_", " ") for name in bits)
+            said.append(f"{title}: {'other bits: ' + ', '.join(differ) if differ else 'the same bits ' + ways}.")
+    return " ".join(said)
+
+
+def _gigabytes(nbytes: int | None) -> str:
+    return number(None if nbytes is None else nbytes / GB, ".2f")
