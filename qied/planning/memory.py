@@ -14,7 +14,7 @@ from qied_client.protocol import limits
 
 from qied.planning.block_layout import block_bytes
 from qied.planning.calibration import DEVICES, Factors
-from qied.planning.model_profile import ModelProfile
+from qied.planning.model_profile import Architecture, ModelProfile
 from qied.planning.plan import Execution, Scaling
 from qied.planning.tiling import tile_grid
 from qied.planning.workload import Workload
@@ -232,6 +232,16 @@ class MemoryModel:
         The input is otherwise gone once it is quantised; the output waits while the LoRA's share is added.
         """
         return span * (2 * self.profile.architecture.inner_dim + width) * self.numerics.element_bytes if width else 0
+
+
+def step_bytes(facts: Architecture, element_bytes: int, tokens: int) -> int:
+    """Bytes that one edit's step holds while the steps of others pass the same block: in a sweep they add up.
+
+    Each of the ``tokens`` of its forwards together has a residual stream and a pending update; a step has its modulation
+    beside them. All else of a step is there for one forward at a time.
+    """
+    modulation = facts.layers * _MODULATED * 6 * facts.inner_dim * element_bytes
+    return 2 * tokens * facts.inner_dim * element_bytes + modulation
 
 
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
