@@ -237,8 +237,8 @@ class MemoryModel:
 def step_bytes(facts: Architecture, element_bytes: int, tokens: int) -> int:
     """Bytes that one edit's step holds while the steps of others pass the same block: in a sweep they add up.
 
-    Each of the ``tokens`` of its forwards together has a residual stream and a pending update; a step has its modulation
-    beside them. All else of a step is there for one forward at a time.
+    Each of the ``tokens`` of its forwards together has a residual stream and a pending update; a step has its
+    modulation beside them. All else of a step is there for one forward at a time.
     """
     modulation = facts.layers * _MODULATED * 6 * facts.inner_dim * element_bytes
     return 2 * tokens * facts.inner_dim * element_bytes + modulation

@@ -77,8 +77,8 @@ class _Lane:
 class FairShare:
     """Weighted fair share over groups, then over each group's jobs, with previews first; nothing starves.
 
-    A turn is one ``pick`` and the ``charge`` that follows. Jobs may share a turn: the first so many of ``order``, each of
-    them charged for its own part of it. Q is the longest turn: the sum of all that was charged for it. Ties go to
+    A turn is one ``pick`` and the ``charge`` that follows. Jobs may share a turn: the first so many of ``order``, each
+    of them charged for its own part of it. Q is the longest turn: the sum of all that was charged for it. Ties go to
     whoever entered first.
 
     Bound: a job that is no preview waits, from its last turn or from ``add``, at most ``4 * R + 4 * Q`` milliseconds
@@ -88,8 +88,8 @@ class FairShare:
     With equal weights and n such jobs in its group the bound is ``(8 * G * n - 4) * Q``.
     A preview that is alone in its lane waits at most ``2 * Q``.
 
-    Sharing a turn leaves the bound as it is: whoever has a part in a turn without a job is ahead of that job in the very
-    order in which turns are given, and a turn takes each of its jobs, and their groups, at most Q further.
+    Sharing a turn leaves the bound as it is: whoever has a part in a turn without a job is ahead of that job in the
+    very order in which turns are given, and a turn takes each of its jobs, and their groups, at most Q further.
     """
 
     def __init__(self) -> None:

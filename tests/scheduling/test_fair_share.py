@@ -239,6 +239,26 @@ def test_no_job_waits_longer_than_the_stated_bound(operations: list[tuple]) -> N
                 waits.turn(*parts)
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3)), min_size=3, max_size=6),
+    st.lists(st.integers(1, 100), max_size=6),
+    st.integers(0, 5),
+)
+@settings(max_examples=200, deadline=None)
+def test_sharing_turns_keeps_nobody_waiting_longer_however_little_the_first_of_a_turn_takes(
+    jobs: list[tuple[str, int]], turns: list[int], victim: int
+) -> None:
+    waits = Waits()
+    for number, (group, weight) in enumerate(jobs):
+        waits.add(f"job{number}", group, weight, False)
+    for milliseconds in turns:
+        waits.turn(milliseconds)
+    waits.quantum = 100
+    for _ in range(200):
+        ahead = waits.share.order().index(f"job{victim % len(jobs)}")
+        waits.turn(1, *[99 // max(1, ahead - 1)] * (ahead - 1))
+
+
 @given(st.integers(1, 3), st.integers(1, 4), st.data())
 @settings(max_examples=100, deadline=None)
 def test_with_equal_weights_the_bound_is_the_short_formula(groups: int, jobs: int, data: st.DataObject) -> None:

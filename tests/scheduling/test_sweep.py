@@ -5,12 +5,8 @@ from hypothesis import strategies as st
 
 from qied.scheduling.sweep import StepNeeds, SweepRoom, going_together
 
-NEEDS = st.lists(
-    st.none()
-    | st.builds(StepNeeds, st.integers(1, 60), st.sets(st.sampled_from("xyz")).map(lambda names: dict.fromkeys(names, 5))),
-    min_size=1,
-    max_size=8,
-)  # fmt: skip
+LORAS = st.sets(st.sampled_from("xyz")).map(lambda names: dict.fromkeys(names, 5))
+NEEDS = st.lists(st.none() | st.builds(StepNeeds, st.integers(1, 60), LORAS), min_size=1, max_size=8)
 ROOM = st.builds(SweepRoom, st.integers(0, 150), st.integers(0, 20))
 
 
