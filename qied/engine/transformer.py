@@ -55,6 +55,11 @@ class Forward:
     modulation: StepModulation
     loras: Sequence[BlockLoras] = ()
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of target, references and text."""
+        return self.latents.shape[1] + self.references.shape[1] + self.embeddings.shape[1]
+
 
 class Transformer:
     """QwenImageTransformer2DModel run by the project's own executor. Nothing of it changes while edits run."""

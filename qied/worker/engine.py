@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from qied.edit import EditSpec
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 
 class DeviceLost(Exception):
     """The device answers nothing any more in this process: only a new process can go on with its edits."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A unit of work that the device has ended: number ``step`` of its phase, and what it took of the device's time."""
+
+    phase: str
+    step: int
+    milliseconds: float
 
 
 class Advanced(Protocol):
