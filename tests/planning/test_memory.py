@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qied.edit import EditSpec
-from qied.planning.memory import MemoryModel, Numerics, Tiles
+from qied.planning.memory import MemoryModel, Numerics, Tiles, step_bytes
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.workload import workload_of
 
@@ -89,6 +89,12 @@ def test_streamed_layers_of_the_text_encoder_are_in_its_arena():
     streamed = memory.arena(work, WHOLE, "streamed").encode_prompt
     resident = memory.arena(work, WHOLE, "resident").encode_prompt
     assert streamed - resident == 2 * 2 * REAL.architecture.text_encoder.layer_parameters
+
+
+def test_a_step_holds_two_rows_for_each_token_and_its_modulation_beside_the_steps_of_others():
+    one, two = (step_bytes(REAL.architecture, 2, tokens) for tokens in (4096, 2 * 4096))
+    assert two - one == 2 * 4096 * 3072 * 2
+    assert one - (two - one) == 60 * 3 * 6 * 3072 * 2
 
 
 def test_host_memory_grows_by_a_block_for_each_that_streams():

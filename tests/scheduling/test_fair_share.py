@@ -126,11 +126,11 @@ def test_a_shared_turn_is_charged_to_each_for_its_own_part() -> None:
     assert share.order() == ["b", "c", "a"]
 
 
-def test_a_preview_that_shared_a_turn_of_others_has_its_own_turn_no_later_for_that() -> None:
+def test_a_preview_that_shares_a_turn_of_others_has_its_own_turns_neither_later_nor_more_often_for_that() -> None:
     share = share_of(("long", "ann", 1, False), ("p", "bob", 1, True))
     share.charge("p", 30)
     share.charge_together({"long": 20, "p": 500})
-    assert share.pick() == "p"
+    assert run(share, 4, milliseconds=20) == ["p", "p", "long", "p"]
 
 
 def test_a_shared_turn_of_others_counts_as_a_whole_for_the_previews() -> None:

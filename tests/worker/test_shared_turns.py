@@ -182,7 +182,7 @@ def test_a_device_that_is_lost_in_a_sweep_ends_the_loop(run):
 def test_what_has_ended_later_counts_for_its_own_phase():
     """A card is behind: units are told of some turns later, and the last one brings the rest."""
     reports, timings = [], []
-    told = [(), (Ended("encode_prompt", 1, 50.0),), (), (Ended("denoise", 1, 7.0), Ended("denoise", 2, 5.0))]
+    told = [(), (Ended("encode_prompt", 1, 50.0),), (Ended("denoise", 1, 7.0),), (Ended("denoise", 2, 5.0),)]
     late = iter([*told, (Ended("denoise", 3, 4.0), Ended("decode", 1, 2.0))])
 
     class Late(Edit):
@@ -199,6 +199,6 @@ def test_what_has_ended_later_counts_for_its_own_phase():
         waiting.put(Quit())
 
     StepLoop(engine, waiting, reports.append, finish, lambda image: b"").run()
-    assert [(each.spent_ms, each.step_ms) for each in reports] == [(0, None), (50, None), (0, None), (12, 5), (6, 4)]
+    assert [(each.spent_ms, each.step_ms) for each in reports] == [(0, None), (50, None), (7, None), (5, 5), (6, 4)]
     times = {name: spent for name, spent in timings[0].items() if name != "held_ms"}
     assert times == {"encode_prompt_ms": 50.0, "denoise_ms": 16.0, "decode_ms": 2.0}
