@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from qied.engine.denoise import VelocityRequest
 from qied.engine.faults import is_exhausted, is_lost
-from qied.engine.pacing import Unit
 from qied.engine.stepping import Edit
 from qied.engine.work import Advance, Workbench
 from qied.scheduling.sweep import SweepRoom
@@ -39,54 +38,60 @@ class Sweeper:
         The next unit of each must be a step. What an edit gives does not depend on the others. Where the sweep fails,
         each step is tried alone, so that no edit fails by another. An edit with an error is over. Raises DeviceLost.
         """
-        with self._bench.pacer.unit() as unit:
-            begun = [_outcome(edit.begin_step) for edit in edits]
-            velocities = self._velocities([step for step in begun if isinstance(step, VelocityRequest)])
-            done = [
-                step if isinstance(step, Exception) else self._end(edit, step, velocities, unit)
-                for edit, step in zip(edits, begun, strict=True)
-            ]
-        # Only here, since the unit was on its way until now.
+        try:
+            done = self._swept(edits)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            self._raise_if_lost(error)
+            raise
         return [
             step if isinstance(step, Exception) else replace(step, ended=edit.meter.take())
             for edit, step in zip(edits, done, strict=True)
         ]
 
-    def _end(
-        self, edit: Edit, request: VelocityRequest, velocities: Iterator[list[Tensor]] | None, unit: Unit
-    ) -> Advance | Exception:
-        if velocities is None:
-            compute = partial(self._bench.models.transformer.velocities, request.forwards)
-        else:
-            compute = partial(next, velocities)
-        done = _outcome(partial(edit.end_step, compute))
-        if isinstance(done, Advance):
-            unit.belongs_to(edit.meter, done.phase, done.step, weight=request.tokens)
-        return done
+    def _swept(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
+        with self._bench.pacer.unit() as unit:
+            begun = [_outcome(edit.begin_step) for edit in edits]
+            velocities = iter(self._velocities([step for step in begun if isinstance(step, VelocityRequest)]))
+            done: list[Advance | Exception] = []
+            for edit, request in zip(edits, begun, strict=True):
+                if isinstance(request, Exception):
+                    done.append(request)
+                    continue
+                step = _outcome(partial(edit.end_step, next(velocities)))
+                if isinstance(step, Advance):
+                    unit.belongs_to(edit.meter, step.phase, step.step, weight=request.tokens)
+                done.append(step)
+            return done
 
-    def _velocities(self, requests: Sequence[VelocityRequest]) -> Iterator[list[Tensor]] | None:
-        """The velocities of each request by one sweep; None where that fails, and where there is nothing to share."""
-        if len(requests) < 2:
-            return None
-        models = self._bench.models
+    def _velocities(self, requests: Sequence[VelocityRequest]) -> list[Callable[[], list[Tensor]]]:
+        """What gives each request its velocities: those of one sweep where that went well, else a sweep of its own."""
+        together = self._together(requests) if len(requests) > 1 else None
+        if together is None:
+            return [partial(self._bench.models.transformer.velocities, request.forwards) for request in requests]
+        found = iter(together)
+        return [partial(list, list(islice(found, len(request.forwards)))) for request in requests]
+
+    def _together(self, requests: Sequence[VelocityRequest]) -> list[Tensor] | None:
+        """The velocities of all forwards by one sweep, None where it fails."""
+        forwards = [forward for request in requests for forward in request.forwards]
         try:
             with torch.inference_mode():
-                together = models.transformer.velocities([each for request in requests for each in request.forwards])
-        except Exception as error:
-            if is_lost(error, models.device):
-                raise DeviceLost(f"{models.device} no longer answers: {error}") from error
-            self._note(error, len(requests))
+                return self._bench.models.transformer.velocities(forwards)
+        except Exception as error:  # noqa: BLE001 (each is tried alone, and fails by itself if it has to)
+            self._raise_if_lost(error)
+            if is_exhausted(error) and self.room is not None:
+                self.room = replace(self.room, bytes=self.room.bytes // 2)
+            reason = f"{type(error).__name__}: {error}"
+            log = structlog.get_logger(part="sweep")
+            log.warning("steps failed together, and are tried alone", steps=len(requests), reason=reason)
             return None
-        velocities = iter(together)
-        return (list(islice(velocities, len(request.forwards))) for request in requests)
 
-    def _note(self, error: Exception, steps: int) -> None:
-        if is_exhausted(error) and self.room is not None:
-            self.room = replace(self.room, bytes=self.room.bytes // 2)
-        reason = f"{type(error).__name__}: {error}"
-        structlog.get_logger(part="sweep").warning(
-            "steps failed together, and are tried alone", steps=steps, reason=reason
-        )
+    def _raise_if_lost(self, error: Exception) -> None:
+        device = self._bench.models.device
+        if is_lost(error, device):
+            raise DeviceLost(f"{device} no longer answers: {error}") from error
 
 
 def _outcome(work: Callable[[], T]) -> T | Exception:

@@ -89,7 +89,8 @@ class FairShare:
     A preview that is alone in its lane waits at most ``2 * Q``.
 
     Sharing a turn leaves the bound as it is: whoever has a part in a turn without a job is ahead of that job in the
-    very order in which turns are given, and a turn takes each of its jobs, and their groups, at most Q further.
+    very order in which turns are given, and a turn takes each of its jobs, and their groups, at most Q further. Where
+    time becomes known only after some later turn, it is charged with the job's next one: the bound is one of charges.
     """
 
     def __init__(self) -> None:

@@ -224,6 +224,21 @@ def test_a_lost_device_ends_a_sweep_for_everybody(
         swept.sweep(edits)
 
 
+def test_a_lost_device_that_shows_when_the_unit_before_is_waited_for_is_no_defect_of_these_edits(
+    swept: Engine, begin: Callable[..., Edit], small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edits = [begin(small(seed=seed)) for seed in (1, 2)]
+    fault = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def fail() -> None:
+        raise fault
+
+    monkeypatch.setattr(swept._bench.pacer._timeline, "mark", fail)
+    monkeypatch.setattr("qied.engine.sweeping.is_lost", lambda *_: True)
+    with pytest.raises(DeviceLost):
+        swept.sweep(edits)
+
+
 def test_a_sweep_leaves_nothing_behind(swept: Engine, begin: Callable[..., Edit], small: Make) -> None:
     edits = [begin(small(seed=seed)) for seed in (1, 2)]
     seen: list[weakref.ref[torch.Tensor]] = []
