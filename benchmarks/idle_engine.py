@@ -20,6 +20,7 @@ class Unit:
     steps: int
     preview: Image.Image | None = None
     image: Image.Image | None = None
+    ended: None = None
 
 
 class IdleEdit:
@@ -46,6 +47,7 @@ class IdleEngine:
     model = "builtin"
     budget_bytes = 4_000_000_000
     weights_bytes = 1_000_000
+    sweep_room = None
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> IdleEdit:
         """Begin an edit that ignores its pictures."""

@@ -132,6 +132,7 @@ def test_an_order_carries_what_its_plan_says():
     edits = sum(part.bytes for part in plan.parts if part.name in ("arena", "sessions"))
     assert edits <= left
     assert order.fixed_bytes + edits == plan.predicted_peak_bytes
+    assert order.execution == plan.execution and order.execution.sweep_bytes > 0
     assert replace(order, worker="w") == type(order).from_line(replace(order, worker="w").to_line())
 
 

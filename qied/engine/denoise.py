@@ -1,4 +1,4 @@
-"""One denoising step: the transformer's forwards, guidance, and the step along the schedule."""
+"""One denoising step: the forwards that it asks the transformer for, guidance, and the step along the schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from qied.engine.lora.branches import BlockLoras
 from qied.engine.modulation_table import StepModulation
 from qied.engine.rope import Rotation
-from qied.engine.transformer import Forward, Transformer
+from qied.engine.transformer import Forward
+from qied.planning.forward_layout import Tokens
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Conditioning:
     negative: Tensor | None
     scale: float
 
+    @property
+    def prompts(self) -> tuple[Tensor, ...]:
+        """The embeddings of each forward of a step."""
+        return (self.positive,) if self.negative is None else (self.positive, self.negative)
+
+    def tokens(self, latents: Tensor) -> tuple[Tokens, ...]:
+        """Tokens of each forward of a step."""
+        return tuple(Tokens(prompt.shape[1], latents.shape[1], self.references.shape[1]) for prompt in self.prompts)
+
 
 def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
     """Combine two predictions by classifier-free guidance, each token scaled back to the positive one's norm."""
@@ -36,26 +46,37 @@ def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
     return combined * (_lengths(positive) / _lengths(combined))
 
 
-def guided_velocity(
-    transformer: Transformer,
-    latents: Tensor,
-    modulation: StepModulation,
-    conditioning: Conditioning,
-    loras: Sequence[BlockLoras] = (),
-) -> Tensor:
-    """Return the velocity FP32 [1, target tokens, C * 4] of one step: one forward, or two in one sweep with guidance.
+@dataclass(frozen=True)
+class VelocityRequest:
+    """What a step asks for: the velocities of its forwards, for the positive prompt and, with guidance, the other."""
 
-    ``latents`` are FP32, of the same shape. ``loras`` has one entry for each block, or none at all.
+    forwards: tuple[Forward, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all forwards together."""
+        return sum(forward.tokens.all for forward in self.forwards)
+
+
+def velocity_request(
+    latents: Tensor, modulation: StepModulation, conditioning: Conditioning, loras: Sequence[BlockLoras] = ()
+) -> VelocityRequest:
+    """Ask for the velocities of one step at ``latents`` FP32 [1, target tokens, C * 4].
+
+    ``loras`` has one entry for each block, or none at all.
     """
-    prompts = [conditioning.positive]
-    if conditioning.negative is not None:
-        prompts.append(conditioning.negative)
-    forwards = [
-        Forward(latents, conditioning.references, prompt, conditioning.rotation, modulation, loras)
-        for prompt in prompts
-    ]
-    positive, *negative = transformer.velocities(forwards)
-    return guide(positive, negative[0], conditioning.scale) if negative else positive
+    return VelocityRequest(
+        tuple(
+            Forward(latents, conditioning.references, prompt, conditioning.rotation, modulation, loras)
+            for prompt in conditioning.prompts
+        )
+    )
+
+
+def guided(velocities: Sequence[Tensor], scale: float) -> Tensor:
+    """Return the velocity FP32 [1, target tokens, C * 4] of a step from those of its forwards."""
+    positive, *negative = velocities
+    return guide(positive, negative[0], scale) if negative else positive
 
 
 def euler_step(latents: Tensor, velocity: Tensor, sigma: Tensor, next_sigma: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,15 +17,18 @@ from qied.engine.cache import SceneCache
 from qied.engine.disk_cache import NO_CACHES, DiskCaches
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
+from qied.engine.pacing import pacer_of
 from qied.engine.preview import fit_preview
 from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
+from qied.engine.sweeping import Sweeper
 from qied.engine.text_encoder import TextPositions
 from qied.engine.work import Advance, Workbench
 from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.scheduling.sweep import SweepRoom
 
 __all__ = ["Advance", "Edit", "Engine", "EngineOptions", "SceneCache"]
 
@@ -73,10 +76,12 @@ class EngineOptions:
 
 
 class Engine:
-    """One model on one device. Edits begun here are independent of each other, in whatever order they advance."""
+    """One model on one device. Edits begun here are independent of each other, however they advance."""
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Workbench, room: SweepRoom | None) -> None:
+        """Steps go together within ``room``; with None, each goes alone."""
         self._bench = bench
+        self._sweeper = Sweeper(bench, room)
 
     @staticmethod
     def load(
@@ -105,7 +110,10 @@ class Engine:
         with torch.inference_mode():
             preview = fit_preview(models.vae)
         loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)
-        return Engine(Workbench(models, profile, preview, execution.max_reference_pixels, loras))
+        room = SweepRoom(execution.sweep_bytes, options.lora_bytes) if execution.sweeps else None
+        pacer, references = pacer_of(models.device), execution.max_reference_pixels
+        bench = Workbench(models, profile, preview, references, loras, pacer, sweeps=room is not None)
+        return Engine(bench, room)
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache) -> Edit:
         """Begin an edit; nothing is computed yet.
@@ -117,6 +125,18 @@ class Engine:
         held = {image: pictures[image] for image in (*spec.images, spec.mask) if image is not None}
         self._check(spec, held)
         return Edit(self._bench, spec, held, cache)
+
+    @property
+    def sweep_room(self) -> SweepRoom | None:
+        """What steps that go together may take (``Edit.step_needs``); None where each goes alone."""
+        return self._sweeper.room
+
+    def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
+        """Take the next step of each edit, for which blocks are copied once; returns what each did, or its error.
+
+        They must be steps, and fit ``sweep_room``. Raises DeviceLost, after which no edit can go on.
+        """
+        return self._sweeper.sweep(edits)
 
     def memory_bytes(self) -> int:
         """Bytes of weights that stay on the device, with the rings that others pass through."""

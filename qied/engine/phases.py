@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from qied.engine.cache import SceneCache
-from qied.engine.denoise import Conditioning, clean_estimate, euler_step, guided_velocity
+from qied.engine.denoise import (
+    Conditioning,
+    VelocityRequest,
+    clean_estimate,
+    euler_step,
+    guided,
+    velocity_request,
+)
 from qied.engine.latents import PATCH, initial_noise, pack, unpack
 from qied.engine.mask import KeptSource, composite, editable_tokens, fit_mask
-from qied.engine.modulation_table import ModulationTable
+from qied.engine.modulation_table import ModulationTable, StepModulation
 from qied.engine.sigmas import lightning_schedule, sigma_schedule
 from qied.engine.text_encoder import VisionFeatures
 from qied.engine.work import Account, Advance, Order, PictureAtSize, Workbench
+from qied.planning.forward_layout import Tokens
+from qied.planning.memory import step_bytes
+from qied.scheduling.sweep import StepNeeds
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,11 @@ class Embeddings:
     negative: Tensor | None
 
 
-def run_edit(bench: Workbench, order: Order, cache: SceneCache, account: Account) -> Iterator[Advance]:
+Units = Generator[Advance | VelocityRequest, list[Tensor], T]
+"""Yields after each unit of work, and within a step where it needs velocities, which are sent to it."""
+
+
+def run_edit(bench: Workbench, order: Order, cache: SceneCache, account: Account) -> Units[None]:
     """Carry out one edit; the last unit brings the result."""
     embeddings = yield from encode_prompts(bench, order, cache, account)
     encoded = yield from encode_images(bench, order, cache, account)
@@ -36,9 +53,7 @@ def run_edit(bench: Workbench, order: Order, cache: SceneCache, account: Account
     yield decode(bench, order, latents)
 
 
-def encode_prompts(
-    bench: Workbench, order: Order, cache: SceneCache, account: Account
-) -> Generator[Advance, None, Embeddings]:
+def encode_prompts(bench: Workbench, order: Order, cache: SceneCache, account: Account) -> Units[Embeddings]:
     """Return the embeddings; one unit for each prompt, and for each picture's vision features, not in the cache."""
     spec, encoder = order.spec, bench.models.text_encoder
     negative = spec.negative_prompt if spec.guided else None
@@ -71,7 +86,7 @@ class Seen:
 
 def encode_vision(
     bench: Workbench, order: Order, cache: SceneCache, account: Account, prompts_to_come: int
-) -> Generator[Advance, None, Seen]:
+) -> Units[Seen]:
     """Return the vision features of every picture; one unit for each that is not in the cache."""
     wanted = order.vision_inputs(bench.profile)
     found: dict[PictureAtSize, VisionFeatures] = {}
@@ -91,7 +106,7 @@ def encode_vision(
 
 def encode_images(
     bench: Workbench, order: Order, cache: SceneCache, account: Account
-) -> Generator[Advance, None, dict[PictureAtSize, Tensor]]:
+) -> Units[dict[PictureAtSize, Tensor]]:
     """Return packed latents of each reference, and of a masked edit's source; one unit for each not in the cache."""
     references = order.references(bench.profile, bench.max_reference_pixels)
     wanted = dict.fromkeys([*references, order.source] if order.spec.mask else references)
@@ -113,7 +128,7 @@ def encode_images(
 
 def denoise(
     bench: Workbench, order: Order, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor], account: Account
-) -> Generator[Advance, None, Tensor]:
+) -> Units[Tensor]:
     """Take the seed's noise to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
     spec, models = order.spec, bench.models
     rows, columns = spec.height // models.vae.cell, spec.width // models.vae.cell
@@ -124,13 +139,14 @@ def denoise(
     account.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
     schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
     sigmas = sigma_schedule(schedule, spec.steps, latents.shape[1])
-    table = yield from prepare_steps(bench, order, sigmas)
+    needs = step_needs(bench, order, conditioning.tokens(latents))
+    table = yield from prepare_steps(bench, order, sigmas, account, needs)
     modulation = models.transformer.step_rows(table)
     account.hold("modulation", modulation)
     for step in range(1, spec.steps + 1):
-        loras = bench.loras.branches(order.loras)
-        velocity = guided_velocity(models.transformer, latents, modulation.step(step - 1), conditioning, loras)
-        del loras
+        velocity = guided(
+            (yield ask(bench, order, latents, modulation.step(step - 1), conditioning)), conditioning.scale
+        )
         preview: Image.Image | None = None
         if spec.preview_every and step % spec.preview_every == 0 and step < spec.steps:
             clean = clean_estimate(latents, velocity, sigmas[step - 1])
@@ -142,26 +158,48 @@ def denoise(
         del velocity
         if kept:
             latents = kept.restore(latents, sigmas[step])
+        account.step = needs if step < spec.steps else None
         yield Advance("denoise", step, spec.steps, preview=preview)
     account.hold("modulation")
     return unpack(latents, rows, columns)
 
 
-def prepare_steps(bench: Workbench, order: Order, sigmas: Tensor) -> Generator[Advance, None, ModulationTable]:
+def step_needs(bench: Workbench, order: Order, forwards: Sequence[Tokens]) -> StepNeeds:
+    """What each step of an edit takes beside those of others, with the tokens of each of its ``forwards``."""
+    return StepNeeds(step_bytes(bench.models.transformer.numbers, forwards), bench.loras.sizes(order.loras))
+
+
+def ask(
+    bench: Workbench, order: Order, latents: Tensor, modulation: StepModulation, conditioning: Conditioning
+) -> VelocityRequest:
+    """Ask for the velocities of a step."""
+    return velocity_request(latents, modulation, conditioning, bench.loras.branches(order.loras))
+
+
+def prepare_steps(
+    bench: Workbench, order: Order, sigmas: Tensor, account: Account, needs: StepNeeds
+) -> Units[ModulationTable]:
     """Load the LoRAs, a unit each, and return the modulation of all steps of a schedule.
 
-    That takes some units of work where no edit has had it lately.
+    That takes some units of work where no edit has had it lately. Where steps of several edits go together there is one
+    in any case, so that the first step begins where it can be seen to come.
     """
     for done, loras in bench.loras.load(order.loras):
         yield Advance("prepare_steps", done, loras)
+    blocks = bench.profile.architecture.layers
     making = bench.models.transformer.modulation_table(sigmas[:-1], bench.loras.modulation(order.loras))
     while True:
         try:
-            done, blocks = next(making)
+            done, _ = next(making)
         except StopIteration as made:
             table: ModulationTable = made.value
-            return table
-        yield Advance("prepare_steps", done, blocks)
+            break
+        if done < blocks or not bench.sweeps:
+            yield Advance("prepare_steps", done, blocks)
+    if bench.sweeps:
+        account.step = needs
+        yield Advance("prepare_steps", blocks, blocks)
+    return table
 
 
 def keep_outside_mask(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from qied.engine.modulation_cache import MODULATION
 from qied.engine.packed_cache import PACKED
 from qied.engine.sources import OnProgress
 from qied.engine.stepping import Edit
+from qied.engine.work import Advance
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.planning.plan import Execution
+from qied.scheduling.sweep import SweepRoom
 
 _SCOPES = 64
 
@@ -50,6 +52,15 @@ class ServedEngine:
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> Edit:
         """Begin an edit with the cache of its scope; raises InvalidRequest, or ModelUnsupported for a LoRA."""
         return self._engine.begin(spec, pictures, self._cache(scope))
+
+    @property
+    def sweep_room(self) -> SweepRoom | None:
+        """What steps that go together may take; None where each goes alone."""
+        return self._engine.sweep_room
+
+    def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
+        """Take the next step of each edit together; see ``qied.engine.engine.Engine.sweep``."""
+        return self._engine.sweep(edits)
 
     def forget(self, scope: str) -> None:
         """Drop the cache of a scope."""

@@ -88,7 +88,8 @@ class Transformer:
         self._modulation = modulation
         self._operations = executor.operations
         self._runner: Runner = executor.runner
-        self._numbers = numbers
+        self.numbers = numbers
+        """What the arena of a step depends on."""
         self._device = device
         self._copies = streams_of(device)
         self._rope = Rope(embedders.config.axes_dims_rope)
@@ -130,7 +131,7 @@ class Transformer:
         """
         tokens = tuple(forward.tokens for forward in forwards)
         width = max(forward.lora_width for forward in forwards)
-        arena = make_arena(_laid_out(self._numbers, tokens, width), tokens, self._device)
+        arena = make_arena(_laid_out(self.numbers, tokens, width), tokens, self._device)
         with self._blocks.sweep() as blocks:
             for forward, region in zip(forwards, arena.regions, strict=True):
                 self._enter(forward, region)
@@ -145,7 +146,7 @@ class Transformer:
     ) -> None:
         loras = forward.loras[block] if forward.loras else NO_LORAS
         # A slot holds one block after the other: which one it is, kernels read from the slot.
-        end = -1 if block == 0 else 1 if block == self._numbers.layers - 1 else 0
+        end = -1 if block == 0 else 1 if block == self.numbers.layers - 1 else 0
         key = (place, weights.number.data_ptr(), end, loras.key)
         self._runner.run(key, lambda: run_block(self._operations, weights, region, arena.workspace, block, loras))
 
@@ -169,7 +170,7 @@ class Transformer:
         region.modulation[-1, _TARGET, :2].copy_(modulation.out.flip(0))
 
     def _velocity(self, region: Region, arena: Arena) -> Tensor:
-        normed = self._operations.norm(region, arena.workspace, self._numbers.layers, self._behind_last, "out")
+        normed = self._operations.norm(region, arena.workspace, self.numbers.layers, self._behind_last, "out")
         assert normed.image is not None
         projection = self._embedders.proj_out
         return functional.linear(normed.image.values, projection.weight, projection.bias).float().unsqueeze(0)

@@ -11,9 +11,12 @@ from PIL import Image
 from qied.edit import EditSpec
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import Models
+from qied.engine.pacing import Pacer
 from qied.engine.preview import PreviewMap
 from qied.planning.geometry import reference_size, vision_size
 from qied.planning.model_profile import ModelProfile
+from qied.scheduling.sweep import StepNeeds
+from qied.worker.engine import Ended
 
 Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "decode"]
 PictureAtSize = tuple[str, tuple[int, int]]
@@ -26,7 +29,9 @@ class Advance:
 
     ``encode_prompt`` is work of the text encoder (its vision tower too), ``encode_image`` of the VAE, ``prepare_steps``
     loads LoRAs and computes the modulation of a schedule. ``preview`` is a small RGB picture; ``image`` is the RGB
-    result, which comes with the last unit only.
+    result, which comes with the last unit only. ``ended`` are units of this edit that the device has ended since the
+    last Advance, and what they took there (see ``qied.engine.pacing``): on a CPU this very one; on a card, which is
+    behind the host, earlier ones, and with the result all that are left.
     """
 
     phase: Phase
@@ -34,18 +39,28 @@ class Advance:
     steps: int
     preview: Image.Image | None = None
     image: Image.Image | None = None
-    milliseconds: float = 0.0
+    ended: tuple[Ended, ...] = ()
+
+    @property
+    def milliseconds(self) -> float:
+        """Time of the units that have ended."""
+        return sum(unit.milliseconds for unit in self.ended)
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """What every edit of an engine shares and none changes; larger references are resized to the pixels given."""
+    """What every edit of an engine shares and none changes; larger references are resized to the pixels given.
+
+    Where an engine ``sweeps``, every edit's first step is a unit that begins where others can join it.
+    """
 
     models: Models
     profile: ModelProfile
     preview: PreviewMap
     max_reference_pixels: int
     loras: LoraLibrary
+    pacer: Pacer
+    sweeps: bool = False
 
 
 class Order:
@@ -86,9 +101,10 @@ class Held(Protocol):
 
 @dataclass
 class Account:
-    """Bytes of tensors that an edit holds, by what they are."""
+    """Bytes of tensors that an edit holds, by what they are; and what its next unit takes, where that is a step."""
 
     parts: dict[str, int] = field(default_factory=dict)
+    step: StepNeeds | None = None
 
     def hold(self, part: str, *tensors: Held | None) -> None:
         """Note that ``part`` consists of these tensors from now on."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.codec import registry
-from qied_client.protocol.fields import Body, Flag, Hash, Identifier, Int, Nested, Scalars, Text
+from qied_client.protocol.fields import Body, Flag, Hash, Identifier, Int, Maybe, Nested, Scalars, Text
 
 from qied.edit import EditSpec
 
@@ -109,7 +109,10 @@ class Forget(m.Message):
 
 @dataclass(frozen=True)
 class Stepped(m.Message):
-    """Report: one unit of work is done. ``spent_ms`` since the last report, ``remaining_ms`` to the end of the edit."""
+    """Report: one unit of work is done. ``spent_ms`` since the last report, ``remaining_ms`` to the end of the edit.
+
+    ``step_ms`` are those of one denoising step as it was last measured, where one was since the last report.
+    """
 
     TYPE = b"STEPPED"
     user: Annotated[str, _ID]
@@ -119,6 +122,7 @@ class Stepped(m.Message):
     steps: Annotated[int, _COUNT]
     spent_ms: Annotated[int, _COUNT]
     remaining_ms: Annotated[int, _COUNT]
+    step_ms: Annotated[int | None, Maybe(_COUNT)] = None
     preview: Annotated[bytes | memoryview, Body(0, limits.PREVIEW_BYTES)] = b""
 
 

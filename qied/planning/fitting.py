@@ -10,7 +10,7 @@ from qied.planning.hardware_profile import Choice
 from qied.planning.ladder import Rung
 from qied.planning.loras import NO_LORAS, LoraRoom
 from qied.planning.memory import Footprint, MemoryModel, TextEncoder, Tiles
-from qied.planning.plan import Part
+from qied.planning.plan import ARENA, Part
 from qied.planning.workload import Workload, largest_workload
 
 RING_SLOTS = 3
@@ -78,7 +78,7 @@ class Fitter:
             Part("resident blocks", rung.resident * weights.block),
             Part("ring", ring * weights.block),
             Part("text encoder", weights.text_encoder),
-            Part("arena", foot.arena),
+            Part(ARENA, foot.arena),
             Part("sessions", rung.sessions * foot.state),
             Part("caches", self.cache_bytes),
             *((Part(LORAS, self.lora_bytes),) if self.lora_bytes else ()),

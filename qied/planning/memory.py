@@ -6,6 +6,7 @@ time on a device, so a plan holds the largest arena once and the state of every 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -14,7 +15,7 @@ from qied_client.protocol import limits
 
 from qied.planning.block_layout import BlockShape, block_bytes
 from qied.planning.calibration import DEVICES, Factors
-from qied.planning.forward_layout import Numbers, Tokens, arena_layout, attention_bytes
+from qied.planning.forward_layout import Numbers, Tokens, arena_layout, attention_bytes, region_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Scaling
 from qied.planning.tiling import tile_grid
@@ -160,7 +161,7 @@ class MemoryModel:
         """
         if self.device == "cpu" or self.numerics.compute != "bf16":
             return 0
-        return attention_bytes(self._numbers, forwards_of(work)[0]) + self.factors.graphs
+        return attention_bytes(self.numbers, forwards_of(work)[0]) + self.factors.graphs
 
     def footprint(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Footprint:
         """State and arena of exactly this edit, with what the allocator loses."""
@@ -221,26 +222,30 @@ class MemoryModel:
     def _denoise(self, work: Workload) -> int:
         """The arena of a step, the attention's result, and casts to FP32 in chunks of 16 MiB, a few at a time."""
         forwards = forwards_of(work)
-        arena = arena_layout(self._numbers, forwards, work.lora_width).nbytes
-        attention = attention_bytes(self._numbers, forwards[0])
+        arena = arena_layout(self.numbers, forwards, work.lora_width).nbytes
+        attention = attention_bytes(self.numbers, forwards[0])
         return int((arena + attention + _CASTS * _CAST_BYTES) * self.factors.denoise)
 
     @cached_property
-    def _numbers(self) -> Numbers:
-        return numbers_of(self.profile, self.numerics)
-
-
-def numbers_of(profile: ModelProfile, numerics: Numerics) -> Numbers:
-    """What the arena of a model depends on."""
-    facts = profile.architecture
-    shape = BlockShape(facts.inner_dim, facts.mlp_dim, facts.head_dim)
-    return Numbers(shape, facts.layers, numerics.precision, numerics.compute)
+    def numbers(self) -> Numbers:
+        """What the arena of a step depends on."""
+        facts, numerics = self.profile.architecture, self.numerics
+        shape = BlockShape(facts.inner_dim, facts.mlp_dim, facts.head_dim)
+        return Numbers(shape, facts.layers, numerics.precision, numerics.compute)
 
 
 def forwards_of(work: Workload) -> tuple[Tokens, ...]:
     """The forwards of one step: one for each prompt."""
     tokens = Tokens(work.text_tokens, work.target_tokens, work.reference_tokens)
     return (tokens,) * (2 if work.guided else 1)
+
+
+def step_bytes(numbers: Numbers, forwards: Iterable[Tokens]) -> int:
+    """Bytes that the forwards of one edit's step hold while others pass the same block: in a sweep they add up.
+
+    All else of a step is there for one forward at a time.
+    """
+    return sum(region_bytes(numbers, tokens) for tokens in forwards)
 
 
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Scaling = Literal["rowwise", "tensorwise"]
+ARENA = "arena"
+"""Name of the part that the largest unit of work needs."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Execution:
     ``total_blocks`` stay on the device, the others pass through ``ring_slots`` slots. A tile of None means untiled;
     tiles are sides in pixels. ``allocator_bytes`` bounds what torch may take (0: no bound). ``pin`` asks for pinned
     host memory. ``attention`` names the backends that were proven, the fastest first; () leaves the choice to torch.
+    ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
+    ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
     """
 
     device: Literal["cuda", "cpu"]
@@ -33,6 +37,12 @@ class Execution:
     allocator_bytes: int
     max_reference_pixels: int
     attention: tuple[str, ...] = ()
+    sweep_bytes: int = 0
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether steps of several edits may pass the blocks together, so that each is copied once for all of them."""
+        return self.sweep_bytes > 0 and self.resident_blocks < self.total_blocks
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,11 @@ class Plan:
     warnings: tuple[str, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     gpu_uuid: str | None = None
+
+    @property
+    def arena_bytes(self) -> int:
+        """The part that is kept for what one unit of work needs beside weights and states."""
+        return sum(part.bytes for part in self.parts if part.name == ARENA)
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``qied plan --json``."""

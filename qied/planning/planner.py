@@ -12,7 +12,7 @@ from qied.planning.explanations import cpu_sources, residency_reason, sources_of
 from qied.planning.fitting import RING_SLOTS, Fit, Fitter
 from qied.planning.hardware_profile import Choice, match_profile
 from qied.planning.ladder import Rung, ladder
-from qied.planning.memory import MemoryModel, Numerics
+from qied.planning.memory import MemoryModel, Numerics, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Plan, Refusal, Sessions
 from qied.planning.refusals import (
@@ -143,6 +143,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
         allocator_bytes=case.budget.bytes - fitter.memory.factors.context,
         max_reference_pixels=rung.max_reference_pixels,
         attention=proven_attention(case.gpu, model.architecture.head_dim),
+        sweep_bytes=_sweep_bytes(fitter, rung) if streamed else 0,
     )
     return Plan(
         model=model.name,
@@ -233,6 +234,11 @@ def _rungs(question: Question, choice: Choice) -> list[Rung]:
         for name, wished in (("max_pixels", wishes.target_pixels), ("max_reference_pixels", wishes.reference_pixels))
     }
     return ladder(question.model, choice.model_copy(update=caps), wishes.max_active)
+
+
+def _sweep_bytes(fitter: Fitter, rung: Rung) -> int:
+    """What the largest edit's own step takes: in the arena that is planned for it, several smaller ones go together."""
+    return step_bytes(fitter.memory.numbers, forwards_of(fitter.work(rung)))
 
 
 def _host_needed(fitter: Fitter, rung: Rung) -> int:

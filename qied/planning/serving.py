@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qied.edit import EditSpec
 from qied.planning.loras import NO_LORAS, LoraFacts, LoraRoom
@@ -47,14 +47,19 @@ class Serving:
         return min(plan.max_reference_pixels for plan in self.plans)
 
     def footprints(self, spec: EditSpec) -> dict[str, Footprint]:
-        """What an edit takes, by kind of worker, the first plan's kind first."""
+        """What an edit takes, by kind of worker, the first plan's kind first.
+
+        Where steps go together they share the arena that was planned for the largest edit, so each is promised all of
+        it: the states of many small edits must not take its room.
+        """
         work = workload_of(spec, self.profile, self.max_reference_pixels, self.loras)
         found: dict[str, Footprint] = {}
         for plan in self.plans:
             run = plan.execution
             if (kind := kind_of(run)) not in found:
                 tiles = Tiles(run.encode_tile_px, run.decode_tile_px)
-                found[kind] = model_of(run, self.profile).footprint(work, tiles, run.text_encoder)
+                foot = model_of(run, self.profile).footprint(work, tiles, run.text_encoder)
+                found[kind] = replace(foot, arena=max(foot.arena, plan.arena_bytes)) if run.sweeps else foot
         return found
 
 
@@ -62,4 +67,5 @@ def kind_of(execution: Execution) -> str:
     """Name of what decides how many bytes an edit takes on a worker."""
     tiles = f"{execution.encode_tile_px}-{execution.decode_tile_px}"
     numbers = f"{execution.device}-{execution.precision}-{execution.compute}"
-    return f"{numbers}-{tiles}-{execution.text_encoder}"
+    swept = f"-{execution.sweep_bytes}" if execution.sweeps else ""
+    return f"{numbers}-{tiles}-{execution.text_encoder}{swept}"

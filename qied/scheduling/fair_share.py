@@ -8,6 +8,7 @@ would let an endless stream of one-step jobs keep an older job waiting for ever.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PREVIEW_SHARE = 3
@@ -39,6 +40,9 @@ class _Turns:
     def next(self) -> str:
         return min(self.virtual, key=self.virtual.__getitem__)
 
+    def order(self) -> list[str]:
+        return sorted(self.virtual, key=self.virtual.__getitem__)
+
 
 @dataclass(eq=False, slots=True)
 class _Lane:
@@ -66,18 +70,27 @@ class _Lane:
     def next(self) -> str:
         return self.jobs[self.groups.next()].next()
 
+    def order(self) -> list[str]:
+        return [job for group in self.groups.order() for job in self.jobs[group].order()]
+
 
 class FairShare:
     """Weighted fair share over groups, then over each group's jobs, with previews first; nothing starves.
 
-    A turn is one ``pick`` and the ``charge`` that follows; Q is the longest charge. Ties go to whoever entered first.
+    A turn is one ``pick`` and the ``charge`` that follows. Jobs may share a turn: the first so many of ``order``, each
+    of them charged for its own part of it. Q is the longest turn: the sum of all that was charged for it. Ties go to
+    whoever entered first.
 
     Bound: a job that is no preview waits, from its last turn or from ``add``, at most ``4 * R + 4 * Q`` milliseconds
-    of other jobs' turns, where ``R = G * S + 2 * (G - 1) * Q``. G is the number of groups that had jobs other than
+    of turns without it, where ``R = G * S + 2 * (G - 1) * Q``. G is the number of groups that had jobs other than
     previews in that time. S is the sum of ``Q * (1 + w / w_low)`` over the other such jobs of its own group that were
     there when the wait began, w being their weights and w_low the least weight in this group since it was last empty.
     With equal weights and n such jobs in its group the bound is ``(8 * G * n - 4) * Q``.
     A preview that is alone in its lane waits at most ``2 * Q``.
+
+    Sharing a turn leaves the bound as it is: whoever has a part in a turn without a job is ahead of that job in the
+    very order in which turns are given, and a turn takes each of its jobs, and their groups, at most Q further. Where
+    time becomes known only after some later turn, it is charged with the job's next one: the bound is one of charges.
     """
 
     def __init__(self) -> None:
@@ -105,12 +118,31 @@ class FairShare:
             return self._previews.next()
         return self._others.next() if self._others.jobs else None
 
+    def order(self) -> list[str]:
+        """The job whose turn it is, and after it those that may share its turn, in the order in which they may.
+
+        A preview shares its turn with previews only, so that no long job holds it up. Others share theirs with each
+        other, and with previews once all others have a part in it. Changes nothing.
+        """
+        if self._previews.jobs and (self._ahead <= 0 or not self._others.jobs):
+            return self._previews.order()
+        return [*self._others.order(), *self._previews.order()]
+
     def charge(self, key: str, milliseconds: int) -> None:
         """Count what a job's turn took, at least 1 millisecond; raises KeyError when it is not there."""
-        spent = max(1, milliseconds)
-        lane, group = self._jobs[key]
-        lane.charge(key, group, spent)
-        if lane is self._others:
-            self._ahead = max(self._ahead - PREVIEW_SHARE * spent, -PREVIEW_SHARE * spent)
+        self.charge_together({key: milliseconds})
+
+    def charge_together(self, spent: Mapping[str, int]) -> None:
+        """Count what a turn took of each of its jobs, at least 1 millisecond each; ``spent`` has them in their order.
+
+        The turn counts for the lane of the first one. Raises KeyError when one of them is not there.
+        """
+        jobs = {key: (*self._jobs[key], max(1, milliseconds)) for key, milliseconds in spent.items()}
+        led, taken = next(lane for lane, _, _ in jobs.values()), 0
+        for key, (lane, group, milliseconds) in jobs.items():
+            lane.charge(key, group, milliseconds)
+            taken += milliseconds if lane is led else 0
+        if led is self._others:
+            self._ahead = max(self._ahead - PREVIEW_SHARE * taken, -PREVIEW_SHARE * taken)
         elif self._others.jobs:
-            self._ahead += spent
+            self._ahead += taken

@@ -128,8 +128,8 @@ class Dispatcher:
         job = self._running(report.user, report.job)
         if job is None or job.finished:
             return
-        if report.phase == "denoise" and report.step > 1:
-            self.pace.learn(job.spec, report.spent_ms)
+        if report.step_ms is not None:
+            self.pace.learn(job.spec, report.step_ms)
         self.feed(s.Progressed(job.key, report.spent_ms, report.remaining_ms))
         job.step = report.step
         kind = "step" if report.phase == "denoise" else "phase"

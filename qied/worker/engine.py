@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qied.edit import EditSpec
 from qied.link.launch import LaunchOrder
+from qied.scheduling.sweep import StepNeeds, SweepRoom
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
 
 class DeviceLost(Exception):
     """The device answers nothing any more in this process: only a new process can go on with its edits."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A unit of work that the device has ended: number ``step`` of its phase, and what it took of the device's time."""
+
+    phase: str
+    step: int
+    milliseconds: float
 
 
 class Advanced(Protocol):
@@ -32,6 +43,13 @@ class Advanced(Protocol):
         """Units of the phase."""
 
     @property
+    def ended(self) -> Sequence[Ended] | None:
+        """Units of this edit that have ended on the device since it was last asked, this one or earlier ones.
+
+        The last unit brings all that are left. None from an engine that does not measure: then the loop does.
+        """
+
+    @property
     def preview(self) -> Image | None:
         """A small picture of what the result will be."""
 
@@ -42,6 +60,10 @@ class Advanced(Protocol):
 
 class Running(Protocol):
     """An edit in progress; dropping it frees its memory."""
+
+    @property
+    def step_needs(self) -> StepNeeds | None:
+        """What its next unit takes beside the steps of others, where it is a step; asked where the engine sweeps."""
 
     def advance(self) -> Advanced:
         """Do one bounded unit of work; raises QiedError, or DeviceLost, after which the process must end."""
@@ -55,6 +77,16 @@ class Engine(Protocol):
     model: str
     budget_bytes: int
     weights_bytes: int
+
+    @property
+    def sweep_room(self) -> SweepRoom | None:
+        """What steps that go together may take; None where each goes alone."""
+
+    def sweep(self, edits: Sequence[Any]) -> Sequence[Advanced | Exception]:
+        """Take the next step of several of its edits together; returns what each did, or its error.
+
+        Called only with ``sweep_room``. Raises DeviceLost.
+        """
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image], scope: str) -> Running:
         """Begin an edit that may use the cache of ``scope``; raises QiedError."""

@@ -1,11 +1,11 @@
-"""The step loop: take orders, pick an edit, do one unit of it, report. One thread owns the engine."""
+"""The step loop: take orders, pick whose turn it is, do one unit of each, report. One thread owns the engine."""
 
 from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,13 +14,12 @@ from qied_client.protocol.messages import Message
 
 from qied.link import messages as w
 from qied.scheduling.fair_share import FairShare
+from qied.scheduling.sweep import going_together
+from qied.worker.active import Active
 from qied.worker.engine import Advanced, DeviceLost, Engine, Running
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_FIRST_UNIT_GUESS_MS = 1
-_BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,12 @@ class Quit:
 Order = Take | Drop | Forget | Quit
 
 
-@dataclass
-class _Active:
-    begin: w.Begin
-    edit: Running
-    spent: dict[str, float] = field(default_factory=dict)
-    step_ms: float = 0.0
-    taken_at: float = field(default_factory=time.perf_counter)
+@dataclass(frozen=True)
+class _Shown:
+    """What a unit did, with its preview encoded."""
+
+    advance: Advanced
+    preview: bytes
 
 
 Finish = Callable[[w.Begin, "Image", dict[str, float]], None]
@@ -84,14 +82,13 @@ class StepLoop:
         self._finish = finish
         self._encode_preview = encode_preview
         self._share = FairShare()
-        self._active: dict[str, _Active] = {}
+        self._active: dict[str, Active] = {}
 
     def run(self) -> None:
         """Take orders, pick, step, report; raises DeviceLost, with nothing reported of the edits that are held."""
         while self._take_orders():
-            key = self._share.pick()
-            if key is not None:
-                self._step(key, self._active[key])
+            if self._active:
+                self._turn(self._whose_turn())
 
     def _take_orders(self) -> bool:
         """Carry out what has come, waiting for it while nothing is active; returns whether to go on."""
@@ -124,62 +121,68 @@ class StepLoop:
             self._log.exception("an edit could not begin by a defect", job=key)
             self._report(failure(begin, defect(error)))
             return
-        self._active[key] = _Active(begin, edit)
+        self._active[key] = Active(begin, edit)
         self._share.add(key, group=begin.user, weight=begin.weight, preview=begin.preview)
 
     def _drop(self, key: str) -> None:
-        active = self._active.get(key)
-        if active is not None:
-            self._remove(key)
+        if key in self._active:
+            active = self._remove(key)
             self._report(failure(active.begin, JobCancelled("The job was cancelled.")))
 
-    def _remove(self, key: str) -> None:
-        del self._active[key]
+    def _remove(self, key: str) -> Active:
         self._share.remove(key)
+        return self._active.pop(key)
 
-    def _step(self, key: str, active: _Active) -> None:
+    def _whose_turn(self) -> list[str]:
+        """The edit whose turn it is, and those whose steps go together with its own."""
+        order, room = self._share.order(), self._engine.sweep_room
+        if room is None:
+            return order[:1]
+        return order[: going_together([self._active[key].edit.step_needs for key in order], room)]
+
+    def _turn(self, keys: Sequence[str]) -> None:
+        """Do one unit of each edit, charge each for its own part, and report."""
         started = time.perf_counter()
+        done = [self._shown(outcome) for outcome in self._outcomes([self._active[key].edit for key in keys])]
+        by_clock = (time.perf_counter() - started) * 1000 / len(keys)
+        reports = [
+            unit if isinstance(unit, Exception) else self._active[key].stepped(unit.advance, by_clock, unit.preview)
+            for key, unit in zip(keys, done, strict=True)
+        ]
+        spent = [report.spent_ms if isinstance(report, w.Stepped) else 0 for report in reports]
+        self._share.charge_together(dict(zip(keys, spent, strict=True)))
+        for key, unit, report in zip(keys, done, reports, strict=True):
+            if isinstance(report, Exception):
+                self._fail(key, report)
+                continue
+            self._report(report)
+            if isinstance(unit, _Shown) and unit.advance.image is not None:
+                active = self._remove(key)
+                self._finish(active.begin, unit.advance.image, active.timings())
+
+    def _outcomes(self, edits: Sequence[Running]) -> Sequence[Advanced | Exception]:
+        """Do one unit of each edit; raises DeviceLost."""
         try:
-            advance = active.edit.advance()
-            preview = b"" if advance.preview is None else self._encode_preview(advance.preview)
-        except QiedError as error:
-            self._remove(key)
-            self._report(failure(active.begin, error))
-            return
+            return [edits[0].advance()] if len(edits) == 1 else self._engine.sweep(edits)
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
-            self._log.exception("an edit failed by a defect", job=key)
-            self._remove(key)
-            self._report(failure(active.begin, defect(error)))
-            return
-        milliseconds = (time.perf_counter() - started) * 1000
-        self._share.charge(key, max(1, round(milliseconds)))
-        active.spent[advance.phase] = active.spent.get(advance.phase, 0.0) + milliseconds
-        if advance.phase == "denoise":
-            active.step_ms = milliseconds
-        self._report(self._stepped(active, advance, milliseconds, preview))
-        if advance.image is not None:
-            self._remove(key)
-            timings = {f"{phase}_ms": round(spent, 3) for phase, spent in active.spent.items()}
-            timings["held_ms"] = round((time.perf_counter() - active.taken_at) * 1000, 3)
-            self._finish(active.begin, advance.image, timings)
+            return [error] * len(edits)
 
-    def _stepped(self, active: _Active, advance: Advanced, milliseconds: float, preview: bytes) -> w.Stepped:
-        left = advance.steps - advance.step if advance.phase == "denoise" else 0
-        if advance.phase in _BEFORE_STEPS:
-            left = active.begin.spec.steps
-        remaining = left * (active.step_ms or milliseconds or _FIRST_UNIT_GUESS_MS)
-        return w.Stepped(
-            user=active.begin.user,
-            job=active.begin.job,
-            phase=advance.phase,
-            step=advance.step,
-            steps=advance.steps,
-            spent_ms=round(milliseconds),
-            remaining_ms=round(remaining),
-            preview=preview,
-        )
+    def _shown(self, outcome: Advanced | Exception) -> _Shown | Exception:
+        if isinstance(outcome, Exception):
+            return outcome
+        try:
+            return _Shown(outcome, b"" if outcome.preview is None else self._encode_preview(outcome.preview))
+        except Exception as error:  # noqa: BLE001 (as above)
+            return error
+
+    def _fail(self, key: str, error: Exception) -> None:
+        active = self._remove(key)
+        if not isinstance(error, QiedError):
+            self._log.error("an edit failed by a defect", job=key, exc_info=error)
+            error = defect(error)
+        self._report(failure(active.begin, error))
 
 
 def failure(begin: w.Begin, error: QiedError) -> w.Failed:

@@ -32,6 +32,7 @@ class Unit:
     steps: int
     preview: Image.Image | None = None
     image: Image.Image | None = None
+    ended: None = None
 
 
 class PlainEdit:
@@ -79,6 +80,7 @@ class PlainEngine:
     device = "test"
     precision = "fp32"
     model = "builtin"
+    sweep_room = None
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qied.edit import EditSpec
-from qied.planning.memory import MemoryModel, Numerics, Tiles
+from qied.planning.forward_layout import Tokens
+from qied.planning.memory import MemoryModel, Numerics, Tiles, step_bytes
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.workload import workload_of
 
@@ -89,6 +90,12 @@ def test_streamed_layers_of_the_text_encoder_are_in_its_arena():
     streamed = memory.arena(work, WHOLE, "streamed").encode_prompt
     resident = memory.arena(work, WHOLE, "resident").encode_prompt
     assert streamed - resident == 2 * 2 * REAL.architecture.text_encoder.layer_parameters
+
+
+def test_a_step_holds_two_rows_for_each_token_with_its_rotation_and_its_modulation_beside_the_steps_of_others():
+    one, two = (step_bytes(model("fp8").numbers, [Tokens(0, tokens, 0)]) for tokens in (4096, 2 * 4096))
+    assert two - one == 4096 * (2 * 3072 * 2 + 128 * 4)
+    assert one - (two - one) == 61 * 3 * 6 * 3072 * 2
 
 
 def test_host_memory_grows_by_a_block_for_each_that_streams():

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from qied.hardware.snapshot import Gpu, Pcie, Problem, SelfTest, Snapshot, Trial, read_snapshot
 from qied.planning.hardware_profile import shipped_hardware_profiles
+from qied.planning.memory import forwards_of, model_of, step_bytes
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan, plan_cards
 from qied.planning.wishes import Wishes
+from qied.planning.workload import largest_workload
 
 GIB = 1024**3
 GOLDEN = Path(__file__).parent / "golden"
@@ -67,6 +69,17 @@ def test_twelve_gigabytes_stream_fp8_at_1024_with_eight_sessions(machine: Machin
 
 def test_twenty_four_gigabytes_hold_all_blocks(machine: Machine) -> None:
     assert planned(machine((8, 9), 24)).execution.resident_blocks == 60
+
+
+def test_as_much_is_swept_as_the_largest_edits_own_step_takes_and_nothing_where_all_blocks_stay(
+    machine: Machine,
+) -> None:
+    streamed, resident = planned(machine((8, 9), 12)), planned(machine((8, 9), 24))
+    work = largest_workload(LARGE.model, streamed.max_pixels, streamed.max_reference_pixels)
+    numbers = model_of(streamed.execution, LARGE.model).numbers
+    assert streamed.execution.sweep_bytes == step_bytes(numbers, forwards_of(work))
+    assert 0 < streamed.execution.sweep_bytes < streamed.arena_bytes
+    assert resident.execution.sweep_bytes == 0
 
 
 def test_eight_gigabytes_still_serve_1024(machine: Machine) -> None:

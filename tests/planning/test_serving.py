@@ -35,6 +35,13 @@ def test_an_edit_has_a_price_on_each_kind_of_worker(serving: Serving) -> None:
     assert len({price.arena for price in prices.values()}) == 2
 
 
+def test_where_steps_go_together_every_edit_is_promised_the_arena_that_they_share(serving: Serving) -> None:
+    resident, streamed = serving.plans
+    small = serving.footprints(replace(SPEC, width=256, height=256))
+    assert small[kind_of(streamed.execution)].arena == streamed.arena_bytes
+    assert small[kind_of(resident.execution)].arena < resident.arena_bytes
+
+
 def test_workers_of_one_kind_share_a_price(serving: Serving) -> None:
     twice = Serving(REAL, (serving.plans[0], serving.plans[0]))
     assert len(twice.footprints(SPEC)) == 1

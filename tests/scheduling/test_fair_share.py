@@ -109,9 +109,46 @@ def test_a_turn_of_no_measurable_time_counts_as_one_millisecond() -> None:
     assert run(share_of(("a", "ann", 1, False), ("b", "ann", 1, False)), 4, milliseconds=0) == ["a", "b", "a", "b"]
 
 
+def test_those_that_may_share_a_turn_come_in_the_order_of_their_groups_and_in_it_of_their_time() -> None:
+    share = share_of(*((f"a{i}", "ann", 1, False) for i in range(2)), ("b", "bob", 1, False), ("p", "eve", 1, True))
+    assert share.order() == ["p"], "a preview is joined by previews only"
+    share.charge("p", 30)
+    assert share.order() == ["a0", "a1", "b", "p"]
+    share.charge("a0", 5)
+    assert share.order() == ["b", "a1", "a0", "p"]
+    assert share.order()[0] == share.pick()
+
+
+def test_a_shared_turn_is_charged_to_each_for_its_own_part() -> None:
+    share = share_of(("a", "ann", 1, False), ("b", "bob", 1, False), ("c", "eve", 1, False))
+    share.charge_together({"a": 30, "b": 10})
+    share.charge("c", 20)
+    assert share.order() == ["b", "c", "a"]
+
+
+def test_a_preview_that_shares_a_turn_of_others_has_its_own_turns_neither_later_nor_more_often_for_that() -> None:
+    share = share_of(("long", "ann", 1, False), ("p", "bob", 1, True))
+    share.charge("p", 30)
+    share.charge_together({"long": 20, "p": 500})
+    assert run(share, 4, milliseconds=20) == ["p", "p", "long", "p"]
+
+
+def test_a_shared_turn_of_others_counts_as_a_whole_for_the_previews() -> None:
+    share = share_of(("a", "ann", 1, False), ("b", "bob", 1, False), ("p", "eve", 1, True))
+    share.charge("p", 1)
+    share.charge_together({"a": 10, "b": 10})
+    assert run(share, 6) == ["p"] * 6
+
+
 def test_an_unknown_job_can_neither_be_charged_nor_removed() -> None:
     with pytest.raises(KeyError):
         FairShare().charge("a", 1)
+    share = share_of(("a", "ann", 1, False))
+    with pytest.raises(KeyError):
+        share.charge_together({"a": 1, "b": 1})
+    assert share._others.groups.virtual == {"ann": 0}, "nobody is charged for a turn that was none"
+    with pytest.raises(KeyError):
+        FairShare().charge_together({"a": 1})
     with pytest.raises(KeyError):
         FairShare().remove("a")
 
@@ -151,17 +188,22 @@ class Waits:
         self.groups[key] = {group for group, _, _ in others.values()}
         self.rivals[key] = [w for name, (group, w, _) in others.items() if group == self.jobs[key][0] and name != key]
 
-    def turn(self, milliseconds: int) -> None:
-        key = self.share.pick()
-        assert (key is None) == (not self.jobs)
-        if key is None:
+    def turn(self, *milliseconds: int) -> None:
+        """A turn of the first so many jobs that may share it, each of which takes its milliseconds."""
+        order = self.share.order()
+        assert order[:1] == [key for key in (self.share.pick(),) if key is not None]
+        assert bool(order) == bool(self.jobs)
+        assert not order or len(order) == len(self.jobs) or all(self.jobs[key][2] for key in order)
+        spent = dict(zip(order, milliseconds, strict=False))
+        if not spent:
             return
-        self.share.charge(key, milliseconds)
-        self.quantum = max(self.quantum, milliseconds)
+        self.share.charge_together(spent)
+        self.quantum = max(self.quantum, sum(spent.values()))
         for name in self.wait:
-            self.wait[name] += milliseconds
-        if not self.jobs[key][2]:
-            self.begin(key)
+            self.wait[name] += sum(spent.values())
+        for key in spent:
+            if not self.jobs[key][2]:
+                self.begin(key)
         for name, wait in self.wait.items():
             assert wait <= self.bound(name), (name, wait, self.bound(name))
 
@@ -172,11 +214,12 @@ class Waits:
         return 4 * (groups * own + 2 * (groups - 1) * self.quantum) + 4 * self.quantum
 
 
+PARTS = st.lists(st.integers(1, 100), min_size=1, max_size=4)
 OPERATIONS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from("abc"), st.integers(1, 5), st.booleans()),
         st.tuples(st.just("remove"), st.integers(0, 20)),
-        st.tuples(st.just("turns"), st.lists(st.integers(1, 100), min_size=1, max_size=30)),
+        st.tuples(st.just("turns"), st.lists(PARTS, min_size=1, max_size=30)),
     ),
     max_size=40,
 )
@@ -192,8 +235,28 @@ def test_no_job_waits_longer_than_the_stated_bound(operations: list[tuple]) -> N
         elif kind == "remove" and waits.jobs:
             waits.remove(sorted(waits.jobs)[values[0] % len(waits.jobs)])
         elif kind == "turns":
-            for milliseconds in values[0]:
-                waits.turn(milliseconds)
+            for parts in values[0]:
+                waits.turn(*parts)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3)), min_size=3, max_size=6),
+    st.lists(st.integers(1, 100), max_size=6),
+    st.integers(0, 5),
+)
+@settings(max_examples=200, deadline=None)
+def test_sharing_turns_keeps_nobody_waiting_longer_however_little_the_first_of_a_turn_takes(
+    jobs: list[tuple[str, int]], turns: list[int], victim: int
+) -> None:
+    waits = Waits()
+    for number, (group, weight) in enumerate(jobs):
+        waits.add(f"job{number}", group, weight, False)
+    for milliseconds in turns:
+        waits.turn(milliseconds)
+    waits.quantum = 100
+    for _ in range(200):
+        ahead = waits.share.order().index(f"job{victim % len(jobs)}")
+        waits.turn(1, *[99 // max(1, ahead - 1)] * (ahead - 1))
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.data())

@@ -11,7 +11,7 @@ from qied_client.errors import JobFailed, OutOfMemory
 
 from qied.edit import EditSpec
 from qied.link import messages as w
-from qied.worker.engine import DeviceLost
+from qied.worker.engine import DeviceLost, Ended
 from qied.worker.loop import Drop, Forget, Quit, StepLoop, Take
 
 
@@ -22,6 +22,7 @@ class Unit:
     steps: int
     preview: Image.Image | None = None
     image: Image.Image | None = None
+    ended: tuple[Ended, ...] | None = None
 
 
 class Edit:
@@ -46,6 +47,7 @@ class Edit:
 
 class Engine:
     device, precision, model, budget_bytes, weights_bytes = "test", "fp32", "test", 1, 0
+    sweep_room = None
 
     def __init__(self):
         self.log, self.forgotten = [], []

@@ -22,6 +22,7 @@ class Edit:
 
 class Engine:
     device, precision, model, budget_bytes, weights_bytes = "test", "fp32", "test", 1, 0
+    sweep_room = None
 
     def begin(self, spec, pictures, scope):
         return Edit()

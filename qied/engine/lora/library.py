@@ -73,6 +73,10 @@ class LoraLibrary:
             self._use(name, {choice.name for choice in choices})
             yield done, len(missing)
 
+    def sizes(self, choices: Sequence[LoraChoice]) -> dict[str, int]:
+        """Bytes of each LoRA of an edit, by name, while it is on the device."""
+        return {choice.name: self._nbytes(choice.name) for choice in choices}
+
     def branches(self, choices: Sequence[LoraChoice]) -> tuple[BlockLoras, ...]:
         """Return the branches of each block, for one step; () without any LoRA. What is not there is loaded."""
         if not choices:

@@ -26,6 +26,7 @@ from qied.engine.work import Advance
 from qied.loras.catalogue import Catalogue, LoraFile
 from qied.planning.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
+from qied.scheduling.sweep import going_together
 
 Load = Callable[..., Engine]
 Spec = Callable[..., EditSpec]
@@ -178,3 +179,34 @@ def test_unknown_and_broken_loras_fail_at_the_start(
     broken = Engine.load(builtin_model_folder(), profile, options, lambda *_: None)
     with pytest.raises(ModelUnsupported, match="The LoRA file a.safetensors cannot be used"):
         broken.begin(small(loras=(LoraChoice("a"),)), {"a": scene(64, 64)}, SceneCache(0))
+
+
+def test_edits_with_different_loras_swept_together_give_what_each_gives_alone(
+    engine: Engine,
+    load_with_loras: Load,
+    catalogue: Catalogue,
+    run: Callable[[Engine, EditSpec], bytes],
+    small: Spec,
+    scene: Callable[..., Image.Image],
+) -> None:
+    wanted = [small(loras=loras, seed=seed) for seed, loras in enumerate(((), (ONE,), (TWO,), (MOVED,)))]
+    alone = [run(engine, each) for each in wanted]
+    limit = 4 * (catalogue.facts["one"].parameters + catalogue.facts["two"].parameters)
+    swept = load_with_loras(limit, resident_blocks=2, ring_slots=2, sweep_bytes=1 << 30)
+    edits = [swept.begin(each, {"a": scene(64, 64)}, SceneCache(0)) for each in wanted]
+    for edit in edits:
+        while edit.step_needs is None:
+            edit.advance()
+    together = going_together([edit.step_needs for edit in edits], swept.sweep_room)
+    assert together == 3, "the room for LoRAs bounds it"
+    for _ in range(2):
+        assert all(isinstance(step, Advance) for step in swept.sweep(edits[:together]))
+        assert swept.lora_bytes() <= limit
+    images = [finished(edit) for edit in edits]
+    assert images == alone
+
+
+def finished(edit: Edit) -> bytes:
+    while (image := edit.advance().image) is None:
+        pass
+    return image.tobytes()

@@ -1,0 +1,41 @@
+"""Which steps go together: what each of them takes beside the others in one sweep over the blocks, within its room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StepNeeds:
+    """What one edit's next step takes beside those of others, in bytes of the device; ``loras`` by name.
+
+    Steps with the same LoRA use the same bytes of it.
+    """
+
+    bytes: int
+    loras: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SweepRoom:
+    """What steps that go together may take, in bytes of the device: their own, and their LoRAs."""
+
+    bytes: int
+    lora_bytes: int
+
+
+def going_together(needs: Sequence[StepNeeds | None], room: SweepRoom) -> int:
+    """Return how many of the first of ``needs`` go together; None is what is no step, and goes alone.
+
+    The first one always goes. Nobody goes before one that is ahead of it, however little it takes: see ``FairShare``.
+    """
+    taken, loras = 0, dict[str, int]()
+    for count, step in enumerate(needs):
+        if step is None:
+            return max(1, count)
+        taken += step.bytes
+        loras.update(step.loras)
+        if count and (taken > room.bytes or sum(loras.values()) > room.lora_bytes):
+            return count
+    return len(needs)

@@ -1,0 +1,56 @@
+"""An edit that the step loop holds: the time that it took, by phase, and what is reported of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from qied.link import messages as w
+from qied.worker.engine import Advanced, Ended, Running
+
+_FIRST_UNIT_GUESS_MS = 1
+_BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")
+
+
+@dataclass
+class Active:
+    """One edit and its order; ``spent`` has milliseconds by phase, ``step_ms`` those of the latest step."""
+
+    begin: w.Begin
+    edit: Running
+    spent: dict[str, float] = field(default_factory=dict)
+    step_ms: float = 0.0
+    taken_at: float = field(default_factory=time.perf_counter)
+
+    def stepped(self, advance: Advanced, by_clock: float, preview: bytes) -> w.Stepped:
+        """Count the units that have ended, and report what was done; ``by_clock`` where the engine did not measure."""
+        ended = (Ended(advance.phase, advance.step, by_clock),) if advance.ended is None else advance.ended
+        for unit in ended:
+            self.spent[unit.phase] = self.spent.get(unit.phase, 0.0) + unit.milliseconds
+        steps = [unit for unit in ended if unit.phase == "denoise"]
+        if steps:
+            self.step_ms = steps[-1].milliseconds
+        milliseconds = sum(unit.milliseconds for unit in ended)
+        return w.Stepped(
+            user=self.begin.user,
+            job=self.begin.job,
+            phase=advance.phase,
+            step=advance.step,
+            steps=advance.steps,
+            spent_ms=round(milliseconds),
+            remaining_ms=round(self._left(advance) * (self.step_ms or milliseconds or _FIRST_UNIT_GUESS_MS)),
+            # The first one has what is done once, too.
+            step_ms=next((round(unit.milliseconds) for unit in reversed(steps) if unit.step > 1), None),
+            preview=preview,
+        )
+
+    def timings(self) -> dict[str, float]:
+        """Milliseconds of each phase, and how long the edit was held."""
+        timings = {f"{phase}_ms": round(spent, 3) for phase, spent in self.spent.items()}
+        timings["held_ms"] = round((time.perf_counter() - self.taken_at) * 1000, 3)
+        return timings
+
+    def _left(self, advance: Advanced) -> int:
+        if advance.phase in _BEFORE_STEPS:
+            return self.begin.spec.steps
+        return advance.steps - advance.step if advance.phase == "denoise" else 0
