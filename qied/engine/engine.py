@@ -78,10 +78,9 @@ class EngineOptions:
 class Engine:
     """One model on one device. Edits begun here are independent of each other, however they advance."""
 
-    def __init__(self, bench: Workbench, room: SweepRoom | None) -> None:
-        """Steps go together within ``room``; with None, each goes alone."""
+    def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self._sweeper = Sweeper(bench, room)
+        self._sweeper = Sweeper(bench)
 
     @staticmethod
     def load(
@@ -112,8 +111,7 @@ class Engine:
         loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)
         room = SweepRoom(execution.sweep_bytes, options.lora_bytes) if execution.sweeps else None
         pacer, references = pacer_of(models.device), execution.max_reference_pixels
-        bench = Workbench(models, profile, preview, references, loras, pacer, sweeps=room is not None)
-        return Engine(bench, room)
+        return Engine(Workbench(models, profile, preview, references, loras, pacer, room))
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache) -> Edit:
         """Begin an edit; nothing is computed yet.

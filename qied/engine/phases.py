@@ -194,9 +194,9 @@ def prepare_steps(
         except StopIteration as made:
             table: ModulationTable = made.value
             break
-        if done < blocks or not bench.sweeps:
+        if done < blocks or bench.sweep_room is None:
             yield Advance("prepare_steps", done, blocks)
-    if bench.sweeps:
+    if bench.sweep_room is not None:
         account.step = needs
         yield Advance("prepare_steps", blocks, blocks)
     return table

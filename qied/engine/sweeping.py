@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 class Sweeper:
-    """Takes steps of several edits together; ``room`` is what they may take, None where each goes alone.
+    """Takes steps of several edits together; ``room`` is what they may take now, None where each goes alone.
 
     Where memory ran out all the same, ``room`` is halved, so that it is not tried in vain at every step.
     """
 
-    def __init__(self, bench: Workbench, room: SweepRoom | None) -> None:
+    def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self.room = room
+        self.room: SweepRoom | None = bench.sweep_room
 
     def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
         """Take the next step of each edit in one sweep, and return what it did, or its error; see ``Edit.advance``.

@@ -15,7 +15,7 @@ from qied.engine.pacing import Pacer
 from qied.engine.preview import PreviewMap
 from qied.planning.geometry import reference_size, vision_size
 from qied.planning.model_profile import ModelProfile
-from qied.scheduling.sweep import StepNeeds
+from qied.scheduling.sweep import StepNeeds, SweepRoom
 from qied.worker.engine import Ended
 
 Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "decode"]
@@ -51,7 +51,7 @@ class Advance:
 class Workbench:
     """What every edit of an engine shares and none changes; larger references are resized to the pixels given.
 
-    Where an engine ``sweeps``, every edit's first step is a unit that begins where others can join it.
+    ``sweep_room`` is what steps that go together may take, None where each goes alone.
     """
 
     models: Models
@@ -60,7 +60,7 @@ class Workbench:
     max_reference_pixels: int
     loras: LoraLibrary
     pacer: Pacer
-    sweeps: bool = False
+    sweep_room: SweepRoom | None
 
 
 class Order:
