@@ -160,7 +160,7 @@ def forwards(transformer: Transformer, given: Inputs) -> list[Forward]:
             references=given.references,
             embeddings=given.embeddings,
             rotation=rotation,
-            modulation=transformer.step_modulation(table, step),
+            modulation=transformer.step_rows(table).step(step),
         )
         for step, latents in enumerate(given.latents)
     ]
