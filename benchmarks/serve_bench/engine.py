@@ -48,7 +48,9 @@ class WatchedEdit:
 
 
 class WatchedEngine:
-    """A served engine whose edits are watched."""
+    """A served engine whose edits are watched; each goes alone."""
+
+    sweep_room = None
 
     def __init__(self, engine: ServedEngine, watch: Watch) -> None:
         self._engine = engine
