@@ -229,7 +229,7 @@ def load_transformer(
             pack(index, buffer)
     reader.finish(source, start)
     numbers = Numbers(layout.shape, layers, execution.precision, execution.compute)
-    executor = choose_executor(execution, device)
+    executor = choose_executor(execution, numbers, device)
     return Transformer(embedders, blocks, modulation, executor, numbers, device)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+import structlog
 import torch
 
 from qied.engine.block_graphs import BlockGraphs, Direct, GraphRecorder, Runner
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import ExpandedLinear, LinearKind, linear_kind
 from qied.engine.ops.operations import Operations
+from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
+from qied.planning.forward_layout import Numbers
 from qied.planning.plan import Execution
 
 TRITON_CAPABILITY = (8, 0)
@@ -26,13 +29,21 @@ class Executor:
     runner: Runner
 
 
-def choose_executor(execution: Execution, device: torch.device) -> Executor:
-    """Fused kernels and graphs where Triton runs, torch's own kernels elsewhere."""
+def choose_executor(execution: Execution, numbers: Numbers, device: torch.device) -> Executor:
+    """Fused kernels and graphs where Triton runs and is proven to be right, torch's own kernels elsewhere."""
     linears = linear_kind(execution.precision, execution.scaling, device)
     attention = Attention(execution.attention)
+    plain = Executor(TorchOperations(linears, attention), Direct())
     if execution.compute != "bf16" or not has_triton(device):
-        return Executor(TorchOperations(linears, attention), Direct())
-    return _fused(linears, attention, device)
+        return plain
+    fused = _fused(linears, attention)
+    reason = disproof(fused, plain.operations, numbers, device)
+    if reason is not None:
+        structlog.get_logger(part="operations").warning(
+            "fused kernels do not work here, so steps are slower with torch's own", reason=reason
+        )
+        return plain
+    return Executor(fused, BlockGraphs(GraphRecorder(device)))
 
 
 def has_triton(device: torch.device) -> bool:
@@ -42,10 +53,8 @@ def has_triton(device: torch.device) -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _fused(linears: LinearKind, attention: Attention, device: torch.device) -> Executor:
+def _fused(linears: LinearKind, attention: Attention) -> Operations:
     from qied.engine.ops.triton_operations import TensorwiseOperations, TritonOperations, expand
 
     kind = TensorwiseOperations if linears.form == "tensorwise" else TritonOperations
-    if isinstance(linears, ExpandedLinear):
-        linears = ExpandedLinear(expand)
-    return Executor(kind(linears, attention), BlockGraphs(GraphRecorder(device)))
+    return kind(ExpandedLinear(expand) if isinstance(linears, ExpandedLinear) else linears, attention)

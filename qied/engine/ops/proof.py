@@ -1,0 +1,98 @@
+"""The proof that fused kernels do here what torch's own do: both run on a few rows before anything is served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from qied.engine.arena import Arena, make_arena
+from qied.engine.ops.operations import Activation, Joint, Operations
+from qied.engine.packed_block import BlockWeights, PackedLinear, StreamWeights
+from qied.planning.forward_layout import Numbers, Tokens, arena_layout
+
+TOKENS = Tokens(text=5, target=7, reference=4)
+"""Few rows, of every kind, and no multiple of anything."""
+LIMIT = 0.02
+"""Relative error, in E4M3 too: a last digit that is rounded otherwise is rare."""
+_LAYERS, _BLOCK = 3, 1
+
+
+def disproof(fused: Operations, plain: Operations, numbers: Numbers, device: torch.device) -> str | None:
+    """Say what is wrong with ``fused`` kernels at a model's widths, None where nothing is.
+
+    Compiles what it runs, which a first step would do otherwise; takes seconds where nothing is kept of an earlier run.
+    """
+    small = replace(numbers, layers=_LAYERS)
+    try:
+        found, expected = (_results(operations, small, device) for operations in (fused, plain))
+    except Exception as error:  # noqa: BLE001 (compilers fail in many ways, and each means the same here)
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+    for name, value in expected.items():
+        error_of = float((found[name] - value).norm() / value.norm())
+        if not error_of <= LIMIT:
+            return f"{name}: relative error {error_of:.3g} against torch's own kernels, at most {LIMIT:g} is right"
+    return None
+
+
+@torch.inference_mode()
+def _results(operations: Operations, numbers: Numbers, device: torch.device) -> dict[str, Tensor]:
+    """What each operation makes of the same random rows, in FP32."""
+    arena = make_arena(arena_layout(numbers, (TOKENS,)), (TOKENS,), device)
+    generator = torch.Generator().manual_seed(5)
+    _fill(arena, generator)
+    (region,), workspace = arena.regions, arena.workspace
+    number = torch.tensor([_BLOCK], dtype=torch.int32, device=device)
+    weights = _weights(numbers, number, generator)
+    normed = _whole(operations.norm(region, workspace, _BLOCK, number, "mlp"))
+    qkv = _drawn(generator, workspace.qkv)
+    operations.heads(qkv, region, weights)
+    heads = qkv.float()
+    wide = _drawn(generator, workspace.wide[: TOKENS.all])
+    activated = _whole(operations.activate(wide, TOKENS.text, workspace))
+    attended = _drawn(generator, torch.empty_like(region.residual))
+    prepared = _whole(operations.prepare(attended, TOKENS.text, workspace))
+    return {
+        "sum": region.residual.float(),
+        "norm": normed,
+        "heads": heads,
+        "activation": activated,
+        "attention's result": prepared,
+    }
+
+
+def _fill(arena: Arena, generator: torch.Generator) -> None:
+    (region,) = arena.regions
+    for tensor in (region.residual, region.update, region.modulation, region.rotation):
+        _drawn(generator, tensor)
+
+
+def _drawn(generator: torch.Generator, tensor: Tensor) -> Tensor:
+    """Fill a tensor with random numbers, the same ones on every device."""
+    return tensor.copy_(torch.randn(tensor.shape, generator=generator))
+
+
+def _weights(numbers: Numbers, number: Tensor, generator: torch.Generator) -> BlockWeights:
+    """A block of which only the norms of the heads are there."""
+    nothing = PackedLinear(number, number, None)
+    dtype = torch.bfloat16 if numbers.compute == "bf16" else torch.float32
+
+    def stream() -> StreamWeights:
+        norms = [
+            _drawn(generator, torch.empty(numbers.shape.head_dim, dtype=dtype, device=number.device)) for _ in range(2)
+        ]
+        return StreamWeights(nothing, nothing, nothing, nothing, *norms)
+
+    return BlockWeights(stream(), stream(), number)
+
+
+def _whole(made: Joint) -> Tensor:
+    """The values of both streams as numbers, FP32."""
+    return torch.cat([_numbers(part) for part in (made.text, made.image) if part is not None])
+
+
+def _numbers(part: Activation) -> Tensor:
+    if part.plain is not None or part.scale is None:
+        return (part.values if part.plain is None else part.plain).float()
+    return part.values.float() * part.scale.unsqueeze(1)
