@@ -34,7 +34,7 @@ def test_a_block_of_the_full_model_has_its_226_million_parameters() -> None:
     assert sum(spec.outputs * (spec.inputs + 1) for spec in linears(FULL)) == 226_547_712
     layout = block_layout(FULL, "bf16", None, "bf16")
     stored = sum(entry.nbytes for entry in layout.entries)
-    assert stored == 2 * (226_547_712 + 4 * 128)
+    assert stored == 2 * (226_547_712 + 4 * 128) + 4, "and the block's number"
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_scales_per_tensor_are_single_numbers() -> None:
 def test_what_is_not_quantised_has_no_scales(precision) -> None:
     names = [entry.name for entry in block_layout(FULL, precision, None, precision).entries]
     assert not [name for name in names if name.endswith(".scale")]
-    assert len(names) == 8 + 8 + 4
+    assert len(names) == 8 + 8 + 4 + 1
