@@ -83,10 +83,11 @@ def update(entering: tuple[Tensor, Tensor], inputs: Callable[..., object]) -> Ca
     ("changes", "limit"),
     [
         ({"precision": "fp8", "scaling": "rowwise"}, 0.056),
+        ({"precision": "fp8", "scaling": "rowwise", "attention": ("fp8",)}, 0.07),
         ({"precision": "fp8", "scaling": "tensorwise"}, 0.058),
         ({"precision": "fp8-storage", "scaling": "rowwise"}, 0.042),
     ],
-    ids=["fp8-rowwise", "fp8-tensorwise", "fp8-storage"],
+    ids=["fp8-rowwise", "fp8-attention", "fp8-tensorwise", "fp8-storage"],
 )
 def test_fp8_changes_a_blocks_update_by_a_few_percent(
     make_transformer: Make,
