@@ -111,6 +111,15 @@ def test_the_last_block_finishes_the_target_as_any_other_would(
     torch.testing.assert_close(last_image[:targets], image[:targets], rtol=1e-4, atol=1e-4)
 
 
+def test_in_fp8_too_the_last_blocks_queries_are_the_targets(
+    make_transformer: Make, update: Callable[..., tuple[Tensor, Tensor]], inputs: Callable[..., object]
+) -> None:
+    transformer = make_transformer(precision="fp8", scaling="rowwise", attention=("fp8",))
+    targets = inputs().latents.shape[1]
+    image, last_image = (update(transformer, torch.float32, is_last=is_last)[0][:targets] for is_last in (False, True))
+    assert (image - last_image).norm() / image.norm() < 0.01
+
+
 def test_references_are_modulated_as_at_timestep_zero_and_the_target_is_not(
     make_transformer: Make, inputs: Callable[..., object]
 ) -> None:
