@@ -58,6 +58,18 @@ def test_attention_in_fp8_is_right_with_the_error_of_its_numbers(results, size):
     assert 0.04 < trial.relative_error < 0.8 * ERROR_LIMITS["fp8_attention"]
 
 
+@pytest.mark.parametrize(("times", "ok"), [((0.9, 1.0), True), ((0.99, 1.0), False), ((1.3, 1.0), False)])
+def test_attention_in_fp8_has_to_be_faster_where_speed_counts(monkeypatch, times, ok):
+    seconds = dict(zip(("fp8", "plain"), times, strict=True))
+    shape = AttentionShape(heads=2, tokens=33)
+    trials = AttentionTrials(torch.device("cpu"), shape, torch.bfloat16, lambda work, runs: 1.0)
+    monkeypatch.setattr(attention, "has_to_be_fast", lambda _: True)
+    monkeypatch.setattr(attention, "median_seconds", lambda clock, *works: tuple(seconds.values()))
+    trial = trials.trials()["fp8_attention_64"]()
+    assert trial.ok == ok
+    assert ok or "slower than BF16" in trial.error
+
+
 def test_without_its_package_attention_in_fp8_is_not_proven_and_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cudnn", None)
     shape = AttentionShape(heads=2, tokens=8)

@@ -22,6 +22,8 @@ from qied.planning.candidates import FP8_ATTENTION_TRIAL
 from qied.planning.forward_layout import ATTENTION_SCALES
 
 HEAD_SIZES = (64, 128)
+_FASTER_BY = 0.98
+"""What takes accuracy has to be faster for it, by more than noise."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,13 @@ class AttentionTrials:
         return judged(error, ERROR_LIMITS["attention"], self._operations(head_size), seconds)
 
     def _fp8(self, head_size: int) -> Trial:
-        """Attention in FP8, with rows as a block has them; on a card it has to be faster than the best of 16 bits."""
+        """Attention in FP8, with rows as a block has them; on a card it has to be faster than cuDNN's in 16 bits."""
         tokens, heads = self._shape.tokens, self._shape.heads
         generator = torch.Generator().manual_seed(12)
         drawn = torch.randn((tokens, 3, heads, head_size), generator=generator).to(self._device, self._compute)
         low, scales = _quantised(drawn)
         query, key, value = drawn.unbind(1)
         out = torch.empty(query.shape, dtype=E4M3, device=self._device)
-        is_card = self._device.type == "cuda"
         try:
             kernel = kernel_of(self._device)
             kernel(low, 0, scales, out)
@@ -89,11 +90,18 @@ class AttentionTrials:
         error = relative_error(_of_pictures(out.float() * scales[ScaleRow.V, 0]), exact)
         plain = Attention(tuple(BACKENDS))
         works = [lambda: kernel(low, 0, scales, out), lambda: plain(query, key, value)]
-        seconds, *reference = median_seconds(self._clock, *works[: 2 if is_card else 1])
-        return judged(error, ERROR_LIMITS["fp8_attention"], self._operations(head_size), seconds, *reference)
+        seconds, *reference = median_seconds(self._clock, *works[: 2 if has_to_be_fast(self._device) else 1])
+        reference_s = reference[0] if reference else None
+        limit, operations = ERROR_LIMITS["fp8_attention"], self._operations(head_size)
+        return judged(error, limit, operations, seconds, reference_s, slower_by=_FASTER_BY)
 
     def _operations(self, head_size: int) -> float:
         return 4.0 * self._shape.heads * self._shape.tokens**2 * head_size
+
+
+def has_to_be_fast(device: torch.device) -> bool:
+    """Whether speed says anything on a device: not where FP8 is simulated."""
+    return device.type == "cuda"
 
 
 def _quantised(heads: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,8 +57,15 @@ def relative_error(result: Tensor, reference: Tensor, weights: Tensor | None = N
     return float(difference.norm() / (reference / scale).norm())
 
 
-def judged(error: float, limit: float, operations: float, seconds: float, reference_s: float | None = None) -> Trial:
-    """The trial's answer: wrong beyond ``limit``, slow where it takes longer than ``reference_s`` of BF16.
+def judged(
+    error: float,
+    limit: float,
+    operations: float,
+    seconds: float,
+    reference_s: float | None = None,
+    slower_by: float = SLOWER_BY,
+) -> Trial:
+    """The trial's answer: wrong beyond ``limit``, slow where it takes ``slower_by`` times ``reference_s`` of BF16.
 
     ``operations`` are floating-point ones of one call, ``seconds`` the time of one.
     """
@@ -69,7 +76,7 @@ def judged(error: float, limit: float, operations: float, seconds: float, refere
     if error > limit:
         reason = f"wrong result: relative error {error:.3g} against FP32, at most {limit:g} is right"
         return Trial(ok=False, tflops=tflops, relative_error=rounded, error=reason)
-    if reference_s is not None and seconds > reference_s * SLOWER_BY:
+    if reference_s is not None and seconds > reference_s * slower_by:
         times = f"{seconds * 1e3:.3g} ms against {reference_s * 1e3:.3g} ms"
         reason = f"slower than BF16: {seconds / reference_s:.2f} times its time ({times})"
         return Trial(ok=False, tflops=tflops, relative_error=rounded, error=reason)
