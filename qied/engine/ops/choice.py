@@ -10,8 +10,8 @@ import torch
 
 from qied.engine.block_graphs import BlockGraphs, Direct, GraphRecorder, Runner
 from qied.engine.ops.attention import Attention
-from qied.engine.ops.cudnn_attention import Fp8AttentionUnavailable, kernel_of
-from qied.engine.ops.fp8_attention import Fp8Attention
+from qied.engine.ops.cudnn_attention import kernel_of
+from qied.engine.ops.fp8_attention import Fp8Attention, Fp8AttentionOfAnyRows, Fp8AttentionUnavailable
 from qied.engine.ops.linear import ExpandedLinear, LinearKind, linear_kind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.proof import disproof
@@ -59,7 +59,7 @@ def has_triton(device: torch.device) -> bool:
 def _fp8_attention(device: torch.device) -> Fp8Attention | None:
     """None where cuDNN's frontend, which was there when it was planned, has gone."""
     try:
-        return kernel_of(device)
+        return Fp8AttentionOfAnyRows(kernel_of(device))
     except Fp8AttentionUnavailable as error:
         structlog.get_logger(part="operations").warning("the attention is not in FP8", reason=str(error))
         return None

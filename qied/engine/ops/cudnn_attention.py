@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qied.engine.ops.fp8_attention import Fp8Attention, ScaleRow, SimulatedFp8Attention
+from qied.engine.ops.fp8_attention import Fp8Attention, Fp8AttentionUnavailable, ScaleRow, SimulatedFp8Attention
 from qied.engine.recorded_uses import hold
 
 PLANS = 256
@@ -25,10 +25,6 @@ _INPUTS = {
 }
 """What cuDNN calls the scales."""
 _OUTPUTS = (ScaleRow.LARGEST_WEIGHT, ScaleRow.LARGEST_RESULT)
-
-
-class Fp8AttentionUnavailable(RuntimeError):
-    """Attention in FP8 does not run here."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class CudnnFp8Attention:
         plan = self._plans.get(key)
         if plan is None:
             if torch.cuda.is_current_stream_capturing():
-                raise Fp8AttentionUnavailable("a plan of cuDNN's cannot be built while a CUDA graph is recorded")
+                raise RuntimeError("a plan of cuDNN's cannot be built while a CUDA graph is recorded")
             self._on_this_stream()
             plan = self._plans[key] = self._built(key, operands)
             while len(self._plans) > self._limit:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
+import structlog
 import torch
 from torch import Tensor
 
@@ -57,6 +58,10 @@ class Fp8Attention(Protocol):
         """
 
 
+class Fp8AttentionUnavailable(RuntimeError):
+    """Attention in FP8 does not run here, or not for some number of rows."""
+
+
 class SimulatedFp8Attention:
     """What cuDNN computes, where it does not run: the same casts, multiplied in FP32."""
 
@@ -75,6 +80,29 @@ class SimulatedFp8Attention:
                 low = weights.mul_(scale[ScaleRow.WEIGHT]).to(E4M3).float()
                 result = (low @ values).mul_(factor).div_(sums)
                 out[rows, head] = result.clamp_(-E4M3_MAX, E4M3_MAX)
+
+
+class Fp8AttentionOfAnyRows:
+    """Another attention in FP8, and the simulated one for the numbers of rows that it refuses: slow, and not wrong."""
+
+    def __init__(self, kernel: Fp8Attention) -> None:
+        self.kernel = kernel
+        self._simulated = SimulatedFp8Attention()
+        self._refused: set[tuple[int, int]] = set()
+
+    def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
+        """See :class:`Fp8Attention`."""
+        rows = (len(out), len(heads))
+        if rows not in self._refused:
+            try:
+                self.kernel(heads, first, scales, out)
+                return
+            except Fp8AttentionUnavailable as error:
+                self._refused.add(rows)
+                structlog.get_logger(part="operations").warning(
+                    "steps of such edits are slow: their attention in FP8 is simulated", reason=str(error)
+                )
+        self._simulated(heads, first, scales, out)
 
 
 def quantise_heads(qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:

@@ -9,7 +9,13 @@ from torch.nn import functional
 
 from qied.engine.arena import Region, Workspace, make_arena
 from qied.engine.ops.attention import Attention
-from qied.engine.ops.fp8_attention import LARGEST_VALUE, ScaleRow, SimulatedFp8Attention
+from qied.engine.ops.fp8_attention import (
+    LARGEST_VALUE,
+    Fp8AttentionOfAnyRows,
+    Fp8AttentionUnavailable,
+    ScaleRow,
+    SimulatedFp8Attention,
+)
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.torch_operations import TorchOperations
@@ -190,3 +196,25 @@ def test_equal_values_come_back_even_where_every_weight_is_rounded_up() -> None:
     exact = LARGEST_VALUE * (448 + 63 * 288) / (448 * (1 + 63 * 0.6076))
     assert LARGEST_VALUE * 1.05 < exact < 448
     assert (attend(workspace, 0, TOKENS.all).float() == 448).all()
+
+
+def test_rows_that_a_kernel_refuses_are_simulated_and_asked_for_once() -> None:
+    _, workspace = arena()
+    workspace.heads.copy_(drawn("random", 0, TOKENS.all, 3 * WIDTH).float())
+    workspace.attention_scales.fill_(1.0)
+    heads = workspace.heads.view(len(workspace.heads), 3, -1, HEAD)
+    asked = []
+
+    def odd_only(heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
+        asked.append(len(out))
+        if len(out) % 2 == 0:
+            raise Fp8AttentionUnavailable("even numbers")
+        out.copy_(torch.ones(out.shape))
+
+    attention = Fp8AttentionOfAnyRows(odd_only)
+    for queries in (40, 40, 39, 39):
+        out = torch.zeros(queries, WIDTH, device=DEVICE).to(torch.float8_e4m3fn)
+        attention(heads, 5, workspace.attention_scales, out.view(queries, -1, HEAD))
+        expected = attend(workspace, 5, 5 + queries).float() if queries == 40 else torch.ones(queries, WIDTH)
+        assert torch.equal(out.float(), expected.to(DEVICE))
+    assert asked == [40, 39, 39]
