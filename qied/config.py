@@ -109,6 +109,9 @@ class WorkerConfig(_Section):
     loras_at_once: int = Field(
         2, ge=1, le=limits.LORAS, description="LoRAs that the device's memory holds together; the largest ones count"
     )
+    fp8_attention: bool = Field(
+        False, description="attention in FP8 where it is proven: faster, with an error of some 6 % in its result"
+    )
     step_timeout_s: int = Field(300, ge=1, le=86_400, description="seconds without progress after which it is killed")
     engine: str = Field(
         "qied.engine.serving:load", pattern=r"^[\w.]+:\w+$", description="module:function that loads the engine"

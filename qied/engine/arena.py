@@ -19,7 +19,8 @@ class Workspace:
 
     ``qkv`` is [rows, 3D], ``wide`` [rows of a span, F], both of the compute type. ``quantised`` (E4M3 [rows, D]) with
     ``scale`` (FP32 [rows and a gap]) and ``wide_quantised`` with ``wide_scale`` are there in FP8, ``expanded`` [F * D]
-    with FP8 as storage, ``low_rank`` [rows, width] with LoRAs. ``wide`` and its FP8 form lie where ``qkv`` lay.
+    with FP8 as storage, ``low_rank`` [rows, width] with LoRAs. With attention in FP8, ``heads`` E4M3 [rows, 3D] is its
+    input and ``attention_scales`` FP32 [8, 4] has its scales. ``wide`` and its FP8 form lie where QKV and heads lay.
     """
 
     qkv: Tensor
@@ -30,6 +31,8 @@ class Workspace:
     wide_scale: Tensor | None = None
     expanded: Tensor | None = None
     low_rank: Tensor | None = None
+    heads: Tensor | None = None
+    attention_scales: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from qied.engine.arena import Region, Workspace
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
+from qied.engine.ops.fp8_attention import Fp8Attention
 from qied.engine.ops.operations import Joint, Operations, Side, norm_rows
 from qied.engine.packed_block import BlockWeights
 
@@ -26,7 +27,7 @@ def run_block(
     attended = _attend(operations, weights, region, workspace, block, loras)
     first, stop = norm_rows(region, block, "mlp")
     text = max(0, region.tokens.text - first)
-    prepared = operations.prepare(attended, text, workspace)
+    prepared = operations.prepare(attended, text, workspace, keep=bool(loras.text.out or loras.image.out))
     sides = Side(weights.text.out, loras.text.out), Side(weights.image.out, loras.image.out)
     operations.linear(prepared, *sides, region.update[first:stop], workspace)
     del attended, prepared
@@ -47,16 +48,38 @@ def _attend(
     block: int,
     loras: BlockLoras,
 ) -> Tensor:
-    """Return the attention over all tokens [tokens, D]; of the last block the target's only."""
+    """Return the attention over all tokens [tokens, D], in FP8 E4M3; of the last block the target's only."""
     keep = bool(loras.text.qkv or loras.image.qkv)
     normed = operations.norm(region, workspace, block, weights.number, "attention", keep=keep)
     qkv = workspace.qkv[: region.tokens.all]
     sides = Side(weights.text.qkv, loras.text.qkv), Side(weights.image.qkv, loras.image.qkv)
     operations.linear(normed, *sides, qkv, workspace)
+    first, stop = norm_rows(region, block, "mlp")
+    if operations.fp8_attention is not None:
+        return _attend_in_fp8(operations, operations.fp8_attention, qkv, weights, region, workspace, first, stop)
     operations.heads(qkv, region, weights)
     q, k, v = qkv.view(len(qkv), 3, -1, region.rotation.shape[1]).unbind(1)
-    first, stop = norm_rows(region, block, "mlp")
     return operations.attention(q[first:stop], k, v)
+
+
+def _attend_in_fp8(
+    operations: Operations,
+    attention: Fp8Attention,
+    qkv: Tensor,
+    weights: BlockWeights,
+    region: Region,
+    workspace: Workspace,
+    first: int,
+    stop: int,
+) -> Tensor:
+    """Return the attention of these rows in E4M3, at the place of quantised inputs: QKV's own is over."""
+    operations.quantised_heads(qkv, region, weights, workspace)
+    assert workspace.heads is not None and workspace.attention_scales is not None and workspace.quantised is not None
+    size = region.rotation.shape[1]
+    attended = workspace.quantised[: stop - first]
+    heads = workspace.heads[: len(qkv)].view(len(qkv), 3, -1, size)
+    attention(heads, first, workspace.attention_scales, attended.view(len(attended), -1, size))
+    return attended
 
 
 def _mlp(

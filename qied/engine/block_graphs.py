@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 import torch
 
 from qied.engine.faults import is_exhausted
+from qied.engine.recorded_uses import collected_uses
 
 Launch = Callable[[], None]
 GRAPHS = 960
@@ -121,6 +123,17 @@ class BlockGraphs:
             self._tried.popitem(last=False)
 
 
+@dataclass(frozen=True)
+class _Replay:
+    """Replays a graph, and keeps what its kernels need."""
+
+    graph: Any
+    uses: list[object]
+
+    def __call__(self) -> None:
+        self.graph.replay()
+
+
 class GraphRecorder:
     """Records CUDA graphs on a stream of their own; they share one pool of memory.
 
@@ -136,14 +149,13 @@ class GraphRecorder:
     def record(self, launch: Launch) -> Launch:
         """See :class:`Recorder`. Kernels of other streams and threads go on meanwhile."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream), collected_uses() as uses:
             graph.capture_begin(self._pool, capture_error_mode="thread_local")
             try:
                 launch()
             finally:
                 graph.capture_end()
-        replay: Launch = graph.replay
-        return replay
+        return _Replay(graph, uses)
 
     def make_room(self) -> None:
         """See :class:`Recorder`; waits for the device."""

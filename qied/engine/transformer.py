@@ -228,7 +228,7 @@ def load_transformer(
         for index, buffer in enumerate(blocks.buffers()):
             pack(index, buffer)
     reader.finish(source, start)
-    numbers = Numbers(layout.shape, layers, execution.precision, execution.compute)
+    numbers = Numbers(layout.shape, layers, execution.precision, execution.compute, execution.fp8_attention)
     executor = choose_executor(execution, numbers, device)
     return Transformer(embedders, blocks, modulation, executor, numbers, device)
 

@@ -26,6 +26,7 @@ PACKAGES = (
     "msgpack",
     "psutil",
     "nvidia-ml-py",
+    "nvidia-cudnn-frontend",
 )
 """Distributions whose versions a decision or a finding may depend on."""
 

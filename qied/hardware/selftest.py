@@ -14,7 +14,7 @@ from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import select_card
 
 CARD_SUITE = "qied.engine.selftest.trials:card"
-REVISION = 2
+REVISION = 3
 """Of the trials: another one makes kept results void."""
 
 _MATRIX_TRIALS = ("bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage")
@@ -85,6 +85,7 @@ def _key(snapshot: Snapshot, gpu: Gpu, suite: str) -> Key:
         "revision": REVISION,
         "driver": None if snapshot.driver is None else snapshot.driver.version,
         "torch": None if snapshot.torch is None else snapshot.torch.version,
+        "cudnn_frontend": snapshot.packages.get("nvidia-cudnn-frontend"),
         "card": gpu.name,
         "uuid": gpu.uuid,
         "index": gpu.index if gpu.uuid is None else None,

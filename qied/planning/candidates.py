@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
 from qied.planning import compatibility as floors
@@ -16,6 +16,8 @@ from qied.planning.words import dotted
 
 SMALL_MODEL_BYTES = 1024**3
 """A model whose 16-bit weights are smaller gains nothing by FP8: it is bound by launches, not by memory."""
+FP8_ATTENTION_TRIAL = "fp8_attention"
+"""Name of the self-test's trial of attention in FP8, less the head size."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,30 @@ def shortlist(gpu: Gpu, snapshot: Snapshot, choice: Choice, model: ModelProfile,
             _consider_bf16(gpu, found)
         else:
             found.candidates.append(Candidate(Numerics("fp32", None, "fp32"), "FP32, which every card runs", True))
+    if wishes.fp8_attention:
+        found.candidates = [_with_fp8_attention(each, gpu, model) for each in found.candidates]
     return found
+
+
+def why_no_fp8_attention(numerics: Numerics, gpu: Gpu | None, head_dim: int) -> str | None:
+    """Say why the attention may not be in FP8 on a card, None where it may; without a card it is simulated."""
+    if (numerics.precision, numerics.scaling) != ("fp8", "rowwise"):
+        return f"it needs weights in FP8 with a scale for each row, and these are {_title(numerics)}"
+    if gpu is None:
+        return None
+    if gpu.selftest is None:
+        return "no self-test has proven it here yet"
+    return _why_not("attention in FP8", gpu.selftest.attention.get(f"{FP8_ATTENTION_TRIAL}_{head_dim}"), None)
+
+
+def _with_fp8_attention(candidate: Candidate, gpu: Gpu, model: ModelProfile) -> Candidate:
+    if why_no_fp8_attention(candidate.numerics, gpu, model.architecture.head_dim) is not None:
+        return candidate
+    return replace(candidate, numerics=replace(candidate.numerics, fp8_attention=True))
+
+
+def _title(numerics: Numerics) -> str:
+    return "FP8 with one scale for all" if numerics.precision == "fp8" else numerics.precision
 
 
 def _order(gpu: Gpu, choice: Choice, model: ModelProfile, wishes: Wishes) -> Sequence[str]:
@@ -121,7 +146,10 @@ def _consider_proven(
 
 
 def proven_attention(gpu: Gpu, head_dim: int) -> tuple[str, ...]:
-    """Backends of attention that ran right at this head size, the fastest first; () where none was tried."""
+    """Backends of attention that ran right at this head size, the fastest first; () where none was tried.
+
+    That in FP8, which takes accuracy, is none of them.
+    """
     if gpu.selftest is None:
         return ()
     tried = {
@@ -129,6 +157,7 @@ def proven_attention(gpu: Gpu, head_dim: int) -> tuple[str, ...]:
         for name, trial in gpu.selftest.attention.items()
         if name.endswith(f"_{head_dim}") and trial.ok
     }
+    tried.pop(FP8_ATTENTION_TRIAL, None)
     return tuple(sorted(tried, key=lambda name: (-(tried[name].tflops or 0.0), name)))
 
 

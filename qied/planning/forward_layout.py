@@ -22,6 +22,8 @@ KINDS = 3
 """Kinds of tokens that are modulated each in their way: text, target, references."""
 VALUES = 6
 """Rows of a block's modulation for one kind: shift, scale, gate of the attention, then of the MLP."""
+ATTENTION_SCALES = (8, 4)
+"""Scales of an attention in FP8, and what else its kernel writes: each alone in 16 bytes."""
 
 
 SCALE_ALIGNMENT = ALIGNMENT // ELEMENT_BYTES["fp32"]
@@ -59,12 +61,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Numbers:
-    """How a transformer computes: its blocks' widths and number, and the types of weights and activations."""
+    """How a transformer computes: its blocks' widths and number, and the types of weights and activations.
+
+    ``fp8_attention`` says that the attention is in FP8 as well, which needs FP8 weights.
+    """
 
     shape: BlockShape
     layers: int
     precision: Precision
     compute: Compute
+    fp8_attention: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,10 @@ def workspace_entries(numbers: Numbers, forwards: Sequence[Tokens], lora_width: 
     if lora_width:
         always.append(("low_rank", compute, (rows, lora_width)))
     common, start = _placed(always, 0)
-    qkv, end = _placed([("qkv", compute, (rows, 3 * shape.inner_dim))], start)
+    heads: list[tuple[str, ElementType, tuple[int, ...]]] = [("qkv", compute, (rows, 3 * shape.inner_dim))]
+    if numbers.fp8_attention:
+        heads += [("heads", "e4m3", (rows, 3 * shape.inner_dim)), ("attention_scales", "fp32", ATTENTION_SCALES)]
+    qkv, end = _placed(heads, start)
     mlp, other_end = _placed(wide, start)
     return (*common, *qkv, *mlp), max(end, other_end)
 

@@ -42,11 +42,15 @@ _CASTS = 4
 
 @dataclass(frozen=True)
 class Numerics:
-    """How numbers are stored and computed: ``precision`` of the blocks' weights, ``compute`` of everything else."""
+    """How numbers are stored and computed: ``precision`` of the blocks' weights, ``compute`` of everything else.
+
+    With ``fp8_attention`` the attention is in FP8, too.
+    """
 
     precision: Literal["fp8", "fp8-storage", "bf16", "fp32"]
     scaling: Scaling | None
     compute: Literal["bf16", "fp32"]
+    fp8_attention: bool = False
 
     @property
     def element_bytes(self) -> int:
@@ -231,7 +235,7 @@ class MemoryModel:
         """What the arena of a step depends on."""
         facts, numerics = self.profile.architecture, self.numerics
         shape = BlockShape(facts.inner_dim, facts.mlp_dim, facts.head_dim)
-        return Numbers(shape, facts.layers, numerics.precision, numerics.compute)
+        return Numbers(shape, facts.layers, numerics.precision, numerics.compute, numerics.fp8_attention)
 
 
 def forwards_of(work: Workload) -> tuple[Tokens, ...]:
@@ -250,7 +254,7 @@ def step_bytes(numbers: Numbers, forwards: Iterable[Tokens]) -> int:
 
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
     """The memory model that an execution runs by."""
-    numerics = Numerics(execution.precision, execution.scaling, execution.compute)
+    numerics = Numerics(execution.precision, execution.scaling, execution.compute, execution.fp8_attention)
     return MemoryModel(profile, numerics, execution.device)
 
 

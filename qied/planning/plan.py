@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Scaling = Literal["rowwise", "tensorwise"]
+FP8_ATTENTION = "fp8"
+"""What the names of an execution's attention begin with where it is in FP8."""
 ARENA = "arena"
 """Name of the part that the largest unit of work needs."""
 
@@ -18,6 +20,7 @@ class Execution:
     ``total_blocks`` stay on the device, the others pass through ``ring_slots`` slots. A tile of None means untiled;
     tiles are sides in pixels. ``allocator_bytes`` bounds what torch may take (0: no bound). ``pin`` asks for pinned
     host memory. ``attention`` names the backends that were proven, the fastest first; () leaves the choice to torch.
+    It begins with ``FP8_ATTENTION`` where that was asked for, and then goes on with those of the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
     ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
     """
@@ -38,6 +41,11 @@ class Execution:
     max_reference_pixels: int
     attention: tuple[str, ...] = ()
     sweep_bytes: int = 0
+
+    @property
+    def fp8_attention(self) -> bool:
+        """Whether the attention is in FP8."""
+        return self.attention[:1] == (FP8_ATTENTION,)
 
     @property
     def sweeps(self) -> bool:

@@ -8,13 +8,20 @@ from qied.hardware.snapshot import Gpu, Snapshot
 from qied.planning.budget import cpu_budget, device_budget, host_capacity, pinnable_bytes
 from qied.planning.candidates import Candidate, proven_attention, shortlist
 from qied.planning.case import Case, Question
-from qied.planning.explanations import cpu_sources, residency_reason, sources_of, warnings_of
+from qied.planning.explanations import (
+    FP8_ATTENTION_REASON,
+    cpu_sources,
+    fp8_attention_warnings,
+    residency_reason,
+    sources_of,
+    warnings_of,
+)
 from qied.planning.fitting import RING_SLOTS, Fit, Fitter
 from qied.planning.hardware_profile import Choice, match_profile
 from qied.planning.ladder import Rung, ladder
 from qied.planning.memory import MemoryModel, Numerics, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
-from qied.planning.plan import Execution, Plan, Refusal, Sessions
+from qied.planning.plan import FP8_ATTENTION, Execution, Plan, Refusal, Sessions
 from qied.planning.refusals import (
     cpu_too_slow,
     incompatible,
@@ -126,6 +133,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
             for other, need, _ in short_host
         ),
         residency_reason(rung, layers, block),
+        *_fp8_attention_reason(chosen.numerics),
     )
     execution = Execution(
         device="cuda",
@@ -142,7 +150,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
         pin=streamed * block <= pinnable_bytes(case.snapshot),
         allocator_bytes=case.budget.bytes - fitter.memory.factors.context,
         max_reference_pixels=rung.max_reference_pixels,
-        attention=proven_attention(case.gpu, model.architecture.head_dim),
+        attention=(*_fp8_attention(chosen.numerics), *proven_attention(case.gpu, model.architecture.head_dim)),
         sweep_bytes=_sweep_bytes(fitter, rung) if streamed else 0,
     )
     return Plan(
@@ -163,7 +171,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
         execution=execution,
         parts=fit.parts,
         warnings=(*case.budget.warnings, *warnings_of(case, chosen, execution, block)),
-        sources=sources_of(case, rung),
+        sources=sources_of(case, rung, chosen.numerics),
     )
 
 
@@ -194,6 +202,7 @@ def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal
     execution = Execution(
         "cpu", 0, numerics.precision, numerics.scaling if numerics.precision == "fp8" else None, numerics.compute,
         layers, layers, 0, "resident", fit.tiles.encode, fit.tiles.decode, False, 0, rung.max_reference_pixels,
+        attention=_fp8_attention(numerics),
     )  # fmt: skip
     plain = numerics.precision == "fp32"
     return Plan(
@@ -202,7 +211,11 @@ def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal
         profile=profile.profile.name,
         precision="cpu" if plain else numerics.precision,
         scaling=execution.scaling,
-        reasons=(f"on the CPU: {why}", "FP32" if plain else f"{numerics.precision}, simulated exactly, as asked for"),
+        reasons=(
+            f"on the CPU: {why}",
+            "FP32" if plain else f"{numerics.precision}, simulated exactly, as asked for",
+            *_fp8_attention_reason(numerics),
+        ),
         budget_bytes=budget.bytes,
         predicted_peak_bytes=fit.peak,
         host_bytes=fit.peak,
@@ -212,8 +225,8 @@ def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal
         sessions=Sessions(_session_limit(profile.profile.choose, wishes), rung.sessions),
         execution=execution,
         parts=fit.parts,
-        warnings=budget.warnings,
-        sources=cpu_sources(model, profile, budget, wishes, rung),
+        warnings=(*budget.warnings, *fp8_attention_warnings(wishes, numerics, None, model)),
+        sources=cpu_sources(model, profile, budget, wishes, rung, numerics),
     )
 
 
@@ -223,7 +236,17 @@ def _cpu_numerics(wishes: Wishes) -> Numerics:
     if wishes.precision == "bf16":
         return Numerics("bf16", None, "bf16")
     assert wishes.precision in ("fp8", "fp8-storage")
-    return Numerics("fp8" if wishes.precision == "fp8" else "fp8-storage", "rowwise", "bf16")
+    if wishes.precision == "fp8":
+        return Numerics("fp8", "rowwise", "bf16", wishes.fp8_attention)
+    return Numerics("fp8-storage", "rowwise", "bf16")
+
+
+def _fp8_attention(numerics: Numerics) -> tuple[str, ...]:
+    return (FP8_ATTENTION,) if numerics.fp8_attention else ()
+
+
+def _fp8_attention_reason(numerics: Numerics) -> tuple[str, ...]:
+    return (FP8_ATTENTION_REASON,) if numerics.fp8_attention else ()
 
 
 def _rungs(question: Question, choice: Choice) -> list[Rung]:

@@ -68,4 +68,5 @@ def kind_of(execution: Execution) -> str:
     tiles = f"{execution.encode_tile_px}-{execution.decode_tile_px}"
     numbers = f"{execution.device}-{execution.precision}-{execution.compute}"
     swept = f"-{execution.sweep_bytes}" if execution.sweeps else ""
-    return f"{numbers}-{tiles}-{execution.text_encoder}{swept}"
+    attention = "-fp8-attention" if execution.fp8_attention else ""
+    return f"{numbers}-{tiles}-{execution.text_encoder}{swept}{attention}"

@@ -16,8 +16,8 @@ class Wishes:
     """Choices that a person may make instead of leaving them to the profile; 0, None and "auto" leave them.
 
     ``budget_bytes`` bounds the device memory of a worker, ``target_pixels`` and ``reference_pixels`` the caps,
-    ``max_active`` the edits held at once. ``cache_bytes`` are kept for turns of sessions. ``origins`` tells for each
-    name above where it was set.
+    ``max_active`` the edits held at once. ``cache_bytes`` are kept for turns of sessions. ``fp8_attention`` asks for
+    attention in FP8. ``origins`` tells for each name above where it was set.
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -28,6 +28,7 @@ class Wishes:
     reference_pixels: int = 0
     max_active: int = 0
     cache_bytes: int = 256 * 1024 * 1024
+    fp8_attention: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, name: str, otherwise: str) -> str:
@@ -43,6 +44,7 @@ _KEYS = {
     "reference_pixels": "limits.reference_pixels",
     "max_active": "worker.max_active",
     "cache_bytes": "worker.cache_bytes",
+    "fp8_attention": "worker.fp8_attention",
 }
 
 
@@ -63,5 +65,6 @@ def wishes_of(loaded: LoadedConfig) -> Wishes:
         reference_pixels=config.limits.reference_pixels,
         max_active=config.worker.max_active,
         cache_bytes=config.worker.cache_bytes,
+        fp8_attention=config.worker.fp8_attention,
         origins=origins,
     )

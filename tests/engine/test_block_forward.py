@@ -83,10 +83,11 @@ def update(entering: tuple[Tensor, Tensor], inputs: Callable[..., object]) -> Ca
     ("changes", "limit"),
     [
         ({"precision": "fp8", "scaling": "rowwise"}, 0.056),
+        ({"precision": "fp8", "scaling": "rowwise", "attention": ("fp8",)}, 0.07),
         ({"precision": "fp8", "scaling": "tensorwise"}, 0.058),
         ({"precision": "fp8-storage", "scaling": "rowwise"}, 0.042),
     ],
-    ids=["fp8-rowwise", "fp8-tensorwise", "fp8-storage"],
+    ids=["fp8-rowwise", "fp8-attention", "fp8-tensorwise", "fp8-storage"],
 )
 def test_fp8_changes_a_blocks_update_by_a_few_percent(
     make_transformer: Make,
@@ -108,6 +109,15 @@ def test_the_last_block_finishes_the_target_as_any_other_would(
     image, _ = update(transformer, torch.float32)
     last_image, _ = update(transformer, torch.float32, is_last=True)
     torch.testing.assert_close(last_image[:targets], image[:targets], rtol=1e-4, atol=1e-4)
+
+
+def test_in_fp8_too_the_last_blocks_queries_are_the_targets(
+    make_transformer: Make, update: Callable[..., tuple[Tensor, Tensor]], inputs: Callable[..., object]
+) -> None:
+    transformer = make_transformer(precision="fp8", scaling="rowwise", attention=("fp8",))
+    targets = inputs().latents.shape[1]
+    image, last_image = (update(transformer, torch.float32, is_last=is_last)[0][:targets] for is_last in (False, True))
+    assert (image - last_image).norm() / image.norm() < 0.01
 
 
 def test_references_are_modulated_as_at_timestep_zero_and_the_target_is_not(

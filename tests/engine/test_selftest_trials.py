@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
+from qied.engine.ops.cudnn_attention import CudnnFp8Attention
+from qied.engine.selftest import attention
+from qied.engine.selftest.attention import AttentionShape, AttentionTrials
 from qied.engine.selftest.child import run_suite
 from qied.engine.selftest.facts import cudnn_version, facts
 from qied.engine.selftest.matmul import quantised
@@ -46,6 +51,23 @@ def test_attention_that_a_cpu_has_is_right(results, name):
     assert trial.relative_error < ERROR_LIMITS["attention"] / 4
 
 
+@pytest.mark.parametrize("size", [64, 128])
+def test_attention_in_fp8_is_right_with_the_error_of_its_numbers(results, size):
+    trial = results[f"attention.fp8_attention_{size}"]
+    assert trial.ok, trial.error
+    assert 0.04 < trial.relative_error < 0.8 * ERROR_LIMITS["fp8_attention"]
+
+
+def test_without_its_package_attention_in_fp8_is_not_proven_and_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cudnn", None)
+    shape = AttentionShape(heads=2, tokens=8)
+    trials = AttentionTrials(torch.device("cpu"), shape, torch.bfloat16, lambda work, runs: 1.0)
+    monkeypatch.setattr(attention, "kernel_of", lambda _: CudnnFp8Attention(torch.device("cuda", 0)))
+    trial = trials.trials()["fp8_attention_64"]()
+    assert not trial.ok
+    assert "pip install 'qied[fp8-attention]'" in trial.error
+
+
 @pytest.mark.parametrize("name", ["cudnn_64", "efficient_128"])
 def test_attention_that_a_cpu_does_not_have_says_so(results, name):
     trial = results[f"attention.{name}"]
@@ -55,7 +77,9 @@ def test_attention_that_a_cpu_does_not_have_says_so(results, name):
 
 def test_every_mode_and_backend_has_its_trial(results):
     attention = {
-        f"attention.{backend}_{size}" for backend in ("cudnn", "flash", "efficient", "math") for size in (64, 128)
+        f"attention.{backend}_{size}"
+        for backend in ("cudnn", "flash", "efficient", "math", "fp8_attention")
+        for size in (64, 128)
     }
     assert set(results) == {"bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage"} | attention
 

@@ -10,12 +10,14 @@ import torch
 
 from qied.engine.block_graphs import BlockGraphs, Direct, GraphRecorder, Runner
 from qied.engine.ops.attention import Attention
+from qied.engine.ops.cudnn_attention import Fp8AttentionUnavailable, kernel_of
+from qied.engine.ops.fp8_attention import Fp8Attention
 from qied.engine.ops.linear import ExpandedLinear, LinearKind, linear_kind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.planning.forward_layout import Numbers
-from qied.planning.plan import Execution
+from qied.planning.plan import FP8_ATTENTION, Execution
 
 TRITON_CAPABILITY = (8, 0)
 """The first compute capability that Triton supports."""
@@ -32,11 +34,12 @@ class Executor:
 def choose_executor(execution: Execution, numbers: Numbers, device: torch.device) -> Executor:
     """Fused kernels and graphs where Triton runs and is proven to be right, torch's own kernels elsewhere."""
     linears = linear_kind(execution.precision, execution.scaling, device)
-    attention = Attention(execution.attention)
-    plain = Executor(TorchOperations(linears, attention), Direct())
+    attention = Attention([name for name in execution.attention if name != FP8_ATTENTION])
+    in_fp8 = _fp8_attention(device) if execution.fp8_attention else None
+    plain = Executor(TorchOperations(linears, attention, in_fp8), Direct())
     if execution.compute != "bf16" or not has_triton(device):
         return plain
-    fused = _fused(linears, attention)
+    fused = _fused(linears, attention, in_fp8)
     reason = disproof(fused, plain.operations, numbers, device)
     if reason is not None:
         structlog.get_logger(part="operations").warning(
@@ -53,8 +56,17 @@ def has_triton(device: torch.device) -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _fused(linears: LinearKind, attention: Attention) -> Operations:
+def _fp8_attention(device: torch.device) -> Fp8Attention | None:
+    """None where cuDNN's frontend, which was there when it was planned, has gone."""
+    try:
+        return kernel_of(device)
+    except Fp8AttentionUnavailable as error:
+        structlog.get_logger(part="operations").warning("the attention is not in FP8", reason=str(error))
+        return None
+
+
+def _fused(linears: LinearKind, attention: Attention, in_fp8: Fp8Attention | None) -> Operations:
     from qied.engine.ops.triton_operations import TensorwiseOperations, TritonOperations, expand
 
     kind = TensorwiseOperations if linears.form == "tensorwise" else TritonOperations
-    return kind(ExpandedLinear(expand) if isinstance(linears, ExpandedLinear) else linears, attention)
+    return kind(ExpandedLinear(expand) if isinstance(linears, ExpandedLinear) else linears, attention, in_fp8)

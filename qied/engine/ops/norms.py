@@ -21,9 +21,14 @@ def rotated_norm(x: Tensor, weight: Tensor, rotation: Tensor) -> None:
 
     ``rotation`` FP32 [rows, head_dim] has cosine and sine of each pair. All is computed in FP32 and rounded once.
     """
-    turns = torch.view_as_complex(rotation.view(len(rotation), -1, 2))
     for rows in row_chunks(x.shape[0], x.shape[1] * x.shape[2]):
-        normed = functional.rms_norm(x[rows].float(), weight.shape, weight.float(), NORM_EPSILON)
-        pairs = torch.view_as_complex(normed.view(*normed.shape[:-1], -1, 2))
-        pairs.mul_(turns[rows].unsqueeze(1))
-        x[rows] = normed
+        x[rows] = rotated(x[rows].float(), weight, rotation[rows])
+
+
+def rotated(x: Tensor, weight: Tensor, rotation: Tensor) -> Tensor:
+    """Return FP32 ``x`` [rows, heads, head_dim], each head RMS-normalised and its pairs rotated, in FP32."""
+    turns = torch.view_as_complex(rotation.view(len(rotation), -1, 2))
+    normed = functional.rms_norm(x, weight.shape, weight.float(), NORM_EPSILON)
+    pairs = torch.view_as_complex(normed.view(*normed.shape[:-1], -1, 2))
+    pairs.mul_(turns.unsqueeze(1))
+    return normed

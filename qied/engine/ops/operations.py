@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
 
@@ -12,6 +12,9 @@ from qied.engine.arena import Region, Workspace
 from qied.engine.ops.low_rank import Scaled
 from qied.engine.packed_block import BlockWeights, PackedLinear
 from qied.planning.forward_layout import scale_begin
+
+if TYPE_CHECKING:
+    from qied.engine.ops.fp8_attention import Fp8Attention
 
 Half = Literal["attention", "mlp", "out"]
 """Which norm: that before the attention, that before the MLP, or the one behind the last block."""
@@ -97,8 +100,19 @@ class Operations(Protocol):
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return [queries, heads * d] from q [queries, heads, d] and k, v [keys, heads, d]."""
 
-    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace) -> Joint:
-        """Make the attention's result [rows, D], the first ``text_rows`` of them text, the input of a linear."""
+    def quantised_heads(self, qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:
+        """Like ``heads``, to the workspace's ``heads`` in E4M3, and the values with them; scales go there, too."""
+
+    @property
+    def fp8_attention(self) -> Fp8Attention | None:
+        """What attends in FP8, of quantised heads and instead of ``attention``, where that is so."""
+
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+        """Make the attention's result [rows, D], the first ``text_rows`` of them text, the input of a linear.
+
+        The result of ``fp8_attention`` lies in the workspace's ``quantised`` already, and QKV, which nobody reads any
+        more, makes room for what is kept.
+        """
 
     def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
         """Put [rows, F], which are overwritten, through the GELU (tanh) in FP32: the input of a linear."""

@@ -53,13 +53,18 @@ def _results(operations: Operations, numbers: Numbers, device: torch.device) -> 
     activated = _whole(operations.activate(wide, TOKENS.text, workspace))
     attended = _drawn(generator, torch.empty_like(region.residual))
     prepared = _whole(operations.prepare(attended, TOKENS.text, workspace))
-    return {
+    found = {
         "sum": region.residual.float(),
         "norm": normed,
         "heads": heads,
         "activation": activated,
         "attention's result": prepared,
     }
+    if workspace.heads is not None and workspace.attention_scales is not None:
+        operations.quantised_heads(_drawn(generator, qkv), region, weights, workspace)
+        steps = workspace.attention_scales[:3, :1]
+        found["heads in FP8"] = workspace.heads.float().view(TOKENS.all, 3, -1) * steps
+    return found
 
 
 def _fill(arena: Arena, generator: torch.Generator) -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from qied.engine.arena import Region, Workspace
 from qied.engine.ops.attention import Attention
+from qied.engine.ops.fp8_attention import Fp8Attention, quantise_heads, taken_over
 from qied.engine.ops.linear import Form, LinearKind, apply_sides
 from qied.engine.ops.norms import modulated_norm, rotated_norm
 from qied.engine.ops.operations import (
@@ -23,15 +24,16 @@ from qied.engine.ops.operations import (
     norm_rows,
 )
 from qied.engine.packed_block import BlockWeights
-from qied.engine.quantise import quantise_into, row_chunks
+from qied.engine.quantise import E4M3, dequantise_into, quantise_into, row_chunks
 
 
 class TorchOperations:
     """See :class:`Operations`."""
 
-    def __init__(self, linears: LinearKind, attention: Attention) -> None:
+    def __init__(self, linears: LinearKind, attention: Attention, fp8_attention: Fp8Attention | None = None) -> None:
         self._linears = linears
         self._attention = attention
+        self.fp8_attention = fp8_attention
 
     def norm(
         self, region: Region, workspace: Workspace, block: int, number: Tensor, half: Half, *, keep: bool = False
@@ -58,12 +60,18 @@ class TorchOperations:
             rotated_norm(queries[rows], stream.q_norm, region.rotation[rows])
             rotated_norm(keys[rows], stream.k_norm, region.rotation[rows])
 
+    def quantised_heads(self, qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:
+        """See :class:`Operations`."""
+        quantise_heads(qkv, region, weights, workspace)
+
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See :class:`Operations`."""
         return self._attention(q, k, v)
 
-    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace) -> Joint:
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
         """See :class:`Operations`."""
+        if attended.dtype == E4M3:
+            return taken_over(attended, text_rows, workspace, dequantise_into if keep else None)
         result = _Result(self._linears.form, attended, text_rows, workspace.quantised, workspace.scale, True)
         for rows in _chunks(attended, text_rows):
             result.put(rows.start, attended[rows])

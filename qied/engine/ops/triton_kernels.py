@@ -135,12 +135,75 @@ def heads_kernel(
             weights = tl.where(is_text, tl.load(text_q + columns), tl.load(image_q + columns))
         else:
             weights = tl.where(is_text, tl.load(text_k + columns), tl.load(image_k + columns))
-        x = x * tl.rsqrt(tl.sum(x * x, 1) / SIZE + EPSILON)[:, None] * weights.to(tl.float32)[None]
-        even, odd = tl.split(tl.reshape(x, (AT_ONCE, SIZE // 2, 2)))
-        first = even * cosine[None] - odd * sine[None]
-        second = even * sine[None] + odd * cosine[None]
-        turned = tl.reshape(tl.join(first, second), (AT_ONCE, SIZE))
+        turned = _turned(x, weights.to(tl.float32), cosine, sine, AT_ONCE, SIZE, EPSILON)
         tl.store(qkv + at, turned.to(qkv.dtype.element_ty), inside)
+
+
+@triton.jit
+def _turned(x, weights, cosine, sine, AT_ONCE: tl.constexpr, SIZE: tl.constexpr, EPSILON: tl.constexpr):
+    """RMS-normalise heads [heads, size] of one row, and rotate their pairs."""
+    x = x * tl.rsqrt(tl.sum(x * x, 1) / SIZE + EPSILON)[:, None] * weights[None]
+    even, odd = tl.split(tl.reshape(x, (AT_ONCE, SIZE // 2, 2)))
+    first = even * cosine[None] - odd * sine[None]
+    second = even * sine[None] + odd * cosine[None]
+    return tl.reshape(tl.join(first, second), (AT_ONCE, SIZE))
+
+
+@triton.jit
+def _step_of(text, image, LENGTH: tl.constexpr, SMALLEST: tl.constexpr):
+    """What heads behind these norms are divided by."""
+    largest = tl.max(tl.maximum(tl.abs(text.to(tl.float32)), tl.abs(image.to(tl.float32))), 0)
+    return tl.maximum(largest * LENGTH, SMALLEST) / _LARGEST
+
+
+@triton.jit
+def quantised_heads_kernel(
+    qkv,
+    rotation,
+    text_q,
+    text_k,
+    image_q,
+    image_k,
+    largest_value,
+    quantised,
+    scales,
+    text,
+    HEADS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    SIZE: tl.constexpr,
+    LENGTH: tl.constexpr,
+    EPSILON: tl.constexpr,
+    LARGEST_VALUE: tl.constexpr,
+    SMALLEST: tl.constexpr,
+):
+    """Do as ``heads_kernel``, to E4M3 and with the values; the first program writes the scales (see ``ScaleRow``)."""
+    row = tl.program_id(0).to(tl.int64)
+    heads = tl.program_id(1) * AT_ONCE + tl.arange(0, AT_ONCE)
+    inside = (heads < HEADS)[:, None]
+    columns = tl.arange(0, SIZE)
+    turns = tl.load(rotation + row * SIZE + columns)
+    cosine, sine = tl.split(tl.reshape(turns, (SIZE // 2, 2)))
+    is_text = row < text
+    for part in tl.static_range(3):
+        at = row * (3 * HEADS * SIZE) + part * HEADS * SIZE + heads[:, None] * SIZE + columns[None]
+        x = tl.load(qkv + at, inside, 0.0).to(tl.float32)
+        if part == 2:
+            largest = tl.load(largest_value).to(tl.float32)
+            # What is no number is not smaller either, and stays.
+            step = tl.where(largest < SMALLEST, SMALLEST, largest) / LARGEST_VALUE
+        else:
+            of_text = tl.load((text_q if part == 0 else text_k) + columns)
+            of_image = tl.load((image_q if part == 0 else image_k) + columns)
+            weights = tl.where(is_text, of_text, of_image).to(tl.float32)
+            x = _turned(x, weights, cosine, sine, AT_ONCE, SIZE, EPSILON)
+            step = _step_of(of_text, of_image, LENGTH, SMALLEST)
+        tl.store(quantised + at, (x / step).to(tl.float8e4nv), inside)
+        if tl.program_id(0) + tl.program_id(1) == 0:
+            tl.store(scales + part * 4, step)
+            if part == 2:
+                tl.store(scales + 3 * 4, 1.0 / _LARGEST)
+                tl.store(scales + 4 * 4, _LARGEST)
+                tl.store(scales + 5 * 4, 1.0 / step)
 
 
 @triton.jit

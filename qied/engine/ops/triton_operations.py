@@ -8,6 +8,7 @@ from torch import Tensor
 from qied.engine.arena import Region, Workspace
 from qied.engine.ops import triton_kernels as kernels
 from qied.engine.ops.attention import Attention
+from qied.engine.ops.fp8_attention import LARGEST_VALUE, SMALLEST_BOUND, Fp8Attention, largest_value, taken_over
 from qied.engine.ops.linear import LinearKind, apply_sides
 from qied.engine.ops.operations import (
     ATTENTION_GATE,
@@ -21,7 +22,7 @@ from qied.engine.ops.operations import (
     norm_rows,
 )
 from qied.engine.packed_block import BlockWeights
-from qied.engine.quantise import quantise_into
+from qied.engine.quantise import E4M3, quantise_into
 from qied.planning.forward_layout import scale_begin
 
 _EXPAND_BLOCK = 4096
@@ -33,9 +34,10 @@ _WARPS = 8
 class TritonOperations:
     """See :class:`Operations`."""
 
-    def __init__(self, linears: LinearKind, attention: Attention) -> None:
+    def __init__(self, linears: LinearKind, attention: Attention, fp8_attention: Fp8Attention | None = None) -> None:
         self._linears = linears
         self._attention = attention
+        self.fp8_attention = fp8_attention
         self._form = kernels.ROWWISE if linears.form == "rowwise" else kernels.PLAIN
 
     def norm(
@@ -93,12 +95,41 @@ class TritonOperations:
             num_warps=4,
         )
 
+    def quantised_heads(self, qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:
+        """See :class:`Operations`."""
+        assert workspace.heads is not None and workspace.attention_scales is not None
+        size = region.rotation.shape[1]
+        heads = qkv.shape[1] // (3 * size)
+        at_once = min(_HEADS_AT_ONCE, triton.next_power_of_2(heads))
+        kernels.quantised_heads_kernel[(len(qkv), triton.cdiv(heads, at_once))](
+            qkv,
+            region.rotation,
+            weights.text.q_norm,
+            weights.text.k_norm,
+            weights.image.q_norm,
+            weights.image.k_norm,
+            largest_value(qkv),
+            workspace.heads,
+            workspace.attention_scales,
+            region.tokens.text,
+            HEADS=heads,
+            AT_ONCE=at_once,
+            SIZE=size,
+            LENGTH=size**0.5,
+            EPSILON=NORM_EPSILON,
+            LARGEST_VALUE=LARGEST_VALUE,
+            SMALLEST=SMALLEST_BOUND,
+            num_warps=4,
+        )
+
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See :class:`Operations`."""
         return self._attention(q, k, v)
 
-    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace) -> Joint:
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
         """See :class:`Operations`."""
+        if attended.dtype == E4M3:
+            return taken_over(attended, text_rows, workspace, expand if keep else None)
         quantised, scale = _targets(attended, workspace.quantised, workspace.scale)
         if self._form == kernels.ROWWISE:
             self._make_input(attended, text_rows, quantised, scale, gelu=False, keep=False)

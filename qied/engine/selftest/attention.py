@@ -5,15 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from qied.engine.ops.attention import BACKENDS
+from qied.engine.ops.attention import BACKENDS, Attention
+from qied.engine.ops.cudnn_attention import kernel_of
+from qied.engine.ops.fp8_attention import ScaleRow, put_value_scales
+from qied.engine.quantise import E4M3, E4M3_MAX
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
 from qied.hardware.snapshot import Trial
+from qied.planning.candidates import FP8_ATTENTION_TRIAL
+from qied.planning.forward_layout import ATTENTION_SCALES
 
 HEAD_SIZES = (64, 128)
 
@@ -37,11 +43,12 @@ class AttentionTrials:
 
     def trials(self) -> dict[str, Callable[[], Trial]]:
         """All of them, such as ``flash_128``."""
-        return {
+        found = {
             f"{name}_{head_size}": self._trial(backend, head_size)
             for name, backend in BACKENDS.items()
             for head_size in HEAD_SIZES
         }
+        return found | {f"{FP8_ATTENTION_TRIAL}_{head_size}": partial(self._fp8, head_size) for head_size in HEAD_SIZES}
 
     def _trial(self, backend: SDPBackend, head_size: int) -> Callable[[], Trial]:
         return lambda: self._run(backend, head_size)
@@ -62,14 +69,54 @@ class AttentionTrials:
                 return Trial(ok=False, error=_reason(refusal, [str(note.message) for note in notes]))
             (seconds,) = median_seconds(self._clock, attend)
         error = relative_error(result, _reference(query.float(), key.float(), value.float()))
-        operations = 4.0 * self._shape.heads * self._shape.tokens**2 * head_size
-        return judged(error, ERROR_LIMITS["attention"], operations, seconds)
+        return judged(error, ERROR_LIMITS["attention"], self._operations(head_size), seconds)
+
+    def _fp8(self, head_size: int) -> Trial:
+        """Attention in FP8, with rows as a block has them; on a card it has to be faster than the best of 16 bits."""
+        tokens, heads = self._shape.tokens, self._shape.heads
+        generator = torch.Generator().manual_seed(12)
+        drawn = torch.randn((tokens, 3, heads, head_size), generator=generator).to(self._device, self._compute)
+        low, scales = _quantised(drawn)
+        query, key, value = drawn.unbind(1)
+        out = torch.empty(query.shape, dtype=E4M3, device=self._device)
+        is_card = self._device.type == "cuda"
+        try:
+            kernel = kernel_of(self._device)
+            kernel(low, 0, scales, out)
+        except RuntimeError as refusal:
+            return Trial(ok=False, error=str(refusal).splitlines()[0][:400])
+        exact = _reference(*(_of_pictures(part.float()) for part in (query, key, value)))
+        error = relative_error(_of_pictures(out.float() * scales[ScaleRow.V, 0]), exact)
+        plain = Attention(tuple(BACKENDS))
+        works = [lambda: kernel(low, 0, scales, out), lambda: plain(query, key, value)]
+        seconds, *reference = median_seconds(self._clock, *works[: 2 if is_card else 1])
+        return judged(error, ERROR_LIMITS["fp8_attention"], self._operations(head_size), seconds, *reference)
+
+    def _operations(self, head_size: int) -> float:
+        return 4.0 * self._shape.heads * self._shape.tokens**2 * head_size
+
+
+def _quantised(heads: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries, keys and values [rows, 3, heads, size] in E4M3, and the scales of their attention."""
+    scales = torch.zeros(ATTENTION_SCALES, device=heads.device)
+    steps = scales[:, 0]
+    steps[: ScaleRow.V] = heads[:, :2].float().abs().amax((0, 2, 3)) / E4M3_MAX
+    put_value_scales(steps, heads[:, 2].abs().amax())
+    low = torch.empty_like(heads, dtype=E4M3)
+    for part in range(3):
+        low[:, part] = heads[:, part].float() / steps[part]
+    return low, scales
 
 
 def _reference(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention by its definition, in FP32."""
     scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     return torch.softmax(scores, dim=-1) @ value
+
+
+def _of_pictures(rows: Tensor) -> Tensor:
+    """See [rows, heads, size] as [1, heads, rows, size]."""
+    return rows.transpose(0, 1).unsqueeze(0)
 
 
 def _reason(error: RuntimeError, notes: list[str]) -> str:

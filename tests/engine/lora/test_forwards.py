@@ -32,6 +32,9 @@ NUMBERS = [
     pytest.param({"precision": "fp8", "scaling": "rowwise", "compute": "bf16"}, id="fp8-rowwise"),
     pytest.param({"precision": "fp8", "scaling": "tensorwise", "compute": "bf16"}, id="fp8-tensorwise"),
     pytest.param({"precision": "fp8-storage", "compute": "bf16"}, id="fp8-storage"),
+    pytest.param(
+        {"precision": "fp8", "scaling": "rowwise", "compute": "bf16", "attention": ("fp8",)}, id="fp8-attention"
+    ),
 ]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 

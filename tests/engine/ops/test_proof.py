@@ -1,17 +1,20 @@
 """Fused kernels are used where they were seen to be right; here Triton's interpreter stands in for a card."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from qied.engine.arena import Region, Workspace
 from qied.engine.ops import choice, triton_kernels
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.ops.triton_operations import TritonOperations
+from qied.engine.packed_block import BlockWeights
 from qied.planning.block_layout import BlockShape
 from qied.planning.forward_layout import Numbers
 from qied.planning.plan import Execution
@@ -33,6 +36,22 @@ def plain() -> TorchOperations:
 
 def test_kernels_that_are_right_are_proven(fused: TritonOperations, plain: TorchOperations) -> None:
     assert disproof(fused, plain, NUMBERS, DEVICE) is None
+
+
+def test_heads_in_fp8_are_proven_as_well_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = replace(NUMBERS, precision="fp8", fp8_attention=True)
+    one, two = (TorchOperations(linear_kind("fp8", "rowwise", DEVICE), Attention()) for _ in range(2))
+    assert disproof(one, two, numbers, DEVICE) is None
+    right = one.quantised_heads
+
+    def wrong(qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:
+        right(qkv, region, weights, workspace)
+        assert workspace.heads is not None
+        workspace.heads.copy_(workspace.heads.float() * 1.25)
+
+    monkeypatch.setattr(one, "quantised_heads", wrong)
+    reason = disproof(one, two, numbers, DEVICE)
+    assert reason is not None and reason.startswith("heads in FP8: relative error")
 
 
 @pytest.mark.parametrize("broken", ["heads", "norm", "activate"])
