@@ -64,7 +64,7 @@ def test_the_best_card_comes_first_and_each_is_planned_for_itself():
 
 def test_references_are_capped_alike_on_all_cards():
     machine = recorded("rtx-4090-and-3060")
-    small = machine.gpus[0].model_copy(update={"memory_free_bytes": 4_458_000_000})
+    small = machine.gpus[0].model_copy(update={"memory_free_bytes": 4_640_000_000})
     alone = served(machine, gpus="1").serving.max_reference_pixels
     found = served(machine.model_copy(update={"gpus": (small, machine.gpus[1])}))
     assert {plan.max_reference_pixels for plan in found.serving.plans} == {found.serving.max_reference_pixels}

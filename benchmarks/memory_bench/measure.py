@@ -52,9 +52,10 @@ def build(plan: Plan, model: ModelProfile, sources: ComponentSources) -> Engine:
 
 
 def clear() -> None:
-    """Give back everything that is not held."""
+    """Give back everything that is not held: cuBLAS's workspaces too, which an engine leaves behind for its streams."""
     gc.collect()
     torch.cuda.synchronize()
+    torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
 
 

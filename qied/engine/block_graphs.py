@@ -40,6 +40,9 @@ class Recorder(Protocol):
     def record(self, launch: Launch) -> Launch:
         """Return what runs all that ``launch`` launched; raises RuntimeError where it cannot be recorded."""
 
+    def make_room(self) -> None:
+        """Let go of memory that nothing uses: while recording, none can be taken back."""
+
     def forget(self) -> None:
         """Give back the memory that records share, once they are all gone."""
 
@@ -48,12 +51,14 @@ class BlockGraphs:
     """Keeps the records that were used last, at most ``limit`` of them.
 
     The first time a launch runs as it is, which tells libraries what kernels they need: loading those cannot be
-    recorded. What cannot be recorded at all runs as it is every time.
+    recorded. What cannot be recorded at all runs as it is every time; where memory does not suffice for it, nothing is
+    recorded any more.
     """
 
     def __init__(self, recorder: Recorder, limit: int = GRAPHS) -> None:
         self._recorder = recorder
         self._limit = limit
+        self._recording = True
         self._records: OrderedDict[Hashable, Launch] = OrderedDict()
         self._tried: OrderedDict[Hashable, bool] = OrderedDict()
         """Launches that ran, and whether recording them was tried since."""
@@ -78,24 +83,38 @@ class BlockGraphs:
         self._recorder.forget()
 
     def _made(self, key: Hashable, launch: Launch) -> Launch | None:
+        if not self._recording:
+            return None
         if key not in self._tried:
             self._note(key, tried=False)
             return None
         if self._tried[key]:
             return None
         self._note(key, tried=True)
-        try:
-            record = self._recorder.record(launch)
-        except RuntimeError as error:
-            _warn(error)
-            if is_exhausted(error):
-                self.clear()
+        record = self._recorded(launch)
+        if record is None:
             return None
         self._tried.pop(key, None)
         self._records[key] = record
         while len(self._records) > self._limit:
             self._records.popitem(last=False)
         return record
+
+    def _recorded(self, launch: Launch) -> Launch | None:
+        """Record a launch, a second time with more room where memory ran out; None where that does not help."""
+        for room_was_made in (False, True):
+            try:
+                return self._recorder.record(launch)
+            except RuntimeError as error:
+                if is_exhausted(error) and not room_was_made:
+                    self._recorder.make_room()
+                    continue
+                _warn(error)
+                if is_exhausted(error):
+                    self.clear()
+                    self._recording = False
+                return None
+        return None
 
     def _note(self, key: Hashable, *, tried: bool) -> None:
         self._tried[key] = tried
@@ -137,6 +156,10 @@ class GraphRecorder:
             finally:
                 graph.capture_end()
         return _Replay(graph, uses)
+
+    def make_room(self) -> None:
+        """See :class:`Recorder`; waits for the device."""
+        torch.cuda.empty_cache()
 
     def forget(self) -> None:
         """See :class:`Recorder`."""

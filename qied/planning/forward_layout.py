@@ -14,7 +14,10 @@ from math import prod
 from qied.planning.block_layout import ALIGNMENT, ELEMENT_BYTES, BlockShape, Compute, ElementType, Entry, Precision
 
 SPAN_TOKENS = 8192
-"""Image tokens that go through an MLP together, at most: enough to fill any card, and its width stays small."""
+"""Image tokens, a multiple of SCALE_ALIGNMENT, that go through an MLP together at most.
+
+Enough to fill any card, and the MLP's width stays small.
+"""
 KINDS = 3
 """Kinds of tokens that are modulated each in their way: text, target, references."""
 VALUES = 6
@@ -46,9 +49,13 @@ class Tokens:
         return self.text + self.image
 
     def spans(self) -> list[tuple[int, int]]:
-        """Cut all tokens into (first, last + 1) for the MLPs; the text goes with the first part of the image."""
+        """Cut all tokens into (first, last + 1) for the MLPs; the text goes with the first part of the image.
+
+        Parts of the image are about equal, and begin where scales may: FP8 kernels ask for an aligned beginning.
+        """
         count = max(1, -(-self.image // SPAN_TOKENS))
-        ends = [self.text + self.image * part // count for part in range(1, count + 1)]
+        cuts = [_aligned(self.image * part // count, SCALE_ALIGNMENT) for part in range(1, count)]
+        ends = [self.text + cut for cut in (*cuts, self.image)]
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
 

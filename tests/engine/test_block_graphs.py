@@ -15,12 +15,18 @@ class Tape:
     def __init__(self) -> None:
         self.news: list[str] = []
         self.refusal: RuntimeError | None = None
+        self.room_helps = False
 
     def record(self, launch: Callable[[], None]) -> Callable[[], None]:
         if self.refusal is not None:
             raise self.refusal
         self.news.append("record")
         return lambda: self.news.append("replay")
+
+    def make_room(self) -> None:
+        self.news.append("make room")
+        if self.room_helps:
+            self.refusal = None
 
     def forget(self) -> None:
         self.news.append("forget")
@@ -70,17 +76,26 @@ def test_what_cannot_be_recorded_runs_as_it_is_every_time_and_is_not_tried_again
     assert tape.news == ["launch"] * 4 and len(graphs) == 0
 
 
-def test_where_memory_runs_out_all_records_give_theirs_back(tape: Tape) -> None:
+def test_where_memory_runs_out_room_is_made_once(tape: Tape) -> None:
+    graphs = BlockGraphs(tape)
+    tape.refusal, tape.room_helps = torch.OutOfMemoryError("CUDA out of memory"), True
+    for _ in range(3):
+        graphs.run("block", launch_of(tape))
+    assert tape.news == ["launch", "make room", "record", "replay", "replay"]
+
+
+def test_where_room_does_not_help_all_records_give_theirs_back_and_none_is_made_any_more(tape: Tape) -> None:
     graphs = BlockGraphs(tape)
     for key in ("one", "one", "two"):
         graphs.run(key, launch_of(tape))
+    tape.news.clear()
     tape.refusal = torch.OutOfMemoryError("CUDA out of memory")
     graphs.run("two", launch_of(tape))
-    assert tape.news == ["launch", "record", "replay", "launch", "forget", "launch"] and len(graphs) == 0
+    assert tape.news == ["make room", "forget", "launch"] and len(graphs) == 0
     tape.refusal = None
-    for _ in range(2):
-        graphs.run("two", launch_of(tape))
-    assert tape.news[-3:] == ["launch", "record", "replay"]
+    for key in ("one", "two", "two"):
+        graphs.run(key, launch_of(tape))
+    assert tape.news == ["make room", "forget"] + ["launch"] * 4
 
 
 def test_what_is_remembered_of_launches_has_a_limit(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:

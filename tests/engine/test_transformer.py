@@ -183,12 +183,12 @@ def test_the_text_goes_through_the_mlp_with_the_first_part_of_the_picture(
         parts.append((len(wide), text))
         return activate(wide, text, *rest, **options)
 
-    monkeypatch.setattr(forward_layout, "SPAN_TOKENS", 150)
+    monkeypatch.setattr(forward_layout, "SPAN_TOKENS", 192)
     monkeypatch.setattr(transformer._operations, "activate", counted)
     velocity(transformer, forward)
     # 448 tokens of pictures in three parts; of the last block the 256 of the target only.
-    assert parts[:3] == [(149 + 37, 37), (149, 0), (150, 0)]
-    assert parts[-2:] == [(149, 0), (107, 0)] and len(parts) == 3 * 5 + 2
+    assert parts[:3] == [(192 + 37, 37), (128, 0), (128, 0)]
+    assert parts[-2:] == [(192, 0), (64, 0)] and len(parts) == 3 * 5 + 2
 
 
 def test_inputs_are_left_as_they_are(make_transformer: Make, inputs: Inputs) -> None:
