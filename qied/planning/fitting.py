@@ -50,6 +50,7 @@ class Fitter:
     cache_bytes: int
     loras: LoraRoom = NO_LORAS
     _footprints: dict[object, Footprint] = field(default_factory=dict, repr=False, compare=False)
+    _graph_bytes: dict[object, int] = field(default_factory=dict, repr=False, compare=False)
 
     def best(self, rungs: Sequence[Rung], budget: int) -> Fit | None:
         """Return the highest rung within ``budget`` bytes, its tiles as large as the rest allows; None if none fits."""
@@ -70,7 +71,7 @@ class Fitter:
         weights = memory.weights(rung.text_encoder)
         ring = 0 if rung.resident == layers or self.memory.device == "cpu" else RING_SLOTS
         foot = self._footprint(rung.max_pixels, rung.max_reference_pixels, rung.text_encoder, tiles)
-        graphs = self.memory.graphs(self.work(rung))
+        graphs = self._graphs(rung.max_pixels, rung.max_reference_pixels)
         return (
             Part("context", memory.factors.context + memory.factors.workspace),
             *((Part(GRAPHS, graphs),) if graphs else ()),
@@ -100,6 +101,14 @@ class Fitter:
             work = largest_workload(self.memory.profile, pixels, reference_pixels, self.loras.width)
             self._footprints[key] = self.memory.largest_footprint(work, tiles, text_encoder)
         return self._footprints[key]
+
+    def _graphs(self, pixels: int, reference_pixels: int) -> int:
+        """What graphs hold where edits are of this size, which is the same on many rungs."""
+        key = (pixels, reference_pixels)
+        if key not in self._graph_bytes:
+            work = largest_workload(self.memory.profile, pixels, reference_pixels, self.loras.width)
+            self._graph_bytes[key] = self.memory.graphs(work)
+        return self._graph_bytes[key]
 
     def _peak(self, rung: Rung, tiles: Tiles) -> int:
         return sum(part.bytes for part in self.parts(rung, tiles))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from qied_client.protocol import limits
@@ -225,10 +225,8 @@ class MemoryModel:
 
     def _denoise(self, work: Workload) -> int:
         """The arena of a step, the attention's result, and casts to FP32 in chunks of 16 MiB, a few at a time."""
-        forwards = forwards_of(work)
-        arena = arena_layout(self.numbers, forwards, work.lora_width).nbytes
-        attention = attention_bytes(self.numbers, forwards[0])
-        return int((arena + attention + _CASTS * _CAST_BYTES) * self.factors.denoise)
+        step = _step_memory(self.numbers, forwards_of(work), work.lora_width)
+        return int((step + _CASTS * _CAST_BYTES) * self.factors.denoise)
 
     @cached_property
     def numbers(self) -> Numbers:
@@ -236,6 +234,12 @@ class MemoryModel:
         facts, numerics = self.profile.architecture, self.numerics
         shape = BlockShape(facts.inner_dim, facts.mlp_dim, facts.head_dim)
         return Numbers(shape, facts.layers, numerics.precision, numerics.compute, numerics.fp8_attention)
+
+
+@lru_cache(maxsize=4096)
+def _step_memory(numbers: Numbers, forwards: tuple[Tokens, ...], lora_width: int) -> int:
+    """The arena of a step and the attention's result; a plan asks for the same ones a hundred times."""
+    return arena_layout(numbers, forwards, lora_width).nbytes + attention_bytes(numbers, forwards[0])
 
 
 def forwards_of(work: Workload) -> tuple[Tokens, ...]:
