@@ -19,16 +19,23 @@ class Pace:
     def __init__(self, serving: Serving) -> None:
         self._profile = serving.profile
         self._max_reference_pixels = serving.max_reference_pixels
+        self._loras = serving.loras
         self._ms_per_gflop = _FIRST_GUESS_MS_PER_GFLOP[serving.device]
         self._measured = False
 
     def step_gflop(self, spec: EditSpec) -> float:
-        """Operations of one step: linear layers and attention of all blocks, times the forwards of a step."""
+        """Operations of one step: linears, attention and LoRAs of all blocks, times the forwards of a step.
+
+        A LoRA has branches beside the linears of both streams, of which a token meets those of its own: half of the
+        parameters, two operations each.
+        """
         facts = self._profile.architecture
         sequence = workload_of(spec, self._profile, self._max_reference_pixels).tokens
         linear = 2 * sequence * (4 * facts.inner_dim + 2 * facts.mlp_dim) * facts.inner_dim
         attention = 4 * sequence * sequence * facts.inner_dim
-        return (linear + attention) * facts.layers * (2 if spec.guided else 1) / 1e9
+        chosen = (self._loras[lora.name] for lora in spec.loras if lora.strength and lora.name in self._loras)
+        branches = sequence * sum(lora.parameters for lora in chosen)
+        return ((linear + attention) * facts.layers + branches) * (2 if spec.guided else 1) / 1e9
 
     def learn(self, spec: EditSpec, step_ms: float) -> None:
         """Take in one measured denoising step."""

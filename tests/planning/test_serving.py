@@ -4,15 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from qied_client.protocol.request import LoraChoice
 
 from qied.edit import EditSpec
 from qied.hardware.snapshot import Snapshot
 from qied.planning.hardware_profile import shipped_hardware_profiles
+from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.pace import Pace
 from qied.planning.plan import Plan
 from qied.planning.planner import Question, plan
 from qied.planning.serving import Serving, kind_of
+from qied.planning.workload import workload_of
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 SPEC = EditSpec(("a" * 64,), "make it blue", None, 1, 20, 1.0, 1024, 1024)
@@ -75,3 +78,16 @@ def test_guidance_doubles_the_time_of_an_edit(serving: Serving) -> None:
     pace = Pace(serving)
     pace.learn(SPEC, 200.0)
     assert pace.edit_ms(replace(SPEC, true_cfg_scale=4.0, negative_prompt=" ")) == 2 * pace.edit_ms(SPEC)
+
+
+def test_a_lora_takes_the_time_of_its_own_products(serving: Serving) -> None:
+    """Rank 64 beside the twelve linears of each block, as Lightning has it."""
+    lightning = LoraFacts(parameters=424_673_280, width=192)
+    pace = Pace(replace(serving, loras={"fast": lightning}))
+    plain = pace.step_gflop(SPEC)
+    chosen = replace(SPEC, loras=(LoraChoice("fast"),))
+    tokens = workload_of(SPEC, serving.profile, serving.max_reference_pixels).tokens
+    assert pace.step_gflop(chosen) - plain == pytest.approx(tokens * 424_673_280 / 1e9)
+    assert 1.02 < pace.step_gflop(chosen) / plain < 1.06
+    assert pace.step_gflop(replace(SPEC, loras=(LoraChoice("fast", 0.0),))) == plain
+    assert pace.step_gflop(replace(SPEC, loras=(LoraChoice("gone"),))) == plain
