@@ -67,22 +67,26 @@ class Fitter:
 
     def parts(self, rung: Rung, tiles: Tiles) -> tuple[Part, ...]:
         """Parts of a rung's peak in bytes, in the order in which people read them."""
+        optional = (GRAPHS, LORAS)
+        return tuple(Part(name, size) for name, size in self._sizes(rung, tiles) if size or name not in optional)
+
+    def _sizes(self, rung: Rung, tiles: Tiles) -> tuple[tuple[str, int], ...]:
+        """Names and bytes of all parts; a plan is found by weighing hundreds of rungs and tiles, so nothing more."""
         memory, layers = self.memory, self.memory.profile.architecture.layers
         weights = memory.weights(rung.text_encoder)
-        ring = 0 if rung.resident == layers or self.memory.device == "cpu" else RING_SLOTS
+        ring = 0 if rung.resident == layers or memory.device == "cpu" else RING_SLOTS
         foot = self._footprint(rung.max_pixels, rung.max_reference_pixels, rung.text_encoder, tiles)
-        graphs = self._graphs(rung.max_pixels, rung.max_reference_pixels)
         return (
-            Part("context", memory.factors.context + memory.factors.workspace),
-            *((Part(GRAPHS, graphs),) if graphs else ()),
-            Part("small weights", weights.rest),
-            Part("resident blocks", rung.resident * weights.block),
-            Part("ring", ring * weights.block),
-            Part("text encoder", weights.text_encoder),
-            Part(ARENA, foot.arena),
-            Part("sessions", rung.sessions * foot.state),
-            Part("caches", self.cache_bytes),
-            *((Part(LORAS, self.lora_bytes),) if self.lora_bytes else ()),
+            ("context", memory.factors.context + memory.factors.workspace),
+            (GRAPHS, self._graphs(rung.max_pixels, rung.max_reference_pixels)),
+            ("small weights", weights.rest),
+            ("resident blocks", rung.resident * weights.block),
+            ("ring", ring * weights.block),
+            ("text encoder", weights.text_encoder),
+            (ARENA, foot.arena),
+            ("sessions", rung.sessions * foot.state),
+            ("caches", self.cache_bytes),
+            (LORAS, self.lora_bytes),
         )
 
     @property
@@ -111,7 +115,7 @@ class Fitter:
         return self._graph_bytes[key]
 
     def _peak(self, rung: Rung, tiles: Tiles) -> int:
-        return sum(part.bytes for part in self.parts(rung, tiles))
+        return sum(size for _, size in self._sizes(rung, tiles))
 
     def _largest_tiles(self, rung: Rung, budget: int) -> Tiles:
         """Grow the decoder's tile first, then the encoder's, while the rung stays within the budget."""

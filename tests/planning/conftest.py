@@ -34,6 +34,11 @@ def selftests() -> st.SearchStrategy[SelfTest | None]:
     )
 
 
+# Strategies are made once: making one for each draw took most of the time of these tests.
+SELFTESTS = selftests()
+PCIE = st.one_of(st.none(), st.just(Pcie(generation=4, width=4, generation_max=4, width_max=16)))
+
+
 @st.composite
 def gpus(draw: st.DrawFn, index: int = 0) -> Gpu:
     total = draw(st.integers(2 * GIB, 200 * GIB))
@@ -45,10 +50,13 @@ def gpus(draw: st.DrawFn, index: int = 0) -> Gpu:
         ),
         memory_total_bytes=draw(st.one_of(st.none(), st.just(total))),
         memory_free_bytes=draw(st.one_of(st.none(), st.integers(0, total))),
-        pcie=draw(st.one_of(st.none(), st.just(Pcie(generation=4, width=4, generation_max=4, width_max=16)))),
+        pcie=draw(PCIE),
         processes=draw(st.sampled_from([(), (GpuProcess(pid=1, name="ComfyUI", used_bytes=6 * GIB),)])),
-        selftest=draw(selftests()),
+        selftest=draw(SELFTESTS),
     )
+
+
+GPUS = (gpus(0), gpus(1))
 
 
 @st.composite
@@ -67,15 +75,18 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         ),
         driver=draw(st.sampled_from([Driver(version="580.95.05", cuda="13.0"), Driver(version="470.1"), None])),
         torch=draw(st.sampled_from([torch, torch, torch, torch.model_copy(update={"arch_list": ARCHES[:4]}), None])),
-        gpus=tuple(draw(gpus(index)) for index in range(cards)),
+        gpus=tuple(draw(GPUS[index]) for index in range(cards)),
     )
+
+
+SNAPSHOTS = snapshots()
 
 
 @st.composite
 def working_machines(draw: st.DrawFn) -> Snapshot:
     """One card that torch can use, and host memory that may be little."""
-    snapshot = draw(snapshots())
-    card = draw(gpus())
+    snapshot = draw(SNAPSHOTS)
+    card = draw(GPUS[0])
     capability = draw(st.sampled_from([(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0)]))
     total = draw(st.integers(5 * GIB, 100 * GIB))
     free = draw(st.integers(total // 2, total))
