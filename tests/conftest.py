@@ -19,6 +19,23 @@ if not Path("/dev/nvidiactl").exists():
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
+LONG_FILES = (
+    "tests/daemon/test_nothing_lost.py",
+    "tests/tiny_model/test_training.py",
+    "tests/planning/test_planner.py",
+    "tests/daemon/test_independence.py",
+    "tests/benchmarks/test_quality_run.py",
+    "tests/benchmarks/test_wire_smoke.py",
+)
+"""Files whose few tests take long. Last, they would leave the other process idle for a minute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run long files first, and the others in their order."""
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(places)))
+
+
 INNER, MLP = 256, 1024
 SHAPES = {
     **dict.fromkeys(("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"), (INNER, INNER)),
