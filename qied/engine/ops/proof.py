@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from qied.engine.arena import Arena, make_arena
-from qied.engine.ops.operations import Activation, Joint, Operations
+from qied.engine.ops.operations import Activation, Joint, Operations, Side
 from qied.engine.packed_block import BlockWeights, PackedLinear, StreamWeights
+from qied.engine.quantise import quantise
 from qied.planning.forward_layout import Numbers, Tokens, arena_layout
 
 TOKENS = Tokens(text=5, target=7, reference=4)
@@ -17,6 +18,7 @@ TOKENS = Tokens(text=5, target=7, reference=4)
 LIMIT = 0.02
 """Relative error, in E4M3 too: a last digit that is rounded otherwise is rare."""
 _LAYERS, _BLOCK = 3, 1
+_OUTPUTS = 48
 
 
 def disproof(fused: Operations, plain: Operations, numbers: Numbers, device: torch.device) -> str | None:
@@ -52,7 +54,8 @@ def _results(operations: Operations, numbers: Numbers, device: torch.device) -> 
     wide = _drawn(generator, workspace.wide[: TOKENS.all])
     activated = _whole(operations.activate(wide, TOKENS.text, workspace))
     attended = _drawn(generator, torch.empty_like(region.residual))
-    prepared = _whole(operations.prepare(attended, TOKENS.text, workspace))
+    made = operations.prepare(attended, TOKENS.text, workspace)
+    prepared = _whole(made)
     found = {
         "sum": region.residual.float(),
         "norm": normed,
@@ -60,6 +63,10 @@ def _results(operations: Operations, numbers: Numbers, device: torch.device) -> 
         "activation": activated,
         "attention's result": prepared,
     }
+    if numbers.precision == "fp8-storage":
+        side, out = Side(_linear(numbers, device, generator)), attended.new_empty(TOKENS.all, _OUTPUTS)
+        operations.linear(made, side, side, out, workspace)
+        found["linear with expanded weights"] = out.float()
     if workspace.heads is not None and workspace.attention_scales is not None:
         operations.quantised_heads(_drawn(generator, qkv), region, weights, workspace)
         steps = workspace.attention_scales[:3, :1]
@@ -90,6 +97,15 @@ def _weights(numbers: Numbers, number: Tensor, generator: torch.Generator) -> Bl
         return StreamWeights(nothing, nothing, nothing, nothing, *norms)
 
     return BlockWeights(stream(), stream(), number)
+
+
+def _linear(numbers: Numbers, device: torch.device, generator: torch.Generator) -> PackedLinear:
+    """A linear whose weights are E4M3 with a scale for each row."""
+    weight = torch.randn(_OUTPUTS, numbers.shape.inner_dim, generator=generator).to(device)
+    quantised = quantise(weight, "rowwise")
+    dtype = torch.bfloat16 if numbers.compute == "bf16" else torch.float32
+    bias = _drawn(generator, torch.empty(_OUTPUTS, dtype=dtype, device=device))
+    return PackedLinear(quantised.values, bias, quantised.scale.flatten())
 
 
 def _whole(made: Joint) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 from qied.engine.arena import Region, Workspace
 from qied.engine.ops import choice, triton_kernels
 from qied.engine.ops.attention import Attention
-from qied.engine.ops.linear import linear_kind
+from qied.engine.ops.linear import ExpandedLinear, linear_kind
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
-from qied.engine.ops.triton_operations import TritonOperations
+from qied.engine.ops.triton_operations import TritonOperations, expand
 from qied.engine.packed_block import BlockWeights
 from qied.planning.block_layout import BlockShape
 from qied.planning.forward_layout import Numbers
@@ -69,6 +69,17 @@ def test_kernels_that_are_wrong_are_named(
     monkeypatch.setattr(fused, broken, wrong)
     reason = disproof(fused, plain, NUMBERS, DEVICE)
     assert reason is not None and "relative error" in reason
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_where_weights_are_expanded_that_is_proven_too(wrong: bool) -> None:
+    def expands(values: Tensor, scale: Tensor, out: Tensor) -> None:
+        expand(values, scale * 2 if wrong else scale, out)
+
+    fused = TritonOperations(ExpandedLinear(expands), Attention())
+    plain = TorchOperations(ExpandedLinear(), Attention())
+    reason = disproof(fused, plain, replace(NUMBERS, precision="fp8-storage"), DEVICE)
+    assert (reason is not None and reason.startswith("linear with expanded weights")) if wrong else reason is None
 
 
 def test_a_compiler_that_fails_is_a_reason_too(
