@@ -19,6 +19,9 @@ from rich.console import Console
 PARTS = (
     Part("ceilings", "what the card itself reaches", "forward_bench.ceilings:measure"),
     Part("fp8", "the project's, FP8", "forward_bench.speed:fp8", fresh_caches=True),
+    Part(
+        "fp8-attention", "the project's, FP8 with its attention", "forward_bench.speed:fp8_attention", fresh_caches=True
+    ),
     Part("diffusers", "diffusers BF16, eager", "forward_bench.speed:diffusers_eager"),
     Part("bf16", "the project's, BF16", "forward_bench.speed:bf16"),
     Part("numerics", "errors and bits", "forward_bench.numerics:measure"),

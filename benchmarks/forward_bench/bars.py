@@ -67,6 +67,14 @@ def _bf16_over_diffusers(parts: Parts) -> float | None:
     return None if None in found else max(found)
 
 
+def _bf16_to_diffusers(parts: Parts) -> float | None:
+    """The error to diffusers in BF16 with plain random weights, the larger one of both sizes."""
+    found = [
+        figure(parts["numerics"], "plain weights", "bf16", size, "to_diffusers_bf16") for size in (SMALLEST, NATIVE)
+    ]
+    return None if None in found else max(found)
+
+
 def _block_error(precision: str, which: str) -> Callable[[Parts], float | None]:
     def measure(parts: Parts) -> float | None:
         found: float | None = figure(parts["numerics"], "one block", precision, f"{which}_same_weights")
@@ -76,7 +84,7 @@ def _block_error(precision: str, which: str) -> Callable[[Parts], float | None]:
 
 
 def _same_bits(parts: Parts) -> float | None:
-    found = [figure(parts["numerics"], "same bits", precision) for precision in ("fp8", "bf16")]
+    found = [figure(parts["numerics"], "same bits", precision) for precision in ("fp8", "fp8-attention", "bf16")]
     return None if None in found else float(all(all(each.values()) for each in found))
 
 
@@ -96,8 +104,10 @@ BARS = (
     Bar(
         f"four swept with {_FEW} over resident, 768/768", 0.9, "share", ("streaming",), _streamed(MIDDLE, "several_ms")
     ),
+    Bar("BF16 to diffusers in BF16, plain random weights", 0.005, "share", ("numerics",), _bf16_to_diffusers, True),
     Bar("error of one block in BF16, its stream", 0.005, "share", ("numerics",), _block_error("bf16", "output"), True),
     Bar("error of BF16 to FP32 over that of diffusers", 1.1, "x", ("numerics",), _bf16_over_diffusers, True),
     Bar("error of one block in FP8, its update", 0.05, "share", ("numerics",), _block_error("fp8", "update"), True),
+    Bar("the same with attention in FP8", 0.05, "share", ("numerics",), _block_error("fp8-attention", "update"), True),
     Bar("same bits alone, again, streamed, swept", 1.0, "yes", ("numerics",), _same_bits),
 )

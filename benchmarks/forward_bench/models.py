@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from forward_bench.setting import Setting, Size
 from qied.engine.sources import WeightReader
 from qied.engine.transformer import Forward, Transformer, load_transformer
-from qied.planning.plan import Execution
+from qied.planning.plan import FP8_ATTENTION, Execution
 
-Precision = Literal["fp8", "bf16", "fp8-storage"]
+Precision = Literal["fp8", "fp8-attention", "bf16", "fp8-storage"]
+"""``fp8-attention`` has its attention in FP8 as well."""
 RING_SLOTS = 3
 SIGMAS = (0.9, 0.6)
 """Forwards that are timed take turns between two steps of a schedule, as those of an edit do."""
@@ -36,10 +37,12 @@ def ours(
     device = torch.device(setting.device)
     layers = setting.layers
     kept = layers if resident is None else resident
+    backends = setting.attention if device.type == "cuda" else ()
+    in_fp8 = precision == "fp8-attention"
     execution = Execution(
         device="cuda" if device.type == "cuda" else "cpu",
         device_index=0,
-        precision=precision,
+        precision="fp8" if precision == "fp8-attention" else precision,
         scaling=None if precision == "bf16" else "rowwise",
         compute="bf16",
         total_blocks=layers,
@@ -51,11 +54,14 @@ def ours(
         pin=device.type == "cuda",
         allocator_bytes=0,
         max_reference_pixels=1 << 20,
-        attention=setting.attention if device.type == "cuda" else (),
+        attention=(FP8_ATTENTION, *backends) if in_fp8 else backends,
     )
     found = weights or source(setting)
     with torch.no_grad():
-        return load_transformer(setting.config, found, execution, device, WeightReader(found.nbytes, lambda *_: None))
+        made = load_transformer(setting.config, found, execution, device, WeightReader(found.nbytes, lambda *_: None))
+    if in_fp8 and made._operations.fp8_attention is None:
+        raise RuntimeError("no attention in FP8 runs here: pip install nvidia-cudnn-frontend")
+    return made
 
 
 def diffusers_model(setting: Setting, dtype: torch.dtype = torch.bfloat16) -> Any:

@@ -6,13 +6,16 @@ The references run diffusers' own code a block at a time, so that FP32 fits any 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
+from memory_bench.full_size import RandomSource
 from part_runs.part import Recorder
 from part_runs.stopwatch import Stopwatch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from forward_bench.lively import Lively
 from forward_bench.models import (
@@ -23,6 +26,7 @@ from forward_bench.models import (
     forwards,
     inputs,
     ours,
+    source,
 )
 from forward_bench.one_block import block_errors
 from forward_bench.setting import MIDDLE, NATIVE, SIZES, SMALLEST, Setting, Size
@@ -31,6 +35,27 @@ from qied.engine.transformer import Forward, Transformer
 REPEATS = 4
 """Calls of the same forward that must give the same bits: a graph, where there is one, is used by then."""
 _COMPARED = (SMALLEST, NATIVE)
+_OTHER_ATTENTION = {"cuda": SDPBackend.FLASH_ATTENTION, "cpu": SDPBackend.MATH}
+"""Attention that torch would not choose by itself: of cuDNN's on cards, of flash attention on the CPU."""
+
+
+@dataclass(frozen=True)
+class _References:
+    """What diffusers makes of the inputs of each size: in FP32, in BF16, and in BF16 by another attention kernel."""
+
+    exact: dict[str, Tensor] = field(default_factory=dict)
+    plain: dict[str, Tensor] = field(default_factory=dict)
+    other: dict[str, Tensor] = field(default_factory=dict)
+
+    def errors(self) -> dict[str, Any]:
+        """How far diffusers in BF16 is from FP32, and from itself with the other kernel."""
+        return {
+            size: {
+                "to_fp32": relative_error(self.plain[size], exact),
+                "to_itself_by_another_attention": relative_error(self.other[size], self.plain[size]),
+            }
+            for size, exact in self.exact.items()
+        }
 
 
 def measure(setting: Setting, record: Recorder) -> None:
@@ -38,24 +63,46 @@ def measure(setting: Setting, record: Recorder) -> None:
     watch = Stopwatch(torch.device(setting.device))
     with torch.inference_mode():
         weights = Lively(setting)
-        exact: dict[str, Tensor] = {}
-        plain: dict[str, Tensor] = {}
-        for dtype, found in ((torch.float32, exact), (torch.bfloat16, plain)):
-            model = diffusers_a_block_at_a_time(setting, weights, dtype)
-            for size in _sizes(_COMPARED):
-                found[str(size)] = diffusers_call(model, inputs(setting, size), 0, dtype).float()
-            del model
+        references = _references(setting, weights, watch)
+        record.put("diffusers bf16", value=references.errors())
+        for precision in ("bf16", "fp8", "fp8-attention"):
             watch.clear()
-        for name, reference in exact.items():
-            record.put("diffusers bf16", name, value={"to_fp32": relative_error(plain[name], reference)})
-        for precision in ("bf16", "fp8"):
-            watch.clear()
-            transformer = ours(setting, precision, weights=weights)
-            record.attempt(precision, measure=partial(_errors, setting, transformer, exact, plain))
-            record.attempt("same bits", precision, measure=partial(_bits, setting, transformer, precision))
-            del transformer
+            record.attempt(precision, measure=partial(_compared, setting, precision, weights, references, record))
             watch.clear()
             record.attempt("one block", precision, measure=partial(block_errors, setting, precision))
+        del references
+        record.attempt("plain weights", measure=partial(_with_plain_weights, setting, watch))
+
+
+def _compared(
+    setting: Setting, precision: Precision, weights: RandomSource, references: _References, record: Recorder
+) -> dict[str, Any]:
+    transformer = ours(setting, precision, weights=weights)
+    record.attempt("same bits", precision, measure=partial(_bits, setting, transformer, precision))
+    return _errors(setting, transformer, references)
+
+
+def _with_plain_weights(setting: Setting, watch: Stopwatch) -> dict[str, Any]:
+    """The errors in BF16 with weights as every layer of them is drawn alike: blocks then change little."""
+    weights = source(setting)
+    references = _references(setting, weights, watch)
+    transformer = ours(setting, "bf16", weights=weights)
+    return {"diffusers bf16": references.errors(), "bf16": _errors(setting, transformer, references)}
+
+
+def _references(setting: Setting, weights: RandomSource, watch: Stopwatch) -> _References:
+    found = _References()
+    for dtype, outputs in ((torch.float32, found.exact), (torch.bfloat16, found.plain)):
+        model = diffusers_a_block_at_a_time(setting, weights, dtype)
+        for size in _sizes(_COMPARED):
+            outputs[str(size)] = diffusers_call(model, inputs(setting, size), 0, dtype).float()
+        if dtype is torch.bfloat16:
+            with sdpa_kernel(_OTHER_ATTENTION[torch.device(setting.device).type]):
+                for size in _sizes(_COMPARED):
+                    found.other[str(size)] = diffusers_call(model, inputs(setting, size), 0, dtype).float()
+        del model
+        watch.clear()
+    return found
 
 
 def relative_error(found: Tensor, reference: Tensor) -> float:
@@ -64,17 +111,15 @@ def relative_error(found: Tensor, reference: Tensor) -> float:
     return float(error / torch.linalg.vector_norm(reference.double()))
 
 
-def _errors(
-    setting: Setting, transformer: Transformer, exact: dict[str, Tensor], plain: dict[str, Tensor]
-) -> dict[str, Any]:
+def _errors(setting: Setting, transformer: Transformer, references: _References) -> dict[str, Any]:
     """Errors of velocities at each size, against FP32 and against diffusers in BF16."""
     errors: dict[str, Any] = {}
     for size in _sizes(_COMPARED):
         name = str(size)
         (velocity,) = transformer.velocities([forwards(transformer, inputs(setting, size))[0]])
         errors[name] = {
-            "to_fp32": relative_error(velocity, exact[name]),
-            "to_diffusers_bf16": relative_error(velocity, plain[name]),
+            "to_fp32": relative_error(velocity, references.exact[name]),
+            "to_diffusers_bf16": relative_error(velocity, references.plain[name]),
         }
     return errors
 

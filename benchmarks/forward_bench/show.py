@@ -20,6 +20,7 @@ MODELS = {
     "bf16": "qied BF16",
     "fp8-storage": "qied FP8 storage",
     "fp8": "qied FP8",
+    "fp8-attention": "qied FP8, its attention too",
 }
 """Parts that measure a whole forward, by what people call them."""
 

@@ -64,6 +64,11 @@ def fp8(setting: Setting, record: Recorder) -> None:
     _ours(setting, record, "fp8")
 
 
+def fp8_attention(setting: Setting, record: Recorder) -> None:
+    """The project's transformer in FP8 with its attention."""
+    _ours(setting, record, "fp8-attention")
+
+
 def bf16(setting: Setting, record: Recorder) -> None:
     """The project's transformer in BF16."""
     _ours(setting, record, "bf16")

@@ -133,7 +133,12 @@ def errors(found: Results) -> Table:
     """Relative errors of whole forwards and of one block."""
     figures = found.figures("numerics")
     cells = []
-    for name, title in (("diffusers bf16", "diffusers BF16"), ("bf16", "qied BF16"), ("fp8", "qied FP8")):
+    for name, title in (
+        ("diffusers bf16", "diffusers BF16"),
+        ("bf16", "qied BF16"),
+        ("fp8", "qied FP8"),
+        ("fp8-attention", "qied FP8, its attention too"),
+    ):
         whole = (figure(figures, name, size, "to_fp32") for size in (SMALLEST, NATIVE))
         block = (figure(figures, "one block", name, key) for key in ("output_same_weights", "update_same_weights"))
         cells.append((title, *(share(each) for each in whole), *(share(each) for each in block)))
@@ -147,9 +152,23 @@ def errors(found: Results) -> Table:
     return Table("Errors", columns, tuple(cells) if figures else (), _bits(figures))
 
 
+def differences(found: Results) -> Table:
+    """How far BF16 is from diffusers in BF16, and that from itself with another attention kernel."""
+    figures = found.figures("numerics")
+    cells = []
+    for title, kind in (("plain random", figures.get("plain weights", {})), ("with which blocks matter", figures)):
+        for size in (SMALLEST, NATIVE):
+            itself = figure(kind, "diffusers bf16", size, "to_itself_by_another_attention")
+            ours = figure(kind, "bf16", size, "to_diffusers_bf16")
+            if ours is not None:
+                cells.append((f"{title}, {size}", f"{ours:.2%}", NOTHING if itself is None else f"{itself:.2%}"))
+    columns = ("weights", "qied BF16 to diffusers BF16", "diffusers BF16 to itself, by another attention kernel")
+    return Table("Differences in BF16", columns, tuple(cells))
+
+
 def _bits(figures: Mapping[str, Any]) -> str:
     said = []
-    for precision, title in (("fp8", "FP8"), ("bf16", "BF16")):
+    for precision, title in (("fp8", "FP8"), ("fp8-attention", "With its attention"), ("bf16", "BF16")):
         if bits := figure(figures, "same bits", precision):
             differ = [name.replace("_", " ") for name, same in bits.items() if not same]
             ways = ", ".join(name.replace("_", " ") for name in bits)

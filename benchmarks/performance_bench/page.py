@@ -32,7 +32,7 @@ def write_page(*, check: bool, folder: Path | None = None) -> int:
         "performance streaming": _part(
             forward, ("streaming",), (forward_part.streaming,), _shown(forward, STREAMING_PLOT)
         ),
-        "performance errors": _part(forward, ("numerics",), (forward_part.errors,)),
+        "performance errors": _part(forward, ("numerics",), (forward_part.errors, forward_part.differences)),
         "performance vae": _part(
             vae, ("ours", "diffusers", "differences"), (edit_parts.vae_times, edit_parts.vae_errors, Results.bars)
         ),

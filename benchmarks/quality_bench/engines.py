@@ -15,7 +15,7 @@ from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.vae import Vae
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_profile import ModelProfile
-from qied.planning.plan import Execution
+from qied.planning.plan import FP8_ATTENTION, Execution
 from quality_bench.plain_cast import PlainCastLinear, PlainCastSource
 from quality_bench.rows import Precision, Row
 
@@ -87,6 +87,8 @@ class Engines:
         plain = EngineOptions(self.model.device, "fp32" if precision == "fp32" else "bf16").resolved(self.model.profile)
         if precision == "fp8 row-wise":
             return replace(plain, precision="fp8", scaling="rowwise")
+        if precision == "fp8 attention":
+            return replace(plain, precision="fp8", scaling="rowwise", attention=(FP8_ATTENTION, *plain.attention))
         if precision == "fp8 per tensor":
             return replace(plain, precision="fp8", scaling="tensorwise")
         if precision == "fp8 storage":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -153,8 +155,10 @@ class GraphRecorder:
             graph.capture_begin(self._pool, capture_error_mode="thread_local")
             try:
                 launch()
-            finally:
-                graph.capture_end()
+            except BaseException:
+                _abandon(graph)
+                raise
+            graph.capture_end()
         return _Replay(graph, uses)
 
     def make_room(self) -> None:
@@ -164,6 +168,13 @@ class GraphRecorder:
     def forget(self) -> None:
         """See :class:`Recorder`."""
         self._pool = torch.cuda.graph_pool_handle()
+
+
+def _abandon(graph: Any) -> None:
+    """End the recording of what failed; what torch says of such a graph would hide why it did."""
+    with warnings.catch_warnings(), suppress(RuntimeError):
+        warnings.simplefilter("ignore")
+        graph.capture_end()
 
 
 def _load_libraries(device: torch.device, stream: Any) -> None:

@@ -87,8 +87,21 @@ class TestNumerics:
             assert 0.002 < bf16 < 0.01 < fp8 < 0.05
             assert figures["diffusers bf16"][size]["to_fp32"] == pytest.approx(bf16, rel=0.3)
 
+    def test_the_attention_in_fp8_has_an_error_of_its_own(self, figures):
+        plain, with_it = (figures[name][NATIVE]["to_fp32"] for name in ("fp8", "fp8-attention"))
+        assert 1.05 * plain < with_it < 1.5 * plain
+        plain, with_it = (figures["one block"][name]["update_same_weights"] for name in ("fp8", "fp8-attention"))
+        assert 1.05 * plain < with_it < 1.5 * plain
+
+    def test_bf16_is_compared_with_diffusers_and_that_with_itself(self, figures):
+        for kind, least in ((figures["plain weights"], 1e-5), (figures, 1e-3)):
+            for size in (SMALLEST, NATIVE):
+                itself = kind["diffusers bf16"][size]["to_itself_by_another_attention"]
+                assert kind["bf16"][size]["to_diffusers_bf16"] < itself < kind["bf16"][size]["to_fp32"]
+                assert itself > least
+
     def test_streamed_swept_and_repeated_forwards_are_compared(self, figures):
-        for precision in ("bf16", "fp8"):
+        for precision in ("bf16", "fp8", "fp8-attention"):
             assert figures["same bits"][precision] == dict.fromkeys(
                 ("repeated", "swept", "streamed", "streamed_and_swept"), True
             )
@@ -196,7 +209,11 @@ class TestBars:
         assert list(found.values()) == [0.95, 0.8]
 
     def test_one_bit_that_differs_misses_the_bar(self):
-        bits = {"fp8": {"repeated": True, "swept": False}, "bf16": {"repeated": True, "swept": True}}
+        bits = {
+            "fp8": {"repeated": True, "swept": False},
+            "fp8-attention": {"repeated": True, "swept": True},
+            "bf16": {"repeated": True, "swept": True},
+        }
         found = judged({"numerics": self.part(**{"same bits": bits})})
         assert [bar["met"] for bar in found if bar["name"].startswith("same bits")] == [False]
 

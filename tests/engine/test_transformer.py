@@ -87,15 +87,16 @@ def test_in_fp32_a_forward_equals_that_of_diffusers(make_transformer: Make, inpu
         )
 
 
-def test_in_bf16_a_forward_is_as_close_to_fp32_as_that_of_diffusers(
+def test_in_bf16_a_forward_rounds_where_that_of_diffusers_rounds(
     make_transformer: Make, inputs: Inputs, original: Callable
 ) -> None:
     transformer = make_transformer(precision="bf16", compute="bf16")
     scene = inputs()
     ours = velocity(transformer, scene.forward(transformer, torch.bfloat16))
     theirs, exact = original(scene, torch.bfloat16), original(scene, torch.float32)
-    assert relative_error(ours, theirs) < 0.01
-    assert relative_error(ours, exact) < 1.05 * relative_error(theirs, exact)
+    print(relative_error(ours, theirs), relative_error(ours, exact), relative_error(theirs, exact))
+    # The same bits, where products of one size sum in the order of those of another.
+    assert relative_error(ours, theirs) < 0.1 * relative_error(theirs, exact)
 
 
 @pytest.mark.parametrize(

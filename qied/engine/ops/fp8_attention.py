@@ -120,7 +120,7 @@ def quantise_heads(qkv: Tensor, region: Region, weights: BlockWeights, workspace
             for chunk in row_chunks(end - begin, parts.shape[2] * head_dim):
                 rows = slice(begin + chunk.start, begin + chunk.stop)
                 x = parts[rows, part].float()
-                whole = x if norm is None else rotated(x, norm, region.rotation[rows])
+                whole = x if norm is None else rotated(x, norm, region.rotation[rows], torch.float32)
                 out[rows, part] = whole.div_(steps[part]).clamp_(-E4M3_MAX, E4M3_MAX)
 
 

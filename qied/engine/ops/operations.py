@@ -79,6 +79,10 @@ class Operations(Protocol):
 
     D is the width of the residual streams, F that of the MLP. With ``keep``, the input of a linear is there in the
     compute type as well. Nothing here waits for the device, or allocates more than a few megabytes, but ``attention``.
+
+    Where inputs of linears are of the compute type, each step of a norm is rounded to it as diffusers' modules do, so
+    that in BF16 an edit differs from diffusers' no more than that does from itself with other kernels. Where they are
+    quantised row by row, norms are in FP32 all the way: nobody computes like that elsewhere.
     """
 
     def norm(
@@ -87,15 +91,15 @@ class Operations(Protocol):
         """Add the update that is due to the residual streams, layer-normalise them, and modulate: a linear's input.
 
         Before the attention that update is the MLP's of the block before, in the first block none; before the MLP it is
-        the attention's of this block. The sum is rounded to the compute type; norm and modulation are computed in FP32
-        from it and rounded once. ``block`` counts from 0, ``number`` (int32 [1]) says the same on the device.
+        the attention's of this block. The sum is rounded to the compute type, and what is normed is the rounded sum.
+        ``block`` counts from 0, ``number`` (int32 [1]) says the same on the device.
 
         "out" is the norm behind the last block: with ``block`` the number of blocks, of the target's rows only, never
         quantised. In the last block, too, "mlp" has the target's rows only.
         """
 
     def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
-        """RMS-normalise and rotate queries and keys of [rows, 3D] in place, in FP32, rounded once."""
+        """RMS-normalise and rotate queries and keys of [rows, 3D] in place."""
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return [queries, heads * d] from q [queries, heads, d] and k, v [keys, heads, d]."""

@@ -43,22 +43,24 @@ class TorchOperations:
         form: Form = "plain" if half == "out" else self._linears.form
         text = max(0, region.tokens.text - first)
         result = _Result(form, region.update[first:stop], text, workspace.quantised, workspace.scale, keep)
+        dtype = torch.float32 if form == "rowwise" else region.residual.dtype
         for rows, kind in _alike(region, first, stop):
             modulation, x = region.modulation[block, kind], region.residual[rows]
             gate = _gate(region, block, kind, half)
             if gate is not None:
-                x.copy_(torch.addcmul(x.float(), region.update[rows].float(), gate.float()))
+                x.copy_(x.to(dtype) + region.update[rows].to(dtype) * gate.to(dtype))
             shift, scale = modulation[SHIFT[half] : SHIFT[half] + 2]
-            result.put(rows.start - first, modulated_norm(x.float(), shift, scale))
+            result.put(rows.start - first, modulated_norm(x.to(dtype), shift, scale))
         return result.finished()
 
     def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
         """See :class:`Operations`."""
         head_dim, text = region.rotation.shape[1], region.tokens.text
+        dtype = torch.float32 if self._linears.form == "rowwise" else qkv.dtype
         queries, keys, _ = qkv.view(len(qkv), 3, -1, head_dim).unbind(1)
         for rows, stream in ((slice(0, text), weights.text), (slice(text, len(qkv)), weights.image)):
-            rotated_norm(queries[rows], stream.q_norm, region.rotation[rows])
-            rotated_norm(keys[rows], stream.k_norm, region.rotation[rows])
+            rotated_norm(queries[rows], stream.q_norm, region.rotation[rows], dtype)
+            rotated_norm(keys[rows], stream.k_norm, region.rotation[rows], dtype)
 
     def quantised_heads(self, qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:
         """See :class:`Operations`."""
@@ -109,7 +111,7 @@ class _Result:
             self._made = joint(quantised[: len(plain)], scale, text_rows, plain)
 
     def put(self, first: int, values: Tensor) -> None:
-        """Put FP32 values to the rows from ``first`` on, all of them text or all of them image."""
+        """Put values to the rows from ``first`` on, all of them text or all of them image."""
         is_text = first < self._text_rows
         part = self._made.text if is_text else self._made.image
         start = first if is_text else first - self._text_rows

@@ -1,7 +1,8 @@
 """The fused operations as Triton kernels: one program for each row, which is read once and written once.
 
-Rows are those of the joint sequence, text first. Everything is computed in FP32. A value that is no number stays none:
-its row's scale is that of the row's numbers, and the value becomes E4M3's NaN.
+Rows are those of the joint sequence, text first. Everything is computed in FP32, and rounded in between where
+``Operations`` says so. A value that is no number stays none: its row's scale is that of the row's numbers, and the
+value becomes E4M3's NaN.
 """
 
 # Types of a kernel's arguments mean nothing to Triton, and kernels are no functions to anybody else.
@@ -25,8 +26,14 @@ def _put(values, inside, plain, quantised, scale, FORM: tl.constexpr, KEEP: tl.c
     if FORM == 1:
         largest = tl.max(tl.where(inside, tl.abs(values), 0.0), 0)
         step = tl.maximum(largest, _SMALLEST_AMAX) / _LARGEST
-        tl.store(quantised, (values / step).to(tl.float8e4nv), inside)
+        tl.store(quantised, (values * (1.0 / step)).to(tl.float8e4nv), inside)
         tl.store(scale, step)
+
+
+@triton.jit
+def _rounded(values, like, FORM: tl.constexpr):
+    """What diffusers rounds to the type that ``like`` points to, where the result is of that type."""
+    return values.to(like.dtype.element_ty).to(tl.float32) if FORM == 0 else values
 
 
 @triton.jit
@@ -65,7 +72,7 @@ def norm_kernel(
     if GATE > 0:
         gates = here - 18 * D if GATE == 5 else here
         gate = tl.load(gates + GATE * D, inside, 0.0).to(tl.float32)
-        x += tl.load(update + at, inside, 0.0).to(tl.float32) * gate
+        x += _rounded(tl.load(update + at, inside, 0.0).to(tl.float32) * gate, residual, FORM)
         rounded = x.to(residual.dtype.element_ty)
         tl.store(residual + at, rounded, inside)
         x = rounded.to(tl.float32)
@@ -73,8 +80,9 @@ def norm_kernel(
     centred = tl.where(inside, x - mean, 0.0)
     variance = tl.sum(centred * centred, 0) / D
     shift = tl.load(here + SHIFT * D, inside, 0.0).to(tl.float32)
-    factor = 1.0 + tl.load(here + (SHIFT + 1) * D, inside, 0.0).to(tl.float32)
-    values = centred * tl.rsqrt(variance + EPSILON) * factor + shift
+    factor = _rounded(1.0 + tl.load(here + (SHIFT + 1) * D, inside, 0.0).to(tl.float32), residual, FORM)
+    normed = _rounded(centred * tl.rsqrt(variance + EPSILON), residual, FORM)
+    values = _rounded(normed * factor, residual, FORM) + shift
     local = row - first
     scale_at = tl.where(row < text, local, local + scale_gap)
     _put(values, inside, update + at, quantised + local * D + columns, scale + scale_at, FORM, KEEP)
@@ -100,8 +108,10 @@ def input_kernel(
     at = row * WIDTH + columns
     values = tl.load(x + at, inside, 0.0).to(tl.float32)
     if GELU:
-        bent = 0.7978845608028654 * (values + 0.044715 * values * values * values)
-        values = values / (1.0 + tl.exp(-2.0 * bent))
+        # The tanh form is v / (1 + exp(-2 b)) with b = sqrt(2 / pi) (v + 0.044715 v^3); the factors below are -2 / ln 2
+        # times its own. The square of a reciprocal root takes half the instructions of a division.
+        root = tl.rsqrt(1.0 + tl.exp2(values * (-2.3022081983 - 0.1029432397 * values * values)))
+        values = values * root * root
     scale_at = tl.where(row < text, row, row + scale_gap)
     _put(values, inside, x + at, quantised + at, scale + scale_at, FORM, KEEP)
 
@@ -119,6 +129,7 @@ def heads_kernel(
     AT_ONCE: tl.constexpr,
     SIZE: tl.constexpr,
     EPSILON: tl.constexpr,
+    FORM: tl.constexpr,
 ):
     """RMS-normalise queries and keys of [rows, 3, heads, size] and rotate their pairs, in place."""
     row = tl.program_id(0).to(tl.int64)
@@ -135,14 +146,25 @@ def heads_kernel(
             weights = tl.where(is_text, tl.load(text_q + columns), tl.load(image_q + columns))
         else:
             weights = tl.where(is_text, tl.load(text_k + columns), tl.load(image_k + columns))
-        turned = _turned(x, weights.to(tl.float32), cosine, sine, AT_ONCE, SIZE, EPSILON)
+        turned = _turned(x, weights.to(tl.float32), cosine, sine, qkv, AT_ONCE, SIZE, EPSILON, FORM)
         tl.store(qkv + at, turned.to(qkv.dtype.element_ty), inside)
 
 
 @triton.jit
-def _turned(x, weights, cosine, sine, AT_ONCE: tl.constexpr, SIZE: tl.constexpr, EPSILON: tl.constexpr):
+def _turned(
+    x,
+    weights,
+    cosine,
+    sine,
+    like,
+    AT_ONCE: tl.constexpr,
+    SIZE: tl.constexpr,
+    EPSILON: tl.constexpr,
+    FORM: tl.constexpr,
+):
     """RMS-normalise heads [heads, size] of one row, and rotate their pairs."""
-    x = x * tl.rsqrt(tl.sum(x * x, 1) / SIZE + EPSILON)[:, None] * weights[None]
+    normed = _rounded(x * tl.rsqrt(tl.sum(x * x, 1) / SIZE + EPSILON)[:, None], like, FORM)
+    x = _rounded(normed * weights[None], like, FORM)
     even, odd = tl.split(tl.reshape(x, (AT_ONCE, SIZE // 2, 2)))
     first = even * cosine[None] - odd * sine[None]
     second = even * sine[None] + odd * cosine[None]
@@ -195,7 +217,7 @@ def quantised_heads_kernel(
             of_text = tl.load((text_q if part == 0 else text_k) + columns)
             of_image = tl.load((image_q if part == 0 else image_k) + columns)
             weights = tl.where(is_text, of_text, of_image).to(tl.float32)
-            x = _turned(x, weights, cosine, sine, AT_ONCE, SIZE, EPSILON)
+            x = _turned(x, weights, cosine, sine, qkv, AT_ONCE, SIZE, EPSILON, 1)
             step = _step_of(of_text, of_image, LENGTH, SMALLEST)
         tl.store(quantised + at, (x / step).to(tl.float8e4nv), inside)
         if tl.program_id(0) + tl.program_id(1) == 0:

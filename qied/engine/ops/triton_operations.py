@@ -92,6 +92,7 @@ class TritonOperations:
             AT_ONCE=at_once,
             SIZE=size,
             EPSILON=NORM_EPSILON,
+            FORM=self._form,
             num_warps=4,
         )
 
