@@ -109,8 +109,8 @@ class WorkerConfig(_Section):
     loras_at_once: int = Field(
         2, ge=1, le=limits.LORAS, description="LoRAs that the device's memory holds together; the largest ones count"
     )
-    fp8_attention: bool = Field(
-        False, description="attention in FP8 where it is proven: faster, with an error of some 6 % in its result"
+    fp8_attention: Literal["auto", "on", "off"] = Field(
+        "auto", description="attention in FP8 beside weights in FP8; auto: where the self-test saw it right and faster"
     )
     step_timeout_s: int = Field(300, ge=1, le=86_400, description="seconds without progress after which it is killed")
     engine: str = Field(

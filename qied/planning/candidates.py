@@ -50,7 +50,7 @@ def shortlist(gpu: Gpu, snapshot: Snapshot, choice: Choice, model: ModelProfile,
             _consider_bf16(gpu, found)
         else:
             found.candidates.append(Candidate(Numerics("fp32", None, "fp32"), "FP32, which every card runs", True))
-    if wishes.fp8_attention:
+    if wishes.fp8_attention != "off":
         found.candidates = [_with_fp8_attention(each, gpu, model) for each in found.candidates]
     return found
 

@@ -1,7 +1,7 @@
 """What driver, torch and card must have for each other: version floors and kernels. Pure.
 
-Sources: NVIDIA's CUDA release notes (minor-version compatibility), torch's ``get_arch_list``, and the requirements of
-``torch._scaled_mm``.
+Sources: NVIDIA's CUDA release notes (minor-version compatibility) and cuDNN's documentation, torch's ``get_arch_list``,
+and the requirements of ``torch._scaled_mm``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ LOWEST_CAPABILITY: Capability = (7, 5)
 """Turing. Older cards have neither BF16 nor integer dot products that anybody still builds for."""
 LOWEST_BF16: Capability = (8, 0)
 LOWEST_FP8: Capability = (8, 9)
+LOWEST_FP8_ATTENTION: Capability = (9, 0)
+"""Hopper: what cuDNN's attention in FP8 asks for."""
 
 _DRIVER_FLOORS = {
     12: {"Linux": "525.60.13", "Windows": "527.41"},

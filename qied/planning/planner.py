@@ -9,8 +9,8 @@ from qied.planning.budget import cpu_budget, device_budget, host_capacity, pinna
 from qied.planning.candidates import Candidate, proven_attention, shortlist
 from qied.planning.case import Case, Question
 from qied.planning.explanations import (
-    FP8_ATTENTION_REASON,
     cpu_sources,
+    fp8_attention_reasons,
     fp8_attention_warnings,
     residency_reason,
     sources_of,
@@ -133,7 +133,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
             for other, need, _ in short_host
         ),
         residency_reason(rung, layers, block),
-        *_fp8_attention_reason(chosen.numerics),
+        *fp8_attention_reasons(case, chosen.numerics),
     )
     execution = Execution(
         device="cuda",
@@ -214,7 +214,7 @@ def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal
         reasons=(
             f"on the CPU: {why}",
             "FP32" if plain else f"{numerics.precision}, simulated exactly, as asked for",
-            *_fp8_attention_reason(numerics),
+            *(("attention in FP8, simulated as well, as asked for",) if numerics.fp8_attention else ()),
         ),
         budget_bytes=budget.bytes,
         predicted_peak_bytes=fit.peak,
@@ -237,16 +237,13 @@ def _cpu_numerics(wishes: Wishes) -> Numerics:
         return Numerics("bf16", None, "bf16")
     assert wishes.precision in ("fp8", "fp8-storage")
     if wishes.precision == "fp8":
-        return Numerics("fp8", "rowwise", "bf16", wishes.fp8_attention)
+        # Simulated, it is slow: nobody gets it who did not ask.
+        return Numerics("fp8", "rowwise", "bf16", wishes.fp8_attention == "on")
     return Numerics("fp8-storage", "rowwise", "bf16")
 
 
 def _fp8_attention(numerics: Numerics) -> tuple[str, ...]:
     return (FP8_ATTENTION,) if numerics.fp8_attention else ()
-
-
-def _fp8_attention_reason(numerics: Numerics) -> tuple[str, ...]:
-    return (FP8_ATTENTION_REASON,) if numerics.fp8_attention else ()
 
 
 def _rungs(question: Question, choice: Choice) -> list[Rung]:

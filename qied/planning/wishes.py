@@ -9,6 +9,7 @@ from typing import Literal
 from qied.config import Config, LoadedConfig
 
 WishedPrecision = Literal["auto", "fp8", "fp8-storage", "bf16", "fp32"]
+WishedAttention = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Wishes:
     """Choices that a person may make instead of leaving them to the profile; 0, None and "auto" leave them.
 
     ``budget_bytes`` bounds the device memory of a worker, ``target_pixels`` and ``reference_pixels`` the caps,
-    ``max_active`` the edits held at once. ``cache_bytes`` are kept for turns of sessions. ``fp8_attention`` asks for
-    attention in FP8. ``origins`` tells for each name above where it was set.
+    ``max_active`` the edits held at once. ``cache_bytes`` are kept for turns of sessions. ``fp8_attention`` is
+    whether the attention may be in FP8, and "on" asks for it. ``origins`` tells for each name above where it was set.
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -28,7 +29,7 @@ class Wishes:
     reference_pixels: int = 0
     max_active: int = 0
     cache_bytes: int = 256 * 1024 * 1024
-    fp8_attention: bool = False
+    fp8_attention: WishedAttention = "auto"
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, name: str, otherwise: str) -> str:

@@ -179,6 +179,23 @@ def _step_of(text, image, LENGTH: tl.constexpr, SMALLEST: tl.constexpr):
 
 
 @triton.jit
+def largest_value_kernel(qkv, largest, rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
+    """Find the largest magnitude of the values in ROWS rows of [rows, 3, WIDTH]; behind the last row it is zero.
+
+    As bits of FP32, among which those of what is no number are the largest.
+    """
+    columns = tl.arange(0, BLOCK)
+    inside = columns < WIDTH
+    found = tl.zeros([BLOCK], tl.int32)
+    first = tl.program_id(0).to(tl.int64) * ROWS
+    for step in tl.static_range(ROWS):
+        at = (first + step) * (3 * WIDTH) + 2 * WIDTH + columns
+        x = tl.load(qkv + at, inside & (first + step < rows), 0.0).to(tl.float32)
+        found = tl.maximum(found, x.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
+    tl.store(largest + tl.program_id(0), tl.max(found, 0))
+
+
+@triton.jit
 def quantised_heads_kernel(
     qkv,
     rotation,
@@ -186,7 +203,7 @@ def quantised_heads_kernel(
     text_k,
     image_q,
     image_k,
-    largest_value,
+    largest_values,
     quantised,
     scales,
     text,
@@ -195,10 +212,14 @@ def quantised_heads_kernel(
     SIZE: tl.constexpr,
     LENGTH: tl.constexpr,
     EPSILON: tl.constexpr,
+    PARTS: tl.constexpr,
     LARGEST_VALUE: tl.constexpr,
     SMALLEST: tl.constexpr,
 ):
-    """Do as ``heads_kernel``, to E4M3 and with the values; the first program writes the scales (see ``ScaleRow``)."""
+    """Do as ``heads_kernel``, to E4M3 and with the values; the first program writes the scales (see ``ScaleRow``).
+
+    ``largest_values`` are those of ``largest_value_kernel``.
+    """
     row = tl.program_id(0).to(tl.int64)
     heads = tl.program_id(1) * AT_ONCE + tl.arange(0, AT_ONCE)
     inside = (heads < HEADS)[:, None]
@@ -210,7 +231,7 @@ def quantised_heads_kernel(
         at = row * (3 * HEADS * SIZE) + part * HEADS * SIZE + heads[:, None] * SIZE + columns[None]
         x = tl.load(qkv + at, inside, 0.0).to(tl.float32)
         if part == 2:
-            largest = tl.load(largest_value).to(tl.float32)
+            largest = tl.max(tl.load(largest_values + tl.arange(0, PARTS)), 0).to(tl.float32, bitcast=True)
             # What is no number is not smaller either, and stays.
             step = tl.where(largest < SMALLEST, SMALLEST, largest) / LARGEST_VALUE
         else:

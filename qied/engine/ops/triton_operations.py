@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 from torch import Tensor
 
 from qied.engine.arena import Region, Workspace
 from qied.engine.ops import triton_kernels as kernels
 from qied.engine.ops.attention import Attention
-from qied.engine.ops.fp8_attention import LARGEST_VALUE, SMALLEST_BOUND, Fp8Attention, largest_value, taken_over
+from qied.engine.ops.fp8_attention import LARGEST_VALUE, SMALLEST_BOUND, Fp8Attention, taken_over
 from qied.engine.ops.linear import LinearKind, apply_sides
 from qied.engine.ops.operations import (
     ATTENTION_GATE,
@@ -27,6 +28,8 @@ from qied.planning.forward_layout import scale_begin
 
 _EXPAND_BLOCK = 4096
 _HEADS_AT_ONCE = 8
+_ROWS_AT_ONCE = 16
+"""Rows in which one program looks for the largest value."""
 _WARPS = 8
 """Of a program that has a row: measured best on one H100 for 3072 columns and for 12288."""
 
@@ -102,6 +105,7 @@ class TritonOperations:
         size = region.rotation.shape[1]
         heads = qkv.shape[1] // (3 * size)
         at_once = min(_HEADS_AT_ONCE, triton.next_power_of_2(heads))
+        largest = _largest_values(qkv)
         kernels.quantised_heads_kernel[(len(qkv), triton.cdiv(heads, at_once))](
             qkv,
             region.rotation,
@@ -109,7 +113,7 @@ class TritonOperations:
             weights.text.k_norm,
             weights.image.q_norm,
             weights.image.k_norm,
-            largest_value(qkv),
+            largest,
             workspace.heads,
             workspace.attention_scales,
             region.tokens.text,
@@ -118,6 +122,7 @@ class TritonOperations:
             SIZE=size,
             LENGTH=size**0.5,
             EPSILON=NORM_EPSILON,
+            PARTS=len(largest),
             LARGEST_VALUE=LARGEST_VALUE,
             SMALLEST=SMALLEST_BOUND,
             num_warps=4,
@@ -195,6 +200,25 @@ def expand(values: Tensor, scale: Tensor, out: Tensor) -> None:
         BLOCK=_EXPAND_BLOCK,
         num_warps=8,
     )
+
+
+def _largest_values(qkv: Tensor) -> Tensor:
+    """Largest magnitudes among the values in QKV [rows, 3D], a power of two of them: int32, bits of FP32."""
+    width = qkv.shape[1] // 3
+    # Kernels are compiled for their number, so it is one of few.
+    largest = torch.empty(
+        triton.next_power_of_2(triton.cdiv(len(qkv), _ROWS_AT_ONCE)), dtype=torch.int32, device=qkv.device
+    )
+    kernels.largest_value_kernel[(len(largest),)](
+        qkv,
+        largest,
+        len(qkv),
+        WIDTH=width,
+        BLOCK=triton.next_power_of_2(width),
+        ROWS=_ROWS_AT_ONCE,
+        num_warps=_WARPS,
+    )
+    return largest
 
 
 def _targets(plain: Tensor, quantised: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor]:

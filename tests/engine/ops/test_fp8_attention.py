@@ -11,6 +11,7 @@ from qied.engine.arena import Region, Workspace, make_arena
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.fp8_attention import (
     LARGEST_VALUE,
+    SMALLEST_BOUND,
     Fp8AttentionOfAnyRows,
     Fp8AttentionUnavailable,
     ScaleRow,
@@ -112,8 +113,23 @@ def test_heads_go_to_e4m3_with_scales_that_nothing_overflows(operations: Operati
             exact[:, part].abs() * 2**-4, steps[part].double() * 2**-10
         ) * (1.001 if HAS_CARD or isinstance(operations, TorchOperations) else 2.002)
         assert right.double().mean() > (0.999 if HAS_CARD or isinstance(operations, TorchOperations) else 0.9)
+    values = exact[:, 2].abs().amax().float().clamp_min(SMALLEST_BOUND)
+    torch.testing.assert_close(steps[ScaleRow.V], values / LARGEST_VALUE, rtol=1e-6, atol=0)
     torch.testing.assert_close(steps[ScaleRow.RESULT] * steps[ScaleRow.V], torch.ones((), device=DEVICE))
     assert steps[ScaleRow.WEIGHT] == 448 and steps[ScaleRow.UNWEIGHT] == torch.tensor(1 / 448, device=DEVICE)
+
+
+@pytest.mark.parametrize("row", [0, 15, 16, 60])
+def test_the_largest_value_of_any_row_makes_the_scale_and_none_behind_the_last_does(
+    operations: Operations, row: int
+) -> None:
+    region, workspace = arena()
+    qkv = drawn("random", 0, TOKENS.all, 3 * WIDTH)
+    qkv[row, 2 * WIDTH + 9], qkv[61:] = -1000, 1e6
+    operations.quantised_heads(qkv[:61], region, block_of("random"), workspace)
+    torch.testing.assert_close(
+        workspace.attention_scales[ScaleRow.V, 0].item(), 1000 / LARGEST_VALUE, rtol=1e-6, atol=0
+    )
 
 
 def test_the_bound_of_a_head_is_reached_and_not_much_above_it() -> None:
