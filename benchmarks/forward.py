@@ -26,6 +26,11 @@ PARTS = (
     Part("bf16", "the project's, BF16", "forward_bench.speed:bf16"),
     Part("numerics", "errors and bits", "forward_bench.numerics:measure"),
     Part("streaming", "speed against weights on the card", "forward_bench.streaming:measure"),
+    Part(
+        "streaming-fp8-attention",
+        "the same with attention in FP8",
+        "forward_bench.streaming:with_fp8_attention",
+    ),
     Part("breakdown", "what costs what", "forward_bench.breakdown:measure"),
     Part("fp8-storage", "the project's, FP8 storage", "forward_bench.speed:fp8_storage"),
     Part("breakdown-eager", "what costs what in diffusers", "forward_bench.breakdown:eager"),

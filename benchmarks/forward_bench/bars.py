@@ -9,8 +9,9 @@ from part_runs.bar import Bar, Parts, figure, ratio
 
 from forward_bench.setting import GB, MIDDLE, NATIVE, SIZES, SMALLEST, SWEPT_AT
 
-_OURS = ("fp8", "bf16", "fp8-storage")
+_OURS = ("fp8", "fp8-attention", "bf16", "fp8-storage")
 _FEW = f"{SWEPT_AT:g} GB"
+_FP8_STREAMING = "streaming-fp8-attention"
 
 
 def judged(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -48,11 +49,11 @@ def _weights(name: str) -> Callable[[Parts], float | None]:
     return measure
 
 
-def _streamed(size: str, kind: str) -> Callable[[Parts], float | None]:
+def _streamed(size: str, kind: str, part: str = "streaming") -> Callable[[Parts], float | None]:
     """Resident milliseconds over those with few weights on the card."""
 
     def measure(parts: Parts) -> float | None:
-        figures = parts["streaming"]
+        figures = parts[part]
         return ratio(figure(figures, "resident", kind, size), figure(figures, _FEW, kind, size))
 
     return measure
@@ -89,9 +90,15 @@ def _same_bits(parts: Parts) -> float | None:
 
 
 BARS = (
-    Bar("FP8 over diffusers eager, 1024/1024", 2.0, "x", ("fp8", "diffusers"), _faster("fp8", "diffusers", NATIVE)),
-    Bar("FP8 over diffusers eager, 512/512", 5.0, "x", ("fp8", "diffusers"), _faster("fp8", "diffusers", SMALLEST)),
-    Bar("FP8 over torchao compiled, 1024/1024", 1.25, "x", ("fp8", "torchao"), _faster("fp8", "torchao", NATIVE)),
+    *(
+        Bar(f"FP8{how} over {title}, {size}", least, "x", (ours, other), _faster(ours, other, size))
+        for ours, how in (("fp8-attention", ""), ("fp8", ", attention in 16 bits,"))
+        for other, title, size, least in (
+            ("diffusers", "diffusers eager", NATIVE, 2.0),
+            ("diffusers", "diffusers eager", SMALLEST, 5.0),
+            ("torchao", "torchao compiled", NATIVE, 1.25),
+        )
+    ),
     Bar("BF16 over diffusers eager, 1024/1024", 1.35, "x", ("bf16", "diffusers"), _faster("bf16", "diffusers", NATIVE)),
     Bar("BF16 over diffusers compiled, 1024/1024", 1.1, "x", ("bf16", "compiled"), _faster("bf16", "compiled", NATIVE)),
     *(
@@ -103,6 +110,13 @@ BARS = (
     Bar(f"{_FEW} of weights over resident, 1024/1024", 0.95, "share", ("streaming",), _streamed(NATIVE, "ms")),
     Bar(
         f"four swept with {_FEW} over resident, 768/768", 0.9, "share", ("streaming",), _streamed(MIDDLE, "several_ms")
+    ),
+    *(
+        Bar(f"{name}, attention in FP8", least, "share", (_FP8_STREAMING,), _streamed(size, kind, _FP8_STREAMING))
+        for name, least, size, kind in (
+            (f"{_FEW} of weights over resident, {NATIVE}", 0.95, NATIVE, "ms"),
+            (f"four swept with {_FEW} over resident, {MIDDLE}", 0.9, MIDDLE, "several_ms"),
+        )
     ),
     Bar("BF16 to diffusers in BF16, plain random weights", 0.005, "share", ("numerics",), _bf16_to_diffusers, True),
     Bar("error of one block in BF16, its stream", 0.005, "share", ("numerics",), _block_error("bf16", "output"), True),

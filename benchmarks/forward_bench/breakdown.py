@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from forward_bench.models import Precision, diffusers_call, diffusers_model, forwards, inputs, ours
 from forward_bench.setting import NATIVE, SIZES, SMALLEST, Setting
 
-PRECISIONS: tuple[Precision, ...] = ("fp8", "bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp8", "fp8-attention", "bf16")
 _NAME_LENGTH = 160
 _WARM_UP = 3
 

@@ -19,8 +19,8 @@ MODELS = {
     "torchao": "diffusers + torchao FP8, compiled blocks",
     "bf16": "qied BF16",
     "fp8-storage": "qied FP8 storage",
-    "fp8": "qied FP8",
-    "fp8-attention": "qied FP8, its attention too",
+    "fp8": "qied FP8, attention in 16 bits",
+    "fp8-attention": "qied FP8",
 }
 """Parts that measure a whole forward, by what people call them."""
 

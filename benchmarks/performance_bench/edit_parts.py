@@ -52,7 +52,17 @@ def vae_errors(found: Results) -> Table:
 def edits(found: Results) -> Table:
     """Whole edits within budgets, beside the same ones with everything resident."""
     cells = tuple(row for part in (EIGHT, SIX) for row in _edit_rows(found.figures(part), part))
-    columns = ("edit", "blocks that stay", "s", "ms a step", "speed", "peak, GB", "predicted, GB", "budget, GB")
+    columns = (
+        "edit",
+        "attention",
+        "blocks that stay",
+        "s",
+        "ms a step",
+        "speed",
+        "peak, GB",
+        "predicted, GB",
+        "budget, GB",
+    )
     note = "*Speed* is that of the steps, over the same edit with everything resident."
     return Table("Edits in small budgets", columns, cells, note)
 
@@ -66,6 +76,7 @@ def _edit_rows(figures: Mapping[str, Any], part: str) -> Iterator[tuple[str, ...
         sizes = (peak_bytes(edit["memory"]), plan["peak_bytes"], plan["budget_bytes"])
         yield (
             f"{edit['width']} x {edit['height']}, {edit['steps']} steps, {title}",
+            "FP8" if plan["worker"]["execution"]["attention"][:1] == ["fp8"] else "16 bits",
             str(plan["worker"]["execution"]["resident_blocks"]),
             f"{edit['ms'] / 1000:.1f}",
             f"{edit['step_ms']:.1f}",

@@ -84,7 +84,7 @@ def _numbers(rates: Any) -> Iterator[float]:
 def costs(found: Results) -> Table:
     """Milliseconds of each group of kernels."""
     columns = {}
-    for precision, title in (("fp8", "qied FP8"), ("bf16", "qied BF16")):
+    for precision, title in (("fp8-attention", "FP8"), ("fp8", "FP8, attention in 16 bits"), ("bf16", "BF16")):
         for size in (SMALLEST, NATIVE):
             columns[f"{title}, {size}"] = figure(found.figures("breakdown"), precision, size)
     columns[f"diffusers BF16, {NATIVE}"] = figure(found.figures("breakdown-eager"), NATIVE)
@@ -102,29 +102,38 @@ def _groups() -> list[str]:
 
 def streaming(found: Results) -> Table:
     """Speed of consecutive forwards against the weights on the card."""
-    cells = []
-    for row in streamed_rows(found):
-        several = (_against(found, row, "several_ms", size) for size in (MIDDLE, NATIVE))
-        alone = (_against(found, row, "ms", size) for size in (MIDDLE, NATIVE))
-        cells.append((_gigabytes(row["weights_bytes"]), str(row["resident"]), *alone, *several))
-    columns = ("weights on the card, GB", "blocks that stay", MIDDLE, NATIVE, f"four, {MIDDLE}", f"four, {NATIVE}")
     note = (
         "Milliseconds a forward, and its share of the resident speed. *Four* are four forwards of different edits, in "
         "one sweep where blocks stream, one after the other where all stay; milliseconds for all four."
     )
-    return Table("Fewer weights on the card, FP8", columns, tuple(cells), note)
+    return _streaming(found, "streaming", "Fewer weights on the card, FP8, attention in 16 bits", note)
 
 
-def streamed_rows(found: Results) -> list[Mapping[str, Any]]:
-    """The rows of the part ``streaming`` that went well, the most weights first."""
-    figures = found.figures("streaming")
+def streaming_with_fp8_attention(found: Results) -> Table:
+    """The same with attention in FP8."""
+    return _streaming(found, "streaming-fp8-attention", "Fewer weights on the card, FP8", "")
+
+
+def _streaming(found: Results, part: str, title: str, note: str) -> Table:
+    cells = []
+    for row in streamed_rows(found, part):
+        several = (_against(found, part, row, "several_ms", size) for size in (MIDDLE, NATIVE))
+        alone = (_against(found, part, row, "ms", size) for size in (MIDDLE, NATIVE))
+        cells.append((_gigabytes(row["weights_bytes"]), str(row["resident"]), *alone, *several))
+    columns = ("weights on the card, GB", "blocks that stay", MIDDLE, NATIVE, f"four, {MIDDLE}", f"four, {NATIVE}")
+    return Table(title, columns, tuple(cells), note)
+
+
+def streamed_rows(found: Results, part: str = "streaming") -> list[Mapping[str, Any]]:
+    """The rows of a part about streaming that went well, the most weights first."""
+    figures = found.figures(part)
     rows = [row for name in figures if (row := figure(figures, name)) is not None]
     return sorted(rows, key=lambda row: -int(row["weights_bytes"]))
 
 
-def _against(found: Results, row: Mapping[str, Any], kind: str, size: str) -> str:
+def _against(found: Results, part: str, row: Mapping[str, Any], kind: str, size: str) -> str:
     mine = figure(row, kind, size)
-    resident = figure(found.figures("streaming"), "resident", kind, size)
+    resident = figure(found.figures(part), "resident", kind, size)
     quick = ratio(resident, mine)
     return NOTHING if mine is None else f"{mine:.1f}" + ("" if quick is None else f" ({quick:.0%})")
 
@@ -136,8 +145,8 @@ def errors(found: Results) -> Table:
     for name, title in (
         ("diffusers bf16", "diffusers BF16"),
         ("bf16", "qied BF16"),
-        ("fp8", "qied FP8"),
-        ("fp8-attention", "qied FP8, its attention too"),
+        ("fp8", "qied FP8, attention in 16 bits"),
+        ("fp8-attention", "qied FP8"),
     ):
         whole = (figure(figures, name, size, "to_fp32") for size in (SMALLEST, NATIVE))
         block = (figure(figures, "one block", name, key) for key in ("output_same_weights", "update_same_weights"))
@@ -168,7 +177,7 @@ def differences(found: Results) -> Table:
 
 def _bits(figures: Mapping[str, Any]) -> str:
     said = []
-    for precision, title in (("fp8", "FP8"), ("fp8-attention", "With its attention"), ("bf16", "BF16")):
+    for precision, title in (("fp8-attention", "FP8"), ("fp8", "FP8, attention in 16 bits"), ("bf16", "BF16")):
         if bits := figure(figures, "same bits", precision):
             differ = [name.replace("_", " ") for name, same in bits.items() if not same]
             ways = ", ".join(name.replace("_", " ") for name in bits)

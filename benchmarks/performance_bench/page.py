@@ -16,7 +16,7 @@ from tools.generated_part import update
 PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "pictures"
 FORWARD_PLOT, STREAMING_PLOT = "performance-forward.png", "performance-streaming.png"
-_SPEED = ("fp8", "bf16", "fp8-storage", "diffusers", "compiled", "torchao", "ceilings")
+_SPEED = ("fp8-attention", "fp8", "bf16", "fp8-storage", "diffusers", "compiled", "torchao", "ceilings")
 
 
 def write_page(*, check: bool, folder: Path | None = None) -> int:
@@ -30,7 +30,10 @@ def write_page(*, check: bool, folder: Path | None = None) -> int:
         ),
         "performance costs": _part(forward, ("breakdown", "breakdown-eager"), (forward_part.costs,)),
         "performance streaming": _part(
-            forward, ("streaming",), (forward_part.streaming,), _shown(forward, STREAMING_PLOT)
+            forward,
+            ("streaming", "streaming-fp8-attention"),
+            (forward_part.streaming_with_fp8_attention, forward_part.streaming),
+            _shown(forward, STREAMING_PLOT),
         ),
         "performance errors": _part(forward, ("numerics",), (forward_part.errors, forward_part.differences)),
         "performance vae": _part(

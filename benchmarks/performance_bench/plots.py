@@ -23,7 +23,8 @@ COLOURS = {
     "torchao": "#3d8f6c",
     "bf16": "#2f6db5",
     "fp8-storage": "#5aa5c9",
-    "fp8": "#d1702e",
+    "fp8": "#e0a878",
+    "fp8-attention": "#d1702e",
 }
 _STEPS = (1, 2, 5)
 _TICKS = 8
@@ -54,7 +55,7 @@ def forward_plot(found: Results) -> Image.Image:
 def streaming_plot(found: Results) -> Image.Image:
     """Share of the resident speed against gigabytes of weights on the card."""
     lines = []
-    for size, ink, swept in ((NATIVE, COLOURS["fp8"], "#7d3c10"), (MIDDLE, COLOURS["bf16"], "#163a63")):
+    for size, ink, swept in ((NATIVE, COLOURS["fp8-attention"], "#7d3c10"), (MIDDLE, COLOURS["bf16"], "#163a63")):
         kinds = (("ms", f"{size}, one edit", ink), ("several_ms", f"{size}, four edits in a sweep", swept))
         for kind, name, colour in kinds:
             resident = figure(found.figures("streaming"), "resident", kind, size)

@@ -197,8 +197,8 @@ class TestBars:
         slow = {size: {"ms": 3 * each["ms"]} for size, each in self.sizes().items()}
         found = self.values({"fp8": self.part(sizes=self.sizes()), "diffusers": self.part(sizes=slow)})
         assert found == {
-            "FP8 over diffusers eager, 1024/1024": 3.0,
-            "FP8 over diffusers eager, 512/512": 3.0,
+            "FP8, attention in 16 bits, over diffusers eager, 1024/1024": 3.0,
+            "FP8, attention in 16 bits, over diffusers eager, 512/512": 3.0,
             "first forwards at a new size over the next, fp8": 0.49,
         }
 
