@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from qied.engine.ops.cudnn_attention import CudnnFp8Attention
+from qied.engine.ops.fp8_attention import SimulatedFp8Attention
 from qied.engine.selftest import attention
 from qied.engine.selftest.attention import AttentionShape, AttentionTrials
 from qied.engine.selftest.child import run_suite
 from qied.engine.selftest.facts import cudnn_version, facts
 from qied.engine.selftest.matmul import quantised
-from qied.engine.selftest.measure import ERROR_LIMITS, relative_error
+from qied.engine.selftest.measure import ERROR_LIMITS, clock_of, relative_error
 from qied.engine.selftest.trials import CARD_CHECKED, CARD_SHAPE, card, cpu
 from qied.hardware.trial_lines import Finished
 
@@ -61,7 +62,7 @@ def test_attention_in_fp8_is_right_with_the_error_of_its_numbers(results, size):
 @pytest.mark.parametrize(("times", "ok"), [((0.9, 1.0), True), ((0.99, 1.0), False), ((1.3, 1.0), False)])
 def test_attention_in_fp8_has_to_be_faster_where_speed_counts(monkeypatch, times, ok):
     seconds = dict(zip(("fp8", "plain"), times, strict=True))
-    shape = AttentionShape(heads=2, tokens=33)
+    shape = AttentionShape(heads=2, tokens=33, timed_tokens=40)
     trials = AttentionTrials(torch.device("cpu"), shape, torch.bfloat16, lambda work, runs: 1.0)
     monkeypatch.setattr(attention, "has_to_be_fast", lambda _: True)
     monkeypatch.setattr(attention, "median_seconds", lambda clock, *works: tuple(seconds.values()))
@@ -70,9 +71,25 @@ def test_attention_in_fp8_has_to_be_faster_where_speed_counts(monkeypatch, times
     assert ok or "slower than BF16" in trial.error
 
 
+def test_attention_in_fp8_is_checked_with_few_tokens_and_timed_with_many(monkeypatch):
+    seen = []
+
+    class Kernel(SimulatedFp8Attention):
+        def __call__(self, heads, first, scales, out):
+            seen.append((len(heads), len(out)))
+            super().__call__(heads, first, scales, out)
+
+    monkeypatch.setattr(attention, "kernel_of", lambda _: Kernel())
+    shape = AttentionShape(heads=2, tokens=33, timed_tokens=40)
+    trial = AttentionTrials(torch.device("cpu"), shape, torch.bfloat16, clock_of(torch.device("cpu"))).trials()
+    found = trial["fp8_attention_64"]()
+    assert found.ok, found.error
+    assert seen[0] == (33, 33) and set(seen[1:]) == {(40, 40)}
+
+
 def test_without_its_package_attention_in_fp8_is_not_proven_and_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cudnn", None)
-    shape = AttentionShape(heads=2, tokens=8)
+    shape = AttentionShape(heads=2, tokens=8, timed_tokens=8)
     trials = AttentionTrials(torch.device("cpu"), shape, torch.bfloat16, lambda work, runs: 1.0)
     monkeypatch.setattr(attention, "kernel_of", lambda _: CudnnFp8Attention(torch.device("cuda", 0)))
     trial = trials.trials()["fp8_attention_64"]()

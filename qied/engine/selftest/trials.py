@@ -22,10 +22,10 @@ CARD_CHECKED = tuple(
     if (tokens, inner) != (4096, 3072)
 )
 """The projections of a picture, of a text and of a few tokens, and what follows the MLP's width."""
-CARD_ATTENTION = AttentionShape(heads=24, tokens=2085)
+CARD_ATTENTION = AttentionShape(heads=24, tokens=2085, timed_tokens=8277)
 CPU_SHAPE = Shape(tokens=64, inner=128, outer=96)
 CPU_CHECKED = (Shape(tokens=5, inner=128, outer=96), Shape(tokens=50, inner=512, outer=96))
-CPU_ATTENTION = AttentionShape(heads=2, tokens=77)
+CPU_ATTENTION = AttentionShape(heads=2, tokens=77, timed_tokens=77)
 
 
 def card() -> Suite:
