@@ -12,7 +12,7 @@ GROUPS = (
     ("rope and norms of heads", r"rope|rotat|heads_kernel|rotary|rms|complex"),
     (
         "norms, modulation, quantisation",
-        r"norm|quant|modulat|gelu|activ|gate|residual|amax|reduce|input_kernel|expand_kernel",
+        r"norm|quant|modulat|gelu|activ|gate|residual|amax|reduce|input_kernel|expand_kernel|largest_value",
     ),
     ("copies", r"memcpy|memset|copy|CatArray|aten::cat"),
 )
