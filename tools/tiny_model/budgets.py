@@ -10,6 +10,8 @@ TEXT_RATES = Rates()
 EDIT_RATES = Rates(muon=3e-3, adam=1.2e-3)
 SETTLE_RATES = Rates(muon=3e-4, adam=1.2e-4)
 LORA_RATES = Rates(weight_decay=0.0, ema=0.998)
+EVALUATED_STEPS = 8
+"""Denoising steps of an edit that is made to see how far a stage is."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class EditBudget:
     edit_weight: float = 4.0
     text_weight: float = 0.1
     evaluated: int = 192
+    evaluated_steps: int = EVALUATED_STEPS
 
 
 SETTLE = EditBudget(
@@ -79,6 +82,7 @@ class LoraBudget:
     even_share: float = 0.2
     edit_weight: float = 4.0
     evaluated: int = 96
+    evaluated_steps: int = EVALUATED_STEPS
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,17 @@ class Budget:
 
 
 _SMOKE_FEED = FeedBudget(rows=4, fresh=2, every=2, workers=0)
-_SMOKE_LORA = LoraBudget(steps=2, batch=2, feed=_SMOKE_FEED, evaluated=2)
+_SMOKE_LORA = LoraBudget(steps=2, batch=2, feed=_SMOKE_FEED, evaluated=2, evaluated_steps=2)
 FULL = Budget("full")
 _SMOKE_EDIT = EditBudget(
-    steps=3, batch=2, pair_batch=2, pair_every=2, feed=_SMOKE_FEED, pair_feed=_SMOKE_FEED, evaluated=2
+    steps=3,
+    batch=2,
+    pair_batch=2,
+    pair_every=2,
+    feed=_SMOKE_FEED,
+    pair_feed=_SMOKE_FEED,
+    evaluated=2,
+    evaluated_steps=2,
 )
 SMOKE = Budget(
     "smoke",

@@ -35,7 +35,6 @@ from tools.tiny_model.weight_updates import WeightUpdates, split_parameters
 
 RANK_SEED = 1000
 """Between the seeds of processes that train together."""
-CHECK_STEPS = 8
 
 
 class EditStage(FedStage):
@@ -136,7 +135,7 @@ class EditStage(FedStage):
         self._update()
 
     def validate(self) -> dict[str, float]:
-        """Success of a few held-out edits with the averaged weights, in ``CHECK_STEPS`` steps."""
+        """Success of a few held-out edits with the averaged weights, in few steps."""
         per_group = max(1, self._budget.evaluated // 32)
         edits = held_out_set(per_group=per_group)[: self._budget.evaluated]
         pairs = held_out_set(tasks=REFERENCE_TASKS, per_group=max(1, per_group // 2))[: self._budget.evaluated]
@@ -147,7 +146,7 @@ class EditStage(FedStage):
         return {**known, "new phrases": others["all"], "two pictures": with_two["all"]}
 
     def _checked(self, edits: tuple[Edit, ...]) -> dict[str, float]:
-        outputs = self._sampler.run(self._weights, edits, noise_levels(CHECK_STEPS))
+        outputs = self._sampler.run(self._weights, edits, noise_levels(self._budget.evaluated_steps))
         scores = score(outputs, edits)
         kept = mean_known([one.preserved_psnr for one in scores])
         return {**success_by_task([one.success for one in scores], edits), "kept dB": kept}

@@ -34,7 +34,6 @@ from tools.tiny_model.style import shows_style, styled_rows
 from tools.tiny_model.weight_updates import WeightUpdates
 
 LIGHTNING_STEPS = 4
-CHECK_STEPS = 8
 STYLED_SOURCES = 4
 """One in so many sources has the style already: in a session a source is the output of a styled edit."""
 
@@ -227,7 +226,7 @@ class OutlineStage(LoraStage):
         return error
 
     def _judged(self, weights: Weights, edits: Sequence[Edit]) -> float:
-        outputs = self._sampler.run(weights, edits, noise_levels(CHECK_STEPS))
+        outputs = self._sampler.run(weights, edits, noise_levels(self._budget.evaluated_steps))
         shown = [one for one in shows_style(outputs, edits) if one is not None]
         return sum(shown) / max(1, len(shown))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from tools.tiny_model.budgets import Budget, EditBudget
-from tools.tiny_model.edit_stage import CHECK_STEPS, EditStage
+from tools.tiny_model.edit_stage import EditStage
 from tools.tiny_model.edits import held_out_set
 from tools.tiny_model.export import save_text_encoder, save_transformer
 from tools.tiny_model.metrics import psnr
@@ -49,7 +49,8 @@ class SettleStage(EditStage):
         found: dict[str, float] = {}
         with self._updates.ema.applied():
             for name, rounding in (("dB", None), ("dB in FP8", torch.ones((), device=self._device))):
-                outputs = self._sampler.run(self._weights, edits, noise_levels(CHECK_STEPS), rounding=rounding)
+                levels = noise_levels(self._budget.evaluated_steps)
+                outputs = self._sampler.run(self._weights, edits, levels, rounding=rounding)
                 found[name] = psnr(outputs, truth).mean().item()
         return {**super().validate(), **found}
 
