@@ -180,9 +180,9 @@ def _step_of(text, image, LENGTH: tl.constexpr, SMALLEST: tl.constexpr):
 
 @triton.jit
 def largest_value_kernel(qkv, largest, rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
-    """Find the largest magnitude of the values in ROWS rows of [rows, 3, WIDTH]; behind the last row it is zero.
+    """Raise ``largest`` to the largest magnitude of the values in ROWS rows of [rows, 3, WIDTH].
 
-    As bits of FP32, among which those of what is no number are the largest.
+    As bits of FP32, among which those of what is no number are the largest. Who comes first makes no difference.
     """
     columns = tl.arange(0, BLOCK)
     inside = columns < WIDTH
@@ -192,7 +192,7 @@ def largest_value_kernel(qkv, largest, rows, WIDTH: tl.constexpr, BLOCK: tl.cons
         at = (first + step) * (3 * WIDTH) + 2 * WIDTH + columns
         x = tl.load(qkv + at, inside & (first + step < rows), 0.0).to(tl.float32)
         found = tl.maximum(found, x.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
-    tl.store(largest + tl.program_id(0), tl.max(found, 0))
+    tl.atomic_max(largest, tl.max(found, 0), sem="relaxed")
 
 
 @triton.jit
@@ -203,7 +203,7 @@ def quantised_heads_kernel(
     text_k,
     image_q,
     image_k,
-    largest_values,
+    largest,
     quantised,
     scales,
     text,
@@ -212,13 +212,12 @@ def quantised_heads_kernel(
     SIZE: tl.constexpr,
     LENGTH: tl.constexpr,
     EPSILON: tl.constexpr,
-    PARTS: tl.constexpr,
     LARGEST_VALUE: tl.constexpr,
     SMALLEST: tl.constexpr,
 ):
     """Do as ``heads_kernel``, to E4M3 and with the values; the first program writes the scales (see ``ScaleRow``).
 
-    ``largest_values`` are those of ``largest_value_kernel``.
+    ``largest`` is that of ``largest_value_kernel``.
     """
     row = tl.program_id(0).to(tl.int64)
     heads = tl.program_id(1) * AT_ONCE + tl.arange(0, AT_ONCE)
@@ -231,9 +230,9 @@ def quantised_heads_kernel(
         at = row * (3 * HEADS * SIZE) + part * HEADS * SIZE + heads[:, None] * SIZE + columns[None]
         x = tl.load(qkv + at, inside, 0.0).to(tl.float32)
         if part == 2:
-            largest = tl.max(tl.load(largest_values + tl.arange(0, PARTS)), 0).to(tl.float32, bitcast=True)
+            value = tl.load(largest).to(tl.float32, bitcast=True)
             # What is no number is not smaller either, and stays.
-            step = tl.where(largest < SMALLEST, SMALLEST, largest) / LARGEST_VALUE
+            step = tl.where(value < SMALLEST, SMALLEST, value) / LARGEST_VALUE
         else:
             of_text = tl.load((text_q if part == 0 else text_k) + columns)
             of_image = tl.load((image_q if part == 0 else image_k) + columns)

@@ -105,7 +105,6 @@ class TritonOperations:
         size = region.rotation.shape[1]
         heads = qkv.shape[1] // (3 * size)
         at_once = min(_HEADS_AT_ONCE, triton.next_power_of_2(heads))
-        largest = _largest_values(qkv)
         kernels.quantised_heads_kernel[(len(qkv), triton.cdiv(heads, at_once))](
             qkv,
             region.rotation,
@@ -113,7 +112,7 @@ class TritonOperations:
             weights.text.k_norm,
             weights.image.q_norm,
             weights.image.k_norm,
-            largest,
+            _largest_value(qkv),
             workspace.heads,
             workspace.attention_scales,
             region.tokens.text,
@@ -122,7 +121,6 @@ class TritonOperations:
             SIZE=size,
             LENGTH=size**0.5,
             EPSILON=NORM_EPSILON,
-            PARTS=len(largest),
             LARGEST_VALUE=LARGEST_VALUE,
             SMALLEST=SMALLEST_BOUND,
             num_warps=4,
@@ -202,14 +200,11 @@ def expand(values: Tensor, scale: Tensor, out: Tensor) -> None:
     )
 
 
-def _largest_values(qkv: Tensor) -> Tensor:
-    """Largest magnitudes among the values in QKV [rows, 3D], a power of two of them: int32, bits of FP32."""
+def _largest_value(qkv: Tensor) -> Tensor:
+    """The largest magnitude of the values in QKV [rows, 3D]: int32 [1], bits of FP32."""
     width = qkv.shape[1] // 3
-    # Kernels are compiled for their number, so it is one of few.
-    largest = torch.empty(
-        triton.next_power_of_2(triton.cdiv(len(qkv), _ROWS_AT_ONCE)), dtype=torch.int32, device=qkv.device
-    )
-    kernels.largest_value_kernel[(len(largest),)](
+    largest = torch.zeros(1, dtype=torch.int32, device=qkv.device)
+    kernels.largest_value_kernel[(triton.cdiv(len(qkv), _ROWS_AT_ONCE),)](
         qkv,
         largest,
         len(qkv),
