@@ -35,7 +35,7 @@ def choose_executor(execution: Execution, numbers: Numbers, device: torch.device
     """Fused kernels and graphs where Triton runs and is proven to be right, torch's own kernels elsewhere."""
     linears = linear_kind(execution.precision, execution.scaling, device)
     attention = Attention([name for name in execution.attention if name != FP8_ATTENTION])
-    in_fp8 = _fp8_attention(device) if execution.fp8_attention else None
+    in_fp8 = _fp8_attention(device, attention) if execution.fp8_attention else None
     plain = Executor(TorchOperations(linears, attention, in_fp8), Direct())
     if execution.compute != "bf16" or not has_triton(device):
         return plain
@@ -56,10 +56,10 @@ def has_triton(device: torch.device) -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _fp8_attention(device: torch.device) -> Fp8Attention | None:
+def _fp8_attention(device: torch.device, attention: Attention) -> Fp8Attention | None:
     """None where cuDNN's frontend, which was there when it was planned, has gone."""
     try:
-        return Fp8AttentionOfAnyRows(kernel_of(device))
+        return Fp8AttentionOfAnyRows(kernel_of(device), attention)
     except Fp8AttentionUnavailable as error:
         structlog.get_logger(part="operations").warning("the attention is not in FP8", reason=str(error))
         return None
