@@ -36,7 +36,7 @@ REPEATS = 4
 """Calls of the same forward that must give the same bits: a graph, where there is one, is used by then."""
 _COMPARED = (SMALLEST, NATIVE)
 _OTHER_ATTENTION = {"cuda": SDPBackend.FLASH_ATTENTION, "cpu": SDPBackend.MATH}
-"""Attention that torch would not choose by itself: of cuDNN's on cards, of flash attention on the CPU."""
+"""Attention that torch would not choose by itself: it takes cuDNN's on cards, flash attention on the CPU."""
 
 
 @dataclass(frozen=True)

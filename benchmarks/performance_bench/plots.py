@@ -55,7 +55,7 @@ def forward_plot(found: Results) -> Image.Image:
 def streaming_plot(found: Results) -> Image.Image:
     """Share of the resident speed against gigabytes of weights on the card."""
     lines = []
-    for size, ink, swept in ((NATIVE, COLOURS["fp8-attention"], "#7d3c10"), (MIDDLE, COLOURS["bf16"], "#163a63")):
+    for size, ink, swept in ((NATIVE, COLOURS["fp8"], "#7d3c10"), (MIDDLE, COLOURS["bf16"], "#163a63")):
         kinds = (("ms", f"{size}, one edit", ink), ("several_ms", f"{size}, four edits in a sweep", swept))
         for kind, name, colour in kinds:
             resident = figure(found.figures("streaming"), "resident", kind, size)
@@ -66,7 +66,9 @@ def streaming_plot(found: Results) -> Image.Image:
             ]
             streamed = shares if kind == "ms" else shares[1:]
             lines.append(Line(name, colour, tuple(sorted(streamed)), joined=kind == "ms"))
-    return _drawn("Speed, % of that with all blocks resident", "GB of weights on the card, FP8", lines, {})
+    return _drawn(
+        "Speed, % of that with all blocks resident", "GB of weights on the card, FP8, attention in 16 bits", lines, {}
+    )
 
 
 def _points(tokens: Mapping[str, int], times: Mapping[str, float | None]) -> tuple[tuple[float, float], ...]:

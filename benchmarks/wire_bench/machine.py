@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from contextlib import suppress
@@ -55,7 +56,7 @@ def _version(package: str) -> str:
 def command() -> str:
     """How this program was called; of a path from the root only its name, as the rest is this machine's business."""
     called = [Path(sys.argv[0]).as_posix(), *sys.argv[1:]]
-    return " ".join(["python", *(Path(word).name if word.startswith("/") else word for word in called)])
+    return shlex.join(["python", *(Path(word).name if word.startswith("/") else word for word in called)])
 
 
 def without_identity(snapshot: str) -> dict[str, Any]:

@@ -39,9 +39,10 @@ def measured(
 ) -> Snapshot:
     """``snapshot`` of this machine with ``selftest`` filled in for every card.
 
-    Results are kept per card, driver and torch. ``only_cached`` runs nothing: a card without kept results stays as it
-    is. ``fresh`` measures again whatever is kept; with ``read_only`` nothing new is kept. Takes some ten seconds a
-    card; without a torch for CUDA nothing runs. Raises ConfigError where no cache folder is given or known.
+    Results are kept per card, driver, torch and cuDNN frontend. ``only_cached`` runs nothing: a card without kept
+    results stays as it is. ``fresh`` measures again whatever is kept; with ``read_only`` nothing new is kept. Takes
+    some ten seconds a card; without a torch for CUDA nothing runs. Raises ConfigError where no cache folder is given
+    or known.
     """
     if snapshot.torch is None or snapshot.torch.cuda is None:
         return snapshot

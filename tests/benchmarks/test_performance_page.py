@@ -161,12 +161,12 @@ def test_a_model_that_ran_on_another_card_says_so_and_is_not_compared(written: P
 
 def test_plots_are_drawn_from_the_results(written: Path) -> None:
     text = (written / "performance.md").read_text()
-    for name in (page.FORWARD_PLOT, page.STREAMING_PLOT):
+    for name, part in ((page.FORWARD_PLOT, "fp8-attention"), (page.STREAMING_PLOT, "fp8")):
         assert f"(pictures/{name})" in text
         with Image.open(written / name) as plot:
             assert plot.width == 2 * plots.WIDTH
             colours = {colour for _, colour in plot.convert("RGB").getcolors(1 << 16) or ()}
-            assert tuple(int(plots.COLOURS["fp8-attention"][n : n + 2], 16) for n in (1, 3, 5)) in colours
+            assert tuple(int(plots.COLOURS[part][n : n + 2], 16) for n in (1, 3, 5)) in colours
 
 
 def test_a_page_of_other_figures_is_found(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,12 @@ def test_without_a_self_test_it_is_not_used(machine: Machine) -> None:
     assert any("no self-test has proven it" in text for text in found.warnings)
 
 
+def test_on_a_cpu_nobody_gets_it_who_did_not_ask(machine: Machine) -> None:
+    found = plan(machine(), Question(SMALL, PROFILES, Wishes(device="cpu", precision="fp8")))
+    assert isinstance(found, Plan) and found.precision == "fp8"
+    assert found.execution.attention == () and told(found) == []
+
+
 @pytest.mark.parametrize(("precision", "simulated"), [("fp8", True), ("bf16", False), ("auto", False)])
 def test_on_a_cpu_it_is_simulated_with_fp8(machine: Machine, precision: str, simulated: bool) -> None:
     wishes = Wishes(device="cpu", precision=precision, fp8_attention="on")  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qied.engine.faults import is_exhausted
 from qied.engine.ops.fp8_attention import Fp8Attention, Fp8AttentionUnavailable, ScaleRow, SimulatedFp8Attention
 from qied.engine.recorded_uses import hold
 
@@ -91,6 +92,8 @@ class CudnnFp8Attention:
             graph.build_plans()
             nbytes = max(1, graph.get_workspace_size())
         except Exception as error:
+            if is_exhausted(error):
+                raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             shape = f"{key[0]} queries and {key[1]} keys, {key[3]} heads of {key[4]}"
             raise Fp8AttentionUnavailable(f"cuDNN has no attention in FP8 of {shape}: {reason}") from error

@@ -1,4 +1,4 @@
-"""Attention in FP8 (E4M3): which scales it has, what makes its input, and what computes it where no card does.
+"""Attention in FP8 (E4M3): which scales it has, what makes its input, and what computes it without cuDNN.
 
 Queries and keys are divided by a bound of theirs, which no data has to be looked at for: an RMS-normalised head is as
 long as the root of its size, no rotation changes that, and the norm's weights are known. Values are divided by their
