@@ -74,6 +74,8 @@ class TritonOperations:
             FORM=form,
             KEEP=keep,
             num_warps=_WARPS,
+            # LLVM narrows what is rounded in between to BF16, and would make one rounding of a product's and its sum's.
+            enable_fp_fusion=form != kernels.PLAIN,
         )
         plain = region.update[first:stop]
         return joint(plain, None, text, plain) if is_out else self._input(plain, text, quantised, scale, keep)
