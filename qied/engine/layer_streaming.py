@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from qied.engine.copy_ring import CopyRing
 from qied.engine.quantise import dequantise
+from qied.engine.streams import Streams, streams_of
 
 SLOTS = 2
 """Layers on the device at once: the one that runs and the one that is copied meanwhile."""
@@ -61,10 +62,11 @@ def stream_text_model(
     name) there, the table's rows when they are looked up. ``before_forward`` is called before each forward of the one
     and of the other; what it raises, the forward raises.
     """
+    streams = streams_of(device)
     visual, language = ({name.removeprefix(stack): scale for name, scale in scales.items()} for stack in _STACKS)
     stacks = [
-        LayerStack(model.visual, "blocks", device, dtype, before_forward, visual),
-        LayerStack(model.language_model, "layers", device, dtype, before_forward, language),
+        LayerStack(model.visual, "blocks", device, dtype, streams, before_forward, visual),
+        LayerStack(model.language_model, "layers", device, dtype, streams, before_forward, language),
     ]
     model.language_model.embed_tokens = TokenTable(
         model.language_model.embed_tokens.weight.detach(), scales.get(f"{_TABLE}.weight"), dtype
@@ -97,6 +99,7 @@ class LayerStack:
         name: str,
         device: torch.device,
         dtype: torch.dtype,
+        streams: Streams,
         before_forward: Callable[[], None],
         scales: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
@@ -104,6 +107,7 @@ class LayerStack:
         layers: list[nn.Module] = list(getattr(owner, name))
         self._device = device
         self._dtype = dtype
+        self._streams = streams
         self._layouts = [layer_layout(layer) for layer in layers]
         self._before_forward = before_forward
         self._parts = [layout.parts(layer) for layout, layer in zip(self._layouts, layers, strict=True)]
@@ -150,7 +154,7 @@ class LayerStack:
     def _begin(self) -> None:
         self._end()
         self._before_forward()
-        self._ring = CopyRing(self._device, self.slot_bytes, SLOTS)
+        self._ring = CopyRing(self._device, self.slot_bytes, SLOTS, self._streams)
         self._ticket = self._ring.load_parts(self._parts[0])
 
     def _end(self) -> None:

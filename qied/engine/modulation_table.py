@@ -8,8 +8,9 @@ from weakref import finalize
 import torch
 from torch import Tensor
 
-from qied.engine.copy_ring import CopyRing, Streams
+from qied.engine.copy_ring import CopyRing
 from qied.engine.host_memory import HostBuffer
+from qied.engine.streams import Streams
 
 VALUES = 6
 """Rows of a block's modulation: shift, scale, gate of the attention, then of the MLP."""

@@ -18,7 +18,6 @@ from qied.engine.arena import Arena, Region, make_arena
 from qied.engine.block_forward import run_block
 from qied.engine.block_graphs import Runner
 from qied.engine.checkpoint import SkipRandomInit, blaming
-from qied.engine.copy_ring import streams_of
 from qied.engine.disk_cache import NO_CACHES, DiskCaches
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
 from qied.engine.modulation import Modulation, ModulationLora, modulation_names
@@ -30,6 +29,7 @@ from qied.engine.packed_cache import contents_of
 from qied.engine.residency import Blocks
 from qied.engine.rope import LatentShape, Rope, Rotation
 from qied.engine.sources import SafetensorsSource, TensorSource, WeightReader, check_names
+from qied.engine.streams import streams_of
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
 from qied.planning.forward_layout import ArenaLayout, Numbers, Tokens, arena_layout
 from qied.planning.plan import Execution

@@ -1,7 +1,8 @@
 """Streams of a device that only note what they are told."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from torch import Tensor
+
+from qied.engine.streams import Parts
 
 
 class Recorded:
@@ -15,10 +16,10 @@ class Recorded:
         self._events += 1
         return f"e{self._events - 1}"
 
-    @contextmanager
-    def copying(self) -> Iterator[None]:
+    def copy(self, target: Tensor, parts: Parts) -> None:
         self.log.append("copy")
-        yield
+        for offset, host in parts:
+            target[offset : offset + len(host)].copy_(host)
 
     def copies_wait(self, event: str) -> None:
         self.log.append(f"copies wait for {event}")

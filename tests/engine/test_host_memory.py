@@ -1,3 +1,5 @@
+import mmap
+
 import pytest
 import structlog
 import torch
@@ -5,12 +7,42 @@ import torch
 from qied.engine.host_memory import HostBuffer, host_buffers
 
 CPU = torch.device("cpu")
+HUGE = 2 << 20
 
 
 def test_a_buffer_has_exactly_the_bytes_asked_for() -> None:
     buffer = HostBuffer(453_121_024 // 1024, CPU, pin=False).bytes
     assert (buffer.dtype, buffer.shape, buffer.device.type) == (torch.uint8, (442_501,), "cpu")
     assert buffer.untyped_storage().nbytes() == 442_501
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="only Linux is asked for huge pages")
+@pytest.mark.parametrize("nbytes", [1, HUGE - 1, HUGE, 3 * HUGE + 5])
+def test_whole_huge_pages_are_asked_for_and_the_rest_is_not(nbytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    class Watched(mmap.mmap):
+        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+            super().madvise(option, start, length)
+            asked.append((option, start, length))
+
+    monkeypatch.setattr("mmap.mmap", Watched)
+    buffer = HostBuffer(nbytes, CPU, pin=False).bytes
+    assert buffer.numel() == buffer.untyped_storage().nbytes() == nbytes
+    assert [(option, length) for option, _, length in asked] == [(mmap.MADV_HUGEPAGE, nbytes // HUGE * HUGE)][
+        : nbytes // HUGE
+    ]
+    assert nbytes < HUGE or buffer.data_ptr() % HUGE == 0
+    assert int(buffer.fill_(1).sum()) == nbytes
+
+
+def test_a_system_without_huge_pages_gives_memory_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(mmap.mmap):
+        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr("mmap.mmap", Refusing)
+    assert int(HostBuffer(HUGE, CPU, pin=False).bytes.fill_(1).sum()) == HUGE
 
 
 def test_there_is_nothing_to_pin_for_on_the_cpu() -> None:
