@@ -42,7 +42,7 @@ class Stopwatch:
         return round(self._once(all_of_them) / repeats, 3)
 
     def consecutive(self, work: Work, repeats: int, warm_up: int) -> float:
-        """The median of ``repeats`` calls one after the other, with no wait between: from the end of one to the next."""
+        """The median of ``repeats`` calls one after the other, with no wait between: from one end to the next."""
         for _ in range(warm_up):
             work()
         self.synchronize()
