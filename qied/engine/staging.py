@@ -44,13 +44,14 @@ class Staging:
 
         All of them have been read when this returns. What lies between them in ``target`` is undefined afterwards.
         """
-        end = max(offset + len(host) for offset, host in parts)
-        for begin in range(min(offset for offset, _ in parts), end, self._nbytes):
+        spans = [(offset, offset + host.numel(), host) for offset, host in parts]
+        end = max(last for _, last, _ in spans)
+        for begin in range(min(first for first, _, _ in spans), end, self._nbytes):
             stop = min(begin + self._nbytes, end)
             piece, taken = next(self._turns)
             taken.synchronize()
-            for offset, host in parts:
-                first, last = max(offset, begin), min(offset + len(host), stop)
+            for offset, past, host in spans:
+                first, last = max(offset, begin), min(past, stop)
                 if first < last:
                     piece[first - begin : last - begin].copy_(host[first - offset : last - offset])
             target[begin:stop].copy_(piece[: stop - begin], non_blocking=True)
