@@ -39,7 +39,7 @@ def choose_executor(execution: Execution, numbers: Numbers, device: torch.device
     plain = Executor(TorchOperations(linears, attention, in_fp8), Direct())
     if execution.compute != "bf16" or not has_triton(device):
         return plain
-    fused = _fused(linears, attention, in_fp8)
+    fused = fused_operations(linears, attention, in_fp8)
     reason = disproof(fused, plain.operations, numbers, device)
     if reason is not None:
         structlog.get_logger(part="operations").warning(
@@ -65,7 +65,8 @@ def _fp8_attention(device: torch.device, attention: Attention) -> Fp8Attention |
         return None
 
 
-def _fused(linears: LinearKind, attention: Attention, in_fp8: Fp8Attention | None) -> Operations:
+def fused_operations(linears: LinearKind, attention: Attention, in_fp8: Fp8Attention | None) -> Operations:
+    """The fused kernels around these linears and attentions; Triton is imported here and nowhere before."""
     from qied.engine.ops.triton_operations import TensorwiseOperations, TritonOperations, expand
 
     kind = TensorwiseOperations if linears.form == "tensorwise" else TritonOperations

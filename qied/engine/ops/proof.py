@@ -28,7 +28,7 @@ def disproof(fused: Operations, plain: Operations, numbers: Numbers, device: tor
     """
     small = replace(numbers, layers=_LAYERS)
     try:
-        found, expected = (_results(operations, small, device) for operations in (fused, plain))
+        found, expected = (run_all(operations, small, device) for operations in (fused, plain))
     except Exception as error:  # noqa: BLE001 (compilers fail in many ways, and each means the same here)
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
     for name, value in expected.items():
@@ -39,8 +39,8 @@ def disproof(fused: Operations, plain: Operations, numbers: Numbers, device: tor
 
 
 @torch.inference_mode()
-def _results(operations: Operations, numbers: Numbers, device: torch.device) -> dict[str, Tensor]:
-    """What each operation makes of the same random rows, in FP32."""
+def run_all(operations: Operations, numbers: Numbers, device: torch.device) -> dict[str, Tensor]:
+    """Run each operation once; returns what it makes of the same random rows, FP32, by its name."""
     arena = make_arena(arena_layout(numbers, (TOKENS,)), (TOKENS,), device)
     generator = torch.Generator().manual_seed(5)
     _fill(arena, generator)

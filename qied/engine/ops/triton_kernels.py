@@ -249,10 +249,23 @@ def quantised_heads_kernel(
 
 
 @triton.jit
+def _from_e4m3(values):
+    """E4M3 from its bits, FP32: Triton knows the type only for cards that multiply it.
+
+    Exponent and mantissa take their places in FP32, whose exponents begin 120 lower; that also holds for numbers below
+    the normal ones. E4M3 has one pattern for what is no number, and none for infinity.
+    """
+    bits = values.to(tl.uint32)
+    magnitude = bits & 0x7F
+    magnitude = tl.where(magnitude == 0x7F, 0x7FC00000, magnitude << 20)
+    return ((bits & 0x80) << 24 | magnitude).to(tl.float32, bitcast=True) * 2.0**120
+
+
+@triton.jit
 def expand_kernel(values, scale, out, count, COLUMNS: tl.constexpr, PER_ROW: tl.constexpr, BLOCK: tl.constexpr):
-    """Write E4M3 values times their scale, that of their row or the first."""
+    """Write E4M3 values, given as their bits, times their scale, that of their row or the first."""
     places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = places < count
-    x = tl.load(values + places, inside, 0.0).to(tl.float32)
+    x = _from_e4m3(tl.load(values + places, inside, 0))
     step = tl.load(scale + places // COLUMNS, inside, 0.0) if PER_ROW else tl.load(scale)
     tl.store(out + places, (x * step).to(out.dtype.element_ty), inside)

@@ -191,7 +191,7 @@ class TensorwiseOperations(TritonOperations):
 def expand(values: Tensor, scale: Tensor, out: Tensor) -> None:
     """Write E4M3 values [rows, columns] times their scale FP32 ([rows] or [1]) to ``out``, rounded once."""
     kernels.expand_kernel[(triton.cdiv(values.numel(), _EXPAND_BLOCK),)](
-        values,
+        values.view(torch.uint8),
         scale,
         out,
         values.numel(),

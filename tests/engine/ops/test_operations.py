@@ -298,6 +298,17 @@ def test_expanded_weights_are_rounded_once(scaling: str) -> None:
     assert_close(out, weight.values.double() * weight.scale.double(), "plain")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_value_of_e4m3_is_expanded_to_its_bits(dtype: torch.dtype) -> None:
+    values = torch.arange(256, dtype=torch.uint8, device=DEVICE).view(torch.float8_e4m3fn).view(4, 64)
+    out = torch.empty(4, 64, dtype=dtype, device=DEVICE)
+    triton_operations.expand(values, torch.ones(1, device=DEVICE), out)
+    expected = values.to(dtype)
+    assert torch.equal(out.isnan(), expected.isnan()) and int(out.isnan().sum()) == 2
+    assert torch.equal(out.nan_to_num(7), expected.nan_to_num(7))
+    assert torch.equal(out.signbit() | out.isnan(), expected.signbit() | expected.isnan())
+
+
 def test_both_streams_meet_their_own_weights(make: Callable[..., Operations]) -> None:
     operations = make("bf16", None)
     _, workspace = arena("random", "bf16")

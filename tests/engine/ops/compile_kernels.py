@@ -1,0 +1,66 @@
+"""Compiles every kernel of the fused operations for a kind of card, which need not be there; nothing runs.
+
+``python -m tests.engine.ops.compile_kernels 86`` prints the assembly of each kernel as JSON: {name: [PTX, ...]}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from qied.engine.ops.attention import Attention
+from qied.engine.ops.choice import fused_operations
+from qied.engine.ops.linear import FP8_CAPABILITY, linear_kind
+from qied.engine.ops.proof import run_all
+from qied.planning.block_layout import BlockShape
+from qied.planning.forward_layout import Numbers
+
+CPU = torch.device("cpu")
+SHAPE = BlockShape(256, 1024, 128)
+ANYWHERE = (("bf16", None, False), ("fp8-storage", None, False))
+WITH_FP8_CORES = (("fp8", "rowwise", False), ("fp8", "tensorwise", False), ("fp8", "rowwise", True))
+"""Precision, scaling, and whether the attention is in FP8."""
+
+
+class Absent:
+    """What Triton asks a driver for, of a card that is not there."""
+
+    def __init__(self, capability: int) -> None:
+        self._target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return device
+
+
+def main(capability: int) -> None:
+    found: dict[str, list[str]] = {}
+    run = JITFunction.run
+
+    def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        found.setdefault(self.fn.__name__, []).append(kernel.asm["ptx"])
+        return kernel
+
+    JITFunction.run = compiled
+    driver.set_active(Absent(capability))
+    has_fp8_cores = divmod(capability, 10) >= FP8_CAPABILITY
+    for precision, scaling, fp8_attention in ANYWHERE + (WITH_FP8_CORES if has_fp8_cores else ()):
+        operations = fused_operations(linear_kind(precision, scaling, CPU), Attention(), None)
+        run_all(operations, Numbers(SHAPE, 3, precision, "bf16", fp8_attention), CPU)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
