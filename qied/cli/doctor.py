@@ -12,16 +12,16 @@ import traceback
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated
 
 import typer
 from qied_client.cli.failures import show_failure
 from qied_client.credentials import default_home
 from qied_client.errors import ConfigError, QiedError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
+from qied.cli.bar import Bar
 from qied.cli.machine import read_machine, usual_config
 from qied.cli.profiles import user_profiles_folder
 from qied.config import Config, LoadedConfig, load_config
@@ -188,41 +188,18 @@ def _say(asked: _Asked, facts: Facts, checkup: Checkup) -> None:
         console.print(f"bundle   {asked.bundle}", markup=False)
 
 
-class _Waiting:
-    """What takes long, on standard error: a bar in a terminal, elsewhere a line for each thing that begins."""
+class _Waiting(Bar):
+    """What takes long: a bar in a terminal, elsewhere a line for each thing that begins."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False)
-        self._live: Progress | None = None
-        self._task: TaskID | None = None
+        text = TextColumn(f"{{task.description:<{_WHAT_COLUMNS}}}", markup=False)
+        super().__init__(text, BarColumn(bar_width=24), TimeElapsedColumn())
         self._said = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show what is done now, and how much of it is; 0 of 0 where nothing counts it."""
-        if what != self._said:
-            self._said = what
-            self._begin(what)
-        if self._live is not None and self._task is not None:
-            self._live.update(self._task, completed=done, total=total or None)
-
-    def _begin(self, what: str) -> None:
-        if not self._console.is_terminal:
-            self._console.print(what, soft_wrap=True)
-            return
-        if self._live is None:
-            text = TextColumn(f"{{task.description:<{_WHAT_COLUMNS}}}", markup=False)
-            columns = (text, BarColumn(bar_width=24), TimeElapsedColumn())
-            self._live = Progress(*columns, console=self._console, transient=True)
-            self._live.start()
-        if self._task is not None:
-            self._live.remove_task(self._task)
-        self._task = self._live.add_task(what[:_WHAT_COLUMNS], total=None)
+        begins = what != self._said
+        self._said = what
+        self.show(what[:_WHAT_COLUMNS], done, total or None, anew=begins)
+        if begins and not self.console.is_terminal:
+            self.console.print(what, soft_wrap=True)

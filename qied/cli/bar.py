@@ -1,0 +1,42 @@
+"""A progress bar on standard error, where that is a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, TaskID
+
+
+class Bar:
+    """A bar of ``columns`` that appears with the first news and is gone at the end; nothing where no terminal is."""
+
+    def __init__(self, *columns: ProgressColumn, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, markup=False)
+        self._columns = columns
+        self._live: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, what: str, done: int, total: int | None, *, anew: bool = False) -> None:
+        """Say what is done now and how much of it is; ``anew`` begins a count of its own, with its own time."""
+        if not self.console.is_terminal:
+            return
+        if self._live is None:
+            self._live = Progress(*self._columns, console=self.console, transient=True)
+            self._live.start()
+        if self._task is not None and anew:
+            self._live.remove_task(self._task)
+            self._task = None
+        if self._task is None:
+            self._task = self._live.add_task(what, total=total)
+        self._live.update(self._task, description=what, completed=done, total=total)

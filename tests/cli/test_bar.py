@@ -1,0 +1,56 @@
+"""Bars show in terminals, with one row at a time, and leave nothing behind."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.progress import TextColumn
+
+from qied.cli.bar import Bar
+from qied.cli.loading import LoadingProgress
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=80, highlight=False, markup=False)
+
+
+def written(console: Console) -> str:
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def counted(*, anew: bool) -> list[str]:
+    """Rows of a bar that was told of two things."""
+    with Bar(TextColumn("{task.description} {task.completed}/{task.total}"), console=console(terminal=True)) as bar:
+        bar.show("first [1]", 3, 5)
+        bar.show("second", 0, None, anew=anew)
+        assert bar._live is not None
+        assert len(bar._live.tasks) == 1
+        assert (bar._live.tasks[0].id != 0) == anew
+    assert bar._live.finished or not bar._live.live.is_started
+    return written(bar.console).splitlines()
+
+
+def test_what_begins_anew_takes_the_place_of_what_was_there() -> None:
+    assert any("second 0/None" in row for row in counted(anew=True))
+    assert any("second 0" in row for row in counted(anew=False))
+
+
+def test_no_terminal_no_bar() -> None:
+    with Bar(TextColumn("{task.description}"), console=console(terminal=False)) as bar:
+        bar.show("what", 1, 2)
+    assert written(bar.console) == ""
+
+
+def test_a_bar_without_news_is_no_bar() -> None:
+    with Bar(TextColumn("{task.description}"), console=console(terminal=True)) as bar:
+        pass
+    assert written(bar.console) == ""
+
+
+def test_loading_shows_the_start_of_the_worker_then_what_is_loaded() -> None:
+    with LoadingProgress(console(terminal=True)) as progress:
+        assert "starting the worker" in written(progress.console)
+        progress("text encoder", 1_000_000_000, 16_600_000_000)
+    assert "loading text encoder" in written(progress.console)
+    assert "1.0/16.6 GB" in written(progress.console)
