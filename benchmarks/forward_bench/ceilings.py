@@ -15,6 +15,7 @@ from torch.nn.attention import sdpa_kernel
 
 from forward_bench.setting import SIZES, Setting
 from qied.engine.ops.attention import BACKENDS
+from qied.engine.staging import staging_for
 
 _E4M3 = torch.float8_e4m3fn
 _COPIED = 1 << 30
@@ -40,7 +41,7 @@ def measure(setting: Setting, record: Recorder) -> None:
                 rate = _rated(watch, setting, work, partial(_attention, backend, tokens, setting, device))
                 record.attempt("attention_tflops", backend, str(size), measure=rate)
             watch.clear()
-        for name, made in (("pinned", _from_pinned), ("pageable", _from_pageable), ("on_the_device", _on_the_device)):
+        for name, made in _COPIES.items():
             record.attempt("copy_bytes_per_s", name, measure=partial(_copied, watch, setting, made))
 
 
@@ -113,6 +114,26 @@ def _from_pageable(nbytes: int, device: torch.device) -> Callable[[], Any]:
     return lambda: target.copy_(host)
 
 
+def _in_pieces(nbytes: int, device: torch.device) -> Callable[[], Any]:
+    """Pageable memory through the project's pinned pieces; on a CPU there is nothing to pin for."""
+    if device.type != "cuda":
+        return _from_pageable(nbytes, device)
+    host = torch.ones(nbytes, dtype=torch.uint8)
+    target = torch.empty(nbytes, dtype=torch.uint8, device=device)
+    staging = staging_for(device)
+    if staging is None:
+        raise RuntimeError("no memory may be pinned here")
+    return lambda: staging.copy(target, [(0, host)])
+
+
 def _on_the_device(nbytes: int, device: torch.device) -> Callable[[], Any]:
     source, target = (torch.ones(nbytes, dtype=torch.uint8, device=device) for _ in range(2))
     return lambda: target.copy_(source)
+
+
+_COPIES = {
+    "pinned": _from_pinned,
+    "pageable": _from_pageable,
+    "pageable_in_pieces": _in_pieces,
+    "on_the_device": _on_the_device,
+}

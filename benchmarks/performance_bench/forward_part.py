@@ -16,7 +16,12 @@ from performance_bench.reports import Results
 
 LIMIT = "limit of the card, FP8"
 _RATES = (("gemm_tflops", "fp8", "FP8 products"), ("gemm_tflops", "bf16", "BF16 products"))
-_COPIES = {"pinned": "host to card, pinned", "pageable": "host to card, pageable", "on_the_device": "on the card"}
+_COPIES = {
+    "pinned": "host to card, pinned",
+    "pageable": "host to card, pageable",
+    "pageable_in_pieces": "host to card, pageable through pinned pieces",
+    "on_the_device": "on the card",
+}
 
 
 def speed(found: Results) -> Table:

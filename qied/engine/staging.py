@@ -37,6 +37,7 @@ class Staging:
         """``pieces`` are uint8 [n] of one size in the host's memory, pinned where a device copies by itself."""
         assert len({len(piece) for piece in pieces}) == 1
         self._nbytes = len(pieces[0])
+        self._pieces = tuple(pieces)
         self._turns = cycle([(piece, event()) for piece in pieces])
 
     def copy(self, target: Tensor, parts: Sequence[tuple[int, Tensor]]) -> None:
@@ -59,7 +60,10 @@ class Staging:
 
 
 def staging_for(device: torch.device) -> Staging | None:
-    """Staging for a CUDA device; None where the system does not let its pieces be pinned."""
+    """Staging for a CUDA device; None where the system does not let its pieces be pinned.
+
+    They are pinned where blocks are not, too: what is refused for gigabytes may be allowed for 32 MiB.
+    """
     # Outside inference mode, since pieces made inside it could be filled nowhere else.
     with torch.inference_mode(False):
         buffers = host_buffers(PIECES, PIECE_BYTES, device, pin=True)

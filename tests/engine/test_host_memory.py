@@ -24,24 +24,32 @@ def test_whole_huge_pages_are_asked_for_and_the_rest_is_not(nbytes: int, monkeyp
     class Watched(mmap.mmap):
         def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
             super().madvise(option, start, length)
-            asked.append((option, start, length))
+            asked.append((option, torch.frombuffer(self, dtype=torch.uint8).data_ptr() + start, length))
 
     monkeypatch.setattr("mmap.mmap", Watched)
     buffer = HostBuffer(nbytes, CPU, pin=False).bytes
     assert buffer.numel() == buffer.untyped_storage().nbytes() == nbytes
-    assert [(option, length) for option, _, length in asked] == [(mmap.MADV_HUGEPAGE, nbytes // HUGE * HUGE)][
-        : nbytes // HUGE
-    ]
+    whole = nbytes // HUGE * HUGE
+    assert asked == ([(mmap.MADV_HUGEPAGE, buffer.data_ptr(), whole)] if whole else [])
     assert nbytes < HUGE or buffer.data_ptr() % HUGE == 0
     assert int(buffer.fill_(1).sum()) == nbytes
 
 
-def test_a_system_without_huge_pages_gives_memory_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refusing(mmap.mmap):
-        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
-            raise OSError(22, "Invalid argument")
+class WithoutHugePages(mmap.mmap):
+    def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+        raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr("mmap.mmap", Refusing)
+
+class WithoutMappings(mmap.mmap):
+    def __new__(cls, *args: object, **options: object) -> "WithoutMappings":
+        raise OSError(12, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize("system", [WithoutHugePages, WithoutMappings])
+def test_a_system_that_refuses_gives_memory_all_the_same(
+    system: type[mmap.mmap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmap.mmap", system)
     assert int(HostBuffer(HUGE, CPU, pin=False).bytes.fill_(1).sum()) == HUGE
 
 

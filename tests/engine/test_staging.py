@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+import gc
+from weakref import ref
 
 import pytest
 import torch
@@ -7,26 +8,31 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qied.engine.copy_ring import CopyRing
-from qied.engine.staging import PIECE_BYTES, Staging
+from qied.engine.staging import PIECE_BYTES, PIECES, Staging, staging_for
 from qied.engine.streams import streams_of
 
 Part = tuple[int, int]
 """Where a part begins in the target, and its bytes."""
 
 
-class Late:
-    """The event of a piece that is on its way until it is waited for."""
+class OnItsWay:
+    """The event of a piece, which may not change from when it is sent until it is waited for."""
 
-    def __init__(self) -> None:
-        self.waited = 0
-        self.recorded = 0
+    def __init__(self, piece: Tensor) -> None:
+        self._piece = piece
+        self._sent: Tensor | None = None
+        self.waits = 0
+        self.sent = 0
 
     def record(self) -> None:
-        assert self.recorded == self.waited, "a piece was filled while it was on its way"
-        self.recorded += 1
+        assert self._sent is None, "a piece was sent again and nobody waited for it"
+        self._sent = self._piece.clone()
+        self.sent += 1
 
     def synchronize(self) -> None:
-        self.waited = self.recorded
+        assert self._sent is None or torch.equal(self._piece, self._sent), "a piece was filled while on its way"
+        self._sent = None
+        self.waits += 1
 
 
 @st.composite
@@ -43,61 +49,79 @@ def numbered(length: int, seed: int) -> Tensor:
     return torch.randint(1, 255, (length,), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-@given(parts=parts_of_a_target(), piece=st.integers(1, 64), pieces=st.integers(1, 3), again=st.integers(1, 2))
-def test_parts_arrive_where_they_belong_whatever_the_pieces(
-    parts: list[Part], piece: int, pieces: int, again: int
+@given(parts=parts_of_a_target(), size=st.integers(1, 64), count=st.integers(1, 3), again=st.integers(1, 2))
+def test_parts_arrive_where_they_belong_and_no_piece_changes_on_its_way(
+    parts: list[Part], size: int, count: int, again: int
 ) -> None:
-    events: list[Late] = []
-    staging = Staging(
-        [torch.zeros(piece, dtype=torch.uint8) for _ in range(pieces)], lambda: events.append(Late()) or events[-1]
-    )
+    pieces = [torch.zeros(size, dtype=torch.uint8) for _ in range(count)]
+    events = [OnItsWay(piece) for piece in pieces]
+    staging = Staging(pieces, iter(events).__next__)
     for round_ in range(again):
         hosts = [(begin, numbered(length, begin + round_)) for begin, length in parts]
         target = torch.zeros(max(begin + length for begin, length in parts) + 7, dtype=torch.uint8)
         staging.copy(target, hosts)
         assert all(torch.equal(target[begin : begin + len(host)], host) for begin, host in hosts)
         assert not target[-7:].any(), "nothing is written behind the last part"
-    assert sum(event.recorded for event in events) >= again
+    assert sum(event.sent for event in events) == sum(event.waits for event in events) >= again
 
 
-def test_a_piece_is_waited_for_before_it_is_filled_again() -> None:
-    log: list[str] = []
+class Pinned:
+    """A buffer that says it is pinned."""
 
-    class Noted:
-        def __init__(self, name: str) -> None:
-            self._name = name
+    def __init__(self) -> None:
+        self.bytes = torch.zeros(8, dtype=torch.uint8)
+        self.pinned = True
 
-        def record(self) -> None:
-            log.append(f"{self._name} leaves")
 
-        def synchronize(self) -> None:
-            log.append(f"wait for {self._name}")
+def test_pieces_stay_pinned_for_as_long_as_their_staging_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[ref[Pinned]] = []
 
-    names: Iterator[str] = iter("ab")
-    staging = Staging([torch.zeros(4, dtype=torch.uint8) for _ in range(2)], lambda: Noted(next(names)))
-    staging.copy(torch.zeros(12, dtype=torch.uint8), [(0, numbered(12, 0))])
-    staging.copy(torch.zeros(4, dtype=torch.uint8), [(0, numbered(4, 0))])
-    expected = [line for name in "abab" for line in (f"wait for {name}", f"{name} leaves")]
-    assert log == expected
+    def buffers(count: int, *_: object, **__: object) -> list[Pinned]:
+        made = [Pinned() for _ in range(count)]
+        alive.extend(map(ref, made))
+        return made
+
+    monkeypatch.setattr("qied.engine.staging.host_buffers", buffers)
+    monkeypatch.setattr("torch.cuda.Event", lambda: OnItsWay(torch.zeros(0)))
+    staging = staging_for(torch.device("cuda"))
+    gc.collect()
+    assert staging is not None and all(buffer() for buffer in alive)
+    del staging
+    gc.collect()
+    assert alive and not any(buffer() for buffer in alive)
+
+
+def test_pieces_that_may_not_be_pinned_are_no_staging(monkeypatch: pytest.MonkeyPatch) -> None:
+    def buffers(count: int, *_: object, **__: object) -> list[Pinned]:
+        made = [Pinned() for _ in range(count)]
+        made[-1].pinned = False
+        return made
+
+    monkeypatch.setattr("qied.engine.staging.host_buffers", buffers)
+    assert staging_for(torch.device("cuda")) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
 def test_pageable_memory_reaches_a_card_in_pieces_while_it_computes() -> None:
     device = torch.device("cuda")
-    nbytes = 5 * PIECE_BYTES + 12345
+    nbytes = (PIECES + 2) * PIECE_BYTES + 12345
     streams = streams_of(device)
-    ring = CopyRing(device, nbytes, 2, streams)
+    ring = CopyRing(device, nbytes, 1, streams)
     load = torch.randn(4096, 4096, device=device)
-    for turn in range(6):
+    for turn in range(4):
         host = numbered(nbytes, turn)
         ticket = ring.load(host)
         expected = host.clone()
         host.zero_()
-        for _ in range(4):
+        found = ring.use(ticket).clone()
+        # The next copy waits for this in its queue, while the host has more pieces to fill than there are.
+        for _ in range(40):
             load = (load @ load).clamp(-1, 1)
-        assert torch.equal(ring.use(ticket).cpu(), expected)
         ring.done(ticket)
+        ring.done(ring.load(numbered(nbytes, 100 + turn)))
+        assert torch.equal(found.cpu(), expected)
     assert streams._staging is not None
+    assert all(piece.is_pinned() for piece in streams._staging._pieces)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")

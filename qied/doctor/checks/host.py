@@ -101,5 +101,9 @@ def _copies_fast(gpu: Gpu) -> bool:
 CHECKS = (
     Check("host.memory", "What does not fit on the card waits in the host's memory.", memory),
     Check("host.container", "Above its limit a container is killed without a word.", container),
-    Check("host.memlock", "Copies from memory that is not pinned are two to four times slower.", memlock),
+    Check(
+        "host.memlock",
+        "Copies from memory that is not pinned are slower, or many times slower where none may be.",
+        memlock,
+    ),
 )

@@ -69,7 +69,7 @@ def judged(
 
     ``operations`` are floating-point ones of one call, ``seconds`` the time of one.
     """
-    tflops = round(operations / seconds / 1e12, 3)
+    tflops = float(f"{operations / seconds / 1e12:.4g}")
     if not math.isfinite(error):
         return Trial(ok=False, tflops=tflops, error="the result has numbers that are not finite")
     rounded = round(error, 6)

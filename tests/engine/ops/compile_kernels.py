@@ -22,7 +22,8 @@ from qied.planning.block_layout import BlockShape
 from qied.planning.forward_layout import Numbers
 
 CPU = torch.device("cpu")
-SHAPE = BlockShape(256, 1024, 128)
+SHAPE = BlockShape(3072, 12288, 128)
+"""As served: narrower rows would give a thread one number, and no arithmetic of pairs."""
 ANYWHERE = (("bf16", None, False), ("fp8-storage", None, False))
 WITH_FP8_CORES = (("fp8", "rowwise", False), ("fp8", "tensorwise", False), ("fp8", "rowwise", True))
 """Precision, scaling, and whether the attention is in FP8."""
