@@ -103,7 +103,7 @@ CHECKS = (
     Check("host.container", "Above its limit a container is killed without a word.", container),
     Check(
         "host.memlock",
-        "Copies from memory that is not pinned are slower, or many times slower where none may be.",
+        "Copies from memory that is not pinned are slower, and many times so where none may be pinned.",
         memlock,
     ),
 )
