@@ -18,6 +18,8 @@ from qied.engine.selftest.measure import ERROR_LIMITS, clock_of, relative_error
 from qied.engine.selftest.trials import CARD_CHECKED, CARD_SHAPE, card, cpu
 from qied.hardware.trial_lines import Finished
 
+HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+
 
 @pytest.fixture(scope="module")
 def results():
@@ -32,6 +34,9 @@ def results():
 )
 def test_matrix_products_are_right_with_the_error_of_their_numbers(results, name, least):
     trial = results[name]
+    if name == "fp8_tensorwise" and not HAS_AVX512 and not trial.ok:
+        assert "could not create a primitive" in trial.error, "oneDNN multiplies FP8 from AVX-512 on"
+        return
     assert trial.ok, trial.error
     assert least < trial.relative_error < ERROR_LIMITS.get(name, ERROR_LIMITS["fp8"])
     assert trial.tflops > 0
