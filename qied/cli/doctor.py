@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from qied_client.cli.bar import Bar
 from qied_client.cli.failures import show_failure
 from qied_client.credentials import default_home
 from qied_client.errors import ConfigError, QiedError
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
-from qied.cli.bar import Bar
 from qied.cli.machine import read_machine, usual_config
 from qied.cli.profiles import user_profiles_folder
 from qied.config import Config, LoadedConfig, load_config

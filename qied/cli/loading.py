@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Self
 
+from qied_client.cli.bar import Bar
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-
-from qied.cli.bar import Bar
 
 
 class LoadingProgress(Bar):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from qied_client.cli.bar import Bar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-
-from qied.cli.bar import Bar
 
 
 class MeasuringProgress(Bar):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from qied_client.cli.bar import Bar
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Column
 from rich.text import Text
 
-from qied.cli.bar import Bar
 from qied.downloads.wanted import RemoteFile, amount
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -53,8 +54,6 @@ class _CardStreams:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._copies: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._staging: Staging | None = None
-        self._may_stage = True
 
     def event(self) -> Any:
         """See :class:`Streams`."""
@@ -62,7 +61,7 @@ class _CardStreams:
 
     def copy(self, target: Tensor, parts: Parts) -> None:
         """See :class:`Streams`."""
-        staging = None if all(host.is_pinned() for _, host in parts) else self._staged()
+        staging = None if all(host.is_pinned() for _, host in parts) else self._staging
         with torch.no_grad(), torch.cuda.stream(self._copies):
             if staging is not None:
                 staging.copy(target, parts)
@@ -85,12 +84,10 @@ class _CardStreams:
         """See :class:`Streams`."""
         event.record(self._current())
 
-    def _staged(self) -> Staging | None:
-        """The staging, made when the first pageable memory comes; None where it cannot be made."""
-        if self._may_stage and self._staging is None:
-            self._staging = staging_for(self._device)
-            self._may_stage = self._staging is not None
-        return self._staging
+    @cached_property
+    def _staging(self) -> Staging | None:
+        """Made when the first pageable memory comes; None where it cannot be made."""
+        return staging_for(self._device)
 
     def _current(self) -> Any:
         return torch.cuda.current_stream(self._device)

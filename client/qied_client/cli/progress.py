@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
 
+from qied_client.cli.bar import Bar
 from qied_client.cli.status import seconds
 from qied_client.results import Progress as News
 
@@ -50,42 +50,29 @@ def _count(news: News) -> str:
     return f"{news.done}/{news.total}{left}"
 
 
-class EditProgress:
+class EditProgress(Bar):
     """Shows the news of one edit. Use it as the ``on_progress`` of a call, inside a ``with`` block."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._console = Console(file=stream or sys.stderr, highlight=False)
-        self._live: Progress | None = None
-        self._task: TaskID | None = None
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<24}", markup=False, table_column=Column(no_wrap=True, max_width=36)),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]}", markup=False, table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(),
+        )
+        super().__init__(*columns, console=Console(file=stream or sys.stderr, highlight=False))
         self._said = ""
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description:<24}", markup=False, table_column=Column(no_wrap=True, max_width=36)),
-                BarColumn(bar_width=20),
-                TextColumn("{task.fields[count]}", markup=False, table_column=Column(no_wrap=True)),
-                TimeElapsedColumn(),
-                console=self._console,
-                transient=True,
-            )
-            self._live.start()
-            self._task = self._live.add_task("connecting", total=None, count="")
+        self.show("connecting", 0, None, count="")
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def __call__(self, news: News) -> None:
         """Show one piece of news."""
         text = describe(news)
-        if self._live is not None and self._task is not None:
-            total = news.total or None
-            self._live.update(self._task, description=text, completed=news.done, total=total, count=_count(news))
+        if self.console.is_terminal:
+            self.show(text, news.done, news.total or None, count=_count(news))
         elif text != self._said:
             self._said = text
-            self._console.print(Text(text), soft_wrap=True)
+            self.console.print(Text(text), soft_wrap=True)

@@ -42,7 +42,7 @@ def test_outside_a_terminal_each_change_is_one_line() -> None:
 def test_a_terminal_shows_a_bar_in_80_columns_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     progress = EditProgress(stream)
-    progress._console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    progress.console = Console(file=stream, width=80, force_terminal=True, color_system=None)
     with progress:
         for news in [*NEWS, Progress("requeued", note="x" * 200), Progress("step", 100, 200, remaining_ms=3_599_000)]:
             progress(news)

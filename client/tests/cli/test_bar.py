@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 
+from qied_client.cli.bar import Bar
 from rich.console import Console
 from rich.progress import TextColumn
-
-from qied.cli.bar import Bar
-from qied.cli.loading import LoadingProgress
 
 
 def console(*, terminal: bool) -> Console:
@@ -46,11 +44,3 @@ def test_a_bar_without_news_is_no_bar() -> None:
     with Bar(TextColumn("{task.description}"), console=console(terminal=True)) as bar:
         pass
     assert written(bar.console) == ""
-
-
-def test_loading_shows_the_start_of_the_worker_then_what_is_loaded() -> None:
-    with LoadingProgress(console(terminal=True)) as progress:
-        assert "starting the worker" in written(progress.console)
-        progress("text encoder", 1_000_000_000, 16_600_000_000)
-    assert "loading text encoder" in written(progress.console)
-    assert "1.0/16.6 GB" in written(progress.console)

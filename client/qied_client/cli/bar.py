@@ -27,8 +27,11 @@ class Bar:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, what: str, done: int, total: int | None, *, anew: bool = False) -> None:
-        """Say what is done now and how much of it is; ``anew`` begins a count of its own, with its own time."""
+    def show(self, what: str, done: int, total: int | None, *, anew: bool = False, count: str = "") -> None:
+        """Say what is done now and how much of it is; without a ``total`` the one before holds.
+
+        ``anew`` begins a count of its own, with its own time. ``count`` is for a column of ``task.fields[count]``.
+        """
         if not self.console.is_terminal:
             return
         if self._live is None:
@@ -38,5 +41,5 @@ class Bar:
             self._live.remove_task(self._task)
             self._task = None
         if self._task is None:
-            self._task = self._live.add_task(what, total=total)
-        self._live.update(self._task, description=what, completed=done, total=total)
+            self._task = self._live.add_task(what, total=total, count=count)
+        self._live.update(self._task, description=what, completed=done, total=total, count=count)
