@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT ?= demo-out
+# Empty: the build of torch that fits this machine. Or cpu, cuda, or the address of an index.
+TORCH ?=
+export TORCH
 
-.PHONY: demo test lint format bench fuzz install client-test clean
+.PHONY: demo test test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
 
 install: $(VENV)/.installed
 
 # The pinned torch comes first, so that nothing after it can choose another build.
 $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), once: 3 to 15 minutes, mostly for torch (sizes: README.md)."
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -c constraints.txt torch
-	$(PIP) install --quiet -c constraints.txt -e "client[cli,pictures]" -e ".[dev]"
+	$(PIP) install -c constraints.txt $$($(PYTHON) tools/torch_index.py) torch
+	$(PIP) install -c constraints.txt -e "client[cli,pictures]" -e ".[dev]"
 	touch $@
 
 demo: install
@@ -22,6 +26,11 @@ demo: install
 # One thread of torch for each of the two test processes: more of them would only wait for each other.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# What only a card can show; the result is kept, with the date, the card and the versions.
+test-card: install
+	$(PIP) install --quiet -c constraints.txt -e ".[fp8-attention]"
+	$(BIN)/python -m tools.test_card $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
@@ -41,6 +50,18 @@ fuzz: install
 	$(PIP) install --quiet atheris
 	$(BIN)/python -m tools.fuzz_header -max_total_time=60 -max_len=4000 $(ARGS)
 
+# Wheels of qied and of its client, to carry to other machines.
+wheels: install
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist ./client .
+	@ls -l dist/*.whl
+
+# The pins: written anew (new ones only; delete a line to move it), and proven against the public index.
+pins: install
+	$(BIN)/python tools/pins.py write
+
+pins-check: install
+	$(BIN)/python tools/pins.py check
+
 # The thin client alone: an environment that has neither qied nor torch.
 client-test: .venv-client/.installed
 	.venv-client/bin/python -m pytest -c client/pyproject.toml --rootdir client client/tests $(ARGS)
@@ -50,5 +71,12 @@ client-test: .venv-client/.installed
 	.venv-client/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt -e "client[cli,pictures,test]"
 	touch $@
 
+# The lowest accepted version of everything that is named in pyproject.toml, and the tests with it.
+test-lowest: install
+	$(BIN)/python tools/pins.py lowest > dist/lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip --disable-pip-version-check install -r dist/lowest.txt --no-deps -e client -e .
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
 clean:
-	rm -rf $(VENV) .venv-client demo-out
+	rm -rf $(VENV) .venv-client .venv-lowest demo-out dist

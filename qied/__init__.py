@@ -1,3 +1,3 @@
 """qied: a runtime manager daemon for Qwen-Image-Edit on the GPU that a person has."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
