@@ -54,11 +54,18 @@ def private_daemon(
         reader.start()
         try:
             if not ready.wait(start_s) or not any(_READY in line for line in log):
-                raise SetupError(f"A daemon did not start. It said: {last_words(log)}", "See `qied serve`.")
+                raise SetupError(f"A daemon did not start. It said: {last_words(log)}", f"See its log: {_kept(log)}")
             yield PrivateDaemon(home, process.pid)
         finally:
             _stop(process)
             reader.join()
+
+
+def _kept(log: Sequence[str]) -> Path:
+    """Write the log of a daemon whose folder is about to go where people can read it; returns the file."""
+    with tempfile.NamedTemporaryFile("w", prefix="qied-", suffix=".log", delete=False, encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in log)
+    return Path(file.name)
 
 
 def _folders(place: Path, own_profiles: bool) -> dict[str, str]:

@@ -10,6 +10,7 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformerBlock
 from memory_bench.full_size import RandomSource, transformer_source
+from qied_client.installing import install_extra
 from torch import Tensor, nn
 
 from forward_bench.setting import Setting, Size
@@ -60,7 +61,7 @@ def ours(
     with torch.no_grad():
         made = load_transformer(setting.config, found, execution, device, WeightReader(found.nbytes, lambda *_: None))
     if in_fp8 and made._operations.fp8_attention is None:
-        raise RuntimeError("no attention in FP8 runs here: pip install nvidia-cudnn-frontend")
+        raise RuntimeError(f"no attention in FP8 runs here: {install_extra('qied[fp8-attention]')}")
     return made
 
 

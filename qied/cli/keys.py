@@ -14,6 +14,7 @@ import typer
 from qied_client.cli.failures import failures_as_text
 from qied_client.credentials import LOCAL_FILE, default_home, read_credential
 from qied_client.errors import CredentialsMissing, InvalidRequest
+from qied_client.installing import CLIENT_INSTALL
 from rich.console import Console
 from rich.table import Table
 
@@ -50,7 +51,10 @@ def add(
         credential = store.add(name, endpoint or _endpoint(_home(home)))
         write_credential(path, credential)
     console.print(f"{name} is enrolled for {credential.endpoint}.")
-    console.print(f"Hand over {path} on a safe way; it is used with --key, or QIED_KEY.")
+    console.print(f"Hand {path} over in a safe way, with the wheel of the client: `make wheels` writes it to dist/.")
+    console.print("On their machine:")
+    console.print(f"  {CLIENT_INSTALL}")
+    console.print(f"  qied-client ps --key {path.name}")
 
 
 @keys.command("list")

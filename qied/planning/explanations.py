@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qied_client.installing import install_extra
+
 from qied.hardware.snapshot import Gpu
 from qied.planning.budget import Budget, pinnable_bytes
 from qied.planning.candidates import Candidate, why_no_fp8_attention
@@ -60,7 +62,8 @@ def fp8_attention_reasons(case: Case, numerics: Numerics) -> list[str]:
     lacks = snapshot.os.system == "Linux" and snapshot.packages.get(FP8_ATTENTION_PACKAGE) is None
     if not lacks or capability is None or capability < LOWEST_FP8_ATTENTION:
         return []
-    return ["attention in 16 bits: pip install 'qied[fp8-attention]' lets the self-test try it in FP8"]
+    install = install_extra("qied[fp8-attention]", here=False)
+    return [f"attention in 16 bits: {install} lets the self-test try it in FP8"]
 
 
 def fp8_attention_warnings(wishes: Wishes, numerics: Numerics, gpu: Gpu | None, model: ModelProfile) -> list[str]:

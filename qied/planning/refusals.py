@@ -54,7 +54,9 @@ def incompatible(snapshot: Snapshot, gpu: Gpu) -> Refusal | None:
     torch = snapshot.torch
     if torch is None:
         return Refusal(
-            "torch_missing", "torch is not installed, or cannot be imported.", "Install it: pip install torch."
+            "torch_missing",
+            "torch is not installed, or cannot be imported.",
+            f"Install it: {install_command(capability)}",
         )
     if torch.cuda is None:
         return Refusal(

@@ -99,7 +99,7 @@ def test_without_its_package_attention_in_fp8_is_not_proven_and_says_how_to_get_
     monkeypatch.setattr(attention, "kernel_of", lambda _: CudnnFp8Attention(torch.device("cuda", 0)))
     trial = trials.trials()["fp8_attention_64"]()
     assert not trial.ok
-    assert "pip install 'qied[fp8-attention]'" in trial.error
+    assert "pip install 'nvidia-cudnn-frontend>=" in trial.error
 
 
 @pytest.mark.parametrize("name", ["cudnn_64", "efficient_128"])

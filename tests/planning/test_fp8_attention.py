@@ -74,7 +74,7 @@ def test_whoever_lacks_the_package_on_a_card_for_it_is_told(
     machine: Machine, capability: tuple[int, int], wishes: dict[str, object], told_so: bool
 ) -> None:
     found = planned(has_package(machine(capability, 80), None), WRONG, **wishes)
-    assert any("pip install 'qied[fp8-attention]'" in text for text in told(found)) == told_so
+    assert any("pip install 'nvidia-cudnn-frontend>=" in text for text in told(found)) == told_so
     linux = machine(capability, 80)
     windows = linux.model_copy(update={"os": linux.os.model_copy(update={"system": "Windows"})})
     assert told(planned(windows, WRONG, **wishes)) == []

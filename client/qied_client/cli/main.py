@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from qied_client.installing import install_extra
+
 
 def main() -> None:
     """Run the command line; says what to install where the extra is missing."""
@@ -11,7 +13,7 @@ def main() -> None:
         import rich  # noqa: F401
         import typer
     except ImportError:
-        sys.exit("The command line needs more packages: pip install 'qied-client[cli]'.")
+        sys.exit(f"The command line needs more packages: {install_extra('qied-client[cli]')}")
     from qied_client.cli.commands import add_client_commands
 
     app = typer.Typer(

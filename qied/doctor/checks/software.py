@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import zmq
+from qied_client.installing import pip_install
 
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
@@ -28,7 +29,7 @@ def curve(facts: Facts) -> Verdict:
         return ok(f"libzmq {zmq.zmq_version()} with CURVE.")
     return error(
         f"libzmq {zmq.zmq_version()} is built without CURVE, so no daemon starts with it.",
-        "Install the wheel of pyzmq: pip install --force-reinstall --only-binary :all: pyzmq",
+        f"Install the wheel of pyzmq: {pip_install('--force-reinstall', '--only-binary', ':all:', 'pyzmq')}",
     )
 
 
@@ -39,7 +40,7 @@ def package(name: str, floor: str) -> Callable[[Facts], Verdict]:
         if name not in facts.snapshot.packages and not facts.this_machine:
             return skipped(f"The snapshot does not tell about {name}.")
         have = facts.snapshot.packages.get(name)
-        install = f"pip install -U '{name}>={floor}'"
+        install = pip_install("-U", f"{name}>={floor}", here=facts.this_machine)
         if have is None:
             return error(f"{name} is not installed.", install)
         if not at_least(have, floor):

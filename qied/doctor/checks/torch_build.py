@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from qied_client.installing import REINSTALL, pip_install
+
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
@@ -25,9 +27,9 @@ def installed(facts: Facts) -> Verdict:
     """Torch is there."""
     torch = facts.snapshot.torch
     if (broken := facts.problem("torch_broken")) is not None:
-        return error(broken, "Install it again: pip install --force-reinstall torch")
+        return error(broken, f"Install it again: {pip_install('--force-reinstall', 'torch', here=facts.this_machine)}")
     if torch is None:
-        return error("torch is not installed, or cannot be imported.", "Install qied again: pip install -U qied")
+        return error("torch is not installed, or cannot be imported.", f"Install qied again. {REINSTALL}.")
     return ok(f"torch {torch.version}.")
 
 
@@ -39,7 +41,7 @@ def built_with_cuda(facts: Facts) -> Verdict:
     if torch.cuda is None:
         return error(
             f"torch {torch.version} is built without CUDA, so it cannot use {facts.gpus[0].name}.",
-            _install(facts.gpus),
+            _install(facts, facts.gpus),
         )
     return ok(f"torch is built with CUDA {torch.cuda}.")
 
@@ -57,7 +59,7 @@ def kernels(facts: Facts) -> Verdict:
     told = error if len(without) == len(cards) else warning
     return told(
         f"torch {torch.version} has no kernels for {gpu.name} ({_sm(gpu)}); it has {', '.join(torch.arch_list)}.",
-        _install(cards),
+        _install(facts, cards),
     )
 
 
@@ -72,10 +74,10 @@ def vae_memory(facts: Facts) -> Verdict:
         return skipped("The version of cuDNN is not known.")
     if at_least(_dotted(torch.cudnn), _CUDNN_FIX):
         return ok(f"cuDNN {torch.cudnn} ends the VAE memory regression of torch 2.9.")
-    cudnn = f"nvidia-cudnn-cu{version_numbers(torch.cuda)[0]}"
+    cudnn = f"nvidia-cudnn-cu{version_numbers(torch.cuda)[0]}>={_CUDNN_FIX}"
     return warning(
         f"torch {torch.version} with cuDNN {torch.cudnn} takes 2 to 3 times the memory in the VAE.",
-        f"Update torch to 2.10 or newer, or: pip install '{cudnn}>={_CUDNN_FIX}'",
+        f"Update torch to 2.10 or newer, or: {pip_install(cudnn, here=facts.this_machine)}",
     )
 
 
@@ -116,9 +118,10 @@ def _served(cards: Sequence[Gpu]) -> list[Gpu]:
     return new or list(cards)
 
 
-def _install(cards: Sequence[Gpu]) -> str:
+def _install(facts: Facts, cards: Sequence[Gpu]) -> str:
     """The torch for the newest of these cards, which has kernels for the others, too."""
-    return install_command(max((gpu.compute_capability for gpu in cards if gpu.compute_capability), default=None))
+    newest = max((gpu.compute_capability for gpu in cards if gpu.compute_capability), default=None)
+    return install_command(newest, here=facts.this_machine)
 
 
 def _sm(gpu: Gpu) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from qied_client.installing import install_extra
 from torch import Tensor
 
 from qied.engine.faults import is_exhausted
@@ -131,7 +132,7 @@ def load_cudnn() -> Any:
         return importlib.import_module("cudnn")
     except (ImportError, OSError) as error:
         raise Fp8AttentionUnavailable(
-            f"the package nvidia-cudnn-frontend is missing (pip install 'qied[fp8-attention]'): {error}"
+            f"the package nvidia-cudnn-frontend is missing ({install_extra('qied[fp8-attention]')}): {error}"
         ) from error
 
 

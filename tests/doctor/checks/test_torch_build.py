@@ -28,7 +28,7 @@ def test_a_build_without_cuda_beside_a_card_is_an_error(facts, machine, ask):
     assert ask("torch.cuda_build", facts()).status is Status.OK
     found = ask("torch.cuda_build", facts(machine(torch={"version": "2.13.0+cpu", "cuda": None})))
     assert found.status is Status.ERROR
-    assert found.remedy == install_command((8, 9))
+    assert found.remedy == install_command((8, 9), here=True)
 
 
 def test_a_build_without_cuda_is_fine_where_there_is_no_card(facts, machine, ask):
@@ -57,7 +57,7 @@ def test_a_second_card_without_kernels_is_a_warning(facts, machine, ask):
     snapshot = machine(gpus=[{}, {"index": 1, "name": "NVIDIA GeForce RTX 5090", "compute_capability": [12, 0]}])
     found = ask("torch.kernels", facts(snapshot))
     assert (found.status, "RTX 5090 (sm_120)" in found.message) == (Status.WARNING, True)
-    assert found.remedy == install_command((12, 0))
+    assert found.remedy == install_command((12, 0), here=True)
 
 
 def test_a_card_that_is_too_old_for_qied_does_not_choose_the_torch_of_another_one(facts, machine, ask):

@@ -1,0 +1,37 @@
+"""How qied, its client and their optional packages are installed: the one place that knows it.
+
+Neither distribution is on a package index. The daemon runs from a checkout; ``make wheels`` builds a wheel of the
+client to carry to other machines. An extra's packages do come from an index, so remedies name those packages.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+
+from qied_client.version import __version__
+
+EXTRAS: Mapping[str, Sequence[str]] = {
+    "qied-client[cli]": ("typer>=0.16", "rich>=13.9"),
+    "qied-client[pictures]": ("pillow>=11.3", "numpy>=1.26"),
+    "qied[fp8-attention]": ("nvidia-cudnn-frontend>=1.32",),
+}
+"""Requirements of each extra, as the ``pyproject.toml`` files have them."""
+CLIENT_WHEEL = f"qied_client-{__version__}-py3-none-any.whl"
+"""File name of the client's wheel that ``make wheels`` writes to ``dist/``."""
+CLIENT_INSTALL = f"pip install '{CLIENT_WHEEL}[cli,pictures]'"
+"""What installs the client on a machine that was given its wheel."""
+REINSTALL = "In the checkout of qied: rm -rf .venv, then make install"
+"""What installs qied anew."""
+
+
+def pip_install(*arguments: str, here: bool = True) -> str:
+    """The command that installs packages; ``here`` into the environment of the running Python, else into qied's own."""
+    pip = [sys.executable, "-m", "pip"] if here else ["pip"]
+    return shlex.join([*pip, "install", *arguments])
+
+
+def install_extra(name: str, *, here: bool = True) -> str:
+    """The command that installs what an extra stands for, such as ``qied-client[cli]``."""
+    return pip_install(*EXTRAS[name], here=here)
