@@ -17,7 +17,7 @@ from qied.engine.transformer import Forward, Transformer, load_transformer
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
+pytestmark = [pytest.mark.card, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")]
 PROFILE = shipped_profiles()["builtin"]
 NUMBERS = [
     pytest.param({"precision": "fp8", "scaling": "rowwise"}, id="fp8-rowwise"),

@@ -22,6 +22,7 @@ from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
 pytestmark = [
+    pytest.mark.card,
     pytest.mark.skipif(
         not torch.cuda.is_available() or torch.cuda.get_device_capability() < (9, 0), reason="needs a card from 9.0 on"
     ),
