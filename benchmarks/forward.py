@@ -22,7 +22,9 @@ PARTS = (
     Part(
         "fp8-attention", "the project's, FP8 with its attention", "forward_bench.speed:fp8_attention", fresh_caches=True
     ),
-    Part("diffusers", "diffusers BF16, eager", "forward_bench.speed:diffusers_eager"),
+    Part("diffusers", "diffusers BF16, eager", "forward_bench.peers:eager"),
+    Part("compiled", "diffusers BF16, compiled blocks", "forward_bench.peers:compiled", fresh_caches=True),
+    Part("compiled-graphs", "the same with CUDA graphs", "forward_bench.peers:compiled_graphs", fresh_caches=True),
     Part("bf16", "the project's, BF16", "forward_bench.speed:bf16"),
     Part("numerics", "errors and bits", "forward_bench.numerics:measure"),
     Part("streaming", "speed against weights on the card", "forward_bench.streaming:measure"),
@@ -34,8 +36,14 @@ PARTS = (
     Part("breakdown", "what costs what", "forward_bench.breakdown:measure"),
     Part("fp8-storage", "the project's, FP8 storage", "forward_bench.speed:fp8_storage"),
     Part("breakdown-eager", "what costs what in diffusers", "forward_bench.breakdown:eager"),
-    Part("compiled", "diffusers BF16, compiled blocks", "forward_bench.speed:diffusers_compiled", fresh_caches=True),
-    Part("torchao", "diffusers + torchao FP8, compiled", "forward_bench.speed:torchao", fresh_caches=True),
+    Part("group-offload", "diffusers, blocks offloaded by a stream", "forward_bench.peers:group_offload"),
+    Part("torchao", "diffusers + torchao FP8, compiled", "forward_bench.peers:torchao", fresh_caches=True),
+    Part(
+        "compiled-autotune",
+        "diffusers BF16, compiled, kernels timed",
+        "forward_bench.peers:compiled_autotune",
+        fresh_caches=True,
+    ),
 )
 """In this order: what matters most comes first, what takes minutes last."""
 
@@ -45,7 +53,9 @@ def main() -> None:
     arguments = _arguments()
     chosen = setting(arguments.device, arguments.quick, tuple(arguments.attention.split(",")))
     report = Report("forward", arguments.quick, arguments.json, judged)
-    if not arguments.show:
+    for file in arguments.add:
+        report.add(file)
+    if not arguments.show and not arguments.add:
         device = device_of(arguments.device, report)
         names = arguments.parts or [part.name for part in PARTS]
         run_parts([part for part in PARTS if part.name in names], chosen, report, device, arguments.seconds)
@@ -60,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a small architecture; its figures mean nothing")
     parser.add_argument("--seconds", type=float, default=86400.0, help="stop after so many and keep what is there")
     parser.add_argument("--attention", default="cudnn,flash,efficient", help="backends of a card, in order")
+    parser.add_argument("--add", nargs="+", type=Path, default=[], metavar="FILE", help="only add other runs' parts")
     parser.add_argument("--show", action="store_true", help="only show what is in the file")
     return parser.parse_args()
 

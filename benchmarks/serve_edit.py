@@ -28,7 +28,9 @@ def main() -> None:
     arguments = _arguments()
     builtin = arguments.model == "builtin"
     report = Report("serve_edit", builtin, arguments.json, judged)
-    if not arguments.show:
+    for file in arguments.add:
+        report.add(file)
+    if not arguments.show and not arguments.add:
         device = device_of("cpu" if builtin else "cuda", report)
         names = arguments.parts or [part.name for part in PARTS]
         chosen = setting(arguments.model, "fp32" if builtin else arguments.precision)
@@ -43,6 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", choices=("full-size", "builtin"), default="full-size", help="builtin: on the CPU")
     parser.add_argument("--precision", choices=("fp8", "fp8-storage", "bf16"), default="fp8")
     parser.add_argument("--seconds", type=float, default=86400.0, help="stop after so many and keep what is there")
+    parser.add_argument("--add", nargs="+", type=Path, default=[], metavar="FILE", help="only add other runs' parts")
     parser.add_argument("--show", action="store_true", help="only show what is in the file")
     return parser.parse_args()
 

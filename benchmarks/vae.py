@@ -27,7 +27,9 @@ def main() -> None:
     """Run the parts that were asked for, show tables, write JSON."""
     arguments = _arguments()
     report = Report("vae", arguments.quick, arguments.json, judged)
-    if not arguments.show:
+    for file in arguments.add:
+        report.add(file)
+    if not arguments.show and not arguments.add:
         device = device_of(arguments.device, report)
         names = arguments.parts or [part.name for part in PARTS]
         chosen = setting(arguments.device, arguments.quick)
@@ -42,6 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="a small network; its figures mean nothing")
     parser.add_argument("--seconds", type=float, default=86400.0, help="stop after so many and keep what is there")
+    parser.add_argument("--add", nargs="+", type=Path, default=[], metavar="FILE", help="only add other runs' parts")
     parser.add_argument("--show", action="store_true", help="only show what is in the file")
     return parser.parse_args()
 

@@ -12,6 +12,7 @@ from forward_bench.setting import GB, MIDDLE, NATIVE, SIZES, SMALLEST, SWEPT_AT
 _OURS = ("fp8", "fp8-attention", "bf16", "fp8-storage")
 _FEW = f"{SWEPT_AT:g} GB"
 _FP8_STREAMING = "streaming-fp8-attention"
+_GRAPHS = "compiled-graphs"
 
 
 def judged(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -59,6 +60,13 @@ def _streamed(size: str, kind: str, part: str = "streaming") -> Callable[[Parts]
     return measure
 
 
+def _over_offloading(parts: Parts) -> float | None:
+    """Milliseconds of diffusers' faster group offloading over the project's with few weights on the card."""
+    theirs = [figure(parts["group-offload"], name, "ms", NATIVE) for name in ("bf16", "fp8 storage")]
+    there = [each for each in theirs if each is not None]
+    return ratio(min(there, default=None), figure(parts["streaming"], _FEW, "ms", NATIVE))
+
+
 def _bf16_over_diffusers(parts: Parts) -> float | None:
     """The error to FP32 over that of diffusers in BF16, the larger one of both sizes."""
     found = [
@@ -101,6 +109,31 @@ BARS = (
     ),
     Bar("BF16 over diffusers eager, 1024/1024", 1.35, "x", ("bf16", "diffusers"), _faster("bf16", "diffusers", NATIVE)),
     Bar("BF16 over diffusers compiled, 1024/1024", 1.1, "x", ("bf16", "compiled"), _faster("bf16", "compiled", NATIVE)),
+    *(
+        Bar(
+            f"{title} over diffusers compiled, CUDA graphs, {size}",
+            1.0,
+            "x",
+            (ours, _GRAPHS),
+            _faster(ours, _GRAPHS, size),
+        )
+        for size in (SMALLEST, NATIVE)
+        for ours, title in (("bf16", "BF16"), ("fp8-attention", "FP8"))
+    ),
+    Bar(
+        "FP8 over torchao compiled, 512/512",
+        1.25,
+        "x",
+        ("fp8-attention", "torchao"),
+        _faster("fp8-attention", "torchao", SMALLEST),
+    ),
+    Bar(
+        f"{_FEW} of weights over diffusers' group offloading, 1024/1024",
+        1.0,
+        "x",
+        ("streaming", "group-offload"),
+        _over_offloading,
+    ),
     *(
         Bar(f"first forwards at a new size over the next, {name}", 1.0, "s", (name,), _first_over_next(name), True)
         for name in _OURS

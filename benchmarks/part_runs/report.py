@@ -50,6 +50,15 @@ class Report:
         """Say what the machine with this device is."""
         self.content["machines"][device] = machine
 
+    def add(self, file: Path) -> None:
+        """Take the parts of another run's file, in place of those of the same name; raises ValueError."""
+        other = json.loads(file.read_text(encoding="utf-8"))
+        if any(other.get(key) != self.content[key] for key in ("schema", "benchmark", "quick")):
+            raise ValueError(f"{file} is no full run of {self.content['benchmark']}.")
+        self.content["machines"].update(other["machines"])
+        self.parts.update(other["parts"])
+        self.write()
+
     def begin(self, part: str, device: str) -> None:
         """Start a part anew."""
         self.parts[part] = {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from forward_bench.groups import GAPS, GROUPS, OTHER, grouped
 from forward_bench.limits import limits
-from forward_bench.setting import GB, MIDDLE, NATIVE, SIZES, SMALLEST
+from forward_bench.setting import GB, MIDDLE, NATIVE, SIZES, SMALLEST, SWEPT_AT
 from forward_bench.show import MODELS
+from forward_bench.streaming import TARGETS
 from part_runs.bar import figure, ratio
 from quality_bench.tables import NOTHING, Table, number, share
 
@@ -59,6 +61,24 @@ def _memory_and_first(figures: Mapping[str, Any]) -> tuple[str, str, str]:
     beyond = figure(figures, "sizes", NATIVE, "peak_reserved_bytes")
     first = figure(figures, "sizes", NATIVE, "first_ms", 0)
     return _gigabytes(weights), _gigabytes(beyond), number(None if first is None else first / 1000, ".2f")
+
+
+def attention(found: Results) -> Table:
+    """diffusers in BF16 with each of its attention backends that can be had."""
+    rates = figure(found.figures("diffusers"), "attention") or {}
+    cells = [
+        (f"`{name}`", number(figure(rates, name, "ms"), ".1f"), "" if "ms" in rates[name] else _short(rates[name]))
+        for name in rates
+    ]
+    columns = ("attention backend", f"{NATIVE}, ms", "")
+    return Table("diffusers' attention backends, BF16, eager", columns, tuple(cells))
+
+
+def _short(failed: Mapping[str, Any]) -> str:
+    """Why a backend did not run, in a few words."""
+    said = str(failed["error"])
+    package = re.search(r"install `([^`]+)`|`pip install ([^`]+)`", said)
+    return said[:80] if package is None else f"needs {package[1] or package[2]}"
 
 
 def ceilings(found: Results) -> Table:
@@ -127,6 +147,32 @@ def _streaming(found: Results, part: str, title: str, note: str) -> Table:
         cells.append((_gigabytes(row["weights_bytes"]), str(row["resident"]), *alone, *several))
     columns = ("weights on the card, GB", "blocks that stay", MIDDLE, NATIVE, f"four, {MIDDLE}", f"four, {NATIVE}")
     return Table(title, columns, tuple(cells), note)
+
+
+def offloaded(found: Results) -> Table:
+    """diffusers' own way to run with few weights on the card, beside the project's."""
+    cells = []
+    for name, title in (("bf16", "diffusers BF16"), ("fp8 storage", "diffusers, weights stored in FP8")):
+        row = figure(found.figures("group-offload"), name)
+        if row is not None:
+            peak = figure(row, "peak_reserved_bytes", NATIVE)
+            cells.append(
+                (title, _gigabytes(peak), *(number(figure(row, "ms", size), ".1f") for size in (MIDDLE, NATIVE)))
+            )
+    few, none = f"{SWEPT_AT:g} GB", f"{TARGETS[-1]:g} GB"
+    for part, name, title in (
+        ("streaming-fp8-attention", few, "qied FP8"),
+        ("streaming", few, "qied FP8, attention in 16 bits"),
+        ("streaming", none, "the same with all blocks streamed"),
+    ):
+        if cells and (row := figure(found.figures(part), name)) is not None:
+            times = (number(figure(row, "ms", size), ".1f") for size in (MIDDLE, NATIVE))
+            cells.append((title, f"{_gigabytes(row['weights_bytes'])} of weights", *times))
+    columns = ("consecutive forwards", f"on the card at {NATIVE}, GB", f"{MIDDLE}, ms", f"{NATIVE}, ms")
+    note = (
+        "diffusers: `enable_group_offload(use_stream=True, record_stream=True)`, a block at a time from pinned memory."
+    )
+    return Table("Beside diffusers' group offloading", columns, tuple(cells), note)
 
 
 def streamed_rows(found: Results, part: str = "streaming") -> list[Mapping[str, Any]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from forward_bench.show import MODELS
 from PIL import Image
 from quality_bench.tables import Table
 
-from performance_bench import ROOT, edit_parts, forward_part
+from performance_bench import ROOT, edit_parts, forward_part, memory_part, published_part
 from performance_bench.plots import forward_plot, streaming_plot
 from performance_bench.reports import Results, results
 from tools.generated_part import update
@@ -16,7 +17,7 @@ from tools.generated_part import update
 PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "pictures"
 FORWARD_PLOT, STREAMING_PLOT = "performance-forward.png", "performance-streaming.png"
-_SPEED = ("fp8-attention", "fp8", "bf16", "fp8-storage", "diffusers", "compiled", "torchao", "ceilings")
+_SPEED = ("ceilings", *MODELS)
 
 
 def write_page(*, check: bool, folder: Path | None = None) -> int:
@@ -26,13 +27,16 @@ def write_page(*, check: bool, folder: Path | None = None) -> int:
         _draw(forward)
     parts = {
         "performance forward": _part(
-            forward, _SPEED, (forward_part.speed, forward_part.ceilings, Results.bars), _shown(forward, FORWARD_PLOT)
+            forward,
+            _SPEED,
+            (forward_part.speed, forward_part.attention, forward_part.ceilings, Results.bars),
+            _shown(forward, FORWARD_PLOT),
         ),
         "performance costs": _part(forward, ("breakdown", "breakdown-eager"), (forward_part.costs,)),
         "performance streaming": _part(
             forward,
-            ("streaming", "streaming-fp8-attention"),
-            (forward_part.streaming_with_fp8_attention, forward_part.streaming),
+            ("streaming", "streaming-fp8-attention", "group-offload"),
+            (forward_part.streaming_with_fp8_attention, forward_part.streaming, forward_part.offloaded),
             _shown(forward, STREAMING_PLOT),
         ),
         "performance errors": _part(forward, ("numerics",), (forward_part.errors, forward_part.differences)),
@@ -42,6 +46,8 @@ def write_page(*, check: bool, folder: Path | None = None) -> int:
         "performance edits": _part(
             served, ("8 GB", "6 GB", "preview"), (edit_parts.edits, edit_parts.preview, Results.bars)
         ),
+        "performance memory": memory_part.markdown(folder),
+        "performance published": published_part.markdown(),
     }
     return max([update(PAGE, mark, part) for mark, part in parts.items()])
 

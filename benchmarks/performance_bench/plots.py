@@ -20,6 +20,8 @@ COLOURS = {
     LIMIT: "#9aa4b0",
     "diffusers": "#8250a8",
     "compiled": "#b5568f",
+    "compiled-graphs": "#d992bd",
+    "compiled-autotune": "#8f4a72",
     "torchao": "#3d8f6c",
     "bf16": "#2f6db5",
     "fp8-storage": "#5aa5c9",

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from memory_bench.full_size import sources
+from part_runs.card import card_used
 from PIL import Image
 
 from qied.edit import EditSpec
@@ -22,7 +23,7 @@ from qied.engine.serving import ServedEngine
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
 from qied.worker.engine import Running
-from serve_bench.watch import REPORT, Watch, card_used, write_line
+from serve_bench.watch import REPORT, Watch, write_line
 
 OnProgress = Callable[[str, int, int], None]
 

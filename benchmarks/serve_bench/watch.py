@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pynvml
 import torch
+from part_runs.card import card_used
 
 REPORT = "BENCH_REPORT"
 """Variable with the file that a worker's lines go to; not one of the daemon's settings."""
@@ -76,12 +76,6 @@ def _between(earlier: Any, later: Any) -> float:
     if isinstance(earlier, float):
         return float(later - earlier) * 1000
     return float(earlier.elapsed_time(later))
-
-
-def card_used() -> int:
-    """Bytes in use on the first card, by whomever."""
-    pynvml.nvmlInit()
-    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
 
 
 def write_line(report: Path, content: dict[str, Any]) -> None:

@@ -18,7 +18,11 @@ import psutil
 import zmq
 from qied_client.protocol import limits
 
-_PACKAGES = ("qied", "qied-client", "pyzmq", "msgpack", "pillow", "numpy", "torch", "diffusers")
+from qied import __version__
+
+_PACKAGES = ("pyzmq", "msgpack", "pillow", "numpy", "torch", "triton", "diffusers", "transformers", "safetensors")
+_EXTRAS = ("nvidia-cudnn-frontend", "torchao")
+"""Packages that are only named where they are installed."""
 
 
 def machine_facts(folder: Path) -> dict[str, Any]:
@@ -41,16 +45,16 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "libzmq": zmq.zmq_version(),
-        **{package: _version(package) for package in _PACKAGES},
+        "qied": __version__,
+        **{name: found for name in (*_PACKAGES, *_EXTRAS) if (found := _version(name)) is not None},
     }
 
 
-def _version(package: str) -> str:
-    """Version of an installed package; a checkout that is only on the path has none."""
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "from a checkout"
+        return None
 
 
 def command() -> str:
