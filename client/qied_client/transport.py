@@ -74,7 +74,7 @@ def _no_socket() -> Iterator[None]:
     try:
         yield
     except (zmq.ZMQError, OSError, RuntimeError) as error:
-        said = str(error) or type(error).__name__
+        said = "its event loop has no add_reader" if isinstance(error, NotImplementedError) else str(error)
         raise SocketUnavailable(
             f"This program cannot use a socket to the daemon: {said.rstrip('.')}.",
             "Close files or sockets that it keeps open, raise its limits (ulimit -n), or start it again.",
@@ -110,6 +110,7 @@ class Transport:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
+        _see_that_it_is_watched(self._socket)
 
     def _set_keys(self) -> None:
         try:
@@ -183,6 +184,13 @@ class Transport:
         return DaemonUnreachable(
             f"Nothing answers at {self._endpoint.address}.", "Start the daemon with 'qied serve', or check the address."
         )
+
+
+def _see_that_it_is_watched(socket: zmq.asyncio.Socket) -> None:
+    """Raise what the loop has against the socket now: pyzmq asks it only once it has to wait."""
+    loop = asyncio.get_running_loop()
+    loop.add_reader(socket.FD, lambda: None)
+    loop.remove_reader(socket.FD)
 
 
 def _close(socket: zmq.asyncio.Socket, linger: int | None = None) -> None:
