@@ -43,6 +43,7 @@
     │   ├── DiskFull                     disk_full
     │   └── ShuttingDown                 shutting_down
     ├── SetupError
+    │   ├── SystemUnsupported            system_unsupported      the daemon does not run on this operating system
     │   ├── ConfigError                  config_error            file, key, value and what is allowed
     │   ├── ModelNotFound                model_not_found
     │   ├── ModelUnsupported             model_unsupported
@@ -315,6 +316,12 @@ class SetupError(QiedError):
     """The daemon cannot start as configured, or what it needs cannot be had."""
 
     code = "setup"
+
+
+class SystemUnsupported(SetupError):
+    """The daemon does not run on this operating system."""
+
+    code = "system_unsupported"
 
 
 class ConfigError(SetupError):

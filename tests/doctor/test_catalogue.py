@@ -8,6 +8,7 @@ from qied.doctor.deep import DeepChecks, not_deep
 from qied.doctor.findings import Status
 
 IDS = [
+    "system.daemon",
     "python.version", "package.diffusers", "package.transformers", "package.safetensors", "package.pyzmq", "zmq.curve",
     "driver.present", "driver.cards", "driver.cuda", "driver.fp8",
     "torch.installed", "torch.cuda_build", "torch.kernels", "torch.vae_memory", "torch.sees_card",
