@@ -16,7 +16,7 @@ IDS = [
     "host.memory", "host.container", "host.memlock",
     "config.valid", "plan.profile", "plan.made", "plan.warnings",
     "model.found", "model.files", "model.weights", "model.tokenizer", "model.zero_cond_t",
-    "state.folder", "state.keys", "state.disk", "port.free", "clock.sane",
+    "state.folder", "state.keys", "state.file_system", "state.disk", "port.free", "port.floods", "clock.sane",
 ]  # fmt: skip
 
 
