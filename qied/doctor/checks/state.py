@@ -1,4 +1,4 @@
-"""Checks of the state folder: that it is private and writable, that its keys are whole, and that the disk has room."""
+"""Checks of the state folder: private, writable, on a disk of this machine, its keys whole, and room for more."""
 
 from __future__ import annotations
 
