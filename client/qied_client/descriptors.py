@@ -6,18 +6,20 @@ import os
 
 from qied_client.errors import SocketUnavailable
 
-_NEEDED = 16
-"""What an event loop, a context, an encrypted socket and its monitor take together is 15 at most."""
+FOR_A_CLIENT = 16
+"""More than an event loop, a context with its threads, and an encrypted socket with its monitor take together (12)."""
+FOR_A_SOCKET = 6
+"""More than a socket with its monitor and its connection takes (4)."""
 
 
-def require_descriptors() -> None:
-    """See that enough can be opened; raises SocketUnavailable where the limit of this process, or the system's, is met.
+def require_descriptors(count: int) -> None:
+    """See that as many can be opened; raises SocketUnavailable where a limit of this process or of the system is met.
 
-    libzmq's io threads assert that they get theirs, and an assertion of libzmq is an abort.
+    libzmq's threads assert that they get theirs, and an assertion of libzmq is an abort.
     """
     taken: list[int] = []
     try:
-        for _ in range(_NEEDED):
+        for _ in range(count):
             taken.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         raise SocketUnavailable(

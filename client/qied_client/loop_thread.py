@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from qied_client.descriptors import require_descriptors
+from qied_client.descriptors import FOR_A_CLIENT, require_descriptors
 from qied_client.errors import DaemonUnreachable, InvalidRequest, SocketUnavailable
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.closed = False
         self._lock = threading.Lock()
-        require_descriptors()
+        require_descriptors(FOR_A_CLIENT)
         try:
             self._loop = asyncio.SelectorEventLoop()  # a loop of the system's own choice may be a proactor
         except OSError as error:

@@ -12,7 +12,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
-from qied_client.descriptors import require_descriptors
+from qied_client.descriptors import FOR_A_CLIENT, FOR_A_SOCKET, require_descriptors
 from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
@@ -63,7 +63,7 @@ def new_context() -> zmq.asyncio.Context:
 
     ``term`` alone would wait for ever for a socket that is still open.
     """
-    require_descriptors()
+    require_descriptors(FOR_A_CLIENT)
     with _no_socket():
         return zmq.asyncio.Context()
 
@@ -91,7 +91,7 @@ class Transport:
     def __init__(self, context: zmq.asyncio.Context, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._monitor: zmq.asyncio.Socket | None = None
-        require_descriptors()
+        require_descriptors(FOR_A_SOCKET)
         with _no_socket():
             self._socket: zmq.asyncio.Socket = context.socket(zmq.DEALER)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -85,6 +86,22 @@ async def test_a_loop_that_does_not_let_a_socket_go_keeps_nobody_from_closing(
     monkeypatch.setattr(loop, "remove_reader", refuse)
     async with asyncio.timeout(_LIMIT_S):
         await client.close()
+
+
+async def test_a_connection_cannot_be_made_anew_without_descriptors(
+    daemon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = AsyncClient(daemon.key, patience=1.0)
+    await client.connect()
+    await asyncio.to_thread(daemon.stop)
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", failing(OSError(errno.EMFILE, "Too many open files")))
+        async with asyncio.timeout(_LIMIT_S):
+            with pytest.raises(SocketUnavailable, match="no file descriptors left"):
+                await client.status()
+    daemon.start()
+    assert (await client.status()).model == "echo"
+    await client.close()
 
 
 async def test_without_curve_nothing_is_tried(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
