@@ -69,12 +69,11 @@ def _kept(log: Sequence[str]) -> Path:
 
 
 def _folders(place: Path, own_profiles: bool) -> dict[str, str]:
-    """Variables that platformdirs and the CUDA driver heed. On Windows one folder holds both cache and profiles."""
+    """Variables that platformdirs and the CUDA driver heed."""
     cache = {"XDG_CACHE_HOME": str(place / "cache"), "CUDA_CACHE_PATH": str(place / "cache" / "cuda")}
     if not own_profiles:
         return cache
-    settings = str(place / "settings")
-    return {**cache, "XDG_CONFIG_HOME": settings, "WIN_PD_OVERRIDE_LOCAL_APPDATA": settings}
+    return {**cache, "XDG_CONFIG_HOME": str(place / "settings")}
 
 
 def _start(arguments: Sequence[str], environ: Mapping[str, str], home: Path) -> subprocess.Popen[str]:

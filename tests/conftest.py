@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-if not Path("/dev/nvidiactl").exists():
+from qied.hardware.cuda_driver import has_card_device
+
+if not has_card_device():
     # Without a card, Triton's kernels run in its interpreter; it is told before anything imports it.
     os.environ["TRITON_INTERPRET"] = "1"
 

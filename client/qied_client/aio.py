@@ -13,11 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from qied_client.bridge import Bridge
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
 from qied_client.driver import Driver
 from qied_client.errors import NothingToUndo, QiedError, RequestTimeout, UnknownTurn
 from qied_client.inputs import Picture, picture_bytes
+from qied_client.loop_thread import watches_sockets
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
@@ -259,8 +261,8 @@ class AsyncClient:
         self._credential = credential
         self._address = address
         self._jobs: dict[str, AsyncJob] = {}
-        connection = Connection(self._greeting, m.Welcome, FROM_DAEMON)
-        self._driver = Driver(connection, self._endpoint, self._pushed, self._failed, patience)
+        self._patience = patience
+        self._made: Driver | Bridge | None = None
         self._releasing: set[asyncio.Task[None]] = set()
         self.welcome: m.Welcome | None = None
 
@@ -360,6 +362,17 @@ class AsyncClient:
         """Fetch a blob that this user owns; its hash is checked."""
         move = None if on_progress is None else lambda done, total: on_progress(Progress("download", done, total))
         return await self._driver.download(blob_hash, move)
+
+    @property
+    def _driver(self) -> Driver | Bridge:
+        """Made when it is first used: only then is it known in which loop."""
+        if self._made is None:
+            kind = Driver if watches_sockets(asyncio.get_running_loop()) else Bridge
+            self._made = kind(self._connection(), self._endpoint, self._pushed, self._failed, self._patience)
+        return self._made
+
+    def _connection(self) -> Connection:
+        return Connection(self._greeting, m.Welcome, FROM_DAEMON)
 
     async def _ask(self, make: Callable[[int], m.Message]) -> Any:
         await self._driver.start()

@@ -2,80 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession, OnProgress, Pictures
 from qied_client.credentials import Credential
-from qied_client.errors import DaemonUnreachable, InvalidRequest
 from qied_client.inputs import Picture
+from qied_client.loop_thread import LoopThread
 from qied_client.protocol import messages as m
 from qied_client.results import Progress, Result
-
-T = TypeVar("T")
-
-_CLOSING_S = 1.0
-
-
-class _Loop:
-    """An event loop in a daemon thread."""
-
-    def __init__(self) -> None:
-        self.closed = False
-        self._lock = threading.Lock()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="qied client", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        if threading.current_thread() is self._thread:
-            work.close()
-            raise InvalidRequest(
-                "A call of the client came from inside on_progress, where it would wait for itself.",
-                "Set a flag there and call from your own thread, or use AsyncClient.",
-            )
-        with self._lock:
-            if self.closed:
-                work.close()
-                raise DaemonUnreachable("The client was closed.", "Make a new one.")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def close(self) -> None:
-        """Stop once the calls of other threads have ended; idempotent."""
-        with self._lock:
-            if self.closed:
-                return
-            self.closed = True
-            finishing = asyncio.run_coroutine_threadsafe(_finish_others(), self._loop)
-        finishing.result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-async def _finish_others() -> None:
-    """Give the tasks that are left a moment to end by themselves, then cancel them."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    if others:
-        _, slow = await asyncio.wait(others, timeout=_CLOSING_S)
-        for task in slow:
-            task.cancel()
-        await asyncio.gather(*slow, return_exceptions=True)
 
 
 class Job:
     """One accepted edit."""
 
-    def __init__(self, loop: _Loop, job: AsyncJob) -> None:
+    def __init__(self, loop: LoopThread, job: AsyncJob) -> None:
         self._loop = loop
         self._job = job
         self.id = job.id
@@ -111,7 +54,7 @@ class Job:
 class Session:
     """Several turns on one picture; see ``AsyncSession``."""
 
-    def __init__(self, loop: _Loop, session: AsyncSession) -> None:
+    def __init__(self, loop: LoopThread, session: AsyncSession) -> None:
         self._loop = loop
         self._session = session
         self.id = session.id
@@ -159,7 +102,7 @@ class Client:
         address: str | None = None,
         patience: float = 15.0,
     ) -> None:
-        self._loop = _Loop()
+        self._loop = LoopThread("qied client")
         try:
             self._client = self._loop.run(self._make(credential, address, patience))
         except BaseException:

@@ -22,7 +22,7 @@ from qied_client.errors import (
 )
 from qied_client.protocol import messages as m
 from qied_client.transfers import Source
-from qied_client.transport import Endpoint, Transport
+from qied_client.transport import Endpoint, Transport, new_context, require_curve
 
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _REFUSALS = 3
@@ -55,7 +55,7 @@ class Driver:
         self._on_push = on_push
         self._on_failure = on_failure
         self.patience_s = patience_s
-        self._context = zmq.asyncio.Context()
+        self._context: zmq.asyncio.Context | None = None
         self._transport: Transport | None = None
         self._futures: dict[int, asyncio.Future[Any]] = {}
         self._moves: dict[int, OnMove] = {}
@@ -90,8 +90,9 @@ class Driver:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._fail_all(_closed())
-        self._context.term()
+        self._fail_all(closed_error())
+        if self._context is not None:
+            self._context.destroy(linger=0)
 
     async def ask(self, make: Callable[[int], m.Message]) -> Any:
         """Send a request and wait for its answer; raises the typed error of a refusal."""
@@ -140,7 +141,8 @@ class Driver:
     def _want(self) -> None:
         """See that the connection lives, or comes back to life after it was given up."""
         if self._closed:
-            raise _closed()
+            raise closed_error()
+        require_curve()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="qied connection")
             self._task.add_done_callback(self._ended)
@@ -189,6 +191,7 @@ class Driver:
 
     async def _converse(self) -> QiedError:
         """Talk over one transport until it is of no more use; returns why."""
+        self._context = self._context or new_context()
         self._transport = transport = Transport(self._context, self._endpoint())
         self._useless = asyncio.get_running_loop().create_future()
         self._connection.connect(_now_ms())
@@ -295,5 +298,6 @@ def _settle(future: asyncio.Future[Any], value: object) -> None:
         future.set_result(value)
 
 
-def _closed() -> DaemonUnreachable:
+def closed_error() -> DaemonUnreachable:
+    """What calls after the end are told."""
     return DaemonUnreachable("The client was closed.", "Make a new one.")

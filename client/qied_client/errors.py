@@ -8,6 +8,7 @@
     │   ├── HandshakeRefused             handshake_refused       wrong server key, or this key is not enrolled
     │   ├── CredentialsMissing           credentials_missing     no key file found, or it cannot be read
     │   ├── VersionMismatch              version_mismatch        no protocol version in common
+    │   ├── SocketUnavailable            socket_unavailable      this program cannot make a socket
     │   └── RequestTimeout               timeout                 no answer within the time that the caller gave
     ├── ProtocolError                    protocol_error          frames that are not protocol 1, or out of order
     ├── InvalidRequest                   invalid_request         a field of a request is wrong
@@ -42,6 +43,7 @@
     │   ├── DiskFull                     disk_full
     │   └── ShuttingDown                 shutting_down
     ├── SetupError
+    │   ├── SystemUnsupported            system_unsupported      the daemon does not run on this operating system
     │   ├── ConfigError                  config_error            file, key, value and what is allowed
     │   ├── ModelNotFound                model_not_found
     │   ├── ModelUnsupported             model_unsupported
@@ -104,6 +106,12 @@ class VersionMismatch(UnreachableError):
     """Client and daemon have no protocol version in common."""
 
     code = "version_mismatch"
+
+
+class SocketUnavailable(UnreachableError):
+    """This program cannot make a socket: the system gives none, or libzmq lacks CURVE."""
+
+    code = "socket_unavailable"
 
 
 class RequestTimeout(UnreachableError):
@@ -308,6 +316,12 @@ class SetupError(QiedError):
     """The daemon cannot start as configured, or what it needs cannot be had."""
 
     code = "setup"
+
+
+class SystemUnsupported(SetupError):
+    """The daemon does not run on this operating system."""
+
+    code = "system_unsupported"
 
 
 class ConfigError(SetupError):

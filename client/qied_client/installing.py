@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from qied_client.version import __version__
 
 EXTRAS: Mapping[str, Sequence[str]] = {
-    "qied-client[cli]": ("typer>=0.16", "rich>=13.9"),
+    "qied-client[cli]": ("typer>=0.15.4", "rich>=13.9"),
     "qied-client[pictures]": ("pillow>=11.3", "numpy>=1.26"),
     "qied[fp8-attention]": ("nvidia-cudnn-frontend>=1.32",),
 }

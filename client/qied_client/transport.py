@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,7 +12,16 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
-from qied_client.errors import CredentialsMissing, DaemonUnreachable, HandshakeRefused, ProtocolError, UnreachableError
+from qied_client.descriptors import FOR_A_CLIENT, FOR_A_SOCKET, require_descriptors
+from qied_client.errors import (
+    CredentialsMissing,
+    DaemonUnreachable,
+    HandshakeRefused,
+    ProtocolError,
+    SocketUnavailable,
+    UnreachableError,
+)
+from qied_client.installing import pip_install
 from qied_client.protocol import limits
 
 _WATCHED = (
@@ -40,36 +50,86 @@ class Endpoint:
     secret_key: str
 
 
+def require_curve() -> None:
+    """See that libzmq can encrypt; raises SocketUnavailable."""
+    if not zmq.has("curve"):
+        raise SocketUnavailable(
+            f"libzmq {zmq.zmq_version()} of this Python is built without CURVE, and qied encrypts every connection.",
+            f"Install the wheel of pyzmq: {pip_install('--force-reinstall', '--only-binary', ':all:', 'pyzmq')}",
+        )
+
+
+def new_context() -> zmq.asyncio.Context:
+    """The context that transports are made in; raises SocketUnavailable. End it with ``destroy(linger=0)``.
+
+    ``term`` alone would wait for ever for a socket that is still open.
+    """
+    require_descriptors(FOR_A_CLIENT)
+    with _no_socket():
+        return zmq.asyncio.Context()
+
+
+@contextmanager
+def _no_socket() -> Iterator[None]:
+    """What the system, libzmq or the event loop has against a socket, as a typed error."""
+    try:
+        yield
+    except (zmq.ZMQError, OSError, RuntimeError) as error:
+        said = "its event loop has no add_reader" if isinstance(error, NotImplementedError) else str(error)
+        raise SocketUnavailable(
+            f"This program cannot use a socket to the daemon: {said.rstrip('.')}.",
+            "Close files or sockets that it keeps open, raise its limits (ulimit -n), or start it again.",
+        ) from error
+
+
 class Transport:
-    """One attempt to talk to the daemon; a new attempt takes a new transport."""
+    """One attempt to talk to the daemon; a new attempt takes a new transport.
+
+    Raises DaemonUnreachable for an address that is none, CredentialsMissing for keys that are none, and
+    SocketUnavailable where there is no socket to be had; nothing is left open then.
+    """
 
     def __init__(self, context: zmq.asyncio.Context, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._socket: zmq.asyncio.Socket = context.socket(zmq.DEALER)
+        self._monitor: zmq.asyncio.Socket | None = None
+        require_descriptors(FOR_A_SOCKET)
+        with _no_socket():
+            self._socket: zmq.asyncio.Socket = context.socket(zmq.DEALER)
+        try:
+            with _no_socket():
+                self._configure()
+            self._set_keys()
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def _configure(self) -> None:
         self._socket.linger = 500
         self._socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
-        self._set_keys(endpoint)
-        try:
-            self._socket.connect(endpoint.address)
-        except zmq.ZMQError as error:
-            self.close()
-            raise DaemonUnreachable(
-                f"{endpoint.address!r} is no address to connect to: {error}.", "Give one such as tcp://host:7447."
-            ) from error
+        _see_that_it_is_watched(self._socket)
 
-    def _set_keys(self, endpoint: Endpoint) -> None:
+    def _set_keys(self) -> None:
         try:
-            self._socket.curve_serverkey = endpoint.server_key.encode()
-            self._socket.curve_publickey = endpoint.public_key.encode()
-            self._socket.curve_secretkey = endpoint.secret_key.encode()
+            self._socket.curve_serverkey = self._endpoint.server_key.encode()
+            self._socket.curve_publickey = self._endpoint.public_key.encode()
+            self._socket.curve_secretkey = self._endpoint.secret_key.encode()
         except zmq.ZMQError as error:
-            self.close()
             raise CredentialsMissing(
                 "A key of this credential is no CURVE key.", "A key is 40 characters of Z85; read it from a key file."
+            ) from error
+
+    def _connect(self) -> None:
+        try:
+            self._socket.connect(self._endpoint.address)
+        except zmq.ZMQError as error:
+            raise DaemonUnreachable(
+                f"{self._endpoint.address!r} is no address to connect to: {error}.",
+                "Give one such as tcp://host:7447.",
             ) from error
 
     async def watch_handshake(self) -> UnreachableError:
@@ -79,8 +139,10 @@ class Transport:
         before the encrypted handshake did means a wrong key on one of the two sides.
         """
         connected = shaken = False
+        assert self._monitor is not None, "a transport that was made has its monitor"
         while True:
-            event = (await recv_monitor_message(self._monitor))["event"]
+            with _no_socket():
+                event = (await recv_monitor_message(self._monitor))["event"]
             if event == zmq.EVENT_CONNECTED:
                 connected = True
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -94,7 +156,8 @@ class Transport:
 
     async def receive(self) -> Sequence[bytes]:
         """Wait for the frames of the next message."""
-        frames: list[bytes] = await self._socket.recv_multipart()
+        with _no_socket():
+            frames: list[bytes] = await self._socket.recv_multipart()
         return frames
 
     def send(self, frames: Sequence[bytes | memoryview]) -> None:
@@ -104,10 +167,12 @@ class Transport:
             raise ProtocolError("The daemon has stopped reading from this connection.")
 
     def close(self) -> None:
-        """Close the socket; what was sent just before still leaves."""
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self._socket.close()
+        """Close the socket; what was sent just before still leaves. Raises nothing."""
+        with suppress(zmq.ZMQError):
+            self._socket.disable_monitor()
+        if self._monitor is not None:
+            _close(self._monitor, linger=0)
+        _close(self._socket)
 
     def _refused(self) -> HandshakeRefused:
         return HandshakeRefused(
@@ -120,3 +185,18 @@ class Transport:
         return DaemonUnreachable(
             f"Nothing answers at {self._endpoint.address}.", "Start the daemon with 'qied serve', or check the address."
         )
+
+
+def _see_that_it_is_watched(socket: zmq.asyncio.Socket) -> None:
+    """Raise what the loop has against the socket now: pyzmq asks it only once it has to wait."""
+    loop = asyncio.get_running_loop()
+    loop.add_reader(socket.FD, lambda: None)
+    loop.remove_reader(socket.FD)
+
+
+def _close(socket: zmq.asyncio.Socket, linger: int | None = None) -> None:
+    """Close a socket, also where the loop that watches it refuses to let go of it."""
+    try:
+        socket.close(linger=linger)
+    except (OSError, RuntimeError):
+        zmq.Socket.close(socket, linger=linger)

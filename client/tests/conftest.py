@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,7 +40,8 @@ class SmallDaemon:
         self.server_public, self._server_secret = zmq.curve_keypair()
         self.public, self._secret = zmq.curve_keypair()
         self.enrolled = {self.public}
-        self.welcome = m.Welcome(0, 1, "small", "ann", "echo", (), 100, 1000, limits.CHUNK_BYTES, 4, 2**26, 3)
+        # A silence that no machine is slow enough for: who wants one makes it short.
+        self.welcome = m.Welcome(0, 1, "small", "ann", "echo", (), 100, 60_000, limits.CHUNK_BYTES, 4, 2**26, 3)
         self.before: Callable[[m.Message], Reply] = lambda message: None
         self.raw: list[bytes] | None = None
         self.reading = True
@@ -57,7 +59,7 @@ class SmallDaemon:
         """Listen at a free port and write the key file that leads there."""
         self.reading = True
         bound: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(bound)), name="small daemon")
+        self._thread = threading.Thread(target=self._run, args=(bound,), name="small daemon")
         self._thread.start()
         self.address = bound.get(timeout=_WAIT_S)
         self.write_key(self.address)
@@ -95,6 +97,10 @@ class SmallDaemon:
     def send(self, message: m.Message) -> None:
         """Send to the connection that was heard last."""
         self._loop.call_soon_threadsafe(self._send, message)
+
+    def _run(self, bound: queue.SimpleQueue[str]) -> None:
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            runner.run(self._serve(bound))
 
     async def _serve(self, bound: queue.SimpleQueue[str]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -283,3 +289,22 @@ def free_address() -> str:
     socket.close(linger=0)
     context.term()
     return address
+
+
+class WindowsLoop(asyncio.SelectorEventLoop):
+    """As the loop that asyncio makes on Windows, a proactor: it has none of the methods that watch sockets."""
+
+    add_reader = asyncio.AbstractEventLoop.add_reader
+    remove_reader = asyncio.AbstractEventLoop.remove_reader
+    add_writer = asyncio.AbstractEventLoop.add_writer
+    remove_writer = asyncio.AbstractEventLoop.remove_writer
+
+
+@pytest.fixture
+def windows_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every new loop is one of Windows, pyzmq takes its own way for Windows, and tornado, its way out, is not there."""
+    monkeypatch.setattr(asyncio, "ProactorEventLoop", WindowsLoop, raising=False)
+    monkeypatch.setattr(zmq.asyncio, "_get_selector", zmq.asyncio._get_selector_windows)
+    monkeypatch.setitem(sys.modules, "tornado.platform.asyncio", None)
+    for place in (asyncio, asyncio.events):
+        monkeypatch.setattr(place, "new_event_loop", WindowsLoop)

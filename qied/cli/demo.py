@@ -23,6 +23,7 @@ from rich.console import Console
 from qied.cli.machine import read_machine
 from qied.cli.pair import show_pair
 from qied.config import Config
+from qied.hardware.native_windows import refuse_native_windows
 from qied.hardware.user_folders import user_home
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan, Refusal
@@ -46,6 +47,7 @@ def demo(
 ) -> None:
     """Edit a bundled picture with the built-in model: no GPU, no weights, no configuration."""
     with failures_as_text():
+        refuse_native_windows()
         scene = _scene()
         started = time.perf_counter()
         out.mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,18 @@ from qied_client.installing import CLIENT_INSTALL
 from rich.console import Console
 from rich.table import Table
 
+from qied.hardware.native_windows import refuse_native_windows
 from qied.server.keys import KeyStore, write_credential
 
 keys = typer.Typer(help="Enrol and remove clients; a running daemon takes changes up at once.", no_args_is_help=True)
 
 Home = Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME or the usual one.")]
+
+
+@keys.callback()
+def _where_a_daemon_runs() -> None:
+    with failures_as_text():
+        refuse_native_windows()
 
 
 def _home(home: Path | None) -> Path:

@@ -22,6 +22,7 @@ from qied.cli.measuring import MeasuringProgress
 from qied.cli.plan_view import show_plan
 from qied.cli.profiles import user_profiles_folder
 from qied.config import LoadedConfig, load_config
+from qied.hardware.native_windows import refuse_native_windows
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
 from qied.hardware.user_folders import user_home
@@ -53,6 +54,7 @@ def serve(
 ) -> None:
     """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish, a second one stops at once."""
     with failures_as_text():
+        refuse_native_windows()
         overrides = {
             "model.path": model,
             "model.version": model_version,

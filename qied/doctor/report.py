@@ -27,7 +27,7 @@ _AREAS = {
     "package": "packages",
     "zmq": "encryption",
     "host": "memory",
-    "config": "configuration",
+    "config": "settings",
     "state": "state folder",
     "deep": "deep checks",
 }

@@ -13,11 +13,13 @@ import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qied.hardware.children import NoAnswer, ask_child
 
-_LIBRARIES = ("nvcuda.dll",) if os.name == "nt" else ("libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1")
+_WSL_LIBRARY = "/usr/lib/wsl/lib/libcuda.so.1"
+_LIBRARIES = ("nvcuda.dll",) if os.name == "nt" else ("libcuda.so.1", _WSL_LIBRARY)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class CudaAnswer:
 
     uuids: tuple[str, ...] = ()
     error: str | None = None
+
+
+def has_card_device(root: Path = Path("/")) -> bool:
+    """Whether the system shows a device of the NVIDIA driver; ``root`` stands for its root folder.
+
+    WSL2's device is that of any maker's cards, so there the driver's library, which Windows lends, counts as well.
+    """
+    if (root / "dev/nvidiactl").exists():
+        return True
+    return (root / "dev/dxg").exists() and (root / _WSL_LIBRARY.lstrip("/")).exists()
 
 
 def ask_cuda(environ: Mapping[str, str], limit_s: float = 20.0) -> CudaAnswer:

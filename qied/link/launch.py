@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -68,9 +67,9 @@ class LaunchOrder:
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The environment of the process: what was inherited, with one card visible.
 
-        Segments that grow keep torch's allocator from losing memory to fragments; they are not there on Windows.
+        Segments that grow keep torch's allocator from losing memory to fragments.
         """
         environment = {**inherited, **self.card}
-        if self.execution.device == "cuda" and sys.platform != "win32":
+        if self.execution.device == "cuda":
             environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
         return environment

@@ -164,13 +164,12 @@ def proven_attention(gpu: Gpu, head_dim: int) -> tuple[str, ...]:
 def _below_fp8_floors(snapshot: Snapshot) -> str | None:
     """Name the first version that is too old for FP8, if any; what is not known passes."""
     driver, torch = snapshot.driver, snapshot.torch
-    torch_floor = floors.FP8_TORCH.get(snapshot.os.system, floors.FP8_TORCH["Linux"])
     if driver is not None and not floors.at_least(driver.version, floors.FP8_DRIVER):
         return f"driver {driver.version} is older than {floors.FP8_DRIVER}"
     if torch is not None and torch.cuda is not None and not floors.at_least(torch.cuda, floors.FP8_CUDA):
         return f"torch's CUDA {torch.cuda} is older than {floors.FP8_CUDA}"
-    if torch is not None and not floors.at_least(torch.version, torch_floor):
-        return f"torch {torch.version} is older than {torch_floor}"
+    if torch is not None and not floors.at_least(torch.version, floors.FP8_TORCH):
+        return f"torch {torch.version} is older than {floors.FP8_TORCH}"
     return None
 
 

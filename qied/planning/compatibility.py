@@ -26,7 +26,7 @@ _DRIVER_FLOORS = {
 FP8_DRIVER = "535.104.05"
 FP8_CUDA = "12.1"
 FP8_ROWWISE_TORCH: dict[Capability, str] = {(8, 9): "2.7", (9, 0): "2.5"}
-FP8_TORCH = {"Linux": "2.3", "Windows": "2.4"}
+FP8_TORCH = "2.3"
 
 
 def version_numbers(version: str) -> tuple[int, ...]:

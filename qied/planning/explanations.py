@@ -59,7 +59,7 @@ def fp8_attention_reasons(case: Case, numerics: Numerics) -> list[str]:
     if (numerics.precision, numerics.scaling) != ("fp8", "rowwise") or case.question.wishes.fp8_attention != "auto":
         return []
     snapshot, capability = case.snapshot, case.gpu.compute_capability
-    lacks = snapshot.os.system == "Linux" and snapshot.packages.get(FP8_ATTENTION_PACKAGE) is None
+    lacks = snapshot.packages.get(FP8_ATTENTION_PACKAGE) is None
     if not lacks or capability is None or capability < LOWEST_FP8_ATTENTION:
         return []
     install = install_extra("qied[fp8-attention]", here=False)

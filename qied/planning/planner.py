@@ -27,6 +27,7 @@ from qied.planning.refusals import (
     incompatible,
     nearest_to_serving,
     no_card,
+    no_daemon_there,
     no_precision,
     no_profile,
     too_little_host_memory,
@@ -44,6 +45,8 @@ CPU_PARAMETERS = 2_000_000_000
 
 def plan(snapshot: Snapshot, question: Question) -> Plan | Refusal:
     """Plan for the best card, or the one that was asked for, or the CPU."""
+    if (nowhere := no_daemon_there(snapshot)) is not None:
+        return nowhere
     outcomes = plan_cards(snapshot, question)
     plans = [outcome for outcome in outcomes if isinstance(outcome, Plan)]
     if plans:
@@ -77,7 +80,7 @@ def worth(candidate: Plan) -> tuple[int, int, int, int, int]:
 
 
 def _plan_card(snapshot: Snapshot, gpu: Gpu, question: Question) -> Plan | Refusal:
-    refusal = incompatible(snapshot, gpu)
+    refusal = no_daemon_there(snapshot) or incompatible(snapshot, gpu)
     if refusal is not None:
         return refusal
     memory = gpu.memory_total_bytes or gpu.memory_free_bytes or question.wishes.budget_bytes

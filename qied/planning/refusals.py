@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qied.hardware.native_windows import NATIVE_WINDOWS, REMEDY, SAID
 from qied.hardware.snapshot import Gpu, Snapshot, driver_system
 from qied.hardware.torch_builds import install_command
 from qied.planning import compatibility as floors
@@ -30,6 +31,11 @@ _NO_CARD = {
     "gpu_lost": ("no_gpu", "Restart the machine; if it happens again, look at the card's power and its slot."),
 }
 """Refusal's code and what to do where no card can be seen, by the probe's code for it."""
+
+
+def no_daemon_there(snapshot: Snapshot) -> Refusal | None:
+    """On Windows itself nothing is served, whatever cards it has."""
+    return Refusal("native_windows", SAID, REMEDY) if snapshot.os.system == NATIVE_WINDOWS else None
 
 
 def incompatible(snapshot: Snapshot, gpu: Gpu) -> Refusal | None:

@@ -17,7 +17,7 @@ import zmq
 import zmq.asyncio
 import zmq.utils.z85
 from qied_client.errors import HandshakeRefused, UnreachableError, UnsafeAuthentication
-from qied_client.transport import Endpoint, Transport
+from qied_client.transport import Endpoint, Transport, new_context
 
 _ZAP = "inproc://zeromq.zap.01"
 _REQUEST_FRAMES = 7
@@ -92,19 +92,24 @@ class Authenticator:
 async def prove_strangers_are_refused(
     address: str, server_key: bytes, stranger: tuple[bytes, bytes] | None = None, timeout_s: float = 10.0
 ) -> None:
-    """Connect with a key pair made just now and see that it is refused; raises UnsafeAuthentication otherwise."""
+    """Connect with a key pair made just now and see that it is refused; raises UnsafeAuthentication otherwise.
+
+    Raises SocketUnavailable, too, where there is no socket to try it with.
+    """
     public, secret = stranger or zmq.curve_keypair()
-    context = zmq.asyncio.Context()
+    context = new_context()
     endpoint = Endpoint(address, server_key.decode(), public.decode(), secret.decode())
-    transport = Transport(context, endpoint)
     verdict: UnreachableError | None = None
     try:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                verdict = await transport.watch_handshake()
+        transport = Transport(context, endpoint)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    verdict = await transport.watch_handshake()
+        finally:
+            transport.close()
     finally:
-        transport.close()
-        context.term()
+        context.destroy(linger=0)
     if not isinstance(verdict, HandshakeRefused):
         raise UnsafeAuthentication(
             f"A key that nobody enrolled was not refused at {address} (seen: {verdict or 'no refusal'}).",

@@ -27,6 +27,7 @@ from qied.server.blob_transfers import BlobTransfers
 from qied.server.blobs import BlobStore
 from qied.server.client_port import ClientPort
 from qied.server.dispatcher import Dispatcher
+from qied.server.flood_guard import can_guard
 from qied.server.guest_list import GuestList
 from qied.server.housekeeping import Housekeeper
 from qied.server.jobs import Job, JobBook
@@ -35,11 +36,13 @@ from qied.server.journal_changes import JournalState, OwnBlob
 from qied.server.keys import KeyStore
 from qied.server.ownership import Ownership
 from qied.server.peer import Peer
+from qied.server.reach import only_this_machine
 from qied.server.requests import Desk, Requests
 from qied.server.sessions import SessionBook
 from qied.server.status import Reporter
 from qied.server.worker_pool import WorkerPool
 
+_UNGUARDED = {"remedy": "listen at 127.0.0.1 and let others in by a tunnel (ssh -L), or serve on Linux"}
 _QUIET_S = 0.3
 """Seconds without any request or transfer after which clients are taken to have what they came for."""
 
@@ -122,6 +125,8 @@ class Daemon:
         """
         self._dispatcher.submit(*self._restored)  # before anybody can cancel one of them, or submit a turn on one
         self.address = self._clients.bind(self._launch.config.daemon.listen)
+        if not only_this_machine(self.address) and not await asyncio.to_thread(can_guard):
+            self._log.warning("connections that send a message without end are not cut on this system", **_UNGUARDED)
         stranger = zmq.curve_keypair()
         self._authenticator.expect(stranger[0])
         await prove_strangers_are_refused(_reachable(self.address), self._server_keys.public, stranger)

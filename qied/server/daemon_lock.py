@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from qied_client.errors import ConfigError
@@ -22,7 +21,7 @@ class DaemonLock:
         """Take the lock; raises ConfigError that names the process where another daemon holds it."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         if not try_lock(self._descriptor):
-            holder = os.pread(self._descriptor, 32, 0) if sys.platform != "win32" else path.read_bytes()[:32]
+            holder = os.pread(self._descriptor, 32, 0)
             os.close(self._descriptor)
             raise _refusal(path, holder)
         os.ftruncate(self._descriptor, 0)

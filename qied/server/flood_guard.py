@@ -36,8 +36,21 @@ class _Watched:
     delivered: bool = False
 
 
+def can_guard() -> bool:
+    """Whether this system tells what a connection has received, as Linux does; tried on one of this process's own."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sender:
+            receiver, _ = server.accept()
+            with receiver:
+                sender.sendall(b"x")
+                receiver.recv(1)
+                return _bytes_received(receiver) == 1
+    except OSError:
+        return False
+
+
 class FloodGuard:
-    """Watches the TCP connections of one ROUTER socket. Does nothing where the kernel does not tell (not Linux)."""
+    """Watches the TCP connections of one ROUTER socket. Does nothing where ``can_guard`` is False (not Linux)."""
 
     def __init__(self, router: zmq.asyncio.Socket) -> None:
         self._log = structlog.get_logger(part="flood guard")
@@ -72,8 +85,6 @@ class FloodGuard:
                 self._leave(descriptor)
 
     def _watch(self, descriptor: int) -> None:
-        if not hasattr(socket, "TCP_INFO"):
-            return
         self._leave(descriptor)
         with suppress(OSError):
             self._watched[descriptor] = _Watched(socket.socket(fileno=os.dup(descriptor)))
@@ -103,6 +114,8 @@ class FloodGuard:
 
 
 def _bytes_received(connection: socket.socket) -> int | None:
+    if not hasattr(socket, "TCP_INFO"):
+        return None
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED_AT + 8)
     except OSError:

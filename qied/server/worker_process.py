@@ -65,8 +65,8 @@ class WorkerProcess:
         process hung and was killed for it: then it is the work's own doing, as any other end is.
         """
         code = await self._process.wait()
-        outside = code in (-signal.SIGTERM, -signal.SIGINT, -getattr(signal, "SIGKILL", 9)) and not self._hung
-        if outside and code == -getattr(signal, "SIGKILL", 9):
+        outside = code in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL) and not self._hung
+        if outside and code == -signal.SIGKILL:
             now = count_oom_kills()
             outside = now is None or now == self._oom_kills
         return Ending(code, by_itself=not outside)

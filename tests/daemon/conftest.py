@@ -71,6 +71,10 @@ class RawClient:
         assert self._socket.poll(round(timeout * 1000)), "the daemon does not answer"
         return decode(self._socket.recv_multipart(), FROM_DAEMON)
 
+    def has_news(self) -> bool:
+        """Whether a message has come."""
+        return bool(self._socket.poll(0))
+
     def next_id(self) -> int:
         """An id for a request."""
         self._ids += 1

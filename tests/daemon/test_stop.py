@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from qied_client.errors import ShuttingDown
 
-GRACE = {"QIED_DAEMON_STOP_GRACE_S": "60"}
+GRACE = {"QIED_DAEMON_STOP_GRACE_S": "600"}
+"""Longer than tests wait for the end of a daemon: one that ends did not wait for its grace to be over."""
 
 
 @pytest.fixture
@@ -53,10 +53,8 @@ def test_a_running_job_finishes_and_waiting_ones_run_after_the_next_start(start_
         assert [_starts(daemon, job) for job in (running, *waiting)] == [1, 1, 1]
 
 
-def test_an_idle_daemon_stops_at_once(daemon):
-    begun = time.monotonic()
-    assert daemon.stop() == 0
-    assert time.monotonic() - begun < 5
+def test_an_idle_daemon_does_not_wait_for_its_grace(start_daemon):
+    assert start_daemon(**GRACE).stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -95,10 +93,8 @@ def test_a_worker_that_dies_meanwhile_does_not_use_up_the_grace(start_daemon, pi
         job = _started(client.submit(picture, f"gate={gate}", seed=1, steps=3))
         daemon.signal(signal.SIGTERM)
         daemon.wait_for("stopping", running=1)
-        begun = time.monotonic()
         os.kill(daemon.worker_pid, signal.SIGKILL)
         assert daemon.wait() == 0
-        assert time.monotonic() - begun < 20
         gate.touch()
         daemon.start()
         assert job.result(timeout=60).bytes
@@ -111,9 +107,7 @@ def test_a_cancelled_job_does_not_use_up_the_grace(start_daemon, picture, gate):
         daemon.signal(signal.SIGTERM)
         daemon.wait_for("stopping", running=1)
         assert job.cancel() == "cancelled"
-        begun = time.monotonic()
         assert daemon.wait() == 0
-        assert time.monotonic() - begun < 20
 
 
 def test_a_daemon_that_is_told_to_stop_while_its_engine_loads_does_so(start_daemon, tmp_path):

@@ -8,6 +8,7 @@ from qied.doctor.deep import DeepChecks, not_deep
 from qied.doctor.findings import Status
 
 IDS = [
+    "system.daemon",
     "python.version", "package.diffusers", "package.transformers", "package.safetensors", "package.pyzmq", "zmq.curve",
     "driver.present", "driver.cards", "driver.cuda", "driver.fp8",
     "torch.installed", "torch.cuda_build", "torch.kernels", "torch.vae_memory", "torch.sees_card",
@@ -15,7 +16,7 @@ IDS = [
     "host.memory", "host.container", "host.memlock",
     "config.valid", "plan.profile", "plan.made", "plan.warnings",
     "model.found", "model.files", "model.weights", "model.tokenizer", "model.zero_cond_t",
-    "state.folder", "state.keys", "state.disk", "port.free", "clock.sane",
+    "state.folder", "state.keys", "state.file_system", "state.disk", "port.free", "port.floods", "clock.sane",
 ]  # fmt: skip
 
 

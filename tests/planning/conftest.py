@@ -68,7 +68,11 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     torch = Torch(version="2.13.0+cu130", cuda="13.0", arch_list=ARCHES)
     cards = draw(st.integers(0, 2))
     return Snapshot(
-        os=System(system=draw(st.sampled_from(["Linux", "Windows"])), release="6.8", python="3.12.3"),
+        os=System(
+            system="Linux",
+            release=draw(st.sampled_from(["6.8", "5.15.153.1-microsoft-standard-WSL2"])),
+            python="3.12.3",
+        ),
         host=Host(
             memory_total_bytes=total,
             memory_available_bytes=draw(st.one_of(st.none(), st.integers(0, total))),

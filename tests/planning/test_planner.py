@@ -293,6 +293,21 @@ def test_what_is_missing_is_named(machine: Machine, changes: dict[str, object], 
     assert refused(machine().model_copy(update=changes)).code == code
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_on_windows_itself_nothing_is_served_and_wsl2_is_named(machine: Machine, gpus: int, device: str) -> None:
+    linux = machine()
+    windows = linux.model_copy(
+        update={"os": linux.os.model_copy(update={"system": "Windows"}), "gpus": linux.gpus[:gpus]}
+    )
+    for question in (LARGE, SMALL):
+        refusal = refused(windows, question, device=device)
+        assert refusal.code == "native_windows"
+        assert "WSL2" in refusal.message
+        assert "wsl --install" in refusal.remedy
+    assert all(isinstance(outcome, Refusal) for outcome in plan_cards(windows, SMALL))
+
+
 @pytest.mark.parametrize("code", ["cuda_failed", "driver_mismatch"])
 def test_a_card_that_cuda_cannot_use_is_refused_but_not_the_small_model(machine: Machine, code: str) -> None:
     broken = machine().model_copy(update={"problems": (Problem(code=code, message="CUDA does not work here."),)})
@@ -343,11 +358,11 @@ def test_what_others_use_of_a_containers_limit_is_not_free(machine: Machine) -> 
     assert planned(wide.model_copy(update={"host": roomy})).precision == "fp8"
 
 
-def test_what_windows_does_not_pin_streams_from_pageable_memory(machine: Machine) -> None:
+def test_what_wsl2_does_not_pin_streams_from_pageable_memory(machine: Machine) -> None:
     linux = machine((8, 9), 8, free=7.6, host=18)
     assert planned(linux).execution.pin
-    windows = linux.model_copy(update={"os": linux.os.model_copy(update={"system": "Windows"})})
-    found = planned(windows)
+    wsl = linux.os.model_copy(update={"release": "5.15.153.1-microsoft-standard-WSL2"})
+    found = planned(linux.model_copy(update={"os": wsl}))
     assert not found.execution.pin
     assert found.pinned_bytes == 0
     assert any("more than may be pinned" in warning for warning in found.warnings)

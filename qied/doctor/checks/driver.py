@@ -92,11 +92,10 @@ def reaches_fp8(facts: Facts) -> Verdict:
         return skipped("No card here has FP8 matrix units.")
     if reaches_torch(facts).status is Status.ERROR:
         return skipped("The driver has to be updated first: see driver.cuda.")
-    system = facts.snapshot.os.system
     floors = [
         ("driver", driver and driver.version, FP8_DRIVER),
         ("CUDA", torch and torch.cuda, FP8_CUDA),
-        ("torch", torch and torch.version, FP8_TORCH.get(system, FP8_TORCH["Linux"])),
+        ("torch", torch and torch.version, FP8_TORCH),
     ]
     below = [f"{what} {have} (needs {floor})" for what, have, floor in floors if have and not at_least(have, floor)]
     if below:

@@ -12,6 +12,7 @@ from qied.planning.plan import Plan, Refusal
 
 _NO_PLAN = "There is no plan."
 _CAUSES = {
+    "native_windows": "system.daemon",
     "driver_too_old": "driver.cuda",
     "torch_missing": "torch.installed",
     "torch_without_cuda": "torch.cuda_build",

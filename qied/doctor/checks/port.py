@@ -13,7 +13,9 @@ from qied_client.errors import CredentialsMissing
 from qied.config import Config
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
-from qied.doctor.findings import Verdict, error, ok
+from qied.doctor.findings import Verdict, error, ok, warning
+from qied.server.flood_guard import can_guard
+from qied.server.reach import only_this_machine
 
 _LOCK = "journal.db.lock"
 _ADDRESSES = "or take 127.0.0.1 (this machine only) or * (all addresses)."
@@ -32,6 +34,21 @@ def free(facts: Facts) -> Verdict:
     if (process := running_daemon(facts.home)) is not None and _port_of(facts.home) == port:
         return ok(f"The daemon of this state folder (process {process}) listens at port {port}.")
     return error(f"{listen} cannot be listened at: {_text(problem)}.", _remedy(problem))
+
+
+def floods(facts: Facts) -> Verdict:
+    """A connection that sends one message without end is cut, or others cannot connect."""
+    assert isinstance(facts.config, Config)
+    listen = facts.config.daemon.listen
+    if can_guard():
+        return ok("A connection that sends a message without end is cut.")
+    if only_this_machine(listen):
+        return ok("Only programs of this machine connect.")
+    return warning(
+        f"{facts.snapshot.os.system} does not tell what a connection has sent, so one that sends a message without end "
+        "is not cut.",
+        "Listen at 127.0.0.1 and let others in by a tunnel (ssh -L), or run the daemon on Linux.",
+    )
 
 
 def running_daemon(home: Path) -> int | None:
@@ -90,4 +107,13 @@ def _bind(host: str, port: int) -> OSError | None:
     return None
 
 
-CHECKS = (Check("port.free", "Clients reach the daemon there.", free, local=True, configured=True),)
+CHECKS = (
+    Check("port.free", "Clients reach the daemon there.", free, local=True, configured=True),
+    Check(
+        "port.floods",
+        "Whoever is enrolled could fill this machine's memory.",
+        floods,
+        local=True,
+        configured=True,
+    ),
+)

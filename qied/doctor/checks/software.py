@@ -10,9 +10,18 @@ from qied_client.installing import pip_install
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
+from qied.hardware.native_windows import NATIVE_WINDOWS, REMEDY, SAID
 from qied.planning.compatibility import at_least
 
 _PYTHON = "3.11"
+
+
+def daemon(facts: Facts) -> Verdict:
+    """The daemon runs on this operating system."""
+    system = facts.snapshot.os
+    if system.system == NATIVE_WINDOWS:
+        return error(SAID, REMEDY)
+    return ok(f"{system.system} {system.release}.")
 
 
 def python(facts: Facts) -> Verdict:
@@ -51,6 +60,7 @@ def package(name: str, floor: str) -> Callable[[Facts], Verdict]:
 
 
 CHECKS = (
+    Check("system.daemon", "Nothing can be served here.", daemon),
     Check("python.version", "qied uses what older versions do not have.", python),
     Check(
         "package.diffusers",

@@ -1,4 +1,4 @@
-"""Checks of the state folder: that it is private and writable, that its keys are whole, and that the disk has room."""
+"""Checks of the state folder: private, writable, on a disk of this machine, its keys whole, and room for more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from qied_client.credentials import LOCAL_FILE, read_credential
 from qied_client.errors import CredentialsMissing
@@ -17,12 +17,14 @@ from qied_client.errors import CredentialsMissing
 from qied.config import Config
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
-from qied.doctor.findings import Verdict, error, ok, warning
+from qied.doctor.findings import Verdict, error, ok, skipped, warning
+from qied.doctor.mounts import mount_of
 from qied.doctor.words import size
 from qied.server.keys import KeyStore
 from qied.server.private_files import refuse_access_by_others
 
 _OTHERS = 0o077
+_MOUNTS = Path("/proc/mounts")
 
 
 def guarded(ask: Callable[[Facts], Verdict]) -> Callable[[Facts], Verdict]:
@@ -107,6 +109,25 @@ def disk(facts: Facts) -> Verdict:
     return ok(f"{size(free)} free, {size(wanted)} of them for pictures.")
 
 
+@guarded
+def file_system(facts: Facts) -> Verdict:
+    """The file system is one of this machine, where locks and the journal's shared memory work."""
+    base = nearest_existing(facts.home).resolve()
+    try:
+        found = mount_of(PurePosixPath(base), _MOUNTS.read_text(errors="replace"))
+    except OSError:
+        found = None
+    if found is None:
+        return skipped("This system does not list its file systems.")
+    if found.remote:
+        return warning(
+            f"{facts.home} lies on {found.place}, a {found.kind} file system, whose files another machine or system "
+            "keeps.",
+            "Name a folder on a disk of this machine with --home; under WSL2 one outside of /mnt/c, such as in ~.",
+        )
+    return ok(f"{found.place} is {found.kind}.")
+
+
 def nearest_existing(path: Path) -> Path:
     """``path``, or the lowest folder above it that is there."""
     return next(place for place in (path, *path.absolute().parents) if place.exists())
@@ -122,6 +143,12 @@ CHECKS = (
         "state.keys",
         "Who can read a key can use the daemon; a damaged one locks its owner out.",
         keys,
+        local=True,
+    ),
+    Check(
+        "state.file_system",
+        "Without its locks a second daemon is not kept out, and the journal can be damaged.",
+        file_system,
         local=True,
     ),
     Check(

@@ -100,11 +100,6 @@ def test_a_driver_that_is_too_old_for_torch_is_told_once(facts, machine, ask):
     assert ask("driver.fp8", facts(machine(driver={"version": "470.82.01"}))).status is Status.SKIPPED
 
 
-def test_windows_wants_a_newer_torch_for_fp8(facts, machine, ask):
-    snapshot = machine(os={"system": "Windows"}, driver={"version": "560.94"}, torch={"version": "2.3.1"})
-    assert ask("driver.fp8", facts(snapshot)).status is Status.WARNING
-
-
 def test_linux_inside_windows_has_the_driver_of_windows_and_the_torch_of_linux(facts, machine, ask):
     wsl = {"system": "Linux", "release": "5.15.0-microsoft-standard-WSL2"}
     snapshot = machine(os=wsl, driver={"version": "560.94"}, torch={"version": "2.3.1"})

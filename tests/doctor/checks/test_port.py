@@ -102,3 +102,18 @@ def test_a_lock_file_that_a_dead_daemon_left_names_nobody(tmp_path):
     assert running_daemon(tmp_path) is None
     (tmp_path / "journal.db.lock").write_text(str(os.getppid()))  # taken over by another program
     assert running_daemon(tmp_path) in (None, os.getppid())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_where_the_system_counts_what_connections_send_a_flood_is_cut(facts, ask, host, monkeypatch):
+    monkeypatch.setattr("qied.doctor.checks.port.can_guard", lambda: True)
+    assert ask("port.floods", at(facts, "*", host)).status is Status.OK
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", Status.OK), ("0.0.0.0", Status.WARNING)])
+def test_where_it_does_not_the_network_is_warned_of(facts, machine, ask, host, status, monkeypatch):
+    monkeypatch.setattr("qied.doctor.checks.port.can_guard", lambda: False)
+    examined = facts(machine(os={"system": "Darwin"}), overrides={"daemon.listen": f"tcp://{host}:*"})
+    found = ask("port.floods", examined)
+    assert found.status is status
+    assert ("Darwin does not tell" in found.message) == (status is Status.WARNING)

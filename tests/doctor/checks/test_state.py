@@ -97,3 +97,39 @@ def test_a_folder_that_may_not_be_entered_is_an_error_of_the_machine(facts, ask,
         found = ask(check, facts(home=folder / below))
     assert (found.status, "--home" in found.remedy) == (Status.ERROR, True)
     assert "broke" not in found.message
+
+
+@pytest.fixture
+def mounted(monkeypatch, tmp_path):
+    """Have Linux list one file system below the test's folder."""
+
+    def mount(kind):
+        listed = tmp_path / "mounts"
+        listed.write_text(f"/dev/sda1 / ext4 rw 0 0\nfar {tmp_path.resolve()} {kind} rw 0 0\n")
+        monkeypatch.setattr("qied.doctor.checks.state._MOUNTS", listed)
+
+    return mount
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("ext4", Status.OK), ("9p", Status.WARNING), ("nfs4", Status.WARNING), ("drvfs", Status.WARNING)],
+)
+def test_a_folder_that_another_machine_or_system_keeps_is_a_warning(facts, ask, mounted, kind, status):
+    mounted(kind)
+    found = ask("state.file_system", facts())
+    assert found.status is status
+    assert kind in found.message
+    assert ("--home" in found.remedy) == (status is Status.WARNING)
+
+
+def test_a_link_leads_to_the_file_system_that_counts(facts, ask, mounted, tmp_path):
+    mounted("9p")
+    link = tmp_path.parent / f"{tmp_path.name}-link"
+    link.symlink_to(tmp_path)
+    assert ask("state.file_system", facts(home=link / "state")).status is Status.WARNING
+
+
+def test_a_system_that_lists_no_mounts_is_not_asked(facts, ask, monkeypatch, tmp_path):
+    monkeypatch.setattr("qied.doctor.checks.state._MOUNTS", tmp_path / "absent")
+    assert ask("state.file_system", facts()).status is Status.SKIPPED
