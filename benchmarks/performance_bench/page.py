@@ -9,7 +9,7 @@ from forward_bench.show import MODELS
 from PIL import Image
 from quality_bench.tables import Table
 
-from performance_bench import ROOT, edit_parts, forward_part, memory_part, published_part
+from performance_bench import ROOT, edit_parts, forward_part, host_part, memory_part, published_part
 from performance_bench.plots import forward_plot, streaming_plot
 from performance_bench.reports import Results, results
 from tools.generated_part import update
@@ -47,6 +47,8 @@ def write_page(*, check: bool, folder: Path | None = None) -> int:
             served, ("8 GB", "6 GB", "preview"), (edit_parts.edits, edit_parts.preview, Results.bars)
         ),
         "performance memory": memory_part.markdown(folder),
+        "performance loading": host_part.loading(folder),
+        "performance wire": host_part.wire(folder),
         "performance published": published_part.markdown(),
     }
     return max([update(PAGE, mark, part) for mark, part in parts.items()])

@@ -34,8 +34,8 @@ class Factors:
 
 
 DEVICES: Mapping[str, Factors] = {
-    # benchmarks/results/memory.json: one H100, driver 580, torch 2.11+cu130, 45 edits of the full-size model.
-    # The widths of the VAE and of the text encoder were measured likewise on one H200.
+    # benchmarks/results/memory.json: edits of the full-size architecture on one H200, where no peak was above what these
+    # predict; tests/benchmarks/test_memory_results.py compares.
     "cuda": Factors(
         context=830 * MIB,
         workspace=72 * MIB,

@@ -1,0 +1,72 @@
+"""What is said of figures that need no card: loading, the wire, and installing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quality_bench.tables import Table
+from wire_bench.spread import Figure
+
+from performance_bench.reports import NOT_MEASURED, RESULTS
+
+GB = 1e9
+_KINDS = {
+    "bf16": "BF16",
+    "bf16, kept": "the next start, from what was kept",
+    "fp8_lightx2v": "LightX2V's FP8",
+    "fp8_scaled": "ComfyUI's `fp8_scaled`",
+}
+
+
+def read(name: str, folder: Path | None = None) -> Mapping[str, Any] | None:
+    """The results of a program, or None where it has not run."""
+    file = (folder or RESULTS) / f"{name}.json"
+    found: Mapping[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return found
+
+
+def loading(folder: Path | None = None) -> str:
+    """Loading the full transformer from each kind of file."""
+    report = read("loading", folder)
+    if report is None:
+        return f"{NOT_MEASURED}\n"
+    cells = []
+    for row in report["rows"]:
+        plain = f" (reading it plainly: {row['plain_read_seconds']:.0f})" if "plain_read_seconds" in row else ""
+        stays = row["stays_bytes"]
+        cells.append(
+            (
+                f"{_KINDS.get(row['what'], row['what'])}, {row['file_bytes'] / GB:.1f} GB",
+                f"{row['seconds']:.0f}{plain}",
+                f"{stays / GB:.1f} GB",
+                f"{row['peak_bytes'] / stays:.2f}",
+            )
+        )
+    host = report["machine"]["host"]
+    where = f"{host['cpu_count']} cores, {host['memory_total_bytes'] / GB:.0f} GB of memory"
+    table = Table("Loading the transformer", ("file", "seconds", "stays", "peak over what stays"), tuple(cells))
+    return _head(where, report) + table.markdown()
+
+
+def wire(folder: Path | None = None) -> str:
+    """The daemon on the wire, against its bars."""
+    report = read("wire", folder)
+    if report is None:
+        return f"{NOT_MEASURED}\n"
+    cells = []
+    for bar in report["bars"]:
+        figure, unit = Figure(**bar["figure"]), bar["unit"]
+        sign = "at least" if bar["more_is_better"] else "below"
+        cells.append((bar["name"], f"{figure} {unit}", f"{sign} {bar['bar']:g} {unit}", "yes" if bar["met"] else "no"))
+    machine = report["machine"]
+    where = f"{machine['cores']} cores, {machine['processor']}, {machine['state_file_system']}"
+    columns = ("figure", "median of rounds (lowest to highest)", "to reach", "met")
+    return _head(where, report) + Table("On the wire", columns, tuple(cells)).markdown()
+
+
+def _head(where: str, report: Mapping[str, Any]) -> str:
+    told = report["versions"]
+    return f"{where}, qied {told['qied']}, {report['at'][:10]}.\n\n```sh\n{report['command']}\n```\n\n"
