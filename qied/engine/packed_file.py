@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qied.disk_sync import sync_file, sync_folder
+
 MAGIC = b"qied packed blocks\n"
 PAGE = 4096
 """Blocks start at multiples of this many bytes, as direct reads and maps want them."""
@@ -146,11 +148,11 @@ class PackedWriter:
         assert self._next == self._contents.blocks and self._descriptor is not None, "every block is there"
         os.ftruncate(self._descriptor, self._contents.nbytes)
         if not self._contents.checked:
-            os.fsync(self._descriptor)
+            sync_file(self._descriptor)
         self._close()
         self._draft.replace(self._path)
         if not self._contents.checked:
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
 
     def abandon(self) -> None:
         """Remove what was written."""
@@ -206,13 +208,3 @@ def _write(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

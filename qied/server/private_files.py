@@ -10,12 +10,14 @@ from pathlib import Path
 
 from qied_client.errors import ConfigError
 
+from qied.disk_sync import make_folder, sync_file, sync_folder
+
 _OTHERS = 0o077
 
 
 def private_folder(path: Path) -> Path:
     """Make ``path`` (and its parents) with mode 0700; raises ConfigError where others can enter an existing one."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path)
     refuse_access_by_others(path, "700")
     return path
 
@@ -55,17 +57,6 @@ def replace_private(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Bring names made or renamed in the folder ``path`` to the disk; on Windows the file system does it."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _draft(path: Path, data: bytes) -> Path:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -73,7 +64,7 @@ def _draft(path: Path, data: bytes) -> Path:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
     except OSError:
         draft.unlink()
         raise
