@@ -31,12 +31,18 @@ def sync_file(descriptor: int) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Bring names made, moved or removed in the folder ``path`` to the disk; on Windows the file system does it."""
+    """Bring names made, moved or removed in the folder ``path`` to the disk; raises OSError.
+
+    Windows, and some shares on the network, sync no folders: there the file system is left to do it.
+    """
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         sync_file(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_KNOWN:
+            raise
     finally:
         os.close(descriptor)
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ def test_a_disk_that_fails_is_an_error_and_no_second_order_hides_it(monkeypatch,
     with pytest.raises(OSError, match="Input/output"):
         sync_file(descriptor)
     assert orders.given == ["full sync"]
+
+
+@pytest.mark.parametrize(("refusal", "raised"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_share_that_syncs_no_folders_is_left_to_itself_and_a_disk_that_fails_is_not(
+    monkeypatch, tmp_path, refusal, raised
+):
+    def refuse(_: int) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr("qied.disk_sync.sync_file", refuse)
+    with pytest.raises(OSError, match="Input/output") if raised else nullcontext():
+        sync_folder(tmp_path)
 
 
 @pytest.mark.skipif(hasattr(fcntl, "F_FULLFSYNC"), reason="this system has the order itself")

@@ -16,7 +16,6 @@ import zmq
 from qied_client.credentials import LOCAL_FILE, VERSION, Credential, is_key, read_credential
 from qied_client.errors import ConfigError, CredentialsMissing, InvalidRequest
 
-from qied.disk_sync import make_folder
 from qied.server.private_files import create_private, private_folder, refuse_access_by_others, replace_private
 
 LOCAL_USER = "local"
@@ -61,7 +60,6 @@ class KeyStore:
         """Make the folders where missing; raises ConfigError where others can enter them."""
         self._home = home
         self._clock = clock
-        make_folder(home)
         self._server_file = private_folder(home / "keys") / "server.key"
         self._clients = private_folder(home / "keys" / "clients")
 
