@@ -65,6 +65,8 @@ class Disk:
     """The folder ``root`` as a log of strace tells of it; what is there before counts as not there."""
 
     def __init__(self, root: Path) -> None:
+        self.named_early: list[Path] = []
+        """Names that a file got before all of it was on the disk: they may be kept, and what it holds lost."""
         self._root = root
         self._now: dict[Path, _Node] = {}
         self._on_disk: dict[Path, _Node] = {}
@@ -125,17 +127,22 @@ class Disk:
             case "rename" | "renameat" | "renameat2":
                 if paths:
                     source, target = paths
-                    self._now[target] = self._now.pop(source)
+                    self._name(target, self._now.pop(source))
             case "link" | "linkat":
                 if paths:
                     source, target = paths
-                    self._now[target] = self._now[source]
+                    self._name(target, self._now[source])
             case "unlink" | "unlinkat" | "rmdir":
                 for path in paths:
                     self._now.pop(path, None)
             case _:
                 for number, path in self._open_files(arguments):
                     self._change(name, number, path, arguments, result, held)
+
+    def _name(self, path: Path, node: _Node) -> None:
+        if isinstance(node, _File) and node.now != node.on_disk:
+            self.named_early.append(path)
+        self._now[path] = node
 
     def _open(self, path: Path, number: str, flags: str) -> None:
         node = self._now.get(path)

@@ -23,6 +23,7 @@ class History:
     stored: Path
     accepted: Path
     finished: Path
+    named_early: list[Path]
     server_key: str
     upload: bytes
     job: str
@@ -54,7 +55,8 @@ def history(daemon_process, tmp_path_factory):
             finished = lose_power("finished")
             result = job.result().bytes
         key = read_credential(daemon.key).server_key
-        yield History(stored, accepted, finished, key, upload, job.id, result)
+        named_early = Disk.after(log, daemon.home.parent).named_early
+        yield History(stored, accepted, finished, named_early, key, upload, job.id, result)
     finally:
         daemon.kill()
 
@@ -81,3 +83,7 @@ def test_a_result_that_was_told_is_there_when_the_power_is_back(history, start_d
 
 def test_clients_get_in_with_the_keys_that_they_have(history, start_daemon):
     assert read_credential(start_daemon(history.stored).key).server_key == history.server_key
+
+
+def test_no_file_has_its_name_before_it_is_on_the_disk(history):
+    assert history.named_early == []

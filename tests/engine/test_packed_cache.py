@@ -205,7 +205,9 @@ def test_kept_blocks_outlive_a_loss_of_power_once_they_have_their_name(tmp_path:
     (root / "packed").mkdir(parents=True)
     subprocess.run([*watching(log), sys.executable, "-c", WRITE, str(root)], check=True)
     # A folder of caches that was never synced is lost as a whole; it is the files in it that are looked at.
-    left = Disk.after(log, root / "packed").leave(tmp_path / "left")
+    disk = Disk.after(log, root / "packed")
+    left = disk.leave(tmp_path / "left")
+    assert disk.named_early == []
     found = [torch.empty(9000, dtype=torch.uint8) for _ in range(2)]
     cache = DiskCache(PACKED, left, 1 << 20)
     assert cache.read(Contents({"made": "of"}, 2, 9000), found, lambda _: None)

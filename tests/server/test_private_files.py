@@ -51,7 +51,9 @@ def test_what_was_written_outlives_a_loss_of_power(tmp_path: Path, script: str) 
     root, log = tmp_path.resolve() / "root", tmp_path / "calls"
     root.mkdir()
     subprocess.run([*watching(log), sys.executable, "-c", script, str(root)], check=True)
-    left = Disk.after(log, root).leave(tmp_path / "left")
+    disk = Disk.after(log, root)
+    left = disk.leave(tmp_path / "left")
+    assert disk.named_early == []
     keys = left / "home" / "keys"
     assert ((keys / "created").read_bytes(), (keys / "replaced").read_bytes()) == (b"one", b"three")
 
