@@ -19,6 +19,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from qied_client.errors import DownloadFailed
 
 from qied import __version__
+from qied.disk_sync import sync_file
 from qied.downloads.wanted import Listing, RemoteFile
 
 WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)
@@ -61,7 +62,7 @@ def address_of(file: RemoteFile, listing: Listing, endpoint: str | None = None) 
 def fetch(
     address: str, partial: Path, size: int, on_bytes: Callable[[int], None], waits_s: Sequence[float] = WAITS_S
 ) -> None:
-    """Bring ``partial`` to ``size`` bytes, from the end of what it holds.
+    """Bring ``partial`` to ``size`` bytes, from the end of what it holds, and all of them to the disk.
 
     ``on_bytes`` hears of each piece, and of a negative number where a server cannot go on and begins anew. Connections
     that break are made again, after each of ``waits_s`` in turn for as long as nothing comes. Raises DownloadFailed for
@@ -82,6 +83,9 @@ def fetch(
                     raise problem
                 time.sleep(waits_s[failures])
                 failures += 1
+        # What gets its name next is taken to be whole by its size.
+        stored.flush()
+        sync_file(stored.fileno())
 
 
 def _attempt(address: str, stored: BinaryIO, size: int, on_bytes: Callable[[int], None]) -> Exception | None:

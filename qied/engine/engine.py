@@ -13,6 +13,7 @@ from qied_client.errors import InvalidRequest
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
+from qied.engine.allocator_bound import bound_allocator
 from qied.engine.cache import SceneCache
 from qied.engine.disk_cache import NO_CACHES, DiskCaches
 from qied.engine.lora.library import LoraLibrary
@@ -100,10 +101,7 @@ class Engine:
     ) -> Engine:
         """Like :meth:`load`, from weights that come from anywhere."""
         execution = options.resolved(profile)
-        if execution.device == "cuda" and execution.allocator_bytes:
-            total = torch.cuda.get_device_properties(execution.device_index).total_memory
-            share = min(1.0, execution.allocator_bytes / total)
-            torch.cuda.set_per_process_memory_fraction(share, execution.device_index)
+        bound_allocator(execution)
         with torch.no_grad():
             models = build_models(sources, execution, options.text_positions, on_progress, options.caches)
         with torch.inference_mode():

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 
 PATCH = 2
 """Latent cells along each side of a token."""
+_SEEDS = 2**32
+"""Seeds that torch's generator on the CPU tells apart."""
 
 
 def initial_noise(seed: int, channels: int, rows: int, columns: int) -> Tensor:
     """Draw noise FP32 [1, channels, rows, columns] on the CPU, so that a seed means the same on every device.
 
-    The draw is that of diffusers' pipeline with a CPU generator; rounded to BF16 it equals a draw in BF16.
+    The draw of a seed below 2**32 is that of diffusers' pipeline with a CPU generator; rounded to BF16 it equals a draw
+    in BF16. Of a larger one torch would take the lower 32 bits alone: its noise is the sum of two draws, whose seeds
+    are a hash of all bits.
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn((1, channels, rows, columns), generator=generator, dtype=torch.float32)
+    shape = (1, channels, rows, columns)
+    if seed < _SEEDS:
+        return _drawn(seed, shape)
+    digest = hashlib.sha256(seed.to_bytes(8, "little")).digest()
+    one, two = (int.from_bytes(digest[place : place + 4], "little") for place in (0, 4))
+    noise: Tensor = (_drawn(one, shape) + _drawn(two, shape)) * 0.5**0.5
+    return noise
+
+
+def _drawn(seed: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class KeptTables:
             # To the bit: the shortest text that gives an FP32 number back is what JSON writes of it.
             "sigmas": sigmas.tolist(),
         }
-        return Contents(made_of, 1, table.nbytes, checked=True)
+        return Contents(made_of, 1, table.nbytes, synced=False)
 
 
 def kept_tables(cache: DiskCache | None, source: TensorSource, device: torch.device) -> KeptTables | None:

@@ -45,24 +45,25 @@ class Streams(Protocol):
 
 def streams_of(device: torch.device) -> Streams:
     """Make the queues of a device: with a copy stream of their own on CUDA, and none on the CPU."""
-    return _CardStreams(device) if device.type == "cuda" else _AtOnce()
+    return CardStreams(device) if device.type == "cuda" else _AtOnce()
 
 
-class _CardStreams:
-    """CUDA's: the current stream of ``device``, and a new one for copies."""
+class CardStreams:
+    """CUDA's: the current stream of ``device``, and a new one for copies. ``cuda`` is torch's module of that name."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, cuda: Any = torch.cuda) -> None:
         self._device = device
-        self._copies: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._cuda = cuda
+        self._copies: Any = cuda.Stream(device)
 
     def event(self) -> Any:
         """See :class:`Streams`."""
-        return torch.cuda.Event()  # type: ignore[no-untyped-call]
+        return self._cuda.Event()
 
     def copy(self, target: Tensor, parts: Parts) -> None:
         """See :class:`Streams`."""
         staging = None if all(host.is_pinned() for _, host in parts) else self._staging
-        with torch.no_grad(), torch.cuda.stream(self._copies):
+        with torch.no_grad(), self._cuda.stream(self._copies):
             if staging is not None:
                 staging.copy(target, parts)
             else:
@@ -90,7 +91,7 @@ class _CardStreams:
         return staging_for(self._device)
 
     def _current(self) -> Any:
-        return torch.cuda.current_stream(self._device)
+        return self._cuda.current_stream(self._device)
 
 
 class _AtOnce:

@@ -1,4 +1,4 @@
-"""Who may connect: the ZAP handler that libzmq asks, and the proof at start that it says no to strangers.
+"""Who may connect: the ZAP handler that libzmq asks, and the proof that it says no to a key.
 
 libzmq lets everybody in where no handler is bound at all. Ours is bound before the first port and closed after the
 last; a handler that is bound but does not answer keeps everybody out, so a defect here fails closed.
@@ -7,10 +7,10 @@ last; a handler that is bound but does not answer keeps everybody out, so a defe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 import structlog
 import zmq
@@ -24,6 +24,8 @@ _REQUEST_FRAMES = 7
 
 Lookup = Callable[[str, bytes], str | None]
 """From the socket's domain and a client's public key (Z85) to the name it is enrolled under, or None."""
+KeyPair: TypeAlias = tuple[bytes, bytes]
+"""A public key and its secret (Z85)."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,21 @@ class Authenticator:
 
     def __init__(self, context: zmq.asyncio.Context, lookup: Lookup) -> None:
         self._lookup = lookup
-        self._expected: bytes | None = None
+        self._expected: frozenset[bytes] = frozenset()
         self._log = structlog.get_logger(part="authentication")
         self._socket: zmq.asyncio.Socket = context.socket(zmq.REP)
         self._socket.linger = 0
         self._socket.bind(_ZAP)
         self._task = asyncio.create_task(self._serve(), name="authentication")
 
-    def expect(self, key: bytes) -> None:
-        """The refusal of this key (Z85) is no news: it is that of the start-up proof."""
-        self._expected = key
+    @contextmanager
+    def expecting(self, *keys: bytes) -> Iterator[None]:
+        """Inside, the refusal of these keys (Z85) is not news: a proof wants to see it."""
+        self._expected = frozenset(keys)
+        try:
+            yield
+        finally:
+            self._expected = frozenset()
 
     async def close(self) -> None:
         """Stop answering; only after every port is closed."""
@@ -83,20 +90,23 @@ class Authenticator:
         z85 = zmq.utils.z85.encode(key)
         name = self._lookup(domain.decode("ascii", "replace"), z85)
         if name is None:
-            if z85 != self._expected:
+            if z85 not in self._expected:
                 self._log.warning("refused a key that is not enrolled", address=address.decode(), key=z85.decode())
             return [b"1.0", sequence, b"400", b"not enrolled", b"", b""]
         return [b"1.0", sequence, b"200", b"OK", Guest(name, z85).to_user_id(), b""]
 
 
-async def prove_strangers_are_refused(
-    address: str, server_key: bytes, stranger: tuple[bytes, bytes] | None = None, timeout_s: float = 10.0
-) -> None:
+async def prove_strangers_are_refused(address: str, server_key: bytes, timeout_s: float = 10.0) -> None:
     """Connect with a key pair made just now and see that it is refused; raises UnsafeAuthentication otherwise.
 
     Raises SocketUnavailable, too, where there is no socket to try it with.
     """
-    public, secret = stranger or zmq.curve_keypair()
+    await prove_a_key_is_refused(address, server_key, zmq.curve_keypair(), "A key that nobody enrolled", timeout_s)
+
+
+async def prove_a_key_is_refused(address: str, server_key: bytes, pair: KeyPair, whose: str, timeout_s: float) -> None:
+    """Connect with a key pair and see that it is refused; else raises UnsafeAuthentication, which says ``whose``."""
+    public, secret = pair
     context = new_context()
     endpoint = Endpoint(address, server_key.decode(), public.decode(), secret.decode())
     verdict: UnreachableError | None = None
@@ -112,6 +122,6 @@ async def prove_strangers_are_refused(
         context.destroy(linger=0)
     if not isinstance(verdict, HandshakeRefused):
         raise UnsafeAuthentication(
-            f"A key that nobody enrolled was not refused at {address} (seen: {verdict or 'no refusal'}).",
+            f"{whose} was not refused at {address} (seen: {verdict or 'no refusal'}).",
             "Do not serve like this. Check that pyzmq is built with CURVE, and report it.",
         )

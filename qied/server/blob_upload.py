@@ -12,8 +12,8 @@ from threading import Lock
 
 from qied_client.errors import BlobError, BlobMismatch, DiskFull, ProtocolError
 
+from qied.disk_sync import sync_file, sync_folder
 from qied.server.blob_ledger import BlobLedger, Kept
-from qied.server.private_files import sync_folder
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_BYTES = 1 << 20
@@ -94,7 +94,7 @@ class Upload:
                     raise self._mismatch(f"{self.offset} of the announced {self.size} bytes came")
                 if self._hasher.hexdigest() != self.hash:
                     raise self._mismatch("the bytes have another hash")
-                os.fsync(file)
+                sync_file(file)
                 self._close()
                 self._move()
                 sync_folder(self._final.parent)
@@ -105,7 +105,7 @@ class Upload:
             if self._file is None:
                 return
             with self._removed_on_failure():
-                os.fsync(self._file)
+                sync_file(self._file)
                 self._close()
             self._ledger.suspend(self._partial.name, Kept(self.offset, self._clock()))
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from qied_client.errors import BlobMismatch, BlobTooLarge, DiskFull, InvalidRequest
 
+from qied.disk_sync import sync_folder
 from qied.server.blob_ledger import BlobLedger, Kept, Usage, enough, unknown_blob
 from qied.server.blob_upload import Upload
-from qied.server.private_files import private_folder, sync_folder
+from qied.server.private_files import private_folder
 
 __all__ = ["BlobStore", "Removed", "Upload", "Usage"]
 

@@ -22,7 +22,7 @@ from qied.link.launch import LaunchOrder
 from qied.planning.serving import Serving
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler
-from qied.server.authentication import Authenticator, prove_strangers_are_refused
+from qied.server.authentication import Authenticator
 from qied.server.blob_transfers import BlobTransfers
 from qied.server.blobs import BlobStore
 from qied.server.client_port import ClientPort
@@ -39,6 +39,7 @@ from qied.server.peer import Peer
 from qied.server.reach import only_this_machine
 from qied.server.requests import Desk, Requests
 from qied.server.sessions import SessionBook
+from qied.server.start_proof import prove_ports_are_closed
 from qied.server.status import Reporter
 from qied.server.worker_pool import WorkerPool
 
@@ -119,7 +120,7 @@ class Daemon:
         self.address = ""
 
     async def start(self, on_loading: Callable[[str, int, int], None]) -> None:
-        """Take up what an earlier run left, listen, prove that strangers are refused, and start workers.
+        """Take up what an earlier run left, listen, prove that nobody else gets in, and start workers.
 
         Returns once a worker is ready. Raises SetupError and its kinds.
         """
@@ -127,14 +128,13 @@ class Daemon:
         self.address = self._clients.bind(self._launch.config.daemon.listen)
         if not only_this_machine(self.address) and not await asyncio.to_thread(can_guard):
             self._log.warning("connections that send a message without end are not cut on this system", **_UNGUARDED)
-        stranger = zmq.curve_keypair()
-        self._authenticator.expect(stranger[0])
-        await prove_strangers_are_refused(_reachable(self.address), self._server_keys.public, stranger)
-        self._log.info("an unknown key was refused, as it must be")
+        reachable, workers = _reachable(self.address), self._pool.listen()
+        local = await asyncio.to_thread(self._keys.ensure_local, reachable)
+        await prove_ports_are_closed(self._authenticator, reachable, workers, local)
+        self._log.info("unknown keys were refused, and a client's where workers connect, as they must be")
         self._pool.on_loading = on_loading
         self._pool.start()
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
-        await asyncio.to_thread(self._keys.ensure_local, _reachable(self.address))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
         await self._pool.first_ready()
 

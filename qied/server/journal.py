@@ -7,6 +7,7 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 
+from qied.disk_sync import make_folder
 from qied.server import journal_statements as statements
 from qied.server.daemon_lock import DaemonLock
 from qied.server.journal_changes import Change, ExpireBefore, Expired, JournalState
@@ -37,7 +38,7 @@ class Journal:
         cannot be opened, DiskFull.
         """
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path.parent)
             lock = DaemonLock(path.with_name(f"{path.name}.lock"))
             try:
                 return cls(path, lock, open_database(path))

@@ -60,7 +60,6 @@ class KeyStore:
         """Make the folders where missing; raises ConfigError where others can enter them."""
         self._home = home
         self._clock = clock
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._server_file = private_folder(home / "keys") / "server.key"
         self._clients = private_folder(home / "keys" / "clients")
 

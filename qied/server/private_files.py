@@ -6,16 +6,26 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from qied_client.errors import ConfigError
+from qied_client.errors import ConfigError, SetupError
+
+from qied.disk_sync import make_folder, sync_file, sync_folder
 
 _OTHERS = 0o077
 
 
 def private_folder(path: Path) -> Path:
-    """Make ``path`` (and its parents) with mode 0700; raises ConfigError where others can enter an existing one."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make ``path`` (and its parents) with mode 0700.
+
+    Raises ConfigError where others can enter an existing one, SetupError where it cannot be made.
+    """
+    try:
+        make_folder(path)
+    except OSError as error:
+        raise _not_written(path, error) from error
     refuse_access_by_others(path, "700")
     return path
 
@@ -35,46 +45,69 @@ def refuse_access_by_others(path: Path, wanted_mode: str) -> None:
 
 
 def create_private(path: Path, data: bytes) -> None:
-    """Write a new file of mode 0600; it appears with all of ``data``. Raises FileExistsError where there is one."""
-    draft = _draft(path, data)
-    try:
-        os.link(draft, path)
-    finally:
-        draft.unlink()
-    sync_folder(path.parent)
+    """Write a new file of mode 0600; it appears with all of ``data``, and stays after a loss of power.
+
+    Where the file system has no hard links it is there, and empty, a moment before. Raises FileExistsError where there
+    is one, SetupError where it cannot be written.
+    """
+    with _written(path) as draft:
+        _fill(draft, data)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # exFAT, FAT and some network shares have no hard links
+            _move_to_new_name(draft, path)
 
 
 def replace_private(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600 in place of the one that may be there; a reader sees the old or the new one."""
-    draft = _draft(path, data)
+    """Write a file of mode 0600 in place of the one that may be there; a reader sees the old or the new one.
+
+    Raises SetupError where it cannot be written.
+    """
+    with _written(path) as draft:
+        _fill(draft, data)
+        draft.replace(path)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` for what gets that name inside; brings the name to the disk."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        try:
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _fill(draft: Path, data: bytes) -> None:
+    """Write a file that is on the disk when it gets a name that others read."""
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        sync_file(file.fileno())
+
+
+def _move_to_new_name(draft: Path, path: Path) -> None:
+    """Take the name first, so that of two who want it one gets it."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         draft.replace(path)
     except OSError:
-        draft.unlink()
+        path.unlink()
         raise
-    sync_folder(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Bring names made or renamed in the folder ``path`` to the disk; on Windows the file system does it."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _draft(path: Path, data: bytes) -> Path:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        draft.unlink()
-        raise
-    return draft
+def _not_written(path: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"{path} cannot be written: {error.strerror or error}.",
+        "Give your user the right to write there, free space on that disk, or choose another folder.",
+        path=str(path),
+    )

@@ -94,9 +94,13 @@ class WorkerPool:
         """Name of the worker that was given this key, or None."""
         return next((worker.name for worker in self._workers.values() if worker.public_key == key), None)
 
-    def start(self) -> None:
-        """Start the workers; ``first_ready`` tells when one can work."""
+    def listen(self) -> str:
+        """Open the port that workers connect to, on this machine alone; returns its address."""
         self._address = self._port.bind("tcp://127.0.0.1:*")
+        return self._address
+
+    def start(self) -> None:
+        """Start the workers, after ``listen``; ``first_ready`` tells when one can work."""
         for index, order in enumerate(self._orders):
             worker = Worker(f"worker-{index}", order)
             self._workers[worker.name] = worker

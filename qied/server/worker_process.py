@@ -12,6 +12,8 @@ from pathlib import Path
 
 from qied.link.launch import LaunchOrder
 
+_OOM_COUNTER = Path("/proc/vmstat")
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -28,11 +30,15 @@ class Ending:
 
 
 class WorkerProcess:
-    """A child process that ends when this one does: it reads the end of its standard input."""
+    """A child process that ends when this one does: it reads the end of its standard input.
 
-    def __init__(self, process: asyncio.subprocess.Process, oom_kills: int | None) -> None:
+    ``oom_counter`` is where the kernel counts the processes that it killed for lack of memory.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, oom_counter: Path = _OOM_COUNTER) -> None:
         self._process = process
-        self._oom_kills = oom_kills
+        self._oom_counter = oom_counter
+        self._oom_kills = count_oom_kills(oom_counter)
         self._hung = False
 
     @classmethod
@@ -51,7 +57,7 @@ class WorkerProcess:
         with suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(order.to_line())
             await process.stdin.drain()
-        return cls(process, count_oom_kills())
+        return cls(process)
 
     @property
     def pid(self) -> int:
@@ -67,7 +73,7 @@ class WorkerProcess:
         code = await self._process.wait()
         outside = code in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL) and not self._hung
         if outside and code == -signal.SIGKILL:
-            now = count_oom_kills()
+            now = count_oom_kills(self._oom_counter)
             outside = now is None or now == self._oom_kills
         return Ending(code, by_itself=not outside)
 
@@ -87,10 +93,10 @@ class WorkerProcess:
             self._process.stdin.close()
 
 
-def count_oom_kills() -> int | None:
-    """Processes that the kernel has killed for lack of memory since boot (Linux), or None where it does not tell."""
+def count_oom_kills(counter: Path) -> int | None:
+    """Processes that the kernel has killed for lack of memory by now (Linux), or None where it does not tell."""
     try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
+        for line in counter.read_text().splitlines():
             name, _, value = line.partition(" ")
             if name == "oom_kill":
                 return int(value)

@@ -151,6 +151,7 @@ class DaemonProcess:
         }
         self.log: list[dict[str, Any]] = []
         self.process: subprocess.Popen[bytes] | None = None
+        self.watcher: list[str] = []
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     @property
@@ -175,7 +176,10 @@ class DaemonProcess:
         self._lines = queue.SimpleQueue()
         command = [sys.executable, "-m", "qied", "serve", "--model", self.model, "--listen", self.listen]
         self.process = subprocess.Popen(
-            [*command, "--log-format", "json"], env=self._environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+            [*self.watcher, *command, "--log-format", "json"],
+            env=self._environ,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
         )
         threading.Thread(target=self._read, args=(self.process, self._lines), daemon=True).start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,21 @@ def test_the_whole_model_is_found_complete_afterwards_and_nothing_else_was_fetch
     found = choose_model(find_models({"HF_HUB_CACHE": str(tmp_path / "cache")}, tmp_path))
     assert found is not None and (found.path, found.complete) == (folder, True)
     assert {path for path, _ in hub.fetched()} <= wanted(hub)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    hub: Hub, pulled: Pulled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[tuple[int, int]] = set()
+
+    def sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.add((status.st_ino, status.st_size))
+
+    monkeypatch.setattr("qied.downloads.hub.sync_file", sync)
+    folder = pulled()
+    placed = [(folder / path).stat() for path in wanted(hub)]
+    assert {(status.st_ino, status.st_size) for status in placed} <= synced
 
 
 def test_the_hubs_own_library_finds_it_without_the_network(pulled: Pulled, tmp_path: Path) -> None:

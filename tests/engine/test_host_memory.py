@@ -1,4 +1,6 @@
+import gc
 import mmap
+from contextlib import nullcontext
 
 import pytest
 import structlog
@@ -81,3 +83,52 @@ def test_a_first_refusal_to_pin_is_the_last_attempt_and_is_told_once_with_the_to
     assert asked == [True, True, True, False, False]
     assert [buffer.pinned for buffer in buffers] == [True, True, False, False, False]
     assert [(line["pinned_bytes"], line["pageable_bytes"]) for line in logs] == [(2 * 4096, 3 * 4096)]
+
+
+class Runtime:
+    """A CUDA runtime that answers ``status`` when memory is to be pinned."""
+
+    def __init__(self, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pinned: list[tuple[int, int]] = []
+        self.unpinned: list[int] = []
+        self.kernels = 0
+        self._status = status
+        monkeypatch.setattr(torch.cuda, "cudart", lambda: self)
+        monkeypatch.setattr(torch.cuda, "device", nullcontext)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+        monkeypatch.setattr(torch, "zeros", self._kernel)
+
+    def cudaHostRegister(self, address: int, nbytes: int, flags: int) -> int:
+        self.pinned.append((address, nbytes))
+        return self._status
+
+    def cudaHostUnregister(self, address: int) -> int:
+        self.unpinned.append(address)
+        return 0
+
+    def _kernel(self, *_: object, **__: object) -> None:
+        self.kernels += 1
+        raise RuntimeError("CUDA error: out of memory")
+
+
+def test_memory_that_the_driver_pins_is_pinned_until_it_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime(0, monkeypatch)
+    buffer = HostBuffer(HUGE, torch.device("cuda"), pin=True)
+    address = buffer.bytes.data_ptr()
+    assert buffer.pinned and runtime.pinned == [(address, HUGE)] and not runtime.unpinned
+    del buffer
+    gc.collect()
+    assert runtime.unpinned == [address]
+
+
+def test_memory_that_the_driver_refuses_to_pin_is_pageable_and_no_kernel_is_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtime = Runtime(2, monkeypatch)
+    buffer = HostBuffer(HUGE, torch.device("cuda"), pin=True)
+    assert not buffer.pinned
+    assert runtime.kernels == 1, "CUDA's record of the refusal is taken away"
+    assert int(buffer.bytes.fill_(1).sum()) == HUGE
+    del buffer
+    gc.collect()
+    assert runtime.unpinned == []

@@ -309,7 +309,7 @@ from qied.engine.packed_file import Contents
 
 cache = DiskCache(MODULATION, Path(sys.argv[1]), 1 << 30)
 for number in range(40):
-    with cache.writing(Contents({}, 1, 1 << 20, checked=True)) as keeping:
+    with cache.writing(Contents({}, 1, 1 << 20, synced=False)) as keeping:
         keeping.add(torch.full((1 << 20,), number, dtype=torch.uint8))
     if number == 0:
         print("begun", flush=True)
@@ -317,7 +317,7 @@ for number in range(40):
 
 
 def test_what_another_process_writes_at_the_same_time_is_read_whole_or_not_at_all(cache: DiskCache) -> None:
-    contents = Contents({}, 1, 1 << 20, checked=True)
+    contents = Contents({}, 1, 1 << 20, synced=False)
     buffer = torch.empty(1 << 20, dtype=torch.uint8)
     found: list[bool] = []
     command = [sys.executable, "-c", WRITE, str(cache.folder)]

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
 from tests.checkpoints.files import write_transformer
+from tests.lost_power import Disk, watching
 
 SHIPPED = pipeline_checkpoint(builtin_model_folder())
 MIB = 1 << 20
@@ -163,7 +165,7 @@ def test_another_version_of_packing_makes_the_blocks_anew(
     assert load(file, cache).packed == 6
 
 
-@pytest.mark.parametrize("damage", ["cut", "longer", "header", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "longer", "header", "empty", "page of zeros", "flipped bit"])
 def test_a_file_that_is_not_whole_is_made_anew(
     file: Path, cache: DiskCache, load: Callable[..., Loaded], damage: str
 ) -> None:
@@ -176,11 +178,70 @@ def test_a_file_that_is_not_whole_is_made_anew(
             "longer": content + b"\0",
             "header": content[:30] + b"x" + content[31:],
             "empty": b"",
+            "page of zeros": content[: 20 * PAGE] + bytes(PAGE) + content[21 * PAGE :],
+            "flipped bit": content[: 20 * PAGE] + bytes([content[20 * PAGE] ^ 4]) + content[20 * PAGE + 1 :],
         }[damage]
     )
     again = load(file, cache)
     assert again.packed == 6 and again.same(first)
     assert path.read_bytes() == content
+
+
+WRITE = """
+import sys, torch
+from pathlib import Path
+from qied.engine.disk_cache import DiskCache
+from qied.engine.packed_cache import PACKED
+from qied.engine.packed_file import Contents
+
+buffers = [torch.full((9000,), number, dtype=torch.uint8) for number in (1, 2)]
+cache = DiskCache(PACKED, Path(sys.argv[1]) / "packed", 1 << 20)
+cache.fill(buffers, Contents({"made": "of"}, 2, 9000), lambda number, buffer: None, lambda _: None)
+"""
+
+
+def test_kept_blocks_outlive_a_loss_of_power_once_they_have_their_name(tmp_path: Path) -> None:
+    root, log = tmp_path.resolve() / "root", tmp_path / "calls"
+    (root / "packed").mkdir(parents=True)
+    subprocess.run([*watching(log), sys.executable, "-c", WRITE, str(root)], check=True)
+    # A folder of caches that was never synced is lost as a whole; it is the files in it that are looked at.
+    disk = Disk.after(log, root / "packed")
+    left = disk.leave(tmp_path / "left")
+    assert disk.named_early == []
+    found = [torch.empty(9000, dtype=torch.uint8) for _ in range(2)]
+    cache = DiskCache(PACKED, left, 1 << 20)
+    assert cache.read(Contents({"made": "of"}, 2, 9000), found, lambda _: None)
+    assert [buffer.unique().tolist() for buffer in found] == [[1], [2]]
+
+
+@pytest.mark.parametrize("place", [0, 4 * MIB - 1, 4 * MIB, 9 * MIB, 65 * MIB, 70 * MIB + 4])
+@pytest.mark.parametrize("block", [0, 1])
+def test_damage_anywhere_in_a_large_block_is_found(tmp_path: Path, place: int, block: int) -> None:
+    contents, path = Contents({}, 2, 70 * MIB + 5), tmp_path / "x.packed"
+    made = torch.arange(70 * MIB + 5, dtype=torch.int32).to(torch.uint8)
+    writer = PackedWriter(path, contents)
+    for _ in range(2):
+        writer.add(made)
+    writer.finish()
+    with path.open("r+b") as file:
+        file.seek(contents.place(block) + place)
+        file.write(bytes([int(made[place]) ^ 1]))
+    reader = PackedReader(path, contents)
+    found = torch.empty_like(made)
+    reader.read(1 - block, found)
+    assert torch.equal(found, made)
+    with pytest.raises(UnusablePackedFile):
+        reader.read(block, found)
+    reader.close()
+
+
+def test_a_block_and_sums_that_are_all_zeros_are_not_taken_for_whole(tmp_path: Path) -> None:
+    contents, path = Contents({}, 1, 10_000), tmp_path / "x.packed"
+    path.write_bytes(contents.header().ljust(contents.nbytes, b"\0"))
+    reader = PackedReader(path, contents)
+    with pytest.raises(UnusablePackedFile):
+        reader.read(0, torch.empty(10_000, dtype=torch.uint8))
+    reader.close()
 
 
 def test_the_least_recently_used_file_makes_way(tmp_path: Path, cache: DiskCache, load: Callable[..., Loaded]) -> None:

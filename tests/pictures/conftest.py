@@ -59,17 +59,32 @@ def gray_profile(gamma: float) -> bytes:
     return _profile(b"mntr", b"GRAY", b"XYZ ", {b"wtpt": _xyz(D50), b"kTRC": _gamma(gamma)})
 
 
+def _table(lab: Sequence[tuple[float, float, float]]) -> bytes:
+    """Lab at the corners of the device's colours, the last one changing fastest."""
+    inputs = (len(lab) - 1).bit_length()
+    identity = bytes(range(256))
+    table = b"".join(bytes([round(lightness * 2.55), round(a + 128), round(b + 128)]) for lightness, a, b in lab)
+    matrix = b"".join(_fixed(value) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    return b"mft1\0\0\0\0" + bytes([inputs, 3, 2, 0]) + matrix + identity * inputs + table + identity * 3
+
+
 def cmyk_profile(lab_of: Callable[[int, int, int, int], tuple[float, float, float]]) -> bytes:
     """A press on yellowish paper: a table of Lab for the 16 corners of CMYK, relative to that paper."""
-    identity = bytes(range(256))
     corners = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
-    table = b""
-    for corner in corners:
-        lightness, a, b = lab_of(*corner)
-        table += bytes([round(lightness * 2.55), round(a + 128), round(b + 128)])
-    matrix = b"".join(_fixed(value) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    lut = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + matrix + identity * 4 + table + identity * 3
+    lut = _table([lab_of(*corner) for corner in corners])
     return _profile(b"prtr", b"CMYK", b"Lab ", {b"wtpt": _xyz(PAPER), b"A2B0": lut})
+
+
+def intents_profile(red_lightness: Sequence[float], black_lightness: float) -> bytes:
+    """A scanner of yellowish paper whose red is a gray of another lightness for each intent.
+
+    The order is that of ICC: perceptual, relative colorimetric, saturation.
+    """
+    tags = {b"wtpt": _xyz(PAPER)}
+    for number, lightness in enumerate(red_lightness):
+        corners = [black_lightness, 50.0, 50.0, 50.0, lightness, 50.0, 50.0, 100.0]
+        tags[f"A2B{number}".encode()] = _table([(level, 0.0, 0.0) for level in corners])
+    return _profile(b"scnr", b"RGB ", b"Lab ", tags)
 
 
 @pytest.fixture
@@ -108,3 +123,9 @@ def odd_cmyk_profile() -> bytes:
         return (100.0 if not (m or y or k) else 0.0, 0.0, 0.0)
 
     return cmyk_profile(lab_of)
+
+
+@pytest.fixture
+def scanner_profile() -> bytes:
+    """Red is a gray of lightness 53.6 (128 in sRGB) relative to the paper, and something else for other intents."""
+    return intents_profile((20.0, 53.6, 80.0), black_lightness=15.0)

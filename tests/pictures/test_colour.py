@@ -44,6 +44,17 @@ def test_display_p3_comes_out_as_its_matrix_says(p3_profile: bytes) -> None:
     assert np.abs(np.asarray(result, dtype=int) - np.asarray(image)).max() >= 5
 
 
+def test_of_the_tables_of_a_profile_that_for_relative_colorimetric_is_used(scanner_profile: bytes) -> None:
+    picture = Image.fromarray(np.array([[(255, 255, 255), (0, 0, 0), (255, 0, 0)]], dtype=np.uint8))
+    result, respected = to_srgb(picture, scanner_profile)
+    assert respected
+    white, black, red = np.asarray(result, dtype=int)[0]
+    assert white.min() >= 254, "the paper is white"
+    assert black.max() <= 1, "the darkest colour of the scanner is black"
+    # The table's 128, darkened as the black is; 27 and 197 are what the other tables say.
+    assert np.abs(red - 124).max() <= 1
+
+
 def test_a_gray_profile_reads_the_gray_of_a_colour_picture(linear_gray_profile: bytes) -> None:
     result, respected = to_srgb(Image.new("RGB", (4, 4), (55, 55, 55)), linear_gray_profile)
     assert respected

@@ -487,6 +487,17 @@ async def test_a_full_disk_is_reported_and_nothing_of_the_call_stays(small_disk:
     await again.close()
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("synchronous", 2), ("fullfsync", 1), ("checkpoint_fullfsync", 1), ("journal_mode", "wal"), ("foreign_keys", 1)],
+)
+async def test_each_commit_is_on_the_disk_itself_before_it_counts(
+    journal: Journal, setting: str, value: int | str
+) -> None:
+    found = await journal._writer.submit(lambda connection: connection.execute(f"PRAGMA {setting}").fetchone())
+    assert found == (value,)
+
+
 async def test_a_loop_that_is_gone_does_not_hurt_the_writer(path: Path) -> None:
     async def accept_and_walk_away() -> Journal:
         journal = Journal.open(path)
