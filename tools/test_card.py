@@ -19,18 +19,25 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "test-card.json"
 ENGINE = ("copy_ring", "faults", "host_memory", "layer_streaming", "selftest_trials", "staging", "transformer", "vae")
+OPERATIONS = ("attention", "fp8_attention", "linear", "norms", "operations", "proof")
 PLACES = (
-    "tests/gpu",
     "tests/daemon/test_cards.py",
-    "tests/engine/ops",
+    "tests/gpu",
+    *(f"tests/engine/ops/test_{name}.py" for name in OPERATIONS),
     *(f"tests/engine/test_{name}.py" for name in ENGINE),
 )
 
 
 class Outcomes:
-    """Counts tests by their outcome and their file, and keeps why tests failed or were skipped."""
+    """Counts tests by their outcome and their file, and says why tests failed or were skipped.
 
-    def __init__(self) -> None:
+    The report is in ``file`` after every test, so that a run that is cut off leaves what it saw.
+    """
+
+    def __init__(self, file: Path, facts: dict[str, Any]) -> None:
+        self._file = file
+        self._facts = facts
+        self._started = time.monotonic()
         self.files: dict[str, Counter[str]] = {}
         self.skipped: Counter[str] = Counter()
         self.failed: dict[str, str] = {}
@@ -45,6 +52,21 @@ class Outcomes:
             self.skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
         if report.outcome == "failed":
             self.failed[report.nodeid] = str(report.longrepr).splitlines()[-1][:300]
+        self.write(complete=False)
+
+    def write(self, *, complete: bool) -> None:
+        """Write the report; ``complete`` says that every test has run."""
+        total: Counter[str] = sum(self.files.values(), Counter())
+        report = {
+            **self._facts,
+            "complete": complete,
+            "seconds": round(time.monotonic() - self._started, 1),
+            "total": dict(total),
+            "files": {file: dict(count) for file, count in sorted(self.files.items())},
+            "skipped": dict(self.skipped),
+            "failed": self.failed,
+        }
+        self._file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -63,27 +85,18 @@ def main() -> int:
 
     from qied.hardware.probe import probe
 
-    outcomes, started = Outcomes(), time.monotonic()
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    os.chdir(ROOT)
-    status = pytest.main(
-        ["-q", "-n", chosen.processes, "--dist", "loadfile", "-p", "no:cacheprovider", *chosen.places],
-        plugins=[outcomes],
-    )
-    total: Counter[str] = sum(outcomes.files.values(), Counter())
-    report: dict[str, Any] = {
+    facts = {
         "schema": 1,
         "command": command(),
-        "at": at,
-        "seconds": round(time.monotonic() - started, 1),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": without_identity(probe(os.environ).to_json()),
         "versions": versions(),
-        "total": dict(total),
-        "files": {file: dict(count) for file, count in sorted(outcomes.files.items())},
-        "skipped": dict(outcomes.skipped),
-        "failed": outcomes.failed,
     }
-    chosen.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    outcomes = Outcomes(chosen.json.resolve(), facts)
+    os.chdir(ROOT)
+    options = ["-q", "-n", chosen.processes, "--dist", "load", "-p", "no:cacheprovider", "-p", "no:benchmark"]
+    status = pytest.main([*options, *chosen.places], plugins=[outcomes])
+    outcomes.write(complete=status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED))
     return int(status)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from qied_client.errors import JobPoisoned
 
+from qied.hardware.probe import probe
+from qied.hardware.visibility import select_card
 from qied.resources import builtin_model_folder
 
 pytestmark = [
@@ -60,11 +65,11 @@ def test_each_card_gets_a_worker_and_every_one_of_them_gives_the_same_bytes(star
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two cards")
 def test_the_cards_that_were_named_are_the_ones_that_are_used(start_daemon):
-    free = [torch.cuda.mem_get_info(index)[0] for index in range(2)]
     daemon = start_daemon(engine=REAL, QIED_MODEL_GPUS="1", **BUDGET)
+    environment = Path(f"/proc/{daemon.worker_pid}/environ").read_bytes().split(b"\0")
+    second = probe(os.environ).gpus[1]
+    assert all(f"{name}={value}".encode() in environment for name, value in select_card(second).items())
     with daemon.client(patience=120.0) as client:
         client.edit(PICTURE, "make the red heart blue", seed=1, steps=3)
         (row,) = client.status().workers
-        taken = [before - torch.cuda.mem_get_info(index)[0] for index, before in enumerate(free)]
     assert row.state == "ready"
-    assert taken[1] > row.weights > taken[0], "the worker's context and weights lie on the second card"

@@ -10,7 +10,7 @@ import torch
 from qied.engine import host_memory
 from qied.engine.host_memory import HostBuffer
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
+pytestmark = [pytest.mark.card, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")]
 MIB = 1 << 20
 
 LOAD_AND_ALLOCATE = """

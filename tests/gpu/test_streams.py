@@ -6,7 +6,7 @@ from torch import Tensor
 
 from qied.engine.streams import Streams, streams_of
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
+pytestmark = [pytest.mark.card, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")]
 NBYTES = 1 << 16
 SPIN = 500_000_000
 """Cycles of the card's clock: a quarter of a second or more, in which a copy of 64 KiB is over thousands of times."""
