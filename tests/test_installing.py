@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -64,6 +65,20 @@ def test_the_wheels_hold_what_they_should_and_the_licence(tmp_path: Path) -> Non
     daemon = names[f"qied-{__version__}-py3-none-any.whl"]
     assert "qied/builtin/model/model_index.json" in daemon
     assert any(name.startswith("qied/profiles/") for name in daemon)
+    assert sum(name.endswith("/tokenizer.json") for name in daemon) == 1
     for held in (client, daemon):
         assert any(name.endswith("py.typed") for name in held)
         assert {name.rpartition("/")[2] for name in held if "/licenses/" in name} == {"LICENSE", "NOTICE"}
+
+
+def test_a_source_distribution_holds_what_builds_the_wheel_and_nothing_of_others(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    for folder in PROJECTS:
+        subprocess.run(command, cwd=ROOT / folder, check=True, capture_output=True)
+    for path in tmp_path.glob("*.tar.gz"):
+        with tarfile.open(path) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        tops = {name.partition("/")[0] for name in names}
+        assert {"LICENSE", "NOTICE", "README.md", "pyproject.toml"} <= tops
+        assert not tops & {".ci", "benchmarks", "dist", "tools"}
+        assert not any(name.endswith((".whl", ".so")) for name in names)

@@ -23,15 +23,16 @@ def temporary(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_daemon_that_cannot_start_says_its_last_words(temporary, tmp_path):
+def test_a_daemon_that_cannot_start_says_its_last_words_and_where_its_log_is(temporary, tmp_path):
     log = []
     with (
-        pytest.raises(SetupError, match=r"is no model"),
+        pytest.raises(SetupError, match=r"is no model") as raised,
         private_daemon(["--model", str(tmp_path)], os.environ, 60, log),
     ):
         raise AssertionError("it cannot be ready")
-    assert log
-    assert not list(temporary.iterdir())
+    (kept,) = temporary.iterdir()
+    assert raised.value.remedy == f"See its log: {kept}"
+    assert kept.read_text().splitlines() == log
 
 
 def test_a_trial_without_a_daemon_is_a_failure_that_says_why(temporary, tmp_path):
