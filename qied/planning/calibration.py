@@ -36,7 +36,6 @@ class Factors:
 DEVICES: Mapping[str, Factors] = {
     # benchmarks/results/memory.json: edits of the full-size architecture on one H200, none of which took more than
     # these predict; tests/benchmarks/test_memory_results.py compares.
-    # predict; tests/benchmarks/test_memory_results.py compares.
     "cuda": Factors(
         context=830 * MIB,
         workspace=72 * MIB,
