@@ -14,8 +14,8 @@ from torch.nn import functional
 from torch.nn.attention import sdpa_kernel
 
 from forward_bench.setting import SIZES, Setting
+from qied.engine.copying.staging import staging_for
 from qied.engine.ops.attention import BACKENDS
-from qied.engine.staging import staging_for
 
 _E4M3 = torch.float8_e4m3fn
 _COPIED = 1 << 30

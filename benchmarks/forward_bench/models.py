@@ -14,8 +14,8 @@ from qied_client.installing import install_extra
 from torch import Tensor, nn
 
 from forward_bench.setting import Setting, Size
-from qied.engine.sources import WeightReader
-from qied.engine.transformer import Forward, Transformer, load_transformer
+from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
+from qied.engine.weights.sources import WeightReader
 from qied.planning.plan import FP8_ATTENTION, Execution
 
 Precision = Literal["fp8", "fp8-attention", "bf16", "fp8-storage"]

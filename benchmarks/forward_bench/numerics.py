@@ -30,7 +30,7 @@ from forward_bench.models import (
 )
 from forward_bench.one_block import block_errors
 from forward_bench.setting import MIDDLE, NATIVE, SIZES, SMALLEST, Setting, Size
-from qied.engine.transformer import Forward, Transformer
+from qied.engine.transformer.transformer import Forward, Transformer
 
 REPEATS = 4
 """Calls of the same forward that must give the same bits: a graph, where there is one, is used by then."""

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from qied.checkpoints.pipeline_folder import read_json
-from qied.engine.disk_cache import DiskCache, DiskCaches
+from qied.engine.block.packed import PACKED
+from qied.engine.disk.cache import DiskCache, DiskCaches
 from qied.engine.engine import EngineOptions
-from qied.engine.packed_cache import PACKED
-from qied.engine.sources import SafetensorsSource, WeightReader
-from qied.engine.transformer import load_transformer
+from qied.engine.transformer.transformer import load_transformer
+from qied.engine.weights.sources import SafetensorsSource, WeightReader
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import model_configuration
 

@@ -13,14 +13,14 @@ from PIL import Image
 from qied_client.errors import JobFailed
 
 from memory_bench.cases import Case
-from qied.engine.cache import SceneCache
+from qied.engine.edits.edit import Edit
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import ComponentSources
-from qied.engine.stepping import Edit
-from qied.planning.asked import peak_alone
 from qied.planning.memory import MemoryModel, Tiles, model_of
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan
+from qied.planning.quote import peak_alone
 from qied.planning.workload import Workload, workload_of
 
 

@@ -12,7 +12,7 @@ from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import ComponentSources, open_pipeline
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.torch_operations import TorchOperations
-from qied.engine.vae import Vae
+from qied.engine.vae.vae import Vae
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import FP8_ATTENTION, Execution

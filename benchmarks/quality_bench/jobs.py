@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from qied.edit import EditSpec
-from qied.engine.cache import SceneCache
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Edit as EngineEdit
 from qied.engine.engine import Engine
 from quality_bench.loras import with_lora

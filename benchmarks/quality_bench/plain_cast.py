@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qied.engine.arena import Workspace
+from qied.engine.block.arena import Workspace
+from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.linear import Form, has_fp8_cores
 from qied.engine.ops.operations import Activation
-from qied.engine.packed_block import PackedLinear
-from qied.engine.quantise import E4M3, E4M3_MAX
-from qied.engine.sources import DenseSource, TensorSource
+from qied.engine.weights.quantise import E4M3, E4M3_MAX
+from qied.engine.weights.sources import DenseSource, TensorSource
 from qied.planning.block_layout import BlockShape, linears
 
 

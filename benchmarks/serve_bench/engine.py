@@ -20,9 +20,9 @@ from qied.edit import EditSpec
 from qied.engine import serving
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.serving import ServedEngine
+from qied.link.engine_port import Running
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
-from qied.worker.engine import Running
 from serve_bench.watch import REPORT, Watch, write_line
 
 OnProgress = Callable[[str, int, int], None]

@@ -10,7 +10,7 @@ from memory_bench.full_size import RandomSource
 from torch import Tensor
 
 from qied.engine.models import Vae, _load_vae
-from qied.engine.sources import WeightReader
+from qied.engine.weights.sources import WeightReader
 from qied.planning.plan import Execution
 from vae_bench.setting import DIFFUSERS_TILE, Setting
 

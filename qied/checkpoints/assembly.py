@@ -11,7 +11,7 @@ from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation, Kind
-from qied.checkpoints.completeness import expected_shapes, faults, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import expected_shapes, faults, fitting_profiles, nearest_profile
 from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.part_file import PartFile, PartRole, is_told, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files

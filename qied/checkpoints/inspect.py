@@ -11,13 +11,12 @@ from typing import Final
 
 from qied_client.errors import ModelUnsupported
 
-from qied.checkpoints.completeness import expected_shapes, faults, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import expected_shapes, faults, fitting_profiles, nearest_profile
 from qied.checkpoints.part_file import PartFile, is_told, part_role, read_part
 from qied.checkpoints.pipeline_folder import OTHER_PIPELINES, PIPELINE, STEMS, missing_parts
 from qied.checkpoints.report import Layout, Report
 from qied.checkpoints.small_files import is_file, is_folder, read_object
-from qied.loras.contents import read_contents
-from qied.loras.keys import parse_key
+from qied.loras.contents import parse_key, read_contents
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile

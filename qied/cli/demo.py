@@ -7,11 +7,13 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import tomli
 import typer
+from PIL import Image
 from qied_client import Client, Result, __version__
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.progress import EditProgress
@@ -19,9 +21,10 @@ from qied_client.credentials import LOCAL_FILE
 from qied_client.protocol.messages import Quoted
 from qied_client.results import Progress
 from rich.console import Console
+from rich.table import Table
+from rich_pixels import HalfcellRenderer, Pixels
 
 from qied.cli.machine import read_machine
-from qied.cli.pair import show_pair
 from qied.config import Config
 from qied.hardware.native_windows import refuse_native_windows
 from qied.hardware.user_folders import user_home
@@ -29,8 +32,28 @@ from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.private_daemon import private_daemon
-from qied.served_model import BUILTIN, locate_model
-from qied.served_plan import lora_room
+from qied.serving.model import BUILTIN, locate_model
+from qied.serving.plan import lora_room
+
+_MOST_COLUMNS = 48
+_GAP = 2
+
+
+def show_pair(console: Console, before: bytes, after: bytes) -> None:
+    """Print two encoded pictures beside each other, as large as the terminal's width allows."""
+    side = min(_MOST_COLUMNS, (console.width - _GAP) // 2)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for title in ("before", "after"):
+        table.add_column(title, width=side)
+    table.add_row(_pixels(before, side), _pixels(after, side))
+    console.print(table)
+
+
+def _pixels(picture: bytes, side: int) -> Pixels:
+    image = Image.open(BytesIO(picture)).convert("RGB")
+    image.thumbnail((side, side), Image.Resampling.BOX)
+    return Pixels.from_image(image, renderer=HalfcellRenderer())
+
 
 _START_S = 180.0
 

@@ -30,11 +30,10 @@ from qied.doctor.catalogue import CHECKS
 from qied.doctor.checkup import Checkup, joined, run_checks
 from qied.doctor.deep import DeepChecks, not_deep
 from qied.doctor.deep_trial import run_trial
-from qied.doctor.document import document
 from qied.doctor.examine import examine
 from qied.doctor.facts import Facts
 from qied.doctor.meters import MeterOf, card_meter, host_meter
-from qied.doctor.report import show
+from qied.doctor.report import document, show
 from qied.hardware.selftest import measured
 from qied.hardware.snapshot import Gpu, Snapshot
 from qied.hardware.user_folders import user_home
@@ -43,8 +42,8 @@ from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
 from qied.planning.wishes import wishes_of
-from qied.served_model import ServedModel, without_files
-from qied.served_plan import lora_room, with_chosen_cards
+from qied.serving.model import ServedModel, without_files
+from qied.serving.plan import lora_room, with_chosen_cards
 
 FAILED = 3
 """Exit status where the doctor itself failed."""

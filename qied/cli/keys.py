@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qied.hardware.native_windows import refuse_native_windows
-from qied.server.keys import KeyStore, write_credential
+from qied.server.access.keys import KeyStore, write_credential
 
 keys = typer.Typer(help="Enrol and remove clients; a running daemon takes changes up at once.", no_args_is_help=True)
 

@@ -18,7 +18,7 @@ from qied.cli.machine import usual_config
 from qied.cli.model_table import show_reports
 from qied.config import ModelConfig, load_config
 from qied.hardware.user_folders import user_home
-from qied.served_model import BUILTIN, locate_model
+from qied.serving.model import BUILTIN, locate_model
 
 
 def models_command(

@@ -20,15 +20,15 @@ from qied.cli.plan_view import show_plan, show_refusal
 from qied.cli.profiles import user_profiles_folder
 from qied.config import Config, ModelConfig, load_config
 from qied.hardware.user_folders import user_home
-from qied.planning.asked import Answer, ask
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import Question, plan
+from qied.planning.quote import Answer, ask
 from qied.planning.wishes import Wishes, wishes_of
-from qied.served_model import ServedModel, locate_model, without_files
-from qied.served_plan import lora_room, with_chosen_cards
+from qied.serving.model import ServedModel, locate_model, without_files
+from qied.serving.plan import lora_room, with_chosen_cards
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SMALLEST_VRAM = 256 * 2**20

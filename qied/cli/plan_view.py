@@ -9,8 +9,8 @@ from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from qied.planning.asked import Answer
 from qied.planning.plan import Plan, Refusal
+from qied.planning.quote import Answer
 
 _BAR_CELLS = 64
 _MARKS = {

@@ -32,9 +32,9 @@ from qied.loras.catalogue import Catalogue
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan
 from qied.planning.wishes import wishes_of
-from qied.served_model import ServedModel, locate_model
-from qied.served_plan import plan_service, refitted_order
 from qied.server.daemon import Daemon, Launch
+from qied.serving.model import ServedModel, locate_model
+from qied.serving.plan import plan_service, refitted_order
 
 _OPEN_FILES = 65_536
 _SWITCH_S = 0.0005

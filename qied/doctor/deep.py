@@ -17,9 +17,9 @@ from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
 from qied.doctor.words import rate, size
 from qied.hardware.snapshot import Gpu
-from qied.planning.asked import peak_alone
+from qied.planning.quote import peak_alone
 from qied.planning.workload import workload_of
-from qied.served_model import ServedModel
+from qied.serving.model import ServedModel
 
 _FAIR_SHARE = 0.6
 """Share of a link's rate that a pinned copy should reach; packets cost 10 to 15 %, slow chipsets some more."""

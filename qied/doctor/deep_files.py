@@ -13,7 +13,7 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import known_hash, weight_files
 from qied.doctor.words import size
-from qied.served_model import ServedModel
+from qied.serving.model import ServedModel
 
 _CHUNK = 4 * 1024 * 1024
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -20,7 +20,7 @@ from qied.doctor.meters import MeterOf, Peak, watching
 from qied.edit import EditSpec
 from qied.pictures.metadata import read_metadata
 from qied.private_daemon import PrivateDaemon, private_daemon
-from qied.server.authentication import prove_strangers_are_refused
+from qied.server.access.authentication import prove_strangers_are_refused
 
 _START_S = 1200.0
 _EDIT_S = 1200.0

@@ -14,7 +14,7 @@ from qied.doctor.facts import Facts
 from qied.hardware.snapshot import Snapshot
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.served_model import ServedModel, locate_model
+from qied.serving.model import ServedModel, locate_model
 
 DEFAULT_MODEL = "qwen-image-edit-2511"
 """The profile that is planned for where no model is found, so that people see what they would get."""

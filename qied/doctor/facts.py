@@ -11,7 +11,7 @@ from qied_client.errors import QiedError
 from qied.config import Config
 from qied.hardware.snapshot import Gpu, Snapshot
 from qied.planning.plan import Plan, Refusal
-from qied.served_model import ServedModel
+from qied.serving.model import ServedModel
 
 
 @dataclass(frozen=True)

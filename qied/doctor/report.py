@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from qied_client.errors import QiedError
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from qied.doctor.checkup import Checkup
+from qied.doctor.facts import Facts
 from qied.doctor.findings import Finding, Status, Summary
 from qied.doctor.words import size
 from qied.hardware.snapshot import Snapshot
-from qied.planning.plan import Plan
+from qied.planning.plan import Plan, Refusal
+
+
+def document(checkup: Checkup, facts: Facts) -> dict[str, Any]:
+    """Findings, their sum, and the plan or the refusal; ``plan`` is null where nothing could be planned."""
+    return {
+        "schema": 1,
+        "findings": [finding.to_json() for finding in checkup.findings],
+        "summary": checkup.summary.to_json(),
+        "plan": _plan(facts),
+    }
+
+
+def _plan(facts: Facts) -> dict[str, Any] | None:
+    match facts.plan:
+        case Plan() | Refusal():
+            return facts.plan.to_json()
+        case QiedError() as problem:
+            return Refusal(problem.code, problem.message, problem.remedy).to_json()
+    return None
+
 
 _LABEL_COLUMNS = 8
 _STYLES = {

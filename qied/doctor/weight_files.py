@@ -9,7 +9,7 @@ from typing import Final
 from qied_client.errors import QiedError
 
 from qied.checkpoints.pipeline_folder import STEMS
-from qied.served_model import ServedModel
+from qied.serving.model import ServedModel
 from qied.weights.header import read_header
 from qied.weights.problems import BadFile
 

@@ -14,17 +14,17 @@ from qied_client.errors import InvalidRequest
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
 from qied.engine.allocator_bound import bound_allocator
-from qied.engine.cache import SceneCache
-from qied.engine.disk_cache import NO_CACHES, DiskCaches
+from qied.engine.disk.cache import NO_CACHES, DiskCaches
+from qied.engine.edits.context import Advance, Workbench
+from qied.engine.edits.edit import Edit
+from qied.engine.edits.pacing import pacer_of
+from qied.engine.edits.preview import fit_preview
+from qied.engine.edits.scene_cache import SceneCache
+from qied.engine.edits.sweep import Sweeper
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
-from qied.engine.pacing import pacer_of
-from qied.engine.preview import fit_preview
-from qied.engine.sources import OnProgress
-from qied.engine.stepping import Edit
-from qied.engine.sweeping import Sweeper
-from qied.engine.text_encoder import TextPositions
-from qied.engine.work import Advance, Workbench
+from qied.engine.text.encoder import TextPositions
+from qied.engine.weights.sources import OnProgress
 from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile

@@ -15,16 +15,16 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.pipeline_folder import REMEDY, pipeline_checkpoint, read_json
-from qied.engine.checkpoint import SkipRandomInit, blaming
-from qied.engine.disk_cache import NO_CACHES, DiskCaches
-from qied.engine.layer_streaming import StreamedTextModel, is_streamed, stream_text_model
+from qied.engine.disk.cache import NO_CACHES, DiskCaches
 from qied.engine.sigmas import ScheduleConfig, schedule_config
-from qied.engine.single_frame import restrict_to_single_frames
-from qied.engine.sources import OnProgress, SafetensorsSource, TensorSource, WeightReader
-from qied.engine.text_encoder import TextEncoder, TextPositions
-from qied.engine.tokens import PromptTokens
-from qied.engine.transformer import DTYPES, Transformer, load_transformer
-from qied.engine.vae import Vae
+from qied.engine.text.encoder import TextEncoder, TextPositions
+from qied.engine.text.prompt import PromptTokens
+from qied.engine.text.streaming import StreamedTextModel, is_streamed, stream_text_model
+from qied.engine.transformer.transformer import DTYPES, Transformer, load_transformer
+from qied.engine.vae.single_frame import restrict_to_single_frames
+from qied.engine.vae.vae import Vae
+from qied.engine.weights.building import SkipRandomInit, blaming
+from qied.engine.weights.sources import OnProgress, SafetensorsSource, TensorSource, WeightReader
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 

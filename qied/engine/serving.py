@@ -13,15 +13,15 @@ from qied_client.errors import ModelUnsupported
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
-from qied.engine.cache import SceneCache
-from qied.engine.disk_cache import DiskCache, DiskCaches, Kind
+from qied.engine.block.packed import PACKED
+from qied.engine.device_errors import is_exhausted
+from qied.engine.disk.cache import DiskCache, DiskCaches, Kind
+from qied.engine.edits.context import Advance
+from qied.engine.edits.edit import Edit
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.faults import is_exhausted
-from qied.engine.modulation_cache import MODULATION
-from qied.engine.packed_cache import PACKED
-from qied.engine.sources import OnProgress
-from qied.engine.stepping import Edit
-from qied.engine.work import Advance
+from qied.engine.transformer.modulation_cache import MODULATION
+from qied.engine.weights.sources import OnProgress
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.planning.plan import Execution
@@ -31,7 +31,7 @@ _SCOPES = 64
 
 
 class ServedEngine:
-    """See ``qied.worker.engine.Engine``. Caches share one byte limit; the least recently used session goes first.
+    """See ``qied.link.engine_port.Engine``. Caches share one byte limit; the least recently used session goes first.
 
     The limit holds at all times: what edits put in while they run takes the room of the others' caches.
 

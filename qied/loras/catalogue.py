@@ -12,8 +12,7 @@ from qied_client.errors import ModelUnsupported
 from qied_client.protocol import limits
 from qied_client.protocol.fields import FieldError, NameInFolder
 
-from qied.loras.contents import read_contents
-from qied.loras.problems import unusable
+from qied.loras.contents import read_contents, unusable
 from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import Architecture
 

@@ -2,19 +2,151 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final, Literal
 
-from qied.loras.keys import MODULATION, parse_key
+from qied_client.errors import ModelUnsupported
+
 from qied.loras.lightning import lightning_steps, named_version
-from qied.loras.problems import GET_ANOTHER, OTHER_MODEL, unusable
-from qied.loras.scales import StoredScales, scales_beside, stored_scales
 from qied.planning.block_layout import BlockShape, linears
 from qied.planning.model_profile import Architecture
 from qied.weights.header import Header, read_header
 from qied.weights.problems import GET_ANOTHER as AGAIN
 from qied.weights.problems import BadFile
+
+Part = Literal["down", "up", "alpha"]
+
+MODULATION: Final = ("img_mod.1", "txt_mod.1")
+"""The linears of a block whose outputs depend on the timestep alone."""
+
+_MODULES: Final = (*(module for linear in linears(BlockShape(1, 1, 1)) for module in linear.modules), *MODULATION)
+_FLAT: Final = {module.replace(".", "_"): module for module in _MODULES}
+_PARTS: Final[dict[str, Part]] = {"lora_A": "down", "lora_down": "down", "lora_B": "up", "lora_up": "up"}
+_PREFIXES: Final = r"(?:(?:base_model\.model|model|transformer|diffusion_model)\.){0,3}"
+_END: Final = r"(?:\.(?P<part>lora_A|lora_B|lora_down|lora_up)(?:\.default)?\.weight|\.(?P<alpha>alpha))"
+_DOTTED: Final = re.compile(_PREFIXES + r"transformer_blocks\.(?P<block>\d{1,4})\.(?P<module>[\w.]+?)" + _END, re.ASCII)
+_UNDERSCORED: Final = re.compile(r"lora_unet_transformer_blocks_(?P<block>\d{1,4})_(?P<module>\w+?)" + _END, re.ASCII)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What one tensor of a LoRA is: a part of ``module`` (diffusers' name) of a block, counted from 0."""
+
+    block: int
+    module: str
+    part: Part
+
+
+def parse_key(name: str) -> Key | None:
+    """Tell what a tensor's name stands for; None for what is no part of a LoRA that this version runs."""
+    found = _DOTTED.fullmatch(name) or _UNDERSCORED.fullmatch(name)
+    if found is None:
+        return None
+    module = found["module"] if found.re is _DOTTED else _FLAT.get(found["module"], "")
+    if module not in _MODULES:
+        return None
+    return Key(int(found["block"]), module, "alpha" if found["alpha"] else _PARTS[found["part"]])
+
+
+_KEY: Final = "lora_adapter_metadata"
+_BESIDE: Final = "adapter_config.json"
+_MOST_BYTES: Final = 1 << 20
+_PREFIX: Final = "transformer."
+_PLAIN: Final = re.compile(r"\^?[\w.]+")
+_LARGEST: Final = 1e6
+"""Of an alpha: every known one is below a few thousand."""
+_REMEDY: Final = "Save the LoRA again with its alphas as tensors, or leave it out."
+
+
+@dataclass(frozen=True)
+class StoredScales:
+    """``alpha`` of all modules but those of ``patterns`` (ends of module names); None where nothing is said.
+
+    With ``by_root``, PEFT's rank-stabilised LoRA, alpha is divided by the root of the rank.
+    """
+
+    alpha: float | None = None
+    patterns: tuple[tuple[str, float], ...] = ()
+    by_root: bool = False
+
+    def scale(self, block: int, module: str, rank: int) -> float:
+        """What the product of a module's matrices counts; without an alpha it counts as it is."""
+        name = f"transformer_blocks.{block}.{module}"
+        named = (alpha for pattern, alpha in self.patterns if name == pattern or name.endswith(f".{pattern}"))
+        alpha = next(named, self.alpha)
+        if alpha is None:
+            return 1.0
+        return alpha / (math.sqrt(rank) if self.by_root else rank)
+
+
+def stored_scales(metadata: Mapping[str, str], file: str) -> StoredScales:
+    """Read the adapter's configuration, if there is one; raises ModelUnsupported for one that cannot be followed."""
+    text = metadata.get(_KEY)
+    return StoredScales() if text is None else _scales(text, f"the text {_KEY} in its header", file)
+
+
+def scales_beside(folder: Path, file: str) -> StoredScales:
+    """Read what PEFT's own folders hold beside the weights, as these say nothing of their alphas.
+
+    Raises ModelUnsupported where it is not there, or cannot be followed.
+    """
+    beside = folder / _BESIDE
+    try:
+        with beside.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
+    except OSError:
+        raise unusable(
+            file, f"its alphas are in PEFT's {_BESIDE}, which is not beside it", f"Put {_BESIDE} beside it."
+        ) from None
+    if len(content) > _MOST_BYTES:
+        raise unusable(file, f"the {_BESIDE} beside it has more than {_MOST_BYTES} bytes", _REMEDY)
+    return _scales(content.decode(errors="replace"), f"the {_BESIDE} beside it", file)
+
+
+def _scales(text: str, where: str, file: str) -> StoredScales:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):
+        raise unusable(file, f"{where} is no JSON", _REMEDY) from None
+    if not isinstance(config, dict):
+        raise unusable(file, f"{where} is no JSON object", _REMEDY)
+    config = {str(key).removeprefix(_PREFIX): value for key, value in config.items()}
+    for name in ("use_dora", "lora_bias"):
+        if config.get(name):
+            raise unusable(file, f"it was made with {name}, which this version does not run", _REMEDY)
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise unusable(file, "alpha_pattern in its header is no JSON object", _REMEDY)
+    for pattern in patterns:
+        if not _PLAIN.fullmatch(pattern):
+            raise unusable(file, f"alpha_pattern {pattern[:80]!r} in its header is no module's name", _REMEDY)
+    alpha = config.get("lora_alpha")
+    return StoredScales(
+        None if alpha is None else _number(alpha, "lora_alpha", file),
+        tuple((key.removeprefix("^"), _number(value, "alpha_pattern", file)) for key, value in patterns.items()),
+        by_root=bool(config.get("use_rslora")),
+    )
+
+
+def _number(value: Any, what: str, file: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        raise unusable(file, f"{what} in its header is {str(value)[:40]!r}, and should be a number", _REMEDY)
+    return float(value)
+
+
+GET_ANOTHER = "Download the file again, or leave this LoRA out."
+OTHER_MODEL = "Use a LoRA that was made for the model that is served, or leave this one out."
+
+
+def unusable(file: str, what: str, remedy: str = GET_ANOTHER) -> ModelUnsupported:
+    """The error to raise. ``file`` is relative to its LoRA folder, since users of the daemon get to see it."""
+    return ModelUnsupported(f"The LoRA file {file} cannot be used: {what}.", remedy)
+
 
 _MODULATION_ROWS = 6
 """Outputs of a modulation linear for each of its inputs: shift, scale and gate of attention and MLP."""

@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
-from qied.planning import compatibility as floors
 from qied.planning.hardware_profile import Choice
 from qied.planning.memory import Numerics
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Scaling
 from qied.planning.wishes import Wishes
 from qied.planning.words import dotted
+
+Capability = tuple[int, int]
+
+LOWEST_CAPABILITY: Capability = (7, 5)
+"""Turing. Older cards have neither BF16 nor integer dot products that anybody still builds for."""
+LOWEST_BF16: Capability = (8, 0)
+LOWEST_FP8: Capability = (8, 9)
+LOWEST_FP8_ATTENTION: Capability = (9, 0)
+"""Hopper: what cuDNN's attention in FP8 asks for."""
+
+_DRIVER_FLOORS = {
+    12: {"Linux": "525.60.13", "Windows": "527.41"},
+    13: {"Linux": "580", "Windows": "580"},
+}
+"""Lowest driver that runs any torch of a CUDA major version (minor-version compatibility)."""
+FP8_DRIVER = "535.104.05"
+FP8_CUDA = "12.1"
+FP8_ROWWISE_TORCH: dict[Capability, str] = {(8, 9): "2.7", (9, 0): "2.5"}
+FP8_TORCH = "2.3"
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Leading numbers of a version: ``2.13.0+cu126`` gives (2, 13, 0); () where there is none."""
+    found = re.match(r"\s*(\d+(?:\.\d+)*)", version)
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
+
+
+def at_least(version: str, floor: str) -> bool:
+    """Whether ``version`` is ``floor`` or newer; missing numbers count as 0."""
+    have, need = version_numbers(version), version_numbers(floor)
+    length = max(len(have), len(need))
+    return have + (0,) * (length - len(have)) >= need + (0,) * (length - len(need))
+
+
+def driver_floor(torch_cuda: str, system: str) -> str | None:
+    """Lowest driver for a torch build's CUDA (``12.6``), or None where no floor is known."""
+    numbers = version_numbers(torch_cuda)
+    floors = _DRIVER_FLOORS.get(numbers[0]) if numbers else None
+    return None if floors is None else floors.get(system, floors["Linux"])
+
+
+def has_kernels(arch_list: Sequence[str], capability: Capability) -> bool:
+    """Whether a torch with these architectures runs on the card.
+
+    Machine code (``sm_86``) runs on cards of the same major and an equal or higher minor version; ``sm_90a`` only on
+    its own; intermediate code (``compute_90``) is compiled for anything that is as new or newer.
+    """
+    for arch in arch_list:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", arch)
+        if found is None:
+            continue
+        kind, suffix = found[1], found[4]
+        built = (int(found[2]), int(found[3]))
+        if suffix == "a":
+            fits = built == capability
+        elif kind == "compute":
+            fits = built <= capability
+        else:
+            fits = built[0] == capability[0] and built[1] <= capability[1]
+        if fits:
+            return True
+    return False
+
 
 SMALL_MODEL_BYTES = 1024**3
 """A model whose 16-bit weights are smaller gains nothing by FP8: it is bound by launches, not by memory."""
@@ -81,13 +144,13 @@ def _order(gpu: Gpu, choice: Choice, model: ModelProfile, wishes: Wishes) -> Seq
         return (wishes.precision,)
     facts = model.architecture
     if 2 * (facts.layers * facts.block_parameters + facts.rest_parameters) <= SMALL_MODEL_BYTES:
-        return ("bf16", "fp32") if gpu.compute_capability >= floors.LOWEST_BF16 else ("fp32",)  # type: ignore[operator]
+        return ("bf16", "fp32") if gpu.compute_capability >= LOWEST_BF16 else ("fp32",)  # type: ignore[operator]
     return choice.precision
 
 
 def _consider_fp8(gpu: Gpu, snapshot: Snapshot, found: Shortlist) -> None:
     assert gpu.compute_capability is not None
-    if gpu.compute_capability < floors.LOWEST_FP8:
+    if gpu.compute_capability < LOWEST_FP8:
         found.rejected.append("fp8: this card has no FP8 matrix units (they came with capability 8.9)")
         return
     if missing := _below_fp8_floors(snapshot):
@@ -117,7 +180,7 @@ def _consider_fp8(gpu: Gpu, snapshot: Snapshot, found: Shortlist) -> None:
 
 def _consider_storage(gpu: Gpu, choice: Choice, found: Shortlist) -> None:
     assert gpu.compute_capability is not None
-    compute = choice.compute if gpu.compute_capability >= floors.LOWEST_BF16 else "fp32"
+    compute = choice.compute if gpu.compute_capability >= LOWEST_BF16 else "fp32"
     text = f"weights in FP8 computed in {compute.upper()}: a third to a half of the memory, no faster"
     test = gpu.selftest or SelfTest()
     needs = (("FP8 storage", test.fp8_storage), ("BF16", test.bf16 if compute == "bf16" else None))
@@ -126,7 +189,7 @@ def _consider_storage(gpu: Gpu, choice: Choice, found: Shortlist) -> None:
 
 def _consider_bf16(gpu: Gpu, found: Shortlist) -> None:
     assert gpu.compute_capability is not None
-    if gpu.compute_capability < floors.LOWEST_BF16:
+    if gpu.compute_capability < LOWEST_BF16:
         found.rejected.append("bf16: this card only emulates it (native from capability 8.0)")
         return
     test = gpu.selftest or SelfTest()
@@ -164,12 +227,12 @@ def proven_attention(gpu: Gpu, head_dim: int) -> tuple[str, ...]:
 def _below_fp8_floors(snapshot: Snapshot) -> str | None:
     """Name the first version that is too old for FP8, if any; what is not known passes."""
     driver, torch = snapshot.driver, snapshot.torch
-    if driver is not None and not floors.at_least(driver.version, floors.FP8_DRIVER):
-        return f"driver {driver.version} is older than {floors.FP8_DRIVER}"
-    if torch is not None and torch.cuda is not None and not floors.at_least(torch.cuda, floors.FP8_CUDA):
-        return f"torch's CUDA {torch.cuda} is older than {floors.FP8_CUDA}"
-    if torch is not None and not floors.at_least(torch.version, floors.FP8_TORCH):
-        return f"torch {torch.version} is older than {floors.FP8_TORCH}"
+    if driver is not None and not at_least(driver.version, FP8_DRIVER):
+        return f"driver {driver.version} is older than {FP8_DRIVER}"
+    if torch is not None and torch.cuda is not None and not at_least(torch.cuda, FP8_CUDA):
+        return f"torch's CUDA {torch.cuda} is older than {FP8_CUDA}"
+    if torch is not None and not at_least(torch.version, FP8_TORCH):
+        return f"torch {torch.version} is older than {FP8_TORCH}"
     return None
 
 
@@ -195,5 +258,5 @@ def _speed(trial: Trial | None, selftest: SelfTest) -> str:
 
 def _has_rowwise(capability: tuple[int, int], snapshot: Snapshot) -> bool:
     """Whether torch's row-wise products are said to run on a card; what is not known passes."""
-    floor = floors.FP8_ROWWISE_TORCH.get(capability)
-    return floor is None or snapshot.torch is None or floors.at_least(snapshot.torch.version, floor)
+    floor = FP8_ROWWISE_TORCH.get(capability)
+    return floor is None or snapshot.torch is None or at_least(snapshot.torch.version, floor)

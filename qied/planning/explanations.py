@@ -6,11 +6,10 @@ from qied_client.installing import install_extra
 
 from qied.hardware.snapshot import Gpu
 from qied.planning.budget import Budget, pinnable_bytes
-from qied.planning.candidates import Candidate, why_no_fp8_attention
+from qied.planning.candidates import LOWEST_FP8_ATTENTION, Candidate, why_no_fp8_attention
 from qied.planning.case import Case
-from qied.planning.compatibility import LOWEST_FP8_ATTENTION
+from qied.planning.fitting import Rung
 from qied.planning.hardware_profile import LoadedProfile
-from qied.planning.ladder import Rung
 from qied.planning.memory import Numerics
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution

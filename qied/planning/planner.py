@@ -16,9 +16,8 @@ from qied.planning.explanations import (
     sources_of,
     warnings_of,
 )
-from qied.planning.fitting import RING_SLOTS, Fit, Fitter
+from qied.planning.fitting import RING_SLOTS, Fit, Fitter, Rung, ladder
 from qied.planning.hardware_profile import Choice, match_profile
-from qied.planning.ladder import Rung, ladder
 from qied.planning.memory import MemoryModel, Numerics, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import FP8_ATTENTION, Execution, Plan, Refusal, Sessions

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from qied.hardware.native_windows import NATIVE_WINDOWS, REMEDY, SAID
 from qied.hardware.snapshot import Gpu, Snapshot, driver_system
 from qied.hardware.torch_builds import install_command
-from qied.planning import compatibility as floors
+from qied.planning import candidates as floors
 from qied.planning.candidates import Candidate
 from qied.planning.case import Case
-from qied.planning.ladder import Rung
+from qied.planning.fitting import Rung
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.wishes import Wishes

@@ -12,13 +12,13 @@ from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.roles import FROM_CLIENT
 
-from qied.server.authentication import Guest
-from qied.server.blob_transfers import BlobTransfers
-from qied.server.dispatcher import now_ms
+from qied.server.access.authentication import Guest
+from qied.server.blobs.transfers import BlobTransfers
+from qied.server.clock import now_ms
 from qied.server.jobs import JobBook
-from qied.server.peer import Peer
+from qied.server.ports.peer import Peer
+from qied.server.ports.router_port import RouterPort
 from qied.server.requests import Requests
-from qied.server.router_port import RouterPort
 
 _REAP_S = 0.5
 _NOT_ENROLLED = "this key is no longer enrolled"

@@ -22,26 +22,26 @@ from qied.link.launch import LaunchOrder
 from qied.planning.serving import Serving
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler
-from qied.server.authentication import Authenticator
-from qied.server.blob_transfers import BlobTransfers
-from qied.server.blobs import BlobStore
+from qied.server.access.authentication import Authenticator
+from qied.server.access.guest_list import GuestList
+from qied.server.access.keys import KeyStore
+from qied.server.access.start_proof import prove_ports_are_closed
+from qied.server.blobs.ownership import Ownership
+from qied.server.blobs.store import BlobStore
+from qied.server.blobs.transfers import BlobTransfers
 from qied.server.client_port import ClientPort
 from qied.server.dispatcher import Dispatcher
-from qied.server.flood_guard import can_guard
-from qied.server.guest_list import GuestList
 from qied.server.housekeeping import Housekeeper
 from qied.server.jobs import Job, JobBook
-from qied.server.journal import Journal
-from qied.server.journal_changes import JournalState, OwnBlob
-from qied.server.keys import KeyStore
-from qied.server.ownership import Ownership
-from qied.server.peer import Peer
-from qied.server.reach import only_this_machine
+from qied.server.journal.changes import JournalState, OwnBlob
+from qied.server.journal.journal import Journal
+from qied.server.ports.flood_guard import can_guard
+from qied.server.ports.peer import Peer
+from qied.server.ports.reach import only_this_machine
 from qied.server.requests import Desk, Requests
 from qied.server.sessions import SessionBook
-from qied.server.start_proof import prove_ports_are_closed
 from qied.server.status import Reporter
-from qied.server.worker_pool import WorkerPool
+from qied.server.workers.pool import WorkerPool
 
 _UNGUARDED = {"remedy": "listen at 127.0.0.1 and let others in by a tunnel (ssh -L), or serve on Linux"}
 _QUIET_S = 0.3

@@ -19,10 +19,11 @@ from qied.planning.serving import Serving
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler
 from qied.scheduling.view import SchedulerView
+from qied.server.blobs.ownership import Ownership
+from qied.server.clock import now_ms
 from qied.server.jobs import Job, JobBook
-from qied.server.journal import Journal
-from qied.server.journal_changes import Change, CountDeath, OutcomeState, OwnBlob, StoreOutcome
-from qied.server.ownership import Ownership
+from qied.server.journal.changes import Change, CountDeath, OutcomeState, OwnBlob, StoreOutcome
+from qied.server.journal.journal import Journal
 from qied.server.sessions import SessionBook
 
 _RETRY_S = 1.0
@@ -37,11 +38,6 @@ class Orders(Protocol):
 
     def stop(self, worker: str, order: w.Stop) -> None:
         """Have a worker drop an edit."""
-
-
-def now_ms() -> int:
-    """Milliseconds of the monotonic clock."""
-    return time.monotonic_ns() // 1_000_000
 
 
 class Dispatcher:

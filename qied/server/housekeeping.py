@@ -11,12 +11,12 @@ from qied_client.errors import DiskFull, QiedError
 
 from qied.config import StorageConfig
 from qied.scheduling.model import JobKey
-from qied.server.blobs import BlobStore
+from qied.server.blobs.ownership import Ownership
+from qied.server.blobs.store import BlobStore
 from qied.server.jobs import JobBook
-from qied.server.journal import Journal
-from qied.server.journal_changes import DisownBlob, ExpireBefore
+from qied.server.journal.changes import DisownBlob, ExpireBefore
+from qied.server.journal.journal import Journal
 from qied.server.off_loop import off_loop
-from qied.server.ownership import Ownership
 from qied.server.requests import Requests
 from qied.server.sessions import SessionBook
 

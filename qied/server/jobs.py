@@ -14,8 +14,8 @@ from qied_client.protocol.request import EditRequest
 
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
-from qied.server.journal_changes import StoredJob, StoreOutcome
-from qied.server.peer import Peer
+from qied.server.journal.changes import StoredJob, StoreOutcome
+from qied.server.ports.peer import Peer
 
 State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poisoned"]
 

@@ -31,15 +31,15 @@ from qied.edit import EditSpec
 from qied.planning.quote import Resolved, Size, admitted, resolve
 from qied.planning.serving import Serving
 from qied.scheduling.model import JobKey
-from qied.server.blobs import BlobStore
+from qied.server.blobs.ownership import Ownership
+from qied.server.blobs.store import BlobStore
 from qied.server.dispatcher import Dispatcher
 from qied.server.jobs import Job, JobBook
-from qied.server.journal import Journal
-from qied.server.journal_changes import AcceptJob, AddTurn, Change, CloseSession, MoveHead, OpenSession, ReleaseJob
+from qied.server.journal.changes import AcceptJob, AddTurn, Change, CloseSession, MoveHead, OpenSession, ReleaseJob
+from qied.server.journal.journal import Journal
 from qied.server.named_locks import NamedLocks
 from qied.server.off_loop import off_loop
-from qied.server.ownership import Ownership
-from qied.server.peer import Peer
+from qied.server.ports.peer import Peer
 from qied.server.sessions import Session, SessionBook, Turn
 
 

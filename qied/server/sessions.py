@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from qied_client.errors import SessionConflict, UnknownSession, UnknownTurn
 
 from qied.scheduling.model import JobKey
-from qied.server.journal_changes import StoredSession
+from qied.server.journal.changes import StoredSession
 
 
 @dataclass

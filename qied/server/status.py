@@ -8,11 +8,12 @@ from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
 from qied.planning.serving import Serving
-from qied.server.blobs import BlobStore
-from qied.server.dispatcher import Dispatcher, now_ms
+from qied.server.blobs.store import BlobStore
+from qied.server.clock import now_ms
+from qied.server.dispatcher import Dispatcher
 from qied.server.jobs import JobBook
 from qied.server.sessions import SessionBook
-from qied.server.worker_pool import WorkerPool
+from qied.server.workers.pool import WorkerPool
 
 
 class Reporter:

@@ -14,10 +14,10 @@ import structlog
 from qied_client.errors import QiedError
 
 from qied.link import messages as w
+from qied.link.engine_port import DeviceLost, Engine, LoadEngine
 from qied.link.launch import LaunchOrder
 from qied.logs import set_up_logs
 from qied.pictures.encode import encode_preview
-from qied.worker.engine import DeviceLost, Engine, LoadEngine
 from qied.worker.link import Link
 from qied.worker.loop import Order, StepLoop
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from qied.link import messages as w
-from qied.worker.engine import Advanced, Ended, Running
+from qied.link.engine_port import Advanced, Ended, Running
 
 _FIRST_UNIT_GUESS_MS = 1
 _BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")

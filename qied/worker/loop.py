@@ -13,10 +13,10 @@ from qied_client.errors import InternalError, JobCancelled, OutOfMemory, QiedErr
 from qied_client.protocol.messages import Message
 
 from qied.link import messages as w
+from qied.link.engine_port import Advanced, DeviceLost, Engine, Running
 from qied.scheduling.fair_share import FairShare
 from qied.scheduling.sweep import going_together
 from qied.worker.active import Active
-from qied.worker.engine import Advanced, DeviceLost, Engine, Running
 
 if TYPE_CHECKING:
     from PIL.Image import Image

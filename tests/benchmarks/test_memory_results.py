@@ -10,12 +10,12 @@ import pytest
 from memory_bench.cases import CASES, SETUPS
 
 from qied.hardware.snapshot import read_snapshot
-from qied.planning.asked import peak_alone
 from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.memory import Tiles, model_of
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan
 from qied.planning.planner import Question, plan
+from qied.planning.quote import peak_alone
 from qied.planning.wishes import Wishes
 from qied.planning.workload import workload_of
 

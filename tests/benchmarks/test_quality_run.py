@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from qied.checkpoints.pipeline_folder import weight_files
+from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.operations import Activation
-from qied.engine.packed_block import PackedLinear
-from qied.engine.quantise import E4M3, E4M3_MAX, quantise
-from qied.engine.sources import SafetensorsSource
+from qied.engine.weights.quantise import E4M3, E4M3_MAX, quantise
+from qied.engine.weights.sources import SafetensorsSource
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_loras_folder, builtin_model_folder
 

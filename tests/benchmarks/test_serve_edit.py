@@ -26,7 +26,7 @@ from qied.edit import EditSpec
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
 from qied.planning.plan import Execution
-from qied.served_model import _fitting_profile
+from qied.serving.model import _fitting_profile
 
 GB = 10**9
 

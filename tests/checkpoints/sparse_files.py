@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qied.checkpoints.completeness import expected_shapes
+from qied.checkpoints.expected import expected_shapes
 from qied.planning.model_profile import shipped_profiles
 from tests.checkpoints.files import MARKER, wan_name
 

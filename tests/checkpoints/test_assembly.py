@@ -14,7 +14,7 @@ from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, Qie
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.config import ModelConfig
 from qied.resources import builtin_model_folder, model_configuration
-from qied.served_model import ServedModel, locate_model
+from qied.serving.model import ServedModel, locate_model
 from tests.checkpoints.files import comfyui, write_text_encoder, write_transformer, write_vae
 from tests.checkpoints.sparse_files import REAL, stored_as
 from tools.sparse_checkpoint import sparse_file

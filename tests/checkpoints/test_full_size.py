@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qied.checkpoints.completeness import expected_shapes
+from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.inspect import inspect
 from qied.planning.model_profile import shipped_profiles
 from tests.checkpoints.sparse_files import REAL, stored_as

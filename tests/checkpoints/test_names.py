@@ -8,7 +8,7 @@ from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
-from qied.checkpoints.completeness import expected_shapes
+from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.names import is_of_wan, text_encoder_name, transformer_prefix, vae_name
 from qied.checkpoints.pipeline_folder import read_json
 from qied.planning.model_profile import shipped_profiles

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qied.server.keys import KeyStore
+from qied.server.access.keys import KeyStore
 
 GIB = 1024**3
 RUN = "import typer; from qied.cli.doctor import doctor; typer.run(doctor)"

@@ -28,7 +28,7 @@ from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.transfers import hash_of
 from zmq.utils.monitor import recv_monitor_message
 
-from qied.server.keys import KeyStore, write_credential
+from qied.server.access.keys import KeyStore, write_credential
 
 _START_S = 90.0
 

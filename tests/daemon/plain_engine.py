@@ -21,8 +21,8 @@ from PIL import Image
 from qied_client.errors import JobFailed, OutOfMemory
 
 from qied.edit import EditSpec
+from qied.link.engine_port import DeviceLost
 from qied.link.launch import LaunchOrder
-from qied.worker.engine import DeviceLost
 
 
 @dataclass(frozen=True)

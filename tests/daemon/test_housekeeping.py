@@ -12,7 +12,7 @@ from qied_client.errors import UnknownJob, UnknownSession
 from qied_client.protocol import messages as m
 from qied_client.transfers import hash_of
 
-from qied.server.blobs import BlobStore
+from qied.server.blobs.store import BlobStore
 from tests.daemon.conftest import DaemonProcess
 
 MINUTE, HOUR = 60, 3600

@@ -20,9 +20,9 @@ from qied_client.protocol import messages as m
 from typer.testing import CliRunner
 
 from qied.cli.keys import keys as keys_command
-from qied.server.authentication import Authenticator, prove_strangers_are_refused
-from qied.server.keys import KeyStore
-from qied.server.private_files import create_private, private_folder
+from qied.server.access.authentication import Authenticator, prove_strangers_are_refused
+from qied.server.access.keys import KeyStore
+from qied.server.access.private_files import create_private, private_folder
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from qied_client.errors import UnknownBlob
 from qied_client.protocol import messages as m
 from qied_client.transfers import hash_of
 
-from qied.server.blobs import BlobStore
-from qied.server.keys import KeyStore, write_credential
+from qied.server.access.keys import KeyStore, write_credential
+from qied.server.blobs.store import BlobStore
 
 
 class Pretended:

@@ -21,13 +21,13 @@ from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.wishes import Wishes
 from qied.resources import builtin_model_folder
-from qied.served_model import ServedModel
-from qied.served_plan import plan_service
-from qied.server import start_proof
-from qied.server.authentication import prove_a_key_is_refused
+from qied.server.access import start_proof
+from qied.server.access.authentication import prove_a_key_is_refused
+from qied.server.access.guest_list import GuestList
+from qied.server.access.keys import KeyStore
 from qied.server.daemon import Daemon, Launch
-from qied.server.guest_list import GuestList
-from qied.server.keys import KeyStore
+from qied.serving.model import ServedModel
+from qied.serving.plan import plan_service
 
 Lookup = Callable[[GuestList, str, bytes], str | None]
 SNAPSHOTS = Path(__file__).parent.parent / "planning" / "golden" / "snapshots"

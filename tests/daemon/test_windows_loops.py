@@ -14,7 +14,7 @@ import zmq.asyncio
 from qied_client import AsyncClient
 from qied_client.errors import DaemonUnreachable, HandshakeRefused, JobCancelled
 
-from qied.server.keys import KeyStore
+from qied.server.access.keys import KeyStore
 
 _LIMIT_S = 90.0
 

@@ -13,9 +13,9 @@ from qied.config import load_config
 from qied.doctor.bundle import Bundle, Identity
 from qied.doctor.catalogue import CHECKS
 from qied.doctor.checkup import run_checks
-from qied.doctor.document import document
+from qied.doctor.report import document
 from qied.hardware.snapshot import read_snapshot
-from qied.server.keys import KeyStore
+from qied.server.access.keys import KeyStore
 
 SECRETS = {
     "user": "wilhelmina",

@@ -10,11 +10,11 @@ from qied.doctor.deep import DeepChecks
 from qied.doctor.deep_trial import Trial
 from qied.doctor.findings import Status
 from qied.edit import EditSpec
-from qied.planning.asked import peak_alone
 from qied.planning.model_profile import shipped_profiles
+from qied.planning.quote import peak_alone
 from qied.planning.workload import workload_of
 from qied.resources import builtin_model_folder
-from qied.served_model import ServedModel
+from qied.serving.model import ServedModel
 
 GB = 10**9
 

@@ -11,8 +11,8 @@ from qied.doctor.deep_files import blobs, weights
 from qied.doctor.findings import Status
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
-from qied.served_model import ServedModel
-from qied.server.blobs import BlobStore
+from qied.server.blobs.store import BlobStore
+from qied.serving.model import ServedModel
 
 
 @pytest.fixture

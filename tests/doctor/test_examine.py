@@ -7,11 +7,11 @@ from qied_client.errors import ConfigError, ModelNotFound
 
 from qied.config import load_config
 from qied.doctor.checkup import run_checks
-from qied.doctor.document import document
 from qied.doctor.examine import examine
+from qied.doctor.report import document
 from qied.planning.plan import Refusal
 from qied.resources import builtin_model_folder
-from qied.served_model import ServedModel
+from qied.serving.model import ServedModel
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qied.doctor.weight_files import damage, known_hash, weight_files
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
-from qied.served_model import ServedModel
+from qied.serving.model import ServedModel
 
 
 def safetensors(data=b"\0" * 8, **tensors):

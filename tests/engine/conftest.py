@@ -5,17 +5,17 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from qied.checkpoints.completeness import expected_shapes
+from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.pipeline_folder import STEMS, read_json, weight_files
 from qied.edit import EditSpec
-from qied.engine.cache import SceneCache
-from qied.engine.disk_cache import NO_CACHES, DiskCaches
+from qied.engine.disk.cache import NO_CACHES, DiskCaches
+from qied.engine.edits.context import Advance
+from qied.engine.edits.edit import Edit
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.modulation_table import ModulationTable
-from qied.engine.sources import DenseSource, SafetensorsSource, TensorSource, WeightReader
-from qied.engine.stepping import Edit
-from qied.engine.transformer import Forward, Transformer, load_transformer
-from qied.engine.work import Advance
+from qied.engine.transformer.modulation_table import ModulationTable
+from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
+from qied.engine.weights.sources import DenseSource, SafetensorsSource, TensorSource, WeightReader
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder

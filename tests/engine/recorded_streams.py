@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from qied.engine.streams import Parts
+from qied.engine.copying.streams import Parts
 
 
 class Recorded:

@@ -12,15 +12,15 @@ from PIL import Image, ImageDraw
 from qied_client.errors import InvalidRequest, JobFailed, OutOfMemory
 
 from qied.edit import EditSpec
-from qied.engine.cache import SceneCache
+from qied.engine.edits.context import Advance
+from qied.engine.edits.denoise import initial_noise, unpack
+from qied.engine.edits.edit import Edit
+from qied.engine.edits.mask import FEATHER
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine
-from qied.engine.latents import initial_noise, unpack
-from qied.engine.mask import FEATHER
 from qied.engine.sigmas import sigma_schedule
-from qied.engine.stepping import Edit
-from qied.engine.transformer import Forward
-from qied.engine.work import Advance
-from qied.worker.engine import DeviceLost
+from qied.engine.transformer.transformer import Forward
+from qied.link.engine_port import DeviceLost
 
 Scene = Callable[..., Image.Image]
 MakeSpec = Callable[..., EditSpec]
@@ -389,7 +389,7 @@ def test_an_error_of_a_card_that_no_longer_answers_is_more_than_that_of_an_edit(
     edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
     advance_to(edit, "denoise")
     asked: list[object] = []
-    monkeypatch.setattr("qied.engine.stepping.is_lost", lambda *which: asked.append(which) or not answers)
+    monkeypatch.setattr("qied.engine.edits.edit.is_lost", lambda *which: asked.append(which) or not answers)
     fault = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     with transformer_replaced(engine, raising(fault)), pytest.raises(type(fault) if answers else DeviceLost):
         edit.advance()

@@ -13,13 +13,13 @@ from qied_client.errors import ModelUnsupported
 from torch import Tensor
 
 from qied.edit import EditSpec
-from qied.engine.cache import SceneCache
+from qied.engine.edits.context import Advance
+from qied.engine.edits.edit import Edit
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.ops.attention import BACKENDS
-from qied.engine.sources import DenseSource, TensorSource
-from qied.engine.stepping import Edit
-from qied.engine.work import Advance
+from qied.engine.weights.sources import DenseSource, TensorSource
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder

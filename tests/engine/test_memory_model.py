@@ -6,9 +6,11 @@ import pytest
 from PIL import Image
 
 from qied.edit import EditSpec
-from qied.engine import layer_streaming, modulation_table, quantise
-from qied.engine.cache import SceneCache
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine
+from qied.engine.text import streaming as layer_streaming
+from qied.engine.transformer.transformer import modulation_table
+from qied.engine.weights import quantise
 from qied.planning import memory
 from qied.planning.memory import MemoryModel, Numerics
 from qied.planning.model_profile import ModelProfile

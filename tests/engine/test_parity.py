@@ -18,10 +18,10 @@ from transformers import BatchFeature, Qwen2_5_VLForConditionalGeneration, Qwen2
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from qied.edit import EditSpec
-from qied.engine.cache import SceneCache
+from qied.engine.edits.context import Advance
+from qied.engine.edits.edit import Edit
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine
-from qied.engine.stepping import Edit
-from qied.engine.work import Advance
 from qied.planning.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 

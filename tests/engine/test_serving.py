@@ -13,13 +13,13 @@ from qied_client.errors import ModelUnsupported
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.engine import serving
-from qied.engine.disk_cache import NO_CACHES, DiskCache, DiskCaches
+from qied.engine.block.packed import PACKED
+from qied.engine.disk.cache import NO_CACHES, DiskCache, DiskCaches
+from qied.engine.edits.context import Advance
+from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.modulation_cache import MODULATION
-from qied.engine.packed_cache import PACKED
 from qied.engine.serving import ServedEngine
-from qied.engine.stepping import Edit
-from qied.engine.work import Advance
+from qied.engine.transformer.modulation_cache import MODULATION
 from qied.link.launch import LaunchOrder
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from qied.engine import host_memory
-from qied.engine.host_memory import HostBuffer
+from qied.engine.copying import host_memory
+from qied.engine.copying.host_memory import HostBuffer
 
 pytestmark = [pytest.mark.card, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")]
 MIB = 1 << 20

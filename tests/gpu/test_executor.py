@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from qied.checkpoints.pipeline_folder import STEMS, read_json, weight_files
-from qied.engine.block_graphs import BlockGraphs, Direct
+from qied.engine.block.graphs import BlockGraphs, Direct
 from qied.engine.engine import EngineOptions
-from qied.engine.modulation_table import ModulationTable
 from qied.engine.ops.torch_operations import TorchOperations
-from qied.engine.sources import SafetensorsSource, WeightReader
-from qied.engine.transformer import Forward, Transformer, load_transformer
+from qied.engine.transformer.modulation_table import ModulationTable
+from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
+from qied.engine.weights.sources import SafetensorsSource, WeightReader
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from qied.checkpoints.pipeline_folder import STEMS, read_json, weight_files
-from qied.engine.block_graphs import BlockGraphs, Direct, GraphRecorder
+from qied.engine.block.graphs import BlockGraphs, Direct, GraphRecorder
 from qied.engine.engine import EngineOptions
-from qied.engine.modulation_table import ModulationTable
 from qied.engine.ops.cudnn_attention import CudnnFp8Attention
 from qied.engine.ops.fp8_attention import LARGEST_VALUE, ScaleRow, SimulatedFp8Attention
-from qied.engine.sources import SafetensorsSource, WeightReader
-from qied.engine.transformer import Forward, Transformer, load_transformer
+from qied.engine.transformer.modulation_table import ModulationTable
+from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
+from qied.engine.weights.sources import SafetensorsSource, WeightReader
 from qied.planning.forward_layout import ATTENTION_SCALES
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from qied.engine.streams import Streams, streams_of
+from qied.engine.copying.streams import Streams, streams_of
 
 pytestmark = [pytest.mark.card, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")]
 NBYTES = 1 << 16

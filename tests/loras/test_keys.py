@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qied.loras.keys import Key, parse_key
+from qied.loras.contents import Key, parse_key
 
 
 @pytest.mark.parametrize(

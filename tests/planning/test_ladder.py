@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
+from qied.planning.fitting import FIRST_SESSIONS, ladder
 from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.ladder import FIRST_SESSIONS, ladder
 from qied.planning.model_profile import shipped_profiles
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]

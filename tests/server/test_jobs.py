@@ -8,10 +8,10 @@ from qied_client.protocol.request import EditRequest
 
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
-from qied.server.authentication import Guest
+from qied.server.access.authentication import Guest
 from qied.server.jobs import Job, JobBook
-from qied.server.journal_changes import StoreOutcome
-from qied.server.peer import Peer
+from qied.server.journal.changes import StoreOutcome
+from qied.server.ports.peer import Peer
 
 PICTURE = "a" * 64
 OUTCOME = StoreOutcome("ann", "one", "succeeded", "b" * 64, 9, "image/png", 1, b"", None, None, None, 20.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qied.engine.quantise import dequantise, quantise
+from qied.engine.weights.quantise import dequantise, quantise
 from tools.tiny_model.denoiser import Denoiser, layout, make_transformer, rotation, rounded, time_channels
 
 CPU = torch.device("cpu")

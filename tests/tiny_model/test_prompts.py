@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2Tokenizer, Qwen2VLProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from qied.engine.tokens import TEMPLATE_HEAD, Grid, PromptTokens
+from qied.engine.text.prompt import TEMPLATE_HEAD, Grid, PromptTokens
 from tools.tiny_model import tokenizer as building
 from tools.tiny_model.edits import ALL_TASKS, sample_edit, with_article
 from tools.tiny_model.phrases import CHINESE_MARKS, FRAMES, PHRASINGS

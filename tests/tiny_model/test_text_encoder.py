@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from qied.engine.text_encoder import TextEncoder
-from qied.engine.tokens import PromptTokens
+from qied.engine.text.encoder import TextEncoder
+from qied.engine.text.prompt import PromptTokens
 from qied.resources import builtin_model_folder
 from tools.tiny_model.edits import Edit, sample_edit
 from tools.tiny_model.phrasings import REFERENCE_TASKS

@@ -11,7 +11,7 @@ from qied_client.errors import JobFailed, OutOfMemory
 
 from qied.edit import EditSpec
 from qied.link import messages as w
-from qied.worker.engine import DeviceLost, Ended
+from qied.link.engine_port import DeviceLost, Ended
 from qied.worker.loop import Drop, Forget, Quit, StepLoop, Take
 
 

@@ -7,11 +7,11 @@ import pytest
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.link import messages as w
+from qied.link.engine_port import DeviceLost
 from qied.link.launch import LaunchOrder
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
 from qied.worker import __main__ as process
-from qied.worker.engine import DeviceLost
 from qied.worker.loop import Take
 
 

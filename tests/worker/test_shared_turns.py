@@ -11,8 +11,8 @@ from qied_client.errors import OutOfMemory
 
 from qied.edit import EditSpec
 from qied.link import messages as w
+from qied.link.engine_port import DeviceLost, Ended
 from qied.scheduling.sweep import StepNeeds, SweepRoom
-from qied.worker.engine import DeviceLost, Ended
 from qied.worker.loop import Drop, Quit, StepLoop, Take
 
 MS = 10.0

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from qied.engine.tokens import TEMPLATE_HEAD, TEMPLATE_TAIL
+from qied.engine.text.prompt import TEMPLATE_HEAD, TEMPLATE_TAIL
 
 VOCABULARY = 896
 """Tokens in all: 256 bytes, the merges, then the special tokens, which have the last ids."""

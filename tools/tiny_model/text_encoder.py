@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from qied.engine.tokens import Grid, mrope_positions, plain_positions
+from qied.engine.text.prompt import Grid, mrope_positions, plain_positions
 from tools.tiny_model.prompts import IMAGE_TOKEN, PADDING, VOCABULARY, Prompts
 
 HIDDEN = 128

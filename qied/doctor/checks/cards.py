@@ -8,7 +8,7 @@ from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
 from qied.doctor.words import rate, size, some, until_then
 from qied.hardware.snapshot import Gpu, SelfTest, Trial
-from qied.planning.compatibility import LOWEST_BF16, LOWEST_CAPABILITY, LOWEST_FP8
+from qied.planning.candidates import LOWEST_BF16, LOWEST_CAPABILITY, LOWEST_FP8
 from qied.planning.plan import Plan
 
 _GIB = 1024**3

@@ -15,7 +15,7 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import damage, weight_files
 from qied.doctor.words import size, some
-from qied.served_model import ServedModel
+from qied.serving.model import ServedModel
 
 _NO_MODEL = "There is no model."
 

@@ -14,8 +14,8 @@ from qied.config import Config
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, warning
-from qied.server.flood_guard import can_guard
-from qied.server.reach import only_this_machine
+from qied.server.ports.flood_guard import can_guard
+from qied.server.ports.reach import only_this_machine
 
 _LOCK = "journal.db.lock"
 _ADDRESSES = "or take 127.0.0.1 (this machine only) or * (all addresses)."

@@ -20,8 +20,8 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
 from qied.doctor.mounts import mount_of
 from qied.doctor.words import size
-from qied.server.keys import KeyStore
-from qied.server.private_files import refuse_access_by_others
+from qied.server.access.keys import KeyStore
+from qied.server.access.private_files import refuse_access_by_others
 
 _OTHERS = 0o077
 _MOUNTS = Path("/proc/mounts")

@@ -138,7 +138,7 @@ class LoraLibrary:
 
 @dataclass(frozen=True)
 class ModulationShare:
-    """See ``qied.engine.modulation.ModulationLora``; its matrices are read when a table is made, and do not stay."""
+    """See ``transformer.modulation.ModulationLora``; its matrices are read when a table is made, and do not stay."""
 
     library: LoraLibrary
     name: str

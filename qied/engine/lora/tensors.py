@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from qied.loras.catalogue import LoraFile
-from qied.loras.contents import Pair
-from qied.loras.problems import unusable
+from qied.loras.contents import Pair, unusable
 
 
 class LoraTensors:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 import torch
 
-from qied.engine.block_graphs import BlockGraphs, Direct, GraphRecorder, Runner
+from qied.engine.block.graphs import BlockGraphs, Direct, GraphRecorder, Runner
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.cudnn_attention import kernel_of
 from qied.engine.ops.fp8_attention import Fp8Attention, Fp8AttentionOfAnyRows, Fp8AttentionUnavailable

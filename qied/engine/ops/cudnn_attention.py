@@ -11,9 +11,9 @@ import torch
 from qied_client.installing import install_extra
 from torch import Tensor
 
-from qied.engine.faults import is_exhausted
+from qied.engine.block.graphs import hold
+from qied.engine.device_errors import is_exhausted
 from qied.engine.ops.fp8_attention import Fp8Attention, Fp8AttentionUnavailable, ScaleRow, SimulatedFp8Attention
-from qied.engine.recorded_uses import hold
 
 PLANS = 256
 """Plans that are kept, one for each number of queries and keys; records hold their own for as long as they last."""

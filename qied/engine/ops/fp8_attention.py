@@ -15,11 +15,11 @@ import structlog
 import torch
 from torch import Tensor
 
-from qied.engine.arena import Region, Workspace
+from qied.engine.block.arena import Region, Workspace
+from qied.engine.block.packed import BlockWeights
 from qied.engine.ops.norms import rotated
 from qied.engine.ops.operations import Joint, joint
-from qied.engine.packed_block import BlockWeights
-from qied.engine.quantise import E4M3, E4M3_MAX, row_chunks
+from qied.engine.weights.quantise import E4M3, E4M3_MAX, row_chunks
 
 Expand = Callable[[Tensor, Tensor, Tensor], None]
 """Writes E4M3 values times their scale to a tensor of the compute type."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qied.engine.arena import Workspace
-from qied.engine.faults import is_exhausted
+from qied.engine.block.arena import Workspace
+from qied.engine.block.packed import PackedLinear
+from qied.engine.device_errors import is_exhausted
 from qied.engine.ops.operations import Activation, Joint, Side
-from qied.engine.packed_block import PackedLinear
-from qied.engine.quantise import dequantise_into
+from qied.engine.weights.quantise import dequantise_into
 from qied.planning.plan import Scaling
 
 Form = Literal["plain", "rowwise", "tensorwise"]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from qied.engine.ops.operations import NORM_EPSILON
-from qied.engine.quantise import row_chunks
+from qied.engine.weights.quantise import row_chunks
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
 
-from qied.engine.arena import Region, Workspace
+from qied.engine.block.arena import Region, Workspace
+from qied.engine.block.packed import BlockWeights, PackedLinear
 from qied.engine.ops.low_rank import Scaled
-from qied.engine.packed_block import BlockWeights, PackedLinear
 from qied.planning.forward_layout import scale_begin
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qied.engine.arena import Arena, make_arena
+from qied.engine.block.arena import Arena, make_arena
+from qied.engine.block.packed import BlockWeights, PackedLinear, StreamWeights
 from qied.engine.ops.operations import Activation, Joint, Operations, Side
-from qied.engine.packed_block import BlockWeights, PackedLinear, StreamWeights
-from qied.engine.quantise import quantise
+from qied.engine.weights.quantise import quantise
 from qied.planning.forward_layout import Numbers, Tokens, arena_layout
 
 TOKENS = Tokens(text=5, target=7, reference=4)

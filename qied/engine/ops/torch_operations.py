@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qied.engine.arena import Region, Workspace
+from qied.engine.block.arena import Region, Workspace
+from qied.engine.block.packed import BlockWeights
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.fp8_attention import Fp8Attention, quantise_heads, taken_over
 from qied.engine.ops.linear import Form, LinearKind, apply_sides
@@ -23,8 +24,7 @@ from qied.engine.ops.operations import (
     joint,
     norm_rows,
 )
-from qied.engine.packed_block import BlockWeights
-from qied.engine.quantise import E4M3, dequantise_into, quantise_into, row_chunks
+from qied.engine.weights.quantise import E4M3, dequantise_into, quantise_into, row_chunks
 
 
 class TorchOperations:

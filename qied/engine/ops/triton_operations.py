@@ -6,7 +6,8 @@ import torch
 import triton
 from torch import Tensor
 
-from qied.engine.arena import Region, Workspace
+from qied.engine.block.arena import Region, Workspace
+from qied.engine.block.packed import BlockWeights
 from qied.engine.ops import triton_kernels as kernels
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.fp8_attention import LARGEST_VALUE, SMALLEST_BOUND, Fp8Attention, taken_over
@@ -22,8 +23,7 @@ from qied.engine.ops.operations import (
     joint,
     norm_rows,
 )
-from qied.engine.packed_block import BlockWeights
-from qied.engine.quantise import E4M3, quantise_into
+from qied.engine.weights.quantise import E4M3, quantise_into
 from qied.planning.forward_layout import scale_begin
 
 _EXPAND_BLOCK = 4096

@@ -8,8 +8,7 @@ import sys
 import threading
 from typing import TextIO
 
-from qied.engine.selftest.child import run_suite
-from qied.engine.selftest.suite import load_suite
+from qied.engine.selftest.child import load_suite, run_suite
 from qied.hardware.trial_lines import Line
 
 

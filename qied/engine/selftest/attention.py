@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from qied.engine.ops.attention import BACKENDS, Attention
 from qied.engine.ops.cudnn_attention import kernel_of
 from qied.engine.ops.fp8_attention import Fp8Attention, ScaleRow, put_value_scales
-from qied.engine.quantise import E4M3, E4M3_MAX
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
+from qied.engine.weights.quantise import E4M3, E4M3_MAX
 from qied.hardware.snapshot import Trial
 from qied.planning.candidates import FP8_ATTENTION_TRIAL
 from qied.planning.forward_layout import ATTENTION_SCALES

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.linear import Fp8Linear
 from qied.engine.ops.operations import Activation
-from qied.engine.packed_block import PackedLinear
-from qied.engine.quantise import quantise
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
+from qied.engine.weights.quantise import quantise
 from qied.hardware.snapshot import Trial
 from qied.planning.plan import Scaling
 

@@ -7,11 +7,21 @@ from collections.abc import Callable
 import torch
 
 from qied.engine.selftest.attention import AttentionShape, AttentionTrials
+from qied.engine.selftest.child import Rate, Suite
 from qied.engine.selftest.matmul import MatmulTrials, Shape
-from qied.engine.selftest.measure import clock_of
-from qied.engine.selftest.suite import Rate, Suite
-from qied.engine.selftest.transfer import host_to_device
+from qied.engine.selftest.measure import clock_of, median_seconds
 from qied.hardware.snapshot import Trial
+
+_BYTES = 64 * 1024**2
+
+
+def host_to_device(device: torch.device) -> Rate:
+    """Copy a pinned buffer to the card; the link wakes up in the runs before the measured ones."""
+    source = torch.empty(_BYTES, dtype=torch.uint8, pin_memory=True)
+    target = torch.empty(_BYTES, dtype=torch.uint8, device=device)
+    (seconds,) = median_seconds(clock_of(device), lambda: target.copy_(source, non_blocking=True))
+    return Rate(int(_BYTES / seconds))
+
 
 CARD_SHAPE = Shape(tokens=4096, inner=3072, outer=3072)
 """A projection of the transformer for a picture of a megapixel: large enough that its time says something."""

@@ -10,7 +10,7 @@ import pytest
 from qied.config import ModelConfig
 from qied.doctor.findings import Status
 from qied.resources import builtin_model_folder
-from qied.served_model import locate_model
+from qied.serving.model import locate_model
 
 HUB = ".cache/huggingface/hub/models--Qwen--Qwen-Image-Edit-2511/snapshots/1"
 

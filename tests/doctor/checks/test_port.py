@@ -11,7 +11,7 @@ import pytest
 
 from qied.doctor.checks.port import running_daemon
 from qied.doctor.findings import Status
-from qied.server.keys import KeyStore
+from qied.server.access.keys import KeyStore
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections import namedtuple
 import pytest
 
 from qied.doctor.findings import Status
-from qied.server.keys import KeyStore
+from qied.server.access.keys import KeyStore
 
 Usage = namedtuple("Usage", "total used free")
 GIB = 1024**3

@@ -15,14 +15,14 @@ from qied_client.protocol.request import LoraChoice
 from torch import Tensor
 
 from qied.edit import EditSpec
-from qied.engine import phases
-from qied.engine.cache import SceneCache
+from qied.engine.edits import phases
+from qied.engine.edits.context import Advance
+from qied.engine.edits.edit import Edit
+from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.sigmas import ScheduleConfig
-from qied.engine.sources import DenseSource, TensorSource
-from qied.engine.stepping import Edit
-from qied.engine.work import Advance
+from qied.engine.weights.sources import DenseSource, TensorSource
 from qied.loras.catalogue import Catalogue, LoraFile
 from qied.planning.model_profile import ModelProfile
 from qied.resources import builtin_model_folder

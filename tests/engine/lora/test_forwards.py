@@ -11,7 +11,8 @@ import torch
 from qied_client.protocol.request import LoraChoice
 from torch import Tensor
 
-from qied.engine.arena import make_arena
+from qied.engine.block.arena import make_arena
+from qied.engine.block.packed import block_weights
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import linear_kind
@@ -19,8 +20,7 @@ from qied.engine.ops.low_rank import Scaled
 from qied.engine.ops.norms import modulated_norm
 from qied.engine.ops.operations import Side
 from qied.engine.ops.torch_operations import TorchOperations
-from qied.engine.packed_block import block_weights
-from qied.engine.transformer import Forward, Transformer
+from qied.engine.transformer.transformer import Forward, Transformer
 from qied.planning.forward_layout import Tokens, arena_layout
 
 Make = Callable[..., Transformer]

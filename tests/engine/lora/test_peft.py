@@ -14,7 +14,7 @@ from qied_client.protocol.request import LoraChoice
 from torch import Tensor
 
 from qied.engine.lora.library import LoraLibrary
-from qied.engine.transformer import Transformer
+from qied.engine.transformer.transformer import Transformer
 from qied.loras.catalogue import find_loras
 from qied.planning.model_profile import ModelProfile
 from qied.resources import builtin_loras_folder, builtin_model_folder

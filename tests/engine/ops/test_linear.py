@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from qied.engine.arena import Workspace
+from qied.engine.block.arena import Workspace
+from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.linear import (
     ExpandedLinear,
     Fp8Linear,
@@ -12,8 +13,7 @@ from qied.engine.ops.linear import (
     linear_kind,
 )
 from qied.engine.ops.operations import Activation
-from qied.engine.packed_block import PackedLinear
-from qied.engine.quantise import E4M3, quantise
+from qied.engine.weights.quantise import E4M3, quantise
 
 CPU = torch.device("cpu")
 

@@ -4,8 +4,8 @@ from diffusers.models.normalization import RMSNorm
 from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb_qwen
 from torch.nn import functional
 
-from qied.engine import quantise
 from qied.engine.ops.norms import modulated_norm, rotated_norm
+from qied.engine.weights import quantise
 
 DTYPES = (torch.float32, torch.bfloat16)
 

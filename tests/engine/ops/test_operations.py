@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qied.engine.arena import Region, Workspace, make_arena
+from qied.engine.block.arena import Region, Workspace, make_arena
+from qied.engine.block.packed import BlockWeights, PackedLinear, StreamWeights
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import SimulatedFp8Linear, linear_kind
 from qied.engine.ops.operations import Activation, Half, Joint, Operations, Side
 from qied.engine.ops.torch_operations import TorchOperations
-from qied.engine.packed_block import BlockWeights, PackedLinear, StreamWeights
-from qied.engine.quantise import quantise
+from qied.engine.weights.quantise import quantise
 from qied.planning.block_layout import BlockShape
 from qied.planning.forward_layout import Numbers, Tokens, arena_layout
 

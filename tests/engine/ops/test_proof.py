@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from qied.engine.arena import Region, Workspace
+from qied.engine.block.arena import Region, Workspace
+from qied.engine.block.packed import BlockWeights
 from qied.engine.ops import choice, triton_kernels
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import ExpandedLinear, linear_kind
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.ops.triton_operations import TritonOperations, expand
-from qied.engine.packed_block import BlockWeights
 from qied.planning.block_layout import BlockShape
 from qied.planning.forward_layout import Numbers
 from qied.planning.plan import Execution

@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from qied.engine.selftest.suite import Rate, Suite
+from qied.engine.selftest.child import Rate, Suite
 from qied.hardware.snapshot import Trial
 
 

@@ -1,0 +1,184 @@
+"""One transformer block in one flat buffer: filled from a checkpoint, and seen as the tensors that it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qied.engine.disk.cache import Kind, identity_of
+from qied.engine.disk.file import Contents
+from qied.engine.weights.quantise import E4M3, quantise
+from qied.engine.weights.sources import SafetensorsSource, StoredWeight, TensorSource, WeightReader, check_shape
+from qied.planning.block_layout import NORMS, BlockLayout, ElementType, linears
+
+DTYPES: dict[ElementType, torch.dtype] = {
+    "e4m3": E4M3,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "int32": torch.int32,
+}
+
+
+BLOCKS = "transformer_blocks."
+"""What the names of all blocks' tensors begin with in the checkpoint."""
+
+
+@dataclass(frozen=True)
+class PackedLinear:
+    """A linear: weight [outputs, inputs], bias [outputs]; ``scale`` (FP32 [outputs] or [1]) where it is quantised."""
+
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor | None
+
+
+@dataclass(frozen=True)
+class StreamWeights:
+    """What one stream (image or text) meets in a block; the norms are [head_dim]."""
+
+    qkv: PackedLinear
+    out: PackedLinear
+    up: PackedLinear
+    down: PackedLinear
+    q_norm: Tensor
+    k_norm: Tensor
+
+
+@dataclass(frozen=True)
+class BlockWeights:
+    """A block as views of its buffer; ``number`` (int32 [1]) says which block it is."""
+
+    image: StreamWeights
+    text: StreamWeights
+    number: Tensor
+
+
+def block_tensors(layout: BlockLayout, buffer: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of a block by the layout's names, as views of ``buffer`` (uint8 [layout.nbytes])."""
+    return {
+        entry.name: buffer[entry.offset : entry.offset + entry.nbytes].view(DTYPES[entry.dtype]).view(entry.shape)
+        for entry in layout.entries
+    }
+
+
+def block_weights(layout: BlockLayout, buffer: Tensor) -> BlockWeights:
+    """Return a block as views of ``buffer`` (uint8 [layout.nbytes])."""
+    tensors = block_tensors(layout, buffer)
+
+    def linear(name: str) -> PackedLinear:
+        return PackedLinear(tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors.get(f"{name}.scale"))
+
+    def stream(name: str) -> StreamWeights:
+        qkv, out, up, down = (linear(f"{name}.{part}") for part in ("qkv", "out", "up", "down"))
+        return StreamWeights(qkv, out, up, down, tensors[f"{name}.q_norm"], tensors[f"{name}.k_norm"])
+
+    return BlockWeights(stream("image"), stream("text"), tensors["number"])
+
+
+def block_prefix(number: int) -> str:
+    """What the names of a block's tensors begin with in the checkpoint."""
+    return f"{BLOCKS}{number}"
+
+
+def stored_names(layout: BlockLayout, number: int) -> Iterator[str]:
+    """Names in the checkpoint of everything that is packed of block ``number``."""
+    prefix = block_prefix(number)
+    for linear in linears(layout.shape):
+        for module in linear.modules:
+            yield f"{prefix}.{module}.weight"
+            yield f"{prefix}.{module}.bias"
+    for norm in NORMS:
+        yield f"{prefix}.{norm.parameter}"
+
+
+def pack_block(
+    reader: WeightReader, source: TensorSource, number: int, layout: BlockLayout, buffer: Tensor, device: torch.device
+) -> None:
+    """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with block ``number``; quantised on ``device``.
+
+    What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
+    What lies between tensors becomes zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
+    Beside the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
+    """
+    prefix, tensors = block_prefix(number), block_tensors(layout, buffer)
+    for linear in linears(layout.shape):
+        names = [f"{prefix}.{module}" for module in linear.modules]
+        biases = [reader.read(source, f"{name}.bias") for name in names]
+        _check(source, [f"{name}.bias" for name in names], biases, (linear.outputs // len(names),))
+        _stack(biases, tensors[f"{linear.name}.bias"])
+        part = (linear.outputs // len(names), linear.inputs)
+        weights = [reader.stored(source, f"{name}.weight") for name in names]
+        _check(source, [f"{name}.weight" for name in names], [weight.values for weight in weights], part)
+        target, scale = tensors[f"{linear.name}.weight"], tensors.get(f"{linear.name}.scale")
+        if scale is None:
+            _stack([weight.dense() for weight in weights], target)
+        elif layout.scaling == "rowwise":
+            for weight, rows, scales in zip(weights, target.chunk(len(names)), scale.chunk(len(names)), strict=True):
+                _quantise_rows(weight, rows, scales, device)
+        else:
+            _quantise_whole(weights, target, scale, device)
+    for norm in NORMS:
+        name = f"{prefix}.{norm.parameter}"
+        stored = reader.read(source, name)
+        _check(source, [name], [stored], (layout.shape.head_dim,))
+        tensors[norm.name].copy_(stored)
+    tensors["number"].fill_(number)
+    for gap in layout.gaps():
+        buffer[gap] = 0
+
+
+def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device: torch.device) -> None:
+    """Put E4M3 values [rows, inputs] and a scale [rows] for each of their rows."""
+    if weight.values.dtype == E4M3:
+        values.copy_(weight.values)
+        scales.fill_(1.0) if weight.scale is None else scales.copy_(weight.scale)
+        return
+    quantised = quantise(weight.values.to(device), "rowwise")
+    values.copy_(quantised.values)
+    scales.copy_(quantised.scale.flatten())
+
+
+def _quantise_whole(parts: list[StoredWeight], values: Tensor, scale: Tensor, device: torch.device) -> None:
+    """Put E4M3 values of ``parts`` on top of each other and their one scale [1]; what is E4M3 is rounded anew."""
+    dense = [part.dense() for part in parts]
+    # Parts that were E4M3 are FP32 by now, whatever the others are.
+    alike = all(part.dtype == dense[0].dtype for part in dense)
+    whole = torch.empty(values.shape, dtype=dense[0].dtype if alike else torch.float32, device=device)
+    _stack(dense, whole)
+    quantised = quantise(whole, "tensorwise")
+    values.copy_(quantised.values)
+    scale.copy_(quantised.scale.flatten())
+
+
+def _stack(parts: list[Tensor], target: Tensor) -> None:
+    """Copy tensors into equal parts of ``target`` along its first dimension."""
+    for stored, part in zip(parts, target.chunk(len(parts)), strict=True):
+        part.copy_(stored)
+
+
+def _check(source: TensorSource, names: list[str], tensors: list[Tensor], shape: tuple[int, ...]) -> None:
+    for name, tensor in zip(names, tensors, strict=True):
+        check_shape(source, name, tensor, shape)
+
+
+PACKED = Kind("packed blocks", "storage.packed_bytes")
+PACKING = 2
+"""Version of how blocks are packed and quantised: files of another one are of no use."""
+
+
+def contents_of(source: SafetensorsSource, layout: BlockLayout, blocks: int) -> Contents:
+    """What the packed blocks of a source are: its files as they are now, their headers, and the layout."""
+    shape = layout.shape
+    entries = [[entry.name, entry.dtype, list(entry.shape), entry.offset] for entry in layout.entries]
+    made_of: dict[str, Any] = {
+        "packing": PACKING,
+        "files": identity_of(source),
+        "shape": [shape.inner_dim, shape.mlp_dim, shape.head_dim],
+        "scaling": layout.scaling,
+        "entries": entries,
+    }
+    return Contents(made_of, blocks, layout.nbytes)

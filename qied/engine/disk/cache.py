@@ -1,0 +1,202 @@
+"""A folder of files kept to be read again: found by what they were made of, within limits, written by one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from torch import Tensor
+
+from qied.engine.disk.file import Contents, PackedReader, PackedWriter, UnusablePackedFile, drafts
+from qied.engine.weights.sources import SafetensorsSource
+from qied.file_lock import try_lock
+
+_SUFFIX = ".packed"
+_LENGTH_BYTES = 8
+
+Fill = Callable[[int, Tensor], None]
+"""Puts block number n into a buffer."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder keeps, in words for the log, and the setting that limits it."""
+
+    name: str
+    setting: str
+
+
+@dataclass(frozen=True)
+class DiskCache:
+    """A folder of packed files of at most ``limit_bytes``; ``free_reserve_bytes`` of its disk are left alone.
+
+    No failure of the disk is an error here: each is told in the log, once, and everything works without the file.
+    """
+
+    kind: Kind
+    folder: Path
+    limit_bytes: int
+    free_reserve_bytes: int = 0
+    _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def fill(self, buffers: Sequence[Tensor], contents: Contents, make: Fill, on_kept: Callable[[int], None]) -> None:
+        """Fill all ``buffers`` with their blocks: from a kept file, else by ``make``, and keep them then.
+
+        ``on_kept`` is told the number of each block that came from the file.
+        """
+        if self.read(contents, buffers, on_kept):
+            return
+        with self.writing(contents) as keeping:
+            for number, buffer in enumerate(buffers):
+                make(number, buffer)
+                keeping.add(buffer)
+
+    def read(self, contents: Contents, buffers: Sequence[Tensor], on_kept: Callable[[int], None]) -> bool:
+        """Fill all ``buffers`` from a kept file; False, with anything in them, where there is none that is whole."""
+        path = self._path(contents)
+        try:
+            reader = PackedReader(path, contents)
+        except UnusablePackedFile:
+            return False
+        try:
+            for number, buffer in enumerate(buffers):
+                reader.read(number, buffer)
+                on_kept(number)
+            with suppress(OSError):
+                os.utime(path)  # the least recently used file makes way first
+        except (OSError, UnusablePackedFile) as error:
+            self.warn("cannot be read, so they are made anew", path, error)
+            return False
+        finally:
+            reader.close()
+        return True
+
+    @contextmanager
+    def writing(self, contents: Contents) -> Iterator[Keeping]:
+        """Take in the blocks of a file; what goes wrong ends the keeping, and nothing else."""
+        path = self._path(contents)
+        keeping = Keeping(self, path, None)
+        descriptor: int | None = None
+        try:
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+                # Whoever comes second goes without: both would write the same.
+                if try_lock(descriptor) and self._has_room(contents.nbytes, path):
+                    keeping = Keeping(self, path, PackedWriter(path, contents))
+            except OSError as error:
+                self.warn("cannot be kept for the next start", path, error)
+            yield keeping
+            keeping.finish()
+        finally:
+            keeping.abandon()
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def warn(self, what: str, path: Path, error: OSError | UnusablePackedFile) -> None:
+        """Tell what went wrong with a file."""
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        remedy = f"Look at that disk, or set {self.kind.setting} to 0."
+        self._tell(f"{self.kind.name} {what}", file=str(path), reason=reason, remedy=remedy)
+
+    def _path(self, contents: Contents) -> Path:
+        return self.folder / f"{hashlib.sha256(contents.header()).hexdigest()[:32]}{_SUFFIX}"
+
+    def _has_room(self, nbytes: int, path: Path) -> bool:
+        """Make room within the limit and on the disk. Only the holder of the lock comes here."""
+        for draft in drafts(self.folder):
+            draft.unlink()  # of a process that was killed
+        if nbytes > self.limit_bytes:
+            self._say_too_little("the limit is too low for them", nbytes, self.limit_bytes)
+            return False
+        kept = sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime_ns)
+        sizes = {file: file.stat().st_size for file in kept if file != path}
+        free = shutil.disk_usage(self.folder).free - self.free_reserve_bytes
+        if free + sum(sizes.values()) < nbytes:
+            self._say_too_little("the disk has too little room", nbytes, max(0, free))
+            return False
+        while sizes and (sum(sizes.values()) + nbytes > self.limit_bytes or free < nbytes):
+            oldest = next(iter(sizes))
+            oldest.unlink()
+            free += sizes.pop(oldest)
+        return True
+
+    def _say_too_little(self, what: str, needed: int, there: int) -> None:
+        self._tell(
+            f"{self.kind.name} cannot be kept for the next start: {what}",
+            folder=str(self.folder),
+            needed_bytes=needed,
+            available_bytes=there,
+            remedy=f"Free that much, or change {self.kind.setting}; 0 keeps none.",
+        )
+
+    def _tell(self, event: str, **details: str | int) -> None:
+        if event not in self._told:
+            self._told.add(event)
+            structlog.get_logger(part="disk cache").warning(event, **details)
+
+
+@dataclass(frozen=True)
+class DiskCaches:
+    """What an engine keeps on disk for its next start: blocks as they were quantised, and modulation tables."""
+
+    packed: DiskCache | None = None
+    modulation: DiskCache | None = None
+
+
+NO_CACHES = DiskCaches()
+
+
+class Keeping:
+    """Hands blocks to a writer for as long as that works."""
+
+    def __init__(self, cache: DiskCache, path: Path, writer: PackedWriter | None) -> None:
+        self._cache = cache
+        self._path = path
+        self._writer = writer
+
+    def add(self, buffer: Tensor) -> None:
+        """Write one more block, if there is still a writer."""
+        self._attempt(lambda writer: writer.add(buffer))
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self._attempt(lambda writer: writer.finish())
+        self._writer = None
+
+    def abandon(self) -> None:
+        """Remove what is not finished."""
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+
+    def _attempt(self, work: Callable[[PackedWriter], None]) -> None:
+        if self._writer is None:
+            return
+        try:
+            work(self._writer)
+        except OSError as error:
+            self.abandon()
+            self._cache.warn("cannot be kept for the next start", self._path, error)
+
+
+def identity_of(source: SafetensorsSource) -> list[dict[str, Any]]:
+    """What tells the files of a source from all others and from themselves after any change; raises OSError."""
+    return [
+        {"path": str(path.resolve()), "bytes": size, "changed_ns": changed, "inode": inode, "header": _digest(path)}
+        for path, (size, changed, inode) in source.files.items()
+    ]
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file's header: the names, types and places of its tensors."""
+    with path.open("rb") as file:
+        length = file.read(_LENGTH_BYTES)
+        return hashlib.sha256(length + file.read(int.from_bytes(length, "little"))).hexdigest()

@@ -1,0 +1,116 @@
+"""What the phases of an edit share: the engine's models, the unit of work, and the account of what is held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from PIL import Image
+
+from qied.edit import EditSpec
+from qied.engine.edits.pacing import Pacer
+from qied.engine.edits.preview import PreviewMap
+from qied.engine.lora.library import LoraLibrary
+from qied.engine.models import Models
+from qied.link.engine_port import Ended
+from qied.planning.geometry import reference_size, vision_size
+from qied.planning.model_profile import ModelProfile
+from qied.scheduling.sweep import StepNeeds, SweepRoom
+
+Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "decode"]
+PictureAtSize = tuple[str, tuple[int, int]]
+"""A picture's hash, and the (width, height) in pixels to which it is resized."""
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What one unit of work did: number ``step`` of ``steps`` in its phase.
+
+    ``encode_prompt`` is work of the text encoder (its vision tower too), ``encode_image`` of the VAE, ``prepare_steps``
+    loads LoRAs and computes the modulation of a schedule. ``preview`` is a small RGB picture; ``image`` is the RGB
+    result, which comes with the last unit only. ``ended`` are units of this edit that the device has ended since the
+    last Advance, and what they took there (see ``edits.pacing``): on a CPU this very one; on a card, which is
+    behind the host, earlier ones, and with the result all that are left.
+    """
+
+    phase: Phase
+    step: int
+    steps: int
+    preview: Image.Image | None = None
+    image: Image.Image | None = None
+    ended: tuple[Ended, ...] = ()
+
+    @property
+    def milliseconds(self) -> float:
+        """Time of the units that have ended."""
+        return sum(unit.milliseconds for unit in self.ended)
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What every edit of an engine shares and none changes; larger references are resized to the pixels given.
+
+    ``sweep_room`` is what steps that go together may take, None where each goes alone.
+    """
+
+    models: Models
+    profile: ModelProfile
+    preview: PreviewMap
+    max_reference_pixels: int
+    loras: LoraLibrary
+    pacer: Pacer
+    sweep_room: SweepRoom | None
+
+
+class Order:
+    """One edit as the phases see it: the spec, and its decoded pictures by hash for as long as they are needed."""
+
+    def __init__(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
+        self.spec = spec
+        self.loras = tuple(lora for lora in spec.loras if lora.strength)
+        self.pictures = dict(pictures)
+        self._sizes = {image: picture.size for image, picture in pictures.items()}
+
+    def pictures_are_encoded(self) -> None:
+        """Drop the pictures, apart from what a masked edit lays its result over."""
+        needed = (self.spec.images[0], self.spec.mask) if self.spec.mask is not None else ()
+        self.pictures = {image: picture for image, picture in self.pictures.items() if image in needed}
+
+    def vision_inputs(self, profile: ModelProfile) -> list[PictureAtSize]:
+        """Pictures in order, at the sizes that the vision tower gets."""
+        return [(image, vision_size(profile, *self._sizes[image])) for image in self.spec.images]
+
+    def references(self, profile: ModelProfile, max_pixels: int) -> list[PictureAtSize]:
+        """Pictures in order, at the sizes that the VAE gets: of about ``max_pixels`` at most."""
+        return [(image, reference_size(profile, *self._sizes[image], max_pixels)) for image in self.spec.images]
+
+    @property
+    def source(self) -> PictureAtSize:
+        """The picture that a masked edit keeps outside the mask, at the size of the result."""
+        return self.spec.images[0], (self.spec.width, self.spec.height)
+
+
+class Held(Protocol):
+    """A tensor, or several together."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device."""
+
+
+@dataclass
+class Account:
+    """Bytes of tensors that an edit holds, by what they are; and what its next unit takes, where that is a step."""
+
+    parts: dict[str, int] = field(default_factory=dict)
+    step: StepNeeds | None = None
+
+    def hold(self, part: str, *tensors: Held | None) -> None:
+        """Note that ``part`` consists of these tensors from now on."""
+        self.parts[part] = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self.parts.values())

@@ -1,0 +1,1 @@
+"""The transformer: which blocks stay, what a block computes, and the modulation that a schedule fixes."""

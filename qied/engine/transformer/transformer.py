@@ -1,0 +1,264 @@
+"""The transformer: packed blocks, modulation by table, and the sweeps that give velocities."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from diffusers import QwenImageTransformer2DModel
+from qied_client.errors import ModelUnsupported
+from torch import Tensor
+from torch.nn import functional
+
+from qied.checkpoints.pipeline_folder import REMEDY
+from qied.engine.block.arena import Arena, Region, make_arena
+from qied.engine.block.graphs import Runner
+from qied.engine.block.packed import BLOCKS, BlockWeights, contents_of, pack_block, stored_names
+from qied.engine.copying.streams import streams_of
+from qied.engine.disk.cache import NO_CACHES, DiskCaches
+from qied.engine.lora.branches import NO_LORAS, BlockLoras
+from qied.engine.ops.choice import Executor, choose_executor
+from qied.engine.transformer.block_forward import run_block
+from qied.engine.transformer.modulation import Modulation, ModulationLora, modulation_names
+from qied.engine.transformer.modulation_cache import kept_tables
+from qied.engine.transformer.modulation_table import ModulationTable, StepModulation, StepRows
+from qied.engine.transformer.residency import Blocks
+from qied.engine.transformer.rope import LatentShape, Rope, Rotation
+from qied.engine.weights.building import SkipRandomInit, blaming
+from qied.engine.weights.sources import SafetensorsSource, TensorSource, WeightReader, check_names
+from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
+from qied.planning.forward_layout import ArenaLayout, Numbers, Tokens, arena_layout
+from qied.planning.plan import Execution
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+MODULATION_CACHE_BYTES = 1 << 30
+"""Memory of the host for modulation tables: five schedules of 40 steps of the full model in BF16."""
+
+_MLP_RATIO = 4
+_TARGET = 1
+"""The target's place among the kinds of tokens in an arena's modulation."""
+_AXES = 3
+"""Rotary positions have a frame, a row and a column."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward of a sweep: ``latents`` FP32 [1, target tokens, C * 4] and what they are seen together with.
+
+    ``references`` [1, reference tokens, C * 4] and ``embeddings`` [1, text tokens, hidden] are of the compute type;
+    the text's rotations may be those of more tokens than it has. ``loras`` has an entry for each block, or none at all.
+    """
+
+    latents: Tensor
+    references: Tensor
+    embeddings: Tensor
+    rotation: Rotation
+    modulation: StepModulation
+    loras: Sequence[BlockLoras] = ()
+
+    @property
+    def tokens(self) -> Tokens:
+        """How many tokens go through the blocks."""
+        return Tokens(self.embeddings.shape[1], self.latents.shape[1], self.references.shape[1])
+
+    @property
+    def lora_width(self) -> int:
+        """Values of a token between the two matrices of a LoRA, at most."""
+        return max((block.width for block in self.loras), default=0)
+
+
+class Transformer:
+    """QwenImageTransformer2DModel run by the project's own executor. Nothing of it changes while edits run."""
+
+    def __init__(
+        self,
+        embedders: Any,
+        blocks: Blocks,
+        modulation: Modulation,
+        executor: Executor,
+        numbers: Numbers,
+        device: torch.device,
+    ) -> None:
+        self._embedders = embedders
+        self._blocks = blocks
+        self._modulation = modulation
+        self._operations = executor.operations
+        self._runner: Runner = executor.runner
+        self.numbers = numbers
+        """What the arena of a step depends on."""
+        self._device = device
+        self._copies = streams_of(device)
+        self._rope = Rope(embedders.config.axes_dims_rope)
+        self._behind_last = torch.tensor([numbers.layers], dtype=torch.int32, device=device)
+
+    @property
+    def device_bytes(self) -> int:
+        """Bytes of weights on the device: resident blocks, the ring, and what is not part of a block."""
+        outside: int = sum(weight.nbytes for weight in self._embedders.parameters())
+        return self._blocks.device_bytes + outside
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes in the host's memory beside those: streamed blocks and modulation tables."""
+        return self._blocks.host_bytes + self._modulation.host_bytes
+
+    def rotation(self, shapes: Sequence[LatentShape], text_tokens: int) -> Rotation:
+        """Rotations of a target and its references in tokens, and of the longest text of an edit."""
+        return self._rope.rotation(shapes, text_tokens, self._device)
+
+    def modulation_table(
+        self, sigmas: Tensor, loras: Sequence[ModulationLora] = ()
+    ) -> Generator[tuple[int, int], None, ModulationTable]:
+        """Make the table of a schedule (FP32 [steps], without the final 0) with these LoRAs, unless it is kept.
+
+        Yields (blocks done, blocks in all) every some blocks: a new table takes seconds.
+        """
+        return self._modulation.table(sigmas, loras)
+
+    def step_rows(self, table: ModulationTable) -> StepRows:
+        """Begin to bring the rows of an edit's steps to the device."""
+        return StepRows(table, self._device, self._copies)
+
+    def velocities(self, forwards: Sequence[Forward]) -> list[Tensor]:
+        """Return the velocity FP32 [1, target tokens, C * 4] of each forward.
+
+        They share one sweep over the blocks, so that a streamed block is copied once for all of them. What each gives
+        does not depend on the others.
+        """
+        tokens = tuple(forward.tokens for forward in forwards)
+        width = max(forward.lora_width for forward in forwards)
+        arena = make_arena(_laid_out(self.numbers, tokens, width), tokens, self._device)
+        with self._blocks.sweep() as blocks:
+            for forward, region in zip(forwards, arena.regions, strict=True):
+                self._enter(forward, region)
+            keys = [(arena.address, tokens, width, index) for index in range(len(forwards))]
+            for block, weights in enumerate(blocks):
+                for forward, region, key in zip(forwards, arena.regions, keys, strict=True):
+                    self._run_block(block, weights, forward, region, arena, key)
+            return [self._velocity(region, arena) for region in arena.regions]
+
+    def _run_block(
+        self, block: int, weights: BlockWeights, forward: Forward, region: Region, arena: Arena, place: Hashable
+    ) -> None:
+        loras = forward.loras[block] if forward.loras else NO_LORAS
+        # A slot holds one block after the other: which one it is, kernels read from the slot.
+        end = -1 if block == 0 else 1 if block == self.numbers.layers - 1 else 0
+        key = (place, weights.number.data_ptr(), end, loras.key)
+        self._runner.run(key, lambda: run_block(self._operations, weights, region, arena.workspace, block, loras))
+
+    def _enter(self, forward: Forward, region: Region) -> None:
+        """Embed latents and text as the residual streams, and bring what the blocks read to the region."""
+        text = region.tokens.text
+        latents = torch.cat([forward.latents.to(forward.references.dtype), forward.references], dim=1)
+        embedders = self._embedders
+        torch.addmm(embedders.img_in.bias, latents[0], embedders.img_in.weight.t(), out=region.residual[text:])
+        normed = embedders.txt_norm(forward.embeddings[0])
+        torch.addmm(embedders.txt_in.bias, normed, embedders.txt_in.weight.t(), out=region.residual[:text])
+        for rows, rotation in (
+            (region.rotation[:text], forward.rotation.text[:text]),
+            (region.rotation[text:], forward.rotation.image),
+        ):
+            rows.copy_(torch.view_as_real(rotation).flatten(1))
+        modulation = forward.modulation
+        for kind, values in enumerate((modulation.text, modulation.target, modulation.reference)):
+            region.modulation[:-1, kind].copy_(values)
+        # diffusers has the scale of the last norm first.
+        region.modulation[-1, _TARGET, :2].copy_(modulation.out.flip(0))
+
+    def _velocity(self, region: Region, arena: Arena) -> Tensor:
+        normed = self._operations.norm(region, arena.workspace, self.numbers.layers, self._behind_last, "out")
+        assert normed.image is not None
+        projection = self._embedders.proj_out
+        return functional.linear(normed.image.values, projection.weight, projection.bias).float().unsqueeze(0)
+
+
+@lru_cache(maxsize=64)
+def _laid_out(numbers: Numbers, tokens: tuple[Tokens, ...], lora_width: int) -> ArenaLayout:
+    """Layouts are the same in every step of an edit."""
+    return arena_layout(numbers, tokens, lora_width)
+
+
+def load_transformer(
+    config: dict[str, Any],
+    source: TensorSource,
+    execution: Execution,
+    device: torch.device,
+    reader: WeightReader,
+    caches: DiskCaches = NO_CACHES,
+) -> Transformer:
+    """Load the transformer as ``execution`` says, block by block; raises ModelUnsupported.
+
+    ``config`` is diffusers' of QwenImageTransformer2DModel. ``source`` is kept, since modulation tables are made from
+    it later. Blocks that have to be quantised come from ``caches``, where they are kept, or go there.
+    """
+    start, dtype = reader.done, DTYPES[execution.compute]
+    embedders = _embedders(config)
+    layers = execution.total_blocks
+    layout = _layout(embedders, execution)
+    outside = [name for name in source.names() if not name.startswith(BLOCKS)]
+    _check_blocks(source, layout, layers)
+    reader.fill(embedders, source, outside, device, dtype)
+    modulation = Modulation(
+        source,
+        embedders.to(device),
+        layers,
+        device,
+        dtype,
+        MODULATION_CACHE_BYTES,
+        pin=execution.pin,
+        kept=kept_tables(caches.modulation, source, device),
+    )
+    blocks = Blocks(layout, execution, device)
+    for index in range(layers):
+        modulation.check(reader, index)
+
+    def pack(index: int, buffer: Tensor) -> None:
+        pack_block(reader, source, index, layout, buffer, device)
+
+    packed = caches.packed
+    if packed is not None and layout.quantised and isinstance(source, SafetensorsSource) and not _is_fp8(source):
+        share = (start + source.nbytes - reader.done) // layers
+        contents = contents_of(source, layout, layers)
+        packed.fill(list(blocks.buffers()), contents, pack, lambda _: reader.pass_over(source, share))
+    else:
+        for index, buffer in enumerate(blocks.buffers()):
+            pack(index, buffer)
+    reader.finish(source, start)
+    numbers = Numbers(layout.shape, layers, execution.precision, execution.compute, execution.fp8_attention)
+    executor = choose_executor(execution, numbers, device)
+    return Transformer(embedders, blocks, modulation, executor, numbers, device)
+
+
+def _is_fp8(source: SafetensorsSource) -> bool:
+    """Whether most of a file is FP8 as it is: it is then read as fast as what would be kept of it."""
+    return source.quantised_bytes() > source.nbytes // 2
+
+
+def _embedders(config: dict[str, Any]) -> Any:
+    """Everything of the transformer but its blocks; what it takes in and gives out, and its timestep embedding."""
+    with blaming("transformer/config.json"), SkipRandomInit():
+        model: Any = QwenImageTransformer2DModel.from_config({**config, "num_layers": 0})
+        axes, head = list(model.config.axes_dims_rope), model.config.attention_head_dim
+        fits = len(axes) == _AXES and sum(axes) == head and all(width > 0 and width % 2 == 0 for width in axes)
+    if not fits:
+        raise ModelUnsupported(
+            f"transformer/config.json: axes_dims_rope {axes} should be {_AXES} even numbers that sum to {head}.", REMEDY
+        )
+    if getattr(model, "zero_cond_t", False) is not True:
+        raise ModelUnsupported("The installed diffusers drops zero_cond_t.", "Install diffusers 0.37 or newer.")
+    return model.eval().requires_grad_(False)
+
+
+def _layout(embedders: Any, execution: Execution) -> BlockLayout:
+    shape = BlockShape(embedders.inner_dim, _MLP_RATIO * embedders.inner_dim, embedders.config.attention_head_dim)
+    return block_layout(shape, execution.precision, execution.scaling, execution.compute)
+
+
+def _check_blocks(source: TensorSource, layout: BlockLayout, layers: int) -> None:
+    expected: set[str] = set()
+    for block in range(layers):
+        expected.update(stored_names(layout, block), modulation_names(block))
+    check_names(source, expected, (name for name in source.names() if name.startswith(BLOCKS)))

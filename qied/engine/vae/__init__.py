@@ -1,0 +1,1 @@
+"""The VAE for single frames, whole and in tiles."""

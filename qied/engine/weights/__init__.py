@@ -1,0 +1,1 @@
+"""From files to tensors: mapped, expanded or quantised, and built into models."""

@@ -1,0 +1,301 @@
+"""Where weights come from: named tensors of one component, read one at a time, and how far the reading is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from qied_client.errors import ModelUnsupported
+from torch import Tensor, nn
+
+from qied.checkpoints.part_file import PartRole, usable_part
+from qied.checkpoints.pipeline_folder import REMEDY
+from qied.engine.weights.mapped_file import MappedFile
+from qied.engine.weights.quantise import E4M3, dequantise
+from qied.weights.header import Header
+from qied.weights.stored import Stored
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with (component, bytes read so far, bytes of all components)."""
+
+RELEASE_BYTES = 1 << 27
+"""Mapped files are let go of each time that so many bytes of them were read: until then they count as memory."""
+_MAPPED_ITEM_BYTES = 2
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """A weight as it is stored: ``values``, times ``scale`` (FP32 [rows] or [1]) where they are E4M3 with a scale.
+
+    Both may be views of a file, on any device; copy what is to stay.
+    """
+
+    values: Tensor
+    scale: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return self.values.nbytes + (0 if self.scale is None else self.scale.nbytes)
+
+    def dense(self) -> Tensor:
+        """The weight without a scale: what has one in FP32, each product rounded once; plain E4M3 in FP32, too."""
+        if self.scale is not None:
+            rows = self.values.reshape(self.values.shape[0], -1)
+            return dequantise(rows, self.scale, torch.float32).view(self.values.shape)
+        return self.values.float() if self.values.dtype == E4M3 else self.values
+
+
+class TensorSource(Protocol):
+    """The tensors of one component by the names that the model's own classes have."""
+
+    @property
+    def component(self) -> str:
+        """Name of the component, for progress and errors."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors as they are stored."""
+
+    def names(self) -> Collection[str]:
+        """Names of all tensors."""
+
+    def origin(self, name: str) -> str:
+        """Where a tensor comes from, for errors."""
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor on any device in a dtype that can be computed with; copy what is to stay."""
+
+    def stored(self, name: str) -> StoredWeight:
+        """Return a tensor as it is stored."""
+
+    def release(self) -> None:
+        """Let go of what reading has mapped; tensors that are still held stay valid."""
+
+
+class DenseSource(ABC):
+    """What a source that has nothing quantised need not say itself."""
+
+    @abstractmethod
+    def read(self, name: str) -> Tensor:
+        """Return a tensor."""
+
+    def stored(self, name: str) -> StoredWeight:
+        """The tensor as :meth:`read` gives it."""
+        return StoredWeight(self.read(name))
+
+    def release(self) -> None:  # noqa: B027 - few have anything to let go of
+        """Nothing is mapped."""
+
+
+class SafetensorsSource:
+    """The tensors of safetensors files in any layout, memory-mapped: one that is read and dropped takes no memory."""
+
+    def __init__(self, component: PartRole, files: Sequence[Path]) -> None:
+        """Read the files' headers; raises ModelUnsupported where one is damaged, or in a format that is not run."""
+        self.component = component
+        self._open: dict[Path, MappedFile] = {}
+        self._headers: dict[Path, Header] = {}
+        self._seen = {file: _identity(file) for file in files}
+        self._tensors: dict[str, tuple[Path, Stored]] = {}
+        for file in files:
+            part = usable_part(file, component)
+            self._headers[file] = part.header
+            for name, tensor in part.tensors.items():
+                if name in self._tensors:
+                    raise ModelUnsupported(f"{self._tensors[name][0]} and {file} both hold {name}.", REMEDY)
+                self._tensors[name] = (file, tensor)
+        self.nbytes = sum(seen[0] for seen in self._seen.values())
+
+    def names(self) -> Collection[str]:
+        """Names of all tensors."""
+        return self._tensors.keys()
+
+    def origin(self, name: str) -> str:
+        """Path of the tensor's file."""
+        return str(self._tensors[name][0])
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor, expanded to FP32 where it is E4M3; raises as :meth:`stored`."""
+        return self.stored(name).dense()
+
+    def stored(self, name: str) -> StoredWeight:
+        """Return a tensor as views of its file; raises ModelUnsupported where that is damaged or has changed."""
+        file, tensor = self._tensors[name]
+        self._check_unchanged(file)
+        values = self._get(file, tensor.key)
+        if tensor.scale is None:
+            return StoredWeight(values)
+        return StoredWeight(values, self._get(file, tensor.scale[0]).float().flatten())
+
+    def quantised_bytes(self) -> int:
+        """Bytes of the tensors that are stored as E4M3."""
+        return sum(tensor.entry.nbytes for _, tensor in self._tensors.values() if tensor.precision.startswith("fp8"))
+
+    def release(self) -> None:
+        """Let go of the files, which unmaps them once no tensor of theirs is held; the next read maps them again."""
+        self._open.clear()
+
+    @property
+    def files(self) -> dict[Path, tuple[int, int, int]]:
+        """The files, each with the size, time of change and inode that it had when it was opened."""
+        return dict(self._seen)
+
+    def check_unchanged(self) -> None:
+        """Raise ModelUnsupported where a file is not the one that was opened, to its time of change.
+
+        Tensors are views of the files: one that is written to changes the model, and one that is cut ends the process.
+        """
+        for file in self._seen:
+            self._check_unchanged(file)
+
+    def _check_unchanged(self, file: Path) -> None:
+        if _identity(file) != self._seen[file]:
+            raise ModelUnsupported(f"{file} changed since it was loaded.", "Restart the daemon.")
+
+    def _get(self, file: Path, key: str) -> Tensor:
+        try:
+            if file not in self._open:
+                self._open[file] = MappedFile(file, self._headers[file])
+        except OSError as error:
+            raise ModelUnsupported(
+                f"{file} cannot be read ({error.strerror}).", "Check the file, its disk and its permissions."
+            ) from error
+        return self._open[file].tensor(key)
+
+
+@dataclass
+class WeightReader:
+    """Reads components one after the other and reports how far it is, over the bytes of all of them."""
+
+    total: int
+    on_progress: OnProgress
+    done: int = 0
+    _mapped: int = 0
+
+    def read(self, source: TensorSource, name: str) -> Tensor:
+        """Return a tensor of ``source`` and report that its bytes are done."""
+        return self.stored(source, name).dense()
+
+    def stored(self, source: TensorSource, name: str) -> StoredWeight:
+        """Return a tensor as ``source`` stores it, and report that its bytes are done."""
+        if self._mapped > RELEASE_BYTES:
+            source.release()
+            self._mapped = 0
+        weight = source.stored(name)
+        self._mapped += weight.nbytes
+        self.done = min(self.done + weight.nbytes, self.total)
+        self.on_progress(source.component, self.done, self.total)
+        return weight
+
+    def pass_over(self, source: TensorSource, nbytes: int) -> None:
+        """Report bytes of ``source`` that need not be read, since what they would become is there."""
+        self.done = min(self.done + nbytes, self.total)
+        self.on_progress(source.component, self.done, self.total)
+
+    def finish(self, source: TensorSource, start: int) -> None:
+        """Report that ``source``, begun when ``start`` bytes were done, is done to its last byte."""
+        source.release()
+        self._mapped = 0
+        self.done = start + source.nbytes
+        self.on_progress(source.component, self.done, self.total)
+
+    def fill(
+        self, module: nn.Module, source: TensorSource, names: Iterable[str], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Put the tensors of these ``names``, cast and moved, into ``module``.
+
+        Raises ModelUnsupported where tensors are missing, left over or of another shape.
+        """
+        names = list(names)
+        check_names(source, module.state_dict(), names)
+        tensors: dict[str, Tensor] = {}
+        for name in names:
+            stored = self.read(source, name)
+            check_floating(source, name, stored)
+            tensors[name] = stored.to(device, dtype, copy=True)
+        _load(module, source, tensors)
+
+    def map(
+        self,
+        module: nn.Module,
+        source: TensorSource,
+        names: Iterable[str],
+        dtype: torch.dtype,
+        is_mapped: Callable[[str], bool],
+    ) -> dict[str, Tensor]:
+        """Put tensors into ``module`` as they are stored and where they are, in mapped files that must not change.
+
+        Those for which ``is_mapped`` is False are copied in ``dtype``, and so are those of more than 16 bits, since
+        plans count streamed weights with no more. Returns the scales of those that have one. Raises as :meth:`fill`.
+        """
+        names = list(names)
+        check_names(source, module.state_dict(), names)
+        tensors: dict[str, Tensor] = {}
+        scales: dict[str, Tensor] = {}
+        for name in names:
+            weight = self.stored(source, name)
+            check_floating(source, name, weight.values)
+            if not is_mapped(name) or weight.values.itemsize > _MAPPED_ITEM_BYTES:
+                tensors[name] = weight.dense().to(dtype, copy=True)
+                continue
+            tensors[name] = weight.values
+            if weight.scale is not None:
+                scales[name] = weight.scale.clone()
+        _load(module, source, tensors)
+        return scales
+
+
+def _load(module: nn.Module, source: TensorSource, tensors: dict[str, Tensor]) -> None:
+    try:
+        module.load_state_dict(tensors, strict=False, assign=True)
+    except RuntimeError as error:
+        raise ModelUnsupported(f"{source.component} does not fit the model: {error}.", REMEDY) from error
+
+
+def check_names(source: TensorSource, expected: Iterable[str], found: Iterable[str]) -> None:
+    """Raise ModelUnsupported where the names ``found`` in a source are not the expected ones.
+
+    What is left over is named with its file, so that a foreign checkpoint is recognised.
+    """
+    wanted, there = set(expected), set(found)
+    unknown = sorted(there - wanted)
+    if unknown:
+        raise ModelUnsupported(
+            f"{source.origin(unknown[0])} holds tensors that the model does not have: {unknown[:3]}.", REMEDY
+        )
+    missing = sorted(wanted - there)
+    if missing:
+        raise ModelUnsupported(f"{source.component} lacks {len(missing)} tensors: {missing[:3]}.", REMEDY)
+
+
+def check_shape(source: TensorSource, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ModelUnsupported where a tensor has another shape than the model needs, or holds no real numbers."""
+    check_floating(source, name, tensor)
+    if tensor.shape != shape:
+        raise ModelUnsupported(
+            f"{source.origin(name)} does not fit the model: {name} is {tuple(tensor.shape)} and should be {shape}.",
+            REMEDY,
+        )
+
+
+def check_floating(source: TensorSource, name: str, tensor: Tensor) -> None:
+    """Raise ModelUnsupported for integers, booleans and complex numbers, which torch would cast without a word."""
+    if not tensor.is_floating_point():
+        raise ModelUnsupported(
+            f"{source.origin(name)} does not fit the model: {name} holds {tensor.dtype}, not floating-point.",
+            REMEDY,
+        )
+
+
+def _identity(file: Path) -> tuple[int, int, int]:
+    """Size, time of change in nanoseconds and inode; zeros for a file that is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ino

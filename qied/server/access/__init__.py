@@ -1,0 +1,1 @@
+"""Who may connect: keys, authentication, and the files that hold secrets."""

@@ -1,0 +1,51 @@
+"""Which keys are let in at this moment: the enrolled clients from disk, and the workers that were started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from qied.server.access.authentication import Guest
+from qied.server.access.keys import KeyStore
+from qied.server.clock import now_ms
+
+_REFRESH_MS = 500
+
+
+class GuestList:
+    """Looks keys up for the authenticator.
+
+    Changes made by ``qied keys`` count at once for who connects, within half a second for who is connected.
+    """
+
+    def __init__(self, store: KeyStore) -> None:
+        self._log = structlog.get_logger(part="guest list")
+        self._store = store
+        self._stamp: object = None
+        self._looked_ms = -_REFRESH_MS
+        self._clients: Mapping[bytes, str] = {}
+        self.workers: Callable[[bytes], str | None] = lambda key: None
+
+    def lookup(self, domain: str, key: bytes) -> str | None:
+        """Name behind a public key (Z85) on the port of this domain, or None."""
+        if domain == "worker":
+            return self.workers(key)
+        self._read()
+        return self._clients.get(key) if domain == "client" else None
+
+    def is_enrolled(self, guest: Guest) -> bool:
+        """Whether a client of this name is enrolled still, with this key."""
+        if now_ms() - self._looked_ms >= _REFRESH_MS:
+            self._read()
+        return self._clients.get(guest.key) == guest.name
+
+    def _read(self) -> None:
+        self._looked_ms = now_ms()
+        try:
+            stamp = self._store.version()
+            if stamp != self._stamp:
+                self._clients = self._store.authorised()
+                self._stamp = stamp
+        except OSError as error:  # out of file descriptors, for one: then the list stays as it is for now
+            self._log.error("cannot read the enrolled keys", reason=str(error))

@@ -1,0 +1,30 @@
+"""The proof at each start: strangers get in nowhere, and clients not where workers do."""
+
+from __future__ import annotations
+
+import zmq
+from qied_client.credentials import Credential
+
+from qied.server.access.authentication import Authenticator, KeyPair, prove_a_key_is_refused
+
+PATIENCE_S = 10.0
+"""Seconds that a refusal may take."""
+
+
+async def prove_ports_are_closed(
+    authenticator: Authenticator, clients: str, workers: str, enrolled: Credential
+) -> None:
+    """Knock at both addresses with the key of a stranger, and at that of ``workers`` with one of a client, too.
+
+    Raises UnsafeAuthentication where one of them is let in, or hears nothing for ``PATIENCE_S``.
+    """
+    stranger = zmq.curve_keypair()
+    client: KeyPair = (enrolled.public_key.encode(), enrolled.secret_key.encode())
+    knocks = [
+        (clients, stranger, "A key that nobody enrolled"),
+        (workers, stranger, "A key that nobody enrolled"),
+        (workers, client, "The key of a client"),
+    ]
+    with authenticator.expecting(stranger[0], client[0]):
+        for address, pair, whose in knocks:
+            await prove_a_key_is_refused(address, enrolled.server_key.encode(), pair, whose, PATIENCE_S)

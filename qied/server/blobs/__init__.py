@@ -1,0 +1,1 @@
+"""Pictures on the disk: stored by hash, within limits, owned by users."""

@@ -1,0 +1,263 @@
+"""The store of picture files: each under the SHA-256 of its bytes, within a limit that is kept by reservation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from itertools import count
+from pathlib import Path
+
+from qied_client.errors import BlobMismatch, BlobTooLarge, DiskFull, InvalidRequest
+
+from qied.disk_sync import sync_folder
+from qied.server.access.private_files import private_folder
+from qied.server.blobs.ledger import BlobLedger, Kept, Usage, enough, unknown_blob
+from qied.server.blobs.upload import Upload
+
+__all__ = ["BlobStore", "Removed", "Upload", "Usage"]
+
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_PARTIAL = re.compile(r"[0-9a-f]{64}\.[A-Za-z0-9._-]{1,80}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What a collection took away: hashes of blobs, how many abandoned uploads, and bytes of both."""
+
+    blobs: tuple[str, ...]
+    uploads: int
+    bytes: int
+
+
+class BlobStore:
+    """Blobs in ``root/ab/<hash>``, uploads in ``root/partial/<hash>.<owner>``. Blocking; safe in any thread.
+
+    Files have mode 0600, folders 0700. Hashes are 64 lower-case hexadecimal digits, everything else raises
+    InvalidRequest before it touches a path. Who may name which blob is not known here.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        limit_bytes: int,
+        max_blob_bytes: int,
+        free_reserve_bytes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take up what is in ``root``, made where missing; raises ConfigError where others can read the folder."""
+        self._root = private_folder(root)
+        self._partials = private_folder(root / "partial")
+        self._max_blob_bytes = max_blob_bytes
+        self._clock = clock
+        self._ledger = BlobLedger(limit_bytes, free_reserve_bytes, lambda: shutil.disk_usage(root).free)
+        for number in range(256):
+            (root / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        sync_folder(root)
+        self._scan()
+
+    def begin(self, digest: str, size: int, owner: str) -> Upload:
+        """Open an upload of ``size`` bytes that goes on where an earlier one of ``owner`` was left.
+
+        ``owner`` (up to 64 letters, digits, ``.``, ``_`` and ``-``) tells uploaders apart. A blob that is stored
+        already counts as used and needs no bytes: ``offset`` is ``size``. Raises InvalidRequest, BlobTooLarge,
+        BlobMismatch (stored, with another size), DiskFull before any byte is taken, BlobError.
+        """
+        final = self._path(digest)
+        if not _OWNER.fullmatch(owner):
+            raise InvalidRequest(f"{owner[:80]!r} cannot be part of a file's name.", field="owner")
+        self._check_size(size)
+        with self._ledger.changing():
+            if stored := self._is_stored(digest, size):
+                self.touch(digest)
+                name = digest
+            else:
+                name = self._ledger.reserve(_partial_names(digest, owner), size)
+        return Upload(self._partials / name, final, size, ledger=self._ledger, clock=self._clock, stored=stored)
+
+    def put(self, data: bytes) -> str:
+        """Store ``data`` at once; returns its hash. Raises as ``begin`` and ``Upload`` do."""
+        digest = hashlib.sha256(data).hexdigest()
+        upload = self.begin(digest, len(data), "daemon")
+        if upload.offset < len(data):
+            upload.write(upload.offset, memoryview(data)[upload.offset :])
+        upload.finish()
+        return digest
+
+    def touch(self, *digests: str) -> None:
+        """Count a use of stored blobs, so that no collection that was asked for earlier takes them.
+
+        Raises UnknownBlob for the first that is not stored.
+        """
+        for digest in digests:
+            path, now = self._path(digest), self._clock()
+            with self._ledger.changing():
+                self._ledger.touch(digest, now)
+                with self._reading(digest):
+                    os.utime(path, (now, now))
+
+    def exists(self, digest: str) -> bool:
+        """Whether the blob is stored."""
+        self._path(digest)
+        return self._ledger.size(digest) is not None
+
+    def size(self, digest: str) -> int:
+        """Bytes of a stored blob; raises UnknownBlob."""
+        self._path(digest)
+        if (size := self._ledger.size(digest)) is None:
+            raise unknown_blob(digest)
+        return size
+
+    def open_read(self, digest: str) -> BufferedReader:
+        """Open a stored blob for reading; raises UnknownBlob."""
+        path = self._path(digest)
+        self.size(digest)
+        with self._reading(digest):
+            return path.open("rb")
+
+    def read(self, digest: str, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset`` on, fewer at the end; raises UnknownBlob, InvalidRequest."""
+        size = self.size(digest)
+        if not 0 <= offset <= size or length < 0:
+            raise InvalidRequest(f"{length} bytes at {offset} are not within {size}.", field="offset")
+        with self.open_read(digest) as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def verify(self, digest: str) -> None:
+        """Read a stored blob whole and compare its hash; raises UnknownBlob, or BlobMismatch for a damaged one.
+
+        A damaged one is removed, since it would stand in the way of an upload that replaces it.
+        """
+        with self.open_read(digest) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            self.delete(digest)
+            raise BlobMismatch(
+                f"Blob {digest} was damaged on the daemon's disk.", "Upload it again, and check that disk.", hash=digest
+            )
+
+    def delete(self, digest: str) -> bool:
+        """Remove a blob; returns whether it was stored."""
+        path = self._path(digest)
+        with self._ledger.changing():
+            if self._ledger.size(digest) is None:
+                return False
+            path.unlink(missing_ok=True)
+            self._ledger.forget(digest)
+        return True
+
+    def usage(self) -> Usage:
+        """What is taken now, in bytes."""
+        return self._ledger.usage()
+
+    def collect(self, pinned: Set[str], unpinned_before: float) -> Removed:
+        """Remove blobs that are not ``pinned`` and abandoned uploads, where last used before that moment."""
+        blobs, uploads = self._ledger.idle(pinned, unpinned_before)
+        return self._remove(blobs, uploads)
+
+    def make_room(self, size: int, pinned: Set[str], used_before: float) -> Removed:
+        """Remove just enough, oldest first, for an upload of ``size`` bytes: abandoned uploads, then unpinned blobs.
+
+        ``used_before`` must lie before the moment at which ``pinned`` was put together. Raises DiskFull, with
+        nothing removed, where all of it would not be enough.
+        """
+        self._check_size(size)
+        needed = self._ledger.shortfall(size)
+        blobs, uploads = self._ledger.idle(pinned, used_before)
+        candidates = uploads | blobs
+        wanted = enough(candidates, needed)
+        if wanted is None:
+            raise DiskFull(
+                f"{needed} bytes are missing for a blob of {size}, and only "
+                f"{sum(kept.size for kept in candidates.values())} can be removed.",
+                "Release finished jobs and close sessions, or raise the limit in the daemon's configuration.",
+                size=size,
+                missing=needed,
+            )
+        chosen = set(list(candidates)[:wanted])
+        return self._remove(
+            {digest: kept for digest, kept in blobs.items() if digest in chosen},
+            {name: kept for name, kept in uploads.items() if name in chosen},
+        )
+
+    def _remove(self, blobs: dict[str, Kept], uploads: dict[str, Kept]) -> Removed:
+        gone = tuple(digest for digest, kept in blobs.items() if self._remove_idle(digest, kept, self._path(digest)))
+        ended = [name for name, kept in uploads.items() if self._remove_idle(name, kept, self._partials / name)]
+        return Removed(
+            gone, len(ended), sum(blobs[digest].size for digest in gone) + sum(uploads[name].size for name in ended)
+        )
+
+    def _remove_idle(self, name: str, kept: Kept, path: Path) -> bool:
+        with self._ledger.changing():
+            if not self._ledger.is_idle(name, kept):
+                return False
+            try:
+                path.unlink(missing_ok=True)
+            except PermissionError:  # open in another thread, which Windows does not allow to remove
+                return False
+            self._ledger.forget(name)
+            self._ledger.drop(name)
+            return True
+
+    def _scan(self) -> None:
+        for path in self._root.glob("[0-9a-f][0-9a-f]/*"):
+            status = path.stat()
+            if not _HASH.fullmatch(path.name) or path.parent.name != path.name[:2]:
+                continue
+            if status.st_size == 0:  # what a crash of the machine can leave of a file
+                path.unlink()
+            else:
+                self._ledger.store(path.name, Kept(status.st_size, status.st_mtime))
+        for path in self._partials.iterdir():
+            if _PARTIAL.fullmatch(path.name):
+                status = path.stat()
+                self._ledger.suspend(path.name, Kept(status.st_size, status.st_mtime))
+
+    @contextmanager
+    def _reading(self, digest: str) -> Iterator[None]:
+        """Turn a file that somebody else removed into UnknownBlob, and forget it."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            self._ledger.forget(digest)
+            raise unknown_blob(digest) from error
+
+    def _is_stored(self, digest: str, size: int) -> bool:
+        stored = self._ledger.size(digest)
+        if stored is not None and stored != size:
+            raise BlobMismatch(
+                f"Blob {digest} has {stored} bytes, not {size}.", "Announce the true size.", hash=digest, size=stored
+            )
+        return stored is not None
+
+    def _check_size(self, size: int) -> None:
+        if size < 1:
+            raise InvalidRequest(f"A blob of {size} bytes cannot be stored.", "Send at least one byte.", field="size")
+        if size > self._max_blob_bytes:
+            raise BlobTooLarge(
+                f"A blob of {size} bytes is above the limit of {self._max_blob_bytes}.",
+                "Send a smaller file, or raise the limit in the daemon's configuration.",
+                size=size,
+                limit=self._max_blob_bytes,
+            )
+
+    def _path(self, digest: str) -> Path:
+        if not _HASH.fullmatch(digest):
+            raise InvalidRequest(
+                f"{digest[:80]!r} is not a SHA-256 hash.", "Send 64 lower-case hexadecimal digits.", field="hash"
+            )
+        return self._root / digest[:2] / digest
+
+
+def _partial_names(digest: str, owner: str) -> Iterator[str]:
+    """Names for uploads of one blob by one owner that are open at the same time."""
+    yield f"{digest}.{owner}"
+    yield from (f"{digest}.{owner}.{number}" for number in count(2))

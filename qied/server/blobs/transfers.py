@@ -1,0 +1,244 @@
+"""Blobs on their way between a connection and the disk, a few chunks at a time and never on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+
+import structlog
+from qied_client.errors import (
+    BlobError,
+    BlobMismatch,
+    DiskFull,
+    InvalidRequest,
+    ProtocolError,
+    QiedError,
+    QuotaExceeded,
+    RequestTimeout,
+    UnknownBlob,
+)
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+
+from qied.server.blobs.store import BlobStore, Upload
+from qied.server.blobs.upload import Proof
+from qied.server.off_loop import off_loop
+from qied.server.ports.peer import Peer
+
+_log = structlog.get_logger(part="transfers")
+
+_IDLE_S = 60.0
+"""Seconds without a chunk after which an upload is ended: its bytes are reserved, and others may want them."""
+
+
+class Uploading:
+    """One upload of a connection: chunks are queued here and written in order by a task of their own."""
+
+    def __init__(self) -> None:
+        self._chunks: asyncio.Queue[m.Chunk] = asyncio.Queue()
+        self.task: asyncio.Task[None] | None = None
+
+    def take(self, chunk: m.Chunk) -> None:
+        """Queue a chunk; one beyond the credit is an error."""
+        if self._chunks.qsize() > limits.CREDIT:
+            raise ProtocolError(
+                f"More than {limits.CREDIT} chunks came without an acknowledgement.", "Keep to the credit."
+            )
+        self._chunks.put_nowait(chunk)
+
+    async def next(self) -> m.Chunk:
+        """Wait for the next chunk; raises RequestTimeout."""
+        try:
+            async with asyncio.timeout(_IDLE_S):
+                return await self._chunks.get()
+        except TimeoutError:
+            raise RequestTimeout(f"No chunk came for {_IDLE_S:g} s.", "Offer the blob again.") from None
+
+    def abandon(self) -> None:
+        """The connection is gone, or the other side has given it up."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Downloading:
+    """One download of a connection, which waits for credit between chunks."""
+
+    def __init__(self, credit: int) -> None:
+        self._credit = asyncio.Semaphore(min(credit, limits.CREDIT))
+        self._allowed = min(credit, limits.CREDIT)
+        self.task: asyncio.Task[None] | None = None
+
+    def allow(self, chunks: int) -> None:
+        """Let as many more chunks go, up to the credit of protocol 1."""
+        for _ in range(min(chunks, limits.CREDIT - self._allowed)):
+            self._allowed += 1
+            self._credit.release()
+
+    async def spend(self) -> None:
+        """Wait until one more chunk may be sent."""
+        await self._credit.acquire()
+        self._allowed -= 1
+
+    def abandon(self) -> None:
+        """The connection is gone, or the other side has given it up."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+class BlobTransfers:
+    """Uploads and downloads of all connections.
+
+    ``on_stored`` is awaited with the peer, hash and size before STORED is sent; ``may_read`` says whether a peer may
+    have a blob; ``make_room`` frees bytes on a full disk and says whether it could. Uploads take turns at hashing and
+    writing, a chunk at a time, so that many of them never keep requests and heartbeats from threads and cores.
+    """
+
+    def __init__(
+        self,
+        store: BlobStore,
+        executor: Executor,
+        uploads_per_peer: int,
+        on_stored: Callable[[Peer, str, int], Awaitable[None]],
+        may_read: Callable[[Peer, str], bool],
+        make_room: Callable[[int], Awaitable[bool]],
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._uploads_per_peer = uploads_per_peer
+        self._on_stored = on_stored
+        self._may_read = may_read
+        self._make_room = make_room
+        self._writing = asyncio.Lock()
+
+    def put(self, peer: Peer, message: m.Put) -> None:
+        """Begin an upload."""
+        uploads = sum(isinstance(transfer, Uploading) for transfer in peer.transfers.values())
+        if uploads >= self._uploads_per_peer:
+            peer.refuse(QuotaExceeded(f"{uploads} uploads are under way.", "Finish one first."), message.id)
+            return
+        if message.id in peer.transfers:
+            peer.refuse(ProtocolError(f"Transfer {message.id} is under way already."), message.id)
+            return
+        uploading = peer.transfers[message.id] = Uploading()
+        uploading.task = asyncio.create_task(self._upload(peer, message, uploading))
+
+    def chunk(self, peer: Peer, message: m.Chunk) -> None:
+        """Take one chunk of an upload; one of a transfer that has ended is ignored."""
+        uploading = peer.transfers.get(message.transfer)
+        if not isinstance(uploading, Uploading):
+            return
+        try:
+            uploading.take(message)
+        except QiedError as error:
+            self._end(peer, message.transfer)
+            uploading.abandon()
+            peer.refuse(error, message.transfer)
+
+    def get(self, peer: Peer, message: m.Get) -> None:
+        """Begin a download."""
+        if len(peer.transfers) >= 4 * self._uploads_per_peer or message.id in peer.transfers:
+            peer.refuse(
+                QuotaExceeded(f"{len(peer.transfers)} transfers are under way.", "Finish one first."), message.id
+            )
+            return
+        if not self._may_read(peer, message.hash):
+            peer.refuse(_unknown(message.hash), message.id)
+            return
+        downloading = peer.transfers[message.id] = Downloading(message.credit)
+        downloading.task = asyncio.create_task(self._download(peer, message, downloading))
+
+    def more(self, peer: Peer, message: m.More) -> None:
+        """Take an acknowledgement of a download."""
+        downloading = peer.transfers.get(message.transfer)
+        if isinstance(downloading, Downloading):
+            downloading.allow(message.credit)
+
+    def drop(self, peer: Peer, message: m.Drop) -> None:
+        """End a transfer that the other side no longer wants."""
+        transfer = peer.transfers.pop(message.transfer, None)
+        if transfer is not None:
+            transfer.abandon()
+
+    def _end(self, peer: Peer, transfer: int) -> None:
+        peer.transfers.pop(transfer, None)
+
+    async def _upload(self, peer: Peer, message: m.Put, uploading: Uploading) -> None:
+        opened: list[Upload] = []
+        try:
+            with _refusals(peer, message.id):
+                begun = await self._begin(peer, message, opened)
+                claimed = begun.stored and not self._may_read(peer, message.hash)
+                upload = Proof(message.hash, message.size) if claimed else begun
+                await self._receive(peer, message, uploading, upload)
+                async with self._writing:
+                    await off_loop(self._executor, upload.finish)
+                opened.clear()
+                await self._on_stored(peer, message.hash, message.size)
+                peer.send(m.Stored(message.id, message.hash))
+        finally:
+            self._end(peer, message.id)
+            for left in opened:
+                await off_loop(self._executor, left.suspend)
+
+    async def _begin(self, peer: Peer, message: m.Put, opened: list[Upload]) -> Upload:
+        """Open the upload; it is in ``opened`` even where the waiting for it is cancelled, so it cannot leak."""
+
+        def begin() -> Upload:
+            opened.append(self._store.begin(message.hash, message.size, peer.user))
+            return opened[-1]
+
+        try:
+            return await off_loop(self._executor, begin)
+        except DiskFull:
+            if not await self._make_room(message.size):
+                raise
+        return await off_loop(self._executor, begin)
+
+    async def _receive(self, peer: Peer, message: m.Put, uploading: Uploading, upload: Upload | Proof) -> None:
+        received = upload.offset
+        if received < message.size:
+            peer.send(m.Want(message.id, received, limits.CREDIT))
+        while received < message.size:
+            chunk = await uploading.next()
+            if chunk.total != message.size:
+                raise ProtocolError(f"A blob of {message.size} bytes was continued as one of {chunk.total}.")
+            async with self._writing:
+                await off_loop(self._executor, upload.write, chunk.offset, chunk.data)
+            received += len(chunk.data)
+            peer.send(m.More(message.id, 1))
+
+    async def _download(self, peer: Peer, message: m.Get, downloading: Downloading) -> None:
+        try:
+            with _refusals(peer, message.id):
+                total = await off_loop(self._executor, self._store.size, message.hash)
+                offset = message.offset
+                if offset >= total:
+                    raise InvalidRequest(f"offset: the blob ends at {total}, before {offset}.", field="offset")
+                while offset < total:
+                    await downloading.spend()
+                    data = await off_loop(self._executor, self._store.read, message.hash, offset, limits.CHUNK_BYTES)
+                    if not data:
+                        raise BlobMismatch("The stored file is shorter than it was.", "Upload or make it again.")
+                    if not peer.send(m.Chunk(message.id, offset, total, data)):
+                        return
+                    offset += len(data)
+        finally:
+            self._end(peer, message.id)
+
+
+@contextmanager
+def _refusals(peer: Peer, transfer: int) -> Iterator[None]:
+    """Tell the other side why a transfer ends before its end."""
+    try:
+        yield
+    except QiedError as error:
+        peer.refuse(error, transfer)
+    except OSError as error:
+        _log.exception("a transfer failed on the disk", user=peer.user)
+        peer.refuse(BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again; see its log."), transfer)
+
+
+def _unknown(blob_hash: str) -> UnknownBlob:
+    return UnknownBlob(f"There is no blob {blob_hash[:12]}… of yours.", "Upload it (again) first.", hash=blob_hash)

@@ -1,0 +1,250 @@
+"""Each change as SQL: what it does to the tables, and how the tables are read back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from functools import singledispatch
+from itertools import groupby
+
+from qied_client.errors import SessionConflict, UnknownSession, UnknownTurn
+
+from qied.server.journal.changes import (
+    AcceptJob,
+    AddTurn,
+    CloseSession,
+    CountDeath,
+    DisownBlob,
+    ExpireBefore,
+    Expired,
+    JournalState,
+    Key,
+    MoveHead,
+    OpenSession,
+    OwnBlob,
+    ReleaseJob,
+    StoredJob,
+    StoredSession,
+    StoredTurn,
+    StoreOutcome,
+    Tombstone,
+)
+from qied.server.journal.errors import DuplicateJob
+
+_UNFINISHED = """
+    FROM jobs AS other LEFT JOIN outcomes AS ended USING (user, job)
+    WHERE ended.job IS NULL AND other.user = {table}.user AND other.{reference} = {table}.{name}"""
+
+
+@singledispatch
+def execute(change: object, connection: sqlite3.Connection) -> bool:
+    """Carry out one change inside the open transaction; returns whether it had an effect.
+
+    Raises what the change's own docstring names, and sqlite3.Error.
+    """
+    raise TypeError(f"{type(change).__name__} is no change of the journal")
+
+
+@execute.register
+def _accept_job(change: AcceptJob, connection: sqlite3.Connection) -> bool:
+    key = (change.user, change.job)
+    for table in ("jobs", "tombstones"):
+        if connection.execute(f"SELECT 1 FROM {table} WHERE user = ? AND job = ?", key).fetchone():
+            raise DuplicateJob(*key, released=table == "tombstones")
+    connection.execute(
+        """INSERT INTO jobs (user, job, order_number, payload_hash, request, spec, session, turn, depends_on,
+            accepted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (
+            *key,
+            change.order,
+            change.payload_hash,
+            change.request,
+            change.spec,
+            change.session,
+            change.turn,
+            change.depends_on,
+            change.accepted_at,
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO job_blobs VALUES (?, ?, ?, ?)", [(*key, place, blob) for place, blob in enumerate(change.blobs)]
+    )
+    connection.execute("UPDATE meta SET value = max(value, ?) WHERE key = 'last_order'", (change.order,))
+    return True
+
+
+@execute.register
+def _count_death(change: CountDeath, connection: sqlite3.Connection) -> bool:
+    counts = (change.deaths, change.requeues, change.user, change.job)
+    return _hit(connection, "UPDATE jobs SET deaths = ?, requeues = ? WHERE user = ? AND job = ?", counts)
+
+
+@execute.register
+def _store_outcome(change: StoreOutcome, connection: sqlite3.Connection) -> bool:
+    key = (change.user, change.job)
+    row = (
+        *key,
+        change.state,
+        change.result_blob,
+        change.result_bytes,
+        change.media_type,
+        change.seed,
+        change.timings,
+        change.error_code,
+        change.error_message,
+        change.error_remedy,
+        change.finished_at,
+    )
+    stored = _hit(
+        connection,
+        """INSERT INTO outcomes SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+            WHERE EXISTS (SELECT 1 FROM jobs WHERE user = ? AND job = ?) ON CONFLICT (user, job) DO NOTHING""",
+        (*row, *key),
+    )
+    if stored:
+        connection.execute("UPDATE turns SET result_blob = ? WHERE user = ? AND job = ?", (change.result_blob, *key))
+        connection.execute(
+            """UPDATE sessions SET used_at = max(used_at, ?)
+                WHERE user = ? AND session IN (SELECT session FROM turns WHERE user = ? AND job = ?)""",
+            (change.finished_at, change.user, *key),
+        )
+    return stored
+
+
+@execute.register
+def _release_job(change: ReleaseJob, connection: sqlite3.Connection) -> bool:
+    key = (change.user, change.job)
+    left = _hit(
+        connection,
+        """INSERT INTO tombstones SELECT user, job, payload_hash, ? FROM jobs JOIN outcomes USING (user, job)
+            WHERE user = ? AND job = ?""",
+        (change.released_at, *key),
+    )
+    return left and _hit(connection, "DELETE FROM jobs WHERE user = ? AND job = ?", key)
+
+
+@execute.register
+def _open_session(change: OpenSession, connection: sqlite3.Connection) -> bool:
+    opened = _hit(
+        connection,
+        "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (user, session) DO NOTHING",
+        (change.user, change.session, change.source_blob, change.opened_at, change.opened_at),
+    )
+    if not opened:
+        found = "SELECT source_blob FROM sessions WHERE user = ? AND session = ?"
+        (source,) = connection.execute(found, (change.user, change.session)).fetchone()
+        if source != change.source_blob:
+            raise SessionConflict(
+                f"Session {change.session!r} is open on another picture.", "Choose another session id, or close it."
+            )
+    return opened
+
+
+@execute.register
+def _add_turn(change: AddTurn, connection: sqlite3.Connection) -> bool:
+    _move_head(MoveHead(change.user, change.session, change.base, change.added_at), connection)
+    connection.execute(
+        "INSERT INTO turns VALUES (?, ?, ?, ?, ?, NULL)",
+        (change.user, change.session, change.turn, change.job, change.base),
+    )
+    return _move_head(MoveHead(change.user, change.session, change.turn, change.added_at), connection)
+
+
+@execute.register
+def _move_head(change: MoveHead, connection: sqlite3.Connection) -> bool:
+    key = (change.user, change.session)
+    moved = "UPDATE sessions SET head = ?, used_at = max(used_at, ?) WHERE user = ? AND session = ?"
+    if not _hit(connection, moved, (change.head, change.moved_at, *key)):
+        raise UnknownSession(f"There is no session {change.session!r}.", "Open it first.")
+    turn = "SELECT 1 FROM turns WHERE user = ? AND session = ? AND turn = ?"
+    if change.head != 0 and not connection.execute(turn, (*key, change.head)).fetchone():
+        raise UnknownTurn(f"Session {change.session!r} has no turn {change.head}.", "Name one of its turns.")
+    return True
+
+
+@execute.register
+def _close_session(change: CloseSession, connection: sqlite3.Connection) -> bool:
+    closed = "DELETE FROM sessions WHERE user = ? AND session = ?"
+    return _hit(connection, closed, (change.user, change.session))
+
+
+@execute.register
+def _own_blob(change: OwnBlob, connection: sqlite3.Connection) -> bool:
+    owned = """INSERT INTO blob_owners VALUES (?, ?, ?, ?)
+        ON CONFLICT (user, hash) DO UPDATE SET size = excluded.size, stored_at = excluded.stored_at"""
+    return _hit(connection, owned, (change.user, change.hash, change.size, change.stored_at))
+
+
+@execute.register
+def _disown_blob(change: DisownBlob, connection: sqlite3.Connection) -> bool:
+    return _hit(connection, "DELETE FROM blob_owners WHERE user = ? AND hash = ?", (change.user, change.hash))
+
+
+def execute_all(changes: Iterable[object], connection: sqlite3.Connection) -> tuple[bool, ...]:
+    """Carry out ``changes`` in order; for each, whether it had an effect."""
+    return tuple(execute(change, connection) for change in changes)
+
+
+def expire(limits: ExpireBefore, connection: sqlite3.Connection) -> Expired:
+    """Drop what is older than ``limits`` allow, inside the open transaction."""
+    tombstones = _keys(connection, "SELECT user, job FROM tombstones WHERE released_at < ?", limits.released_before)
+    connection.execute("DELETE FROM tombstones WHERE released_at < ?", (limits.released_before,))
+    needed = _UNFINISHED.format(table="outcomes", reference="depends_on", name="job")
+    finished = f"SELECT user, job FROM outcomes WHERE finished_at < ? AND NOT EXISTS (SELECT 1 {needed})"
+    jobs = _keys(connection, finished, limits.finished_before)
+    for user, job in jobs:
+        _release_job(ReleaseJob(user, job, limits.now), connection)
+    busy = _UNFINISHED.format(table="sessions", reference="session", name="session")
+    idle = f"SELECT user, session FROM sessions WHERE used_at < ? AND NOT EXISTS (SELECT 1 {busy})"
+    sessions = _keys(connection, idle, limits.sessions_idle_before)
+    for user, session in sessions:
+        _close_session(CloseSession(user, session), connection)
+    return Expired(jobs, tombstones, sessions)
+
+
+def load(connection: sqlite3.Connection) -> JournalState:
+    """Read everything in one transaction of ``connection``."""
+    connection.execute("BEGIN")
+    owners = [OwnBlob(*row) for row in connection.execute("SELECT user, hash, size, stored_at FROM blob_owners")]
+    dead = [
+        Tombstone(*row) for row in connection.execute("SELECT user, job, payload_hash, released_at FROM tombstones")
+    ]
+    state = JournalState(
+        jobs={(job.accepted.user, job.accepted.job): job for job in _jobs(connection)},
+        sessions={(session.user, session.session): session for session in _sessions(connection)},
+        owners={(owner.user, owner.hash): owner for owner in owners},
+        tombstones={(tombstone.user, tombstone.job): tombstone for tombstone in dead},
+    )
+    connection.execute("COMMIT")
+    return state
+
+
+def _jobs(connection: sqlite3.Connection) -> Iterator[StoredJob]:
+    rows = connection.execute("SELECT user, job, hash FROM job_blobs ORDER BY user, job, place")
+    blobs = {key: tuple(row[2] for row in group) for key, group in groupby(rows, key=lambda row: (row[0], row[1]))}
+    outcomes = {(row[0], row[1]): StoreOutcome(*row) for row in connection.execute("SELECT * FROM outcomes")}
+    for *head, accepted_at, deaths, requeues in connection.execute(
+        """SELECT user, job, order_number, payload_hash, request, spec, session, turn, depends_on, accepted_at, deaths,
+            requeues FROM jobs ORDER BY order_number"""
+    ):
+        key = (head[0], head[1])
+        accepted = AcceptJob(*(*head, blobs.get(key, ()), accepted_at))
+        yield StoredJob(accepted, deaths, requeues, outcomes.get(key))
+
+
+def _sessions(connection: sqlite3.Connection) -> Iterator[StoredSession]:
+    rows = connection.execute("SELECT * FROM turns ORDER BY user, session, turn")
+    turns = {
+        key: tuple(StoredTurn(*row[2:]) for row in group)
+        for key, group in groupby(rows, key=lambda row: (row[0], row[1]))
+    }
+    for row in connection.execute("SELECT user, session, source_blob, opened_at, used_at, head FROM sessions"):
+        yield StoredSession(*(*row, turns.get((row[0], row[1]), ())))
+
+
+def _hit(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> bool:
+    return connection.execute(statement, values).rowcount > 0
+
+
+def _keys(connection: sqlite3.Connection, statement: str, limit: float) -> tuple[Key, ...]:
+    return tuple((user, name) for user, name in connection.execute(statement, (limit,)))

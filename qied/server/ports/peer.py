@@ -1,0 +1,77 @@
+"""One connection as the front sees it: who it is, whether it has said hello, and what is under way on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from qied_client.errors import InternalError, QiedError, QuotaExceeded
+from qied_client.protocol.messages import Failure, Message
+
+from qied.server.access.authentication import Guest
+
+_log = structlog.get_logger(part="peer")
+
+
+@dataclass
+class Peer:
+    """A connection. ``transfers`` are its uploads and downloads by the client's id, which end with it.
+
+    Requests that were begun are finished even if nobody hears the answer: what is in the journal must be in memory.
+    """
+
+    route: bytes
+    guest: Guest
+    send: Callable[[Message], bool]
+    heard_ms: int
+    ready: bool = False
+    transfers: dict[int, Any] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    most_requests: int = 64
+
+    @property
+    def user(self) -> str:
+        """Name of who is behind it."""
+        return self.guest.name
+
+    def refuse(self, error: QiedError, re: int | None) -> None:
+        """Answer a request with a typed error."""
+        self.send(Failure.of(error, re))
+
+    def spawn(self, request: int, work: Coroutine[Any, Any, Message | None]) -> None:
+        """Answer a request in the background with what ``work`` returns or raises."""
+        if len(self.tasks) >= self.most_requests:
+            work.close()
+            self.refuse(
+                QuotaExceeded(f"{len(self.tasks)} requests of this connection are unanswered.", "Wait for answers."),
+                request,
+            )
+            return
+        task = asyncio.create_task(self._answer(request, work))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def gone(self) -> None:
+        """End the transfers: the connection is no more."""
+        self.ready = False
+        for transfer in list(self.transfers.values()):
+            transfer.abandon()
+        self.transfers.clear()
+
+    async def _answer(self, request: int, work: Coroutine[Any, Any, Message | None]) -> None:
+        try:
+            answer = await work
+        except QiedError as error:
+            self.refuse(error, request)
+        except Exception:
+            _log.exception("a request failed by a defect", user=self.user)
+            self.refuse(
+                InternalError("The daemon failed at this request by a defect.", "See its log, and report it."), request
+            )
+            raise
+        else:
+            if answer is not None:
+                self.send(answer)

@@ -1,0 +1,1 @@
+"""Worker processes: started, listened to, judged when they end, started again."""

@@ -1,0 +1,371 @@
+"""The workers as the front sees them: started, listened to, restarted when they die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import structlog
+import zmq
+import zmq.asyncio
+from qied_client.errors import QiedError, SetupError, from_code
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+
+from qied.link import messages as w
+from qied.link.launch import LaunchOrder
+from qied.planning.plan import Execution
+from qied.scheduling import model as s
+from qied.server.access.authentication import Guest
+from qied.server.blobs.transfers import BlobTransfers
+from qied.server.clock import now_ms
+from qied.server.dispatcher import Dispatcher
+from qied.server.ports.peer import Peer
+from qied.server.ports.router_port import RouterPort
+from qied.server.workers.process import Ending, WorkerProcess
+
+_RESTART_BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
+
+Condition = Literal["starting", "ready", "draining", "lost"]
+
+
+_WITHHELD_STEP = 64 * 1024 * 1024
+_SURPLUS_BYTES = 2 * 1024**3
+"""Beyond the reserve that a plan leaves: some nine blocks in FP8."""
+
+
+@dataclass
+class Worker:
+    """One worker: what it is launched with, its process, its connection once attached, and its offer once loaded.
+
+    ``withheld_bytes`` of its budget are held by other programs, as it told last.
+    """
+
+    name: str
+    order: LaunchOrder
+    condition: Condition = "starting"
+    peer: Peer | None = None
+    offer: w.Offer | None = None
+    process: WorkerProcess | None = None
+    public_key: bytes = b""
+    restarts: int = 0
+    failed_starts: int = 0
+    active: set[tuple[str, str]] = field(default_factory=set)
+    progress_ms: int = 0
+    withheld_bytes: int = 0
+    surplus_told: bool = False
+
+
+class WorkerPool:
+    """Keeps the configured workers running and speaks the link with them.
+
+    ``orders`` has a launch order for each worker; names, keys and endpoint are filled in here. ``refit`` fits one to
+    the memory that is free when its worker starts again, or says by None that it is too little.
+    """
+
+    def __init__(
+        self,
+        context: zmq.asyncio.Context,
+        server_keys: tuple[bytes, bytes],
+        orders: Sequence[LaunchOrder],
+        refit: Callable[[LaunchOrder], LaunchOrder | None],
+        dispatcher: Dispatcher,
+        transfers: BlobTransfers,
+        step_timeout_s: int,
+    ) -> None:
+        self._log = structlog.get_logger(part="workers")
+        self._server_public = server_keys[0].decode()
+        self._orders = orders
+        self._refit = refit
+        self._dispatcher = dispatcher
+        self._transfers = transfers
+        self._step_timeout_ms = step_timeout_s * 1000
+        self._workers: dict[str, Worker] = {}
+        self._routes: dict[bytes, Worker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._address = ""
+        self._first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_loading: Callable[[str, int, int], None] = lambda what, done, total: None
+        self._port = RouterPort(context, "worker", server_keys[1], w.FROM_WORKER, self._on_message, self._on_gone)
+
+    def authorise(self, key: bytes) -> str | None:
+        """Name of the worker that was given this key, or None."""
+        return next((worker.name for worker in self._workers.values() if worker.public_key == key), None)
+
+    def listen(self) -> str:
+        """Open the port that workers connect to, on this machine alone; returns its address."""
+        self._address = self._port.bind("tcp://127.0.0.1:*")
+        return self._address
+
+    def start(self) -> None:
+        """Start the workers, after ``listen``; ``first_ready`` tells when one can work."""
+        for index, order in enumerate(self._orders):
+            worker = Worker(f"worker-{index}", order)
+            self._workers[worker.name] = worker
+            self._dispatcher.feed(s.WorkerExpected(worker.name))
+            self._spawn(self._keep_running(worker))
+        self._spawn(self._watch_progress())
+
+    async def first_ready(self) -> None:
+        """Wait until a worker is ready; raises the typed error of an engine that cannot be loaded."""
+        await asyncio.shield(self._first_ready)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """All workers, for people."""
+        return list(self._workers.values())
+
+    def begin(self, worker: str, order: w.Begin) -> None:
+        """Have a worker take an edit up."""
+        found = self._workers[worker]
+        found.active.add((order.user, order.job))
+        self._log.info("started", user=order.user, job=order.job, worker=worker, active=len(found.active))
+        found.progress_ms = now_ms()
+        if found.peer is not None:
+            found.peer.send(order)
+
+    def stop(self, worker: str, order: w.Stop) -> None:
+        """Have a worker drop an edit."""
+        found = self._workers[worker]
+        if found.peer is not None:
+            found.peer.send(order)
+
+    def forget(self, scope: str) -> None:
+        """Have all workers drop the cache of a closed session."""
+        for worker in self._workers.values():
+            if worker.peer is not None:
+                worker.peer.send(w.Forget(scope))
+
+    async def close(self) -> None:
+        """End all workers: what they hold is requeued by the next start."""
+        self._stopping = True
+        for worker in self._workers.values():
+            if worker.process is not None:
+                worker.process.close_input()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._end(worker) for worker in self._workers.values()))
+        for peer in {id(worker.peer): worker.peer for worker in self._workers.values() if worker.peer}.values():
+            peer.gone()
+        await self._port.close()
+
+    async def _end(self, worker: Worker) -> None:
+        if worker.process is None:
+            return
+        waiting = asyncio.ensure_future(worker.process.wait())
+        done, _ = await asyncio.wait([waiting], timeout=5)
+        if not done:
+            worker.process.kill()
+            await waiting
+
+    # Processes
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._dispatcher.tell_if_broken)
+
+    async def _keep_running(self, worker: Worker) -> None:
+        while not self._stopping:
+            if worker.restarts and not await self._fits_again(worker):
+                await asyncio.sleep(_RESTART_BACKOFF_S[-1])
+                continue
+            public, secret = zmq.curve_keypair()
+            worker.public_key = public
+            worker.condition = "starting"
+            order = replace(
+                worker.order,
+                worker=worker.name,
+                endpoint=self._address,
+                server_key=self._server_public,
+                public_key=public.decode(),
+                secret_key=secret.decode(),
+            )
+            try:
+                worker.process = await WorkerProcess.start(order)
+            except OSError as error:
+                self._log.error("a worker could not be started", worker=worker.name, reason=str(error))
+                self._lost(worker, Ending(0, by_itself=False))
+            else:
+                worker.progress_ms = now_ms()
+                self._log.info("worker started", worker=worker.name, pid=worker.process.pid)
+                self._lost(worker, await worker.process.wait())
+            await asyncio.sleep(_RESTART_BACKOFF_S[min(worker.failed_starts, len(_RESTART_BACKOFF_S) - 1)])
+
+    async def _fits_again(self, worker: Worker) -> bool:
+        """Fit a worker that is to start again to what others leave of its card; whether it can start."""
+        order = await asyncio.to_thread(self._refit, worker.order)
+        if order is None:
+            self._log.warning("too little of the card is free to start again, waiting", worker=worker.name)
+            return False
+        if order != worker.order:
+            self._log.info(
+                "planned again for what is free now",
+                worker=worker.name,
+                budget_bytes=order.budget_bytes,
+                resident_blocks=order.execution.resident_blocks,
+            )
+            worker.order, worker.surplus_told = order, False
+        return True
+
+    def _lost(self, worker: Worker, ending: Ending) -> None:
+        worker.failed_starts = worker.failed_starts + 1 if worker.offer is None else 0
+        worker.restarts += 1
+        worker.condition, worker.offer, worker.withheld_bytes = "lost", None, 0
+        worker.active.clear()
+        if worker.peer is not None:
+            self._routes.pop(worker.peer.route, None)
+            worker.peer.gone()
+            worker.peer = None
+        self._log.warning("worker ended", worker=worker.name, how=str(ending), by_itself=ending.by_itself)
+        self._dispatcher.feed(s.WorkerLost(worker.name, blame=ending.by_itself))
+        if worker.failed_starts >= len(_RESTART_BACKOFF_S):
+            self._give_up(
+                SetupError(
+                    f"The worker ended {worker.failed_starts} times before its engine was loaded (last: {ending}).",
+                    "The log above says more.",
+                )
+            )
+
+    def _give_up(self, error: QiedError) -> None:
+        if not self._first_ready.done():
+            self._first_ready.set_exception(error)
+
+    async def _watch_progress(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._step_timeout_ms / 4000))
+            for worker in self._workers.values():
+                silent = now_ms() - worker.progress_ms
+                if worker.active and worker.process is not None and silent > self._step_timeout_ms:
+                    self._log.error("worker makes no progress, killing it", worker=worker.name, silent_ms=silent)
+                    worker.process.kill_hung()
+                    worker.progress_ms = now_ms()
+
+    # Messages
+
+    def _on_gone(self, route: bytes) -> None:
+        worker = self._routes.pop(route, None)
+        if worker is not None and worker.peer is not None and worker.process is not None:
+            self._log.warning("the link to a worker broke, killing it", worker=worker.name)
+            worker.process.kill()
+
+    def _on_message(self, route: bytes, guest: Guest, message: m.Message | QiedError) -> None:
+        worker = self._workers.get(guest.name)
+        if worker is None or worker.public_key != guest.key:
+            return
+        if isinstance(message, QiedError):
+            self._log.error("a worker sent what the link does not have", worker=worker.name, reason=str(message))
+            return
+        if isinstance(message, w.Attach):
+            self._attach(worker, route, guest, message)
+        elif worker.peer is not None and worker.peer.route == route:
+            self._from_attached(worker, worker.peer, message)
+
+    def _attach(self, worker: Worker, route: bytes, guest: Guest, message: w.Attach) -> None:
+        if worker.peer is not None and worker.process is not None:
+            # What was under way on the old connection is lost, in both directions: only a fresh start is certain.
+            self._log.warning("a worker connected anew, killing it", worker=worker.name)
+            worker.process.kill()
+            return
+        worker.peer = Peer(route, guest, lambda answer: self._port.send(route, answer), now_ms())
+        self._routes[route] = worker
+        worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, limits.SILENCE_MS))
+
+    def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:  # noqa: PLR0912
+        match message:
+            case m.Ping(nonce):
+                peer.send(m.Pong(nonce))
+            case m.Put():
+                self._transfers.put(peer, message)
+            case m.Chunk():
+                self._transfers.chunk(peer, message)
+            case m.Get():
+                self._transfers.get(peer, message)
+            case m.More():
+                self._transfers.more(peer, message)
+            case m.Drop():
+                self._transfers.drop(peer, message)
+            case w.Loading(what, done, total):
+                self.on_loading(what, done, total)
+            case w.Offer():
+                self._ready(worker, message)
+            case w.Broken(code, text, remedy):
+                self._give_up(from_code(code, text, remedy))
+            case w.Memory():
+                self._withhold(worker, message)
+            case w.Stepped():
+                worker.progress_ms = now_ms()
+                self._dispatcher.stepped(message)
+            case w.Finished(user, job):
+                worker.active.discard((user, job))
+                worker.progress_ms = now_ms()
+                self._spawn(self._dispatcher.finished(message))
+            case w.Failed(user, job):
+                worker.active.discard((user, job))
+                worker.progress_ms = now_ms()
+                self._spawn(self._dispatcher.failed(message))
+            case _:
+                pass
+
+    def _ready(self, worker: Worker, offer: w.Offer) -> None:
+        worker.offer, worker.condition, worker.failed_starts = offer, "ready", 0
+        self._log.info(
+            "worker ready",
+            worker=worker.name,
+            device=offer.device,
+            precision=offer.precision,
+            budget_bytes=offer.budget_bytes,
+            weights_bytes=offer.weights_bytes,
+        )
+        self._dispatcher.feed(
+            s.WorkerReady(
+                s.WorkerOffer(worker.name, offer.budget_bytes, offer.weights_bytes, offer.max_active, worker.order.kind)
+            )
+        )
+        if not self._first_ready.done():
+            self._first_ready.set_result(None)
+
+    def _tell_of_surplus(self, worker: Worker, surplus_bytes: int) -> None:
+        """Say once that other programs have left so much that a new plan would be a better one."""
+        if worker.surplus_told or not surplus_is_worth_telling(worker.order.execution, surplus_bytes):
+            return
+        worker.surplus_told = True
+        self._log.info(
+            "more of the card is free than was planned with: a restart would keep more blocks on it",
+            worker=worker.name,
+            more_bytes=surplus_bytes,
+        )
+
+    def _withhold(self, worker: Worker, memory: w.Memory) -> None:
+        """Keep edits within what other programs leave of the budget."""
+        if worker.offer is None:
+            return
+        self._tell_of_surplus(worker, memory.own_bytes + memory.free_bytes - worker.offer.budget_bytes)
+        size = withheld_bytes(worker.offer.budget_bytes, memory.own_bytes, memory.free_bytes)
+        if size == worker.withheld_bytes:
+            return
+        worker.withheld_bytes = size
+        if size:
+            self._log.warning("other programs hold memory of the card", worker=worker.name, withheld_bytes=size)
+        else:
+            self._log.info("the card's memory is free again", worker=worker.name)
+        self._dispatcher.feed(s.MemoryWithheld(worker.name, size))
+
+
+def surplus_is_worth_telling(execution: Execution, surplus_bytes: int) -> bool:
+    """Whether a plan that streams blocks could keep noticeably more of them, were it made now."""
+    return execution.resident_blocks < execution.total_blocks and surplus_bytes >= _SURPLUS_BYTES
+
+
+def withheld_bytes(budget: int, own: int, free: int) -> int:
+    """Bytes of a worker's budget that others hold, in coarse steps, so that small changes do not matter.
+
+    A process that has ``own`` bytes can grow by what is ``free``; what is missing to its ``budget`` others have.
+    """
+    missing = max(0, budget - own - free)
+    return min(budget, -(-missing // _WITHHELD_STEP) * _WITHHELD_STEP)

@@ -1,0 +1,1 @@
+"""From a machine, a model and a configuration to what is served."""

@@ -1,0 +1,169 @@
+"""From a machine and a model to what the daemon serves, and how its workers start: one for each card with a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from qied_client.errors import ConfigError, PlanRefused
+
+from qied.config import Config
+from qied.hardware.snapshot import Snapshot
+from qied.hardware.user_folders import user_cache_folder
+from qied.hardware.visibility import select_card
+from qied.link.launch import LaunchOrder
+from qied.planning.budget import device_budget, host_capacity
+from qied.planning.fitting import GRAPHS, LORAS
+from qied.planning.hardware_profile import LoadedProfile, match_profile
+from qied.planning.loras import LoraRoom, room_for
+from qied.planning.memory import model_of
+from qied.planning.plan import Plan, Refusal
+from qied.planning.planner import Question, plan, plan_cards, worth
+from qied.planning.refit import refit
+from qied.planning.refusals import beside_other_cards
+from qied.planning.serving import Serving, kind_of
+from qied.planning.wishes import Wishes
+from qied.serving.model import BUILTIN, ServedModel
+
+FIXED_PARTS = ("context", GRAPHS, "small weights", "resident blocks", "ring", "text encoder", "caches", LORAS)
+"""Parts of a plan that are there whether an edit runs or not."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served, a launch order for each worker, and the refusals of cards that are left out."""
+
+    serving: Serving
+    orders: tuple[LaunchOrder, ...]
+    left_out: tuple[Refusal, ...]
+
+
+def plan_service(
+    snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes, profiles: Sequence[LoadedProfile]
+) -> Served:
+    """Plan for every card that is to be used; raises PlanRefused where none can serve the model."""
+    question = Question(model.profile, profiles, wishes, lora_room(model, config))
+    snapshot = with_chosen_cards(snapshot, config.model.gpus)
+    outcomes = plan_cards(snapshot, question)
+    plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
+    left_out = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+    plans, crowded_out = _within_host(plans, host_capacity(snapshot))
+    left_out += crowded_out
+    if not plans:
+        only = plan(snapshot, question)
+        if isinstance(only, Refusal):
+            raise PlanRefused(only.message, only.remedy, reason=only.code)
+        plans = [only]
+    serving = Serving(
+        model.profile, tuple(_with_same_references(plans)), model.loras.facts, question.loras, model.lightning_steps
+    )
+    orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
+    return Served(serving, orders, tuple(left_out))
+
+
+def lora_room(model: ServedModel, config: Config) -> LoraRoom:
+    """What each worker keeps free for LoRAs; nothing where there are none."""
+    return room_for(model.loras.facts.values(), config.worker.loras_at_once)
+
+
+def refitted_order(
+    order: LaunchOrder, snapshot: Snapshot, model: ServedModel, wishes: Wishes, profiles: Sequence[LoadedProfile]
+) -> LaunchOrder | None:
+    """The order fitted to what is free on its card now, for a worker that starts again; None where that is too little.
+
+    A card that is not there any more counts as one without memory.
+    """
+    if order.execution.device == "cpu":
+        return order
+    card = next((gpu for gpu in snapshot.gpus if select_card(gpu) == order.card), None)
+    if card is None:
+        return None
+    profile = match_profile(profiles, "cuda", card.compute_capability, card.memory_total_bytes, card.name)
+    reserve = 0 if profile is None else profile.profile.choose.reserve_bytes
+    budget = device_budget(card, reserve, wishes).bytes
+    found = refit(
+        order.execution,
+        fixed_bytes=order.fixed_bytes,
+        edits_bytes=order.edits_bytes,
+        block_bytes=model_of(order.execution, model.profile).weights("streamed").block,
+        budget_bytes=budget,
+        context_bytes=order.budget_bytes - order.execution.allocator_bytes,
+    )
+    if found is None:
+        return None
+    return replace(order, execution=found.execution, fixed_bytes=found.fixed_bytes, budget_bytes=budget)
+
+
+def _within_host(plans: Sequence[Plan], capacity: int | None) -> tuple[list[Plan], list[Refusal]]:
+    """Keep the workers that the host's memory holds together, the best first."""
+    kept: list[Plan] = []
+    refusals: list[Refusal] = []
+    for made in plans:
+        taken = sum(other.host_bytes for other in kept)
+        if kept and capacity is not None and taken + made.host_bytes > capacity:
+            refusals.append(beside_other_cards(made, taken, capacity))
+        else:
+            kept.append(made)
+    return kept, refusals
+
+
+def with_chosen_cards(snapshot: Snapshot, gpus: str) -> Snapshot:
+    """Leave out the cards that ``model.gpus`` does not name; raises ConfigError for one that is not there."""
+    if gpus == "all":
+        return snapshot
+    wanted = {int(index) for index in gpus.split(",")}
+    there = {gpu.index for gpu in snapshot.gpus}
+    if missing := sorted(wanted - there):
+        raise ConfigError(
+            f"model.gpus: there is no card {missing[0]}.",
+            f"Cards of this machine: {', '.join(map(str, sorted(there))) or 'none'}.",
+        )
+    return snapshot.model_copy(update={"gpus": tuple(gpu for gpu in snapshot.gpus if gpu.index in wanted)})
+
+
+def _with_same_references(plans: Sequence[Plan]) -> list[Plan]:
+    """Cap references alike on all workers: their size changes the result, which must not depend on the card."""
+    cap = min(made.max_reference_pixels for made in plans)
+    return [
+        replace(made, max_reference_pixels=cap, execution=replace(made.execution, max_reference_pixels=cap))
+        for made in plans
+    ]
+
+
+def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes) -> LaunchOrder:
+    run = made.execution
+    mine = (gpu for gpu in snapshot.gpus if (gpu.index, gpu.uuid) == (run.device_index, made.gpu_uuid))
+    card = next(mine, None) if run.device == "cuda" else None
+    return LaunchOrder(
+        worker="",
+        endpoint="",
+        server_key="",
+        public_key="",
+        secret_key="",
+        engine=config.worker.engine,
+        checkpoint=model.checkpoint(),
+        profile=model.profile_name,
+        execution=run,
+        kind=kind_of(run),
+        card={} if card is None else dict(select_card(card)),
+        budget_bytes=made.budget_bytes,
+        fixed_bytes=sum(part.bytes for part in made.parts if part.name in FIXED_PARTS),
+        edits_bytes=sum(part.bytes for part in made.parts if part.name not in FIXED_PARTS),
+        cache_bytes=wishes.cache_bytes,
+        max_active=made.sessions.limit,
+        loras=dict(model.loras.files),
+        lora_bytes=next((part.bytes for part in made.parts if part.name == LORAS), 0),
+        threads=config.worker.threads,
+        log_format=config.daemon.log_format,
+        log_level=config.daemon.log_level,
+        packed_folder=_kept_in("packed", config.storage.packed_bytes, model),
+        packed_bytes=config.storage.packed_bytes,
+        modulation_folder=_kept_in("modulation", config.storage.modulation_bytes, model),
+        modulation_bytes=config.storage.modulation_bytes,
+        free_reserve_bytes=config.storage.free_reserve_bytes,
+    )
+
+
+def _kept_in(folder: str, limit_bytes: int, model: ServedModel) -> str:
+    """Where something is kept for the next start; "" for nowhere, as for the built-in model, which takes a moment."""
+    return str(user_cache_folder() / folder) if limit_bytes and model.profile_name != BUILTIN else ""

@@ -1,0 +1,62 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from qied.engine.edits.scene_cache import SceneCache
+
+
+def floats(count: int) -> Tensor:
+    return torch.zeros(count)
+
+
+def test_what_was_put_is_found_again_and_counted() -> None:
+    cache, value = SceneCache(100), floats(5)
+    assert cache.get("prompt", "p", Tensor) is None
+    cache.put("prompt", "p", value)
+    assert cache.get("prompt", "p", Tensor) is value
+    assert (cache.hits["prompt"], cache.misses["prompt"], cache.bytes_used) == (1, 1, 20)
+
+
+def test_kinds_do_not_share_keys() -> None:
+    cache = SceneCache(100)
+    cache.put("prompt", "k", floats(1))
+    assert cache.get("reference", "k", Tensor) is None
+
+
+def test_the_least_recently_used_value_goes_first() -> None:
+    cache = SceneCache(80)
+    cache.put("prompt", "old", floats(10))
+    cache.put("prompt", "new", floats(10))
+    cache.get("prompt", "old", Tensor)
+    cache.put("prompt", "third", floats(5))
+    assert cache.get("prompt", "new", Tensor) is None
+    assert cache.get("prompt", "old", Tensor) is not None
+
+
+def test_a_value_larger_than_the_limit_is_not_kept_and_drops_nothing() -> None:
+    cache = SceneCache(40)
+    cache.put("prompt", "small", floats(10))
+    cache.put("prompt", "large", floats(11))
+    assert cache.get("prompt", "large", Tensor) is None
+    assert cache.get("prompt", "small", Tensor) is not None
+
+
+def test_clearing_forgets_values_and_keeps_the_counters() -> None:
+    cache = SceneCache(100)
+    cache.put("prompt", "p", floats(1))
+    cache.get("prompt", "p", Tensor)
+    cache.clear()
+    assert cache.bytes_used == 0
+    assert cache.get("prompt", "p", Tensor) is None
+    assert cache.hits["prompt"] == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30))), st.integers(0, 200))
+def test_the_bytes_used_are_those_of_what_is_kept_and_within_the_limit(puts: list[tuple[int, int]], limit: int) -> None:
+    cache = SceneCache(limit)
+    for key, count in puts:
+        cache.put("vision", key, floats(count))
+        kept = [cache.get("vision", each, Tensor) for each in range(6)]
+        assert cache.bytes_used == sum(value.nbytes for value in kept if value is not None) <= limit

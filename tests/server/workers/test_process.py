@@ -1,0 +1,88 @@
+"""Whose doing the end of a worker was: its own, its work's, or somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from qied.server.workers.process import WorkerProcess, count_oom_kills
+
+
+@pytest.fixture
+def counter(tmp_path: Path) -> Path:
+    """A file in which a kernel counts."""
+    path = tmp_path / "vmstat"
+    path.write_text("nr_free_pages 12\noom_kill 3\noom_kill_group 9\n")
+    return path
+
+
+@pytest.fixture
+async def child() -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that ends with the status that it is told, and is ready to be told one."""
+    script = "import signal, sys; signal.signal(2, signal.SIG_DFL); print(flush=True); sys.exit(int(input()))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    yield process
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
+def kernel_kills(counter: Path) -> None:
+    counter.write_text("nr_free_pages 12\noom_kill 4\noom_kill_group 9\n")
+
+
+async def test_a_worker_that_the_kernel_killed_for_lack_of_memory_ended_by_its_own_doing(child, counter) -> None:
+    worker = WorkerProcess(child, counter)
+    kernel_kills(counter)
+    child.send_signal(signal.SIGKILL)
+    assert (await worker.wait()).by_itself
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+async def test_a_worker_that_somebody_killed_did_not(child, counter, number) -> None:
+    worker = WorkerProcess(child, counter)
+    child.send_signal(number)
+    ending = await worker.wait()
+    assert (ending.by_itself, str(ending)) == (False, number.name)
+
+
+async def test_the_kernel_asks_no_process_to_end_when_it_wants_memory(child, counter) -> None:
+    worker = WorkerProcess(child, counter)
+    kernel_kills(counter)
+    child.send_signal(signal.SIGTERM)
+    assert not (await worker.wait()).by_itself
+
+
+async def test_where_nobody_counts_a_kill_is_somebody_elses(child, tmp_path) -> None:
+    worker = WorkerProcess(child, tmp_path / "not there")
+    child.send_signal(signal.SIGKILL)
+    assert not (await worker.wait()).by_itself
+
+
+async def test_a_worker_that_was_killed_because_it_hung_ended_by_its_own_doing(child, counter) -> None:
+    worker = WorkerProcess(child, counter)
+    worker.kill_hung()
+    assert (await worker.wait()).by_itself
+
+
+@pytest.mark.parametrize("status", [0, 1, 139])
+async def test_an_exit_is_its_own_doing(child, counter, status) -> None:
+    worker = WorkerProcess(child, counter)
+    assert child.stdin is not None
+    child.stdin.write(f"{status}\n".encode())
+    ending = await worker.wait()
+    assert (ending.by_itself, str(ending)) == (True, f"exit {status}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts")
+def test_this_system_counts() -> None:
+    assert count_oom_kills(Path("/proc/vmstat")) is not None

@@ -1,0 +1,90 @@
+"""Which model is served, and what is said where there is none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
+
+from qied.checkpoints.places import FoundModel
+from qied.config import ModelConfig
+from qied.resources import builtin_model_folder
+from qied.serving.model import locate_model
+
+
+def config(**fields):
+    return ModelConfig.model_validate(fields)
+
+
+def test_the_built_in_model_is_served_by_name_only(tmp_path):
+    served = locate_model(config(path="builtin"), {}, tmp_path)
+    assert (served.origin, served.profile_name) == (builtin_model_folder(), "builtin")
+    with pytest.raises(ModelNotFound) as caught:
+        locate_model(config(), {}, tmp_path)
+    assert "qied pull" in caught.value.message
+    assert "qied serve --model builtin" in caught.value.message
+
+
+def test_a_folder_gets_the_profile_that_fits_its_transformer():
+    served = locate_model(config(path=str(builtin_model_folder())), {}, builtin_model_folder())
+    assert served.profile_name == "builtin"
+
+
+def test_a_found_folder_of_2511_is_served(tmp_path):
+    snapshot = tmp_path / ".cache/huggingface/hub/models--Qwen--Qwen-Image-Edit-2511/snapshots/1"
+    (snapshot / "transformer").mkdir(parents=True)
+    (snapshot / "model_index.json").write_text(json.dumps({"_class_name": "QwenImageEditPlusPipeline"}))
+    facts = {"num_layers": 60, "num_attention_heads": 24, "attention_head_dim": 128}
+    (snapshot / "transformer" / "config.json").write_text(json.dumps(facts))
+    served = locate_model(config(), {}, tmp_path)
+    assert (served.origin, served.profile_name) == (snapshot, "qwen-image-edit-2511")
+
+
+def test_a_path_without_a_model_is_said_to_be_none(tmp_path):
+    with pytest.raises(ModelNotFound, match="neither a weight file nor a folder"):
+        locate_model(config(path=str(tmp_path)), {}, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"num_layers": 3, "num_attention_heads": 1, "attention_head_dim": 1}'])
+def test_a_model_that_no_profile_fits_is_unsupported(tmp_path, text):
+    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text(text)
+    with pytest.raises(ModelUnsupported):
+        locate_model(config(path=str(tmp_path)), {}, tmp_path)
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match="neither a profile nor a file") as caught:
+        locate_model(config(path=str(builtin_model_folder()), profile="2512"), {}, builtin_model_folder())
+    assert "qwen-image-edit-2511" in caught.value.remedy
+
+
+def test_loras_come_from_the_configured_folders_first(tmp_path, write_lora):
+    for folder, blocks in (("one", (0,)), ("two", (0, 1))):
+        write_lora(tmp_path / folder / "style.safetensors", blocks=blocks)
+    write_lora(tmp_path / "two" / "sub" / "more.safetensors")
+    served = locate_model(config(path="builtin", loras=[str(tmp_path / "one"), str(tmp_path / "two")]), {}, tmp_path)
+    assert {"style", "sub/more"} <= set(served.loras.files)
+    assert served.loras.files["style"].path == str(tmp_path / "one" / "style.safetensors")
+
+
+def test_a_folder_of_loras_that_is_not_there_is_an_error_of_the_configuration(tmp_path):
+    with pytest.raises(ConfigError, match=r"model\.loras: .*missing is no folder"):
+        locate_model(config(path="builtin", loras=[str(tmp_path / "missing")]), {}, tmp_path)
+
+
+def test_the_built_in_model_brings_its_own_loras_and_no_other_model_gets_them(tmp_path, write_lora, monkeypatch):
+    write_lora(tmp_path / "own" / "pixels.safetensors")
+    monkeypatch.setattr("qied.serving.model.builtin_loras_folder", lambda: tmp_path / "own")
+    assert set(locate_model(config(path="builtin"), {}, tmp_path).loras.files) == {"pixels"}
+    named = locate_model(config(path=str(builtin_model_folder()), profile="qwen-image-edit-2511"), {}, tmp_path)
+    assert named.loras.facts == {}
+
+
+def test_loras_beside_a_model_that_was_found_are_its_own(tmp_path, write_lora, monkeypatch):
+    write_lora(tmp_path / "models" / "loras" / "style.safetensors")
+    found = FoundModel(builtin_model_folder(), "diffusers", "small", loras=(tmp_path / "models" / "loras",))
+    monkeypatch.setattr("qied.serving.model.find_models", lambda *_: [found])
+    assert "style" in locate_model(config(), {}, tmp_path).loras.files
