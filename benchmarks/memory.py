@@ -32,7 +32,7 @@ from qied.hardware.snapshot import Snapshot
 from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.planning.wishes import Wishes
 
 MODEL = shipped_profiles()["qwen-image-edit-2511"]
@@ -86,7 +86,7 @@ def _arguments() -> argparse.Namespace:
 
 def _planned(snapshot: Snapshot, setup: Setup) -> Plan | Refusal:
     wishes = Wishes(precision=setup.precision, budget_bytes=setup.budget_bytes, max_active=1, cache_bytes=0)
-    made = plan(snapshot, Question(MODEL, shipped_hardware_profiles(), wishes))
+    made = plan(snapshot, PlanRequest(MODEL, shipped_hardware_profiles(), wishes))
     if isinstance(made, Refusal):
         return made
     # This process sees the first card of the snapshot as its first.

@@ -13,7 +13,7 @@ from qied.hardware.snapshot import read_snapshot
 from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "planning" / "golden"
 MODEL = "qwen-image-edit-2511"
@@ -21,7 +21,7 @@ MODEL = "qwen-image-edit-2511"
 
 def main() -> None:
     """Record all plans; the difference in version control is what is to be reviewed."""
-    question = Question(shipped_profiles()[MODEL], shipped_hardware_profiles())
+    question = PlanRequest(shipped_profiles()[MODEL], shipped_hardware_profiles())
     table = Table("snapshot", "precision", "budget", "peak", "blocks", "text", "cap", "sessions", "tiles", "host GB")
     for file in sorted((GOLDEN / "snapshots").glob("*.json")):
         outcome = plan(read_snapshot(file.read_bytes(), file.name), question)

@@ -20,7 +20,7 @@ from qied.edit import EditSpec
 from qied.engine import serving
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.serving import ServedEngine
-from qied.link.engine_port import Running
+from qied.link.engine_port import RunningEdit
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
 from serve_bench.watch import REPORT, Watch, write_line
@@ -31,7 +31,7 @@ OnProgress = Callable[[str, int, int], None]
 class WatchedEdit:
     """An edit whose units are timed, and whose peak of memory is read when it is done."""
 
-    def __init__(self, edit: Running, watch: Watch) -> None:
+    def __init__(self, edit: RunningEdit, watch: Watch) -> None:
         self._edit = edit
         self._watch = watch
         self._begun = False

@@ -52,7 +52,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PartFiles:
     """The files of a whole part, and whether its matrices are FP8."""
 
     files: tuple[Path, ...]
@@ -191,7 +191,7 @@ def _files_at(path: Path, role: PartRole) -> tuple[Path, ...]:
     return weight_files(folder.absolute(), STEMS[role])
 
 
-def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator[Candidate]:
+def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator[PartFiles]:
     """Whole parts of the model, first those of ComfyUI's folders, where single files have their companions."""
     kind: Kind = "text_encoder" if role == "text_encoder" else "vae"
     for installation in places.installations:
@@ -207,7 +207,7 @@ def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator
             yield found
 
 
-def _fitting(files: tuple[Path, ...], role: PartRole, model: ModelProfile) -> Candidate | None:
+def _fitting(files: tuple[Path, ...], role: PartRole, model: ModelProfile) -> PartFiles | None:
     try:
         parts = [read_part(file, role) for file in files]
     except BadFile:
@@ -215,7 +215,7 @@ def _fitting(files: tuple[Path, ...], role: PartRole, model: ModelProfile) -> Ca
     tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
     if any(faults(tensors, expected_shapes(model, role), whole=True)):
         return None
-    return Candidate(files, any((part.precision or "").startswith("fp8") for part in parts))
+    return PartFiles(files, any((part.precision or "").startswith("fp8") for part in parts))
 
 
 def _tokenizer(named: str, places: Places, settings: Path) -> Path:

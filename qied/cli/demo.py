@@ -30,7 +30,7 @@ from qied.hardware.native_windows import refuse_native_windows
 from qied.hardware.user_folders import user_home
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.private_daemon import private_daemon
 from qied.serving.model import BUILTIN, locate_model
 from qied.serving.plan import lora_room
@@ -110,7 +110,7 @@ def _plan() -> Plan | Refusal:
     config = Config.model_validate({"model": {"path": BUILTIN}})
     served = locate_model(config.model, os.environ, user_home())
     room = lora_room(served, config)
-    return plan(read_machine(None), Question(served.profile, all_hardware_profiles(None), loras=room))
+    return plan(read_machine(None), PlanRequest(served.profile, all_hardware_profiles(None), loras=room))
 
 
 def _report(scene: _Scene, quote: Quoted, result: Result, seconds: dict[str, float]) -> dict[str, Any]:

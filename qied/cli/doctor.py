@@ -40,7 +40,7 @@ from qied.hardware.user_folders import user_home
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.planning.wishes import wishes_of
 from qied.serving.model import ServedModel, without_files
 from qied.serving.plan import lora_room, with_chosen_cards
@@ -142,7 +142,7 @@ def _machine(asked: _Asked, waiting: _Waiting) -> Snapshot:
 def _planned(machine: Snapshot, model: ModelProfile, config: LoadedConfig) -> Plan | Refusal:
     machine = with_chosen_cards(machine, config.config.model.gpus)
     room = lora_room(without_files(model, model.name, config.config.model), config.config)
-    return plan(machine, Question(model, all_hardware_profiles(user_profiles_folder()), wishes_of(config), room))
+    return plan(machine, PlanRequest(model, all_hardware_profiles(user_profiles_folder()), wishes_of(config), room))
 
 
 def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, tuple[str, ...]]:

@@ -24,7 +24,7 @@ from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.planning.quote import Answer, ask
 from qied.planning.wishes import Wishes, wishes_of
 from qied.serving.model import ServedModel, locate_model, without_files
@@ -113,9 +113,9 @@ def _served(model: str, settings: ModelConfig) -> ServedModel:
     return locate_model(settings.model_copy(update={"path": model}), os.environ, user_home())
 
 
-def _question(served: ServedModel, wishes: Wishes, config: Config) -> Question:
+def _question(served: ServedModel, wishes: Wishes, config: Config) -> PlanRequest:
     profiles = all_hardware_profiles(user_profiles_folder())
-    return Question(served.profile, profiles, wishes, lora_room(served, config))
+    return PlanRequest(served.profile, profiles, wishes, lora_room(served, config))
 
 
 def _print(outcome: Plan | Refusal, answer: Answer | None, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from qied_client.credentials import LOCAL_FILE, read_credential
 from qied.doctor.checks.port import running_daemon
 from qied.doctor.checkup import Check
 from qied.doctor.deep_files import Watch, blobs, weights
-from qied.doctor.deep_trial import Trial, stranger_is_refused
+from qied.doctor.deep_trial import EditTrial, stranger_is_refused
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
@@ -36,7 +36,7 @@ class DeepChecks:
     """The deep checks of one run; ``do_trial`` starts the doctor's own daemon and does an edit, at most once."""
 
     watch: Watch
-    do_trial: Callable[[], Trial]
+    do_trial: Callable[[], EditTrial]
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -53,7 +53,7 @@ class DeepChecks:
         return self._trial.log if "_trial" in self.__dict__ else ()
 
     @cached_property
-    def _trial(self) -> Trial:
+    def _trial(self) -> EditTrial:
         return self.do_trial()
 
     def weights(self, facts: Facts) -> Verdict:

@@ -30,7 +30,7 @@ _PROMPT = "make the red heart blue"
 
 
 @dataclass(frozen=True)
-class Trial:
+class EditTrial:
     """What one edit took: the peak in bytes, and whether the key that nobody enrolled was refused.
 
     ``edit`` is what was done, with the daemon's defaults filled in. ``failure`` is the error where daemon or edit did
@@ -46,7 +46,7 @@ class Trial:
 
 def run_trial(
     arguments: Sequence[str], environ: Mapping[str, str], meters: AbstractContextManager[MeterOf], watch: Watch
-) -> Trial:
+) -> EditTrial:
     """Start ``qied serve`` with ``arguments``, knock with a stranger's key, do one edit, and stop it.
 
     ``environ`` is the daemon's environment; ``meters`` are entered before it starts. Typed errors become the trial's
@@ -64,8 +64,8 @@ def run_trial(
             refused = stranger_is_refused(credential)
             edit = _edit(daemon, watch)
     except QiedError as failure:
-        return Trial(peak.bytes, refused, None, failure, tuple(log))
-    return Trial(peak.bytes, refused, edit, None, tuple(log))
+        return EditTrial(peak.bytes, refused, None, failure, tuple(log))
+    return EditTrial(peak.bytes, refused, edit, None, tuple(log))
 
 
 def stranger_is_refused(credential: Credential) -> bool:

@@ -9,7 +9,7 @@ import torch
 from qied.planning.plan import Execution
 
 
-class Cards(Protocol):
+class DeviceMemory(Protocol):
     """What torch.cuda knows of cards, and lets be set."""
 
     def get_device_properties(self, index: int) -> Any:
@@ -19,7 +19,7 @@ class Cards(Protocol):
         """Let the allocator of this process take so much of a card."""
 
 
-def bound_allocator(execution: Execution, cards: Cards = torch.cuda) -> None:
+def bound_allocator(execution: Execution, cards: DeviceMemory = torch.cuda) -> None:
     """Let torch take ``allocator_bytes`` of its card at most; what asks for more gets torch's OutOfMemoryError.
 
     Without such a bound in the plan, and on the CPU, nothing is bounded.

@@ -15,7 +15,7 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
 from qied.engine.allocator_bound import bound_allocator
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
-from qied.engine.edits.context import Advance, Workbench
+from qied.engine.edits.context import Advance, EngineContext
 from qied.engine.edits.edit import Edit
 from qied.engine.edits.pacing import pacer_of
 from qied.engine.edits.preview import fit_preview
@@ -79,9 +79,9 @@ class EngineOptions:
 class Engine:
     """One model on one device. Edits begun here are independent of each other, however they advance."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
-        self._sweeper = Sweeper(bench)
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._sweeper = Sweeper(context)
 
     @staticmethod
     def load(
@@ -109,7 +109,7 @@ class Engine:
         loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)
         room = SweepRoom(execution.sweep_bytes, options.lora_bytes) if execution.sweeps else None
         pacer, references = pacer_of(models.device), execution.max_reference_pixels
-        return Engine(Workbench(models, profile, preview, references, loras, pacer, room))
+        return Engine(EngineContext(models, profile, preview, references, loras, pacer, room))
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache) -> Edit:
         """Begin an edit; nothing is computed yet.
@@ -120,7 +120,7 @@ class Engine:
         """
         held = {image: pictures[image] for image in (*spec.images, spec.mask) if image is not None}
         self._check(spec, held)
-        return Edit(self._bench, spec, held, cache)
+        return Edit(self._context, spec, held, cache)
 
     @property
     def sweep_room(self) -> SweepRoom | None:
@@ -136,19 +136,19 @@ class Engine:
 
     def memory_bytes(self) -> int:
         """Bytes of weights that stay on the device, with the rings that others pass through."""
-        return self._bench.models.device_bytes
+        return self._context.models.device_bytes
 
     def host_bytes(self) -> int:
         """Bytes of weights and tables in the host's memory beside those; they grow by the tables of new schedules."""
-        return self._bench.models.host_bytes
+        return self._context.models.host_bytes
 
     def lora_bytes(self) -> int:
         """Bytes of LoRAs that are on the device now."""
-        return self._bench.loras.device_bytes
+        return self._context.loras.device_bytes
 
     def _check(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
-        geometry = self._bench.profile.geometry
-        limit = self._bench.profile.max_prompt_tokens
+        geometry = self._context.profile.geometry
+        limit = self._context.profile.max_prompt_tokens
         if not 1 <= len(spec.images) <= geometry.max_references:
             raise _invalid("images", f"{len(spec.images)} pictures; 1 to {geometry.max_references} are possible.")
         if not all(within_aspect(*picture.size) for picture in pictures.values()):
@@ -158,9 +158,9 @@ class Engine:
                 raise _invalid(name, f"{side} is no multiple of {geometry.side_multiple} pixels.")
         if spec.steps < 1:
             raise _invalid("steps", f"{spec.steps} steps; at least 1 is needed.")
-        self._bench.loras.check(spec.loras)
+        self._context.loras.check(spec.loras)
         for name, text in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt or "")):
-            if (tokens := self._bench.models.text_encoder.tokens.count(text)) > limit:
+            if (tokens := self._context.models.text_encoder.tokens.count(text)) > limit:
                 raise _invalid(name, f"{tokens} tokens; at most {limit} are possible.")
 
 

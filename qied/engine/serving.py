@@ -31,7 +31,7 @@ _SCOPES = 64
 
 
 class ServedEngine:
-    """See ``qied.link.engine_port.Engine``. Caches share one byte limit; the least recently used session goes first.
+    """See ``engine_port.EnginePort``. Caches share one byte limit; the least recently used session goes first.
 
     The limit holds at all times: what edits put in while they run takes the room of the others' caches.
 

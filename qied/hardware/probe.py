@@ -25,7 +25,7 @@ _MODULE_VERSION = re.compile(r"NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s")
 
 
 @dataclass(frozen=True)
-class Places:
+class ProbeSources:
     """Where the system shows drivers and cards, besides NVML."""
 
     nvidia_smi: tuple[str, ...] = nvidia_smi.USUAL_FOLDERS
@@ -33,7 +33,7 @@ class Places:
     pci_devices: Path = Path("/sys/bus/pci/devices")
 
 
-_USUAL = Places()
+_USUAL = ProbeSources()
 
 
 def probe(
@@ -65,7 +65,7 @@ def probe(
     )
 
 
-def read_cards(environ: Mapping[str, str], nvml: Any, places: Places = _USUAL) -> Cards:
+def read_cards(environ: Mapping[str, str], nvml: Any, places: ProbeSources = _USUAL) -> Cards:
     """Driver and all cards: through NVML, else nvidia-smi, else what the kernel alone can tell (Linux)."""
     cards = read_nvml(nvml, process_name)
     if cards.answered:
@@ -132,7 +132,7 @@ def nvidia_cards_on_bus(devices: Path) -> int:
     return sum(1 for device in _folders(devices) if _is_nvidia_display(device))
 
 
-def _without_management(cards: Cards, places: Places) -> Cards:
+def _without_management(cards: Cards, places: ProbeSources) -> Cards:
     """Without NVML there may still be a kernel module, or a card that nothing drives."""
     try:
         version = parse_kernel_module(places.kernel_module.read_text(encoding="utf-8", errors="replace"))

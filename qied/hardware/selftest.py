@@ -9,7 +9,7 @@ from pathlib import Path
 from qied.hardware.cache import FactCache, Key
 from qied.hardware.selftest_process import Findings, TimeLimits, run_trials
 from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
-from qied.hardware.trial_lines import Finished
+from qied.hardware.trial_lines import FinishedTrial
 from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import select_card
 
@@ -68,7 +68,7 @@ def as_selftest(findings: Findings) -> SelfTest:
     if findings.failure is not None:
         unproven = Trial(ok=False, error=f"the self-test does not run: {findings.failure}")
         missing = (name for name in _MATRIX_TRIALS if name not in results)
-        results = results | {name: Finished(name=name, trial=unproven) for name in missing}
+        results = results | {name: FinishedTrial(name=name, trial=unproven) for name in missing}
     transfer = results.get(_TRANSFER)
     return SelfTest(
         **{name: results[name].trial for name in _MATRIX_TRIALS if name in results},

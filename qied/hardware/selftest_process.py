@@ -15,7 +15,7 @@ from typing import IO
 
 from qied.hardware.children import command, ending
 from qied.hardware.snapshot import Trial
-from qied.hardware.trial_lines import Finished, Line, Ready, Started, parse_line
+from qied.hardware.trial_lines import FinishedTrial, Line, Ready, Started, parse_line
 
 CHILD = "qied.engine.selftest"
 _LAST_WORDS_BYTES = 4096
@@ -39,7 +39,7 @@ class Findings:
     ``lasting`` is False where another run may say more: after a time limit, a lack of memory, a kill from outside.
     """
 
-    results: dict[str, Finished] = field(default_factory=dict)
+    results: dict[str, FinishedTrial] = field(default_factory=dict)
     failure: str | None = None
     lasting: bool = True
 
@@ -120,7 +120,7 @@ class _Run:
         if self._missing is None or self._missing or not silence.lasting:
             self._found.lasting = self._found.lasting and silence.lasting
 
-    def _finish(self, line: Finished) -> None:
+    def _finish(self, line: FinishedTrial) -> None:
         self._running = None
         self._found.results[line.name] = line
         if self._missing is not None and line.name in self._missing:
@@ -193,5 +193,5 @@ def _child(suite: str, environ: Mapping[str, str], skip: Sequence[str]) -> Itera
             child.stop()
 
 
-def _failed(name: str, reason: str) -> Finished:
-    return Finished(name=name, trial=Trial(ok=False, error=reason))
+def _failed(name: str, reason: str) -> FinishedTrial:
+    return FinishedTrial(name=name, trial=Trial(ok=False, error=reason))

@@ -27,7 +27,7 @@ class Started(_Line):
     name: str
 
 
-class Finished(_Line):
+class FinishedTrial(_Line):
     """A trial is done. ``bytes_per_s`` is the answer of one that measures a transfer."""
 
     kind: Literal["finished"] = "finished"
@@ -36,7 +36,7 @@ class Finished(_Line):
     bytes_per_s: int | None = Field(default=None, ge=0)
 
 
-Line = Ready | Started | Finished
+Line = Ready | Started | FinishedTrial
 _LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 
 

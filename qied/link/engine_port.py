@@ -27,7 +27,7 @@ class Ended:
     milliseconds: float
 
 
-class Advanced(Protocol):
+class AdvancedEdit(Protocol):
     """What one unit of work did; ``image`` is there after the last one only."""
 
     @property
@@ -58,18 +58,18 @@ class Advanced(Protocol):
         """The result."""
 
 
-class Running(Protocol):
+class RunningEdit(Protocol):
     """An edit in progress; dropping it frees its memory."""
 
     @property
     def step_needs(self) -> StepNeeds | None:
         """What its next unit takes beside the steps of others, where it is a step; asked where the engine sweeps."""
 
-    def advance(self) -> Advanced:
+    def advance(self) -> AdvancedEdit:
         """Do one bounded unit of work; raises QiedError, or DeviceLost, after which the process must end."""
 
 
-class Engine(Protocol):
+class EnginePort(Protocol):
     """A loaded model. Bytes are those of the device."""
 
     device: str
@@ -82,13 +82,13 @@ class Engine(Protocol):
     def sweep_room(self) -> SweepRoom | None:
         """What steps that go together may take; None where each goes alone."""
 
-    def sweep(self, edits: Sequence[Any]) -> Sequence[Advanced | Exception]:
+    def sweep(self, edits: Sequence[Any]) -> Sequence[AdvancedEdit | Exception]:
         """Take the next step of several of its edits together; returns what each did, or its error.
 
         Called only with ``sweep_room``. Raises DeviceLost.
         """
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image], scope: str) -> Running:
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Image], scope: str) -> RunningEdit:
         """Begin an edit that may use the cache of ``scope``; raises QiedError."""
 
     def forget(self, scope: str) -> None:
@@ -102,4 +102,4 @@ class Engine(Protocol):
 
 
 OnLoading = Callable[[str, int, int], None]
-LoadEngine = Callable[[LaunchOrder, OnLoading], Engine]
+LoadEngine = Callable[[LaunchOrder, OnLoading], EnginePort]

@@ -91,7 +91,7 @@ class Begin(m.Message):
 
 
 @dataclass(frozen=True)
-class Stop(m.Message):
+class StopEdit(m.Message):
     """Order: drop this edit within a step; answered by a FAILED with code job_cancelled, if it was still held."""
 
     TYPE = b"STOP"
@@ -100,7 +100,7 @@ class Stop(m.Message):
 
 
 @dataclass(frozen=True)
-class Forget(m.Message):
+class ForgetScope(m.Message):
     """Order: drop the cache of a scope, its session is closed."""
 
     TYPE = b"FORGET"
@@ -127,7 +127,7 @@ class Stepped(m.Message):
 
 
 @dataclass(frozen=True)
-class Finished(m.Message):
+class EditFinished(m.Message):
     """Report: the result is uploaded under ``blob``."""
 
     TYPE = b"FINISHED"
@@ -140,7 +140,7 @@ class Finished(m.Message):
 
 
 @dataclass(frozen=True)
-class Failed(m.Message):
+class EditFailed(m.Message):
     """Report: the edit is given up, with a typed error."""
 
     TYPE = b"FAILED"
@@ -159,8 +159,8 @@ FROM_WORKER = registry(
     Memory,
     Broken,
     Stepped,
-    Finished,
-    Failed,
+    EditFinished,
+    EditFailed,
     m.Ping,
     m.Pong,
     m.Bye,
@@ -171,5 +171,5 @@ FROM_WORKER = registry(
     m.Drop,
 )
 FROM_FRONT = registry(
-    Attached, Begin, Stop, Forget, m.Ping, m.Pong, m.Bye, m.Failure, m.Want, m.More, m.Stored, m.Chunk, m.Drop
+    Attached, Begin, StopEdit, ForgetScope, m.Ping, m.Pong, m.Bye, m.Failure, m.Want, m.More, m.Stored, m.Chunk, m.Drop
 )

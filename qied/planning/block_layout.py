@@ -71,7 +71,7 @@ def linears(shape: BlockShape) -> tuple[LinearSpec, ...]:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LayoutEntry:
     """One tensor of a block: ``offset`` is where its bytes start in the buffer."""
 
     name: str
@@ -96,7 +96,7 @@ class BlockLayout:
     shape: BlockShape
     quantised: bool
     scaling: Scaling
-    entries: tuple[Entry, ...]
+    entries: tuple[LayoutEntry, ...]
 
     @property
     def nbytes(self) -> int:
@@ -116,10 +116,10 @@ def block_layout(shape: BlockShape, precision: Precision, scaling: Scaling | Non
     quantised = precision in ("fp8", "fp8-storage")
     scaling = scaling or "rowwise"
     weight: ElementType = "e4m3" if quantised else compute
-    entries: list[Entry] = []
+    entries: list[LayoutEntry] = []
     offset = 0
     for name, dtype, dimensions in _tensors(shape, weight, compute, scaling):
-        entries.append(Entry(name, dtype, dimensions, offset))
+        entries.append(LayoutEntry(name, dtype, dimensions, offset))
         offset = _aligned(offset + entries[-1].nbytes)
     return BlockLayout(shape, quantised, scaling, tuple(entries))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
 from qied.planning.hardware_profile import Choice
-from qied.planning.memory import Numerics
+from qied.planning.memory import Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Scaling
 from qied.planning.wishes import Wishes
@@ -87,7 +87,7 @@ FP8_ATTENTION_TRIAL = "fp8_attention"
 class Candidate:
     """Numbers that may be used, and why."""
 
-    numerics: Numerics
+    numerics: Precisions
     reason: str
     proven: bool
 
@@ -112,13 +112,13 @@ def shortlist(gpu: Gpu, snapshot: Snapshot, choice: Choice, model: ModelProfile,
         elif precision == "bf16":
             _consider_bf16(gpu, found)
         else:
-            found.candidates.append(Candidate(Numerics("fp32", None, "fp32"), "FP32, which every card runs", True))
+            found.candidates.append(Candidate(Precisions("fp32", None, "fp32"), "FP32, which every card runs", True))
     if wishes.fp8_attention != "off":
         found.candidates = [_with_fp8_attention(each, gpu, model) for each in found.candidates]
     return found
 
 
-def why_no_fp8_attention(numerics: Numerics, gpu: Gpu | None, head_dim: int) -> str | None:
+def why_no_fp8_attention(numerics: Precisions, gpu: Gpu | None, head_dim: int) -> str | None:
     """Say why the attention may not be in FP8 on a card, None where it may; without a card it is simulated."""
     if (numerics.precision, numerics.scaling) != ("fp8", "rowwise"):
         return f"it needs weights in FP8 with a scale for each row, and these are {_title(numerics)}"
@@ -135,7 +135,7 @@ def _with_fp8_attention(candidate: Candidate, gpu: Gpu, model: ModelProfile) -> 
     return replace(candidate, numerics=replace(candidate.numerics, fp8_attention=True))
 
 
-def _title(numerics: Numerics) -> str:
+def _title(numerics: Precisions) -> str:
     return "FP8 with one scale for all" if numerics.precision == "fp8" else numerics.precision
 
 
@@ -156,7 +156,7 @@ def _consider_fp8(gpu: Gpu, snapshot: Snapshot, found: Shortlist) -> None:
     if missing := _below_fp8_floors(snapshot):
         found.rejected.append(f"fp8: {missing}")
         return
-    numerics = {"rowwise": Numerics("fp8", "rowwise", "bf16"), "tensorwise": Numerics("fp8", "tensorwise", "bf16")}
+    numerics = {"rowwise": Precisions("fp8", "rowwise", "bf16"), "tensorwise": Precisions("fp8", "tensorwise", "bf16")}
     if gpu.selftest is None:
         guess: Scaling = "rowwise" if _has_rowwise(gpu.compute_capability, snapshot) else "tensorwise"
         title = {"rowwise": "row-wise", "tensorwise": "per tensor"}[guess]
@@ -184,7 +184,7 @@ def _consider_storage(gpu: Gpu, choice: Choice, found: Shortlist) -> None:
     text = f"weights in FP8 computed in {compute.upper()}: a third to a half of the memory, no faster"
     test = gpu.selftest or SelfTest()
     needs = (("FP8 storage", test.fp8_storage), ("BF16", test.bf16 if compute == "bf16" else None))
-    _consider_proven(Numerics("fp8-storage", "rowwise", compute), text, needs, found)
+    _consider_proven(Precisions("fp8-storage", "rowwise", compute), text, needs, found)
 
 
 def _consider_bf16(gpu: Gpu, found: Shortlist) -> None:
@@ -194,11 +194,11 @@ def _consider_bf16(gpu: Gpu, found: Shortlist) -> None:
         return
     test = gpu.selftest or SelfTest()
     needs = (("BF16", test.bf16),)
-    _consider_proven(Numerics("bf16", None, "bf16"), "BF16 as the checkpoint was trained", needs, found)
+    _consider_proven(Precisions("bf16", None, "bf16"), "BF16 as the checkpoint was trained", needs, found)
 
 
 def _consider_proven(
-    numerics: Numerics, text: str, needs: Sequence[tuple[str, Trial | None]], found: Shortlist
+    numerics: Precisions, text: str, needs: Sequence[tuple[str, Trial | None]], found: Shortlist
 ) -> None:
     """Take numbers that no trial has shown to be wrong: ordinary products need no proof, unlike those in FP8."""
     failed = [why for title, trial in needs if trial is not None and (why := _why_not(title, trial, None))]

@@ -11,13 +11,13 @@ from qied.planning.candidates import Shortlist
 from qied.planning.fitting import Fitter
 from qied.planning.hardware_profile import Choice, LoadedProfile
 from qied.planning.loras import NO_LORAS, LoraRoom
-from qied.planning.memory import MemoryModel, Numerics
+from qied.planning.memory import MemoryModel, Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.wishes import Wishes
 
 
 @dataclass(frozen=True)
-class Question:
+class PlanRequest:
     """What a plan is made for: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs."""
 
     model: ModelProfile
@@ -27,13 +27,13 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Case:
+class CardRequest:
     """One card with everything that is known when it is planned for."""
 
     snapshot: Snapshot
     gpu: Gpu
     profile: LoadedProfile
-    question: Question
+    question: PlanRequest
     listed: Shortlist
     budget: Budget
 
@@ -42,7 +42,7 @@ class Case:
         """What the profile chooses."""
         return self.profile.profile.choose
 
-    def fitter(self, numerics: Numerics) -> Fitter:
+    def fitter(self, numerics: Precisions) -> Fitter:
         """What fits a kind of numbers to a budget."""
         memory = MemoryModel(self.question.model, numerics, "cuda")
         return Fitter(memory, self.choice, self.question.wishes.cache_bytes, self.question.loras)

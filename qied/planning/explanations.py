@@ -7,10 +7,10 @@ from qied_client.installing import install_extra
 from qied.hardware.snapshot import Gpu
 from qied.planning.budget import Budget, pinnable_bytes
 from qied.planning.candidates import LOWEST_FP8_ATTENTION, Candidate, why_no_fp8_attention
-from qied.planning.case import Case
+from qied.planning.case import CardRequest
 from qied.planning.fitting import Rung
 from qied.planning.hardware_profile import LoadedProfile
-from qied.planning.memory import Numerics
+from qied.planning.memory import Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.planning.wishes import Wishes
@@ -28,7 +28,7 @@ def residency_reason(rung: Rung, layers: int, block: int) -> str:
     return f"{rung.resident} of {layers} blocks stay on the card, {streamed} stream from host memory in each forward"
 
 
-def warnings_of(case: Case, chosen: Candidate, execution: Execution, block: int) -> list[str]:
+def warnings_of(case: CardRequest, chosen: Candidate, execution: Execution, block: int) -> list[str]:
     """What a person should know before they rely on a plan; ``block`` is bytes."""
     warnings = []
     if case.gpu.selftest is None:
@@ -51,7 +51,7 @@ def warnings_of(case: Case, chosen: Candidate, execution: Execution, block: int)
     return warnings + fp8_attention_warnings(case.question.wishes, chosen.numerics, case.gpu, case.question.model)
 
 
-def fp8_attention_reasons(case: Case, numerics: Numerics) -> list[str]:
+def fp8_attention_reasons(case: CardRequest, numerics: Precisions) -> list[str]:
     """That the attention is in FP8, what it costs, or how it could be where nothing is known against it."""
     if numerics.fp8_attention:
         return ["attention in FP8, too: proven here and faster, for a seventh more error in what a block adds"]
@@ -65,14 +65,14 @@ def fp8_attention_reasons(case: Case, numerics: Numerics) -> list[str]:
     return [f"attention in 16 bits: {install} lets the self-test try it in FP8"]
 
 
-def fp8_attention_warnings(wishes: Wishes, numerics: Numerics, gpu: Gpu | None, model: ModelProfile) -> list[str]:
+def fp8_attention_warnings(wishes: Wishes, numerics: Precisions, gpu: Gpu | None, model: ModelProfile) -> list[str]:
     """Why the attention is not in FP8, where that was asked for; ``gpu`` is None on the CPU."""
     asked = wishes.fp8_attention == "on"
     why = why_no_fp8_attention(numerics, gpu, model.architecture.head_dim) if asked else None
     return [] if why is None else [f"worker.fp8_attention is on, and the attention is not in FP8: {why}."]
 
 
-def _streaming_warnings(case: Case, streamed: int) -> list[str]:
+def _streaming_warnings(case: CardRequest, streamed: int) -> list[str]:
     warnings = []
     host, pcie, selftest = case.snapshot.host, case.gpu.pcie, case.gpu.selftest
     rate = selftest.host_to_device_bytes_per_s if selftest is not None else None
@@ -97,7 +97,7 @@ def _streaming_warnings(case: Case, streamed: int) -> list[str]:
 _BUDGET = "what the budget leaves"
 
 
-def sources_of(case: Case, rung: Rung, numerics: Numerics) -> dict[str, str]:
+def sources_of(case: CardRequest, rung: Rung, numerics: Precisions) -> dict[str, str]:
     """Where each value of a card's plan came from."""
     proof = "self-test" if case.gpu.selftest is not None else "compute capability"
     wishes = case.question.wishes
@@ -114,7 +114,7 @@ def sources_of(case: Case, rung: Rung, numerics: Numerics) -> dict[str, str]:
 
 
 def cpu_sources(
-    model: ModelProfile, profile: LoadedProfile, budget: Budget, wishes: Wishes, rung: Rung, numerics: Numerics
+    model: ModelProfile, profile: LoadedProfile, budget: Budget, wishes: Wishes, rung: Rung, numerics: Precisions
 ) -> dict[str, str]:
     """Where each value of a plan for the CPU came from."""
     return {
@@ -129,7 +129,7 @@ def cpu_sources(
     }
 
 
-def _fp8_attention(wishes: Wishes, numerics: Numerics) -> dict[str, str]:
+def _fp8_attention(wishes: Wishes, numerics: Precisions) -> dict[str, str]:
     return {"fp8_attention": wishes.origin("fp8_attention", "the self-test")} if numerics.fp8_attention else {}
 
 

@@ -11,7 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from qied.planning.block_layout import ALIGNMENT, ELEMENT_BYTES, BlockShape, Compute, ElementType, Entry, Precision
+from qied.planning.block_layout import (
+    ALIGNMENT,
+    ELEMENT_BYTES,
+    BlockShape,
+    Compute,
+    ElementType,
+    LayoutEntry,
+    Precision,
+)
 
 SPAN_TOKENS = 8192
 """Image tokens, a multiple of SCALE_ALIGNMENT, that go through an MLP together at most.
@@ -60,7 +68,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class TransformerShape:
     """How a transformer computes: its blocks' widths and number, and the types of weights and activations.
 
     ``fp8_attention`` says that the attention is in FP8 as well, which needs FP8 weights.
@@ -77,12 +85,12 @@ class Numbers:
 class ArenaLayout:
     """The arena of a sweep; offsets of entries count from its beginning."""
 
-    workspace: tuple[Entry, ...]
-    regions: tuple[tuple[Entry, ...], ...]
+    workspace: tuple[LayoutEntry, ...]
+    regions: tuple[tuple[LayoutEntry, ...], ...]
     nbytes: int
 
 
-def arena_layout(numbers: Numbers, forwards: Sequence[Tokens], lora_width: int = 0) -> ArenaLayout:
+def arena_layout(numbers: TransformerShape, forwards: Sequence[Tokens], lora_width: int = 0) -> ArenaLayout:
     """Lay out the arena of a sweep; LoRAs have up to ``lora_width`` values of a token between their two matrices."""
     workspace, end = workspace_entries(numbers, forwards, lora_width)
     regions = []
@@ -92,18 +100,20 @@ def arena_layout(numbers: Numbers, forwards: Sequence[Tokens], lora_width: int =
     return ArenaLayout(workspace, tuple(regions), end)
 
 
-def region_bytes(numbers: Numbers, tokens: Tokens) -> int:
+def region_bytes(numbers: TransformerShape, tokens: Tokens) -> int:
     """Bytes that one more forward takes in a sweep."""
     return _placed(_region(numbers, tokens), 0)[1]
 
 
-def attention_bytes(numbers: Numbers, tokens: Tokens) -> int:
+def attention_bytes(numbers: TransformerShape, tokens: Tokens) -> int:
     """Bytes of an attention's result, and of the sums of its softmax, FP32 for each head and token."""
     heads = numbers.shape.inner_dim // numbers.shape.head_dim
     return tokens.all * (numbers.shape.inner_dim * ELEMENT_BYTES[numbers.compute] + heads * ELEMENT_BYTES["fp32"])
 
 
-def workspace_entries(numbers: Numbers, forwards: Sequence[Tokens], lora_width: int) -> tuple[tuple[Entry, ...], int]:
+def workspace_entries(
+    numbers: TransformerShape, forwards: Sequence[Tokens], lora_width: int
+) -> tuple[tuple[LayoutEntry, ...], int]:
     """The workspace that suffices for each of ``forwards``, and its end in bytes.
 
     QKV and the attention's result are over when the MLP begins, so the MLP's temporaries lie where those were.
@@ -136,7 +146,7 @@ def scale_begin(text_rows: int) -> int:
     return _aligned(text_rows, SCALE_ALIGNMENT)
 
 
-def _region(numbers: Numbers, tokens: Tokens) -> list[tuple[str, ElementType, tuple[int, ...]]]:
+def _region(numbers: TransformerShape, tokens: Tokens) -> list[tuple[str, ElementType, tuple[int, ...]]]:
     shape, compute = numbers.shape, numbers.compute
     return [
         ("residual", compute, (tokens.all, shape.inner_dim)),
@@ -147,10 +157,12 @@ def _region(numbers: Numbers, tokens: Tokens) -> list[tuple[str, ElementType, tu
     ]
 
 
-def _placed(tensors: Iterable[tuple[str, ElementType, tuple[int, ...]]], start: int) -> tuple[tuple[Entry, ...], int]:
+def _placed(
+    tensors: Iterable[tuple[str, ElementType, tuple[int, ...]]], start: int
+) -> tuple[tuple[LayoutEntry, ...], int]:
     entries = []
     for name, dtype, dimensions in tensors:
-        entries.append(Entry(name, dtype, dimensions, start))
+        entries.append(LayoutEntry(name, dtype, dimensions, start))
         start = _aligned(start + prod(dimensions) * ELEMENT_BYTES[dtype], ALIGNMENT)
     return tuple(entries), start
 

@@ -15,7 +15,7 @@ from qied_client.protocol import limits
 
 from qied.planning.block_layout import BlockShape, block_bytes
 from qied.planning.calibration import DEVICES, Factors
-from qied.planning.forward_layout import Numbers, Tokens, arena_layout, attention_bytes, region_bytes
+from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout, attention_bytes, region_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Scaling
 from qied.planning.tiling import tile_grid
@@ -41,7 +41,7 @@ _CASTS = 4
 
 
 @dataclass(frozen=True)
-class Numerics:
+class Precisions:
     """How numbers are stored and computed: ``precision`` of the blocks' weights, ``compute`` of everything else.
 
     With ``fp8_attention`` the attention is in FP8, too.
@@ -76,7 +76,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Arena:
+class PhaseBytes:
     """Bytes of each phase at its peak, beyond weights and states."""
 
     encode_prompt: int
@@ -104,7 +104,7 @@ class MemoryModel:
     """The bytes of one model in one kind of numbers on one kind of device."""
 
     profile: ModelProfile
-    numerics: Numerics
+    numerics: Precisions
     device: Literal["cuda", "cpu"]
 
     @property
@@ -138,12 +138,12 @@ class MemoryModel:
         rope = (work.tokens + (work.text_tokens if work.guided else 0)) * facts.head_dim * FP32
         return latents + source + references + prompts + vision + rope + self._step_rows()
 
-    def arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Arena:
+    def arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> PhaseBytes:
         """Bytes of each phase at its peak, for exactly this edit."""
         grid = tile_grid(work.width, work.height, tiles.decode)
         return self._arena(work, tiles, text_encoder, decoded_at_once=grid.width * grid.height)
 
-    def largest_arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Arena:
+    def largest_arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> PhaseBytes:
         """Bytes of each phase at its peak, for this edit and every smaller one.
 
         A picture a little larger than a tile is cut into smaller ones, so a smaller picture can take more at once.
@@ -175,13 +175,13 @@ class MemoryModel:
         """State and arena that hold this edit and every smaller one."""
         return self._footprint(work, self.largest_arena(work, tiles, text_encoder))
 
-    def _footprint(self, work: Workload, arena: Arena) -> Footprint:
+    def _footprint(self, work: Workload, arena: PhaseBytes) -> Footprint:
         lost = int(arena.peak * self.factors.fragmentation) + self.factors.fragments
         return Footprint(self.state(work), arena.peak + lost)
 
-    def _arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder, decoded_at_once: int) -> Arena:
+    def _arena(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder, decoded_at_once: int) -> PhaseBytes:
         encoded = max(work.reference_pixels, work.target_pixels if work.masked else 0)
-        return Arena(
+        return PhaseBytes(
             encode_prompt=self._encode_prompt(work, text_encoder),
             encode_image=self.vae_bytes("encode", encoded, _at_once(encoded, tiles.encode)),
             modulation=self._modulation(),
@@ -229,15 +229,15 @@ class MemoryModel:
         return int((step + _CASTS * _CAST_BYTES) * self.factors.denoise)
 
     @cached_property
-    def numbers(self) -> Numbers:
+    def numbers(self) -> TransformerShape:
         """What the arena of a step depends on."""
         facts, numerics = self.profile.architecture, self.numerics
         shape = BlockShape(facts.inner_dim, facts.mlp_dim, facts.head_dim)
-        return Numbers(shape, facts.layers, numerics.precision, numerics.compute, numerics.fp8_attention)
+        return TransformerShape(shape, facts.layers, numerics.precision, numerics.compute, numerics.fp8_attention)
 
 
 @lru_cache(maxsize=4096)
-def _step_memory(numbers: Numbers, forwards: tuple[Tokens, ...], lora_width: int) -> int:
+def _step_memory(numbers: TransformerShape, forwards: tuple[Tokens, ...], lora_width: int) -> int:
     """The arena of a step and the attention's result; a plan asks for the same ones a hundred times."""
     return arena_layout(numbers, forwards, lora_width).nbytes + attention_bytes(numbers, forwards[0])
 
@@ -248,7 +248,7 @@ def forwards_of(work: Workload) -> tuple[Tokens, ...]:
     return (tokens,) * (2 if work.guided else 1)
 
 
-def step_bytes(numbers: Numbers, forwards: Iterable[Tokens]) -> int:
+def step_bytes(numbers: TransformerShape, forwards: Iterable[Tokens]) -> int:
     """Bytes that the forwards of one edit's step hold while others pass the same block: in a sweep they add up.
 
     All else of a step is there for one forward at a time.
@@ -258,7 +258,7 @@ def step_bytes(numbers: Numbers, forwards: Iterable[Tokens]) -> int:
 
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
     """The memory model that an execution runs by."""
-    numerics = Numerics(execution.precision, execution.scaling, execution.compute, execution.fp8_attention)
+    numerics = Precisions(execution.precision, execution.scaling, execution.compute, execution.fp8_attention)
     return MemoryModel(profile, numerics, execution.device)
 
 

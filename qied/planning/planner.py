@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qied.hardware.snapshot import Gpu, Snapshot
 from qied.planning.budget import cpu_budget, device_budget, host_capacity, pinnable_bytes
 from qied.planning.candidates import Candidate, proven_attention, shortlist
-from qied.planning.case import Case, Question
+from qied.planning.case import CardRequest, PlanRequest
 from qied.planning.explanations import (
     cpu_sources,
     fp8_attention_reasons,
@@ -18,7 +18,7 @@ from qied.planning.explanations import (
 )
 from qied.planning.fitting import RING_SLOTS, Fit, Fitter, Rung, ladder
 from qied.planning.hardware_profile import Choice, match_profile
-from qied.planning.memory import MemoryModel, Numerics, forwards_of, step_bytes
+from qied.planning.memory import MemoryModel, Precisions, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import FP8_ATTENTION, Execution, Plan, Refusal, Sessions
 from qied.planning.refusals import (
@@ -36,13 +36,13 @@ from qied.planning.refusals import (
 from qied.planning.wishes import Wishes
 from qied.planning.words import gib
 
-__all__ = ["Question", "plan", "plan_cards", "worth"]
+__all__ = ["PlanRequest", "plan", "plan_cards", "worth"]
 
 CPU_PARAMETERS = 2_000_000_000
 """Parameters in a transformer's blocks above which a CPU takes hours for an edit."""
 
 
-def plan(snapshot: Snapshot, question: Question) -> Plan | Refusal:
+def plan(snapshot: Snapshot, question: PlanRequest) -> Plan | Refusal:
     """Plan for the best card, or the one that was asked for, or the CPU."""
     if (nowhere := no_daemon_there(snapshot)) is not None:
         return nowhere
@@ -58,7 +58,7 @@ def plan(snapshot: Snapshot, question: Question) -> Plan | Refusal:
     return nearest_to_serving(refusals) if refusals else no_card(snapshot, question.model, wishes, fits_cpu=fits_cpu)
 
 
-def plan_cards(snapshot: Snapshot, question: Question) -> list[Plan | Refusal]:
+def plan_cards(snapshot: Snapshot, question: PlanRequest) -> list[Plan | Refusal]:
     """Plan for each card of the machine, in the driver's order; empty where the CPU was asked for."""
     wishes = question.wishes
     if wishes.device == "cpu":
@@ -78,7 +78,7 @@ def worth(candidate: Plan) -> tuple[int, int, int, int, int]:
     )
 
 
-def _plan_card(snapshot: Snapshot, gpu: Gpu, question: Question) -> Plan | Refusal:
+def _plan_card(snapshot: Snapshot, gpu: Gpu, question: PlanRequest) -> Plan | Refusal:
     refusal = no_daemon_there(snapshot) or incompatible(snapshot, gpu)
     if refusal is not None:
         return refusal
@@ -91,11 +91,11 @@ def _plan_card(snapshot: Snapshot, gpu: Gpu, question: Question) -> Plan | Refus
     choice = profile.profile.choose
     listed = shortlist(gpu, snapshot, choice, question.model, question.wishes)
     budget = device_budget(gpu, choice.reserve_bytes, question.wishes)
-    case = Case(snapshot, gpu, profile, question, listed, budget)
+    case = CardRequest(snapshot, gpu, profile, question, listed, budget)
     return _fit_card(case) if listed.candidates else no_precision(case)
 
 
-def _fit_card(case: Case) -> Plan | Refusal:
+def _fit_card(case: CardRequest) -> Plan | Refusal:
     """Take the first candidate that reaches everything but a resident text encoder, else the one that gets furthest."""
     rungs = _rungs(case.question, case.choice)
     capacity = host_capacity(case.snapshot)
@@ -121,7 +121,7 @@ def _fit_card(case: Case) -> Plan | Refusal:
     return _plan_of(case, chosen, fit, short_host)
 
 
-def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple[Candidate, int, int]]) -> Plan:
+def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequence[tuple[Candidate, int, int]]) -> Plan:
     model, rung, wishes = case.question.model, fit.rung, case.question.wishes
     layers = model.architecture.layers
     streamed = layers - rung.resident
@@ -177,7 +177,7 @@ def _plan_of(case: Case, chosen: Candidate, fit: Fit, short_host: Sequence[tuple
     )
 
 
-def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal]) -> Plan | Refusal:
+def _plan_cpu(snapshot: Snapshot, question: PlanRequest, refusals: Sequence[Refusal]) -> Plan | Refusal:
     model, wishes = question.model, question.wishes
     if _too_large_for_cpu(model):
         return cpu_too_slow(model)
@@ -232,23 +232,23 @@ def _plan_cpu(snapshot: Snapshot, question: Question, refusals: Sequence[Refusal
     )
 
 
-def _cpu_numerics(wishes: Wishes) -> Numerics:
+def _cpu_numerics(wishes: Wishes) -> Precisions:
     if wishes.precision in ("auto", "fp32"):
-        return Numerics("fp32", None, "fp32")
+        return Precisions("fp32", None, "fp32")
     if wishes.precision == "bf16":
-        return Numerics("bf16", None, "bf16")
+        return Precisions("bf16", None, "bf16")
     assert wishes.precision in ("fp8", "fp8-storage")
     if wishes.precision == "fp8":
         # Simulated, it is slow: nobody gets it who did not ask.
-        return Numerics("fp8", "rowwise", "bf16", wishes.fp8_attention == "on")
-    return Numerics("fp8-storage", "rowwise", "bf16")
+        return Precisions("fp8", "rowwise", "bf16", wishes.fp8_attention == "on")
+    return Precisions("fp8-storage", "rowwise", "bf16")
 
 
-def _fp8_attention(numerics: Numerics) -> tuple[str, ...]:
+def _fp8_attention(numerics: Precisions) -> tuple[str, ...]:
     return (FP8_ATTENTION,) if numerics.fp8_attention else ()
 
 
-def _rungs(question: Question, choice: Choice) -> list[Rung]:
+def _rungs(question: PlanRequest, choice: Choice) -> list[Rung]:
     """The ladder, within the caps that were asked for."""
     wishes = question.wishes
     caps = {

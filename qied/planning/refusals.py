@@ -9,7 +9,7 @@ from qied.hardware.snapshot import Gpu, Snapshot, driver_system
 from qied.hardware.torch_builds import install_command
 from qied.planning import candidates as floors
 from qied.planning.candidates import Candidate
-from qied.planning.case import Case
+from qied.planning.case import CardRequest
 from qied.planning.fitting import Rung
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
@@ -140,7 +140,7 @@ def unknown_memory(gpu: Gpu) -> Refusal:
     )
 
 
-def too_little_memory(case: Case, rungs: Sequence[Rung]) -> Refusal:
+def too_little_memory(case: CardRequest, rungs: Sequence[Rung]) -> Refusal:
     """Not even the lowest rung fits."""
     needs = min(case.fitter(candidate.numerics).needed(rungs[0]) for candidate in case.listed.candidates)
     total, free = case.gpu.memory_total_bytes, case.gpu.memory_free_bytes
@@ -153,7 +153,7 @@ def too_little_memory(case: Case, rungs: Sequence[Rung]) -> Refusal:
     )
 
 
-def _how_to_get(needs: int, case: Case, taken: int) -> str:
+def _how_to_get(needs: int, case: CardRequest, taken: int) -> str:
     """What would make room for ``needs`` bytes; others have ``taken`` of the card."""
     wishes, missing = case.question.wishes, needs - case.budget.bytes
     if wishes.cache_bytes > missing and wishes.cache_bytes > GIB:
@@ -167,7 +167,7 @@ def _how_to_get(needs: int, case: Case, taken: int) -> str:
     return "Use a card with more memory: closing other programs does not free enough on this one."
 
 
-def _largest_lora_bytes(case: Case) -> int:
+def _largest_lora_bytes(case: CardRequest) -> int:
     return max(case.fitter(candidate.numerics).lora_bytes for candidate in case.listed.candidates)
 
 
@@ -214,7 +214,7 @@ def no_profile(cards: str) -> Refusal:
     )
 
 
-def no_precision(case: Case) -> Refusal:
+def no_precision(case: CardRequest) -> Refusal:
     """Every precision was ruled out."""
     return Refusal(
         "precision_unavailable",

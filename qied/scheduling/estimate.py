@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 
 from qied.scheduling.model import JobKey
 from qied.scheduling.queue import FairQueue, UserQueue
-from qied.scheduling.record import Job, Worker
+from qied.scheduling.record import JobRecord, WorkerRecord
 
 LOOKAHEAD = 4
 HORIZON = 100
@@ -22,8 +22,12 @@ _UNITS = 1 << 10  # a lane's virtual time has this many units per millisecond, s
 
 
 def predict(
-    workers: Iterable[Worker], queue: FairQueue, blocked: Mapping[JobKey, Sequence[Job]], cap: int, now_ms: int
-) -> list[tuple[Job, int | None]]:
+    workers: Iterable[WorkerRecord],
+    queue: FairQueue,
+    blocked: Mapping[JobKey, Sequence[JobRecord]],
+    cap: int,
+    now_ms: int,
+) -> list[tuple[JobRecord, int | None]]:
     """Order all waiting jobs by predicted start, each with that time in milliseconds, None where it cannot be told.
 
     ``blocked`` has the jobs that wait for another job's success, by that job's key; ``cap`` limits a user's active
@@ -40,11 +44,11 @@ class _Lane:
 
     __slots__ = ("_alone", "_arena", "_free", "_kind", "_room", "_running", "_slots", "_time", "_virtual", "ends_at")
 
-    def __init__(self, worker: Worker, now_ms: int) -> None:
+    def __init__(self, worker: WorkerRecord, now_ms: int) -> None:
         self._kind = worker.offer.kind
         self._room = self._free = worker.offer.budget_bytes - worker.offer.weights_bytes - worker.withheld_bytes
         self._slots = 0 if worker.draining else worker.offer.max_active
-        self._running: list[tuple[int, int, Job]] = []
+        self._running: list[tuple[int, int, JobRecord]] = []
         self._arena = 0
         self._alone = False
         self._time, self._virtual = now_ms, 0
@@ -67,22 +71,22 @@ class _Lane:
         """Whether jobs start here at all."""
         return self._slots > 0
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[JobRecord]:
         """The jobs that run."""
         return [job for _, _, job in self._running]
 
-    def could_hold(self, job: Job) -> bool:
+    def could_hold(self, job: JobRecord) -> bool:
         """Whether the job fits when nothing else runs."""
         return sum(job.cost.on(self._kind)) <= self._room
 
-    def fits(self, job: Job) -> bool:
+    def fits(self, job: JobRecord) -> bool:
         """Whether the job can start beside those that run."""
         if not self.open or (job.alone and self._running):
             return False
         state, arena = job.cost.on(self._kind)
         return state + max(self._arena, arena) <= self._free
 
-    def start(self, job: Job, now_ms: int, milliseconds: int) -> None:
+    def start(self, job: JobRecord, now_ms: int, milliseconds: int) -> None:
         """Run a job that needs ``milliseconds`` of the worker's time."""
         self._advance(now_ms)
         state, arena = job.cost.on(self._kind)
@@ -92,7 +96,7 @@ class _Lane:
         heappush(self._running, (self._virtual + milliseconds * _UNITS, job.order, job))
         self._predict()
 
-    def finish(self) -> Job:
+    def finish(self) -> JobRecord:
         """Let the job end that ends first, at ``ends_at``."""
         assert self.ends_at is not None
         self._advance(self.ends_at)
@@ -134,13 +138,13 @@ class _Forecast:
 
     def __init__(
         self,
-        workers: Iterable[Worker],
+        workers: Iterable[WorkerRecord],
         queue: FairQueue,
-        blocked: Mapping[JobKey, Sequence[Job]],
+        blocked: Mapping[JobKey, Sequence[JobRecord]],
         cap: int,
         now_ms: int,
     ) -> None:
-        self.placed: list[tuple[Job, int | None]] = []
+        self.placed: list[tuple[JobRecord, int | None]] = []
         self._now = now_ms
         self._cap = cap
         self._blocked = blocked
@@ -230,7 +234,7 @@ class _Forecast:
         return client
 
 
-def _rank(job: Job) -> tuple[int, int, Job]:
+def _rank(job: JobRecord) -> tuple[int, int, JobRecord]:
     """Sort key whose largest value starts first: returned jobs, previews, others, each by order."""
     kind = 0 if job.requeues else 1 if job.request.preview else 2
     return -kind, -job.order, job

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from qied.scheduling.model import Demand, JobCost
 from qied.scheduling.queue import FairQueue, UserQueue
-from qied.scheduling.record import Job, Worker
+from qied.scheduling.record import JobRecord, WorkerRecord
 
 OVERTAKES = 8
 OVERTAKEN_MS = 30_000
@@ -20,7 +20,7 @@ class Placement:
     """The workers that are there, and which of them each session last ran on."""
 
     def __init__(self, active_per_user: int) -> None:
-        self.workers: dict[str, Worker] = {}
+        self.workers: dict[str, WorkerRecord] = {}
         self.held_until_ms: int | None = None
         self._active_per_user = active_per_user
         self._sessions: dict[tuple[str, str], str] = {}
@@ -29,7 +29,7 @@ class Placement:
         """Whether some worker that is there could hold a job of this cost if it were empty."""
         return any(worker.fits_empty(cost) for worker in self.workers.values())
 
-    def drop(self, name: str) -> Worker | None:
+    def drop(self, name: str) -> WorkerRecord | None:
         """Forget a worker and what sessions it has in its memory; returns its last record."""
         worker = self.workers.pop(name, None)
         if worker is not None:
@@ -37,20 +37,20 @@ class Placement:
             self._sessions = {session: last for session, last in self._sessions.items() if last != name}
         return worker
 
-    def close(self, worker: Worker) -> None:
+    def close(self, worker: WorkerRecord) -> None:
         """Let nothing start on a worker any more."""
         worker.draining = True
         if worker.reserved_for is not None:
             self.release(worker.reserved_for)
 
     @staticmethod
-    def release(job: Job) -> None:
+    def release(job: JobRecord) -> None:
         """Give up the reservation of a job, if it has one."""
         if job.reserved is not None:
             job.reserved.reserved_for = None
             job.reserved = None
 
-    def remember(self, job: Job, worker: Worker) -> None:
+    def remember(self, job: JobRecord, worker: WorkerRecord) -> None:
         """Note that the job's session now lives on ``worker``; the sessions noted first are forgotten first."""
         session = _session_of(job)
         if session is not None:
@@ -59,7 +59,7 @@ class Placement:
             if len(self._sessions) > MAX_SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
 
-    def next_start(self, queue: FairQueue, now_ms: int) -> tuple[Job, Worker] | None:
+    def next_start(self, queue: FairQueue, now_ms: int) -> tuple[JobRecord, WorkerRecord] | None:
         """Find the next job to start and its worker, None when nothing can start now.
 
         Counts the overtakes that the start means, makes reservations that have become due, and leaves in
@@ -69,7 +69,7 @@ class Placement:
         if all(worker.draining or len(worker.active) >= worker.offer.max_active for worker in self.workers.values()):
             return None
         refused: set[tuple[Demand, bool]] = set()
-        passed: list[Job] = []
+        passed: list[JobRecord] = []
         for user in queue.in_order():
             found = self._search(user, refused, passed, now_ms)
             if found is not None:
@@ -78,8 +78,8 @@ class Placement:
         return None
 
     def _search(
-        self, user: UserQueue, refused: set[tuple[Demand, bool]], passed: list[Job], now_ms: int
-    ) -> tuple[Job, Worker] | None:
+        self, user: UserQueue, refused: set[tuple[Demand, bool]], passed: list[JobRecord], now_ms: int
+    ) -> tuple[JobRecord, WorkerRecord] | None:
         """Look through one user's jobs; its first refused one joins ``passed``, all demands refused ``refused``."""
         reserved = sum(
             w.reserved_for is not None and w.reserved_for.key.user == user.name for w in self.workers.values()
@@ -106,7 +106,7 @@ class Placement:
                     spare -= 1
         return None
 
-    def _able(self, job: Job) -> list[Worker]:
+    def _able(self, job: JobRecord) -> list[WorkerRecord]:
         """Workers that can take the job now."""
         return [
             worker
@@ -116,7 +116,7 @@ class Placement:
             and worker.can_hold(job, worker.active.values())
         ]
 
-    def _prefer(self, job: Job, able: list[Worker], now_ms: int) -> Worker | None:
+    def _prefer(self, job: JobRecord, able: list[WorkerRecord], now_ms: int) -> WorkerRecord | None:
         """Choose among workers that can take the job now: its session's, else the least busy; None to hold it back."""
         session = _session_of(job)
         home = self.workers.get(self._sessions.get(session, "")) if session is not None else None
@@ -126,7 +126,7 @@ class Placement:
             return None
         return min(able, key=lambda worker: (worker.outstanding_ms, worker.offer.budget_bytes, worker.name))
 
-    def _worth_waiting(self, job: Job, home: Worker, now_ms: int) -> bool:
+    def _worth_waiting(self, job: JobRecord, home: WorkerRecord, now_ms: int) -> bool:
         if home.draining or home.reserved_for is not None or not home.fits_empty(job.cost):
             return False
         if job.reserved is not None or home.wait_ms(job) > AFFINITY_WAIT_MS:
@@ -139,13 +139,13 @@ class Placement:
         self.held_until_ms = until if self.held_until_ms is None else min(until, self.held_until_ms)
         return True
 
-    def give_up_hopeless(self, worker: Worker) -> None:
+    def give_up_hopeless(self, worker: WorkerRecord) -> None:
         """End the reservation of a worker which has not the memory for it now: another one may come sooner."""
         job = worker.reserved_for
         if job is not None and not worker.fits_empty_now(job.cost):
             self.release(job)
 
-    def _reserve_if_due(self, job: Job, now_ms: int) -> bool:
+    def _reserve_if_due(self, job: JobRecord, now_ms: int) -> bool:
         """Keep the worker that is soonest free enough for a job that was overtaken too often or for too long."""
         if job.reserved is not None or job.overtaken_since_ms is None:
             return False
@@ -164,12 +164,12 @@ class Placement:
         return True
 
 
-def _session_of(job: Job) -> tuple[str, str] | None:
+def _session_of(job: JobRecord) -> tuple[str, str] | None:
     session = job.request.session
     return None if session is None else (job.key.user, session)
 
 
-def _count_overtakes(passed: list[Job], worker: Worker, now_ms: int) -> None:
+def _count_overtakes(passed: list[JobRecord], worker: WorkerRecord, now_ms: int) -> None:
     for job in passed:
         if worker.fits_empty(job.cost):
             job.overtakes += 1

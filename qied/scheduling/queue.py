@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from qied.scheduling.model import JobKey
-from qied.scheduling.record import Job
+from qied.scheduling.record import JobRecord
 
 CREDIT_MS = 60_000
 PREVIEWS_AHEAD = 4
 
 
-def _order(job: Job) -> int:
+def _order(job: JobRecord) -> int:
     return job.order
 
 
@@ -30,14 +30,14 @@ class UserQueue:
     name: str
     virtual_ms: int = 0
     served_ms: int = 0
-    active: dict[JobKey, Job] = field(default_factory=dict)
-    returned: list[Job] = field(default_factory=list)
-    previews: list[Job] = field(default_factory=list)
-    regular: list[Job] = field(default_factory=list)
-    blocked: list[Job] = field(default_factory=list)
+    active: dict[JobKey, JobRecord] = field(default_factory=dict)
+    returned: list[JobRecord] = field(default_factory=list)
+    previews: list[JobRecord] = field(default_factory=list)
+    regular: list[JobRecord] = field(default_factory=list)
+    blocked: list[JobRecord] = field(default_factory=list)
     previews_ahead: int = 0
 
-    def list_of(self, job: Job) -> list[Job]:
+    def list_of(self, job: JobRecord) -> list[JobRecord]:
         """The list that a waiting job belongs to."""
         if job.waits_for is not None:
             return self.blocked
@@ -50,7 +50,7 @@ class UserQueue:
         """Number of waiting jobs, blocked ones included."""
         return len(self.returned) + len(self.previews) + len(self.regular) + len(self.blocked)
 
-    def ready(self) -> Iterator[Job]:
+    def ready(self) -> Iterator[JobRecord]:
         """Jobs that could start, in this user's order: returned ones, previews, the rest.
 
         After ``PREVIEWS_AHEAD`` previews in a row the oldest other job goes before the previews.
@@ -86,7 +86,7 @@ class FairQueue:
                 ranked.append((self.charged_ms(user), oldest, user))
         return [user for _, _, user in sorted(ranked, key=lambda rank: rank[:2])]
 
-    def add(self, job: Job) -> None:
+    def add(self, job: JobRecord) -> None:
         """Let a job wait."""
         user = self.user(job.key.user)
         if not user.waiting and not user.active:
@@ -95,19 +95,19 @@ class FairQueue:
         insort(user.list_of(job), job, key=_order)
         self.waiting += 1
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: JobRecord) -> None:
         """Take a waiting job out, because it ends."""
         self._take(job)
         self._leave(self.user(job.key.user))
 
-    def unblock(self, job: Job) -> None:
+    def unblock(self, job: JobRecord) -> None:
         """Let a blocked job start from now on: what it waited for has succeeded."""
         self._take(job)
         job.waits_for = None
         insort(self.user(job.key.user).list_of(job), job, key=_order)
         self.waiting += 1
 
-    def start(self, job: Job) -> None:
+    def start(self, job: JobRecord) -> None:
         """Move a waiting job to the active ones."""
         user = self.user(job.key.user)
         self._take(job)
@@ -119,20 +119,20 @@ class FairQueue:
         self._start_tag = max(self._start_tag, user.virtual_ms)
         user.active[job.key] = job
 
-    def charge(self, job: Job, milliseconds: int) -> None:
+    def charge(self, job: JobRecord, milliseconds: int) -> None:
         """Count GPU time of an active job for its user."""
         user = self.user(job.key.user)
         user.virtual_ms += milliseconds
         user.served_ms += milliseconds
 
-    def requeue(self, job: Job) -> None:
+    def requeue(self, job: JobRecord) -> None:
         """Move an active job back to the waiting ones; its user was never away."""
         user = self.user(job.key.user)
         insort(user.list_of(job), job, key=_order)
         self.waiting += 1
         del user.active[job.key]
 
-    def finish(self, job: Job) -> None:
+    def finish(self, job: JobRecord) -> None:
         """Drop an active job, because it has ended."""
         user = self.user(job.key.user)
         del user.active[job.key]
@@ -141,7 +141,7 @@ class FairQueue:
     def _virtual_ms(self, user: UserQueue) -> int:
         return max(user.virtual_ms, self._start_tag - CREDIT_MS)
 
-    def _take(self, job: Job) -> None:
+    def _take(self, job: JobRecord) -> None:
         jobs = self.user(job.key.user).list_of(job)
         position = bisect_left(jobs, job.order, key=_order)
         assert jobs[position] is job

@@ -10,21 +10,21 @@ from qied.scheduling.model import JobCost, JobKey, JobRequest, WorkerOffer
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class JobRecord:
     """A job that has not ended. It is active while ``worker`` is set, and blocked while ``waits_for`` is."""
 
     request: JobRequest
     deaths: int
     alone: bool
     waits_for: JobKey | None = None
-    worker: Worker | None = None
+    worker: WorkerRecord | None = None
     remaining_ms: int = 0
     requeues: int = 0
     stopping: bool = False
     overtakes: int = 0
     overtaken_since_ms: int | None = None
     held_since_ms: int | None = None
-    reserved: Worker | None = None
+    reserved: WorkerRecord | None = None
     place: int | None = None
     starts_at_ms: int | None = None
 
@@ -51,16 +51,16 @@ class Job:
 
 
 @dataclass(eq=False, slots=True)
-class Worker:
+class WorkerRecord:
     """A worker that is there, the jobs active on it, and the waiting job that it is kept free for, if any.
 
     ``withheld_bytes`` of its budget are held by other programs for now.
     """
 
     offer: WorkerOffer
-    active: dict[JobKey, Job] = field(default_factory=dict)
+    active: dict[JobKey, JobRecord] = field(default_factory=dict)
     draining: bool = False
-    reserved_for: Job | None = None
+    reserved_for: JobRecord | None = None
     withheld_bytes: int = 0
 
     @property
@@ -86,7 +86,7 @@ class Worker:
         """The same within what other programs leave of the budget for now."""
         return ledger_of(self.offer, (), self.withheld_bytes).fits(cost)
 
-    def can_hold(self, job: Job, beside: Collection[Job]) -> bool:
+    def can_hold(self, job: JobRecord, beside: Collection[JobRecord]) -> bool:
         """Whether ``job`` may be active together with the jobs ``beside`` it: slots, quarantine and bytes."""
         if len(beside) >= self.offer.max_active or (job.alone and beside):
             return False
@@ -94,7 +94,7 @@ class Worker:
             return False
         return ledger_of(self.offer, (other.cost for other in beside), self.withheld_bytes).fits(job.cost)
 
-    def wait_ms(self, job: Job) -> int:
+    def wait_ms(self, job: JobRecord) -> int:
         """Predict the milliseconds until ``job`` can be held, if active jobs share time equally and none is added.
 
         The job must fit on the empty worker; memory that is withheld is taken to be back by then.

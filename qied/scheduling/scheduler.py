@@ -43,7 +43,7 @@ from qied.scheduling.model import (
 )
 from qied.scheduling.placement import Placement
 from qied.scheduling.queue import FairQueue
-from qied.scheduling.record import Job, Worker
+from qied.scheduling.record import JobRecord, WorkerRecord
 from qied.scheduling.view import SchedulerView, view_of
 
 MAX_REQUEUES = 16
@@ -62,8 +62,8 @@ class Scheduler:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._jobs: dict[JobKey, Job] = {}
-        self._blocked: dict[JobKey, list[Job]] = {}
+        self._jobs: dict[JobKey, JobRecord] = {}
+        self._blocked: dict[JobKey, list[JobRecord]] = {}
         self._expected: dict[str, WorkerOffer | None] = {}
         self._queue = FairQueue()
         self._placement = Placement(limits.active_per_user)
@@ -142,7 +142,7 @@ class Scheduler:
             case WorkerReady(offer):
                 self._lose(offer.worker, blame=False)
                 self._expected.pop(offer.worker, None)
-                self._placement.workers[offer.worker] = Worker(offer)
+                self._placement.workers[offer.worker] = WorkerRecord(offer)
             case WorkerLost(name, blame, returns):
                 lost = self._lose(name, blame)
                 if not returns:
@@ -167,7 +167,7 @@ class Scheduler:
         if request.key in self._jobs:
             return False
         waits_for = request.depends_on if request.depends_on in self._jobs else None
-        job = Job(request, request.deaths, alone=request.deaths > 0, waits_for=waits_for)
+        job = JobRecord(request, request.deaths, alone=request.deaths > 0, waits_for=waits_for)
         self._jobs[job.key] = job
         if waits_for is not None:
             self._blocked.setdefault(waits_for, []).append(job)
@@ -220,7 +220,7 @@ class Scheduler:
         self._actions.append(Stop(job.worker.name, key))
         return False
 
-    def _lose(self, name: str, blame: bool) -> Worker | None:
+    def _lose(self, name: str, blame: bool) -> WorkerRecord | None:
         """Drop a worker; its active jobs wait again or end. Returns its last record, None when it was not there."""
         worker = self._placement.drop(name)
         if worker is None:
@@ -240,7 +240,7 @@ class Scheduler:
                 self._requeue(job, "the worker died" if blame else "the worker was stopped from outside")
         return worker
 
-    def _requeue(self, job: Job, reason: str) -> None:
+    def _requeue(self, job: JobRecord, reason: str) -> None:
         if job.requeues >= MAX_REQUEUES:
             message = f"Given up after {MAX_REQUEUES} further attempts; the last one ended because {reason}."
             self._conclude(job, "failed", "job_failed", message, "Submit the job again.")
@@ -257,10 +257,10 @@ class Scheduler:
         """Whether no worker that is there, or that is to come as far as is known, could ever hold the job."""
         if not self._placement.workers or self._draining:
             return False
-        to_come = any(offer is None or Worker(offer).fits_empty(cost) for offer in self._expected.values())
+        to_come = any(offer is None or WorkerRecord(offer).fits_empty(cost) for offer in self._expected.values())
         return not to_come and not self._placement.fits_somewhere(cost)
 
-    def _refuse_too_large(self, jobs: Iterable[Job]) -> None:
+    def _refuse_too_large(self, jobs: Iterable[JobRecord]) -> None:
         for job in jobs:
             if job.worker is None and job.key in self._jobs and self._too_large(job.cost):
                 error = refusal.above_cap(job.cost, self._offers())
@@ -269,10 +269,10 @@ class Scheduler:
     def _offers(self) -> list[WorkerOffer]:
         return [worker.offer for worker in self._placement.workers.values()]
 
-    def _conclude_cancelled(self, job: Job) -> None:
+    def _conclude_cancelled(self, job: JobRecord) -> None:
         self._conclude(job, "cancelled", "job_cancelled", "The job was cancelled.", "")
 
-    def _conclude(self, job: Job, outcome: Outcome, code: str, message: str, remedy: str) -> None:
+    def _conclude(self, job: JobRecord, outcome: Outcome, code: str, message: str, remedy: str) -> None:
         """End a job without a result, and all that wait for its success, however long the chain."""
         self._remove(job)
         self._actions.append(Conclude(job.key, outcome, code, message, remedy))
@@ -285,7 +285,7 @@ class Scheduler:
                 self._actions.append(Conclude(follower.key, "dependency_failed", "dependency_failed", message, remedy))
                 ended.append(follower.key)
 
-    def _remove(self, job: Job) -> None:
+    def _remove(self, job: JobRecord) -> None:
         """Forget a job, active or waiting."""
         del self._jobs[job.key]
         if job.worker is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qied.scheduling.model import JobKey
 from qied.scheduling.queue import FairQueue
-from qied.scheduling.record import Job, Worker
+from qied.scheduling.record import JobRecord, WorkerRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class SchedulerView:
 
 
 def view_of(
-    workers: Iterable[Worker], queue: FairQueue, jobs: Iterable[Job], now_ms: int, draining: bool
+    workers: Iterable[WorkerRecord], queue: FairQueue, jobs: Iterable[JobRecord], now_ms: int, draining: bool
 ) -> SchedulerView:
     """Take the picture."""
     by_order = sorted(jobs, key=lambda job: job.order)
@@ -91,7 +91,7 @@ def view_of(
     )
 
 
-def _worker_view(worker: Worker) -> WorkerView:
+def _worker_view(worker: WorkerRecord) -> WorkerView:
     ledger = worker.ledger
     return WorkerView(
         worker=worker.name,
@@ -107,7 +107,7 @@ def _worker_view(worker: Worker) -> WorkerView:
     )
 
 
-def _waiting_view(job: Job, now_ms: int) -> WaitingView:
+def _waiting_view(job: JobRecord, now_ms: int) -> WaitingView:
     assert job.place is not None
     starts_in_ms = None if job.starts_at_ms is None else max(0, job.starts_at_ms - now_ms)
     return WaitingView(job.key, job.place, starts_in_ms, job.waits_for, job.deaths)

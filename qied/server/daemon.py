@@ -38,7 +38,7 @@ from qied.server.journal.journal import Journal
 from qied.server.ports.flood_guard import can_guard
 from qied.server.ports.peer import Peer
 from qied.server.ports.reach import only_this_machine
-from qied.server.requests import Desk, Requests
+from qied.server.requests import FrontServices, Requests
 from qied.server.sessions import SessionBook
 from qied.server.status import Reporter
 from qied.server.workers.pool import WorkerPool
@@ -190,8 +190,8 @@ class Daemon:
             self._sessions.restore(session)
         return sorted(unfinished, key=lambda job: job.order)
 
-    def _desk(self) -> Desk:
-        return Desk(
+    def _desk(self) -> FrontServices:
+        return FrontServices(
             serving=self._launch.serving,
             quotas=self._launch.config.limits,
             journal=self._journal,

@@ -36,7 +36,7 @@ class Orders(Protocol):
     def begin(self, worker: str, order: w.Begin) -> None:
         """Have a worker take an edit up."""
 
-    def stop(self, worker: str, order: w.Stop) -> None:
+    def stop(self, worker: str, order: w.StopEdit) -> None:
         """Have a worker drop an edit."""
 
 
@@ -134,7 +134,7 @@ class Dispatcher:
         if report.preview:
             self._jobs.publish(job, "preview", preview=bytes(report.preview), **common)
 
-    async def finished(self, report: w.Finished) -> None:
+    async def finished(self, report: w.EditFinished) -> None:
         """A worker has delivered a result: journal it, then tell everybody."""
         job = self._running(report.user, report.job)
         if job is None:
@@ -156,7 +156,7 @@ class Dispatcher:
         else:
             self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result came"))
 
-    async def failed(self, report: w.Failed) -> None:
+    async def failed(self, report: w.EditFailed) -> None:
         """A worker has given a job up."""
         job = self._running(report.user, report.job)
         if job is None:
@@ -189,7 +189,7 @@ class Dispatcher:
                 self._start(self._known(key), worker, weight)
             case s.Stop(worker, key):
                 assert self._orders is not None
-                self._orders.stop(worker, w.Stop(key.user, key.job))
+                self._orders.stop(worker, w.StopEdit(key.user, key.job))
             case s.Conclude():
                 self._spawn(self._conclude(action))
             case s.Requeued(key, deaths, reason):

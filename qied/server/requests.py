@@ -56,7 +56,7 @@ class _Base:
 
 
 @dataclass(frozen=True)
-class Desk:
+class FrontServices:
     """Everything that requests are answered from."""
 
     serving: Serving
@@ -75,7 +75,7 @@ class Desk:
 class Requests:
     """Handlers of all requests but transfers."""
 
-    def __init__(self, desk: Desk, first_order: int, released: Iterable[tuple[JobKey, str]]) -> None:
+    def __init__(self, desk: FrontServices, first_order: int, released: Iterable[tuple[JobKey, str]]) -> None:
         self._log = structlog.get_logger(part="requests")
         self._desk = desk
         self._next_order = first_order

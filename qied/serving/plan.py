@@ -18,7 +18,7 @@ from qied.planning.hardware_profile import LoadedProfile, match_profile
 from qied.planning.loras import LoraRoom, room_for
 from qied.planning.memory import model_of
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import Question, plan, plan_cards, worth
+from qied.planning.planner import PlanRequest, plan, plan_cards, worth
 from qied.planning.refit import refit
 from qied.planning.refusals import beside_other_cards
 from qied.planning.serving import Serving, kind_of
@@ -42,7 +42,7 @@ def plan_service(
     snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes, profiles: Sequence[LoadedProfile]
 ) -> Served:
     """Plan for every card that is to be used; raises PlanRefused where none can serve the model."""
-    question = Question(model.profile, profiles, wishes, lora_room(model, config))
+    question = PlanRequest(model.profile, profiles, wishes, lora_room(model, config))
     snapshot = with_chosen_cards(snapshot, config.model.gpus)
     outcomes = plan_cards(snapshot, question)
     plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from qied.weights.file_kinds import INSTEAD, ForeignKind
-from qied.weights.header import Entry, Header
+from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
 
 METADATA_KEY: Final = "_quantization_metadata"
@@ -18,7 +18,7 @@ _MOST_CHARS: Final = 4 * 1024 * 1024
 _MARKER_BYTES: Final = 4096
 _WEIGHT: Final = ".weight"
 
-Tensors = Mapping[str, Entry]
+Tensors = Mapping[str, TensorEntry]
 
 
 def foreign_format(header: Header) -> ForeignKind | None:
@@ -120,7 +120,7 @@ _SIGNS: Final[dict[str, frozenset[str]]] = {
     "bitsandbytes 8-bit": frozenset({"weight", "SCB"}),
 }
 """Ends of names that a layer of each format has together."""
-_TYPES: Final[dict[str, Callable[[Entry, Entry | None], bool]]] = {
+_TYPES: Final[dict[str, Callable[[TensorEntry, TensorEntry | None], bool]]] = {
     "mxfp8": lambda weight, scale: (
         weight.dtype.startswith("F8_") and scale is not None and scale.dtype in ("U8", "F8_E8M0")
     ),

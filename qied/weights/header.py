@@ -39,7 +39,7 @@ BITS: Final[Mapping[str, int]] = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor: its type as the format names it, its shape, and where its bytes are behind the header."""
 
     dtype: str
@@ -57,7 +57,7 @@ class Entry:
 class Header:
     """Tensors by name, the texts of the file's maker, and the byte at which the data starts."""
 
-    tensors: Mapping[str, Entry]
+    tensors: Mapping[str, TensorEntry]
     metadata: Mapping[str, str]
     data_start: int
 
@@ -140,7 +140,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _entry(name: str, value: Any) -> Entry:
+def _entry(name: str, value: Any) -> TensorEntry:
     try:
         kind, shape, (begin, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
         numbers = (*shape, begin, end)
@@ -154,10 +154,10 @@ def _entry(name: str, value: Any) -> Entry:
     bits = prod(shape) * BITS[kind]
     if bits % 8 or end - begin != bits // 8:
         raise BadFile(f"its header is damaged at {name[:120]!r}: {list(shape)} of {kind} in {end - begin} bytes")
-    return Entry(kind, shape, begin, end)
+    return TensorEntry(kind, shape, begin, end)
 
 
-def _check_places(tensors: Mapping[str, Entry], room: int) -> None:
+def _check_places(tensors: Mapping[str, TensorEntry], room: int) -> None:
     """The data is the tensors one after the other: nothing overlaps, is left out, or is missing at the end."""
     reached, before = 0, ""
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):

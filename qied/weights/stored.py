@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from qied.weights.foreign_formats import foreign_format
-from qied.weights.header import Entry, Header
+from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
 
 Precision = Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v"]
@@ -38,9 +38,9 @@ class Stored:
     """
 
     key: str
-    entry: Entry
+    entry: TensorEntry
     precision: Precision
-    scale: tuple[str, Entry] | None = None
+    scale: tuple[str, TensorEntry] | None = None
     marker: str | None = None
 
 
@@ -69,13 +69,13 @@ def precision_of(stored: Mapping[str, Stored]) -> Precision | None:
     return sizes.most_common(1)[0][0] if sizes else None
 
 
-def _is_helper(name: str, tensors: Mapping[str, Entry]) -> bool:
+def _is_helper(name: str, tensors: Mapping[str, TensorEntry]) -> bool:
     if name.rpartition(".")[2] == FILE_MARKER:
         return True
     return any(name.endswith(end) and name.removesuffix(end) + _WEIGHT in tensors for end in _HELPERS)
 
 
-def _stored(name: str, tensors: Mapping[str, Entry]) -> Stored:
+def _stored(name: str, tensors: Mapping[str, TensorEntry]) -> Stored:
     entry = tensors[name]
     if entry.dtype not in _FLOATS:
         if 0 in entry.shape:
@@ -89,7 +89,7 @@ def _stored(name: str, tensors: Mapping[str, Entry]) -> Stored:
     return Stored(name, entry, _PLAIN[entry.dtype])
 
 
-def _scaled(name: str, entry: Entry, tensors: Mapping[str, Entry]) -> Stored:
+def _scaled(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -> Stored:
     layer = name.removesuffix(_WEIGHT)
     legacy, current, marker = (f"{layer}{end}" for end in (LEGACY_SCALE, SCALE, LAYER_MARKER))
     if legacy in tensors and current in tensors:
@@ -106,7 +106,7 @@ def _scaled(name: str, entry: Entry, tensors: Mapping[str, Entry]) -> Stored:
     return Stored(name, entry, precision, (scale, tensors[scale]), marker if marker in tensors else None)
 
 
-def _is_by_row(scale: str, found: Entry, name: str, weight: Entry) -> bool:
+def _is_by_row(scale: str, found: TensorEntry, name: str, weight: TensorEntry) -> bool:
     """Whether a scale has a number for each row of its weight, and not one for all."""
     if found.dtype not in _SCALES:
         raise BadFile(f"{scale[:120]!r} holds {found.dtype}, and should hold F32")

@@ -14,7 +14,7 @@ import structlog
 from qied_client.errors import QiedError
 
 from qied.link import messages as w
-from qied.link.engine_port import DeviceLost, Engine, LoadEngine
+from qied.link.engine_port import DeviceLost, EnginePort, LoadEngine
 from qied.link.launch import LaunchOrder
 from qied.logs import set_up_logs
 from qied.pictures.encode import encode_preview
@@ -65,7 +65,7 @@ def main() -> int:
     return 0
 
 
-def _watch_memory(engine: Engine, link: Link) -> None:
+def _watch_memory(engine: EnginePort, link: Link) -> None:
     """Report the device's memory when it changes, for as long as the process lives."""
     told: tuple[int, int] | None = None
     while (memory := engine.device_memory()) is not None:

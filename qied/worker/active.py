@@ -6,23 +6,23 @@ import time
 from dataclasses import dataclass, field
 
 from qied.link import messages as w
-from qied.link.engine_port import Advanced, Ended, Running
+from qied.link.engine_port import AdvancedEdit, Ended, RunningEdit
 
 _FIRST_UNIT_GUESS_MS = 1
 _BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")
 
 
 @dataclass
-class Active:
+class ActiveEdit:
     """One edit and its order; ``spent`` has milliseconds by phase, ``step_ms`` those of the latest step."""
 
     begin: w.Begin
-    edit: Running
+    edit: RunningEdit
     spent: dict[str, float] = field(default_factory=dict)
     step_ms: float = 0.0
     taken_at: float = field(default_factory=time.perf_counter)
 
-    def stepped(self, advance: Advanced, by_clock: float, preview: bytes) -> w.Stepped:
+    def stepped(self, advance: AdvancedEdit, by_clock: float, preview: bytes) -> w.Stepped:
         """Count the units that have ended, and report what was done; ``by_clock`` where the engine did not measure."""
         ended = (Ended(advance.phase, advance.step, by_clock),) if advance.ended is None else advance.ended
         for unit in ended:
@@ -50,7 +50,7 @@ class Active:
         timings["held_ms"] = round((time.perf_counter() - self.taken_at) * 1000, 3)
         return timings
 
-    def _left(self, advance: Advanced) -> int:
+    def _left(self, advance: AdvancedEdit) -> int:
         if advance.phase in _BEFORE_STEPS:
             return self.begin.spec.steps
         return advance.steps - advance.step if advance.phase == "denoise" else 0

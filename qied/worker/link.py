@@ -24,7 +24,7 @@ from qied.link.launch import LaunchOrder
 from qied.pictures.decode import decode, decode_mask
 from qied.pictures.encode import encode
 from qied.pictures.metadata import OutputMetadata
-from qied.worker.loop import Drop, Forget, Order, Take, defect, failure
+from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,10 +96,10 @@ class Link:
                 task = self._loop.create_task(self._prepare(message))
                 self._preparing[user, job] = task
                 task.add_done_callback(lambda done: self._prepared(message, done))
-            case w.Stop(user, job):
+            case w.StopEdit(user, job):
                 self._stop(user, job)
-            case w.Forget(scope):
-                self._orders.put(Forget(scope))
+            case w.ForgetScope(scope):
+                self._orders.put(DropScope(scope))
             case _:
                 pass
 
@@ -112,7 +112,7 @@ class Link:
     def _stop(self, user: str, job: str) -> None:
         task = self._preparing.get((user, job))
         if task is None or task.done():
-            self._orders.put(Drop(user, job))
+            self._orders.put(DropEdit(user, job))
         else:
             task.cancel()
 
@@ -128,7 +128,7 @@ class Link:
             self._log.exception("pictures could not be prepared by a defect", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
         else:
-            self._orders.put(Take(begin, pictures))
+            self._orders.put(BeginEdit(begin, pictures))
 
     async def _picture(self, blob: str, read: Callable[[bytes, PictureLimits], Image]) -> Image:
         data = await self._driver.download(blob)
@@ -161,4 +161,4 @@ class Link:
             self._driver.say(failure(begin, defect(error)))
             return
         media_type = _MEDIA_TYPES[spec.output_format]
-        self._driver.say(w.Finished(begin.user, begin.job, blob, len(data), media_type, timings))
+        self._driver.say(w.EditFinished(begin.user, begin.job, blob, len(data), media_type, timings))

@@ -13,17 +13,17 @@ from qied_client.errors import InternalError, JobCancelled, OutOfMemory, QiedErr
 from qied_client.protocol.messages import Message
 
 from qied.link import messages as w
-from qied.link.engine_port import Advanced, DeviceLost, Engine, Running
+from qied.link.engine_port import AdvancedEdit, DeviceLost, EnginePort, RunningEdit
 from qied.scheduling.fair_share import FairShare
 from qied.scheduling.sweep import going_together
-from qied.worker.active import Active
+from qied.worker.active import ActiveEdit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 @dataclass(frozen=True)
-class Take:
+class BeginEdit:
     """Order: an edit whose pictures are decoded."""
 
     begin: w.Begin
@@ -31,7 +31,7 @@ class Take:
 
 
 @dataclass(frozen=True)
-class Drop:
+class DropEdit:
     """Order: give an edit up."""
 
     user: str
@@ -39,25 +39,25 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Forget:
+class DropScope:
     """Order: drop the cache of a scope."""
 
     scope: str
 
 
 @dataclass(frozen=True)
-class Quit:
+class QuitLoop:
     """Order: leave the loop."""
 
 
-Order = Take | Drop | Forget | Quit
+Order = BeginEdit | DropEdit | DropScope | QuitLoop
 
 
 @dataclass(frozen=True)
 class _Shown:
     """What a unit did, with its preview encoded."""
 
-    advance: Advanced
+    advance: AdvancedEdit
     preview: bytes
 
 
@@ -69,7 +69,7 @@ class StepLoop:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EnginePort,
         orders: queue.SimpleQueue[Order],
         report: Callable[[Message], None],
         finish: Finish,
@@ -82,7 +82,7 @@ class StepLoop:
         self._finish = finish
         self._encode_preview = encode_preview
         self._share = FairShare()
-        self._active: dict[str, Active] = {}
+        self._active: dict[str, ActiveEdit] = {}
 
     def run(self) -> None:
         """Take orders, pick, step, report; raises DeviceLost, with nothing reported of the edits that are held."""
@@ -98,13 +98,13 @@ class StepLoop:
             except queue.Empty:
                 return True
             match order:
-                case Take(begin, pictures):
+                case BeginEdit(begin, pictures):
                     self._take(begin, pictures)
-                case Drop(user, job):
+                case DropEdit(user, job):
                     self._drop(f"{user}/{job}")
-                case Forget(scope):
+                case DropScope(scope):
                     self._engine.forget(scope)
-                case Quit():
+                case QuitLoop():
                     return False
 
     def _take(self, begin: w.Begin, pictures: Mapping[str, Image]) -> None:
@@ -121,7 +121,7 @@ class StepLoop:
             self._log.exception("an edit could not begin by a defect", job=key)
             self._report(failure(begin, defect(error)))
             return
-        self._active[key] = Active(begin, edit)
+        self._active[key] = ActiveEdit(begin, edit)
         self._share.add(key, group=begin.user, weight=begin.weight, preview=begin.preview)
 
     def _drop(self, key: str) -> None:
@@ -129,7 +129,7 @@ class StepLoop:
             active = self._remove(key)
             self._report(failure(active.begin, JobCancelled("The job was cancelled.")))
 
-    def _remove(self, key: str) -> Active:
+    def _remove(self, key: str) -> ActiveEdit:
         self._share.remove(key)
         return self._active.pop(key)
 
@@ -160,7 +160,7 @@ class StepLoop:
                 active = self._remove(key)
                 self._finish(active.begin, unit.advance.image, active.timings())
 
-    def _outcomes(self, edits: Sequence[Running]) -> Sequence[Advanced | Exception]:
+    def _outcomes(self, edits: Sequence[RunningEdit]) -> Sequence[AdvancedEdit | Exception]:
         """Do one unit of each edit; raises DeviceLost."""
         try:
             return [edits[0].advance()] if len(edits) == 1 else self._engine.sweep(edits)
@@ -169,7 +169,7 @@ class StepLoop:
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             return [error] * len(edits)
 
-    def _shown(self, outcome: Advanced | Exception) -> _Shown | Exception:
+    def _shown(self, outcome: AdvancedEdit | Exception) -> _Shown | Exception:
         if isinstance(outcome, Exception):
             return outcome
         try:
@@ -185,10 +185,10 @@ class StepLoop:
         self._report(failure(active.begin, error))
 
 
-def failure(begin: w.Begin, error: QiedError) -> w.Failed:
+def failure(begin: w.Begin, error: QiedError) -> w.EditFailed:
     """Report that an edit ended with an error."""
     retry = isinstance(error, OutOfMemory)
-    return w.Failed(begin.user, begin.job, error.code, error.message[:500], error.remedy[:500], retry)
+    return w.EditFailed(begin.user, begin.job, error.code, error.message[:500], error.remedy[:500], retry)
 
 
 def defect(error: Exception) -> InternalError:

@@ -14,7 +14,7 @@ from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.memory import Tiles, model_of
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.planning.quote import peak_alone
 from qied.planning.wishes import Wishes
 from qied.planning.workload import workload_of
@@ -29,7 +29,7 @@ def planned(setup_name: str) -> Plan:
     setup = next(each for each in SETUPS if str(each) == setup_name)
     wishes = Wishes(precision=setup.precision, budget_bytes=setup.budget_bytes, max_active=1, cache_bytes=0)
     machine = read_snapshot(json.dumps(REPORT["machine"]).encode(), "memory.json")
-    made = plan(machine, Question(MODEL, shipped_hardware_profiles(), wishes))
+    made = plan(machine, PlanRequest(MODEL, shipped_hardware_profiles(), wishes))
     assert isinstance(made, Plan)
     return made
 

@@ -18,7 +18,7 @@ from qied.doctor.facts import Facts
 from qied.hardware.snapshot import Snapshot
 from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.planning.wishes import wishes_of
 
 GIB = 1024**3
@@ -79,7 +79,7 @@ def planned():
 
     def make(snapshot: Snapshot, model: str = "qwen-image-edit-2511", **overrides: Any):
         loaded = load_config(None, {}, overrides)
-        return plan(snapshot, Question(shipped_profiles()[model], shipped_hardware_profiles(), wishes_of(loaded)))
+        return plan(snapshot, PlanRequest(shipped_profiles()[model], shipped_hardware_profiles(), wishes_of(loaded)))
 
     return make
 

@@ -7,7 +7,7 @@ from qied_client.errors import SetupError
 
 from qied.doctor.checkup import run_checks
 from qied.doctor.deep import DeepChecks
-from qied.doctor.deep_trial import Trial
+from qied.doctor.deep_trial import EditTrial
 from qied.doctor.findings import Status
 from qied.edit import EditSpec
 from qied.planning.model_profile import shipped_profiles
@@ -69,27 +69,27 @@ def alone(serving):
 
 
 def test_an_edit_within_the_plan_is_fine(deep, serving, alone):
-    assert deep("deep.edit", Trial(alone, True, EDIT), serving).status is Status.OK
+    assert deep("deep.edit", EditTrial(alone, True, EDIT), serving).status is Status.OK
 
 
 def test_an_edit_above_what_is_planned_for_it_is_an_error_with_both_numbers(deep, serving, alone):
     assert alone + 1 < serving.plan.predicted_peak_bytes, "all edits of the largest size together may take more"
-    found = deep("deep.edit", Trial(alone + 1, True, EDIT), serving)
+    found = deep("deep.edit", EditTrial(alone + 1, True, EDIT), serving)
     assert (found.status, "were planned" in found.message) == (Status.ERROR, True)
 
 
 def test_an_edit_far_below_the_plan_is_a_warning(deep, serving, alone):
-    found = deep("deep.edit", Trial(int(alone * 0.3), True, EDIT), serving)
+    found = deep("deep.edit", EditTrial(int(alone * 0.3), True, EDIT), serving)
     assert (found.status, "were planned" in found.message) == (Status.WARNING, True)
 
 
 def test_a_meter_that_read_nothing_is_told_as_such(deep, serving):
-    found = deep("deep.edit", Trial(0, True, EDIT), serving)
+    found = deep("deep.edit", EditTrial(0, True, EDIT), serving)
     assert (found.status, "could not be measured" in found.message) == (Status.WARNING, True)
 
 
 def test_a_daemon_that_does_not_start_is_an_error_and_strangers_were_not_tried(deep, serving):
-    trial = Trial(failure=SetupError("A daemon did not start. It said: no CUDA.", "See `qied serve`."))
+    trial = EditTrial(failure=SetupError("A daemon did not start. It said: no CUDA.", "See `qied serve`."))
     found = deep("deep.edit", trial, serving)
     assert (found.status, "no CUDA" in found.message) == (Status.ERROR, True)
     assert deep("deep.strangers", trial, serving).status is Status.SKIPPED
@@ -97,7 +97,7 @@ def test_a_daemon_that_does_not_start_is_an_error_and_strangers_were_not_tried(d
 
 @pytest.mark.parametrize(("refused", "status"), [(True, Status.OK), (False, Status.ERROR), (None, Status.SKIPPED)])
 def test_a_stranger_must_be_refused(deep, serving, refused, status):
-    assert deep("deep.strangers", Trial(0, refused, EDIT), serving).status is status
+    assert deep("deep.strangers", EditTrial(0, refused, EDIT), serving).status is status
 
 
 @pytest.mark.parametrize("check", ["deep.edit", "deep.strangers"])

@@ -12,7 +12,7 @@ from qied.engine.text import streaming as layer_streaming
 from qied.engine.transformer.transformer import modulation_table
 from qied.engine.weights import quantise
 from qied.planning import memory
-from qied.planning.memory import MemoryModel, Numerics
+from qied.planning.memory import MemoryModel, Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.workload import workload_of
 
@@ -41,7 +41,7 @@ def test_an_edit_holds_the_state_that_is_planned_for_it(
 ) -> None:
     engine = load_engine(dtype=dtype)
     wanted = spec(width=64, height=96, steps=3)
-    model = MemoryModel(profile, Numerics(dtype, None, dtype), "cpu")
+    model = MemoryModel(profile, Precisions(dtype, None, dtype), "cpu")
     edit = engine.begin(wanted, {"a": scene(64, 96)}, SceneCache(0))
     while edit.advance().phase != "denoise":
         pass

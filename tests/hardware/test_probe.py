@@ -12,7 +12,7 @@ import pynvml
 import pytest
 
 from qied.hardware.cuda_driver import CudaAnswer
-from qied.hardware.probe import Places, choose_visible, parse_kernel_module, probe, read_cards
+from qied.hardware.probe import ProbeSources, choose_visible, parse_kernel_module, probe, read_cards
 from qied.hardware.snapshot import Gpu, read_snapshot
 
 CARDS = (
@@ -84,7 +84,7 @@ def test_the_loaded_kernel_module_tells_its_version(captured, file, version):
 def test_a_loaded_module_without_the_library_is_a_driver_with_a_problem(no_nvml, tmp_path, captured):
     module = tmp_path / "version"
     module.write_text(captured("proc-driver-nvidia-version.txt"))
-    cards = read_cards({}, no_nvml, Places((), module, tmp_path))
+    cards = read_cards({}, no_nvml, ProbeSources((), module, tmp_path))
     assert cards.driver.version == "535.183.01"
     assert codes(cards.problems) == ["nvml_failed"]
 
@@ -99,13 +99,13 @@ def test_a_card_on_the_bus_that_nothing_drives_is_told(no_nvml, tmp_path, vendor
     device.mkdir(parents=True)
     (device / "vendor").write_text(vendor + "\n")
     (device / "class").write_text(kind + "\n")
-    cards = read_cards({}, no_nvml, Places((), tmp_path / "none", tmp_path / "pci"))
+    cards = read_cards({}, no_nvml, ProbeSources((), tmp_path / "none", tmp_path / "pci"))
     assert codes(cards.problems) == told
     assert cards.driver is None
 
 
 def test_a_machine_without_any_card_has_nothing_to_complain_of(no_nvml, tmp_path):
-    cards = read_cards({}, no_nvml, Places((), tmp_path / "none", tmp_path / "none"))
+    cards = read_cards({}, no_nvml, ProbeSources((), tmp_path / "none", tmp_path / "none"))
     assert (cards.driver, cards.gpus, cards.problems) == (None, (), ())
 
 
@@ -113,7 +113,7 @@ def test_a_driver_that_was_updated_without_a_restart_is_told_with_the_loaded_ver
     module = tmp_path / "version"
     module.write_text(captured("proc-driver-nvidia-version.txt"))
     nvml = recorded_nvml({"nvmlInit": pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)})
-    cards = read_cards({}, nvml, Places((), module, tmp_path))
+    cards = read_cards({}, nvml, ProbeSources((), module, tmp_path))
     assert cards.driver.version == "535.183.01"
     assert codes(cards.problems) == ["driver_mismatch"]
 

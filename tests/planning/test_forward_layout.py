@@ -10,8 +10,8 @@ from qied.planning.block_layout import ALIGNMENT, BlockShape
 from qied.planning.forward_layout import (
     SCALE_ALIGNMENT,
     SPAN_TOKENS,
-    Numbers,
     Tokens,
+    TransformerShape,
     arena_layout,
     attention_bytes,
     region_bytes,
@@ -23,8 +23,8 @@ PRECISIONS = ["fp8", "fp8-storage", "bf16"]
 tokens = st.builds(Tokens, text=st.integers(1, 3000), target=st.integers(1, 20000), reference=st.integers(0, 30000))
 
 
-def numbers(precision: str = "fp8") -> Numbers:
-    return Numbers(FULL, 60, precision, "bf16")  # type: ignore[arg-type]
+def numbers(precision: str = "fp8") -> TransformerShape:
+    return TransformerShape(FULL, 60, precision, "bf16")  # type: ignore[arg-type]
 
 
 @given(tokens)

@@ -7,12 +7,12 @@ import pytest
 
 from qied.hardware.snapshot import SelfTest, Snapshot, Trial
 from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import Numbers, Tokens, arena_layout
+from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
 from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.memory import model_of
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.planning.serving import kind_of
 from qied.planning.wishes import Wishes
 
@@ -27,7 +27,7 @@ def planned(machine: Snapshot, trial: Trial | None, *, model=LARGE, rowwise: Tri
     attention = {"cudnn_128": FAST, "flash_128": SLOW} | ({} if trial is None else {"fp8_attention_128": trial})
     test = SelfTest(bf16=SLOW, fp8_rowwise=rowwise, fp8_tensorwise=FAST, fp8_storage=SLOW, attention=attention)
     card = machine.gpus[0].model_copy(update={"selftest": test})
-    found = plan(machine.model_copy(update={"gpus": (card,)}), Question(model, PROFILES, Wishes(**wishes)))  # type: ignore[arg-type]
+    found = plan(machine.model_copy(update={"gpus": (card,)}), PlanRequest(model, PROFILES, Wishes(**wishes)))  # type: ignore[arg-type]
     assert isinstance(found, Plan)
     return found
 
@@ -98,14 +98,14 @@ def test_where_it_may_not_be_the_plan_warns(
 
 
 def test_without_a_self_test_it_is_not_used(machine: Machine) -> None:
-    found = plan(machine((9, 0), 80), Question(LARGE, PROFILES, Wishes(fp8_attention="on")))
+    found = plan(machine((9, 0), 80), PlanRequest(LARGE, PROFILES, Wishes(fp8_attention="on")))
     assert isinstance(found, Plan) and found.precision == "fp8"
     assert found.execution.attention == ()
     assert any("no self-test has proven it" in text for text in found.warnings)
 
 
 def test_on_a_cpu_nobody_gets_it_who_did_not_ask(machine: Machine) -> None:
-    found = plan(machine(), Question(SMALL, PROFILES, Wishes(device="cpu", precision="fp8")))
+    found = plan(machine(), PlanRequest(SMALL, PROFILES, Wishes(device="cpu", precision="fp8")))
     assert isinstance(found, Plan) and found.precision == "fp8"
     assert found.execution.attention == () and told(found) == []
 
@@ -113,7 +113,7 @@ def test_on_a_cpu_nobody_gets_it_who_did_not_ask(machine: Machine) -> None:
 @pytest.mark.parametrize(("precision", "simulated"), [("fp8", True), ("bf16", False), ("auto", False)])
 def test_on_a_cpu_it_is_simulated_with_fp8(machine: Machine, precision: str, simulated: bool) -> None:
     wishes = Wishes(device="cpu", precision=precision, fp8_attention="on")  # type: ignore[arg-type]
-    found = plan(machine(), Question(SMALL, PROFILES, wishes))
+    found = plan(machine(), PlanRequest(SMALL, PROFILES, wishes))
     assert isinstance(found, Plan)
     assert found.execution.attention == (("fp8",) if simulated else ())
     assert len(told(found)) == 1
@@ -129,7 +129,7 @@ def test_its_memory_is_planned(machine: Machine) -> None:
 
 @pytest.mark.parametrize("image", [100, 8192, 30000])
 def test_its_input_lies_behind_qkv_and_mostly_where_the_mlp_works(image: int) -> None:
-    numbers = Numbers(BlockShape(3072, 12288, 128), 60, "fp8", "bf16")
+    numbers = TransformerShape(BlockShape(3072, 12288, 128), 60, "fp8", "bf16")
     tokens = (Tokens(200, image, 0),)
     plain, with_it = arena_layout(numbers, tokens), arena_layout(replace(numbers, fp8_attention=True), tokens)
     entries = {entry.name: entry for entry in with_it.workspace}

@@ -16,7 +16,7 @@ from qied.planning.loras import NO_LORAS, LoraFacts, LoraRoom, room_for
 from qied.planning.memory import Tiles, model_of
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
 from qied.planning.workload import workload_of
@@ -37,7 +37,7 @@ def test_room_is_that_of_the_largest_loras():
 
 
 def made(machine: Snapshot, room: LoraRoom = NO_LORAS, **wishes: int) -> Plan:
-    found = plan(machine, Question(REAL, PROFILES, Wishes(**wishes), room))
+    found = plan(machine, PlanRequest(REAL, PROFILES, Wishes(**wishes), room))
     assert isinstance(found, Plan)
     return found
 
@@ -85,7 +85,7 @@ def test_temporaries_of_a_branch_count_the_values_between_its_matrices(machine: 
 
 
 def test_where_loras_take_what_the_model_needs_the_refusal_says_so(machine: Machine):
-    refusal = plan(machine((8, 9), 8), Question(REAL, PROFILES, Wishes(), LoraRoom(4_000_000_000, 64)))
+    refusal = plan(machine((8, 9), 8), PlanRequest(REAL, PROFILES, Wishes(), LoraRoom(4_000_000_000, 64)))
     assert isinstance(refusal, Refusal)
     assert refusal.code == "vram_too_small"
     assert "Lower worker.loras_at_once" in refusal.remedy

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qied.edit import EditSpec
 from qied.planning.forward_layout import Tokens
-from qied.planning.memory import MemoryModel, Numerics, Tiles, step_bytes
+from qied.planning.memory import MemoryModel, Precisions, Tiles, step_bytes
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.workload import workload_of
 
@@ -17,11 +17,11 @@ SPEC = EditSpec(("a" * 64,), "make it blue", None, 1, 20, 1.0, 1024, 1024)
 CAP = 1024 * 1024
 WHOLE = Tiles(None, None)
 NUMERICS = {
-    "fp8": Numerics("fp8", "rowwise", "bf16"),
-    "fp8-storage": Numerics("fp8-storage", None, "bf16"),
-    "fp8-storage-fp32": Numerics("fp8-storage", None, "fp32"),
-    "bf16": Numerics("bf16", None, "bf16"),
-    "fp32": Numerics("fp32", None, "fp32"),
+    "fp8": Precisions("fp8", "rowwise", "bf16"),
+    "fp8-storage": Precisions("fp8-storage", None, "bf16"),
+    "fp8-storage-fp32": Precisions("fp8-storage", None, "fp32"),
+    "bf16": Precisions("bf16", None, "bf16"),
+    "fp32": Precisions("fp32", None, "fp32"),
 }
 sides = st.integers(1, 128).map(lambda n: n * 16)
 

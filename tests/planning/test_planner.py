@@ -14,7 +14,7 @@ from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.memory import forwards_of, model_of, step_bytes
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import Question, plan, plan_cards
+from qied.planning.planner import PlanRequest, plan, plan_cards
 from qied.planning.wishes import Wishes
 from qied.planning.workload import largest_workload
 
@@ -22,19 +22,19 @@ GIB = 1024**3
 GOLDEN = Path(__file__).parent / "golden"
 RECORDED = sorted(file.stem for file in (GOLDEN / "snapshots").glob("*.json"))
 PROFILES = shipped_hardware_profiles()
-LARGE = Question(shipped_profiles()["qwen-image-edit-2511"], PROFILES)
-SMALL = Question(shipped_profiles()["builtin"], PROFILES)
+LARGE = PlanRequest(shipped_profiles()["qwen-image-edit-2511"], PROFILES)
+SMALL = PlanRequest(shipped_profiles()["builtin"], PROFILES)
 
 Machine = Callable[..., Snapshot]
 
 
-def planned(snapshot: Snapshot, question: Question = LARGE, **wishes: object) -> Plan:
+def planned(snapshot: Snapshot, question: PlanRequest = LARGE, **wishes: object) -> Plan:
     outcome = plan(snapshot, replace(question, wishes=Wishes(**wishes)))  # type: ignore[arg-type]
     assert isinstance(outcome, Plan), outcome
     return outcome
 
 
-def refused(snapshot: Snapshot, question: Question = LARGE, **wishes: object) -> Refusal:
+def refused(snapshot: Snapshot, question: PlanRequest = LARGE, **wishes: object) -> Refusal:
     outcome = plan(snapshot, replace(question, wishes=Wishes(**wishes)))  # type: ignore[arg-type]
     assert isinstance(outcome, Refusal), outcome
     return outcome

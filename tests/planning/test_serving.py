@@ -13,7 +13,7 @@ from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.pace import Pace
 from qied.planning.plan import Plan
-from qied.planning.planner import Question, plan
+from qied.planning.planner import PlanRequest, plan
 from qied.planning.serving import Serving, kind_of
 from qied.planning.workload import workload_of
 
@@ -25,7 +25,7 @@ Machine = Callable[..., Snapshot]
 @pytest.fixture
 def serving(machine: Machine) -> Serving:
     plans = [
-        plan(machine(capability, gib), Question(REAL, shipped_hardware_profiles()))
+        plan(machine(capability, gib), PlanRequest(REAL, shipped_hardware_profiles()))
         for capability, gib in (((8, 9), 24), ((8, 6), 12))
     ]
     assert all(isinstance(made, Plan) for made in plans)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from qied.resources import builtin_loras_folder, builtin_model_folder
-from qied.weights.header import MAX_HEADER_BYTES, Entry, Header, read_header
+from qied.weights.header import MAX_HEADER_BYTES, Header, TensorEntry, read_header
 from qied.weights.problems import BadFile
 
 SHIPPED = [*builtin_model_folder().rglob("*.safetensors"), *builtin_loras_folder().glob("*.safetensors")]
@@ -226,4 +226,4 @@ def test_nothing_is_allocated_for_what_a_file_only_announces(tmp_path: Path) -> 
 
 
 def test_an_entry_knows_its_bytes() -> None:
-    assert Entry("F32", (2,), 8, 16).nbytes == 8
+    assert TensorEntry("F32", (2,), 8, 16).nbytes == 8

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qied.weights.foreign_formats import check_marker
-from qied.weights.header import Entry, Header
+from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
 from qied.weights.stored import layer_markers, precision_of, stored_tensors
 
@@ -17,7 +17,7 @@ W = "block.weight"
 
 
 def header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], **metadata: str) -> Header:
-    return Header({name: Entry(dtype, shape, 0, 8) for name, (dtype, shape) in tensors.items()}, metadata, 0)
+    return Header({name: TensorEntry(dtype, shape, 0, 8) for name, (dtype, shape) in tensors.items()}, metadata, 0)
 
 
 def layers(*formats: Any) -> str:
@@ -75,7 +75,7 @@ def test_each_layer_may_differ_and_the_file_is_called_by_the_richest() -> None:
 
 
 def test_without_fp8_most_bytes_decide() -> None:
-    tensors = {"a.weight": Entry("F32", (2, 2), 0, 16), "b.weight": Entry("F16", (9, 9), 0, 162)}
+    tensors = {"a.weight": TensorEntry("F32", (2, 2), 0, 16), "b.weight": TensorEntry("F16", (9, 9), 0, 162)}
     assert precision_of(stored_tensors(Header(tensors, {}, 0))) == "fp16"
     assert precision_of({}) is None
 

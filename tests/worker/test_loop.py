@@ -12,7 +12,7 @@ from qied_client.errors import JobFailed, OutOfMemory
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.link.engine_port import DeviceLost, Ended
-from qied.worker.loop import Drop, Forget, Quit, StepLoop, Take
+from qied.worker.loop import BeginEdit, DropEdit, DropScope, QuitLoop, StepLoop
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Engine:
 
 def take(job, *, user="anna", prompt="go", seed=1, steps=3, preview=False):
     spec = EditSpec(("a" * 64,), prompt, None, seed, steps, 1.0, 16, 16)
-    return Take(w.Begin(user, job, spec, f"{user}.user", 1, preview), {})
+    return BeginEdit(w.Begin(user, job, spec, f"{user}.user", 1, preview), {})
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def run():
         def finish(begin, image, timings):
             finished.append((begin.job, timings))
             if len(finished) == results:
-                waiting.put(Quit())
+                waiting.put(QuitLoop())
 
         loop = StepLoop(engine, waiting, reports.append, finish, lambda image: b"preview")
         for order in orders:
@@ -119,7 +119,7 @@ def test_a_preview_goes_first(run):
 )
 def test_a_failing_edit_is_reported_and_its_neighbour_finishes(run, prompt, code, retry):
     _, reports, results = run(take("bad", prompt=prompt), take("good"))
-    failed = next(report for report in reports if isinstance(report, w.Failed))
+    failed = next(report for report in reports if isinstance(report, w.EditFailed))
     assert (failed.job, failed.code, failed.retry_smaller) == ("bad", code, retry)
     assert [job for job, _ in results] == ["good"]
 
@@ -132,21 +132,21 @@ def test_a_lost_device_ends_the_loop_and_no_edit_is_reported_failed(prompt):
         waiting.put(order)
     with pytest.raises(DeviceLost):
         loop.run()
-    assert not any(isinstance(report, w.Failed) for report in reports)
+    assert not any(isinstance(report, w.EditFailed) for report in reports)
 
 
 def test_a_dropped_edit_takes_no_further_step(run):
-    engine, reports, _ = run(take("one", seed=1, steps=5), take("two", seed=2), Drop("anna", "one"))
+    engine, reports, _ = run(take("one", seed=1, steps=5), take("two", seed=2), DropEdit("anna", "one"))
     assert 1 not in engine.log
-    assert [report.code for report in reports if isinstance(report, w.Failed)] == ["job_cancelled"]
+    assert [report.code for report in reports if isinstance(report, w.EditFailed)] == ["job_cancelled"]
 
 
 def test_dropping_what_is_not_held_is_nothing(run):
-    _, reports, results = run(Drop("anna", "gone"), take("one"))
-    assert not any(isinstance(report, w.Failed) for report in reports)
+    _, reports, results = run(DropEdit("anna", "gone"), take("one"))
+    assert not any(isinstance(report, w.EditFailed) for report in reports)
     assert len(results) == 1
 
 
 def test_a_closed_session_is_forgotten_by_the_engine(run):
-    engine, _, _ = run(Forget("anna.session.s"), take("one"))
+    engine, _, _ = run(DropScope("anna.session.s"), take("one"))
     assert engine.forgotten == ["anna.session.s"]

@@ -12,7 +12,7 @@ from qied.link.launch import LaunchOrder
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
 from qied.worker import __main__ as process
-from qied.worker.loop import Take
+from qied.worker.loop import BeginEdit
 
 
 class Edit:
@@ -41,7 +41,7 @@ class Link:
         self.reports = []
         Link.last = self
         spec = EditSpec(("a" * 64,), "go", None, 1, 3, 1.0, 16, 16)
-        orders.put(Take(w.Begin("anna", "one", spec, "anna.user", 1, False), {}))
+        orders.put(BeginEdit(w.Begin("anna", "one", spec, "anna.user", 1, False), {}))
 
     def report(self, message):
         self.reports.append(message)
@@ -73,4 +73,4 @@ def test_a_lost_device_ends_the_process_with_an_error_and_leaves_the_jobs_to_the
     with pytest.raises(Left) as left:
         process.main()
     assert left.value.args[0] not in {0, None}
-    assert not any(isinstance(report, w.Failed) for report in Link.last.reports)
+    assert not any(isinstance(report, w.EditFailed) for report in Link.last.reports)

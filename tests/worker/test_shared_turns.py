@@ -13,7 +13,7 @@ from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.link.engine_port import DeviceLost, Ended
 from qied.scheduling.sweep import StepNeeds, SweepRoom
-from qied.worker.loop import Drop, Quit, StepLoop, Take
+from qied.worker.loop import BeginEdit, DropEdit, QuitLoop, StepLoop
 
 MS = 10.0
 
@@ -78,7 +78,7 @@ class Engine:
 
 def take(seed, *, user="anna", prompt="go", steps=3, size=16, preview=False, previews=0):
     spec = EditSpec(("a" * 64,), prompt, None, seed, steps, 1.0, size, 16, preview_every=previews)
-    return Take(w.Begin(user, f"job{seed}", spec, f"{user}.user", 1, preview), {})
+    return BeginEdit(w.Begin(user, f"job{seed}", spec, f"{user}.user", 1, preview), {})
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def run():
         engine = Engine(during and (lambda engine: during(engine, waiting)))
 
         def over():
-            failed = sum(isinstance(each, w.Failed) for each in reports)
+            failed = sum(isinstance(each, w.EditFailed) for each in reports)
             if len(timings) + failed == results:
-                waiting.put(Quit())
+                waiting.put(QuitLoop())
 
         def report(message):
             reports.append(message)
@@ -148,26 +148,26 @@ def test_previews_and_progress_of_all_come_with_a_sweep(run):
 def test_orders_are_taken_between_sweeps(run):
     def drop(engine, waiting):
         if len(engine.turns) == 3:
-            waiting.put(Drop("ben", "job2"))
+            waiting.put(DropEdit("ben", "job2"))
             waiting.put(take(3, user="carl"))
 
     turns, reports, timings = run(take(1, steps=6), take(2, user="ben", steps=6), results=3, during=drop)
     assert turns[2] == (1, 2) and not any(2 in turn for turn in turns[3:])
     assert turns[3:5] == [(1,), (3,)], "the newcomer begins behind the one that was there"
     assert sorted(timings) == [1, 3]
-    assert [each.code for each in reports if isinstance(each, w.Failed)] == ["job_cancelled"]
+    assert [each.code for each in reports if isinstance(each, w.EditFailed)] == ["job_cancelled"]
 
 
 def test_an_error_in_a_sweep_is_that_of_its_edit_alone(run):
     _, reports, timings = run(take(1), take(2, user="ben", prompt="oom"), take(3, user="carl"), results=3)
-    failed = [each for each in reports if isinstance(each, w.Failed)]
+    failed = [each for each in reports if isinstance(each, w.EditFailed)]
     assert [(each.job, each.retry_smaller) for each in failed] == [("job2", True)]
     assert sorted(timings) == [1, 3]
 
 
 def test_a_defect_of_the_sweep_itself_ends_its_edits_and_not_the_loop(run):
     _, reports, timings = run(take(1, prompt="defect"), take(2, user="ben"), take(3, user="carl", size=90), results=3)
-    assert {each.job: each.code for each in reports if isinstance(each, w.Failed)} == {
+    assert {each.job: each.code for each in reports if isinstance(each, w.EditFailed)} == {
         "job1": "internal_error",
         "job2": "internal_error",
     }
@@ -196,7 +196,7 @@ def test_what_has_ended_later_counts_for_its_own_phase():
 
     def finish(begin, image, times):
         timings.append(times)
-        waiting.put(Quit())
+        waiting.put(QuitLoop())
 
     StepLoop(engine, waiting, reports.append, finish, lambda image: b"").run()
     assert [(each.spent_ms, each.step_ms) for each in reports] == [(0, None), (50, None), (7, None), (5, 5), (6, 4)]

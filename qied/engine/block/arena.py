@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.block.packed import DTYPES
-from qied.planning.block_layout import Entry
+from qied.planning.block_layout import LayoutEntry
 from qied.planning.forward_layout import ArenaLayout, Tokens
 
 
@@ -76,7 +76,7 @@ def make_arena(layout: ArenaLayout, forwards: Sequence[Tokens], device: torch.de
     return Arena(workspace, regions, memory.data_ptr())
 
 
-def _views(memory: Tensor, entries: Iterable[Entry]) -> dict[str, Tensor]:
+def _views(memory: Tensor, entries: Iterable[LayoutEntry]) -> dict[str, Tensor]:
     return {
         entry.name: memory[entry.offset : entry.offset + entry.nbytes].view(DTYPES[entry.dtype]).view(entry.shape)
         for entry in entries

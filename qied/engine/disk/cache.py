@@ -79,10 +79,10 @@ class DiskCache:
         return True
 
     @contextmanager
-    def writing(self, contents: Contents) -> Iterator[Keeping]:
+    def writing(self, contents: Contents) -> Iterator[KeptBlocksWriter]:
         """Take in the blocks of a file; what goes wrong ends the keeping, and nothing else."""
         path = self._path(contents)
-        keeping = Keeping(self, path, None)
+        keeping = KeptBlocksWriter(self, path, None)
         descriptor: int | None = None
         try:
             try:
@@ -90,7 +90,7 @@ class DiskCache:
                 descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
                 # Whoever comes second goes without: both would write the same.
                 if try_lock(descriptor) and self._has_room(contents.nbytes, path):
-                    keeping = Keeping(self, path, PackedWriter(path, contents))
+                    keeping = KeptBlocksWriter(self, path, PackedWriter(path, contents))
             except OSError as error:
                 self.warn("cannot be kept for the next start", path, error)
             yield keeping
@@ -154,7 +154,7 @@ class DiskCaches:
 NO_CACHES = DiskCaches()
 
 
-class Keeping:
+class KeptBlocksWriter:
     """Hands blocks to a writer for as long as that works."""
 
     def __init__(self, cache: DiskCache, path: Path, writer: PackedWriter | None) -> None:

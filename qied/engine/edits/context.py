@@ -48,7 +48,7 @@ class Advance:
 
 
 @dataclass(frozen=True)
-class Workbench:
+class EngineContext:
     """What every edit of an engine shares and none changes; larger references are resized to the pixels given.
 
     ``sweep_room`` is what steps that go together may take, None where each goes alone.
@@ -63,7 +63,7 @@ class Workbench:
     sweep_room: SweepRoom | None
 
 
-class Order:
+class EditInputs:
     """One edit as the phases see it: the spec, and its decoded pictures by hash for as long as they are needed."""
 
     def __init__(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
@@ -91,7 +91,7 @@ class Order:
         return self.spec.images[0], (self.spec.width, self.spec.height)
 
 
-class Held(Protocol):
+class HeldTensor(Protocol):
     """A tensor, or several together."""
 
     @property
@@ -100,13 +100,13 @@ class Held(Protocol):
 
 
 @dataclass
-class Account:
+class HeldBytes:
     """Bytes of tensors that an edit holds, by what they are; and what its next unit takes, where that is a step."""
 
     parts: dict[str, int] = field(default_factory=dict)
     step: StepNeeds | None = None
 
-    def hold(self, part: str, *tensors: Held | None) -> None:
+    def hold(self, part: str, *tensors: HeldTensor | None) -> None:
         """Note that ``part`` consists of these tensors from now on."""
         self.parts[part] = sum(tensor.nbytes for tensor in tensors if tensor is not None)
 

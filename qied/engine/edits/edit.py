@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qied.edit import EditSpec
 from qied.engine.device_errors import is_exhausted, is_lost
-from qied.engine.edits.context import Account, Advance, Order, Workbench
+from qied.engine.edits.context import Advance, EditInputs, EngineContext, HeldBytes
 from qied.engine.edits.denoise import VelocityRequest
 from qied.engine.edits.pacing import Meter
 from qied.engine.edits.phases import Units, run_edit
@@ -28,13 +28,13 @@ class Edit:
     """One edit in progress; dropping it frees its memory, and its result depends on nothing but spec and pictures."""
 
     def __init__(
-        self, bench: Workbench, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache
+        self, context: EngineContext, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache
     ) -> None:
         self.spec = spec
         self.meter = Meter()
-        self._bench = bench
-        self._account = Account()
-        self._units: Units[None] | None = run_edit(bench, Order(spec, pictures), cache, self._account)
+        self._context = context
+        self._account = HeldBytes()
+        self._units: Units[None] | None = run_edit(context, EditInputs(spec, pictures), cache, self._account)
 
     @property
     def state_bytes(self) -> int:
@@ -70,19 +70,19 @@ class Edit:
         return self._guarded(lambda: self._stepped(velocities()))
 
     def _unit_alone(self) -> Advance:
-        with self._bench.pacer.unit() as unit:
+        with self._context.pacer.unit() as unit:
             work = self._next()
             if isinstance(work, Advance):
                 done = work
             else:
-                velocities = self._bench.models.transformer.velocities(work.forwards)
+                velocities = self._context.models.transformer.velocities(work.forwards)
                 # What was brought to the device for them goes before the rest of the step needs memory.
                 del work
                 done = self._stepped(velocities)
             unit.belongs_to(self.meter, done.phase, done.step)
         if done.image is not None:
             # It was copied to the host, so there is nothing to wait for.
-            self._bench.pacer.finish()
+            self._context.pacer.finish()
             self._finish()
         return done
 
@@ -104,7 +104,7 @@ class Edit:
                 return work()
         except BaseException as error:
             self._finish()
-            device = self._bench.models.device
+            device = self._context.models.device
             if is_lost(error, device):
                 raise DeviceLost(f"{device} no longer answers: {error}") from error
             if not is_exhausted(error):
@@ -115,4 +115,4 @@ class Edit:
 
     def _finish(self) -> None:
         self._units = None
-        self._account = Account()
+        self._account = HeldBytes()

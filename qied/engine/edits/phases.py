@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qied.engine.edits.context import Account, Advance, Order, PictureAtSize, Workbench
+from qied.engine.edits.context import Advance, EditInputs, EngineContext, HeldBytes, PictureAtSize
 from qied.engine.edits.denoise import (
     PATCH,
     Conditioning,
@@ -47,18 +47,20 @@ Units = Generator[Advance | VelocityRequest, list[Tensor], T]
 """Yields after each unit of work, and within a step where it needs velocities, which are sent to it."""
 
 
-def run_edit(bench: Workbench, order: Order, cache: SceneCache, account: Account) -> Units[None]:
+def run_edit(context: EngineContext, order: EditInputs, cache: SceneCache, account: HeldBytes) -> Units[None]:
     """Carry out one edit; the last unit brings the result."""
-    embeddings = yield from encode_prompts(bench, order, cache, account)
-    encoded = yield from encode_images(bench, order, cache, account)
+    embeddings = yield from encode_prompts(context, order, cache, account)
+    encoded = yield from encode_images(context, order, cache, account)
     order.pictures_are_encoded()
-    latents = yield from denoise(bench, order, embeddings, encoded, account)
-    yield decode(bench, order, latents)
+    latents = yield from denoise(context, order, embeddings, encoded, account)
+    yield decode(context, order, latents)
 
 
-def encode_prompts(bench: Workbench, order: Order, cache: SceneCache, account: Account) -> Units[Embeddings]:
+def encode_prompts(
+    context: EngineContext, order: EditInputs, cache: SceneCache, account: HeldBytes
+) -> Units[Embeddings]:
     """Return the embeddings; one unit for each prompt, and for each picture's vision features, not in the cache."""
-    spec, encoder = order.spec, bench.models.text_encoder
+    spec, encoder = order.spec, context.models.text_encoder
     negative = spec.negative_prompt if spec.guided else None
     prompts = dict.fromkeys(prompt for prompt in (spec.prompt, negative) if prompt is not None)
     found: dict[str, Tensor] = {}
@@ -68,7 +70,7 @@ def encode_prompts(bench: Workbench, order: Order, cache: SceneCache, account: A
             found[prompt] = embeddings
     missing = [prompt for prompt in prompts if prompt not in found]
     if missing:
-        features = yield from encode_vision(bench, order, cache, account, len(missing))
+        features = yield from encode_vision(context, order, cache, account, len(missing))
         for index, prompt in enumerate(missing, 1):
             found[prompt] = encoder.prompt_embeddings(prompt, features.in_order)
             cache.put("prompt", (prompt, spec.images), found[prompt])
@@ -80,7 +82,7 @@ def encode_prompts(bench: Workbench, order: Order, cache: SceneCache, account: A
 
 
 @dataclass(frozen=True)
-class Seen:
+class VisionEncoding:
     """Vision features of an edit's pictures in order, and how many of them were computed just now."""
 
     in_order: list[VisionFeatures]
@@ -88,10 +90,10 @@ class Seen:
 
 
 def encode_vision(
-    bench: Workbench, order: Order, cache: SceneCache, account: Account, prompts_to_come: int
-) -> Units[Seen]:
+    context: EngineContext, order: EditInputs, cache: SceneCache, account: HeldBytes, prompts_to_come: int
+) -> Units[VisionEncoding]:
     """Return the vision features of every picture; one unit for each that is not in the cache."""
-    wanted = order.vision_inputs(bench.profile)
+    wanted = order.vision_inputs(context.profile)
     found: dict[PictureAtSize, VisionFeatures] = {}
     for key in dict.fromkeys(wanted):
         features = cache.get("vision", key, VisionFeatures)
@@ -99,19 +101,19 @@ def encode_vision(
             found[key] = features
     missing = [key for key in dict.fromkeys(wanted) if key not in found]
     for step, (image, size) in enumerate(missing, 1):
-        features = bench.models.text_encoder.vision_features(order.pictures[image], size)
+        features = context.models.text_encoder.vision_features(order.pictures[image], size)
         found[image, size] = features
         cache.put("vision", (image, size), features)
         account.hold("vision", *(picture.features for picture in found.values()))
         yield Advance("encode_prompt", step, len(missing) + prompts_to_come)
-    return Seen([found[key] for key in wanted], len(missing))
+    return VisionEncoding([found[key] for key in wanted], len(missing))
 
 
 def encode_images(
-    bench: Workbench, order: Order, cache: SceneCache, account: Account
+    context: EngineContext, order: EditInputs, cache: SceneCache, account: HeldBytes
 ) -> Units[dict[PictureAtSize, Tensor]]:
     """Return packed latents of each reference, and of a masked edit's source; one unit for each not in the cache."""
-    references = order.references(bench.profile, bench.max_reference_pixels)
+    references = order.references(context.profile, context.max_reference_pixels)
     wanted = dict.fromkeys([*references, order.source] if order.spec.mask else references)
     found: dict[PictureAtSize, Tensor] = {}
     for key in wanted:
@@ -120,7 +122,7 @@ def encode_images(
             found[key] = latents
     missing = [key for key in wanted if key not in found]
     for step, (image, size) in enumerate(missing, 1):
-        latents = pack(bench.models.vae.encode(order.pictures[image], size)).to(bench.models.dtype)
+        latents = pack(context.models.vae.encode(order.pictures[image], size)).to(context.models.dtype)
         found[image, size] = latents
         cache.put("reference", (image, size), latents)
         account.hold("references", *found.values())
@@ -130,31 +132,35 @@ def encode_images(
 
 
 def denoise(
-    bench: Workbench, order: Order, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor], account: Account
+    context: EngineContext,
+    order: EditInputs,
+    embeddings: Embeddings,
+    encoded: dict[PictureAtSize, Tensor],
+    account: HeldBytes,
 ) -> Units[Tensor]:
     """Take the seed's noise to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
-    spec, models = order.spec, bench.models
+    spec, models = order.spec, context.models
     rows, columns = spec.height // models.vae.cell, spec.width // models.vae.cell
     latents = pack(initial_noise(spec.seed, models.vae.channels, rows, columns)).to(models.device)
-    kept = keep_outside_mask(bench, order, encoded, latents) if spec.mask else None
-    conditioning = condition(bench, order, embeddings, encoded)
+    kept = keep_outside_mask(context, order, encoded, latents) if spec.mask else None
+    conditioning = condition(context, order, embeddings, encoded)
     account.hold("latents", latents, *(kept.tensors if kept else ()))
     account.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
     schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
     sigmas = sigma_schedule(schedule, spec.steps, latents.shape[1])
-    needs = step_needs(bench, order, conditioning.tokens(latents))
-    table = yield from prepare_steps(bench, order, sigmas, account, needs)
+    needs = step_needs(context, order, conditioning.tokens(latents))
+    table = yield from prepare_steps(context, order, sigmas, account, needs)
     modulation = models.transformer.step_rows(table)
     account.hold("modulation", modulation)
     for step in range(1, spec.steps + 1):
         velocity = guided(
-            (yield ask(bench, order, latents, modulation.step(step - 1), conditioning)), conditioning.scale
+            (yield ask(context, order, latents, modulation.step(step - 1), conditioning)), conditioning.scale
         )
         preview: Image.Image | None = None
         if spec.preview_every and step % spec.preview_every == 0 and step < spec.steps:
             clean = clean_estimate(latents, velocity, sigmas[step - 1])
             shown = kept.restore(clean, sigmas[-1]) if kept else clean
-            preview = bench.preview.picture(unpack(shown, rows, columns))
+            preview = context.preview.picture(unpack(shown, rows, columns))
             del clean, shown
         latents = euler_step(latents, velocity, sigmas[step - 1], sigmas[step])
         # Between units an edit holds what its account says, while others compute.
@@ -167,76 +173,76 @@ def denoise(
     return unpack(latents, rows, columns)
 
 
-def step_needs(bench: Workbench, order: Order, forwards: Sequence[Tokens]) -> StepNeeds:
+def step_needs(context: EngineContext, order: EditInputs, forwards: Sequence[Tokens]) -> StepNeeds:
     """What each step of an edit takes beside those of others, with the tokens of each of its ``forwards``."""
-    return StepNeeds(step_bytes(bench.models.transformer.numbers, forwards), bench.loras.sizes(order.loras))
+    return StepNeeds(step_bytes(context.models.transformer.numbers, forwards), context.loras.sizes(order.loras))
 
 
 def ask(
-    bench: Workbench, order: Order, latents: Tensor, modulation: StepModulation, conditioning: Conditioning
+    context: EngineContext, order: EditInputs, latents: Tensor, modulation: StepModulation, conditioning: Conditioning
 ) -> VelocityRequest:
     """Ask for the velocities of a step."""
-    return velocity_request(latents, modulation, conditioning, bench.loras.branches(order.loras))
+    return velocity_request(latents, modulation, conditioning, context.loras.branches(order.loras))
 
 
 def prepare_steps(
-    bench: Workbench, order: Order, sigmas: Tensor, account: Account, needs: StepNeeds
+    context: EngineContext, order: EditInputs, sigmas: Tensor, account: HeldBytes, needs: StepNeeds
 ) -> Units[ModulationTable]:
     """Load the LoRAs, a unit each, and return the modulation of all steps of a schedule.
 
     That takes some units of work where no edit has had it lately. Where steps of several edits go together there is one
     in any case, so that the first step begins where it can be seen to come.
     """
-    for done, loras in bench.loras.load(order.loras):
+    for done, loras in context.loras.load(order.loras):
         yield Advance("prepare_steps", done, loras)
-    blocks = bench.profile.architecture.layers
-    making = bench.models.transformer.modulation_table(sigmas[:-1], bench.loras.modulation(order.loras))
+    blocks = context.profile.architecture.layers
+    making = context.models.transformer.modulation_table(sigmas[:-1], context.loras.modulation(order.loras))
     while True:
         try:
             done, _ = next(making)
         except StopIteration as made:
             table: ModulationTable = made.value
             break
-        if done < blocks or bench.sweep_room is None:
+        if done < blocks or context.sweep_room is None:
             yield Advance("prepare_steps", done, blocks)
-    if bench.sweep_room is not None:
+    if context.sweep_room is not None:
         account.step = needs
         yield Advance("prepare_steps", blocks, blocks)
     return table
 
 
 def keep_outside_mask(
-    bench: Workbench, order: Order, encoded: dict[PictureAtSize, Tensor], noise: Tensor
+    context: EngineContext, order: EditInputs, encoded: dict[PictureAtSize, Tensor], noise: Tensor
 ) -> KeptSource:
     """Fit the mask to the latents of a masked edit."""
     assert order.spec.mask is not None
-    vae = bench.models.vae
+    vae = context.models.vae
     mask = fit_mask(order.pictures[order.spec.mask], order.spec.width, order.spec.height)
-    editable = editable_tokens(mask, vae.channels, vae.cell).to(bench.models.device)
+    editable = editable_tokens(mask, vae.channels, vae.cell).to(context.models.device)
     return KeptSource(encoded[order.source].float(), noise, editable)
 
 
 def condition(
-    bench: Workbench, order: Order, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor]
+    context: EngineContext, order: EditInputs, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor]
 ) -> Conditioning:
     """Collect what every step sees: references behind the target, embeddings, and the shapes of all in tokens."""
-    references = order.references(bench.profile, bench.max_reference_pixels)
-    token = bench.models.vae.cell * PATCH
+    references = order.references(context.profile, context.max_reference_pixels)
+    token = context.models.vae.cell * PATCH
     sizes = [(order.spec.width, order.spec.height), *(size for _, size in references)]
     shapes = [(1, height // token, width // token) for width, height in sizes]
     longest = max(text.shape[1] for text in (embeddings.positive, embeddings.negative) if text is not None)
     return Conditioning(
         references=torch.cat([encoded[key] for key in references], dim=1),
-        rotation=bench.models.transformer.rotation(shapes, longest),
+        rotation=context.models.transformer.rotation(shapes, longest),
         positive=embeddings.positive,
         negative=embeddings.negative,
         scale=order.spec.true_cfg_scale,
     )
 
 
-def decode(bench: Workbench, order: Order, latents: Tensor) -> Advance:
+def decode(context: EngineContext, order: EditInputs, latents: Tensor) -> Advance:
     """Decode the latents to the result and lay it over the source through the mask, where there is one."""
-    image = bench.models.vae.decode(latents)
+    image = context.models.vae.decode(latents)
     if order.spec.mask is not None:
         name, size = order.source
         source = order.pictures[name].resize(size, Image.Resampling.LANCZOS)

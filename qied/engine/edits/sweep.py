@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.device_errors import is_exhausted, is_lost
-from qied.engine.edits.context import Advance, Workbench
+from qied.engine.edits.context import Advance, EngineContext
 from qied.engine.edits.denoise import VelocityRequest
 from qied.engine.edits.edit import Edit
 from qied.link.engine_port import DeviceLost
@@ -28,9 +28,9 @@ class Sweeper:
     Where memory ran out all the same, ``room`` is halved, so that it is not tried in vain at every step.
     """
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
-        self.room: SweepRoom | None = bench.sweep_room
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self.room: SweepRoom | None = context.sweep_room
 
     def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
         """Take the next step of each edit in one sweep, and return what it did, or its error; see ``Edit.advance``.
@@ -51,7 +51,7 @@ class Sweeper:
         ]
 
     def _swept(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
-        with self._bench.pacer.unit() as unit:
+        with self._context.pacer.unit() as unit:
             begun = [_outcome(edit.begin_step) for edit in edits]
             velocities = iter(self._velocities([step for step in begun if isinstance(step, VelocityRequest)]))
             done: list[Advance | Exception] = []
@@ -69,7 +69,7 @@ class Sweeper:
         """What gives each request its velocities: those of one sweep where that went well, else a sweep of its own."""
         together = self._together(requests) if len(requests) > 1 else None
         if together is None:
-            return [partial(self._bench.models.transformer.velocities, request.forwards) for request in requests]
+            return [partial(self._context.models.transformer.velocities, request.forwards) for request in requests]
         found = iter(together)
         return [partial(list, list(islice(found, len(request.forwards)))) for request in requests]
 
@@ -78,7 +78,7 @@ class Sweeper:
         forwards = [forward for request in requests for forward in request.forwards]
         try:
             with torch.inference_mode():
-                return self._bench.models.transformer.velocities(forwards)
+                return self._context.models.transformer.velocities(forwards)
         except Exception as error:  # noqa: BLE001 (each is tried alone, and fails by itself if it has to)
             self._raise_if_lost(error)
             if is_exhausted(error) and self.room is not None:
@@ -89,7 +89,7 @@ class Sweeper:
             return None
 
     def _raise_if_lost(self, error: Exception) -> None:
-        device = self._bench.models.device
+        device = self._context.models.device
         if is_lost(error, device):
             raise DeviceLost(f"{device} no longer answers: {error}") from error
 

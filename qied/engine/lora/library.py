@@ -14,7 +14,7 @@ from torch import Tensor
 from qied.engine.lora.branches import BlockLoras, StreamLoras
 from qied.engine.lora.loaded import LoadedLora, load_lora
 from qied.engine.lora.tensors import check_unchanged, opened
-from qied.engine.ops.low_rank import Branch, Scaled, Share
+from qied.engine.ops.low_rank import Branch, LowRankShare, Scaled
 from qied.loras.catalogue import LoraFile, file_of
 from qied.loras.contents import LoraContents, Pair, read_contents
 from qied.planning.model_profile import Architecture
@@ -133,7 +133,7 @@ class LoraLibrary:
     def _read_alone(self, name: str, pair: Pair) -> Branch:
         with opened(self._files[name], file_of(name), self._device) as tensors:
             down, up = (matrix.to(self._dtype) for matrix in tensors.pair(pair))
-        return Branch(down, (Share(slice(0, pair.outputs), slice(0, pair.rank), up),))
+        return Branch(down, (LowRankShare(slice(0, pair.outputs), slice(0, pair.rank), up),))
 
 
 @dataclass(frozen=True)

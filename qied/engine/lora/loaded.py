@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.lora.tensors import LoraTensors
-from qied.engine.ops.low_rank import Branch, Share
+from qied.engine.ops.low_rank import Branch, LowRankShare
 from qied.loras.contents import LoraContents, Pair
 from qied.planning.block_layout import BlockShape, linears
 
@@ -54,7 +54,7 @@ def _sizes(pairs: Sequence[Pair]) -> list[int]:
 def _branch(pairs: Sequence[Pair], tensors: LoraTensors, parts: Iterator[Tensor]) -> Branch:
     """Stack what is beside the modules of one packed linear: one product with ``down`` serves them all."""
     stacked = next(parts).view(-1, pairs[0].inputs)
-    shares: list[Share] = []
+    shares: list[LowRankShare] = []
     first = 0
     for pair in pairs:
         ranks = slice(first, first + pair.rank)
@@ -63,6 +63,6 @@ def _branch(pairs: Sequence[Pair], tensors: LoraTensors, parts: Iterator[Tensor]
         held = next(parts).view(pair.outputs, pair.rank)
         held.copy_(up)
         place = _PLACES[pair.module][1]
-        shares.append(Share(slice(place * pair.outputs, (place + 1) * pair.outputs), ranks, held))
+        shares.append(LowRankShare(slice(place * pair.outputs, (place + 1) * pair.outputs), ranks, held))
         first += pair.rank
     return Branch(stacked, tuple(shares))

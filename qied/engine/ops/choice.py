@@ -16,7 +16,7 @@ from qied.engine.ops.linear import ExpandedLinear, LinearKind, linear_kind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
-from qied.planning.forward_layout import Numbers
+from qied.planning.forward_layout import TransformerShape
 from qied.planning.plan import FP8_ATTENTION, Execution
 
 TRITON_CAPABILITY = (8, 0)
@@ -31,7 +31,7 @@ class Executor:
     runner: Runner
 
 
-def choose_executor(execution: Execution, numbers: Numbers, device: torch.device) -> Executor:
+def choose_executor(execution: Execution, numbers: TransformerShape, device: torch.device) -> Executor:
     """Fused kernels and graphs where Triton runs and is proven to be right, torch's own kernels elsewhere."""
     linears = linear_kind(execution.precision, execution.scaling, device)
     attention = Attention([name for name in execution.attention if name != FP8_ATTENTION])

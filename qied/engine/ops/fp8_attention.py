@@ -18,7 +18,7 @@ from torch import Tensor
 from qied.engine.block.arena import Region, Workspace
 from qied.engine.block.packed import BlockWeights
 from qied.engine.ops.norms import rotated
-from qied.engine.ops.operations import Joint, joint
+from qied.engine.ops.operations import JointRows, joint
 from qied.engine.weights.quantise import E4M3, E4M3_MAX, row_chunks
 
 Expand = Callable[[Tensor, Tensor, Tensor], None]
@@ -162,7 +162,7 @@ def put_value_scales(steps: Tensor, largest: Tensor) -> None:
     steps[ScaleRow.RESULT] = 1 / steps[ScaleRow.V]
 
 
-def taken_over(attended: Tensor, text_rows: int, workspace: Workspace, expand: Expand | None) -> Joint:
+def taken_over(attended: Tensor, text_rows: int, workspace: Workspace, expand: Expand | None) -> JointRows:
     """Make the result of an attention in FP8, which lies in ``workspace.quantised``, the input of a linear as it is.
 
     With ``expand`` it is there in the compute type, too, where QKV was.

@@ -12,7 +12,7 @@ from torch.nn import functional
 from qied.engine.block.arena import Workspace
 from qied.engine.block.packed import PackedLinear
 from qied.engine.device_errors import is_exhausted
-from qied.engine.ops.operations import Activation, Joint, Side
+from qied.engine.ops.operations import Activation, JointRows, StreamLinear
 from qied.engine.weights.quantise import dequantise_into
 from qied.planning.plan import Scaling
 
@@ -121,7 +121,9 @@ class SimulatedFp8Linear:
         out.copy_(product.mul_(linear.scale).add_(linear.bias))
 
 
-def apply_sides(linears: LinearKind, x: Joint, text: Side, image: Side, out: Tensor, workspace: Workspace) -> None:
+def apply_sides(
+    linears: LinearKind, x: JointRows, text: StreamLinear, image: StreamLinear, out: Tensor, workspace: Workspace
+) -> None:
     """Write to ``out`` [rows, outputs] what the linears of both streams make of ``x``, with their branches."""
     text_rows = 0 if x.text is None else len(x.text.values)
     for part, side, rows in ((x.text, text, out[:text_rows]), (x.image, image, out[text_rows:])):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Share:
+class LowRankShare:
     """What a branch adds to some outputs of its linear: ``up`` [outputs, rank] times ``ranks`` of its values."""
 
     outputs: slice
@@ -25,7 +25,7 @@ class Branch:
     """
 
     down: Tensor
-    shares: tuple[Share, ...]
+    shares: tuple[LowRankShare, ...]
 
 
 @dataclass(frozen=True)

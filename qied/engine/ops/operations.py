@@ -16,10 +16,10 @@ from qied.planning.forward_layout import scale_begin
 if TYPE_CHECKING:
     from qied.engine.ops.fp8_attention import Fp8Attention
 
-Half = Literal["attention", "mlp", "out"]
+NormPlace = Literal["attention", "mlp", "out"]
 """Which norm: that before the attention, that before the MLP, or the one behind the last block."""
 NORM_EPSILON = 1e-6
-SHIFT: dict[Half, int] = {"attention": 0, "mlp": 3, "out": 0}
+SHIFT: dict[NormPlace, int] = {"attention": 0, "mlp": 3, "out": 0}
 """Row of a block's modulation that has the shift of each norm; the scale is the row behind it."""
 ATTENTION_GATE, MLP_GATE = 2, 5
 """Rows of a block's modulation that have the gates."""
@@ -45,29 +45,29 @@ class Activation:
 
 
 @dataclass(frozen=True)
-class Joint:
+class JointRows:
     """An activation of text and image rows, which meet different weights; either may be missing."""
 
     text: Activation | None
     image: Activation | None
 
-    def rows(self, start: int, stop: int) -> Joint:
+    def rows(self, start: int, stop: int) -> JointRows:
         """The rows from ``start`` to ``stop``, counted through both."""
         text_rows = 0 if self.text is None else len(self.text.values)
         text = self.text.rows(start, min(stop, text_rows)) if self.text and start < text_rows else None
         image = (
             self.image.rows(max(start - text_rows, 0), stop - text_rows) if self.image and stop > text_rows else None
         )
-        return Joint(text, image)
+        return JointRows(text, image)
 
-    def without_plain(self) -> Joint:
+    def without_plain(self) -> JointRows:
         """The same, where the compute type's values are not there."""
         text, image = (None if part is None else replace(part, plain=None) for part in (self.text, self.image))
-        return Joint(text, image)
+        return JointRows(text, image)
 
 
 @dataclass(frozen=True)
-class Side:
+class StreamLinear:
     """What one stream meets in a linear: its weights, and the branches beside them."""
 
     weights: PackedLinear
@@ -86,8 +86,8 @@ class Operations(Protocol):
     """
 
     def norm(
-        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: Half, *, keep: bool = False
-    ) -> Joint:
+        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: NormPlace, *, keep: bool = False
+    ) -> JointRows:
         """Add the update that is due to the residual streams, layer-normalise them, and modulate: a linear's input.
 
         Before the attention that update is the MLP's of the block before, in the first block none; before the MLP it is
@@ -111,21 +111,21 @@ class Operations(Protocol):
     def fp8_attention(self) -> Fp8Attention | None:
         """What attends in FP8, of quantised heads and instead of ``attention``, where that is so."""
 
-    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         """Make the attention's result [rows, D], the first ``text_rows`` of them text, the input of a linear.
 
         The result of ``fp8_attention`` lies in the workspace's ``quantised`` already, and QKV, which nobody reads any
         more, makes room for what is kept.
         """
 
-    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         """Put [rows, F], which are overwritten, through the GELU (tanh) in FP32: the input of a linear."""
 
-    def linear(self, x: Joint, text: Side, image: Side, out: Tensor, workspace: Workspace) -> None:
+    def linear(self, x: JointRows, text: StreamLinear, image: StreamLinear, out: Tensor, workspace: Workspace) -> None:
         """Write to ``out`` [rows, outputs] what the linears of both streams make of ``x``, with their branches."""
 
 
-def norm_rows(region: Region, block: int, half: Half) -> tuple[int, int]:
+def norm_rows(region: Region, block: int, half: NormPlace) -> tuple[int, int]:
     """First row of a norm, and the one behind its last: behind the last attention nobody reads but the target."""
     tokens = region.tokens
     if half == "attention" or (half == "mlp" and block < region.layers - 1):
@@ -133,7 +133,7 @@ def norm_rows(region: Region, block: int, half: Half) -> tuple[int, int]:
     return tokens.text, tokens.text + tokens.target
 
 
-def joint(values: Tensor, scale: Tensor | None, text_rows: int, plain: Tensor | None) -> Joint:
+def joint(values: Tensor, scale: Tensor | None, text_rows: int, plain: Tensor | None) -> JointRows:
     """Cut rows behind the first ``text_rows``; the image's scales begin at the next place that kernels can read."""
     begin = scale_begin(text_rows)
     parts = []
@@ -141,4 +141,4 @@ def joint(values: Tensor, scale: Tensor | None, text_rows: int, plain: Tensor | 
         part = values[rows]
         scales = None if scale is None else scale[first : first + len(part)]
         parts.append(Activation(part, scales, None if plain is None else plain[rows]))
-    return Joint(parts[0] if text_rows else None, parts[1] if len(values) > text_rows else None)
+    return JointRows(parts[0] if text_rows else None, parts[1] if len(values) > text_rows else None)

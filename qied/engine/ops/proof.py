@@ -9,9 +9,9 @@ from torch import Tensor
 
 from qied.engine.block.arena import Arena, make_arena
 from qied.engine.block.packed import BlockWeights, PackedLinear, StreamWeights
-from qied.engine.ops.operations import Activation, Joint, Operations, Side
+from qied.engine.ops.operations import Activation, JointRows, Operations, StreamLinear
 from qied.engine.weights.quantise import quantise
-from qied.planning.forward_layout import Numbers, Tokens, arena_layout
+from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
 
 TOKENS = Tokens(text=5, target=7, reference=4)
 """Few rows, of every kind, and no multiple of anything."""
@@ -21,7 +21,7 @@ _LAYERS, _BLOCK = 3, 1
 _OUTPUTS = 48
 
 
-def disproof(fused: Operations, plain: Operations, numbers: Numbers, device: torch.device) -> str | None:
+def disproof(fused: Operations, plain: Operations, numbers: TransformerShape, device: torch.device) -> str | None:
     """Say what is wrong with ``fused`` kernels at a model's widths, None where nothing is.
 
     Compiles what it runs, which a first step would do otherwise; takes seconds where nothing is kept of an earlier run.
@@ -39,7 +39,7 @@ def disproof(fused: Operations, plain: Operations, numbers: Numbers, device: tor
 
 
 @torch.inference_mode()
-def run_all(operations: Operations, numbers: Numbers, device: torch.device) -> dict[str, Tensor]:
+def run_all(operations: Operations, numbers: TransformerShape, device: torch.device) -> dict[str, Tensor]:
     """Run each operation once; returns what it makes of the same random rows, FP32, by its name."""
     arena = make_arena(arena_layout(numbers, (TOKENS,)), (TOKENS,), device)
     generator = torch.Generator().manual_seed(5)
@@ -64,7 +64,7 @@ def run_all(operations: Operations, numbers: Numbers, device: torch.device) -> d
         "attention's result": prepared,
     }
     if numbers.precision == "fp8-storage":
-        side, out = Side(_linear(numbers, device, generator)), attended.new_empty(TOKENS.all, _OUTPUTS)
+        side, out = StreamLinear(_linear(numbers, device, generator)), attended.new_empty(TOKENS.all, _OUTPUTS)
         operations.linear(made, side, side, out, workspace)
         found["linear with expanded weights"] = out.float()
     if workspace.heads is not None and workspace.attention_scales is not None:
@@ -85,7 +85,7 @@ def _drawn(generator: torch.Generator, tensor: Tensor) -> Tensor:
     return tensor.copy_(torch.randn(tensor.shape, generator=generator))
 
 
-def _weights(numbers: Numbers, number: Tensor, generator: torch.Generator) -> BlockWeights:
+def _weights(numbers: TransformerShape, number: Tensor, generator: torch.Generator) -> BlockWeights:
     """A block of which only the norms of the heads are there."""
     nothing = PackedLinear(number, number, None)
     dtype = torch.bfloat16 if numbers.compute == "bf16" else torch.float32
@@ -99,7 +99,7 @@ def _weights(numbers: Numbers, number: Tensor, generator: torch.Generator) -> Bl
     return BlockWeights(stream(), stream(), number)
 
 
-def _linear(numbers: Numbers, device: torch.device, generator: torch.Generator) -> PackedLinear:
+def _linear(numbers: TransformerShape, device: torch.device, generator: torch.Generator) -> PackedLinear:
     """A linear whose weights are E4M3 with a scale for each row."""
     weight = torch.randn(_OUTPUTS, numbers.shape.inner_dim, generator=generator).to(device)
     quantised = quantise(weight, "rowwise")
@@ -108,7 +108,7 @@ def _linear(numbers: Numbers, device: torch.device, generator: torch.Generator) 
     return PackedLinear(quantised.values, bias, quantised.scale.flatten())
 
 
-def _whole(made: Joint) -> Tensor:
+def _whole(made: JointRows) -> Tensor:
     """The values of both streams as numbers, FP32."""
     return torch.cat([_numbers(part) for part in (made.text, made.image) if part is not None])
 

@@ -18,9 +18,9 @@ from qied.engine.ops.operations import (
     ATTENTION_GATE,
     MLP_GATE,
     SHIFT,
-    Half,
-    Joint,
-    Side,
+    JointRows,
+    NormPlace,
+    StreamLinear,
     joint,
     norm_rows,
 )
@@ -36,8 +36,8 @@ class TorchOperations:
         self.fp8_attention = fp8_attention
 
     def norm(
-        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: Half, *, keep: bool = False
-    ) -> Joint:
+        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: NormPlace, *, keep: bool = False
+    ) -> JointRows:
         """See :class:`Operations`; in the compute type the result lies where the update was."""
         first, stop = norm_rows(region, block, half)
         form: Form = "plain" if half == "out" else self._linears.form
@@ -70,7 +70,7 @@ class TorchOperations:
         """See :class:`Operations`."""
         return self._attention(q, k, v)
 
-    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         """See :class:`Operations`."""
         if attended.dtype == E4M3:
             return taken_over(attended, text_rows, workspace, dequantise_into if keep else None)
@@ -79,7 +79,7 @@ class TorchOperations:
             result.put(rows.start, attended[rows])
         return result.finished()
 
-    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         """See :class:`Operations`."""
         form = self._linears.form
         result = _Result(form, wide, text_rows, workspace.wide_quantised, workspace.wide_scale, keep)
@@ -87,7 +87,7 @@ class TorchOperations:
             result.put(rows.start, functional.gelu(wide[rows].float(), approximate="tanh"))
         return result.finished()
 
-    def linear(self, x: Joint, text: Side, image: Side, out: Tensor, workspace: Workspace) -> None:
+    def linear(self, x: JointRows, text: StreamLinear, image: StreamLinear, out: Tensor, workspace: Workspace) -> None:
         """See :class:`Operations`."""
         apply_sides(self._linears, x, text, image, out, workspace)
 
@@ -124,7 +124,7 @@ class _Result:
             assert rows.scale is not None
             quantise_into(values, "rowwise", rows.values, rows.scale)
 
-    def finished(self) -> Joint:
+    def finished(self) -> JointRows:
         """The whole, once every row was put; per tensor, scales are known only now."""
         if self._form == "tensorwise":
             for part in (self._made.text, self._made.image):
@@ -134,7 +134,7 @@ class _Result:
         return self._made if self._writes_plain else self._made.without_plain()
 
 
-def _gate(region: Region, block: int, kind: int, half: Half) -> Tensor | None:
+def _gate(region: Region, block: int, kind: int, half: NormPlace) -> Tensor | None:
     """The gate [D] of the update that is due, if one is."""
     if half == "mlp":
         return region.modulation[block, kind, ATTENTION_GATE]

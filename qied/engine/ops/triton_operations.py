@@ -17,9 +17,9 @@ from qied.engine.ops.operations import (
     MLP_GATE,
     NORM_EPSILON,
     SHIFT,
-    Half,
-    Joint,
-    Side,
+    JointRows,
+    NormPlace,
+    StreamLinear,
     joint,
     norm_rows,
 )
@@ -44,8 +44,8 @@ class TritonOperations:
         self._form = kernels.ROWWISE if linears.form == "rowwise" else kernels.PLAIN
 
     def norm(
-        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: Half, *, keep: bool = False
-    ) -> Joint:
+        self, region: Region, workspace: Workspace, block: int, number: Tensor, half: NormPlace, *, keep: bool = False
+    ) -> JointRows:
         """See :class:`Operations`; in the compute type the result lies where the update was."""
         first, stop = norm_rows(region, block, half)
         tokens, width = region.tokens, region.residual.shape[1]
@@ -132,7 +132,7 @@ class TritonOperations:
         """See :class:`Operations`."""
         return self._attention(q, k, v)
 
-    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+    def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         """See :class:`Operations`."""
         if attended.dtype == E4M3:
             return taken_over(attended, text_rows, workspace, expand if keep else None)
@@ -141,13 +141,13 @@ class TritonOperations:
             self._make_input(attended, text_rows, quantised, scale, gelu=False, keep=False)
         return self._input(attended, text_rows, quantised, scale, True)
 
-    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> Joint:
+    def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         """See :class:`Operations`."""
         quantised, scale = _targets(wide, workspace.wide_quantised, workspace.wide_scale)
         self._make_input(wide, text_rows, quantised, scale, gelu=True, keep=keep)
         return self._input(wide, text_rows, quantised, scale, keep)
 
-    def linear(self, x: Joint, text: Side, image: Side, out: Tensor, workspace: Workspace) -> None:
+    def linear(self, x: JointRows, text: StreamLinear, image: StreamLinear, out: Tensor, workspace: Workspace) -> None:
         """See :class:`Operations`."""
         apply_sides(self._linears, x, text, image, out, workspace)
 
@@ -169,7 +169,7 @@ class TritonOperations:
             num_warps=_WARPS,
         )
 
-    def _input(self, plain: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, keep: bool) -> Joint:
+    def _input(self, plain: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, keep: bool) -> JointRows:
         """What a kernel made of rows, as the input of linears."""
         if self._form == kernels.ROWWISE:
             return joint(quantised[: len(plain)], scale, text_rows, plain if keep else None)
@@ -179,7 +179,7 @@ class TritonOperations:
 class TensorwiseOperations(TritonOperations):
     """The same with one scale for all rows of a stream: kernels make the compute type, which torch then quantises."""
 
-    def _input(self, plain: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, keep: bool) -> Joint:
+    def _input(self, plain: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, keep: bool) -> JointRows:
         made = joint(quantised[: len(plain)], scale, text_rows, plain)
         for part in (made.text, made.image):
             if part is not None:

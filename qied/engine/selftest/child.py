@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from qied.hardware.snapshot import Trial
-from qied.hardware.trial_lines import Finished, Line, Ready, Started
+from qied.hardware.trial_lines import FinishedTrial, Line, Ready, Started
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def run_suite(suite: Suite, skip: Collection[str], report: Callable[[Line], None
             return
 
 
-def _finished(name: str, run: Callable[[], Trial | Rate]) -> Finished:
+def _finished(name: str, run: Callable[[], Trial | Rate]) -> FinishedTrial:
     try:
         result = run()
     except Exception as error:  # noqa: BLE001 - whatever a kernel raises is the answer of its trial
-        return Finished(name=name, trial=Trial(ok=False, error=_reason(error)))
+        return FinishedTrial(name=name, trial=Trial(ok=False, error=_reason(error)))
     if isinstance(result, Rate):
-        return Finished(name=name, trial=Trial(ok=True), bytes_per_s=result.bytes_per_s)
-    return Finished(name=name, trial=result)
+        return FinishedTrial(name=name, trial=Trial(ok=True), bytes_per_s=result.bytes_per_s)
+    return FinishedTrial(name=name, trial=result)
 
 
 def _reason(error: Exception) -> str:

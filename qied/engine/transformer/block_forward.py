@@ -8,7 +8,7 @@ from qied.engine.block.arena import Region, Workspace
 from qied.engine.block.packed import BlockWeights
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
 from qied.engine.ops.fp8_attention import Fp8Attention
-from qied.engine.ops.operations import Joint, Operations, Side, norm_rows
+from qied.engine.ops.operations import JointRows, Operations, StreamLinear, norm_rows
 
 
 def run_block(
@@ -28,7 +28,7 @@ def run_block(
     first, stop = norm_rows(region, block, "mlp")
     text = max(0, region.tokens.text - first)
     prepared = operations.prepare(attended, text, workspace, keep=bool(loras.text.out or loras.image.out))
-    sides = Side(weights.text.out, loras.text.out), Side(weights.image.out, loras.image.out)
+    sides = StreamLinear(weights.text.out, loras.text.out), StreamLinear(weights.image.out, loras.image.out)
     operations.linear(prepared, *sides, region.update[first:stop], workspace)
     del attended, prepared
     keep = bool(loras.text.up or loras.image.up)
@@ -52,7 +52,7 @@ def _attend(
     keep = bool(loras.text.qkv or loras.image.qkv)
     normed = operations.norm(region, workspace, block, weights.number, "attention", keep=keep)
     qkv = workspace.qkv[: region.tokens.all]
-    sides = Side(weights.text.qkv, loras.text.qkv), Side(weights.image.qkv, loras.image.qkv)
+    sides = StreamLinear(weights.text.qkv, loras.text.qkv), StreamLinear(weights.image.qkv, loras.image.qkv)
     operations.linear(normed, *sides, qkv, workspace)
     first, stop = norm_rows(region, block, "mlp")
     if operations.fp8_attention is not None:
@@ -85,16 +85,16 @@ def _attend_in_fp8(
 def _mlp(
     operations: Operations,
     weights: BlockWeights,
-    normed: Joint,
+    normed: JointRows,
     update: Tensor,
     workspace: Workspace,
     loras: BlockLoras,
 ) -> None:
     """Write to ``update`` [rows, D] what the MLPs make of these rows."""
     wide = workspace.wide[: len(update)]
-    up = Side(weights.text.up, loras.text.up), Side(weights.image.up, loras.image.up)
+    up = StreamLinear(weights.text.up, loras.text.up), StreamLinear(weights.image.up, loras.image.up)
     operations.linear(normed, *up, wide, workspace)
     text = 0 if normed.text is None else len(normed.text.values)
     activation = operations.activate(wide, text, workspace, keep=bool(loras.text.down or loras.image.down))
-    down = Side(weights.text.down, loras.text.down), Side(weights.image.down, loras.image.down)
+    down = StreamLinear(weights.text.down, loras.text.down), StreamLinear(weights.image.down, loras.image.down)
     operations.linear(activation, *down, update, workspace)

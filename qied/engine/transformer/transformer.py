@@ -30,7 +30,7 @@ from qied.engine.transformer.rope import LatentShape, Rope, Rotation
 from qied.engine.weights.building import SkipRandomInit, blaming
 from qied.engine.weights.sources import SafetensorsSource, TensorSource, WeightReader, check_names
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
-from qied.planning.forward_layout import ArenaLayout, Numbers, Tokens, arena_layout
+from qied.planning.forward_layout import ArenaLayout, Tokens, TransformerShape, arena_layout
 from qied.planning.plan import Execution
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -79,7 +79,7 @@ class Transformer:
         blocks: Blocks,
         modulation: Modulation,
         executor: Executor,
-        numbers: Numbers,
+        numbers: TransformerShape,
         device: torch.device,
     ) -> None:
         self._embedders = embedders
@@ -176,7 +176,7 @@ class Transformer:
 
 
 @lru_cache(maxsize=64)
-def _laid_out(numbers: Numbers, tokens: tuple[Tokens, ...], lora_width: int) -> ArenaLayout:
+def _laid_out(numbers: TransformerShape, tokens: tuple[Tokens, ...], lora_width: int) -> ArenaLayout:
     """Layouts are the same in every step of an edit."""
     return arena_layout(numbers, tokens, lora_width)
 
@@ -227,7 +227,7 @@ def load_transformer(
         for index, buffer in enumerate(blocks.buffers()):
             pack(index, buffer)
     reader.finish(source, start)
-    numbers = Numbers(layout.shape, layers, execution.precision, execution.compute, execution.fp8_attention)
+    numbers = TransformerShape(layout.shape, layers, execution.precision, execution.compute, execution.fp8_attention)
     executor = choose_executor(execution, numbers, device)
     return Transformer(embedders, blocks, modulation, executor, numbers, device)
 

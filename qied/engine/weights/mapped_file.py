@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qied.weights.header import Entry, Header
+from qied.weights.header import Header, TensorEntry
 
 _DTYPES = {
     "F64": torch.float64,
@@ -49,7 +49,7 @@ class MappedFile:
             flat = torch.frombuffer(self._map, dtype=dtype, count=entry.nbytes // dtype.itemsize, offset=place)
         return flat.view(entry.shape)
 
-    def _bytes(self, entry: Entry, place: int) -> Tensor:
+    def _bytes(self, entry: TensorEntry, place: int) -> Tensor:
         """The bytes of a tensor that does not lie where its type would."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given buffer is not writable")

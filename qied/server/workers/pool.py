@@ -127,7 +127,7 @@ class WorkerPool:
         if found.peer is not None:
             found.peer.send(order)
 
-    def stop(self, worker: str, order: w.Stop) -> None:
+    def stop(self, worker: str, order: w.StopEdit) -> None:
         """Have a worker drop an edit."""
         found = self._workers[worker]
         if found.peer is not None:
@@ -137,7 +137,7 @@ class WorkerPool:
         """Have all workers drop the cache of a closed session."""
         for worker in self._workers.values():
             if worker.peer is not None:
-                worker.peer.send(w.Forget(scope))
+                worker.peer.send(w.ForgetScope(scope))
 
     async def close(self) -> None:
         """End all workers: what they hold is requeued by the next start."""
@@ -301,11 +301,11 @@ class WorkerPool:
             case w.Stepped():
                 worker.progress_ms = now_ms()
                 self._dispatcher.stepped(message)
-            case w.Finished(user, job):
+            case w.EditFinished(user, job):
                 worker.active.discard((user, job))
                 worker.progress_ms = now_ms()
                 self._spawn(self._dispatcher.finished(message))
-            case w.Failed(user, job):
+            case w.EditFailed(user, job):
                 worker.active.discard((user, job))
                 worker.progress_ms = now_ms()
                 self._spawn(self._dispatcher.failed(message))

@@ -27,7 +27,7 @@ from qied.planning.memory import step_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
-from qied.worker.loop import Quit, StepLoop, Take
+from qied.worker.loop import BeginEdit, QuitLoop, StepLoop
 
 Make = Callable[..., EditSpec]
 Velocities = Callable[[Sequence[Forward]], list[torch.Tensor]]
@@ -83,7 +83,7 @@ def alone(edit: Edit) -> bytes:
 def velocities_replaced(
     engine: Engine, replacement: Callable[[Velocities, Sequence[Forward]], object]
 ) -> Iterator[None]:
-    transformer = engine._bench.models.transformer
+    transformer = engine._context.models.transformer
     own = transformer.velocities
     transformer.velocities = lambda forwards: replacement(own, forwards)
     try:
@@ -107,7 +107,7 @@ def test_blocks_are_copied_once_for_all_steps_of_a_sweep(
     edits = [begin(small(seed=seed)) for seed in (1, 2, 3)]
     # What a sweep leaves loaded is what the next one begins with.
     edits.pop().advance()
-    ring, loads = swept._bench.models.transformer._blocks._ring, []
+    ring, loads = swept._context.models.transformer._blocks._ring, []
     load = ring.load
     monkeypatch.setattr(ring, "load", lambda host: loads.append(host) or load(host))
     done = swept.sweep(edits)
@@ -131,7 +131,7 @@ def test_each_step_tells_what_it_and_the_next_one_takes(
     ):
         needs = plain.step_needs, guided.step_needs
         plain.advance(), guided.advance()
-    numbers = swept._bench.models.transformer.numbers
+    numbers = swept._context.models.transformer.numbers
     assert [each.bytes for each in needs] == [step_bytes(numbers, tokens) for tokens in seen]
     assert len(seen[0]) == 1 and len(seen[1]) == 2
     plain.advance()
@@ -204,12 +204,12 @@ def test_an_error_before_or_after_the_velocities_is_its_edits_own(
     def fail(*_: object) -> None:
         raise JobFailed("no preview", "ask for none")
 
-    monkeypatch.setattr(type(swept._bench.preview), "picture", fail)
+    monkeypatch.setattr(type(swept._context.preview), "picture", fail)
     failed, done = swept.sweep(edits)
     assert isinstance(failed, JobFailed) and isinstance(done, Advance)
     assert alone(edits[1]) == expected
     edits = [begin(small(seed=seed)) for seed in (1, 2)]
-    monkeypatch.setattr(swept._bench.loras, "branches", lambda choices, left=[fail]: left.pop()() if left else ())
+    monkeypatch.setattr(swept._context.loras, "branches", lambda choices, left=[fail]: left.pop()() if left else ())
     failed, done = swept.sweep(edits)
     assert isinstance(failed, JobFailed) and isinstance(done, Advance)
     monkeypatch.undo()
@@ -235,7 +235,7 @@ def test_a_lost_device_that_shows_when_the_unit_before_is_waited_for_is_no_defec
     def fail() -> None:
         raise fault
 
-    monkeypatch.setattr(swept._bench.pacer._timeline, "mark", fail)
+    monkeypatch.setattr(swept._context.pacer._timeline, "mark", fail)
     monkeypatch.setattr("qied.engine.edits.sweep.is_lost", lambda *_: True)
     with pytest.raises(DeviceLost):
         swept.sweep(edits)
@@ -286,10 +286,10 @@ def test_the_step_loop_sweeps_and_gives_the_bytes_of_each_alone(
     def finish(begin: w.Begin, image: Image.Image, _: object) -> None:
         results[begin.job] = image.tobytes()
         if len(results) == len(specs):
-            orders.put(Quit())
+            orders.put(QuitLoop())
 
     for job, each in specs.items():
-        orders.put(Take(w.Begin("anna", job, each, "anna", 1, False), pictures))
+        orders.put(BeginEdit(w.Begin("anna", job, each, "anna", 1, False), pictures))
     sweeps: list[int] = []
     with velocities_replaced(engine, lambda own, forwards: sweeps.append(len(forwards)) or own(forwards)):
         StepLoop(served, orders, reports.append, finish, lambda image: image.tobytes()).run()

@@ -18,7 +18,7 @@ from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.low_rank import Scaled
 from qied.engine.ops.norms import modulated_norm
-from qied.engine.ops.operations import Side
+from qied.engine.ops.operations import StreamLinear
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.transformer.transformer import Forward, Transformer
 from qied.planning.forward_layout import Tokens, arena_layout
@@ -129,7 +129,9 @@ def test_a_branch_reads_activations_as_they_are_before_they_are_quantised(
     def found(*branches: Scaled) -> Tensor:
         activation = operations.norm(region, workspace, 0, weights.number, "attention", keep=True)
         out = torch.empty(7, len(weights.image.up.weight), dtype=torch.bfloat16)
-        operations.linear(activation, Side(weights.text.up), Side(weights.image.up, branches), out, workspace)
+        operations.linear(
+            activation, StreamLinear(weights.text.up), StreamLinear(weights.image.up, branches), out, workspace
+        )
         return out.double()
 
     # A strength at which the branch outweighs the linear itself.

@@ -19,7 +19,7 @@ from qied.engine.ops.choice import fused_operations
 from qied.engine.ops.linear import FP8_CAPABILITY, linear_kind
 from qied.engine.ops.proof import run_all
 from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import Numbers
+from qied.planning.forward_layout import TransformerShape
 
 CPU = torch.device("cpu")
 SHAPE = BlockShape(3072, 12288, 128)
@@ -59,7 +59,7 @@ def main(capability: int) -> None:
     has_fp8_cores = divmod(capability, 10) >= FP8_CAPABILITY
     for precision, scaling, fp8_attention in ANYWHERE + (WITH_FP8_CORES if has_fp8_cores else ()):
         operations = fused_operations(linear_kind(precision, scaling, CPU), Attention(), None)
-        run_all(operations, Numbers(SHAPE, 3, precision, "bf16", fp8_attention), CPU)
+        run_all(operations, TransformerShape(SHAPE, 3, precision, "bf16", fp8_attention), CPU)
     print(json.dumps(found))
 
 

@@ -23,7 +23,7 @@ from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import Numbers, Tokens, arena_layout
+from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
 
 triton_operations = pytest.importorskip("qied.engine.ops.triton_operations", reason="Triton runs on Linux only")
 HAS_CARD = torch.cuda.is_available()
@@ -58,7 +58,7 @@ def drawn(kind: str, seed: int, *shape: int) -> Tensor:
 
 
 def arena() -> tuple[Region, Workspace]:
-    numbers = Numbers(BlockShape(WIDTH, 1024, HEAD), 1, "fp8", "bf16", fp8_attention=True)
+    numbers = TransformerShape(BlockShape(WIDTH, 1024, HEAD), 1, "fp8", "bf16", fp8_attention=True)
     made = make_arena(arena_layout(numbers, (TOKENS,)), (TOKENS,), DEVICE)
     (region,) = made.regions
     turns = torch.randn(TOKENS.all, HEAD // 2, generator=torch.Generator().manual_seed(3))

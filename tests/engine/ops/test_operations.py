@@ -15,11 +15,11 @@ from qied.engine.block.arena import Region, Workspace, make_arena
 from qied.engine.block.packed import BlockWeights, PackedLinear, StreamWeights
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.linear import SimulatedFp8Linear, linear_kind
-from qied.engine.ops.operations import Activation, Half, Joint, Operations, Side
+from qied.engine.ops.operations import Activation, JointRows, NormPlace, Operations, StreamLinear
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.weights.quantise import quantise
 from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import Numbers, Tokens, arena_layout
+from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
 
 triton_operations = pytest.importorskip("qied.engine.ops.triton_operations", reason="Triton runs on Linux only")
 HAS_CARD = torch.cuda.is_available()
@@ -67,7 +67,7 @@ def drawn(kind: str, rows: int, columns: int, seed: int = 0) -> Tensor:
 
 
 def arena(kind: str, precision: str, head: int = 64) -> tuple[Region, Workspace]:
-    numbers = Numbers(BlockShape(WIDTH, MLP, head), LAYERS, precision, "bf16")  # type: ignore[arg-type]
+    numbers = TransformerShape(BlockShape(WIDTH, MLP, head), LAYERS, precision, "bf16")  # type: ignore[arg-type]
     made = make_arena(arena_layout(numbers, (TOKENS,), 8), (TOKENS,), DEVICE)
     (region,) = made.regions
     region.residual.copy_(drawn(kind, TOKENS.all, WIDTH))
@@ -104,7 +104,7 @@ def assert_close(
     assert right.all() if HAS_CARD else right.double().mean() > 0.9 and (found.abs() <= exact.abs() * 1.1 + sums).all()
 
 
-def whole(made: Joint) -> tuple[Tensor, Tensor | None]:
+def whole(made: JointRows) -> tuple[Tensor, Tensor | None]:
     """An activation of both streams in one, with scales of its rows."""
     parts = [part for part in (made.text, made.image) if part is not None]
     if parts[0].scale is None:
@@ -114,7 +114,7 @@ def whole(made: Joint) -> tuple[Tensor, Tensor | None]:
     return torch.cat(values), torch.cat(scales)
 
 
-def exact_sum(region: Region, block: int, half: Half) -> tuple[Tensor, Tensor]:
+def exact_sum(region: Region, block: int, half: NormPlace) -> tuple[Tensor, Tensor]:
     """The residual streams after the update, and the update's magnitudes."""
     modulation = region.modulation.double()[:, KINDS]
     x = region.residual.double()
@@ -124,7 +124,7 @@ def exact_sum(region: Region, block: int, half: Half) -> tuple[Tensor, Tensor]:
     return x + update, update.abs()
 
 
-def exact_norm(region: Region, block: int, half: Half) -> tuple[Tensor, Tensor]:
+def exact_norm(region: Region, block: int, half: NormPlace) -> tuple[Tensor, Tensor]:
     """What the norm makes of residual streams to which the update was added, and its magnitudes before the shift."""
     modulation = region.modulation.double()[:, KINDS]
     shift = 3 if half == "mlp" else 0
@@ -137,7 +137,7 @@ def exact_norm(region: Region, block: int, half: Half) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
 def test_a_norm_adds_what_is_due_and_modulates_each_kind_of_token(
-    make: Callable[..., Operations], precision: str, kind: str, block: int, half: Half
+    make: Callable[..., Operations], precision: str, kind: str, block: int, half: NormPlace
 ) -> None:
     operations = make(precision, "rowwise")
     region, workspace = arena(kind, precision)
@@ -203,7 +203,7 @@ def share_alike(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("half", ["attention", "mlp"])
-def test_in_bf16_each_step_of_a_norm_is_rounded(make: Callable[..., Operations], half: Half) -> None:
+def test_in_bf16_each_step_of_a_norm_is_rounded(make: Callable[..., Operations], half: NormPlace) -> None:
     operations = make("bf16", None)
     rounded = rounding_of(operations)
     region, workspace = arena("random", "bf16")
@@ -237,7 +237,7 @@ def test_in_bf16_heads_are_rounded_before_and_behind_their_weights(make: Callabl
 @pytest.mark.parametrize("half", ["attention", "mlp"])
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
 def test_what_is_no_number_stays_visible_and_in_its_row(
-    make: Callable[..., Operations], precision: str, half: Half
+    make: Callable[..., Operations], precision: str, half: NormPlace
 ) -> None:
     operations = make(precision, "rowwise")
     region, workspace = arena("random", precision)
@@ -283,7 +283,7 @@ def test_per_tensor_each_stream_has_one_scale(make: Callable[..., Operations]) -
 @pytest.mark.parametrize("first_part", [(0, 3), (0, 5), (3, 9), (5, 16), (11, 16)])
 def test_rows_of_a_joint_activation_are_cut_where_the_streams_meet(first_part: tuple[int, int]) -> None:
     values = torch.arange(16.0)[:, None]
-    made = Joint(Activation(values[:5]), Activation(values[5:])).rows(*first_part)
+    made = JointRows(Activation(values[:5]), Activation(values[5:])).rows(*first_part)
     parts = [part.values for part in (made.text, made.image) if part is not None]
     assert torch.equal(torch.cat(parts), values[first_part[0] : first_part[1]])
     assert made.text is None or made.text.values.max() < 5
@@ -315,7 +315,9 @@ def test_both_streams_meet_their_own_weights(make: Callable[..., Operations]) ->
     x = drawn("random", 16, WIDTH)
     sides = [PackedLinear(drawn("random", 32, WIDTH, seed), drawn("random", 1, 32, seed)[0], None) for seed in (7, 8)]
     out = torch.empty(16, 32, dtype=torch.bfloat16, device=DEVICE)
-    operations.linear(operations.prepare(x, 5, workspace), Side(sides[0]), Side(sides[1]), out, workspace)
+    operations.linear(
+        operations.prepare(x, 5, workspace), StreamLinear(sides[0]), StreamLinear(sides[1]), out, workspace
+    )
     for rows, side in ((slice(0, 5), sides[0]), (slice(5, 16), sides[1])):
         expected = functional.linear(x[rows].double(), side.weight.double(), side.bias.double())
         torch.testing.assert_close(out[rows].double(), expected, rtol=0.01, atol=0.05)

@@ -16,11 +16,11 @@ from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.ops.triton_operations import TritonOperations, expand
 from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import Numbers
+from qied.planning.forward_layout import TransformerShape
 from qied.planning.plan import Execution
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-NUMBERS = Numbers(BlockShape(256, 1024, 64), 6, "bf16", "bf16")
+NUMBERS = TransformerShape(BlockShape(256, 1024, 64), 6, "bf16", "bf16")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from qied.engine.selftest.child import Rate, Suite, load_suite, run_suite
 from qied.hardware.snapshot import Trial
-from qied.hardware.trial_lines import Finished, Ready, Started, parse_line
+from qied.hardware.trial_lines import FinishedTrial, Ready, Started, parse_line
 
 GOOD = Trial(ok=True)
 
@@ -29,7 +29,7 @@ def test_a_trial_is_announced_before_it_runs_and_told_after():
         return GOOD
 
     run_suite(Suite({"one": look}), (), lines.append)
-    assert lines[2:] == [Finished(name="one", trial=GOOD)]
+    assert lines[2:] == [FinishedTrial(name="one", trial=GOOD)]
 
 
 def test_trials_that_were_run_are_left_out():
@@ -37,14 +37,14 @@ def test_trials_that_were_run_are_left_out():
     assert lines == [
         Ready(trials=("two",)),
         Started(name="two"),
-        Finished(name="two", trial=GOOD, bytes_per_s=5),
+        FinishedTrial(name="two", trial=GOOD, bytes_per_s=5),
     ]
 
 
 def test_an_exception_is_the_answer_of_its_trial():
     lines = report(Suite({"one": fail, "two": lambda: GOOD}))
     assert lines[2].trial == Trial(ok=False, error="RuntimeError: no kernel image")
-    assert lines[-1] == Finished(name="two", trial=GOOD)
+    assert lines[-1] == FinishedTrial(name="two", trial=GOOD)
 
 
 def test_a_device_that_does_not_answer_after_a_failure_ends_this_process():
@@ -52,7 +52,7 @@ def test_a_device_that_does_not_answer_after_a_failure_ends_this_process():
     assert [line.name for line in lines[1:]] == ["one", "one"]
 
 
-@pytest.mark.parametrize("line", [Ready(trials=("a", "b")), Started(name="a"), Finished(name="a", trial=GOOD)])
+@pytest.mark.parametrize("line", [Ready(trials=("a", "b")), Started(name="a"), FinishedTrial(name="a", trial=GOOD)])
 def test_lines_are_read_as_they_were_written(line):
     assert parse_line(line.model_dump_json()) == line
 

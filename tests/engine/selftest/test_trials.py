@@ -16,7 +16,7 @@ from qied.engine.selftest.facts import cudnn_version, facts
 from qied.engine.selftest.matmul import quantised
 from qied.engine.selftest.measure import ERROR_LIMITS, clock_of, relative_error
 from qied.engine.selftest.trials import CARD_CHECKED, CARD_SHAPE, card, cpu
-from qied.hardware.trial_lines import Finished
+from qied.hardware.trial_lines import FinishedTrial
 
 HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
@@ -25,7 +25,7 @@ HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 def results():
     lines = []
     run_suite(cpu(), (), lines.append)
-    return {line.name: line.trial for line in lines if isinstance(line, Finished)}
+    return {line.name: line.trial for line in lines if isinstance(line, FinishedTrial)}
 
 
 @pytest.mark.parametrize(
