@@ -42,7 +42,9 @@ def main() -> None:
         found = measured(Path(folder) / "qied", chosen.python, public=chosen.public)
     print(json.dumps(found, indent=1))
     if chosen.json is not None:
-        report = json.loads(chosen.json.read_text()) if chosen.json.exists() else {"schema": 1, "benchmark": "install"}
+        report: dict[str, Any] = {"schema": 1, "benchmark": "install"}
+        if chosen.json.exists():
+            report = json.loads(chosen.json.read_text())
         report.setdefault("builds", {})["cpu" if found["torch"].endswith("+cpu") else "cuda"] = found
         chosen.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

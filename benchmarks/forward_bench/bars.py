@@ -73,7 +73,8 @@ def _bf16_over_diffusers(parts: Parts) -> float | None:
         ratio(*(figure(parts["numerics"], name, size, "to_fp32") for name in ("bf16", "diffusers bf16")))
         for size in (SMALLEST, NATIVE)
     ]
-    return None if None in found else max(found)
+    known = [each for each in found if each is not None]
+    return max(known) if len(known) == len(found) else None
 
 
 def _bf16_to_diffusers(parts: Parts) -> float | None:
@@ -81,7 +82,8 @@ def _bf16_to_diffusers(parts: Parts) -> float | None:
     found = [
         figure(parts["numerics"], "plain weights", "bf16", size, "to_diffusers_bf16") for size in (SMALLEST, NATIVE)
     ]
-    return None if None in found else max(found)
+    known = [each for each in found if each is not None]
+    return max(known) if len(known) == len(found) else None
 
 
 def _block_error(precision: str, which: str) -> Callable[[Parts], float | None]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from part_runs.part import Recorder
 from part_runs.stopwatch import Stopwatch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from forward_bench.models import Precision, diffusers_call, diffusers_model, forwards, inputs, ours
@@ -34,7 +35,7 @@ def measure(setting: Setting, record: Recorder) -> None:
     """Record the kernels of a forward with their times, and the gaps between them."""
     for precision in PRECISIONS:
         Stopwatch(torch.device(setting.device)).clear()
-        record.attempt(precision, measure=lambda p=precision: _ours(setting, p))
+        record.attempt(precision, measure=partial(_ours, setting, precision))
 
 
 def eager(setting: Setting, record: Recorder) -> None:

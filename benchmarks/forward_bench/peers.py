@@ -6,6 +6,7 @@ Compiled forms have a shape of their own for each size (``dynamic=False``), whic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -78,7 +79,7 @@ def group_offload(setting: Setting, record: Recorder) -> None:
     In BF16, and with weights stored in FP8 (a plain cast, expanded before use), which are half as much to copy.
     """
     for name, storage in (("bf16", None), ("fp8 storage", torch.float8_e4m3fn)):
-        record.attempt(name, measure=lambda storage=storage: _offloaded(setting, storage))
+        record.attempt(name, measure=partial(_offloaded, setting, storage))
 
 
 def _offloaded(setting: Setting, storage: torch.dtype | None) -> dict[str, Any]:

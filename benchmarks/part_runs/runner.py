@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -37,7 +38,7 @@ def run_parts(parts: Sequence[Part], setting: Any, report: Report, device: str, 
         print(f"{part.name}: {part.title}", file=sys.stderr, flush=True)
         report.begin(part.name, device)
         started = time.monotonic()
-        error = _in_child(part, setting, lambda path, value, name=part.name: report.put(name, path, value), deadline)
+        error = _in_child(part, setting, partial(report.put, part.name), deadline)
         report.end(part.name, time.monotonic() - started, error)
         print(f"{part.name}: {error or 'done'}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKLQwenImage
 from memory_bench.full_size import RandomSource
 from torch import Tensor
 
-from qied.engine.models import Vae, _load_vae
+from qied.engine.models import ComponentSources, load_vae
+from qied.engine.vae.vae import Vae
 from qied.engine.weights.sources import WeightReader
 from qied.planning.plan import Execution
 from vae_bench.setting import DIFFUSERS_TILE, Setting
@@ -25,7 +26,8 @@ def ours(setting: Setting) -> Vae:
     weights = _source(setting)
     with torch.no_grad():
         # What an engine does for its VAE, without the rest of an engine.
-        return _load_vae(_Components(_whole(config), weights), _execution(device), _reader(weights), device, _BF16)
+        components = cast(ComponentSources, _Components(_whole(config), weights))
+        return load_vae(components, _execution(device), _reader(weights), device, _BF16)
 
 
 def diffusers_vae(setting: Setting, dtype: torch.dtype) -> Any:

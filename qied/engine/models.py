@@ -115,7 +115,7 @@ def build_models(
     reader = WeightReader(total, on_progress)
     text_model, streamed_text = _load_text_model(sources, execution, reader, device, dtype)
     transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader, caches)
-    vae = _load_vae(sources, execution, reader, device, dtype)
+    vae = load_vae(sources, execution, reader, device, dtype)
     text_encoder = TextEncoder(text_model, sources.tokens, sources.processor, device, dtype, positions)
     return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype)
 
@@ -157,7 +157,7 @@ def _load_text_model(
     return model, stream_text_model(model, device, dtype, scales, watch)
 
 
-def _load_vae(
+def load_vae(
     sources: ComponentSources, execution: Execution, reader: WeightReader, device: torch.device, dtype: torch.dtype
 ) -> Vae:
     """Load the VAE; on a CPU it runs in FP32, which is both faster there and closer than BF16."""

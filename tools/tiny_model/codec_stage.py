@@ -73,7 +73,7 @@ class CodecStage:
 
     def _train(self, batch: int, side: int) -> None:
         loss, parts = losses(self._codec, random_pictures(batch, side, self._device))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._updates.step()
         self._means.add((*parts, self._updates.norm))
 

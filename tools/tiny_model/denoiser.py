@@ -210,13 +210,13 @@ def _block(
     active = F.silu(embedded)
     of_image = _linear(active, weights, "img_mod.1")
     reference = of_image[-1:].expand(batch, -1)
-    of_image = torch.stack([of_image[:-1], *[reference] * (pictures - 1)], 1)[:, :, None].chunk(6, dim=-1)
+    rows = torch.stack([of_image[:-1], *[reference] * (pictures - 1)], 1)[:, :, None].chunk(6, dim=-1)
     of_text = _linear(active[:-1], weights, "txt_mod.1")[:, None].chunk(6, dim=-1)
 
     def entering(x: Tensor) -> Tensor:
         return x if rounding is None else rounded(x, rounding)
 
-    normed_image = entering(_modulated(image, of_image[0], of_image[1]).flatten(1, 2))
+    normed_image = entering(_modulated(image, rows[0], rows[1]).flatten(1, 2))
     normed_text = entering(_modulated(text, of_text[0], of_text[1]))
     heads = [
         _heads(normed_image, weights, ("attn.to_q", "attn.to_k", "attn.to_v"), ("attn.norm_q", "attn.norm_k")),
@@ -233,8 +233,8 @@ def _block(
     image_tokens = normed_image.shape[1]
     to_image = _linear(attended[:, :image_tokens], weights, "attn.to_out.0").view(image.shape)
     to_text = _linear(attended[:, image_tokens:], weights, "attn.to_add_out")
-    image, text = image + of_image[2] * to_image, text + of_text[2] * to_text
-    image = image + of_image[5] * _mlp(_modulated(image, of_image[3], of_image[4]), weights, "img_mlp", entering)
+    image, text = image + rows[2] * to_image, text + of_text[2] * to_text
+    image = image + rows[5] * _mlp(_modulated(image, rows[3], rows[4]), weights, "img_mlp", entering)
     text = text + of_text[5] * _mlp(_modulated(text, of_text[3], of_text[4]), weights, "txt_mlp", entering)
     return image, text
 
