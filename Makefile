@@ -8,7 +8,7 @@ OUT ?= demo-out
 TORCH ?=
 export TORCH
 
-.PHONY: demo test test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
+.PHONY: demo test quick test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,13 @@ demo: install
 # One thread of torch for each of the two test processes: more of them would only wait for each other.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The packages without torch, sockets and processes: within a minute, before each commit.
+QUICK := tests/planning tests/scheduling tests/weights tests/loras tests/pictures tests/serving tests/docs \
+	tests/test_config.py client/tests/protocol client/tests/picture_header client/tests/test_connection.py \
+	client/tests/test_transfers.py client/tests/test_errors.py
+quick: install
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(QUICK) $(ARGS)
 
 # What only a card can show; the result is kept, with the date, the card and the versions.
 test-card: install

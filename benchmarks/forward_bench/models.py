@@ -60,7 +60,7 @@ def ours(
     found = weights or source(setting)
     with torch.no_grad():
         made = load_transformer(setting.config, found, execution, device, WeightReader(found.nbytes, lambda *_: None))
-    if in_fp8 and made._operations.fp8_attention is None:
+    if in_fp8 and made.operations.fp8_attention is None:
         raise RuntimeError(f"no attention in FP8 runs here: {install_extra('qied[fp8-attention]')}")
     return made
 

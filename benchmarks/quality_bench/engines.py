@@ -58,12 +58,12 @@ class Engines:
     @cached_property
     def vae(self) -> Vae:
         """The VAE in FP32: in BF16 its own rounding would hide what the precision of the transformer changes."""
-        return self._built("fp32")._context.models.vae
+        return self._built("fp32").models.vae
 
     @cached_property
     def bf16_vae(self) -> Vae:
         """The VAE as an engine of BF16 has it."""
-        return self._built("bf16")._context.models.vae
+        return self._built("bf16").models.vae
 
     def _with_vae(self, engine: Engine) -> Engine:
         """The same engine with the VAE in FP32."""
@@ -79,8 +79,8 @@ class Engines:
         options = EngineOptions(execution=self._execution(precision), loras=self._loras, lora_bytes=LORA_BYTES)
         engine = Engine.build(sources, self.model.profile, options, lambda *_: None)
         if plain_cast:
-            models = engine._context.models
-            models.transformer._operations = TorchOperations(PlainCastLinear(models.device), Attention())
+            models = engine.models
+            models.transformer.operations = TorchOperations(PlainCastLinear(models.device), Attention())
         return engine
 
     def _execution(self, precision: Precision) -> Execution:

@@ -75,7 +75,7 @@ def _tiles(setting: Setting) -> dict[str, dict[str, float]]:
 def _trained(setting: Setting) -> Vae:
     options = EngineOptions(device=setting.device, dtype="bf16")
     engine: Any = Engine.load(builtin_model_folder(), shipped_profiles()["builtin"], options, lambda *_: None)
-    vae: Vae = engine._context.models.vae
+    vae: Vae = engine.models.vae
     return vae
 
 

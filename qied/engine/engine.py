@@ -22,7 +22,7 @@ from qied.engine.edits.preview import fit_preview
 from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.edits.sweep import Sweeper
 from qied.engine.lora.library import LoraLibrary
-from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
+from qied.engine.models import ComponentSources, Models, build_models, open_checkpoint, open_pipeline
 from qied.engine.text.encoder import TextPositions
 from qied.engine.weights.sources import OnProgress
 from qied.loras.catalogue import LoraFile
@@ -123,6 +123,11 @@ class Engine:
         return Edit(self._context, spec, held, cache)
 
     @property
+    def models(self) -> Models:
+        """The model's parts as they were loaded."""
+        return self._context.models
+
+    @property
     def sweep_room(self) -> SweepRoom | None:
         """What steps that go together may take (``Edit.step_needs``); None where each goes alone."""
         return self._sweeper.room
@@ -136,11 +141,11 @@ class Engine:
 
     def memory_bytes(self) -> int:
         """Bytes of weights that stay on the device, with the rings that others pass through."""
-        return self._context.models.device_bytes
+        return self.models.device_bytes
 
     def host_bytes(self) -> int:
         """Bytes of weights and tables in the host's memory beside those; they grow by the tables of new schedules."""
-        return self._context.models.host_bytes
+        return self.models.host_bytes
 
     def lora_bytes(self) -> int:
         """Bytes of LoRAs that are on the device now."""
@@ -160,7 +165,7 @@ class Engine:
             raise _invalid("steps", f"{spec.steps} steps; at least 1 is needed.")
         self._context.loras.check(spec.loras)
         for name, text in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt or "")):
-            if (tokens := self._context.models.text_encoder.tokens.count(text)) > limit:
+            if (tokens := self.models.text_encoder.tokens.count(text)) > limit:
                 raise _invalid(name, f"{tokens} tokens; at most {limit} are possible.")
 
 

@@ -110,7 +110,7 @@ def test_a_turn_starts_from_the_result_of_the_one_before(model: Model) -> None:
 
 def test_all_rows_share_one_vae_in_fp32(model: Model) -> None:
     engines = Engines(model)
-    first, second = (engines.engine(ROWS[name])._context.models.vae for name in (rows.MAIN, rows.ROWWISE))
+    first, second = (engines.engine(ROWS[name]).models.vae for name in (rows.MAIN, rows.ROWWISE))
     assert first is second is engines.vae
     assert first.dtype == torch.float32
 
@@ -159,7 +159,7 @@ class TestPlainCast:
 
     def test_the_engine_runs_on_it(self, model: Model) -> None:
         engine = Engines(model).engine(ROWS["fp8 plain cast 20"])
-        assert isinstance(engine._context.models.transformer._operations._linears, PlainCastLinear)
+        assert isinstance(engine.models.transformer.operations._linears, PlainCastLinear)
 
 
 @pytest.mark.parametrize("name", ["quality.json", "quality-main.json"])

@@ -37,7 +37,7 @@ def result(units: list[Advance]) -> Image.Image:
 @contextmanager
 def calls(engine: Engine) -> Iterator[Counter[str]]:
     """Count the forwards of every model while inside."""
-    models = engine._context.models
+    models = engine.models
     modules = {
         "vision": models.text_encoder.model.visual,
         "language": models.text_encoder.model.language_model,
@@ -61,7 +61,7 @@ def calls(engine: Engine) -> Iterator[Counter[str]]:
 @contextmanager
 def transformer_replaced(engine: Engine, velocities: Callable[..., list[torch.Tensor]]) -> Iterator[None]:
     """Give another answer than the transformer's; ``velocities`` gets its own method and the forwards of a sweep."""
-    transformer = engine._context.models.transformer
+    transformer = engine.models.transformer
     own = transformer.velocities
     transformer.velocities = lambda forwards: velocities(own, forwards)
     try:
@@ -245,7 +245,7 @@ def test_a_mask_keeps_pixels_outside_exactly_and_lets_the_inside_change(
 def test_at_every_step_the_model_sees_the_noised_source_outside_the_mask(
     engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
 ) -> None:
-    models, seen = engine._context.models, []
+    models, seen = engine.models, []
     pictures = {"a": scene(), "m": half_mask(128, 128)}
     with seen_by_transformer(engine, lambda forward: seen.append(unpack(forward.latents, 16, 16))):
         finish(engine.begin(spec(mask="m", width=128, height=128), pictures, cache))

@@ -73,8 +73,8 @@ def test_without_an_execution_everything_is_resident(profile: ModelProfile) -> N
 
 def test_streaming_moves_bytes_from_the_device_to_the_host(load: Load) -> None:
     resident, streamed = load(), load(**STREAMED)
-    block = resident._context.models.transformer._blocks._layout.nbytes
-    text = streamed._context.models.streamed_text
+    block = resident.models.transformer.blocks.layout.nbytes
+    text = streamed.models.streamed_text
     assert resident.host_bytes() == 0
     assert streamed.host_bytes() == 4 * block + text.host_bytes
     # The host holds the layers as they are stored, in BF16; resident ones are cast.
@@ -83,8 +83,7 @@ def test_streaming_moves_bytes_from_the_device_to_the_host(load: Load) -> None:
 
 def test_fp8_takes_less_than_a_third_of_fp32_for_the_blocks(load: Load) -> None:
     sizes = {
-        precision: load(precision=precision)._context.models.transformer._blocks.device_bytes
-        for precision in ("fp32", "fp8")
+        precision: load(precision=precision).models.transformer.blocks.device_bytes for precision in ("fp32", "fp8")
     }
     assert sizes["fp8"] < sizes["fp32"] / 3.5
 
@@ -102,7 +101,7 @@ def test_references_are_resized_to_the_cap(
 
 
 def test_tiles_reach_the_vae(load: Load) -> None:
-    vae = load(encode_tile_px=256, decode_tile_px=320)._context.models.vae
+    vae = load(encode_tile_px=256, decode_tile_px=320).models.vae
     assert (vae.encode_tile_px, vae.decode_tile_px) == (256, 320)
 
 
@@ -126,7 +125,7 @@ def test_a_file_that_is_replaced_under_a_running_engine_fails_the_edit_and_says_
 
 
 def test_the_plans_attention_reaches_the_blocks(load: Load) -> None:
-    operations = load(attention=("flash", "math"))._context.models.transformer._operations
+    operations = load(attention=("flash", "math")).models.transformer.operations
     assert operations._attention._backends == [BACKENDS["flash"], BACKENDS["math"]]
 
 
@@ -159,7 +158,7 @@ def test_an_engine_can_be_built_from_any_source(load: Load, run: RunEdit, profil
 
 
 def test_loading_leaves_normal_tensors_that_can_be_used_anywhere(load: Load) -> None:
-    transformer = load(**STREAMED)._context.models.transformer
-    assert not any(buffer.is_inference() for buffer in transformer._blocks.buffers())
+    transformer = load(**STREAMED).models.transformer
+    assert not any(buffer.is_inference() for buffer in transformer.blocks.buffers())
     assert not any(weight.is_inference() for weight in transformer._embedders.parameters())
     assert not torch.is_inference_mode_enabled()

@@ -168,7 +168,7 @@ def test_the_two_kinds_of_positions_give_different_embeddings(
 ) -> None:
     embeddings = []
     for each in (engine, load_engine(dtype="fp32", text_positions="plain")):
-        encoder = each._context.models.text_encoder
+        encoder = each.models.text_encoder
         with torch.inference_mode():
             features = encoder.vision_features(pictures["a"], (112, 112))
             embeddings.append(encoder.prompt_embeddings("make it blue", [features]))

@@ -108,8 +108,8 @@ def test_fused_kernels_are_as_close_to_the_exact_result_as_torchs_own(make: Make
     transformer = make(**numbers)
     given = forward(transformer)
     fused = transformer.velocities([given])[0]
-    operations = transformer._operations
-    transformer._operations = TorchOperations(operations._linears, operations._attention)
+    operations = transformer.operations
+    transformer.operations = TorchOperations(operations._linears, operations._attention)
     transformer._runner = Direct()
     plain = transformer.velocities([given])[0]
     errors = [float((value - reference).norm() / reference.norm()) for value in (fused, plain)]

@@ -142,7 +142,7 @@ def forward(transformer: Transformer, side: int, text: int) -> Forward:
 
 def test_recorded_blocks_give_the_bits_of_plain_launches(make: Callable[..., Transformer]) -> None:
     transformer = make(attention=("fp8",))
-    assert isinstance(transformer._operations.fp8_attention.kernel, CudnnFp8Attention)
+    assert isinstance(transformer.operations.fp8_attention.kernel, CudnnFp8Attention)
     given = [forward(transformer, side, text) for side, text in ((16, 37), (12, 50))]
     graphs = transformer._runner
     assert isinstance(graphs, BlockGraphs)
@@ -153,7 +153,7 @@ def test_recorded_blocks_give_the_bits_of_plain_launches(make: Callable[..., Tra
         for each, expected in zip(given, plain, strict=True):
             assert torch.equal(transformer.velocities([each])[0], expected)
     assert len(graphs) == 2 * PROFILE.architecture.layers
-    assert not transformer._operations.fp8_attention._refused
+    assert not transformer.operations.fp8_attention._refused
 
 
 def test_a_forward_is_that_of_attention_in_bf16_but_for_some_percent(make: Callable[..., Transformer]) -> None:

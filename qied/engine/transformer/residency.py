@@ -32,7 +32,7 @@ class Blocks:
 
     def __init__(self, layout: BlockLayout, execution: Execution, device: torch.device) -> None:
         """Allocate, with nothing in it yet."""
-        self._layout = layout
+        self.layout = layout
         self._device = device
         kept = resident_blocks(execution.total_blocks, execution.resident_blocks)
         self._order = range(execution.total_blocks)
@@ -42,7 +42,7 @@ class Blocks:
         self._streamed: dict[int, HostBuffer] = dict(zip(streamed, buffers, strict=True))
         slots = min(execution.ring_slots, len(streamed))
         assert slots > 0 or not streamed, "streamed blocks need a ring"
-        self._ring = CopyRing(device, layout.nbytes, slots) if slots else None
+        self.ring = CopyRing(device, layout.nbytes, slots) if slots else None
         # The host waits while it copies from pageable memory, so that is left until the block before is under way.
         self._waits = slots > 1 and not all(buffer.pinned for buffer in buffers)
         self._ahead = slots - 1 if self._waits else slots
@@ -50,18 +50,18 @@ class Blocks:
         self._next = 0
         self._tickets: deque[int] = deque()
         self._views: dict[int, BlockWeights] = {}
-        if self._ring:
-            finalize(self, _drain, self._ring, device).atexit = False
+        if self.ring:
+            finalize(self, _drain, self.ring, device).atexit = False
 
     @property
     def device_bytes(self) -> int:
         """Bytes on the device: resident blocks and the ring."""
-        return len(self._resident) * self._layout.nbytes + (self._ring.nbytes if self._ring else 0)
+        return len(self._resident) * self.layout.nbytes + (self.ring.nbytes if self.ring else 0)
 
     @property
     def host_bytes(self) -> int:
         """Bytes of the streamed blocks in the host's memory."""
-        return len(self._streamed) * self._layout.nbytes
+        return len(self._streamed) * self.layout.nbytes
 
     def buffers(self) -> Iterator[Tensor]:
         """The buffer of each block in order, uint8 [layout.nbytes], wherever it lies: to be filled once."""
@@ -90,22 +90,22 @@ class Blocks:
             if block in self._resident:
                 yield self._viewed(self._resident[block])
             else:
-                assert self._ring is not None
+                assert self.ring is not None
                 ticket = self._tickets.popleft()
-                yield self._viewed(self._ring.use(ticket))
+                yield self._viewed(self.ring.use(ticket))
                 if self._waits:
                     self._fill()
-                self._ring.done(ticket)
+                self.ring.done(ticket)
                 self._fill()
 
     def _fill(self) -> None:
-        while self._ring is not None and len(self._tickets) < self._ahead:
-            self._tickets.append(self._ring.load(self._streamed[self._upcoming[self._next]].bytes))
+        while self.ring is not None and len(self._tickets) < self._ahead:
+            self._tickets.append(self.ring.load(self._streamed[self._upcoming[self._next]].bytes))
             self._next = (self._next + 1) % len(self._upcoming)
 
     def _reset(self) -> None:
-        if self._ring is not None:
-            self._ring.reset()
+        if self.ring is not None:
+            self.ring.reset()
         self._tickets.clear()
         self._next = 0
 
@@ -113,7 +113,7 @@ class Blocks:
         """The buffer as a block; kept, since making the views of every block takes milliseconds a forward."""
         address = buffer.data_ptr()
         if address not in self._views:
-            self._views[address] = block_weights(self._layout, buffer)
+            self._views[address] = block_weights(self.layout, buffer)
         return self._views[address]
 
 

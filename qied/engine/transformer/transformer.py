@@ -83,9 +83,9 @@ class Transformer:
         device: torch.device,
     ) -> None:
         self._embedders = embedders
-        self._blocks = blocks
-        self._modulation = modulation
-        self._operations = executor.operations
+        self.blocks = blocks
+        self.modulation = modulation
+        self.operations = executor.operations
         self._runner: Runner = executor.runner
         self.numbers = numbers
         """What the arena of a step depends on."""
@@ -98,12 +98,12 @@ class Transformer:
     def device_bytes(self) -> int:
         """Bytes of weights on the device: resident blocks, the ring, and what is not part of a block."""
         outside: int = sum(weight.nbytes for weight in self._embedders.parameters())
-        return self._blocks.device_bytes + outside
+        return self.blocks.device_bytes + outside
 
     @property
     def host_bytes(self) -> int:
         """Bytes in the host's memory beside those: streamed blocks and modulation tables."""
-        return self._blocks.host_bytes + self._modulation.host_bytes
+        return self.blocks.host_bytes + self.modulation.host_bytes
 
     def rotation(self, shapes: Sequence[LatentShape], text_tokens: int) -> Rotation:
         """Rotations of a target and its references in tokens, and of the longest text of an edit."""
@@ -116,7 +116,7 @@ class Transformer:
 
         Yields (blocks done, blocks in all) every some blocks: a new table takes seconds.
         """
-        return self._modulation.table(sigmas, loras)
+        return self.modulation.table(sigmas, loras)
 
     def step_rows(self, table: ModulationTable) -> StepRows:
         """Begin to bring the rows of an edit's steps to the device."""
@@ -131,7 +131,7 @@ class Transformer:
         tokens = tuple(forward.tokens for forward in forwards)
         width = max(forward.lora_width for forward in forwards)
         arena = make_arena(_laid_out(self.numbers, tokens, width), tokens, self._device)
-        with self._blocks.sweep() as blocks:
+        with self.blocks.sweep() as blocks:
             for forward, region in zip(forwards, arena.regions, strict=True):
                 self._enter(forward, region)
             keys = [(arena.address, tokens, width, index) for index in range(len(forwards))]
@@ -147,7 +147,7 @@ class Transformer:
         # A slot holds one block after the other: which one it is, kernels read from the slot.
         end = -1 if block == 0 else 1 if block == self.numbers.layers - 1 else 0
         key = (place, weights.number.data_ptr(), end, loras.key)
-        self._runner.run(key, lambda: run_block(self._operations, weights, region, arena.workspace, block, loras))
+        self._runner.run(key, lambda: run_block(self.operations, weights, region, arena.workspace, block, loras))
 
     def _enter(self, forward: Forward, region: Region) -> None:
         """Embed latents and text as the residual streams, and bring what the blocks read to the region."""
@@ -169,7 +169,7 @@ class Transformer:
         region.modulation[-1, _TARGET, :2].copy_(modulation.out.flip(0))
 
     def _velocity(self, region: Region, arena: Arena) -> Tensor:
-        normed = self._operations.norm(region, arena.workspace, self.numbers.layers, self._behind_last, "out")
+        normed = self.operations.norm(region, arena.workspace, self.numbers.layers, self._behind_last, "out")
         assert normed.image is not None
         projection = self._embedders.proj_out
         return functional.linear(normed.image.values, projection.weight, projection.bias).float().unsqueeze(0)

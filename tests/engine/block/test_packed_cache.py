@@ -76,7 +76,7 @@ def load(
         files = replace(SHIPPED, transformer=(str(file),))
         engine = Engine.load(files, profile, options, lambda *news: progress.append(news))
         monkeypatch.setattr(transformer, "pack_block", original)
-        return Loaded(list(engine._context.models.transformer._blocks.buffers()), len(packed), progress)
+        return Loaded(list(engine.models.transformer.blocks.buffers()), len(packed), progress)
 
     return run
 

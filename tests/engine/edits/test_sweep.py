@@ -83,7 +83,7 @@ def alone(edit: Edit) -> bytes:
 def velocities_replaced(
     engine: Engine, replacement: Callable[[Velocities, Sequence[Forward]], object]
 ) -> Iterator[None]:
-    transformer = engine._context.models.transformer
+    transformer = engine.models.transformer
     own = transformer.velocities
     transformer.velocities = lambda forwards: replacement(own, forwards)
     try:
@@ -107,7 +107,7 @@ def test_blocks_are_copied_once_for_all_steps_of_a_sweep(
     edits = [begin(small(seed=seed)) for seed in (1, 2, 3)]
     # What a sweep leaves loaded is what the next one begins with.
     edits.pop().advance()
-    ring, loads = swept._context.models.transformer._blocks._ring, []
+    ring, loads = swept.models.transformer.blocks.ring, []
     load = ring.load
     monkeypatch.setattr(ring, "load", lambda host: loads.append(host) or load(host))
     done = swept.sweep(edits)
@@ -131,7 +131,7 @@ def test_each_step_tells_what_it_and_the_next_one_takes(
     ):
         needs = plain.step_needs, guided.step_needs
         plain.advance(), guided.advance()
-    numbers = swept._context.models.transformer.numbers
+    numbers = swept.models.transformer.numbers
     assert [each.bytes for each in needs] == [step_bytes(numbers, tokens) for tokens in seen]
     assert len(seen[0]) == 1 and len(seen[1]) == 2
     plain.advance()

@@ -144,7 +144,7 @@ def test_loading_is_a_unit_of_work_before_the_steps(
 def test_only_loras_of_the_modulation_make_a_table_of_their_own(
     engine: Engine, run: Callable[..., bytes], small: Spec
 ) -> None:
-    tables = engine._context.models.transformer._modulation._kept
+    tables = engine.models.transformer.modulation._kept
     tables.clear()
     for loras in ((), (ONE,), (TWO, ONE), (MOVED,), (ONE, MOVED), (replace(MOVED, strength=0.25),)):
         run(engine, small(loras=loras))

@@ -79,9 +79,9 @@ def test_edits_with_different_loras_give_the_same_bytes_together_as_alone_and_st
 
 def test_weights_of_the_base_stay_as_they_are(make_transformer: Make, forwards: Callable[..., list[Forward]]) -> None:
     transformer = make_transformer()
-    before = [buffer.clone() for buffer in transformer._blocks.buffers()]
+    before = [buffer.clone() for buffer in transformer.blocks.buffers()]
     transformer.velocities(forwards(transformer, torch.float32))
-    assert all(torch.equal(one, two) for one, two in zip(before, transformer._blocks.buffers(), strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(before, transformer.blocks.buffers(), strict=True))
 
 
 @pytest.mark.parametrize("numbers", NUMBERS[1:])
@@ -106,7 +106,7 @@ def test_a_branch_reads_activations_as_they_are_before_they_are_quantised(
     make_transformer: Make, library: Library, numbers: dict[str, str]
 ) -> None:
     transformer = make_transformer(**numbers)
-    weights = block_weights(transformer._blocks._layout, next(iter(transformer._blocks.buffers())))
+    weights = block_weights(transformer.blocks.layout, next(iter(transformer.blocks.buffers())))
     operations = TorchOperations(
         linear_kind(numbers["precision"], numbers.get("scaling"), torch.device("cpu")), Attention()
     )

@@ -12,7 +12,7 @@ plain_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).filt
 
 @pytest.fixture(scope="module")
 def tokens(engine: Engine) -> PromptTokens:
-    return engine._context.models.text_encoder.tokens
+    return engine.models.text_encoder.tokens
 
 
 @settings(deadline=None)
@@ -41,7 +41,7 @@ def test_positions_are_those_of_the_model_itself(
     engine: Engine, tokens: PromptTokens, prompt: str, pictures: list[Grid]
 ) -> None:
     ids = tokens.ids(prompt, pictures)
-    model = engine._context.models.text_encoder.model
+    model = engine.models.text_encoder.model
     merge = model.visual.spatial_merge_size
     expected, _ = model.get_rope_index(
         torch.tensor([ids]),

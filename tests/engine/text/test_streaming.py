@@ -30,13 +30,13 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture(scope="module")
 def resident(engine: Engine, device: torch.device) -> TextEncoder:
-    encoder = engine._context.models.text_encoder
+    encoder = engine.models.text_encoder
     return replace(encoder, model=copy.deepcopy(encoder.model).to(device), device=device, dtype=torch.float32)
 
 
 @pytest.fixture
 def host_model(engine: Engine) -> nn.Module:
-    return copy.deepcopy(engine._context.models.text_encoder.model).cpu()
+    return copy.deepcopy(engine.models.text_encoder.model).cpu()
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def no_gradients() -> Iterator[None]:
 
 
 def weights(transformer: Transformer) -> BlockWeights:
-    return block_weights(transformer._blocks._layout, list(transformer._blocks.buffers())[BLOCK])
+    return block_weights(transformer.blocks.layout, list(transformer.blocks.buffers())[BLOCK])
 
 
 def arena_of(transformer: Transformer, forward: Forward) -> tuple[Region, Workspace]:
@@ -50,9 +50,9 @@ def entering(make_transformer: Make, inputs: Callable[..., object]) -> tuple[Ten
     """The residual streams in FP32 as they enter block 3, and what is to be added to them yet."""
     transformer = make_transformer()
     region, workspace = arena_of(transformer, inputs().forward(transformer, torch.float32))
-    with transformer._blocks.sweep() as blocks:
+    with transformer.blocks.sweep() as blocks:
         for index in range(BLOCK):
-            run_block(transformer._operations, next(blocks), region, workspace, index)
+            run_block(transformer.operations, next(blocks), region, workspace, index)
     return region.residual.clone(), region.update.clone()
 
 
@@ -66,7 +66,7 @@ def update(entering: tuple[Tensor, Tensor], inputs: Callable[..., object]) -> Ca
         region.update.copy_(entering[1])
         if is_last:
             region = replace(region, modulation=region.modulation[: BLOCK + 2])
-        run_block(transformer._operations, weights(transformer), region, workspace, BLOCK)
+        run_block(transformer.operations, weights(transformer), region, workspace, BLOCK)
         text, target = region.tokens.text, region.tokens.target
         kinds = torch.tensor([0] * text + [1] * target + [2] * region.tokens.reference)
         due = region.modulation[BLOCK - 1, kinds, 5].float() * entering[1]

@@ -64,7 +64,7 @@ def test_timesteps_are_rounded_to_the_compute_type_first(make_transformer: Calla
 
 @pytest.fixture
 def modulation(make_transformer: Callable[..., Transformer]) -> Callable[[int], Modulation]:
-    made = make_transformer()._modulation
+    made = make_transformer().modulation
 
     def limited(limit_bytes: int) -> Modulation:
         return Modulation(made._source, made._embedders, made.layers, made._device, made._dtype, limit_bytes)
@@ -163,7 +163,7 @@ def test_modulation_weights_are_read_when_a_table_is_made_and_do_not_stay(
 
     transformer = make_transformer(Watched())
     names = {name for name in transformer_source.names() if "_mod.1" in name}
-    held = sum(weight.nbytes for weight in transformer._embedders.parameters()) + transformer._blocks.device_bytes
+    held = sum(weight.nbytes for weight in transformer._embedders.parameters()) + transformer.blocks.device_bytes
     stored = sum(transformer_source.read(name).numel() for name in transformer_source.names())
     assert transformer.device_bytes == held < 0.7 * 4 * stored
     read.clear()

@@ -122,7 +122,7 @@ def test_the_second_start_reads_the_table_and_no_modulation_weights(cache: DiskC
 
 def test_a_table_that_had_to_leave_the_memory_is_read_again(cache: DiskCache, start: Begin) -> None:
     begun = start(cache)
-    begun.transformer._modulation._limit_bytes = 0
+    begun.transformer.modulation._limit_bytes = 0
     made = begun.table().bytes.clone()
     assert begun.read() == ALL
     assert torch.equal(begun.table().bytes, made) and begun.read() == 0

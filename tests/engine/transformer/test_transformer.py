@@ -150,9 +150,9 @@ def test_forwards_that_share_a_sweep_give_what_each_gives_alone(
 def test_expanded_weights_give_exactly_what_such_weights_in_bf16_give(make_transformer: Make, inputs: Inputs) -> None:
     stored = make_transformer(precision="fp8-storage", compute="bf16")
     plain = make_transformer(precision="bf16", compute="bf16")
-    for source, target in zip(stored._blocks.buffers(), plain._blocks.buffers(), strict=True):
+    for source, target in zip(stored.blocks.buffers(), plain.blocks.buffers(), strict=True):
         packed, expanded = (
-            block_tensors(each._blocks._layout, buffer) for each, buffer in ((stored, source), (plain, target))
+            block_tensors(each.blocks.layout, buffer) for each, buffer in ((stored, source), (plain, target))
         )
         for name, values in expanded.items():
             if name.endswith(".weight"):
@@ -177,14 +177,14 @@ def test_the_text_goes_through_the_mlp_with_the_first_part_of_the_picture(
 ) -> None:
     transformer, parts = make_transformer(), []
     forward = inputs().forward(transformer, torch.float32)
-    activate = transformer._operations.activate
+    activate = transformer.operations.activate
 
     def counted(wide: Tensor, text: int, *rest: object, **options: bool) -> object:
         parts.append((len(wide), text))
         return activate(wide, text, *rest, **options)
 
     monkeypatch.setattr(forward_layout, "SPAN_TOKENS", 192)
-    monkeypatch.setattr(transformer._operations, "activate", counted)
+    monkeypatch.setattr(transformer.operations, "activate", counted)
     velocity(transformer, forward)
     # 448 tokens of pictures in three parts; of the last block the 256 of the target only.
     assert parts[:3] == [(192 + 37, 37), (128, 0), (128, 0)]
@@ -227,7 +227,7 @@ def test_after_a_forward_that_failed_the_next_one_gives_the_right_result(
     forward = inputs().forward(transformer, torch.float32)
     expected = velocity(transformer, forward)
     with monkeypatch.context() as patch:
-        patch.setattr(transformer, "_operations", Failing(transformer._operations, call))
+        patch.setattr(transformer, "_operations", Failing(transformer.operations, call))
         with pytest.raises(torch.OutOfMemoryError):
             velocity(transformer, forward)
     assert torch.equal(velocity(transformer, forward), expected)
@@ -236,7 +236,7 @@ def test_after_a_forward_that_failed_the_next_one_gives_the_right_result(
 def test_bytes_on_the_device_and_in_the_host_add_up(make_transformer: Make) -> None:
     resident = make_transformer()
     streamed = make_transformer(resident_blocks=2, ring_slots=3)
-    block = resident._blocks._layout.nbytes
+    block = resident.blocks.layout.nbytes
     assert resident.host_bytes == 0
     assert streamed.host_bytes == 4 * block
     assert resident.device_bytes - streamed.device_bytes == 6 * block - (2 + 3) * block
@@ -252,7 +252,7 @@ def test_modulation_tables_count_as_bytes_of_the_host(make_transformer: Make) ->
 def test_a_transformer_that_is_dropped_frees_its_blocks(make_transformer: Make, inputs: Inputs) -> None:
     transformer = make_transformer(resident_blocks=2, ring_slots=2)
     velocity(transformer, inputs().forward(transformer, torch.float32))
-    blocks = weakref.ref(transformer._blocks)
+    blocks = weakref.ref(transformer.blocks)
     del transformer
     gc.collect()
     assert blocks() is None

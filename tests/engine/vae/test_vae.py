@@ -20,7 +20,7 @@ Scene = Callable[..., Image.Image]
 
 @pytest.fixture(scope="module")
 def vae(engine: Engine) -> Vae:
-    return engine._context.models.vae
+    return engine.models.vae
 
 
 @pytest.fixture(autouse=True)

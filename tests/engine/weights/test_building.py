@@ -166,13 +166,13 @@ def test_progress_rises_through_every_component_to_the_bytes_of_all_files(profil
 
 def test_weights_are_what_the_files_hold_and_not_random(engine: Engine, load_engine: Callable[..., Engine]) -> None:
     again = load_engine(dtype="fp32")
-    transformers = [each._context.models.transformer for each in (engine, again)]
-    for buffers in zip(*(transformer._blocks.buffers() for transformer in transformers), strict=True):
-        one, two = (block_tensors(transformers[0]._blocks._layout, buffer) for buffer in buffers)
+    transformers = [each.models.transformer for each in (engine, again)]
+    for buffers in zip(*(transformer.blocks.buffers() for transformer in transformers), strict=True):
+        one, two = (block_tensors(transformers[0].blocks.layout, buffer) for buffer in buffers)
         assert all(torch.equal(one[name], two[name]) for name in one)
     pairs = [tuple(transformer._embedders for transformer in transformers)]
     for name in ("text_encoder", "vae"):
-        pairs.append(tuple(getattr(each._context.models, name).model for each in (engine, again)))
+        pairs.append(tuple(getattr(each.models, name).model for each in (engine, again)))
     for first, second in pairs:
         assert first.state_dict().keys() == second.state_dict().keys()
         for key, value in first.state_dict().items():
@@ -189,5 +189,5 @@ def test_bf16_weights_take_half_the_memory_apart_from_the_vae(
     engine: Engine, load_engine: Callable[..., Engine]
 ) -> None:
     half = load_engine(dtype="bf16")
-    vae = sum(weight.nbytes for weight in engine._context.models.vae.model.parameters())
+    vae = sum(weight.nbytes for weight in engine.models.vae.model.parameters())
     assert (half.memory_bytes() - vae) * 2 == pytest.approx(engine.memory_bytes() - vae, rel=0.001)

@@ -62,7 +62,7 @@ def edited(
 
 
 def blocks_of(engine: Engine) -> list[dict[str, Tensor]]:
-    blocks = engine._context.models.transformer._blocks
+    blocks = engine.models.transformer.blocks
     return [block_tensors(blocks._layout, buffer) for buffer in blocks.buffers()]
 
 
@@ -78,14 +78,14 @@ def test_in_16_and_32_bits_each_weight_is_what_the_file_means_rounded_once(
     meant = write_transformer(path, flavour)
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         engine = load({"transformer": path}, precision=precision, compute=precision)
-        shape = engine._context.models.transformer._blocks._layout.shape
+        shape = engine.models.transformer.blocks.layout.shape
         for number, tensors in enumerate(blocks_of(engine)):
             for linear in linears(shape):
                 expected = meant_linear(meant, number, linear.modules).to(dtype)
                 assert torch.equal(tensors[f"{linear.name}.weight"], expected)
             for norm in NORMS:
                 assert torch.equal(tensors[norm.name], meant[f"transformer_blocks.{number}.{norm.parameter}"].to(dtype))
-        outside = engine._context.models.transformer._embedders.state_dict()
+        outside = engine.models.transformer._embedders.state_dict()
         assert all(torch.equal(tensor, meant[name].to(dtype)) for name, tensor in outside.items())
 
 
@@ -97,7 +97,7 @@ def test_by_row_what_is_stored_in_fp8_stays_as_it_is_and_the_rest_is_cast(
     meant = write_transformer(path, flavour)
     in_16_bits = {name.removesuffix(".weight") for name, tensor in load_file(path).items() if tensor.itemsize == 2}
     engine = load({"transformer": path}, precision="fp8", scaling="rowwise", compute="bf16")
-    shape = engine._context.models.transformer._blocks._layout.shape
+    shape = engine.models.transformer.blocks.layout.shape
     for number, tensors in enumerate(blocks_of(engine)):
         for linear in linears(shape):
             values, scale = tensors[f"{linear.name}.weight"], tensors[f"{linear.name}.scale"]
@@ -123,7 +123,7 @@ def test_per_tensor_weights_are_cast_anew_with_one_scale(tmp_path: Path, load: L
     path = tmp_path / "t.safetensors"
     meant = write_transformer(path, flavour)
     engine = load({"transformer": path}, precision="fp8", scaling="tensorwise", compute="bf16")
-    shape = engine._context.models.transformer._blocks._layout.shape
+    shape = engine.models.transformer.blocks.layout.shape
     for number, tensors in enumerate(blocks_of(engine)):
         for linear in linears(shape):
             values, scale = tensors[f"{linear.name}.weight"], tensors[f"{linear.name}.scale"]
@@ -136,7 +136,7 @@ def test_per_tensor_weights_are_cast_anew_with_one_scale(tmp_path: Path, load: L
 def test_modulation_and_ends_that_are_stored_in_fp8_are_expanded(tmp_path: Path, load: Load, flavour: str) -> None:
     path = tmp_path / "t.safetensors"
     meant = write_transformer(path, flavour)
-    source = load({"transformer": path})._context.models.transformer._modulation._source
+    source = load({"transformer": path}).models.transformer.modulation._source
     for module in MODULATION:
         name = f"transformer_blocks.2.{module}.weight"
         assert torch.equal(source.read(name).double(), meant[name].float().double())
@@ -178,7 +178,7 @@ def test_the_weights_of_a_resident_text_encoder_are_what_the_file_means(
 ) -> None:
     path = tmp_path / "encoder.safetensors"
     meant = write_text_encoder(path, flavour)
-    model = load({"text_encoder": path}, precision="bf16", compute="bf16")._context.models.text_encoder.model
+    model = load({"text_encoder": path}, precision="bf16", compute="bf16").models.text_encoder.model
     own = model.state_dict()
     assert own.keys() == meant.keys()
     assert all(torch.equal(tensor, meant[name].to(torch.bfloat16)) for name, tensor in own.items())
