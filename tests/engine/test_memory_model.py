@@ -9,7 +9,7 @@ from qied.edit import EditSpec
 from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine
 from qied.engine.text import streaming as layer_streaming
-from qied.engine.transformer.transformer import modulation_table
+from qied.engine.transformer import modulation_table
 from qied.engine.weights import quantise
 from qied.planning import memory
 from qied.planning.memory import MemoryModel, Precisions

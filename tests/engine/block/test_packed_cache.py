@@ -27,7 +27,7 @@ from qied.engine.disk import cache as disk_cache
 from qied.engine.disk.cache import DiskCache, DiskCaches
 from qied.engine.disk.file import PAGE, Contents, PackedReader, PackedWriter, UnusablePackedFile
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.transformer.transformer import transformer
+from qied.engine.transformer import transformer
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder

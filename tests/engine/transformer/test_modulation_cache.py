@@ -19,9 +19,10 @@ from torch import Tensor
 from qied.checkpoints.pipeline_folder import STEMS, weight_files
 from qied.engine.disk.cache import DiskCache, DiskCaches
 from qied.engine.disk.file import Contents
+from qied.engine.transformer import modulation, modulation_cache
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.engine.transformer.modulation_table import ModulationTable
-from qied.engine.transformer.transformer import Transformer, modulation, modulation_cache
+from qied.engine.transformer.transformer import Transformer
 from qied.engine.weights.sources import DenseSource, SafetensorsSource, TensorSource
 from qied.file_lock import try_lock
 from qied.resources import builtin_model_folder
