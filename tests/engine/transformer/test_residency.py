@@ -81,7 +81,7 @@ def test_pageable_memory_is_copied_while_a_block_is_under_way_and_pinned_memory_
 ) -> None:
     monkeypatch.setattr("qied.engine.copying.host_memory.HostBuffer", buffer)
     blocks = numbered(execution(total_blocks=3, resident_blocks=0, ring_slots=slots))
-    ring, log = blocks._ring, []
+    ring, log = blocks.ring, []
     load, done = ring.load, ring.done
     monkeypatch.setattr(ring, "load", lambda host: log.append(f"load {int(host[0])}") or load(host))
     monkeypatch.setattr(ring, "done", lambda ticket: log.append("done") or done(ticket))

@@ -227,7 +227,7 @@ def test_after_a_forward_that_failed_the_next_one_gives_the_right_result(
     forward = inputs().forward(transformer, torch.float32)
     expected = velocity(transformer, forward)
     with monkeypatch.context() as patch:
-        patch.setattr(transformer, "_operations", Failing(transformer.operations, call))
+        patch.setattr(transformer, "operations", Failing(transformer.operations, call))
         with pytest.raises(torch.OutOfMemoryError):
             velocity(transformer, forward)
     assert torch.equal(velocity(transformer, forward), expected)

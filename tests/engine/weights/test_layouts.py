@@ -63,7 +63,7 @@ def edited(
 
 def blocks_of(engine: Engine) -> list[dict[str, Tensor]]:
     blocks = engine.models.transformer.blocks
-    return [block_tensors(blocks._layout, buffer) for buffer in blocks.buffers()]
+    return [block_tensors(blocks.layout, buffer) for buffer in blocks.buffers()]
 
 
 def meant_linear(meant: Meant, block: int, modules: tuple[str, ...]) -> Tensor:
