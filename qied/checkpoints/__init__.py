@@ -1,1 +1,1 @@
-"""Checkpoints as they lie on disk: what each file is, what makes a whole model, and where models are found."""
+"""Checkpoints on disk: what each file is, what makes a whole model, and where models are found."""
