@@ -1,3 +1,3 @@
-"""qied: a runtime manager daemon for Qwen-Image-Edit on the GPU that a person has."""
+"""The daemon that runs Qwen-Image-Edit on the GPU at hand, and the ``qied`` command."""
 
 __version__ = "0.2.0"

@@ -63,7 +63,7 @@ def edits(found: Results) -> Table:
         "predicted, GB",
         "budget, GB",
     )
-    note = "*Speed* is that of the steps, over the same edit with everything resident."
+    note = "*Speed* is the speed of the steps, relative to the same edit with everything resident."
     return Table("Edits in small budgets", columns, cells, note)
 
 
@@ -93,5 +93,5 @@ def preview(found: Results) -> Table:
         return Table("The preview", (), ())
     rows = [(title, number(breakdown[name], ".0f")) for name, title in PHASES.items()]
     rows.append(("request to PNG", number(figures["ms"], ".0f")))
-    note = "Medians of each part by itself, so they need not add up to the last line."
+    note = "Each line is a median by itself, so the lines need not add up to the last one."
     return Table("The preview, ms", ("part", "ms"), tuple(rows), note)

@@ -44,8 +44,8 @@ def speed(found: Results) -> Table:
         "Times",
         columns,
         tuple(cells),
-        "In brackets: times as fast as diffusers in BF16 without compiling, "
-        "on the same kind of card. Memory beyond the weights and the first call are those at 1024/1024.",
+        "In brackets: how many times as fast as diffusers in BF16 without compiling, "
+        "on the same kind of card. Memory beyond the weights and the first call are at 1024/1024.",
     )
 
 
@@ -128,8 +128,8 @@ def _groups() -> list[str]:
 def streaming(found: Results) -> Table:
     """Speed of consecutive forwards against the weights on the card."""
     note = (
-        "Milliseconds a forward, and its share of the resident speed. *Four* are four forwards of different edits, in "
-        "one sweep where blocks stream, one after the other where all stay; milliseconds for all four."
+        "Milliseconds for each forward, and the share of the resident speed. *Four*: milliseconds for four forwards of "
+        "different edits together, in one sweep if blocks stream, one after the other if all stay."
     )
     return _streaming(found, "streaming", "Fewer weights on the card, FP8, attention in 16 bits", note)
 

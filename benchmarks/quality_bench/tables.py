@@ -107,9 +107,9 @@ def _rows(report: Report) -> Table:
             )
     columns = ("configuration", "success", "95%", "unseen", "all", "PSNR", "SSIM", "kept")
     note = (
-        "*success*: edits in trained phrasings, with its confidence interval in percent; *unseen*: phrasings never "
-        "trained on; *all*: both. *PSNR* and *SSIM* to the truth and *kept*, the PSNR of the preserved region, are "
-        "means over all edits, in dB."
+        "*success*: edits in trained phrasings, with the confidence interval in percent; *unseen*: edits in phrasings "
+        "that training never saw; *all*: both. *PSNR* (dB) and *SSIM* against the truth, and *kept*, the PSNR of the "
+        "preserved region (dB), are means over all edits."
     )
     return Table("Configurations", columns, tuple(cells), note)
 
@@ -129,7 +129,7 @@ def _groups(report: Report) -> Table:
         for name, found in (main["groups"] if main else {}).items()
     ]
     columns = (rows.MAIN, "edits", "success", "95%", "PSNR", "kept", "low 5%")
-    note = "*low 5%*: a twentieth of the edits keep their preserved region worse than this."
+    note = "*low 5%*: the fifth percentile of *kept*; a twentieth of the edits are worse."
     return Table("By task, language and phrasing", columns, tuple(cells), note)
 
 
@@ -142,8 +142,8 @@ def _against(report: Report) -> Table:
             counts = (str(found["lost"]), str(found["won"]))
             cells.append((row["name"], mean, f"{worst:+.2f} {task}", number(found["both_db"], "+.2f"), *counts))
     note = (
-        f"PSNR to the truth in dB, less that of `{rows.MAIN}`, edit by edit over the whole set. *both*: over edits "
-        "that succeed in both; *lost*, *won*: edits that succeed in one alone."
+        f"PSNR against the truth in dB, less that of `{rows.MAIN}`, edit by edit. *both*: the mean over edits that "
+        f"succeed in both; *lost*: edits that succeed only in `{rows.MAIN}`; *won*: only in this configuration."
     )
     columns = ("configuration", "mean", "worst task", "both", "lost", "won")
     return Table(f"Against {rows.MAIN}", columns, tuple(cells), note)
@@ -167,9 +167,9 @@ def _turns(report: Report) -> Table:
             )
     columns = ("sessions", "turn", "success", "so far", "95%", "PSNR", "untouched", "if good")
     note = (
-        "Each turn is on the model's own previous result. *success* against the turn's truth; *so far*: sessions "
-        "without a failure up to this turn, so turn 2 is the success of two turns; *untouched*: PSNR in dB against the "
-        "first source where no turn so far edits anything, *if good* of sessions without a failure."
+        "Each turn edits the model's own previous result. *success*: against the turn's truth; *so far*: sessions "
+        "without a failure up to this turn; *untouched*: PSNR in dB against the first source, where no turn so far "
+        "edits anything; *if good*: the same, for sessions without a failure."
     )
     return Table("Turns", columns, tuple(cells), note)
 
@@ -178,8 +178,8 @@ def _style(report: Report) -> Table:
     cells = [tuple(_style_cells(row)) for row in report["rows"] if row["style"] is not None]
     columns = ("configuration", "with", "of", "without", "of", "PSNR", "same bytes")
     note = (
-        "In how many results the style shows, of sessions with its LoRA and without; *PSNR* in dB to the truth in the "
-        "style; *same bytes*: results that are, to the last pixel, those that the session has alone."
+        "How many results show the style, in sessions with its LoRA and without; *PSNR*: against the truth drawn in "
+        "the style, in dB; *same bytes*: results that equal those of the session alone, to the last pixel."
     )
     return Table("Style LoRA", columns, tuple(cells), note)
 

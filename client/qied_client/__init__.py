@@ -1,4 +1,4 @@
-"""Thin client for qied: no torch, only pyzmq and msgpack.
+"""The thin client: edits, jobs and sessions over one connection, with pyzmq and msgpack but without torch.
 
 ``Client`` and ``AsyncClient`` edit pictures; ``errors`` draws the tree of what can go wrong.
 """

@@ -1,8 +1,7 @@
 """The client's side of one connection as a state machine without I/O: frames and times in, frames and happenings out.
 
-Every request of protocol 1 can be repeated without harm, so the machine simply asks again for all that is unanswered
-once it is connected anew: a lost connection costs time, never an answer. A driver feeds ``receive`` and ``tick``, sends
-what ``outgoing`` returns, and calls ``lost`` when the transport is gone.
+A driver calls ``connect`` over each fresh transport, feeds ``receive`` and ``tick``, sends what ``outgoing`` returns,
+and calls ``lost`` when the transport is gone. The theory of operation is in the comment below.
 """
 
 from __future__ import annotations
@@ -19,6 +18,64 @@ from qied_client.protocol.fields import FieldError, checked
 from qied_client.transfers import Receiver, Sender, Source
 
 Frames = list[bytes | memoryview]
+
+# Theory of operation
+#
+# A connection outlives its transports. It has three states:
+#
+#     DOWN      no transport: at the beginning, and after lost()
+#     GREETING  connect() was called and our greeting is on its way      (_hello_id is set, ready is False)
+#     READY     the other side has answered the greeting                 (_hello_id is set, ready is True)
+#
+#                connect()               the welcome that answers our greeting
+#     DOWN ----------------> GREETING ------------------------------------------> READY
+#       ^                       |                                                   |
+#       +-------- lost() -------+--------------------- lost() ----------------------+
+#
+# connect() leads to GREETING from everywhere. A connection never goes DOWN by itself: it returns Lost or Unusable, and
+# the driver, which owns the transport, then calls lost() and, unless it gives up, connect(). Lost means that another
+# transport may help: the other side said BYE, was silent for too long, or refused the greeting for now. Unusable means
+# that none will: it refused the greeting for good (no common version, not this protocol), or it sent what cannot be
+# decoded.
+#
+# In GREETING only the answer to the greeting, PING and BYE have an effect; everything else is ignored.
+#
+# Every request of the protocol can be repeated without harm. The rules below rest on that: a lost transport costs time,
+# never an answer.
+#
+# Asking
+#
+#  1. A request is kept until it is answered, refused or forgotten. It is sent at once in READY; otherwise it waits.
+#  2. On each welcome, all requests that are kept are sent again, oldest first, with the ids that they had. Ids are
+#     never used twice, so an answer belongs to its request whichever transport brings it.
+#  3. The first answer settles a request. An answer to an id that is not kept (settled, forgotten) is dropped.
+#  4. What has no answer (say(): BYE, DROP, a worker's reports) is sent in READY and dropped otherwise. Frames that the
+#     driver has not taken when the transport goes are dropped as well: rule 2 sends again what matters.
+#
+# Resuming
+#
+#  5. An upload goes on where the other side says: its PUT is sent again, and WANT names the offset.
+#  6. A download goes on where we are: its GET is sent again with the offset of the bytes that we have.
+#  7. The events of a job go on above the last number that we passed on. A RESUME that is still unanswered is sent again
+#     with that number; a followed job without one gets a "quiet" RESUME, whose answer nobody waits for.
+#  8. A quiet RESUME that is refused for lack of capacity is asked again at the next tick. Refused for any other reason,
+#     it ends the job for us: we push a RESULT that says "failed" with that error.
+#  9. An event is passed on if its job is followed and its number is above the last one; so none comes twice, whatever
+#     is sent again. RESULT, unfollow() and a RESUME that is refused for good end the following.
+#
+# Credit
+#
+# 10. We send chunks only against credit: WANT sets it, MORE adds to it, up to 64 chunks at once.
+# 11. For each chunk that we take, but the last, we allow one more by MORE; GET itself allows the first few.
+# 12. A chunk that is out of order or too long, or that completes a blob with the wrong hash, ends its download: the
+#     request is refused and the other side gets DROP. Forgetting a transfer sends DROP, too.
+#
+# Silence
+#
+# 13. Whatever arrives counts as heard, even if it cannot be decoded, and so does connect(). In GREETING and READY,
+#     tick() reports Lost once nothing was heard for silence_ms.
+# 14. In READY, tick() sends PING every heartbeat_ms, however much else is sent or heard: the other side counts only
+#     what reaches it. PING is answered by PONG at once, in GREETING as well. The welcome may set both times.
 
 
 @dataclass(frozen=True)
@@ -70,7 +127,7 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Lost:
-    """Nothing was heard for too long, or the other side left: connect anew."""
+    """Nothing was heard for too long, or the other side left: a new transport is needed."""
 
     reason: str
 

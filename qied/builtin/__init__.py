@@ -1,1 +1,1 @@
-"""The built-in small model and the demo picture, as data."""
+"""The small built-in model, its LoRAs and the demo picture, as data."""

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The ``qied`` command line: its commands, and how their output is shown."""

@@ -1,1 +1,1 @@
-"""What works on this machine, what does not, and what to change: ``qied doctor``."""
+"""``qied doctor``: what works on this machine, what does not, and what to change."""

@@ -1,1 +1,1 @@
-"""Models from the Hugging Face hub: what a pull needs, what of it is there, and the rest fetched; no torch."""
+"""``qied pull``: which files of a Hugging Face repository are needed, which are there, and fetching the rest."""

@@ -1,4 +1,4 @@
-"""The only package that imports torch: model classes, denoising and caches."""
+"""The model on the device: the only package that imports torch."""
 
 import os
 

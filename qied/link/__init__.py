@@ -1,1 +1,1 @@
-"""The encrypted link between the front and a worker: messages of its own, framing and transfers of protocol 1."""
+"""The link between the front and a worker: the launch order, the messages, and the port an engine implements."""

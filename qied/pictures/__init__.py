@@ -1,1 +1,1 @@
-"""Pictures in and out: header checks without decoding, decoding to sRGB, encoding with metadata."""
+"""Pictures in and out: decoded to sRGB, encoded with metadata."""

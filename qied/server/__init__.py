@@ -1,1 +1,1 @@
-"""The front: sockets, authentication, journal, blobs and the worker's supervision; no torch."""
+"""The front: requests, jobs and sessions, put together by the daemon on one event loop."""

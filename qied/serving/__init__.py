@@ -1,1 +1,1 @@
-"""From a machine, a model and a configuration to what is served."""
+"""From a machine, a model and a configuration to what the daemon serves."""

@@ -1,1 +1,1 @@
-"""Weight files by their headers alone: what kind of file it is, which tensors are in it, how they are stored."""
+"""Weight files by their headers: the kind of file, its tensors, and how they are stored."""

@@ -1,1 +1,1 @@
-"""The step loop over an engine, and its link to the front."""
+"""The worker process: the step loop over an engine, and its side of the link."""

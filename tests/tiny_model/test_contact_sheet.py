@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -44,14 +45,22 @@ def test_an_empty_sheet_is_a_picture_too() -> None:
     assert sheets.contact_sheet([]).width > 0
 
 
-def test_chinese_is_escaped_where_no_font_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chinese_is_drawn_in_a_font_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    font = sheets._latin_font()
+    monkeypatch.setattr(sheets, "_chinese_font", lambda: font)
+    entry = sheets.Entry((), "删除圆形", plain="(Chinese) remove")
+    assert list(sheets._caption_lines(entry, 400)) == [("删除圆形", font)]
+
+
+def test_where_no_font_has_chinese_the_task_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheets, "_chinese_font", lambda: None)
-    lines = [line for line, _ in sheets._caption_lines("删除圆形", 400)]
-    assert lines == [r"\u5220\u9664\u5706\u5f62"]
+    edit = replace(sample_edit(Random(1), "move"), instruction="将圆形移动到底部。", language="zh")
+    entry = sheets.truth_entries([edit])[0]
+    assert [line for line, _ in sheets._caption_lines(entry, 400)] == ["(Chinese) move"]
 
 
 def test_a_long_caption_is_cut_to_its_lines() -> None:
-    lines = [line for line, _ in sheets._caption_lines("word " * 100, 200)]
+    lines = [line for line, _ in sheets._caption_lines(sheets.Entry((), "word " * 100), 200)]
     assert len(lines) == sheets.CAPTION_LINES
     assert lines[-1].endswith("...")
 

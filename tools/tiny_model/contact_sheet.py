@@ -39,11 +39,15 @@ INK, FAINT, FAILED = "black", "gray", "#c01818"
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of labelled pictures (FP32 [3, H, W], 0..1) with a caption; ``failed`` prints it in red."""
+    """One row of labelled pictures (FP32 [3, H, W], 0..1) with a caption; ``failed`` prints it in red.
+
+    ``plain`` is the caption where no font has the characters of the first one.
+    """
 
     pictures: tuple[tuple[str, Tensor], ...]
     caption: str
     failed: bool = False
+    plain: str = ""
 
 
 def result_entries(edits: Sequence[Edit], outputs: Tensor, successes: Sequence[bool]) -> list[Entry]:
@@ -53,13 +57,22 @@ def result_entries(edits: Sequence[Edit], outputs: Tensor, successes: Sequence[b
         given, truth = _given(edit)
         difference = ((output - truth).abs() * DIFFERENCE_GAIN).clamp(0, 1)
         shown = (*given, ("output", output), ("truth", truth), ("difference", difference))
-        entries.append(Entry(shown, edit.instruction, not success))
+        entries.append(Entry(shown, edit.instruction, not success, _plain(edit)))
     return entries
 
 
 def truth_entries(edits: Sequence[Edit]) -> list[Entry]:
     """Source, picture 2 where there is one, and the exact result."""
-    return [Entry((*given, ("truth", truth)), edit.instruction) for edit in edits for given, truth in [_given(edit)]]
+    return [
+        Entry((*given, ("truth", truth)), edit.instruction, plain=_plain(edit))
+        for edit in edits
+        for given, truth in [_given(edit)]
+    ]
+
+
+def _plain(edit: Edit) -> str:
+    """What an instruction asks for, in ASCII."""
+    return edit.instruction if edit.instruction.isascii() else f"(Chinese) {edit.task}"
 
 
 def _given(edit: Edit) -> tuple[tuple[tuple[str, Tensor], ...], Tensor]:
@@ -91,7 +104,7 @@ def _draw_entry(sheet: Image.Image, entry: Entry, corner: tuple[int, int], side:
         small = _image(picture).resize((side, side), Image.Resampling.LANCZOS)
         sheet.paste(small, (x, top + LABEL_PX))
     ink = FAILED if entry.failed else INK
-    for line, (text, font) in enumerate(_caption_lines(entry.caption, width)):
+    for line, (text, font) in enumerate(_caption_lines(entry, width)):
         drawing.text((left, top + LABEL_PX + side + 1 + line * LINE_PX), text, fill=ink, font=font)
 
 
@@ -100,11 +113,12 @@ def _image(picture: Tensor) -> Image.Image:
     return Image.fromarray(levels.numpy())
 
 
-def _caption_lines(caption: str, width: int) -> Iterator[tuple[str, Font]]:
-    """The caption in lines that fit ``width`` pixels; Chinese as escapes where no font has it."""
+def _caption_lines(entry: Entry, width: int) -> Iterator[tuple[str, Font]]:
+    """The caption in lines that fit ``width`` pixels."""
+    caption = entry.caption
     chinese = None if caption.isascii() else _chinese_font()
-    if chinese is None:
-        caption = caption.encode("unicode_escape").decode("ascii")
+    if chinese is None and not caption.isascii():
+        caption = entry.plain
     font = chinese or _latin_font()
     characters = int(width / (FONT_PX * (1.0 if chinese else LATIN_CHARACTER_SHARE)))
     for line in textwrap.wrap(caption, characters, max_lines=CAPTION_LINES, placeholder="..."):

@@ -1,1 +1,1 @@
-"""The client's command line; needs the extra ``qied-client[cli]``."""
+"""The client's command line, for which the extra ``qied-client[cli]`` is needed."""

@@ -1,4 +1,4 @@
-"""Size and orientation of PNG, JPEG and WebP files from their headers alone, without decoding and without Pillow."""
+"""Format, size and orientation of PNG, JPEG and WebP files, read from their headers without decoding."""
 
 from qied_client.picture_header.header import PictureFormat, PictureHeader, PictureLimits, read_header
 

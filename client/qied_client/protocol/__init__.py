@@ -1,1 +1,1 @@
-"""Protocol 1: limits, field checks, messages and the codec; docs/protocol.md is the authority."""
+"""The wire: limits, field checks, messages and the codec of protocol 1, as docs/protocol.md defines them."""

@@ -1,1 +1,1 @@
-"""The checks: each a function of the facts alone that gives one verdict."""
+"""The doctor's checks, each a function from the facts to one finding."""

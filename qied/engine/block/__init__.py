@@ -1,1 +1,1 @@
-"""One transformer block on the card: weights in one buffer, temporaries in one arena, launches as a graph."""
+"""One transformer block on the card: weights in one buffer, temporaries in an arena, launches in a graph."""

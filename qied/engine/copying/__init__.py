@@ -1,1 +1,1 @@
-"""Copies from host memory to the card: streams, pinned buffers, and the ring that blocks pass through."""
+"""Copies from host memory to the card: streams, pinned buffers, and the ring that streamed blocks pass through."""

@@ -1,1 +1,1 @@
-"""Files that spare the next start its work: written whole, found by their content, checked when they are read."""
+"""Caches on disk that shorten the next start: found by content, written whole, checked when they are read."""

@@ -1,1 +1,1 @@
-"""LoRAs: low-rank branches beside the linears of the blocks, and shares in the modulation tables of edits."""
+"""LoRAs as low-rank branches beside a block's linears, and their part in an edit's modulation table."""

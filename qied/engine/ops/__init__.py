@@ -1,1 +1,1 @@
-"""The operations that a transformer block consists of; every one has a plain torch version that defines it."""
+"""The operations of a transformer block: a plain torch version defines each, a fused kernel may replace it."""

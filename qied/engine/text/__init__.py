@@ -1,1 +1,1 @@
-"""The text encoder: prompts to tokens, tokens and pictures to embeddings, layers streamed where they do not stay."""
+"""The text encoder: prompts to tokens, tokens and pictures to embeddings, layers streamed where they do not fit."""

@@ -1,1 +1,1 @@
-"""The transformer: which blocks stay, what a block computes, and the modulation that a schedule fixes."""
+"""The transformer: which blocks stay on the card, what a block computes, and modulation by schedule."""

@@ -1,1 +1,1 @@
-"""The VAE for single frames, whole and in tiles."""
+"""The VAE for single frames, whole or in tiles."""

@@ -1,1 +1,1 @@
-"""From files to tensors: mapped, expanded or quantised, and built into models."""
+"""Weights from file to tensor: mapped, expanded or quantised, and built into models."""

@@ -1,1 +1,1 @@
-"""Pictures on the disk: stored by hash, within limits, owned by users."""
+"""Pictures on disk: stored by hash, kept within limits, owned by users."""

@@ -1,1 +1,1 @@
-"""What the daemon promised and how it ended, on the disk before anybody is told."""
+"""The journal: what the daemon promised and how it ended, on disk before anybody is told."""

@@ -1,1 +1,1 @@
-"""Encrypted sockets: complete, checked messages in and out, and the guard against floods."""
+"""Encrypted sockets: whole, checked messages in and out, and the guard against floods."""

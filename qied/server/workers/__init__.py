@@ -1,1 +1,1 @@
-"""Worker processes: started, listened to, judged when they end, started again."""
+"""Worker processes: started, listened to, judged when they end, and started again."""

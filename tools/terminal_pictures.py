@@ -1,0 +1,150 @@
+"""Draws what commands print in a terminal as docs/pictures/terminal-*.svg; ``--check`` only compares the words.
+
+``plan`` and ``doctor`` are run as they are, on recorded machines; ``ps`` shows an example of a report.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from qied_client.cli.status import show_status
+from qied_client.protocol import messages as m
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "docs" / "pictures"
+MACHINES = ROOT / "tests" / "planning" / "golden" / "snapshots"
+COLUMNS = 80
+COMMANDS = {
+    "plan": ("plan", "rtx-4070-ti-12gb.json", ("--width", "1024", "--height", "1024", "--cfg")),
+    "doctor": ("doctor", "rtx-4090-driver-470.json", ()),
+}
+"""Pictures of commands: the command, the recorded machine, and further arguments."""
+THEME = TerminalTheme(
+    (13, 17, 23),
+    (201, 209, 217),
+    [(72, 79, 88), (255, 123, 114), (63, 185, 80), (210, 153, 34), (88, 166, 255), (188, 140, 255), (57, 197, 207),
+     (177, 186, 196)],
+    [(110, 118, 129), (255, 161, 152), (86, 211, 100), (227, 179, 65), (121, 192, 255), (210, 168, 255),
+     (86, 212, 221), (240, 246, 252)],
+)  # fmt: skip
+_GIB = 1024**3
+REPORT = m.StatusReport(
+    re=1,
+    model="Qwen-Image-Edit-2511",
+    precision="fp8",
+    uptime_ms=7_800_000,
+    clients=3,
+    waiting=1,
+    running=2,
+    stored=14,
+    blob_bytes=83 * 1024**2,
+    blob_limit=20 * _GIB,
+    draining=False,
+    workers=(
+        m.WorkerRow(
+            worker="gpu-0",
+            state="ready",
+            device="NVIDIA GeForce RTX 4090",
+            budget=22 * _GIB,
+            weights=15 * _GIB,
+            sessions=_GIB,
+            arena=2 * _GIB,
+            free=4 * _GIB,
+            restarts=0,
+        ),
+    ),
+    jobs=(
+        m.JobRow("anna", "job-7f3a", "running", 12, 40, 1024, 1024, None, None),
+        m.JobRow("ben", None, "running", 31, 40, 1344, 768, None, None),
+        m.JobRow("anna", "job-c19e", "waiting", 0, 40, 1024, 1024, 1, 14_000),
+    ),
+    sessions=(m.SessionRow("anna", "session-52d0", 4, 6_000),),
+)
+
+
+def shown() -> Iterator[tuple[str, Text]]:
+    """Names of the pictures, and what the terminal has on them: the command and its output."""
+    for name, (command, machine, more) in COMMANDS.items():
+        text = _prompt(" ".join(("qied", command, "--snapshot", machine, *more)))
+        yield name, text.append(Text.from_ansi(_output([command, "--snapshot", str(MACHINES / machine), *more])))
+    console = Console(file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="standard", highlight=False)
+    show_status(console, REPORT)
+    assert isinstance(console.file, io.StringIO)
+    yield "ps", _prompt("qied ps").append(Text.from_ansi(console.file.getvalue()))
+
+
+def _prompt(command: str) -> Text:
+    return Text.assemble(("$ ", "green"), (command, "bold"), "\n")
+
+
+def _output(arguments: list[str]) -> str:
+    """What ``qied`` prints for a person without a configuration or models, in a terminal with colours."""
+    with tempfile.TemporaryDirectory() as home:
+        environ = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "HOME": home,
+            "QIED_HOME": home,
+            "TERM": "xterm",
+            "FORCE_COLOR": "1",
+            "COLUMNS": str(COLUMNS),
+        }
+        command = [sys.executable, "-m", "qied", *arguments]
+        done = subprocess.run(command, cwd=home, env=environ, capture_output=True, encoding="utf-8", check=False)
+    if not done.stdout:
+        raise SystemExit(done.stderr)
+    return done.stdout
+
+
+def picture(text: Text) -> str:
+    """A terminal with this text, as SVG that fetches no font."""
+    lines = [line.rstrip() for line in text.plain.splitlines()]
+    console = Console(
+        file=io.StringIO(),
+        width=max(len(line) for line in lines) + 1,
+        record=True,
+        force_terminal=True,
+        highlight=False,
+    )
+    for line in text.split("\n"):
+        line.rstrip()
+        console.print(line, no_wrap=True, overflow="ignore", crop=False)
+    look = re.sub(r"@font-face {{.*?}}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    look = look.replace(
+        "Fira Code, monospace", "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono, monospace"
+    )
+    return console.export_svg(title="", theme=THEME, code_format=look)
+
+
+def words(svg: str) -> str:
+    """The text of a picture without blanks."""
+    return re.sub(r"\s", "", html.unescape("".join(re.findall(r"<text [^>]*>(.*?)</text>", svg))))
+
+
+def main() -> int:
+    """Draw all pictures, or compare them; returns the exit status, 1 where a check differs."""
+    status = 0
+    for name, text in shown():
+        path, svg = PICTURES / f"terminal-{name}.svg", picture(text)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(svg, encoding="utf-8")
+        elif words(path.read_text(encoding="utf-8")) != words(svg):
+            print(f"{path.name} shows what is no longer printed.", file=sys.stderr)
+            status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
