@@ -156,7 +156,7 @@ class AsyncJob:
                 data = await self._client.download(outcome.blob, on_progress)
         except TimeoutError:
             raise RequestTimeout(
-                f"Job {self.id} has no result after {timeout:g} s.", "It goes on: ask again, or cancel it."
+                f"Job {self.id} has not finished after {timeout:g} s.", "It continues: ask again, or cancel it."
             ) from None
         return Result(
             bytes=data,
@@ -216,7 +216,7 @@ class AsyncSession:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
         await self.refresh()
         if self.head == 0:
-            raise NothingToUndo("The session stands at its first picture.", "Edit first.")
+            raise NothingToUndo("The session is at its first picture, so there is no turn to undo.", "Edit first.")
         turn = self.head
         self._state = await self._client._ask(lambda n: m.Undo(n, self.id, turn))
         return self.head
@@ -232,7 +232,7 @@ class AsyncSession:
         number = self.head if turn is None else turn
         job = next((row.job for row in self._state.turns if row.turn == number), None)
         if job is None:
-            raise UnknownTurn(f"Session {self.id} has no result of turn {number}.", "See history().")
+            raise UnknownTurn(f"Session {self.id} has no result for turn {number}.", "See history().")
         return await (await self._client.job(job)).result()
 
     async def refresh(self) -> None:
@@ -311,7 +311,7 @@ class AsyncClient:
                 result = await self._finish(job, None, on_progress)
         except TimeoutError:
             raise RequestTimeout(
-                f"The edit was not done after {timeout:g} s.", "If it was accepted it goes on: 'qied ps' shows it."
+                f"The edit did not finish within {timeout:g} s.", "If it was accepted, it continues: see 'qied ps'."
             ) from None
         self._release_later(job)
         return result

@@ -129,7 +129,7 @@ class Connection:
         try:
             return self._take(decode(frames, self._known))
         except QiedError as error:
-            return [Unusable(ProtocolError(f"The other side sent what protocol 1 does not have: {error.message}"))]
+            return [Unusable(ProtocolError(f"The peer sent something that protocol 1 does not allow: {error.message}"))]
 
     def tick(self, now_ms: int) -> list[Happening]:
         """Let time pass: pings in every heartbeat, and reports a peer that has been silent for too long.
@@ -140,7 +140,7 @@ class Connection:
             return []
         quiet = now_ms - self._heard_ms
         if quiet >= self.silence_ms:
-            return [Lost(f"nothing was heard for {quiet} ms")]
+            return [Lost(f"nothing was received for {quiet} ms")]
         postponed, self._postponed = self._postponed, []
         for job in postponed:
             self._resume_quietly(job)
@@ -219,7 +219,7 @@ class Connection:
         if isinstance(message, m.Pong):
             return []
         if isinstance(message, m.Bye):
-            return [Lost(message.reason or "the other side said goodbye")]
+            return [Lost(message.reason or "the peer said goodbye")]
         if not self.ready:
             return self._greeted(message)
         if isinstance(message, m.Chunk):

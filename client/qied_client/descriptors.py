@@ -23,7 +23,7 @@ def require_descriptors(count: int) -> None:
             taken.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         raise SocketUnavailable(
-            f"This program has no file descriptors left for a connection to the daemon: {error.strerror}.",
+            f"This program has no file descriptors left to connect to the daemon: {error.strerror}.",
             "Close files or sockets that it keeps open, or raise its limit (ulimit -n).",
         ) from error
     finally:

@@ -155,7 +155,7 @@ class Driver:
             self._task = None
             self.welcome = None
             self._connection.lost()
-            failure = InternalError(f"The connection ended by a defect of the client: {defect!r}.", "Report it.")
+            failure = InternalError(f"The connection ended because of a bug in the client: {defect!r}.", "Report it.")
             failure.__cause__ = defect
             self._fail_all(failure)
 
@@ -300,4 +300,4 @@ def _settle(future: asyncio.Future[Any], value: object) -> None:
 
 def closed_error() -> DaemonUnreachable:
     """What calls after the end are told."""
-    return DaemonUnreachable("The client was closed.", "Make a new one.")
+    return DaemonUnreachable("The client was closed.", "Create a new one.")

@@ -52,7 +52,7 @@ class LoopThread:
         with self._lock:
             if self.closed:
                 work.close()
-                raise DaemonUnreachable("The client was closed.", "Make a new one.")
+                raise DaemonUnreachable("The client was closed.", "Create a new one.")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -60,7 +60,7 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             work.close()
             raise InvalidRequest(
-                "A call of the client came from inside on_progress, where it would wait for itself.",
+                "The client was called from inside on_progress, where the call would wait for itself.",
                 "Set a flag there and call from your own thread, or use AsyncClient.",
             )
         future = self.begin(work)

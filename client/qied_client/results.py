@@ -71,14 +71,16 @@ class Result:
         suffix = _SUFFIXES.get(self.media_type, "")
         if target.suffix.lower() != suffix:
             raise InvalidRequest(
-                f"{target.name}: the result is {self.media_type}.", f"Give a name that ends in {suffix}."
+                f"{target.name}: the result is {self.media_type}.", f"Choose a name that ends in {suffix}."
             )
         part = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
             part.write_bytes(self.bytes)
             part.replace(target)
         except OSError as error:
-            raise InvalidRequest(f"{target}: {error.strerror}.", "Give a place where files can be written.") from error
+            raise InvalidRequest(
+                f"{target}: {error.strerror}.", "Choose a place where files can be written."
+            ) from error
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -80,13 +80,13 @@ class Receiver:
         if self.total is None:
             self.total = chunk.total
         if chunk.total != self.total or chunk.total > limits.BLOB_BYTES:
-            raise ProtocolError(f"A blob of {self.total} bytes was continued as one of {chunk.total}.")
+            raise ProtocolError(f"A transfer of {self.total} bytes continued with a chunk of one of {chunk.total}.")
         if chunk.offset != self.offset or self.offset + len(chunk.data) > self.total:
-            raise ProtocolError(f"A chunk at {chunk.offset} of {self.total} bytes came where {self.offset} was next.")
+            raise ProtocolError(f"A chunk came at offset {chunk.offset} of {self.total}; {self.offset} was expected.")
         self.data += chunk.data
         self._digest.update(chunk.data)
         if self.offset < self.total:
             return False
         if self._digest.hexdigest() != self.expected_hash:
-            raise BlobMismatch("The received bytes do not have the hash that names them.", "Ask for them again.")
+            raise BlobMismatch("The received bytes do not match their hash.", "Request them again.")
         return True

@@ -54,7 +54,7 @@ def require_curve() -> None:
     """See that libzmq can encrypt; raises SocketUnavailable."""
     if not zmq.has("curve"):
         raise SocketUnavailable(
-            f"libzmq {zmq.zmq_version()} of this Python is built without CURVE, and qied encrypts every connection.",
+            f"libzmq {zmq.zmq_version()} in this Python is built without CURVE, which qied needs for encryption.",
             f"Install the wheel of pyzmq: {pip_install('--force-reinstall', '--only-binary', ':all:', 'pyzmq')}",
         )
 
@@ -120,7 +120,8 @@ class Transport:
             self._socket.curve_secretkey = self._endpoint.secret_key.encode()
         except zmq.ZMQError as error:
             raise CredentialsMissing(
-                "A key of this credential is no CURVE key.", "A key is 40 characters of Z85; read it from a key file."
+                "A key of this credential is not a CURVE key.",
+                "A key is 40 characters of Z85; read it from a key file.",
             ) from error
 
     def _connect(self) -> None:
@@ -128,8 +129,8 @@ class Transport:
             self._socket.connect(self._endpoint.address)
         except zmq.ZMQError as error:
             raise DaemonUnreachable(
-                f"{self._endpoint.address!r} is no address to connect to: {error}.",
-                "Give one such as tcp://host:7447.",
+                f"{self._endpoint.address!r} is not a valid address to connect to: {error}.",
+                "Use one such as tcp://host:7447.",
             ) from error
 
     async def watch_handshake(self) -> UnreachableError:

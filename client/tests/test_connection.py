@@ -109,7 +109,7 @@ def test_a_handshake_without_an_answer_is_lost() -> None:
 
 def test_goodbye_means_lost(talk: Talk) -> None:
     assert talk.hear(m.Bye("The daemon stops.")) == [c.Lost("The daemon stops.")]
-    assert talk.hear(m.Bye()) == [c.Lost("the other side said goodbye")]
+    assert talk.hear(m.Bye()) == [c.Lost("the peer said goodbye")]
 
 
 # Heartbeats

@@ -207,11 +207,11 @@ def faults(tensors: Mapping[str, Stored], expected: Shapes, *, whole: bool) -> I
     """What is wrong with a part's tensors, a clause each; a file that is no ``whole`` part need not have all."""
     unknown = sorted(name for name in tensors if name not in expected)
     if unknown:
-        yield f"{len(unknown)} tensors are not the model's: {_some(unknown)}"
+        yield f"{len(unknown)} tensors do not belong to the model: {_some(unknown)}"
     for name, tensor in tensors.items():
         wanted = expected.get(name, tensor.entry.shape)
         if tensor.entry.shape != wanted:
-            yield f"{tensor.key[:120]!r} is {list(tensor.entry.shape)}, and should be {list(wanted)}"
+            yield f"{tensor.key[:120]!r} is {list(tensor.entry.shape)}, but should be {list(wanted)}"
             break
     missing = [name for name in expected if name not in tensors]
     if whole and missing:

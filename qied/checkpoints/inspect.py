@@ -23,7 +23,7 @@ from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, precision_of
 
 UNTOLD: Final = (
-    "Nothing in it tells 2509 from 2511: if it is 2511, say so with model.version (--model-version 2511) to serve it"
+    "It does not say whether it is 2509 or 2511: to serve it as 2511, set model.version (--model-version 2511)"
 )
 _KOHYA: Final = "lora_unet_"
 
@@ -108,7 +108,7 @@ def _lora_layout(names: Iterable[str]) -> Layout:
 def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
     """A pipeline folder; what it lacks is told by the files that it names itself."""
     if not is_file(path / "model_index.json"):
-        raise BadFile("it is a folder without model_index.json, so no pipeline")
+        raise BadFile("it is a folder without model_index.json, so not a pipeline")
     kind = read_object(path / "model_index.json").get("_class_name")
     files = sorted(file for part in STEMS for file in (path / part).glob("*.safetensors"))
     report = Report(path, "pipeline", "diffusers", bytes=_size(files))

@@ -128,10 +128,10 @@ def _has(tensors: Mapping[str, object], name: str) -> bool:
 def _unknown(header: Header) -> tuple[str, str]:
     for model, signs in _OTHER_MODELS.items():
         if any(_has(header.tensors, sign) for sign in signs):
-            return f"it is of {model}, another model", USE_2511
+            return f"it belongs to another model, {model}", USE_2511
     if any("lora" in name for name in header.tensors):
-        return "it is a LoRA, not a part of a model", "Put it into a folder of model.loras."
-    return "it is no part of Qwen-Image-Edit", USE_2511
+        return "it is a LoRA, not a part of a model", "Put it into a folder that model.loras lists."
+    return "it is not a part of Qwen-Image-Edit", USE_2511
 
 
 def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> PartFile:

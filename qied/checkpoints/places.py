@@ -108,10 +108,10 @@ def explain_missing(found: Sequence[FoundModel]) -> str:
     if len(found) > _SHOWN:
         lines.append(f"  and {len(found) - _SHOWN} more: see `qied models`")
     lines += [
-        "To get the model (58 GB; a download that was broken off goes on):",
+        "To get the model (58 GB; an interrupted download resumes):",
         f"  {PULL}",
-        "then start `qied serve` again, or name a folder: `qied serve --model PATH`.",
-        "To try qied now with the small model that is built in:",
+        "then run `qied serve` again, or name a folder: `qied serve --model PATH`.",
+        "To try qied now with the small built-in model:",
         "  qied serve --model builtin",
     ]
     return "\n".join(lines)

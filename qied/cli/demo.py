@@ -66,7 +66,9 @@ class _Scene:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for before.png, after.png and report.json.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(help="Output folder for before.png, after.png and report.json.")] = Path(
+        "demo-out"
+    ),
 ) -> None:
     """Edit a bundled picture with the built-in model: no GPU, no weights, no configuration."""
     with failures_as_text():

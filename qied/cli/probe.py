@@ -24,9 +24,10 @@ _GIB = 1024**3
 def probe(
     as_json: Annotated[bool, typer.Option("--json", help="Print the snapshot document, schema 1.")] = False,
     selftest: Annotated[
-        bool, typer.Option("--selftest/--no-selftest", help="Run small kernels on each card, unless results are kept.")
+        bool,
+        typer.Option("--selftest/--no-selftest", help="Run small kernels on each card, unless results are cached."),
     ] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run them even where results are kept.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run them even if results are cached.")] = False,
 ) -> None:
     """Show driver, torch, memory and cards, and what small kernels proved on them."""
     with failures_as_text(), MeasuringProgress() as progress:

@@ -86,7 +86,7 @@ def _edit(daemon: PrivateDaemon, watch: Watch) -> EditSpec:
         result = client.edit(picture, _PROMPT, seed=0, steps=_STEPS, timeout=_EDIT_S, on_progress=tell)
     made = read_metadata(result.bytes)
     if made is None:
-        raise InternalError("The result of the doctor's edit does not tell how it was made.")
+        raise InternalError("The result of the doctor's edit does not say how it was made.")
     return EditSpec(
         images=(hashlib.sha256(picture).hexdigest(),),
         prompt=made.prompt,

@@ -104,7 +104,7 @@ def _pointer(finding: Finding) -> RenderableType:
 def _rest(checkup: Checkup, plan: Plan | None) -> RenderableType:
     """What works, what was not looked at, what is planned, and the sum."""
     table = _grid()
-    for status, note in ((Status.OK, ""), (Status.SKIPPED, ": not looked at, so not passed (--json says why)")):
+    for status, note in ((Status.OK, ""), (Status.SKIPPED, ": not checked, so not passed (--json says why)")):
         label, style = _STYLES[status]
         if found := checkup.of(status):
             table.add_row(Text(label, style=style), Text(_areas(found, checkup.findings) + note))

@@ -42,7 +42,7 @@ def list_files(repository: str, revision: str, endpoint: str | None = None) -> L
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DownloadFailed(
-            f"{api.endpoint} answers with something else than the files of {repository}.",
+            f"{api.endpoint} did not answer with the files of {repository}.",
             "Check HF_ENDPOINT, and whether a proxy or a login page answers in its place.",
         ) from error
 
@@ -103,7 +103,7 @@ def _attempt(address: str, stored: BinaryIO, size: int, on_bytes: Callable[[int]
             for piece in answer.iter_bytes():
                 if stored.tell() + len(piece) > size:
                     raise DownloadFailed(
-                        f"{address} gives more than the {size} bytes that are listed.",
+                        f"{address} sent more than the {size} bytes listed.",
                         "Check HF_ENDPOINT, and whether a proxy answers in its place.",
                     )
                 stored.write(piece)

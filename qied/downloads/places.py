@@ -79,7 +79,7 @@ class HubCache:
         )
         if self.stock(file).state != "placed":
             raise DownloadFailed(
-                f"{self.folder / file.path} has not the {file.bytes} bytes that are listed.",
+                f"{self.folder / file.path} does not have the {file.bytes} bytes listed.",
                 "Remove it, then try again.",
             )
 

@@ -81,8 +81,8 @@ def wanted_files(
     unsound = [repr(file.path) for file in files if not _is_sound(file)]
     if unsound or not _COMMIT.fullmatch(listing.commit):
         raise DownloadFailed(
-            f"The hub's list of {listing.repository} is not sound: {', '.join(unsound) or repr(listing.commit)}.",
-            "Nothing was fetched. Check that HF_ENDPOINT, if it is set, names a hub that you trust.",
+            f"The hub's list of {listing.repository} is not valid: {', '.join(unsound) or repr(listing.commit)}.",
+            "Nothing was downloaded. Check that HF_ENDPOINT, if it is set, names a hub that you trust.",
         )
     return files
 
@@ -108,7 +108,7 @@ def check_room(bytes_to_fetch: int, free: int, reserve: int, folder: Path) -> No
     room = max(free - reserve, 0)
     if bytes_to_fetch > room:
         raise DiskFull(
-            f"{amount(bytes_to_fetch)} are still to fetch, but the disk of {folder} has room for {amount(room)}: "
+            f"{amount(bytes_to_fetch)} are still to download, but the disk of {folder} has room for {amount(room)}: "
             f"{amount(free)} are free, of which {amount(reserve)} stay free.",
             f"Free {amount(bytes_to_fetch - room)}, or name a folder on another disk: --to FOLDER, or HF_HOME for the "
             "whole cache. storage.free_reserve_bytes is what stays free.",

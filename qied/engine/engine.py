@@ -155,7 +155,7 @@ class Engine:
             raise _invalid("images", f"A picture is more than {MAX_ASPECT} times as long as it is wide.")
         for name, side in (("width", spec.width), ("height", spec.height)):
             if side < geometry.side_multiple or side % geometry.side_multiple:
-                raise _invalid(name, f"{side} is no multiple of {geometry.side_multiple} pixels.")
+                raise _invalid(name, f"{side} is not a multiple of {geometry.side_multiple} pixels.")
         if spec.steps < 1:
             raise _invalid("steps", f"{spec.steps} steps; at least 1 is needed.")
         self._context.loras.check(spec.loras)

@@ -132,7 +132,7 @@ def _transformer_config(path: Path, profile: ModelProfile) -> dict[str, Any]:
     layers = config.get("num_layers")
     if layers != profile.architecture.layers:
         raise ModelUnsupported(
-            f"{path} has {layers} layers, the profile {profile.name!r} {profile.architecture.layers}.",
+            f"{path} has {layers} layers, but the profile {profile.name!r} has {profile.architecture.layers}.",
             "Name the profile that belongs to these files.",
         )
     return config

@@ -250,10 +250,10 @@ def _why_not(title: str, trial: Trial | None, against: Trial | None) -> str | No
 
 def _speed(trial: Trial | None, selftest: SelfTest) -> str:
     if trial is None or trial.tflops is None:
-        return "ran right on this card"
+        return "ran correctly on this card"
     against = selftest.bf16.tflops if selftest.bf16 is not None else None
     compared = f", {trial.tflops / against:.1f} times BF16" if against else ""
-    return f"ran right on this card at {trial.tflops:.0f} TFLOP/s{compared}"
+    return f"ran correctly on this card at {trial.tflops:.0f} TFLOP/s{compared}"
 
 
 def _has_rowwise(capability: tuple[int, int], snapshot: Snapshot) -> bool:

@@ -144,7 +144,7 @@ class ModelProfile(_Strict):
 
     name: str
     title: str
-    source: str = Field(description="where the weights come from, shown to people")
+    source: str = Field(description="where the weights come from, for display")
     geometry: Geometry
     architecture: Architecture
     template_tokens: int = 64
@@ -166,7 +166,7 @@ def load_profile(path: Path) -> ModelProfile:
     if profile.default_preset not in profile.presets:
         raise file.refusal(
             ("default_preset",),
-            f"{profile.default_preset!r} is none of {sorted(profile.presets)}.",
+            f"{profile.default_preset!r} is not one of {sorted(profile.presets)}.",
             "Name one of the presets of the same file.",
         )
     return profile

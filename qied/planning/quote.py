@@ -194,7 +194,7 @@ def _other_precision(request: EditRequest, preset: Preset, serving: Serving) -> 
     if request.preset is None or preset.precision in (None, serving.precision):
         return ()
     return (
-        f"The preset {request.preset!r} is meant for {preset.precision}, and this daemon runs {serving.precision}.",
+        f"The preset {request.preset!r} is meant for {preset.precision}, but this daemon runs {serving.precision}.",
     )
 
 

@@ -101,7 +101,7 @@ class ClientPort:
                     self._dismiss(route, _NOT_ENROLLED)
                 elif peer.heard_ms < limit:
                     self._log.info("a client fell silent", user=peer.user)
-                    self._dismiss(route, "nothing was heard from you")
+                    self._dismiss(route, "nothing was received from you")
 
     def _dismiss(self, route: bytes, reason: str) -> None:
         """End a connection and say so: a client that lives after all connects anew."""
@@ -130,7 +130,7 @@ class ClientPort:
             self._greet(peer, message)
         elif not peer.ready:
             # It may have been taken for gone while it was busy: its requests must be asked again, not fail.
-            peer.refuse(ProtocolError("HELLO comes first.", "Connect anew."), None)
+            peer.refuse(ProtocolError("HELLO comes first.", "Reconnect."), None)
             self._dismiss(route, "HELLO comes first")
         else:
             self._dispatch(peer, message)
@@ -141,7 +141,7 @@ class ClientPort:
                 VersionMismatch(
                     f"This daemon speaks protocol {limits.MIN_VERSION} to {limits.VERSION}, "
                     f"the client {hello.min_version} to {hello.max_version}.",
-                    "Install versions of qied and qied-client that belong together.",
+                    "Install matching versions of qied and qied-client.",
                 ),
                 hello.id,
             )

@@ -154,7 +154,7 @@ class Dispatcher:
         if stored:
             self.feed(s.Succeeded(job.key))
         else:
-            self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result came"))
+            self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result arrived"))
 
     async def failed(self, report: w.EditFailed) -> None:
         """A worker has given a job up."""
@@ -226,7 +226,7 @@ class Dispatcher:
     async def _miss_picture(self, job: Job) -> None:
         """End a turn without a picture: the job before it failed just now, or was released and its session closed."""
         message = f"The result of job {job.depends_on}, which this job edits, is gone."
-        remedy = "Release jobs, and close sessions, once no turn waits for them."
+        remedy = "Release jobs and close sessions only once no turn waits for them."
         self.feed(s.Failed(job.key, DependencyFailed.code, message, remedy=remedy))
 
     def _requeue(self, job: Job, deaths: int, reason: str) -> None:

@@ -53,7 +53,7 @@ class Housekeeper:
             try:
                 await self.sweep(requests)
             except (QiedError, OSError) as error:
-                self._log.error("housekeeping has to wait", reason=str(error))
+                self._log.error("housekeeping is postponed", reason=str(error))
             await asyncio.sleep(_INTERVAL_S)
 
     async def sweep(self, requests: Requests) -> None:

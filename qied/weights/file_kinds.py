@@ -7,7 +7,7 @@ from typing import Final
 
 INSTEAD: Final = "Use the model as safetensors, in BF16 or FP8: qied pull qwen-image-edit-2511."
 _PICKLES: Final = (".pt", ".pth", ".ckpt", ".bin")
-_PICKLE_REMEDY: Final = f"A pickle can run any program while it is read, so qied reads none. {INSTEAD}"
+_PICKLE_REMEDY: Final = f"Reading a pickle can run any program, so qied reads none. {INSTEAD}"
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class ForeignKind:
 
 
 _BEGINNINGS: Final = (
-    (b"GGUF", ForeignKind("it is a GGUF file, whose quantisations qied does not run", INSTEAD)),
+    (b"GGUF", ForeignKind("it is a GGUF file, whose quantisations qied does not support", INSTEAD)),
     (b"PK\x03\x04", ForeignKind("it is a pickle (a PyTorch archive)", _PICKLE_REMEDY)),
-    (b"version ", ForeignKind("it is a pointer of Git LFS, not the file", "Run git lfs pull, or download it again.")),
-    (b"<!DOCTYP", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
-    (b"<!doctyp", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
-    (b"<html", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
+    (b"version ", ForeignKind("it is a Git LFS pointer, not the file", "Run git lfs pull, or download it again.")),
+    (b"<!DOCTYP", ForeignKind("it is a web page", "Download the file itself: some sites require a login first.")),
+    (b"<!doctyp", ForeignKind("it is a web page", "Download the file itself: some sites require a login first.")),
+    (b"<html", ForeignKind("it is a web page", "Download the file itself: some sites require a login first.")),
 )
 _PICKLE_OPCODE: Final = 0x80
 _PICKLE_PROTOCOLS: Final = range(2, 6)

@@ -58,7 +58,7 @@ def main() -> int:
     try:
         loop.run()
     except DeviceLost:
-        log.exception("the device is lost, so this worker ends and its edits begin again on a new one")
+        log.exception("the device is lost: this worker exits, and its edits restart on a new one")
         # Without the finalisers of a context that answers nothing: they would fail, or wait for ever.
         os._exit(5)
     link.close()

@@ -125,7 +125,7 @@ class Link:
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
-            self._log.exception("pictures could not be prepared by a defect", job=begin.job)
+            self._log.exception("preparing pictures failed because of a bug", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
         else:
             self._orders.put(BeginEdit(begin, pictures))
@@ -140,7 +140,7 @@ class Link:
             try:
                 return await self._driver.upload(blob, memoryview(data))
             except DiskFull as error:
-                self._log.error("the result waits for disk space", reason=str(error))
+                self._log.error("the result is waiting for disk space", reason=str(error))
                 await asyncio.sleep(_DISK_WAIT_S)
         return await self._driver.upload(blob, memoryview(data))
 
@@ -157,7 +157,7 @@ class Link:
             self._driver.say(failure(begin, error))
             return
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
-            self._log.exception("a result could not be delivered by a defect", job=begin.job)
+            self._log.exception("delivering a result failed because of a bug", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
             return
         media_type = _MEDIA_TYPES[spec.output_format]

@@ -118,7 +118,7 @@ class StepLoop:
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
-            self._log.exception("an edit could not begin by a defect", job=key)
+            self._log.exception("an edit could not begin because of a bug", job=key)
             self._report(failure(begin, defect(error)))
             return
         self._active[key] = ActiveEdit(begin, edit)
@@ -180,7 +180,7 @@ class StepLoop:
     def _fail(self, key: str, error: Exception) -> None:
         active = self._remove(key)
         if not isinstance(error, QiedError):
-            self._log.error("an edit failed by a defect", job=key, exc_info=error)
+            self._log.error("an edit failed because of a bug", job=key, exc_info=error)
             error = defect(error)
         self._report(failure(active.begin, error))
 

@@ -113,7 +113,7 @@ def _check_bytes(size: int, limits: PictureLimits) -> None:
 def _check_size(width: int, height: int, limits: PictureLimits) -> None:
     if width == 0 or height == 0:
         raise PictureTooLarge(
-            f"The picture is {width} x {height} pixels: there is nothing in it.",
+            f"The picture is {width} x {height} pixels: it is empty.",
             "Export it again.",
             width=width,
             height=height,

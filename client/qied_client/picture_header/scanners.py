@@ -128,7 +128,9 @@ def scan_jpeg(reader: BoundedReader) -> Scan:
         elif marker == _JPEG_APP1 and turn is None and reader.peek(min(length, 6)) == b"Exif\0\0":
             turn = orientation(reader.take(min(length, reader.size - reader.position)))
     if size is None:
-        raise PictureUnreadable("The JPEG's header is cut off: it names no size.", "Copy or export the picture again.")
+        raise PictureUnreadable(
+            "The JPEG's header is truncated: it gives no size.", "Copy or export the picture again."
+        )
     return Scan(*size, turn or UPRIGHT)
 
 
@@ -168,4 +170,4 @@ def _next_marker(reader: BoundedReader, limit: int) -> tuple[int | None, int]:
         if previous == 0xFF and byte not in (0x00, 0xFF):
             return byte, passed - 1
         previous = byte
-    raise PictureUnreadable("The JPEG's header is damaged: no marker where one is due.", _EXPORT_AGAIN)
+    raise PictureUnreadable("The JPEG's header is damaged: a marker is missing.", _EXPORT_AGAIN)

@@ -94,7 +94,7 @@ class Text:
         except UnicodeEncodeError:
             raise FieldError("", "must be valid Unicode text") from None
         if size > self.limit:
-            raise FieldError("", f"must be at most {self.limit} bytes of UTF-8, and has {size}")
+            raise FieldError("", f"must be at most {self.limit} bytes of UTF-8, but has {size}")
         if "\0" in value:
             raise FieldError("", "must not contain NUL")
         if not self.empty and not value.strip():
@@ -190,7 +190,7 @@ class ListOf:
         if not isinstance(value, (list, tuple)):
             raise FieldError("", f"must be a list, not {_seen(value)}")
         if not self.least <= len(value) <= self.most:
-            raise FieldError("", f"must have {self.least} to {self.most} items, and has {len(value)}")
+            raise FieldError("", f"must have {self.least} to {self.most} items, but has {len(value)}")
         items = []
         for index, item in enumerate(value):
             try:
@@ -243,7 +243,7 @@ class Body:
         if not isinstance(value, (bytes, memoryview)):
             raise FieldError("", "must be bytes")
         if not self.least <= len(value) <= self.most:
-            raise FieldError("", f"must have {self.least} to {self.most} bytes, and has {len(value)}")
+            raise FieldError("", f"must have {self.least} to {self.most} bytes, but has {len(value)}")
         return value
 
 

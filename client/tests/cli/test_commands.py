@@ -93,7 +93,7 @@ def test_without_a_key_file_it_says_how_to_get_one(run: Run, tmp_path: Path) -> 
     assert done.returncode == 3
     first, second = done.stderr.splitlines()
     assert first == f"error credentials_missing There is no key file {tmp_path / 'home' / 'local.key.json'}."
-    assert second.startswith("  do    Start the daemon of this machine with 'qied serve'.")
+    assert second.startswith("  do    Start the daemon on this machine with 'qied serve'.")
     assert done.stdout == ""
 
 
@@ -119,7 +119,7 @@ def test_a_key_that_is_not_enrolled_is_said_so(run: Run, daemon: Any) -> None:
     [
         ("after.jpg", "after.jpg: results are PNG or WebP."),
         ("after", "after: results are PNG or WebP."),
-        ("absent/after.png", "there is no folder"),
+        ("absent/after.png", "there is not a folder"),
     ],
 )
 def test_a_place_that_cannot_hold_the_result_is_refused_before_anything_is_sent(

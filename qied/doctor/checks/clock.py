@@ -32,4 +32,4 @@ def _times(home: Path) -> Iterator[float]:
         yield from (file.stat().st_mtime for file in home.glob("journal.db*"))
 
 
-CHECKS = (Check("clock.sane", "By it results are kept and deleted, and jobs get their order.", sane, local=True),)
+CHECKS = (Check("clock.sane", "It decides when results are deleted, and the order of jobs.", sane, local=True),)

@@ -58,13 +58,13 @@ def warnings(facts: Facts) -> Verdict:
         return skipped(_NO_PLAN)
     own = [text for text in plan.warnings if not text.startswith(_SAID_ELSEWHERE)]
     if not own:
-        return ok("The plan warns of nothing else.")
+        return ok("The plan has no other warnings.")
     return warning(" ".join(own), "See `qied plan` for all of its reasons.")
 
 
 CHECKS = (
     Check("config.valid", "`qied serve` does not start with a configuration that it cannot follow.", configuration),
-    Check("plan.profile", "It decides what to choose on this card.", profile),
+    Check("plan.profile", "It decides the settings on this card.", profile),
     Check("plan.made", "Without a plan nothing can be served here.", made),
-    Check("plan.warnings", "It works, within these bounds.", warnings),
+    Check("plan.warnings", "It works, within these limits.", warnings),
 )

@@ -146,5 +146,5 @@ CHECKS = (
     Check("torch.cuda_build", "A build without CUDA computes on the CPU only.", built_with_cuda),
     Check("torch.kernels", "Every operation would fail with 'no kernel image is available'.", kernels),
     Check("torch.vae_memory", "Large pictures would run out of memory, or be tiled smaller.", vae_memory),
-    Check("torch.sees_card", "Without it programs fall back to the CPU, without a word.", sees_card),
+    Check("torch.sees_card", "Without it programs silently fall back to the CPU.", sees_card),
 )

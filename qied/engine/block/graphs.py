@@ -207,5 +207,5 @@ def _load_libraries(device: torch.device, stream: Any) -> None:
 
 def _warn(error: RuntimeError) -> None:
     structlog.get_logger(part="block graphs").warning(
-        "a block could not be recorded as a CUDA graph, so it runs without one", reason=str(error).splitlines()[0]
+        "a block could not be captured as a CUDA graph, running it without one", reason=str(error).splitlines()[0]
     )

@@ -72,7 +72,7 @@ class DiskCache:
             with suppress(OSError):
                 os.utime(path)  # the least recently used file makes way first
         except (OSError, UnusablePackedFile) as error:
-            self.warn("cannot be read, so they are made anew", path, error)
+            self.warn("cannot be read and will be rebuilt", path, error)
             return False
         finally:
             reader.close()
@@ -120,7 +120,7 @@ class DiskCache:
         sizes = {file: file.stat().st_size for file in kept if file != path}
         free = shutil.disk_usage(self.folder).free - self.free_reserve_bytes
         if free + sum(sizes.values()) < nbytes:
-            self._say_too_little("the disk has too little room", nbytes, max(0, free))
+            self._say_too_little("the disk has too little space", nbytes, max(0, free))
             return False
         while sizes and (sum(sizes.values()) + nbytes > self.limit_bytes or free < nbytes):
             oldest = next(iter(sizes))

@@ -85,7 +85,7 @@ class PackedReader:
         size = os.fstat(self._descriptor).st_size
         if size != contents.nbytes or _read(self._descriptor, len(header), 0) != header:
             os.close(self._descriptor)
-            raise UnusablePackedFile(f"{path} was made of other files, in another version, or is not whole")
+            raise UnusablePackedFile(f"{path} was made from other files, by another version, or is incomplete")
         self._staging: Tensor | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="packed file")
 

@@ -53,7 +53,7 @@ class LoraLibrary:
         for choice in choices:
             if choice.name not in self._files:
                 raise UnknownLora(
-                    f"There is no LoRA {choice.name!r} any more.",
+                    f"The LoRA {choice.name!r} no longer exists.",
                     "Put its file back, and restart the daemon.",
                     field="loras",
                 )
@@ -61,7 +61,7 @@ class LoraLibrary:
         needed = sum(self._nbytes(choice.name) for choice in choices)
         if needed > self._limit_bytes:
             raise InvalidRequest(
-                f"loras: these take {needed} bytes; {self._limit_bytes} are kept for them.",
+                f"loras: these take {needed} bytes; {self._limit_bytes} are reserved for LoRAs.",
                 "Name fewer, or raise worker.loras_at_once.",
                 field="loras",
             )

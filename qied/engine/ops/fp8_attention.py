@@ -123,7 +123,7 @@ class Fp8AttentionOfAnyRows:
             except Fp8AttentionUnavailable as error:
                 self._refused.add(rows)
                 structlog.get_logger(part="operations").warning(
-                    "the attention of such edits is in 16 bits", reason=str(error)
+                    "cuDNN has no FP8 attention for this shape, using 16 bits", reason=str(error)
                 )
         self._expanded(heads, first, scales, out)
 

@@ -130,7 +130,7 @@ def apply_sides(
         if part is not None:
             linears.apply(part, side.weights, rows, workspace)
             for branch in side.branches:
-                assert part.plain is not None and workspace.low_rank is not None, "a branch reads what nobody kept"
+                assert part.plain is not None and workspace.low_rank is not None, "a branch reads what was not kept"
                 branch.add_to(rows, part.plain, workspace.low_rank)
 
 

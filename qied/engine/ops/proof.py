@@ -34,7 +34,7 @@ def disproof(fused: Operations, plain: Operations, numbers: TransformerShape, de
     for name, value in expected.items():
         error_of = float((found[name] - value).norm() / value.norm())
         if not error_of <= LIMIT:
-            return f"{name}: relative error {error_of:.3g} against torch's own kernels, at most {LIMIT:g} is right"
+            return f"{name}: relative error {error_of:.3g} against torch's own kernels, at most {LIMIT:g} is allowed"
     return None
 
 

@@ -79,7 +79,7 @@ class Authenticator:
             try:
                 answer = self._answer(frames)
             except Exception:  # noqa: BLE001 - a handler that has ended would keep everybody out for good
-                self._log.exception("could not judge a key by a defect, refusing it")
+                self._log.exception("checking a key failed, refusing it")
                 answer = [b"1.0", frames[1], b"500", b"internal error", b"", b""]
             await self._socket.send_multipart(answer)
 
@@ -101,7 +101,7 @@ async def prove_strangers_are_refused(address: str, server_key: bytes, timeout_s
 
     Raises SocketUnavailable, too, where there is no socket to try it with.
     """
-    await prove_a_key_is_refused(address, server_key, zmq.curve_keypair(), "A key that nobody enrolled", timeout_s)
+    await prove_a_key_is_refused(address, server_key, zmq.curve_keypair(), "A key that is not enrolled", timeout_s)
 
 
 async def prove_a_key_is_refused(address: str, server_key: bytes, pair: KeyPair, whose: str, timeout_s: float) -> None:

@@ -100,19 +100,19 @@ class KeyStore:
         _check_name(name)
         if not is_key(public_key):
             raise InvalidRequest(
-                "This is no public key.", "Give the 40 characters (Z85) of a CURVE public key.", field="public_key"
+                "This is not a public key.", "Give the 40 characters (Z85) of a CURVE public key.", field="public_key"
             )
         if public_key.encode() == self.server_keys().public:
             raise InvalidRequest("This is the daemon's own key.", "Give the client's public key.", field="public_key")
         owner = next((client.name for client in self._readable() if client.public_key == public_key), None)
         if owner is not None:
-            raise ConfigError(f"This key is enrolled already, as {owner!r}.", f"Remove {owner!r} first.")
+            raise ConfigError(f"This key is already enrolled, as {owner!r}.", f"Remove {owner!r} first.")
         client = EnrolledClient(name, public_key, self._clock())
         try:
             create_private(self._file(name), _json(**asdict(client)))
         except FileExistsError as error:
             raise ConfigError(
-                f"A client {name!r} is enrolled already.", "Choose another name, or remove it first."
+                f"A client {name!r} is already enrolled.", "Choose another name, or remove it first."
             ) from error
         return client
 
@@ -194,7 +194,7 @@ def _read_json(path: Path) -> dict[str, object]:
             values = json.loads(file.read(_MAX_BYTES))
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error.strerror}.", "Give the daemon's user the right to."
+            f"{path} cannot be read: {error.strerror}.", "Give the daemon's user permission to read it."
         ) from error
     except (ValueError, RecursionError):
         values = None

@@ -108,6 +108,6 @@ def _move_to_new_name(draft: Path, path: Path) -> None:
 def _not_written(path: Path, error: OSError) -> SetupError:
     return SetupError(
         f"{path} cannot be written: {error.strerror or error}.",
-        "Give your user the right to write there, free space on that disk, or choose another folder.",
+        "Give your user permission to write there, free space on that disk, or choose another folder.",
         path=str(path),
     )

@@ -21,8 +21,8 @@ async def prove_ports_are_closed(
     stranger = zmq.curve_keypair()
     client: KeyPair = (enrolled.public_key.encode(), enrolled.secret_key.encode())
     knocks = [
-        (clients, stranger, "A key that nobody enrolled"),
-        (workers, stranger, "A key that nobody enrolled"),
+        (clients, stranger, "A key that is not enrolled"),
+        (workers, stranger, "A key that is not enrolled"),
         (workers, client, "The key of a client"),
     ]
     with authenticator.expecting(stranger[0], client[0]):

@@ -154,7 +154,7 @@ class BlobLedger:
         room = self._room() + on_disk
         if size > room:
             raise DiskFull(
-                f"The daemon keeps at most {self._limit} bytes of pictures, and {max(room, 0)} are left for this one "
+                f"The daemon keeps at most {self._limit} bytes of pictures, with {max(room, 0)} left for this one "
                 f"of {size}.",
                 "Release finished jobs and close sessions, or raise the limit in the daemon's configuration.",
                 size=size,

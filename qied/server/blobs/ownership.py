@@ -36,9 +36,7 @@ class Ownership:
         """Keep blobs from being collected while a request on them is taken in; raises UnknownBlob."""
         for blob in blobs:
             if not self.may_read(user, blob):
-                raise UnknownBlob(
-                    f"There is no blob {blob[:12]}… of yours.", "Upload the picture (again) first.", hash=blob
-                )
+                raise UnknownBlob(f"You have no blob {blob[:12]}….", "Upload the picture (again) first.", hash=blob)
         self._held.update(blobs)
         try:
             yield

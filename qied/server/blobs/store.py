@@ -234,7 +234,7 @@ class BlobStore:
         stored = self._ledger.size(digest)
         if stored is not None and stored != size:
             raise BlobMismatch(
-                f"Blob {digest} has {stored} bytes, not {size}.", "Announce the true size.", hash=digest, size=stored
+                f"Blob {digest} has {stored} bytes, not {size}.", "Announce the actual size.", hash=digest, size=stored
             )
         return stored is not None
 

@@ -30,7 +30,7 @@ def writing_failure(error: Exception) -> QiedError:
         return DiskFull(
             f"The daemon's journal cannot be written: {error}.", "Free space on the daemon's disk, then try again."
         )
-    return InternalError(f"The journal refused a change: {error}.", "Look at the daemon's log, and report this.")
+    return InternalError(f"The journal refused a change: {error}.", "See the daemon's log, and report this.")
 
 
 def opening_failure(path: Path, error: Exception) -> QiedError:
@@ -41,7 +41,7 @@ def opening_failure(path: Path, error: Exception) -> QiedError:
         return damaged(path, str(error))
     return SetupError(
         f"The journal {path} cannot be opened: {error}.",
-        "Give the daemon the rights to read and write there, or configure another state folder.",
+        "Give the daemon permission to read and write there, or configure another state folder.",
         path=str(path),
     )
 

@@ -44,7 +44,7 @@ class DaemonLock:
 
 def _refusal(path: Path, holder: bytes) -> ConfigError:
     pid = int(holder) if holder.isdigit() else None
-    who = f"process {pid}" if pid is not None else "a process that is just starting or ending"
+    who = f"process {pid}" if pid is not None else "a process that is starting or exiting"
     return ConfigError(
         f"Another daemon ({who}) already uses the state folder {path.parent}.",
         "Stop that daemon, or give this one a state folder of its own.",

@@ -107,7 +107,7 @@ class FloodGuard:
                     self._cut(descriptor, watched, received - watched.baseline)
 
     def _cut(self, descriptor: int, watched: _Watched, unfinished: int) -> None:
-        self._log.warning("cut a connection that does not finish its message", unfinished_bytes=unfinished)
+        self._log.warning("closed a connection that does not finish its message", unfinished_bytes=unfinished)
         with suppress(OSError):
             watched.connection.shutdown(socket.SHUT_RDWR)
         self._leave(descriptor)

@@ -46,7 +46,9 @@ class Peer:
         if len(self.tasks) >= self.most_requests:
             work.close()
             self.refuse(
-                QuotaExceeded(f"{len(self.tasks)} requests of this connection are unanswered.", "Wait for answers."),
+                QuotaExceeded(
+                    f"{len(self.tasks)} requests of this connection are unanswered.", "Wait for their answers."
+                ),
                 request,
             )
             return
@@ -67,9 +69,10 @@ class Peer:
         except QiedError as error:
             self.refuse(error, request)
         except Exception:
-            _log.exception("a request failed by a defect", user=self.user)
+            _log.exception("a request failed because of a bug", user=self.user)
             self.refuse(
-                InternalError("The daemon failed at this request by a defect.", "See its log, and report it."), request
+                InternalError("This request failed because of a bug in the daemon.", "See its log, and report it."),
+                request,
             )
             raise
         else:

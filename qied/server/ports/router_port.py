@@ -111,4 +111,4 @@ class RouterPort:
         try:
             self._on_message(route, guest, message)
         except Exception:  # noqa: BLE001 - whatever one message does, the port must not fall deaf for all others
-            self._log.exception("a message failed by a defect, going on with the next", user=guest.name)
+            self._log.exception("a message failed because of a bug, continuing with the next", user=guest.name)

@@ -201,11 +201,11 @@ class WorkerPool:
         """Fit a worker that is to start again to what others leave of its card; whether it can start."""
         order = await asyncio.to_thread(self._refit, worker.order)
         if order is None:
-            self._log.warning("too little of the card is free to start again, waiting", worker=worker.name)
+            self._log.warning("too little card memory is free to restart, waiting", worker=worker.name)
             return False
         if order != worker.order:
             self._log.info(
-                "planned again for what is free now",
+                "planned again for the memory that is free now",
                 worker=worker.name,
                 budget_bytes=order.budget_bytes,
                 resident_blocks=order.execution.resident_blocks,
@@ -228,7 +228,7 @@ class WorkerPool:
             self._give_up(
                 SetupError(
                     f"The worker ended {worker.failed_starts} times before its engine was loaded (last: {ending}).",
-                    "The log above says more.",
+                    "See the log above.",
                 )
             )
 
@@ -259,7 +259,7 @@ class WorkerPool:
         if worker is None or worker.public_key != guest.key:
             return
         if isinstance(message, QiedError):
-            self._log.error("a worker sent what the link does not have", worker=worker.name, reason=str(message))
+            self._log.error("a worker sent an invalid message", worker=worker.name, reason=str(message))
             return
         if isinstance(message, w.Attach):
             self._attach(worker, route, guest, message)
@@ -269,7 +269,7 @@ class WorkerPool:
     def _attach(self, worker: Worker, route: bytes, guest: Guest, message: w.Attach) -> None:
         if worker.peer is not None and worker.process is not None:
             # What was under way on the old connection is lost, in both directions: only a fresh start is certain.
-            self._log.warning("a worker connected anew, killing it", worker=worker.name)
+            self._log.warning("a worker reconnected, killing it", worker=worker.name)
             worker.process.kill()
             return
         worker.peer = Peer(route, guest, lambda answer: self._port.send(route, answer), now_ms())
@@ -336,7 +336,7 @@ class WorkerPool:
             return
         worker.surplus_told = True
         self._log.info(
-            "more of the card is free than was planned with: a restart would keep more blocks on it",
+            "more card memory is free than was planned with: a restart would keep more blocks on the card",
             worker=worker.name,
             more_bytes=surplus_bytes,
         )
