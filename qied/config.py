@@ -155,7 +155,7 @@ class LoadedConfig:
 def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> LoadedConfig:
     """Merge file, ``QIED_<SECTION>_<KEY>`` variables and ``overrides`` (``section.key``), the last one winning.
 
-    Raises ConfigError that names the source, the key, the line where there is one, and what is allowed.
+    Raises ConfigError that names the source, the key, the line if there is one, and the allowed values.
     """
     values: dict[str, dict[str, Any]] = {}
     sources: dict[str, Source] = dict.fromkeys(all_keys(), "default")

@@ -70,14 +70,14 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Lost:
-    """Nothing was heard for too long, or the other side left: connect anew."""
+    """Nothing was received for too long, or the peer left: reconnect."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """This connection can never work: no common version, or the other side does not speak the protocol."""
+    """This connection can never work: no common version, or the peer does not speak the protocol."""
 
     error: QiedError
 
@@ -118,13 +118,13 @@ class Connection:
         self._send(self._greet(self._hello_id))
 
     def lost(self) -> None:
-        """The transport is gone; what is unanswered will be asked again after the next handshake."""
+        """The transport is gone; unanswered requests are sent again after the next handshake."""
         self.ready = False
         self._hello_id = None
         self._out.clear()
 
     def receive(self, frames: Sequence[bytes | memoryview], now_ms: int) -> list[Happening]:
-        """Take one message from the other side; raises nothing, whatever the frames hold."""
+        """Take one message from the peer; never raises, whatever the frames hold."""
         self._heard_ms = now_ms
         try:
             return self._take(decode(frames, self._known))
@@ -134,7 +134,7 @@ class Connection:
     def tick(self, now_ms: int) -> list[Happening]:
         """Let time pass: pings in every heartbeat, and reports a peer that has been silent for too long.
 
-        It pings whatever it hears: the other side counts only what reaches it.
+        It pings even while it receives: the peer counts only what reaches it.
         """
         if self._hello_id is None:
             return []
@@ -188,11 +188,11 @@ class Connection:
         return identifier
 
     def unfollow(self, job: str) -> None:
-        """No longer hand a job's events on, nor ask for them after a reconnection."""
+        """Stop passing on a job's events and asking for them after a reconnection."""
         self._followed.pop(job, None)
 
     def forget(self, identifier: int) -> None:
-        """Give a request up: a late answer is ignored, and a transfer is ended at the other side, too."""
+        """Give up a request: a late answer is ignored, and and a transfer is ended at the peer as well."""
         if self._requests.pop(identifier, None) is None:
             return
         if self._senders.pop(identifier, None) or self._receivers.pop(identifier, None):
@@ -261,7 +261,7 @@ class Connection:
                 self._resume_quietly(job)
 
     def _resume_quietly(self, job: str) -> None:
-        """Ask for the events of a job that is followed already: nobody waits for the answer itself."""
+        """Ask for the events of a job that is already followed: nothing waits for the answer itself."""
         if job in self._followed:
             identifier = self._take_id()
             self._quiet_resumes[identifier] = job

@@ -1,4 +1,4 @@
-"""The key file that lets a client in: where it is looked for, and how it is read."""
+"""The key file with which a client connects: where it is found, and how it is read."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def default_home(environ: Mapping[str, str], platform: str = sys.platform) -> Pa
 def find_credential(environ: Mapping[str, str], explicit: Path | None = None) -> Credential:
     """Read the file ``explicit``, else the one that QIED_KEY names, else the local daemon's own.
 
-    The first of them that is named decides, also where it is missing. Raises CredentialsMissing.
+    The first one named is used, even if the file is missing. Raises CredentialsMissing.
     """
     if explicit is not None:
         return read_credential(explicit.expanduser())

@@ -1,4 +1,4 @@
-"""File descriptors that have to be free before libzmq is asked for a socket: without them it ends the whole process."""
+"""Checks for free file descriptors before libzmq opens a socket: without them it aborts the whole process."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO,
 def picture_bytes(picture: Picture) -> bytes:
     """Bytes of a PNG, JPEG or WebP file; Pillow images and arrays are encoded as PNG.
 
-    Raises InvalidRequest for a path that cannot be read or a type that is no picture, BlobTooLarge above 64 MiB,
-    SetupError for an array where Pillow is missing.
+    Raises InvalidRequest for a path that cannot be read or a type that is not a picture, BlobTooLarge above 64 MiB,
+    SetupError for an array if Pillow is missing.
     """
     if isinstance(picture, (str, os.PathLike)):
         data = _read_file(Path(picture))

@@ -21,9 +21,9 @@ EXTRAS: Mapping[str, Sequence[str]] = {
 CLIENT_WHEEL = f"qied_client-{__version__}-py3-none-any.whl"
 """File name of the client's wheel that ``make wheels`` writes to ``dist/``."""
 CLIENT_INSTALL = f"pip install '{CLIENT_WHEEL}[cli,pictures]'"
-"""What installs the client on a machine that was given its wheel."""
+"""The command that installs the client from its wheel."""
 REINSTALL = "In the checkout of qied: rm -rf .venv, then make install"
-"""What installs qied anew."""
+"""The command that reinstalls qied."""
 
 
 def pip_install(*arguments: str, here: bool = True) -> str:

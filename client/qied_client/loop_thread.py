@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, and of the kind that ZeroMQ's sockets need on every system."""
+"""An event loop in its own thread, of the kind that ZeroMQ's sockets need on every system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOBODYS_DESCRIPTOR = 2**31 - 1
 
 
 def watches_sockets(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a loop has ``add_reader``, which ZeroMQ's sockets need; the usual one of Windows has not."""
+    """Whether a loop has ``add_reader``, which ZeroMQ's sockets need; the default one of Windows does not."""
     try:
         loop.remove_reader(_NOBODYS_DESCRIPTOR)
     except NotImplementedError:

@@ -62,7 +62,7 @@ class Result:
         return Image.open(io.BytesIO(self.bytes))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture as it came, through a temporary file beside it; returns the path.
+        """Write the picture as it came, through a temporary file next to it; returns the path.
 
         Raises InvalidRequest where the suffix names another format than the picture has, or nothing can be written
         there; a file that was there before is then as it was.

@@ -39,7 +39,7 @@ class Sender:
         return self.offset >= len(self.source)
 
     def restart(self, offset: int, credit: int) -> None:
-        """Go on from the offset that the other side wants, with a fresh credit."""
+        """Continue from the offset that the peer wants, with a fresh credit."""
         if offset > len(self.source):
             raise ProtocolError(f"Offset {offset} is beyond the end of a blob of {len(self.source)} bytes.")
         self.offset, self.credit = offset, credit
@@ -69,7 +69,7 @@ class Receiver:
 
     @property
     def offset(self) -> int:
-        """Bytes that are here, which is where a resumed transfer goes on."""
+        """Bytes received so far, where a resumed transfer continues."""
         return len(self.data)
 
     def take(self, chunk: Chunk) -> bool:

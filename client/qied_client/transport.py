@@ -1,4 +1,4 @@
-"""The encrypted socket under a connection: one DEALER with CURVE, and what its monitor tells about the handshake."""
+"""The encrypted socket under a connection: one DEALER with CURVE, and what its monitor reports about the handshake."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def _no_socket() -> Iterator[None]:
 class Transport:
     """One attempt to talk to the daemon; a new attempt takes a new transport.
 
-    Raises DaemonUnreachable for an address that is none, CredentialsMissing for keys that are none, and
-    SocketUnavailable where there is no socket to be had; nothing is left open then.
+    Raises DaemonUnreachable for an invalid address, CredentialsMissing for invalid keys, and
+    SocketUnavailable if no socket can be opened; nothing is left open then.
     """
 
     def __init__(self, context: zmq.asyncio.Context, endpoint: Endpoint) -> None:
@@ -162,13 +162,13 @@ class Transport:
         return frames
 
     def send(self, frames: Sequence[bytes | memoryview]) -> None:
-        """Send without waiting; raises ProtocolError where the other side has stopped reading."""
+        """Send without waiting; raises ProtocolError if the peer has stopped reading."""
         sent = cast(asyncio.Future[object], self._socket.send_multipart(frames, flags=zmq.NOBLOCK, copy=True))
         if sent.done() and sent.exception() is not None:
             raise ProtocolError("The daemon has stopped reading from this connection.")
 
     def close(self) -> None:
-        """Close the socket; what was sent just before still leaves. Raises nothing."""
+        """Close the socket; messages just sent still leave. Raises nothing."""
         with suppress(zmq.ZMQError):
             self._socket.disable_monitor()
         if self._monitor is not None:

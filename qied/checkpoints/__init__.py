@@ -1,1 +1,1 @@
-"""Checkpoints as people have them: what each file is, what makes up a whole model, and where models lie."""
+"""Checkpoints on disk: what each file is, what makes up a whole model, and where models are found."""

@@ -1,4 +1,4 @@
-"""A whole model around the single file of a transformer: the parts that go with it, wherever they lie."""
+"""Assembles a whole model around a single transformer file: finds the parts that go with it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def assemble(
 ) -> tuple[Checkpoint, ModelProfile]:
     """Find what belongs to a transformer's file; of several text encoders, one of the transformer's kind of precision.
 
-    ``profile``: the model that it is to be, else the one whose shapes it has. Raises ModelNotFound that names the part
+    ``profile``: the model to assemble, else the one whose shapes it has. Raises ModelNotFound that names the part
     and how to get it, ModelUnsupported for a file of another model, and ConfigError for a named part that is none.
     """
     part = usable_part(transformer, "transformer")
@@ -90,7 +90,7 @@ def assemble(
 
 
 def exchange(checkpoint: Checkpoint, named: NamedParts, profile: ModelProfile) -> Checkpoint:
-    """A whole checkpoint with the parts that the configuration names in the place of its own."""
+    """A whole checkpoint with its parts replaced by those that the configuration names."""
     nowhere = Places()
     if named.text_encoder:
         files = _part("text_encoder", named.text_encoder, nowhere, profile, None)
@@ -133,7 +133,7 @@ def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:
 
 
 def _untold(part: PartFile) -> ModelUnsupported:
-    """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so nobody guesses."""
+    """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so qied does not guess."""
     return ModelUnsupported(
         f"{part.path}: the file does not say whether it is 2509 or 2511, which have the same tensors.",
         'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not supported.',
@@ -172,7 +172,7 @@ def _named_part(role: PartRole, named: str, model: ModelProfile) -> tuple[Path, 
 
 
 def expanded_path(key: str, named: str) -> Path:
-    """A path of the configuration; raises ConfigError where its ~ is nobody's."""
+    """A path of the configuration; raises ConfigError if its ~ names no user."""
     try:
         return Path(named).expanduser().absolute()
     except RuntimeError as error:
@@ -182,7 +182,7 @@ def expanded_path(key: str, named: str) -> Path:
 def _files_at(path: Path, role: PartRole) -> tuple[Path, ...]:
     """The files of a part by a path to one file, to the part's folder, or to the whole pipeline's.
 
-    Raises ModelNotFound or ModelUnsupported, with the name of what is missing.
+    Raises ModelNotFound or ModelUnsupported, naming the missing file.
     """
     if is_file(path):
         return (path.absolute(),)

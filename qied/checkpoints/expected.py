@@ -204,7 +204,7 @@ def _shapes(facts: Architecture, role: PartRole) -> Shapes:
 
 
 def faults(tensors: Mapping[str, Stored], expected: Shapes, *, whole: bool) -> Iterator[str]:
-    """What is wrong with a part's tensors, a clause each; a file that is no ``whole`` part need not have all."""
+    """What is wrong with a part's tensors, a clause each; a file that is not a ``whole`` part need not have all."""
     unknown = sorted(name for name in tensors if name not in expected)
     if unknown:
         yield f"{len(unknown)} tensors do not belong to the model: {_some(unknown)}"

@@ -29,7 +29,7 @@ _KOHYA: Final = "lora_unet_"
 
 
 def inspect(path: Path) -> Report:
-    """Tell what a file or a folder is; whatever is wrong with it is in the report."""
+    """Tell what a file or a folder is; any problems are in the report."""
     profiles = shipped_profiles()
     try:
         if is_folder(path):
@@ -106,7 +106,7 @@ def _lora_layout(names: Iterable[str]) -> Layout:
 
 
 def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
-    """A pipeline folder; what it lacks is told by the files that it names itself."""
+    """A pipeline folder; the files that it names itself show what it lacks."""
     if not is_file(path / "model_index.json"):
         raise BadFile("it is a folder without model_index.json, so not a pipeline")
     kind = read_object(path / "model_index.json").get("_class_name")
@@ -159,7 +159,7 @@ def _faults_together(parts: list[PartFile], profile: ModelProfile) -> list[str]:
 
 
 def _config_says_2511(folder: Path) -> bool:
-    """Whether diffusers' configuration beside a transformer sets what makes 2511 different."""
+    """Whether diffusers' configuration next to a transformer sets what makes 2511 different."""
     try:
         return read_object(folder / "config.json").get("zero_cond_t") is True
     except BadFile:

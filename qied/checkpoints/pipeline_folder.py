@@ -1,4 +1,4 @@
-"""A folder in diffusers' pipeline layout: what must be in it, which files hold its weights, and what is missing."""
+"""A folder in diffusers' pipeline layout: its required files, its weight files, and which are missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONFIGS: Final = {
 
 
 def pipeline_checkpoint(folder: Path, without: Collection[str] = ()) -> Checkpoint:
-    """The files of a whole folder; raises ModelNotFound for what is missing, ModelUnsupported for another model.
+    """The files of a whole folder; raises ModelNotFound if one is missing, ModelUnsupported for another model.
 
     Weights of the parts in ``without`` are not looked for: others take their place.
     """

@@ -32,7 +32,6 @@ class Report:
     problems: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of the document."""
         return {
             "path": str(self.path),
             "role": self.role,

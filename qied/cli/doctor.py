@@ -90,7 +90,7 @@ class _Asked:
 
 
 def _examine(asked: _Asked) -> int:
-    """Look, say, and return the exit status; raises QiedError where the doctor cannot do its work."""
+    """Examine, report, and return the exit status; raises QiedError if the doctor cannot do its work."""
     person = user_home()
     loaded = _configuration(asked)
     with _Waiting() as waiting:
@@ -157,7 +157,7 @@ def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, t
 
 
 def _serve_arguments(asked: _Asked, facts: Facts) -> list[str]:
-    """How ``qied serve`` is told of the same model and configuration.
+    """The arguments that give ``qied serve`` the same model and configuration.
 
     A model that was found by searching is named, since the daemon's cache folder is another one.
     """

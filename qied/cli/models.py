@@ -1,4 +1,4 @@
-"""``qied models``: what models, parts and LoRAs lie on this machine, and what is wrong with them."""
+"""``qied models``: the models, parts and LoRAs on this machine, and their problems."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _found(settings: ModelConfig) -> Iterator[Listed]:
 
 
 def _served(settings: ModelConfig) -> tuple[str | None, str | None]:
-    """What `qied serve` would take, or why there is nothing."""
+    """The model that `qied serve` would use, or why there is none."""
     try:
         model = locate_model(settings, os.environ, user_home())
         model.checkpoint()

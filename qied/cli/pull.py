@@ -35,7 +35,7 @@ def pull(
     only: Annotated[list[str] | None, typer.Option(help="Only this part; may be repeated.")] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
 ) -> None:
-    """Get a model by name: only the files that are needed and not there yet. What breaks off goes on when repeated."""
+    """Download a model by name: only files that are needed and missing. Repeat the command to resume."""
     with failures_as_text():
         downloads = shipped_downloads()
         if name is None:

@@ -1,4 +1,4 @@
-"""``qied serve``: choose the model, start the daemon, run it until it is told to stop."""
+"""``qied serve``: choose the model, start the daemon, run it until it is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A zip to attach to a report: what the doctor saw and said, without anybody's name, keys, prompts or addresses."""
+"""A zip for a bug report: the doctor's facts and findings, without names, keys, prompts or addresses."""
 
 from __future__ import annotations
 

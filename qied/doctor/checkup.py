@@ -1,4 +1,4 @@
-"""Runs checks one after the other; one that breaks is an error of its own and keeps no other from running."""
+"""Runs checks one after the other; one that breaks is reported as an error, and the others still run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ class Checkup:
 
     @property
     def summary(self) -> Summary:
-        """How they add up."""
         return Summary.of(self.findings, len(self.traces))
 
     def of(self, status: Status) -> list[Finding]:

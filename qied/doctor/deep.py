@@ -1,4 +1,4 @@
-"""The deep checks: they read gigabytes and do an edit, so they run only where they are asked for."""
+"""The deep checks: they read gigabytes and run an edit, so they run only on request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ class DeepChecks:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """As any other checks."""
         asks = (self.weights, self.blobs, self.pcie, self.edit, self.strangers)
         return tuple(
             Check(identifier, why, ask, local=identifier != "deep.pcie")
@@ -83,7 +82,7 @@ class DeepChecks:
         return _memory_of(trial.peak_bytes, peak_alone(plan, model.profile, work))
 
     def strangers(self, facts: Facts) -> Verdict:
-        """A key that nobody enrolled is refused, by the running daemon or by the doctor's own."""
+        """A key that is not enrolled is refused, by the running daemon or by the doctor's own."""
         if running_daemon(facts.home) is not None:
             refused: bool | None = stranger_is_refused(read_credential(facts.home / LOCAL_FILE))
         elif (reason := _no_edit(facts)) is not None:

@@ -31,7 +31,7 @@ _PROMPT = "make the red heart blue"
 
 @dataclass(frozen=True)
 class EditTrial:
-    """What one edit took: the peak in bytes, and whether the key that nobody enrolled was refused.
+    """What one edit took: the peak in bytes, and whether a key that is not enrolled was refused.
 
     ``edit`` is what was done, with the daemon's defaults filled in. ``failure`` is the error where daemon or edit did
     not get that far; ``log`` are the daemon's lines.

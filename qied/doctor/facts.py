@@ -36,7 +36,6 @@ class Facts:
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
-        """The cards."""
         return self.snapshot.gpus
 
     def problem(self, *codes: str) -> str | None:

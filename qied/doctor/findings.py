@@ -82,7 +82,6 @@ class Summary:
         return 1 if strict and self.warnings else 0
 
     def to_json(self) -> dict[str, Any]:
-        """The ``summary`` of the document."""
         return {
             "ok": self.ok,
             "warning": self.warnings,

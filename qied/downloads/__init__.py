@@ -1,1 +1,1 @@
-"""Models from the Hugging Face hub: what a pull needs, what of it is there, and the rest fetched; no torch."""
+"""Downloads of models from the Hugging Face hub: what a pull needs, what is there, fetching the rest; no torch."""

@@ -1,4 +1,4 @@
-"""What can go wrong with the hub, the network and the disk, as typed errors with remedies."""
+"""Failures of the hub, the network and the disk, as typed errors with remedies."""
 
 from __future__ import annotations
 

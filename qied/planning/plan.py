@@ -45,7 +45,6 @@ class Execution:
 
     @property
     def fp8_attention(self) -> bool:
-        """Whether the attention is in FP8."""
         return self.attention[:1] == (FP8_ATTENTION,)
 
     @property

@@ -31,7 +31,6 @@ class TileGrid:
 
     @property
     def count(self) -> int:
-        """Tiles in all."""
         return len(self.starts_x) * len(self.starts_y)
 
     def __floordiv__(self, unit: int) -> TileGrid:

@@ -65,7 +65,6 @@ class WorkerRecord:
 
     @property
     def name(self) -> str:
-        """The worker's name."""
         return self.offer.worker
 
     @property

@@ -78,7 +78,6 @@ class ClientPort:
             peer.send(m.Bye(reason))
 
     async def close(self) -> None:
-        """Close the port."""
         if self._reaper is not None:
             self._reaper.cancel()
             await asyncio.gather(self._reaper, return_exceptions=True)

@@ -60,7 +60,7 @@ def read_header(file: BinaryIO, limits: PictureLimits) -> PictureHeader:
 
     At most 1 MiB is read, 64 KiB at a time, whatever the file says; no pixel is decoded. Of an animated PNG or WebP
     the first frame counts, as everywhere in qied. Raises UnsupportedPicture for anything else than these formats,
-    PictureTooLarge above ``limits`` or without pixels, and PictureUnreadable for a header that is cut off or damaged.
+    PictureTooLarge above ``limits`` or without pixels, and PictureUnreadable for a truncated or damaged header.
     """
     reader = BoundedReader(file)
     _check_bytes(reader.size, limits)

@@ -34,7 +34,7 @@ class _Part(NamedTuple):
 
 
 def scan_png(reader: BoundedReader) -> Scan:
-    """Read a PNG from its signature on; raises PictureUnreadable where IHDR is missing, damaged or cut off.
+    """Read a PNG from its signature on; raises PictureUnreadable if IHDR is missing, damaged or truncated.
 
     The Exif block may lie behind the pixels, so the chunks are stepped over to the end, at most ``MAX_PARTS``.
     """
@@ -58,7 +58,7 @@ def _png_chunks(reader: BoundedReader) -> Iterator[_Part]:
 
 
 def scan_webp(reader: BoundedReader) -> Scan:
-    """Read a WebP from its RIFF header on; raises PictureUnreadable where its first chunk is no picture.
+    """Read a WebP from its RIFF header on; raises PictureUnreadable if its first chunk is not a picture.
 
     An animation has the size of its canvas.
     """

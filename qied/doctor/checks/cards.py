@@ -13,7 +13,7 @@ from qied.planning.plan import Plan
 
 _GIB = 1024**3
 _TAKEN_SHARE = 0.08
-"""Share of a card's memory that a desktop may well take; at least a GiB of it is no news."""
+"""Share of a card's memory that a desktop may well take; the first GiB of it is never reported."""
 
 _NO_CARD = "There is no card."
 

@@ -1,4 +1,4 @@
-"""A check of the system's clock, without asking anybody: nothing here can be newer than now."""
+"""A check of the system's clock, without a network: no file here can be newer than now."""
 
 from __future__ import annotations
 

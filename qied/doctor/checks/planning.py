@@ -21,7 +21,7 @@ _CAUSES = {
     "no_driver": "driver.present",
     "no_gpu": "driver.present",
 }
-"""Refusals that a check explains, too."""
+"""Refusals that a check also explains."""
 _SAID_ELSEWHERE = ("Locked memory is limited", "The card runs on ", "Other programs hold ")
 """Beginnings of the plan's warnings that host.memlock, card.pcie and card.memory give with their remedies."""
 

@@ -22,7 +22,7 @@ _ADDRESSES = "or take 127.0.0.1 (this machine only) or * (all addresses)."
 
 
 def free(facts: Facts) -> Verdict:
-    """The configured port can be listened at."""
+    """The daemon can listen on the configured port."""
     assert isinstance(facts.config, Config)
     listen = facts.config.daemon.listen
     host, _, port = listen.removeprefix("tcp://").rpartition(":")
@@ -37,7 +37,7 @@ def free(facts: Facts) -> Verdict:
 
 
 def floods(facts: Facts) -> Verdict:
-    """A connection that sends one message without end is cut, or others cannot connect."""
+    """A connection that sends an endless message is closed, or other machines cannot connect."""
     assert isinstance(facts.config, Config)
     listen = facts.config.daemon.listen
     if can_guard():

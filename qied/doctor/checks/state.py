@@ -28,7 +28,7 @@ _MOUNTS = Path("/proc/mounts")
 
 
 def guarded(ask: Callable[[Facts], Verdict]) -> Callable[[Facts], Verdict]:
-    """A check for which a folder on the way that this user may not enter is an error of the machine."""
+    """Wraps a check: a folder on the way that this user may not enter is an error of the machine."""
 
     @wraps(ask)
     def asked(facts: Facts) -> Verdict:
@@ -48,7 +48,7 @@ def guarded(ask: Callable[[Facts], Verdict]) -> Callable[[Facts], Verdict]:
 
 @guarded
 def folder(facts: Facts) -> Verdict:
-    """The daemon can write its state, and nobody else can read it."""
+    """The daemon can write its state, and no other user can read it."""
     home = facts.home
     base = nearest_existing(home)
     if not base.is_dir():
@@ -70,7 +70,7 @@ def folder(facts: Facts) -> Verdict:
 
 @guarded
 def keys(facts: Facts) -> Verdict:
-    """The daemon's keys are whole, and nobody else can read them."""
+    """The daemon's keys are whole, and no other user can read them."""
     place = facts.home / "keys"
     if not (place / "server.key").exists():
         return ok("Keys are made at the first start.")

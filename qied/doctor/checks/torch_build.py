@@ -119,7 +119,7 @@ def _served(cards: Sequence[Gpu]) -> list[Gpu]:
 
 
 def _install(facts: Facts, cards: Sequence[Gpu]) -> str:
-    """The torch for the newest of these cards, which has kernels for the others, too."""
+    """The torch for the newest of these cards, which has kernels for the others as well."""
     newest = max((gpu.compute_capability for gpu in cards if gpu.compute_capability), default=None)
     return install_command(newest, here=facts.this_machine)
 

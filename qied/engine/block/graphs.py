@@ -53,7 +53,6 @@ class Direct:
     """Runs everything as it comes."""
 
     def run(self, key: Hashable, launch: Launch) -> None:
-        """See :class:`Runner`."""
         launch()
 
 
@@ -91,7 +90,6 @@ class BlockGraphs:
         return len(self._records)
 
     def run(self, key: Hashable, launch: Launch) -> None:
-        """See :class:`Runner`."""
         record = self._records.get(key) or self._made(key, launch)
         if record is None:
             launch()
@@ -187,7 +185,6 @@ class GraphRecorder:
         torch.cuda.empty_cache()
 
     def forget(self) -> None:
-        """See :class:`Recorder`."""
         self._pool = torch.cuda.graph_pool_handle()
 
 

@@ -112,5 +112,4 @@ class HeldBytes:
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
         return sum(self.parts.values())

@@ -45,7 +45,6 @@ class LoraLibrary:
 
     @property
     def device_bytes(self) -> int:
-        """Bytes of the LoRAs that are on the device."""
         return sum(lora.nbytes for lora in self._loaded.values())
 
     def check(self, choices: Sequence[LoraChoice]) -> None:

@@ -53,7 +53,6 @@ class CudnnFp8Attention:
         self._plans: OrderedDict[tuple[int, ...], _Plan] = OrderedDict()
 
     def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
-        """See :class:`qied.engine.ops.fp8_attention.Fp8Attention`."""
         queries, keys, values = heads.unbind(1)
         operands = [_batched(part) for part in (queries[first : first + len(out)], keys, values)]
         numbers = {row: scales[row, :1].view(1, 1, 1, 1) for row in ScaleRow}

@@ -71,7 +71,6 @@ class SimulatedFp8Attention:
     """What cuDNN computes, where it does not run: the same casts, multiplied in FP32."""
 
     def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
-        """See :class:`Fp8Attention`."""
         scale = scales[:, 0]
         sharpness = scale[ScaleRow.Q] * scale[ScaleRow.K] * heads.shape[-1] ** -0.5
         factor = scale[ScaleRow.UNWEIGHT] * scale[ScaleRow.V] * scale[ScaleRow.RESULT]
@@ -94,7 +93,6 @@ class ExpandedAttention:
         self._attention = attention
 
     def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
-        """See :class:`Fp8Attention`."""
         sharpness = scales[ScaleRow.Q, 0] * scales[ScaleRow.K, 0]
         rows = slice(first, first + len(out))
         for begin in range(0, heads.shape[2], EXPANDED_HEADS):
@@ -114,7 +112,6 @@ class Fp8AttentionOfAnyRows:
         self._refused: set[tuple[int, int]] = set()
 
     def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
-        """See :class:`Fp8Attention`."""
         rows = (len(out), len(heads))
         if rows not in self._refused:
             try:

@@ -40,7 +40,6 @@ class PlainLinear:
     form: Form = "plain"
 
     def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace) -> None:
-        """See :class:`LinearKind`."""
         torch.addmm(linear.bias, x.values, linear.weight.t(), out=out)
 
 
@@ -56,7 +55,6 @@ class ExpandedLinear:
         self._expand = expand
 
     def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace) -> None:
-        """See :class:`LinearKind`."""
         assert linear.scale is not None and workspace.expanded is not None
         weight = workspace.expanded[: linear.weight.numel()].view(linear.weight.shape)
         self._expand(linear.weight, linear.scale, weight)
@@ -114,7 +112,6 @@ class SimulatedFp8Linear:
         self.form: Form = scaling
 
     def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace | None = None) -> None:
-        """See :class:`LinearKind`."""
         assert x.scale is not None and linear.scale is not None
         product = functional.linear(x.values.float(), linear.weight.float())
         product.mul_(x.scale.unsqueeze(1) if self.form == "rowwise" else x.scale[0])

@@ -61,8 +61,7 @@ class TensorSource(Protocol):
     def nbytes(self) -> int:
         """Bytes of all tensors as they are stored."""
 
-    def names(self) -> Collection[str]:
-        """Names of all tensors."""
+    def names(self) -> Collection[str]: ...
 
     def origin(self, name: str) -> str:
         """Where a tensor comes from, for errors."""

@@ -69,5 +69,4 @@ class Ownership:
         return [owner for owner in self._owners.values() if owner.stored_at < stored_before]
 
     def of_blob(self, blob: str) -> list[Key]:
-        """Ownerships of one blob."""
         return [key for key in self._owners if key[1] == blob]

@@ -104,7 +104,6 @@ class BlobStore:
                     os.utime(path, (now, now))
 
     def exists(self, digest: str) -> bool:
-        """Whether the blob is stored."""
         self._path(digest)
         return self._ledger.size(digest) is not None
 
