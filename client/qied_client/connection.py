@@ -1,7 +1,7 @@
 """The client's side of one connection as a state machine without I/O: frames and times in, frames and happenings out.
 
 Every request of protocol 1 can be repeated without harm, so the machine simply asks again for all that is unanswered
-once it is connected anew: a lost connection costs time, never an answer. A driver feeds ``receive`` and ``tick``, sends
+once it has reconnected: a lost connection costs time, never an answer. A driver feeds ``receive`` and ``tick``, sends
 what ``outgoing`` returns, and calls ``lost`` when the transport is gone.
 """
 

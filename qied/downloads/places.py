@@ -99,7 +99,7 @@ class PlainFolder:
         self._commit = listing.commit
 
     def stock(self, file: RemoteFile) -> Stock:
-        """Report how much of a file is already there; one of the right size that no note vouches for is read and hashed."""
+        """Report how much of a file is there; one of the right size without a note is read and hashed."""
         content = self.folder / file.path
         if _size(content) == file.bytes:
             if self._noted_hash(file) == file.hash:

@@ -89,8 +89,8 @@ class Engine:
     ) -> Engine:
         """Load the files of a model, or a folder in diffusers' pipeline layout.
 
-        ``on_progress`` is told (component, bytes read, bytes in all). Raises ModelNotFound or ModelUnsupported, which
-        name the file and what to do.
+        ``on_progress`` is called with (component, bytes read, bytes in all). Raises ModelNotFound or ModelUnsupported,
+        which name the file and what to do.
         """
         opened = open_pipeline(model, profile) if isinstance(model, Path) else open_checkpoint(model, profile)
         return Engine.build(opened, profile, options, on_progress)
@@ -130,7 +130,7 @@ class Engine:
     def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
         """Take the next step of each edit, for which blocks are copied once; returns what each did, or its error.
 
-        They must be steps, and fit ``sweep_room``. Raises DeviceLost, after which no edit can go on.
+        They must be steps, and fit ``sweep_room``. Raises DeviceLost, after which no edit can continue.
         """
         return self._sweeper.sweep(edits)
 
@@ -139,7 +139,7 @@ class Engine:
         return self._context.models.device_bytes
 
     def host_bytes(self) -> int:
-        """Bytes of weights and tables in the host's memory beside those; they grow by the tables of new schedules."""
+        """Bytes of weights and tables in host memory besides those; they grow by the tables of new schedules."""
         return self._context.models.host_bytes
 
     def lora_bytes(self) -> int:

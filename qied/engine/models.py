@@ -68,7 +68,7 @@ class Models:
 
     @property
     def host_bytes(self) -> int:
-        """Bytes in the host's memory beside those: streamed weights, mapped ones too, and modulation tables."""
+        """Bytes in host memory besides those: streamed weights, mapped ones too, and modulation tables."""
         return self.transformer.host_bytes + (self.streamed_text.host_bytes if self.streamed_text else 0)
 
 

@@ -14,7 +14,7 @@ class NoAnswer(Exception):
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """How a module of qied is run. Its current folder is no place to import from."""
+    """How a module of qied is run. Its current folder is not searched for imports."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 

@@ -1,4 +1,4 @@
-"""Windows itself, where no daemon runs: what is said of it, and where the daemon runs instead."""
+"""Windows itself, where the daemon does not run: the message, and where it runs instead."""
 
 from __future__ import annotations
 

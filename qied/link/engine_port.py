@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DeviceLost(Exception):
-    """The device answers nothing any more in this process: only a new process can go on with its edits."""
+    """The device no longer responds in this process: only a new process can continue its edits."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RunningEdit(Protocol):
 
     @property
     def step_needs(self) -> StepNeeds | None:
-        """What its next unit takes beside the steps of others, where it is a step; asked where the engine sweeps."""
+        """What its next unit adds to the steps of others, if it is a step; asked where the engine sweeps."""
 
     def advance(self) -> AdvancedEdit:
         """Do one bounded unit of work; raises QiedError, or DeviceLost, after which the process must end."""
@@ -95,9 +95,9 @@ class EnginePort(Protocol):
         """Drop the cache of a scope."""
 
     def device_memory(self) -> tuple[int, int] | None:
-        """Bytes of the device that this process has, and that are free; None where nobody else competes for them.
+        """Bytes of the device that this process has, and that are free; None if no other process competes for them.
 
-        Called beside the thread that owns the engine.
+        Called from another thread than the engine's.
         """
 
 

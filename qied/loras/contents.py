@@ -1,4 +1,4 @@
-"""What a LoRA file holds for a model, from its header: the pairs of matrices beside the model's linears."""
+"""What a LoRA file holds for a model, from its header: the pairs of matrices for the model's linears."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Key:
 
 
 def parse_key(name: str) -> Key | None:
-    """Tell what a tensor's name stands for; None for what is no part of a LoRA that this version runs."""
+    """Tell what a tensor's name stands for; None if it is not part of a LoRA that this version supports."""
     found = _DOTTED.fullmatch(name) or _UNDERSCORED.fullmatch(name)
     if found is None:
         return None
@@ -91,7 +91,7 @@ def stored_scales(metadata: Mapping[str, str], file: str) -> StoredScales:
 
 
 def scales_beside(folder: Path, file: str) -> StoredScales:
-    """Read what PEFT's own folders hold beside the weights, as these say nothing of their alphas.
+    """Read what PEFT's own folders hold next to the weights, as these say nothing of their alphas.
 
     Raises ModelUnsupported where it is not there, or cannot be followed.
     """
@@ -158,7 +158,7 @@ _INPUT_OF = {module: linear.name for linear in linears(BlockShape(1, 1, 1)) for 
 
 @dataclass(frozen=True)
 class Pair:
-    """The matrices beside one linear: ``down`` [rank, inputs] and ``up`` [outputs, rank], by their names in the file.
+    """The matrices for one linear: ``down`` [rank, inputs] and ``up`` [outputs, rank], by their names in the file.
 
     Their product counts times alpha / rank, where ``alpha`` names a tensor; without one, times ``scale``.
     """
@@ -181,7 +181,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class LoraContents:
-    """The pairs of a file: ``linears`` beside the linears of blocks, ``modulation`` beside those of the modulation.
+    """The pairs of a file: ``linears`` for the linears of blocks, ``modulation`` for those of the modulation.
 
     ``steps`` is the number of steps of a Lightning LoRA, None for any other; ``version`` that of the model it names.
     """
@@ -299,7 +299,7 @@ def _pair(
 
 
 def _shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
-    """(Outputs, inputs) of every module that a LoRA may be beside."""
+    """(Outputs, inputs) of every module that a LoRA may change."""
     shape = BlockShape(architecture.inner_dim, architecture.mlp_dim, architecture.head_dim)
     found = {
         module: (linear.outputs // len(linear.modules), linear.inputs)

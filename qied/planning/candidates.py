@@ -17,7 +17,7 @@ from qied.planning.words import dotted
 Capability = tuple[int, int]
 
 LOWEST_CAPABILITY: Capability = (7, 5)
-"""Turing. Older cards have neither BF16 nor integer dot products that anybody still builds for."""
+"""Turing. Older cards have neither BF16 nor integer dot products for which software is still built."""
 LOWEST_BF16: Capability = (8, 0)
 LOWEST_FP8: Capability = (8, 9)
 LOWEST_FP8_ATTENTION: Capability = (9, 0)

@@ -14,13 +14,13 @@ ARENA = "arena"
 
 @dataclass(frozen=True)
 class Execution:
-    """What the engine is told to do; bytes are those of the device.
+    """The plan's orders to the engine; bytes are those of the device.
 
     ``precision`` is fp8, fp8-storage, bf16 or fp32; ``compute`` the dtype of activations. ``resident_blocks`` of
     ``total_blocks`` stay on the device, the others pass through ``ring_slots`` slots. A tile of None means untiled;
     tiles are sides in pixels. ``allocator_bytes`` bounds what torch may take (0: no bound). ``pin`` asks for pinned
     host memory for blocks and modulation tables. ``attention`` names the backends that were proven, the fastest first;
-    () leaves the choice to torch. It begins with ``FP8_ATTENTION`` where that is used, and then goes on with those of
+    () leaves the choice to torch. It begins with ``FP8_ATTENTION`` where that is used, and then continues with those of
     the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
     ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
@@ -98,7 +98,7 @@ class Plan:
 
     @property
     def arena_bytes(self) -> int:
-        """The part that is kept for what one unit of work needs beside weights and states."""
+        """The part that is kept for what one unit of work needs besides weights and states."""
         return sum(part.bytes for part in self.parts if part.name == ARENA)
 
     def to_json(self) -> dict[str, Any]:

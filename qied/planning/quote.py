@@ -104,7 +104,7 @@ class Resolved:
 def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Resolved:
     """Fill in the defaults. ``sizes`` are the displayed sizes of all input pictures in pixels, a turn's base first.
 
-    Raises InvalidRequest and its kinds; a size above the cap is no error here, see ``admitted``.
+    Raises InvalidRequest and its kinds; a size above the cap is not an error here, see ``admitted``.
     """
     geometry = serving.profile.geometry
     if not 1 <= len(sizes) <= geometry.max_references:

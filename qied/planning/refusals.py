@@ -184,7 +184,7 @@ def too_little_host_memory(short: Sequence[tuple[Candidate, int, int]], capacity
 
 
 def beside_other_cards(made: Plan, taken: int, capacity: int) -> Refusal:
-    """The host cannot hold the worker of one card beside those of others."""
+    """The host cannot hold the worker of one card next to those of others."""
     missing = taken + made.host_bytes - capacity
     return Refusal(
         "host_memory_too_small",

@@ -1,4 +1,4 @@
-"""Where the VAE's tiles lie on a picture: integers only, for whoever runs them and for whoever predicts them."""
+"""Where the VAE's tiles lie on a picture: integers only, shared by the engine and the planner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scheduler's vocabulary: jobs and workers as data, the events that it is told and the actions that it answers.
+"""The scheduler's vocabulary: jobs and workers as data, the events it takes and the actions it returns.
 
 Bytes, milliseconds and counts are integers. Nothing here knows a clock, a socket or a GPU.
 """

@@ -1,9 +1,9 @@
-"""The front's scheduler: told what happened, it answers what to do. Owns no clock; time comes with each event.
+"""The front's scheduler: events in, actions out. It has no clock; time comes with each event.
 
 Rules: a worker's promises stay within its budget (`ledger`); the user served least is next (`queue`); a job that does
 not fit is not overtaken for ever (`placement`); a job that was active when a worker died by itself runs alone from
 then on, and is poisoned when a worker dies of it again while it is alone, so its neighbours never are. Whatever waits
-for another worker or for memory waits for a busy worker, whose next report is the event that lets it go on.
+for another worker or for memory waits for a busy worker, whose next report is the event that lets it continue.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Scheduler:
         self._actions: list[Action] = []
 
     def handle(self, event: Event, now_ms: int) -> list[Action]:
-        """Take in one event at ``now_ms`` milliseconds (any origin) and return what is to be done, in order."""
+        """Take in one event at ``now_ms`` milliseconds (any origin) and return the actions to take, in order."""
         return self.handle_all((event,), now_ms)
 
     def handle_all(self, events: Iterable[Event], now_ms: int) -> list[Action]:

@@ -1,4 +1,4 @@
-"""The port for clients: greets connections, keeps count of who is alive, and hands each message to its handler."""
+"""The port for clients: greets connections, tracks which are alive, and passes each message to its handler."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class ClientPort:
                     self._dismiss(route, "nothing was received from you")
 
     def _dismiss(self, route: bytes, reason: str) -> None:
-        """End a connection and say so: a client that lives after all connects anew."""
+        """End a connection and say so: a client that is alive after all reconnects."""
         self._port.send(route, m.Bye(reason))
         self._on_gone(route)
 

@@ -1,4 +1,4 @@
-"""The daemon: puts the parts of the front together, starts them in order, and stops them in the reverse one."""
+"""The daemon: assembles the parts of the front, starts them in order, and stops them in reverse."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _QUIET_S = 0.3
 
 @dataclass(frozen=True)
 class Launch:
-    """What ``serve`` has decided: the state folder, the configuration, what is served, and how workers start.
+    """The decisions of ``serve``: the state folder, the configuration, the served model, and how workers start.
 
     ``refit`` fits an order to the memory that is free when its worker starts again; it blocks.
     """
@@ -120,7 +120,7 @@ class Daemon:
         self.address = ""
 
     async def start(self, on_loading: Callable[[str, int, int], None]) -> None:
-        """Take up what an earlier run left, listen, prove that nobody else gets in, and start workers.
+        """Restore the state of an earlier run, listen, check that unknown keys are refused, and start workers.
 
         Returns once a worker is ready. Raises SetupError and its kinds.
         """
@@ -148,7 +148,7 @@ class Daemon:
     async def drain(self) -> None:
         """Accept nothing new and let running jobs finish, for as long as the configuration grants.
 
-        What is not finished then stays in the journal: the next start runs it again.
+        Unfinished jobs stay in the journal: the next start runs them again.
         """
         self._requests.draining = True
         self._dispatcher.feed(s.DrainRequested())

@@ -1,4 +1,4 @@
-"""Carries out what the pure scheduler decides, and tells it what happens: the one place where both meet."""
+"""Carries out the pure scheduler's actions and feeds it events: the only place where the two meet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SETTLE_S = 5.0
 
 
 class Orders(Protocol):
-    """What the dispatcher needs of the workers."""
+    """The workers as the dispatcher needs them."""
 
     def begin(self, worker: str, order: w.Begin) -> None:
         """Have a worker take an edit up."""
@@ -41,7 +41,7 @@ class Orders(Protocol):
 
 
 class Dispatcher:
-    """Jobs from acceptance to their one outcome. Runs on the event loop alone, so it needs no locks."""
+    """Jobs from acceptance to their outcome. Runs on the event loop alone, so it needs no locks."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Dispatcher:
         )
 
     def feed(self, event: s.Event) -> None:
-        """Tell the scheduler, and do what it says."""
+        """Feed events to the scheduler, and carry out its actions."""
         for action in self._scheduler.handle(event, now_ms()):
             self._perform(action)
 
@@ -135,7 +135,7 @@ class Dispatcher:
             self._jobs.publish(job, "preview", preview=bytes(report.preview), **common)
 
     async def finished(self, report: w.EditFinished) -> None:
-        """A worker has delivered a result: journal it, then tell everybody."""
+        """A worker has delivered a result: journal it, then notify."""
         job = self._running(report.user, report.job)
         if job is None:
             self._gave_up(s.JobKey(report.user, report.job))
@@ -175,7 +175,7 @@ class Dispatcher:
             self.feed(s.CancelRequested(job.key))
 
     async def settle(self) -> None:
-        """Wait until all outcomes under way are stored, but not for ever: what is not, runs again at the next start."""
+        """Wait until all pending outcomes are stored, but not forever: jobs without one run again at the next start."""
         if self._background:
             await asyncio.wait(self._background, timeout=_SETTLE_S)
         for task in list(self._background):

@@ -1,4 +1,4 @@
-"""What is too old, or in the way of new uploads, is deleted: results, sessions, tombstones and unused pictures."""
+"""Deletes old results, sessions, tombstones and unused pictures, or those that take the room of new uploads."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Housekeeper:
             await asyncio.sleep(_INTERVAL_S)
 
     async def sweep(self, requests: Requests) -> None:
-        """Delete what is too old."""
+        """Delete whatever has expired."""
         now = time.time()
         results_before = now - self._config.result_hours * 3600
         expired = await self._journal.expire(

@@ -1,4 +1,4 @@
-"""Jobs in memory: their state, their numbered news, and who follows them."""
+"""Jobs in memory: their state, their numbered events, and their followers."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ class JobBook:
             self._jobs.pop(key, None)
 
     def publish(self, job: Job, kind: str, **fields: Any) -> None:
-        """Number a piece of news, keep it for latecomers and send it to who follows the job."""
+        """Number an event, keep it for late followers and send it to the job's followers."""
         job.numbers += 1
         event = m.Event(job.key.job, self._base_number + job.numbers, kind, **fields)
         job.news[kind] = event
         self._send(job, event)
 
     def conclude(self, job: Job, outcome: StoreOutcome) -> None:
-        """Enter the outcome that is in the journal now, and send it to who follows the job."""
+        """Enter the outcome that is now in the journal, and send it to the job's followers."""
         job.outcome = outcome
         job.state = outcome.state
         job.worker = job.place = job.starts_in_ms = None

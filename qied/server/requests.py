@@ -1,4 +1,4 @@
-"""What a client may ask, one method for each request; answers are messages, refusals are typed errors."""
+"""The requests of clients, one method each; answers are messages, refusals are typed errors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Base:
 
 @dataclass(frozen=True)
 class FrontServices:
-    """Everything that requests are answered from."""
+    """The services that requests need."""
 
     serving: Serving
     quotas: LimitsConfig
@@ -232,7 +232,7 @@ class Requests:
 
     @contextmanager
     def _counted_as_accepting(self, user: str) -> Iterator[None]:
-        """Count a job that is on its way into the journal, so that many at once keep to the quotas, too."""
+        """Count a job that is on its way into the journal, so that many at once also keep to the quotas."""
         self._accepting[user] += 1
         try:
             yield

@@ -132,7 +132,7 @@ def _served(
 
 
 def _loras(config: ModelConfig, beside: Sequence[Path], profile_name: str, profile: ModelProfile) -> Catalogue:
-    """LoRAs of the configured folders, of those ``beside`` the model, and of the built-in model its own.
+    """LoRAs of the configured folders, of the folders ``beside``, and of the built-in model its own.
 
     Raises ConfigError for a configured folder that is not there.
     """

@@ -31,7 +31,7 @@ _PICKLE_PROTOCOLS: Final = range(2, 6)
 
 
 def foreign_kind(name: str, start: bytes) -> ForeignKind | None:
-    """What a file with these first 8 bytes is, if it is no safetensors file; None for what may be one."""
+    """What a file with these first 8 bytes is, if it is not a safetensors file; None if it may be one."""
     if not start:
         return ForeignKind("it is empty", "Download the file again.")
     for beginning, kind in _BEGINNINGS:

@@ -76,7 +76,7 @@ def _watch_memory(engine: EnginePort, link: Link) -> None:
 
 
 def _leave_with_parent() -> None:
-    """Standard input ends when the front does, even if that was killed: then nobody waits for this process."""
+    """Exit when standard input ends, which it does when the front ends, even if that was killed."""
     while os.read(0, 4096):
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The worker's link to the front: a thread with an event loop, so that heartbeats go on while the engine computes."""
+"""The worker's link to the front: a thread with an event loop, so heartbeats continue while the engine computes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATIENCE_S = 10.0
-"""Seconds without the front after which a worker is of no use to anybody."""
+"""Seconds without the front after which a worker gives up."""
 _DISK_TRIES, _DISK_WAIT_S = 30, 2.0
 _MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
 
@@ -40,7 +40,7 @@ _MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
 class Link:
     """Reports go out by ``report`` and ``deliver`` from any thread; orders come in through the queue.
 
-    Pictures are fetched, decoded and encoded here, beside the engine's thread.
+    Pictures are fetched, decoded and encoded here, in parallel with the engine's thread.
     """
 
     def __init__(

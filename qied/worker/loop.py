@@ -91,7 +91,7 @@ class StepLoop:
                 self._turn(self._whose_turn())
 
     def _take_orders(self) -> bool:
-        """Carry out what has come, waiting for it while nothing is active; returns whether to go on."""
+        """Carry out what has come, waiting for it while nothing is active; returns whether to continue."""
         while True:
             try:
                 order = self._orders.get(block=not self._active)
@@ -192,5 +192,5 @@ def failure(begin: w.Begin, error: QiedError) -> w.EditFailed:
 
 
 def defect(error: Exception) -> InternalError:
-    """What a user gets to see of an exception that nobody expected."""
+    """What a user sees of an unexpected exception."""
     return InternalError(f"The engine failed: {type(error).__name__}: {error}"[:400], "See the daemon's log.")

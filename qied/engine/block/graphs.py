@@ -1,4 +1,4 @@
-"""CUDA graphs of blocks: what a block launches is recorded when it comes a second time, and replayed from then on."""
+"""CUDA graphs of blocks: a block's launches are captured the second time, and replayed from then on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _uses: ContextVar[list[object] | None] = ContextVar("recorded uses", default=Non
 
 @contextmanager
 def collected_uses() -> Iterator[list[object]]:
-    """Collect what is held by ``hold`` meanwhile; whoever keeps the list keeps all of it."""
+    """Collect everything passed to ``hold`` inside; keeping the list keeps all of it alive."""
     found: list[object] = []
     token = _uses.set(found)
     try:
@@ -98,7 +98,7 @@ class BlockGraphs:
         record()
 
     def clear(self) -> None:
-        """Give the memory of all records back; they are made anew when their launches come again."""
+        """Give the memory of all records back; they are captured again when their launches recur."""
         self._records.clear()
         self._tried.clear()
         self._recorder.forget()
@@ -168,7 +168,7 @@ class GraphRecorder:
         _load_libraries(device, self._stream)
 
     def record(self, launch: Launch) -> Launch:
-        """See :class:`Recorder`. Kernels of other streams and threads go on meanwhile."""
+        """See :class:`Recorder`. Kernels of other streams and threads keep running."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream), collected_uses() as uses:
             graph.capture_begin(self._pool, capture_error_mode="thread_local")

@@ -102,7 +102,7 @@ def pack_block(
 
     What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
     What lies between tensors becomes zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
-    Beside the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
+    Besides the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
     """
     prefix, tensors = block_prefix(number), block_tensors(layout, buffer)
     for linear in linears(layout.shape):
@@ -143,7 +143,7 @@ def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device:
 
 
 def _quantise_whole(parts: list[StoredWeight], values: Tensor, scale: Tensor, device: torch.device) -> None:
-    """Put E4M3 values of ``parts`` on top of each other and their one scale [1]; what is E4M3 is rounded anew."""
+    """Put E4M3 values of ``parts`` on top of each other and their one scale [1]; E4M3 values are rounded again."""
     dense = [part.dense() for part in parts]
     # Parts that were E4M3 are FP32 by now, whatever the others are.
     alike = all(part.dtype == dense[0].dtype for part in dense)

@@ -16,7 +16,7 @@ Parts: TypeAlias = Sequence[tuple[int, Tensor]]
 
 
 class Streams(Protocol):
-    """The two queues of a device that a ring works with: the computation's, and one for copies beside it.
+    """The two queues of a device that a ring works with: the computation's, and one for copies in parallel.
 
     An event that was never recorded is not waited for.
     """

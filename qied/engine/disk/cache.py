@@ -37,7 +37,7 @@ class Kind:
 class DiskCache:
     """A folder of packed files of at most ``limit_bytes``; ``free_reserve_bytes`` of its disk are left alone.
 
-    No failure of the disk is an error here: each is told in the log, once, and everything works without the file.
+    No disk failure is an error here: each is logged once, and everything works without the file.
     """
 
     kind: Kind
@@ -49,7 +49,7 @@ class DiskCache:
     def fill(self, buffers: Sequence[Tensor], contents: Contents, make: Fill, on_kept: Callable[[int], None]) -> None:
         """Fill all ``buffers`` with their blocks: from a kept file, else by ``make``, and keep them then.
 
-        ``on_kept`` is told the number of each block that came from the file.
+        ``on_kept`` is called with the number of each block that came from the file.
         """
         if self.read(contents, buffers, on_kept):
             return
@@ -172,7 +172,7 @@ class KeptBlocksWriter:
         self._writer = None
 
     def abandon(self) -> None:
-        """Remove what is not finished."""
+        """Remove unfinished files."""
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None

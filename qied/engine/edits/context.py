@@ -1,4 +1,4 @@
-"""What the phases of an edit share: the engine's models, the unit of work, and the account of what is held."""
+"""What the phases of an edit share: the engine's models, the unit of work, and the account of held bytes."""
 
 from __future__ import annotations
 

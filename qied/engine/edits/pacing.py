@@ -39,7 +39,7 @@ class Timeline(Protocol):
 
 
 class Meter:
-    """The units of one edit that have ended, until they are told."""
+    """The units of one edit that have ended, until they are reported."""
 
     def __init__(self) -> None:
         self._ended: list[Ended] = []
@@ -90,7 +90,7 @@ class Pacer:
 
     @contextmanager
     def unit(self) -> Iterator[Unit]:
-        """Do one unit of work inside; one that is left by an error is counted for nobody."""
+        """Do one unit of work inside; one that is left by an error is not counted."""
         while len(self._under_way) > AHEAD:
             self._timeline.wait(self._under_way[0].over)
             self._count_first()

@@ -1,1 +1,1 @@
-"""LoRAs: low-rank branches beside the linears of the blocks, and shares in the modulation tables of edits."""
+"""LoRAs: low-rank branches next to the linears of the blocks, and shares in the modulation tables of edits."""

@@ -77,7 +77,7 @@ class LoraLibrary:
         return {choice.name: self._nbytes(choice.name) for choice in choices}
 
     def branches(self, choices: Sequence[LoraChoice]) -> tuple[BlockLoras, ...]:
-        """Return the branches of each block, for one step; () without any LoRA. What is not there is loaded."""
+        """Return the branches of each block, for one step; () without any LoRA. Missing LoRAs are loaded."""
         if not choices:
             return ()
         wanted = {choice.name for choice in choices}

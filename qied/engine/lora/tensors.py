@@ -26,7 +26,7 @@ class LoraTensors:
     def pair(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Return ``down`` [rank, inputs], times alpha / rank, and ``up`` [outputs, rank], FP32 on the device.
 
-        Raises ModelUnsupported where they hold what is no number.
+        Raises ModelUnsupported if they hold values that are not numbers.
         """
         scale = pair.scale if pair.alpha is None else float(self._read(pair.alpha).reshape(())) / pair.rank
         if abs(scale) > LARGEST_SCALE:

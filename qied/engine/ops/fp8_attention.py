@@ -2,7 +2,7 @@
 
 Queries and keys are divided by a bound of theirs, which no data has to be looked at for: an RMS-normalised head is as
 long as the root of its size, no rotation changes that, and the norm's weights are known. Values are divided by their
-largest magnitude. Results are means of rows of values, so the values' scale is theirs, too.
+largest magnitude. Results are means of rows of values, so the values' scale is also theirs.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def put_value_scales(steps: Tensor, largest: Tensor) -> None:
 def taken_over(attended: Tensor, text_rows: int, workspace: Workspace, expand: Expand | None) -> JointRows:
     """Make the result of an attention in FP8, which lies in ``workspace.quantised``, the input of a linear as it is.
 
-    With ``expand`` it is there in the compute type, too, where QKV was.
+    With ``expand`` it is also there in the compute type, where QKV was.
     """
     assert workspace.scale is not None and workspace.attention_scales is not None
     step = workspace.attention_scales[ScaleRow.V, :1]

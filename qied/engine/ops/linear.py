@@ -76,7 +76,7 @@ class Fp8Linear:
 
         Some shapes have no kernel that adds the bias as well (cuBLASLt 13.0 on sm_90: 250 rows of 12288 row-wise); the
         first call of such a shape finds it out, and the bias is added by itself from then on. How a library says so
-        differs, so any error is tried once without the bias; where that is no better, its own error is raised.
+        differs, so any error is tried once without the bias; if that fails as well, its own error is raised.
         """
         shape = (len(x.values), *linear.weight.shape)
         if shape not in self._bias_apart:

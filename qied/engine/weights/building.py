@@ -36,7 +36,7 @@ def blaming(path: Path | str) -> Iterator[None]:
     """Turn whatever a library raises over the content of ``path`` into ModelUnsupported, which names it.
 
     Which types there are differs between libraries and their versions: values of a wrong type alone give five, and the
-    tokenizers raise a bare Exception. Memory that ran out is no fault of the file.
+    tokenizers raise a bare Exception. Running out of memory is not a fault of the file.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which keys are let in at this moment: the enrolled clients from disk, and the workers that were started."""
+"""The keys that are let in at this moment: the enrolled clients from disk, and the workers that were started."""
 
 from __future__ import annotations
 

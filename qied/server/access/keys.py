@@ -117,7 +117,7 @@ class KeyStore:
         return client
 
     def ensure_local(self, endpoint: str) -> Credential:
-        """See to it that the machine's owner is let in, and that the key file says where the daemon is now.
+        """Make sure that the machine's owner is let in, and that the key file says where the daemon is now.
 
         The pair stays while key file and enrolment agree; else a new one replaces it. Raises ConfigError.
         """
@@ -139,9 +139,9 @@ class KeyStore:
         return tuple(_read_client(path) for path in self._files())
 
     def remove(self, name: str) -> bool:
-        """Let the client in no more; returns whether it was enrolled. For the local user the key file goes, too.
+        """Stop letting the client in; returns whether it was enrolled. The local user's key file is removed as well.
 
-        Raises InvalidRequest for what is no name.
+        Raises InvalidRequest for an invalid name.
         """
         _check_name(name)
         file = self._file(name)
@@ -152,7 +152,7 @@ class KeyStore:
         return known
 
     def authorised(self) -> Mapping[bytes, str]:
-        """Names by public key (Z85 bytes). A damaged file is logged and lets nobody in."""
+        """Names by public key (Z85 bytes). A damaged file is logged and lets no client in."""
         return {client.public_key.encode(): client.name for client in self._readable()}
 
     def version(self) -> KeyStamp:

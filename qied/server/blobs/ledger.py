@@ -1,4 +1,4 @@
-"""Which blobs are stored, which bytes are promised to uploads, and what may still be taken: integers, no files."""
+"""Stored blobs, bytes promised to uploads, and bytes still available: integers, no files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Usage:
 
     @property
     def used(self) -> int:
-        """Bytes that nobody else can have."""
+        """Bytes that are not available to others."""
         return self.stored + self.reserved + self.suspended
 
 
@@ -66,7 +66,7 @@ class BlobLedger:
             yield
 
     def usage(self) -> Usage:
-        """What is taken now."""
+        """Bytes taken now."""
         with self._lock:
             return Usage(
                 stored=sum(kept.size for kept in self._stored.values()),

@@ -52,7 +52,7 @@ class BlobStore:
         free_reserve_bytes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take up what is in ``root``, made where missing; raises ConfigError where others can read the folder."""
+        """Load the files in ``root``, created if missing; raises ConfigError where others can read the folder."""
         self._root = private_folder(root)
         self._partials = private_folder(root / "partial")
         self._max_blob_bytes = max_blob_bytes
@@ -64,7 +64,7 @@ class BlobStore:
         self._scan()
 
     def begin(self, digest: str, size: int, owner: str) -> Upload:
-        """Open an upload of ``size`` bytes that goes on where an earlier one of ``owner`` was left.
+        """Open an upload of ``size`` bytes that continues where an earlier one of ``owner`` stopped.
 
         ``owner`` (up to 64 letters, digits, ``.``, ``_`` and ``-``) tells uploaders apart. A blob that is stored
         already counts as used and needs no bytes: ``offset`` is ``size``. Raises InvalidRequest, BlobTooLarge,
@@ -154,7 +154,7 @@ class BlobStore:
         return True
 
     def usage(self) -> Usage:
-        """What is taken now, in bytes."""
+        """Usage now, in bytes."""
         return self._ledger.usage()
 
     def collect(self, pinned: Set[str], unpinned_before: float) -> Removed:

@@ -1,4 +1,4 @@
-"""One blob on its way in: bytes in order to a partial file, checked against the announced hash at the end."""
+"""One blob being received: bytes in order to a partial file, checked against the announced hash at the end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _READ_BYTES = 1 << 20
 
 
 class Upload:
-    """An open upload; ``offset`` is where it goes on. Blocking; any thread, one call at a time is carried out.
+    """An open upload; ``offset`` is where it continues. Blocking; any thread, one call at a time is carried out.
 
     It ends with ``finish`` or ``suspend``, or with an error that says so; its space is given back then.
     """
@@ -123,7 +123,7 @@ class Upload:
                 sync_folder(self._final.parent)
 
     def suspend(self) -> None:
-        """End the upload and keep its bytes, so that a later one goes on from them. May be called again."""
+        """End the upload and keep its bytes, so that a later one continues from them. May be called again."""
         with self._lock:
             if self._file is None:
                 return

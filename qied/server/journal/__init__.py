@@ -1,1 +1,1 @@
-"""What the daemon promised and how it ended, on the disk before anybody is told."""
+"""The daemon's promises and their outcomes, on disk before any client hears of them."""

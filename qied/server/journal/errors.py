@@ -1,4 +1,4 @@
-"""How the journal fails, and what each of SQLite's errors means for a user."""
+"""Failures of the journal: what each of SQLite's errors means for a user."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def opening_failure(path: Path, error: Exception) -> QiedError:
 
 
 def damaged(path: Path, problem: str) -> SetupError:
-    """The journal is not whole: it is left as it is, and the remedy says how to go on without it."""
+    """The journal is not whole: it is left as it is, and the remedy says how to continue without it."""
     aside = path.with_name("damaged")
     return SetupError(
         f"The journal {path} is damaged: {problem}.",

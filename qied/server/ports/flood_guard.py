@@ -1,4 +1,4 @@
-"""Cuts connections that send without ever finishing a message.
+"""Closes connections that never finish a message.
 
 libzmq bounds a frame, not the number of frames in a message, and hands a message over only once it is complete: an
 endless one fills the memory unseen. The kernel counts what each connection has sent, though. One that has sent more

@@ -1,4 +1,4 @@
-"""One connection as the front sees it: who it is, whether it has said hello, and what is under way on it."""
+"""One connection as the front sees it: its client, whether it has said hello, its requests and transfers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = structlog.get_logger(part="peer")
 class Peer:
     """A connection. ``transfers`` are its uploads and downloads by the client's id, which end with it.
 
-    Requests that were begun are finished even if nobody hears the answer: what is in the journal must be in memory.
+    Requests that have begun are finished even if the client is gone: memory must agree with the journal.
     """
 
     route: bytes

@@ -33,7 +33,7 @@ Condition = Literal["starting", "ready", "draining", "lost"]
 
 _WITHHELD_STEP = 64 * 1024 * 1024
 _SURPLUS_BYTES = 2 * 1024**3
-"""Beyond the reserve that a plan leaves: some nine blocks in FP8."""
+"""Bytes beyond the reserve that a plan leaves: about nine blocks in FP8."""
 
 
 @dataclass
@@ -119,7 +119,7 @@ class WorkerPool:
         return list(self._workers.values())
 
     def begin(self, worker: str, order: w.Begin) -> None:
-        """Have a worker take an edit up."""
+        """Have a worker begin an edit."""
         found = self._workers[worker]
         found.active.add((order.user, order.job))
         self._log.info("started", user=order.user, job=order.job, worker=worker, active=len(found.active))
@@ -140,7 +140,7 @@ class WorkerPool:
                 worker.peer.send(w.ForgetScope(scope))
 
     async def close(self) -> None:
-        """End all workers: what they hold is requeued by the next start."""
+        """End all workers: the next start requeues their edits."""
         self._stopping = True
         for worker in self._workers.values():
             if worker.process is not None:
@@ -365,7 +365,7 @@ def surplus_is_worth_telling(execution: Execution, surplus_bytes: int) -> bool:
 def withheld_bytes(budget: int, own: int, free: int) -> int:
     """Bytes of a worker's budget that others hold, in coarse steps, so that small changes do not matter.
 
-    A process that has ``own`` bytes can grow by what is ``free``; what is missing to its ``budget`` others have.
+    A process that has ``own`` bytes can grow by the ``free`` bytes; the rest of its ``budget`` is held by others.
     """
     missing = max(0, budget - own - free)
     return min(budget, -(-missing // _WITHHELD_STEP) * _WITHHELD_STEP)
