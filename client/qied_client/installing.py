@@ -1,4 +1,4 @@
-"""How qied, its client and their optional packages are installed: the one place that knows it.
+"""How qied, its client and their optional packages are installed: the only place that knows.
 
 Neither distribution is on a package index. The daemon runs from a checkout; ``make wheels`` builds a wheel of the
 client to carry to other machines. An extra's packages do come from an index, so remedies name those packages.

@@ -1,4 +1,4 @@
-"""What a client gets back: results with their bytes, and progress on the way."""
+"""Results with their bytes, and progress on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of tensors as different programs write them, turned into the names that the model's own classes have."""
+"""Translates tensor names, as different programs write them, to those of the model's own classes."""
 
 from __future__ import annotations
 

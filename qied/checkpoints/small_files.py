@@ -1,4 +1,4 @@
-"""Reading the small files of models: texts and JSON within a limit, and folders that may not be there."""
+"""Reads small files of models: texts and JSON within a limit, and folders that may be missing."""
 
 from __future__ import annotations
 

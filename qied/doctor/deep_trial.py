@@ -1,4 +1,4 @@
-"""A daemon of the doctor's own, for one short edit and one stranger: what they show of memory and of the lock."""
+"""The doctor's own daemon, which runs one short edit and refuses one unknown key: its memory and its access control."""
 
 from __future__ import annotations
 

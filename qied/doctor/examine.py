@@ -1,4 +1,4 @@
-"""Puts the facts together: reads, finds and plans, and keeps what went wrong on the way for the checks to tell."""
+"""Collects the facts: reads, finds and plans, and keeps failures on the way for the checks to report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks look at: the machine's snapshot, the configuration, the folders and the plan."""
+"""The input of the checks: the machine's snapshot, the configuration, the folders and the plan."""
 
 from __future__ import annotations
 

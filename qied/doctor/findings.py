@@ -1,4 +1,4 @@
-"""What the doctor says: findings with a status, and how they add up."""
+"""The doctor's findings with their status, and their summary."""
 
 from __future__ import annotations
 

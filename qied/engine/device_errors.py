@@ -1,4 +1,4 @@
-"""What an error of torch means: memory that ran out, or a device whose context is lost."""
+"""What a torch error means: out of memory, or a device whose context is lost."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Engine:
 
     @property
     def sweep_room(self) -> SweepRoom | None:
-        """What steps that go together may take (``Edit.step_needs``); None where each goes alone."""
+        """Room for steps that go together (``Edit.step_needs``); None if each goes alone."""
         return self._sweeper.room
 
     def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:

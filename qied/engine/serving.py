@@ -55,7 +55,7 @@ class ServedEngine:
 
     @property
     def sweep_room(self) -> SweepRoom | None:
-        """What steps that go together may take; None where each goes alone."""
+        """Room for steps that go together; None if each goes alone."""
         return self._engine.sweep_room
 
     def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:

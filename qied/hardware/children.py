@@ -19,7 +19,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def ask_child(module: str, *arguments: str, environ: Mapping[str, str], limit_s: float) -> str:
-    """Run a module and give what it wrote; raises NoAnswer."""
+    """Run a module and return its output; raises NoAnswer."""
     try:
         done = subprocess.run(
             command(module, *arguments),

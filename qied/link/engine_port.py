@@ -1,4 +1,4 @@
-"""What the step loop needs of an engine; ``qied.engine.serving`` provides it with torch."""
+"""The engine as the step loop needs it; ``qied.engine.serving`` provides it with torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ended:
 
 
 class AdvancedEdit(Protocol):
-    """What one unit of work did; ``image`` is there after the last one only."""
+    """The result of one unit of work; ``image`` is there after the last one only."""
 
     @property
     def phase(self) -> str:
@@ -80,7 +80,7 @@ class EnginePort(Protocol):
 
     @property
     def sweep_room(self) -> SweepRoom | None:
-        """What steps that go together may take; None where each goes alone."""
+        """Room for steps that go together; None if each goes alone."""
 
     def sweep(self, edits: Sequence[Any]) -> Sequence[AdvancedEdit | Exception]:
         """Take the next step of several of its edits together; returns what each did, or its error.

@@ -1,4 +1,4 @@
-"""What a LoRA file holds for a model, from its header: the pairs of matrices for the model's linears."""
+"""The contents of a LoRA file for a model, from its header: the pairs of matrices for the model's linears."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Key:
 
 
 def parse_key(name: str) -> Key | None:
-    """Tell what a tensor's name stands for; None if it is not part of a LoRA that this version supports."""
+    """Parse the name of a tensor; None if it is not part of a LoRA that this version supports."""
     found = _DOTTED.fullmatch(name) or _UNDERSCORED.fullmatch(name)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""How an edit was made, as text inside the picture that it gave."""
+"""How an edit was made, as text inside the resulting picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Precisions that a card may run, in order, each with the reason; what was proven by running it decides. Pure."""
+"""Precisions that a card may run, in order, each with the reason; the self-test's results decide. Pure."""
 
 from __future__ import annotations
 

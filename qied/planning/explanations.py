@@ -29,7 +29,7 @@ def residency_reason(rung: Rung, layers: int, block: int) -> str:
 
 
 def warnings_of(case: CardRequest, chosen: Candidate, execution: Execution, block: int) -> list[str]:
-    """What a person should know before they rely on a plan; ``block`` is bytes."""
+    """Warnings before relying on a plan; ``block`` is bytes."""
     warnings = []
     if case.gpu.selftest is None:
         warnings.append(f"No self-test has run on {case.gpu.name} yet; 'qied serve' runs it before it starts.")

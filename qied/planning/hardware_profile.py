@@ -1,4 +1,4 @@
-"""Hardware profiles: what to choose on which card, as data, read from profiles/hardware/*.toml."""
+"""Hardware profiles: the settings for each card, as data, read from profiles/hardware/*.toml."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class LoadedProfile:
 
 
 class Contradiction(NamedTuple):
-    """A value that cannot be meant so, and what to do about it."""
+    """A value that cannot be intended, and what to do about it."""
 
     key: Key
     problem: str

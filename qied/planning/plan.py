@@ -1,4 +1,4 @@
-"""What planning decides: a Plan, or a Refusal with its cause and remedy."""
+"""The result of planning: a Plan, or a Refusal with its cause and remedy."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What this machine does with this model. Bytes are those of the device, unless they say host.
+    """How this machine runs this model. Bytes are those of the device, unless they say host.
 
     ``sources`` tells for each value where it came from (profile, configuration, command line, measured, computed).
     ``gpu_uuid`` tells cards and their partitions apart, which share an index.

@@ -92,7 +92,7 @@ Size = tuple[int, int]
 class Resolved:
     """A request with every default in place. ``nearest`` is the largest size of this aspect within the cap.
 
-    ``warnings`` tell what will be done as asked, and is hardly what was meant.
+    ``warnings`` name settings that are probably not what the user intended.
     """
 
     spec: EditSpec

@@ -1,4 +1,4 @@
-"""Refusals: what keeps a model from a card or a machine, with the numbers and what to do. Pure."""
+"""Refusals: why a card or a machine cannot run a model, with the numbers and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def nearest_to_serving(refusals: Sequence[Refusal]) -> Refusal:
 
 
 def unknown_memory(gpu: Gpu) -> Refusal:
-    """The driver tells nothing of the card's memory."""
+    """The driver does not report the card's memory."""
     return Refusal(
         "unknown_memory",
         f"The driver does not report how much memory {gpu.name} has.",

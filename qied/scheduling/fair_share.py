@@ -130,11 +130,11 @@ class FairShare:
         return [*self._others.order(), *self._previews.order()]
 
     def charge(self, key: str, milliseconds: int) -> None:
-        """Count what a job's turn took, at least 1 millisecond; raises KeyError when it is not there."""
+        """Charge a job for its turn, at least 1 millisecond; raises KeyError when it is not there."""
         self.charge_together({key: milliseconds})
 
     def charge_together(self, spent: Mapping[str, int]) -> None:
-        """Count what a turn took of each of its jobs, at least 1 millisecond each; ``spent`` has them in their order.
+        """Charge each job of a turn for its part, at least 1 millisecond each; ``spent`` has them in their order.
 
         The turn counts for the lane of the first one. Raises KeyError when one of them is not there.
         """

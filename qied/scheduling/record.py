@@ -1,4 +1,4 @@
-"""The scheduler's own records of jobs and workers: what changes while they live."""
+"""The scheduler's mutable records of jobs and workers."""
 
 from __future__ import annotations
 

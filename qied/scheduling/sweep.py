@@ -19,7 +19,7 @@ class StepNeeds:
 
 @dataclass(frozen=True)
 class SweepRoom:
-    """What steps that go together may take, in bytes of the device: their own, and their LoRAs."""
+    """Room for steps that go together, in bytes of the device: their own, and their LoRAs."""
 
     bytes: int
     lora_bytes: int

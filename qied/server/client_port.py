@@ -73,7 +73,7 @@ class ClientPort:
             await asyncio.sleep(seconds / 10)
 
     def say_goodbye(self, reason: str) -> None:
-        """Tell all clients that nothing more will come over these connections."""
+        """Say goodbye to all clients: nothing more will come over these connections."""
         for peer in list(self._peers.values()):
             peer.send(m.Bye(reason))
 

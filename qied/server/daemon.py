@@ -45,7 +45,7 @@ from qied.server.workers.pool import WorkerPool
 
 _UNGUARDED = {"remedy": "listen on 127.0.0.1 and let others in through a tunnel (ssh -L), or serve on Linux"}
 _QUIET_S = 0.3
-"""Seconds without any request or transfer after which clients are taken to have what they came for."""
+"""Seconds without any request or transfer after which clients are assumed to be done."""
 
 
 @dataclass(frozen=True)

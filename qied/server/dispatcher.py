@@ -34,7 +34,7 @@ class Orders(Protocol):
     """The workers as the dispatcher needs them."""
 
     def begin(self, worker: str, order: w.Begin) -> None:
-        """Have a worker take an edit up."""
+        """Have a worker begin an edit."""
 
     def stop(self, worker: str, order: w.StopEdit) -> None:
         """Have a worker drop an edit."""
@@ -65,7 +65,7 @@ class Dispatcher:
         self.pace = Pace(serving)
 
     def use(self, orders: Orders) -> None:
-        """Say who carries orders to the workers."""
+        """Set the carrier of orders to the workers."""
         self._orders = orders
 
     def cost(self, spec: EditSpec) -> s.JobCost:
@@ -262,7 +262,7 @@ class Dispatcher:
         return True
 
     async def _journal_until_done(self, *changes: Change) -> tuple[bool, ...]:
-        """Journal what must not be lost: a full disk delays it, and is said, but does not drop it."""
+        """Journal what must not be lost: a full disk delays it and is logged, but does not drop it."""
         while True:
             try:
                 return await self._journal.apply(*changes)
@@ -277,7 +277,7 @@ class Dispatcher:
         task.add_done_callback(self.tell_if_broken)
 
     def tell_if_broken(self, task: asyncio.Task[Any]) -> None:
-        """A task that must not fail has failed: what it left undone is put right by the next start, so stop."""
+        """A task that must not fail has failed: the next start repairs what it left undone, so stop."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("a part of the daemon failed, stopping", exc_info=error)
             if not self.broken.done():

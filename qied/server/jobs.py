@@ -137,7 +137,7 @@ class JobBook:
         self._stopped_running.set()
 
     def requeued(self, job: Job, reason: str) -> None:
-        """Tell that a job waits again."""
+        """Publish that a job waits again."""
         self.publish(job, "requeued", note=reason)
         self._stopped_running.set()
 
@@ -148,7 +148,7 @@ class JobBook:
             await self._stopped_running.wait()
 
     def follow(self, job: Job, peer: Peer, after: int) -> None:
-        """Send a peer what it has not seen yet, and what comes from now on."""
+        """Send a peer the events it has not seen, and those to come."""
         for event in sorted(job.news.values(), key=lambda event: event.number):
             if event.number > after:
                 peer.send(event)

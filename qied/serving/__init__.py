@@ -1,1 +1,1 @@
-"""From a machine, a model and a configuration to what is served."""
+"""Decides, from a machine, a model and a configuration, what is served."""

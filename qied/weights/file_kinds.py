@@ -1,4 +1,4 @@
-"""Files that are no safetensors, by how they begin: each is refused by its name, with what to use instead."""
+"""Files that are not safetensors, by their first bytes: each kind is refused by name, with what to use instead."""
 
 from __future__ import annotations
 

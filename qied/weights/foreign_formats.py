@@ -1,4 +1,4 @@
-"""Quantised formats that are not run here: told by their tensors, refused by their names."""
+"""Quantised formats that are not supported: recognised by their tensors, refused by name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The header of a safetensors file: names, types, shapes and places of its tensors, and what its maker wrote about it.
 
 Read here by hand: the front and the doctor look at files and import nothing that imports torch, and what is wrong with
-a file is to be told by the tensor's name.
+a file should be reported with the tensor's name.
 """
 
 from __future__ import annotations

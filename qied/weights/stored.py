@@ -1,7 +1,7 @@
 """How the tensors of a file are stored: which are weights, which are the scales of others, and in which precision.
 
 The five ways in which FP8 weights are kept differ in the names and shapes of their scales, and each layer of a file may
-differ from the next. What is not among them is refused by its name.
+differ from the next. Anything else is refused by name.
 """
 
 from __future__ import annotations

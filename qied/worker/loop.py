@@ -65,7 +65,7 @@ Finish = Callable[[w.Begin, "Image", dict[str, float]], None]
 
 
 class StepLoop:
-    """Runs until told to quit. ``report`` and ``finish`` must not block: the engine would wait for them."""
+    """Runs until ordered to quit. ``report`` and ``finish`` must not block: the engine would wait for them."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class StepLoop:
                 self._turn(self._whose_turn())
 
     def _take_orders(self) -> bool:
-        """Carry out what has come, waiting for it while nothing is active; returns whether to continue."""
+        """Carry out the orders that have come, waiting for one while nothing is active; returns whether to continue."""
         while True:
             try:
                 order = self._orders.get(block=not self._active)

@@ -1,4 +1,4 @@
-"""The orientation tag of an Exif block, the one thing of Exif that changes what a picture looks like."""
+"""The orientation tag of an Exif block, the only part of Exif that changes how a picture looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every message of protocol 1 as a frozen dataclass; docs/protocol.md tells what each one means and when it is sent."""
+"""Every message of protocol 1 as a frozen dataclass; docs/protocol.md says what each one means and when it is sent."""
 
 from __future__ import annotations
 

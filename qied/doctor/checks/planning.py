@@ -1,4 +1,4 @@
-"""Checks of what planning makes of the machine: the profile, the plan, and what the plan warns of."""
+"""Checks of planning: the profile, the plan, and its warnings."""
 
 from __future__ import annotations
 

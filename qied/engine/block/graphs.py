@@ -60,7 +60,7 @@ class Recorder(Protocol):
     """Records a launch instead of running it."""
 
     def record(self, launch: Launch) -> Launch:
-        """Return what runs all that ``launch`` launched; raises RuntimeError where it cannot be recorded."""
+        """Return a function that replays ``launch``; raises RuntimeError where it cannot be recorded."""
 
     def make_room(self) -> None:
         """Let go of memory that nothing uses: while recording, none can be taken back."""
@@ -73,8 +73,8 @@ class BlockGraphs:
     """Keeps the records that were used last, at most ``limit`` of them.
 
     The first time a launch runs as it is, which tells libraries what kernels they need: loading those cannot be
-    recorded. What cannot be recorded at all runs as it is every time; where memory does not suffice for it, nothing is
-    recorded any more.
+    recorded. A launch that cannot be recorded at all runs as it is every time; where memory does not suffice for it,
+    nothing is recorded any more.
     """
 
     def __init__(self, recorder: Recorder, limit: int = GRAPHS) -> None:
@@ -189,7 +189,7 @@ class GraphRecorder:
 
 
 def _abandon(graph: Any) -> None:
-    """End the recording of what failed; what torch says of such a graph would hide why it did."""
+    """End a failed recording; torch's error about such a graph would hide the cause."""
     with warnings.catch_warnings(), suppress(RuntimeError):
         warnings.simplefilter("ignore")
         graph.capture_end()

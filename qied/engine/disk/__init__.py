@@ -1,1 +1,1 @@
-"""Files that spare the next start its work: written whole, found by their content, checked when they are read."""
+"""Files that save work at the next start: written whole, found by their content, checked when read."""

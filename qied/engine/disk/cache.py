@@ -1,4 +1,4 @@
-"""A folder of files kept to be read again: found by what they were made of, within limits, written by one at a time."""
+"""A folder of files kept for reuse: found by what they were made from, within limits, with one writer at a time."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class DiskCache:
                 os.close(descriptor)
 
     def warn(self, what: str, path: Path, error: OSError | UnusablePackedFile) -> None:
-        """Tell what went wrong with a file."""
+        """Log what went wrong with a file."""
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         remedy = f"Look at that disk, or set {self.kind.setting} to 0."
         self._tell(f"{self.kind.name} {what}", file=str(path), reason=reason, remedy=remedy)

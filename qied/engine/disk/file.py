@@ -1,4 +1,4 @@
-"""One file of packed blocks: a header that says what they were made of, then one aligned buffer after the other."""
+"""One file of packed blocks: a header that says what they were made from, then one aligned buffer after the other."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class PackedWriter:
             sync_folder(self._path.parent)
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Remove the partial file."""
         with suppress(OSError):
             self._close()
         with suppress(OSError):

@@ -25,7 +25,7 @@ TRITON_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True)
 class Executor:
-    """What blocks are made of, and what runs them."""
+    """The operations of blocks, and the runner of their launches."""
 
     operations: Operations
     runner: Runner

@@ -25,7 +25,7 @@ _INPUTS = {
     "scale_s": ScaleRow.WEIGHT,
     "scale_o": ScaleRow.RESULT,
 }
-"""What cuDNN calls the scales."""
+"""cuDNN's names of the scales."""
 _OUTPUTS = (ScaleRow.LARGEST_WEIGHT, ScaleRow.LARGEST_RESULT)
 
 

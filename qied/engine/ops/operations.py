@@ -68,7 +68,7 @@ class JointRows:
 
 @dataclass(frozen=True)
 class StreamLinear:
-    """What one stream meets in a linear: its weights, and the branches next to them."""
+    """One stream's part of a linear: its weights, and the branches next to them."""
 
     weights: PackedLinear
     branches: Sequence[Scaled] = ()

@@ -1,4 +1,4 @@
-"""The proof that fused kernels do here what torch's own do: both run on a few rows before anything is served."""
+"""The check that fused kernels agree with torch's own here: both run on a few rows before anything is served."""
 
 from __future__ import annotations
 

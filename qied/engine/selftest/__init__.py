@@ -1,1 +1,1 @@
-"""Small kernels that prove on this device what a table can only promise; run in a child process of the probe."""
+"""Small kernels that measure on this device what a table can only promise; run in a child process of the probe."""

@@ -1,4 +1,4 @@
-"""Modulation as a table: what the timesteps of a schedule make of the modulation weights, computed once.
+"""Modulation as a table: the modulation weights applied to the timesteps of a schedule, computed once.
 
 Shift, scale and gate of every block depend on the timestep alone. The weights that give them, a third of the
 transformer, are read block by block while a table is made, and never stay.

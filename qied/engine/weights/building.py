@@ -1,4 +1,4 @@
-"""Building modules for weights that are read from files, and blaming files for what libraries say of their content."""
+"""Builds modules for weights read from files, and reports library errors about their content as the files' errors."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Guest:
     key: bytes
 
     def to_user_id(self) -> bytes:
-        """What libzmq notes on the connection and gives back with each message."""
+        """The user id that libzmq stores for the connection and returns with each message."""
         return self.name.encode() + b" " + self.key
 
     @classmethod

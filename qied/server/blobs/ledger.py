@@ -50,7 +50,7 @@ class BlobLedger:
     """
 
     def __init__(self, limit_bytes: int, free_reserve_bytes: int, free_bytes: Callable[[], int]) -> None:
-        """``free_bytes`` tells what the file system has left; ``free_reserve_bytes`` of it stay untouched."""
+        """``free_bytes`` reports what the file system has left; ``free_reserve_bytes`` of it stay untouched."""
         self._limit = limit_bytes
         self._free_reserve = free_reserve_bytes
         self._free_bytes = free_bytes

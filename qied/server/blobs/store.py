@@ -30,7 +30,7 @@ _PARTIAL = re.compile(r"[0-9a-f]{64}\.[A-Za-z0-9._-]{1,80}", re.ASCII)
 
 @dataclass(frozen=True)
 class Removed:
-    """What a collection took away: hashes of blobs, how many abandoned uploads, and bytes of both."""
+    """The result of a collection: hashes of removed blobs, how many abandoned uploads, and bytes of both."""
 
     blobs: tuple[str, ...]
     uploads: int
@@ -41,7 +41,7 @@ class BlobStore:
     """Blobs in ``root/ab/<hash>``, uploads in ``root/partial/<hash>.<owner>``. Blocking; safe in any thread.
 
     Files have mode 0600, folders 0700. Hashes are 64 lower-case hexadecimal digits, everything else raises
-    InvalidRequest before it touches a path. Who may name which blob is not known here.
+    InvalidRequest before it touches a path. Ownership is not checked here.
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class Uploading:
             raise RequestTimeout(f"No chunk came for {_IDLE_S:g} s.", "Offer the blob again.") from None
 
     def abandon(self) -> None:
-        """The connection is gone, or the other side has given it up."""
+        """The connection is gone, or the peer has given it up."""
         if self.task is not None:
             self.task.cancel()
 
@@ -82,7 +82,7 @@ class Downloading:
         self._allowed -= 1
 
     def abandon(self) -> None:
-        """The connection is gone, or the other side has given it up."""
+        """The connection is gone, or the peer has given it up."""
         if self.task is not None:
             self.task.cancel()
 
@@ -156,7 +156,7 @@ class BlobTransfers:
             downloading.allow(message.credit)
 
     def drop(self, peer: Peer, message: m.Drop) -> None:
-        """End a transfer that the other side no longer wants."""
+        """End a transfer that the peer no longer wants."""
         transfer = peer.transfers.pop(message.transfer, None)
         if transfer is not None:
             transfer.abandon()
@@ -232,7 +232,7 @@ class BlobTransfers:
 
 @contextmanager
 def _refusals(peer: Peer, transfer: int) -> Iterator[None]:
-    """Tell the other side why a transfer ends before its end."""
+    """Tell the peer why a transfer ends early."""
     try:
         yield
     except QiedError as error:

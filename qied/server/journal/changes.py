@@ -164,7 +164,7 @@ class ExpireBefore:
 
 @dataclass(frozen=True)
 class Expired:
-    """What was dropped."""
+    """Everything that was dropped."""
 
     jobs: tuple[Key, ...]
     tombstones: tuple[Key, ...]
@@ -173,7 +173,7 @@ class Expired:
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A job as accepted, with what happened since; ``outcome`` is None while it is promised."""
+    """A job as accepted, with its later changes; ``outcome`` is None while it is promised."""
 
     accepted: AcceptJob
     deaths: int

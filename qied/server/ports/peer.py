@@ -34,7 +34,7 @@ class Peer:
 
     @property
     def user(self) -> str:
-        """Name of who is behind it."""
+        """Name of its client."""
         return self.guest.name
 
     def refuse(self, error: QiedError, re: int | None) -> None:

@@ -25,7 +25,7 @@ _TURNS = 16
 
 
 class RouterPort:
-    """A port of the front. ``domain`` tells the authenticator which keys are enrolled for it."""
+    """A port of the front. ``domain`` selects the keys that the authenticator accepts for it."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class RouterPort:
         return error is None
 
     async def close(self) -> None:
-        """Close the socket; what was sent just before still leaves."""
+        """Close the socket; messages just sent still leave."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

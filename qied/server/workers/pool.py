@@ -40,7 +40,7 @@ _SURPLUS_BYTES = 2 * 1024**3
 class Worker:
     """One worker: what it is launched with, its process, its connection once attached, and its offer once loaded.
 
-    ``withheld_bytes`` of its budget are held by other programs, as it told last.
+    ``withheld_bytes`` of its budget are held by other programs, as it last reported.
     """
 
     name: str
@@ -198,7 +198,7 @@ class WorkerPool:
             await asyncio.sleep(_RESTART_BACKOFF_S[min(worker.failed_starts, len(_RESTART_BACKOFF_S) - 1)])
 
     async def _fits_again(self, worker: Worker) -> bool:
-        """Fit a worker that is to start again to what others leave of its card; whether it can start."""
+        """Fit a restarting worker to the memory that others leave on its card; returns whether it can start."""
         order = await asyncio.to_thread(self._refit, worker.order)
         if order is None:
             self._log.warning("too little card memory is free to restart, waiting", worker=worker.name)
@@ -342,7 +342,7 @@ class WorkerPool:
         )
 
     def _withhold(self, worker: Worker, memory: w.Memory) -> None:
-        """Keep edits within what other programs leave of the budget."""
+        """Keep edits within the part of the budget that other programs leave."""
         if worker.offer is None:
             return
         self._tell_of_surplus(worker, memory.own_bytes + memory.free_bytes - worker.offer.budget_bytes)
