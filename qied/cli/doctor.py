@@ -60,7 +60,7 @@ def doctor(
     config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
     home: Annotated[Path | None, typer.Option(help="State folder of the daemon; default: QIED_HOME.")] = None,
 ) -> None:
-    """Say what works here, what does not, and what to change; nothing is changed.
+    """Check what works here and what does not, and say what to change; it changes nothing.
 
     Exit status: 0 healthy, 1 warnings with --strict, 2 errors, 3 the doctor itself failed.
     """

@@ -48,7 +48,7 @@ def plan_command(
     config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what would be served, why, and what it takes. Exit status 0, or 2 where nothing can be."""
+    """Show what would be served, why, and how much memory it takes. Exit status 0, or 2 if nothing can be served."""
     with failures_as_text():
         loaded = load_config(usual_config(config), os.environ, {})
         _check_sides(width, height)

@@ -29,7 +29,7 @@ def probe(
     ] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run them even if results are cached.")] = False,
 ) -> None:
-    """Show driver, torch, memory and cards, and what small kernels proved on them."""
+    """Show driver, torch, memory and cards, and the results of small kernels on them."""
     with failures_as_text(), MeasuringProgress() as progress:
         snapshot = measured(look(os.environ), on_progress=progress, only_cached=not selftest, fresh=fresh and selftest)
     if as_json:

@@ -52,7 +52,7 @@ def serve(
     precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
 ) -> None:
-    """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish, a second one stops at once."""
+    """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once."""
     with failures_as_text():
         refuse_native_windows()
         overrides = {

@@ -139,7 +139,7 @@ def ps(key: Key = None, address: Address = None, as_json: AsJson = False) -> Non
 def cancel(
     job: Annotated[str, typer.Argument(help="Job id, as shown by 'ps'.")], key: Key = None, address: Address = None
 ) -> None:
-    """Cancel a job; idempotent."""
+    """Cancel a job; repeating it is harmless."""
     with failures_as_text():
         with Client(key, address=address) as client:
             answer = client.cancel(job)

@@ -37,7 +37,7 @@ class _Watched:
 
 
 def can_guard() -> bool:
-    """Whether this system reports how much a connection has received, as Linux does; tried on a connection of our own."""
+    """Whether this system reports how much a connection has received, as Linux does; tried on an own connection."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sender:
             receiver, _ = server.accept()
