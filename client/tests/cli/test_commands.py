@@ -85,7 +85,7 @@ def test_a_job_can_be_cancelled(run: Run, daemon: Any, before: Path, tmp_path: P
     assert (done.returncode, done.stdout) == (0, "mine: finished\n")
     done = run("cancel", "none", "--key", daemon.key)
     assert done.returncode == 1
-    assert done.stderr == ("error unknown_job There is no job 'none' of yours.\n  do    It was never submitted.\n")
+    assert done.stderr == ("error unknown_job You have no job 'none'.\n  do    It was never submitted.\n")
 
 
 def test_without_a_key_file_it_says_how_to_get_one(run: Run, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_key_that_is_not_enrolled_is_said_so(run: Run, daemon: Any) -> None:
     [
         ("after.jpg", "after.jpg: results are PNG or WebP."),
         ("after", "after: results are PNG or WebP."),
-        ("absent/after.png", "there is not a folder"),
+        ("absent/after.png", "there is no folder"),
     ],
 )
 def test_a_place_that_cannot_hold_the_result_is_refused_before_anything_is_sent(
@@ -137,7 +137,7 @@ def test_a_place_that_cannot_hold_the_result_is_refused_before_anything_is_sent(
     [
         (["--steps", "0"], "steps: must be 1 to 200, not 0."),
         (["--width", "64"], "width and height: one is missing."),
-        (["--lora", "a:strong"], "--lora a:strong: 'strong' is no strength."),
+        (["--lora", "a:strong"], "--lora a:strong: 'strong' is not a number."),
         (["--lora", "../a"], "loras[0].name: must be"),
         (["--mask", "absent.png"], "absent.png: No such file or directory."),
         (["--job", "not a name"], "job: must be 1 to 64 letters"),
