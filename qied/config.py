@@ -46,25 +46,27 @@ class DaemonConfig(_Section):
     """How the daemon is reached and how it logs and stops."""
 
     listen: str = Field(
-        "tcp://127.0.0.1:7447", pattern=r"^tcp://.+:(\d+|\*)$", description="address to listen at; port * takes any"
+        "tcp://127.0.0.1:7447",
+        pattern=r"^tcp://.+:(\d+|\*)$",
+        description="address to listen on; port * picks a free one",
     )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text in a terminal, else JSON lines")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    stop_grace_s: int = Field(30, ge=0, le=3600, description="seconds that running jobs get to finish at a stop")
+    stop_grace_s: int = Field(30, ge=0, le=3600, description="seconds that running jobs have to finish at a stop")
 
 
 class ModelConfig(_Section):
     """Which model is served and how."""
 
     path: str = Field(
-        "", description="diffusers folder, file of a transformer, ComfyUI's folder, or builtin; empty: look around"
+        "", description="diffusers folder, transformer file, ComfyUI's folder, or builtin; empty: search this machine"
     )
-    version: Literal["", "2511"] = Field("", description="what a transformer is that does not say it by itself")
+    version: Literal["", "2511"] = Field("", description="model version, for files that do not state it")
     text_encoder: str = Field("", description="file or folder of another text encoder; empty: the model's own")
     vae: str = Field("", description="file or folder of another VAE; empty: the model's own")
     tokenizer: str = Field("", description="folder of the vocabulary; empty: the model's own, or where one is found")
     profile: str = Field("", description="model profile; empty: the one that fits the model")
-    loras: Folders = Field((), description="folders of LoRA files, beside those that come with the model")
+    loras: Folders = Field((), description="folders of LoRA files, in addition to the model's own")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "fp8", "fp8-storage", "bf16", "fp32"] = "auto"
     gpus: str = Field(
@@ -92,7 +94,7 @@ class StorageConfig(_Section):
     """What is kept on disk, how much and for how long."""
 
     blob_bytes: int = Field(20 * GIB, ge=64 * MIB, description="most bytes of pictures on disk")
-    free_reserve_bytes: int = Field(1 * GIB, ge=0, description="bytes of the file system that are never used")
+    free_reserve_bytes: int = Field(1 * GIB, ge=0, description="bytes of the file system to leave free")
     result_hours: float = Field(72.0, gt=0, le=24 * 365, description="hours that an unreleased result is kept")
     upload_hours: float = Field(12.0, gt=0, le=24 * 365, description="hours that an unused upload is kept")
     session_hours: float = Field(168.0, gt=0, le=24 * 365, description="hours that an idle session is kept")
@@ -107,12 +109,17 @@ class WorkerConfig(_Section):
     budget_bytes: int = Field(0, ge=0, description="memory that a worker may use; 0: what is free, less a reserve")
     cache_bytes: int = Field(256 * MIB, ge=0, description="reference latents and embeddings kept between turns")
     loras_at_once: int = Field(
-        2, ge=1, le=limits.LORAS, description="LoRAs that the device's memory holds together; the largest ones count"
+        2,
+        ge=1,
+        le=limits.LORAS,
+        description="LoRAs that device memory has room for at once, counted as the largest ones",
     )
     fp8_attention: Literal["auto", "on", "off"] = Field(
-        "auto", description="attention in FP8 beside weights in FP8; auto: where the self-test saw it right and faster"
+        "auto", description="FP8 attention with FP8 weights; auto: if the self-test found it correct and faster"
     )
-    step_timeout_s: int = Field(300, ge=1, le=86_400, description="seconds without progress after which it is killed")
+    step_timeout_s: int = Field(
+        300, ge=1, le=86_400, description="seconds without progress after which a worker is killed"
+    )
     engine: str = Field(
         "qied.engine.serving:load", pattern=r"^[\w.]+:\w+$", description="module:function that loads the engine"
     )
@@ -148,7 +155,7 @@ class LoadedConfig:
 def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> LoadedConfig:
     """Merge file, ``QIED_<SECTION>_<KEY>`` variables and ``overrides`` (``section.key``), the last one winning.
 
-    Raises ConfigError that names the source, the key, the line where there is one, and what is allowed.
+    Raises ConfigError that names the source, the key, the line if there is one, and the allowed values.
     """
     values: dict[str, dict[str, Any]] = {}
     sources: dict[str, Source] = dict.fromkeys(all_keys(), "default")

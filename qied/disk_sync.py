@@ -1,4 +1,4 @@
-"""Files and names brought to the disk itself, so that they outlive a loss of power."""
+"""Syncs files and names to the disk itself, so that they survive a power loss."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if sys.platform != "win32":
     import fcntl
 
 _NOT_KNOWN = {errno.ENOTSUP, errno.EINVAL, errno.ENOTTY}
-"""How a file system says that it has no such order, as shares on the network do."""
+"""Errors by which a file system, such as a network share, says that it cannot sync."""
 
 
 def sync_file(descriptor: int) -> None:
     """Wait until all that was written to an open file (or named in an open folder) is on the disk; raises OSError.
 
-    On macOS fsync ends at the drive's own cache, which loses power with the rest; there the drive is told to empty it.
+    On macOS fsync ends at the drive's own cache, which loses power with the rest; there the drive is asked to flush it.
     """
     if sys.platform != "win32" and (full_sync := getattr(fcntl, "F_FULLFSYNC", None)) is not None:
         try:

@@ -1,4 +1,4 @@
-"""What one edit is once every default has been resolved: the order that the front gives and the engine carries out."""
+"""One edit with every default resolved: the order that the front gives and the engine carries out."""
 
 from __future__ import annotations
 

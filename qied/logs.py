@@ -17,7 +17,6 @@ class _CurrentStderr:
         return sys.stderr.write(text)
 
     def flush(self) -> None:
-        """Flush."""
         sys.stderr.flush()
 
 

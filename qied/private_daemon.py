@@ -41,8 +41,8 @@ def private_daemon(
     """Start ``qied serve`` with ``arguments`` in a temporary folder; stop it and remove the folder at the end.
 
     ``environ`` is its environment, but that its cache is in the temporary folder; with ``own_profiles`` its
-    configuration folder is there, too, so that the user's profiles do not count. Its log goes to the end of ``log``, a
-    line of JSON each. Raises SetupError with the daemon's last words where it is not ready after ``start_s`` seconds.
+    configuration folder is there as well, so that the user's profiles do not count. Its log goes to the end of ``log``,
+    a line of JSON each. Raises SetupError with the daemon's last words where it is not ready after ``start_s`` seconds.
     """
     with tempfile.TemporaryDirectory(prefix="qied-") as folder:
         place = Path(folder)

@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def profiles_folder() -> Path:
-    """Folder of the shipped profiles: inside the package once installed, beside it in a checkout."""
+    """Folder of the shipped profiles: inside the package once installed, next to it in a checkout."""
     installed = _PACKAGE / "profiles"
     return installed if installed.is_dir() else _PACKAGE.parent / "profiles"
 

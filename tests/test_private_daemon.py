@@ -26,7 +26,7 @@ def temporary(tmp_path, monkeypatch):
 def test_a_daemon_that_cannot_start_says_its_last_words_and_where_its_log_is(temporary, tmp_path):
     log = []
     with (
-        pytest.raises(SetupError, match=r"is no model") as raised,
+        pytest.raises(SetupError, match=r"is not a model") as raised,
         private_daemon(["--model", str(tmp_path)], os.environ, 60, log),
     ):
         raise AssertionError("it cannot be ready")
@@ -38,7 +38,7 @@ def test_a_daemon_that_cannot_start_says_its_last_words_and_where_its_log_is(tem
 def test_a_trial_without_a_daemon_is_a_failure_that_says_why(temporary, tmp_path):
     told = []
     trial = run_trial(["--model", str(tmp_path)], os.environ, host_meter(), lambda what, done, total: told.append(what))
-    assert "is no model" in str(trial.failure)
+    assert "is not a model" in str(trial.failure)
     assert (trial.stranger_refused, trial.peak_bytes) == (None, 0)
     assert told == ["starting a daemon"]
     assert trial.log
@@ -80,7 +80,7 @@ Traceback (most recent call last):
 qied_client.errors.ModelUnsupported: ignored
 RuntimeError: CUDA out of memory.
 error setup The worker ended 5 times before its engine was loaded (last: exit 1).
-  do    The log above says more.
+  do    See the log above.
 """.splitlines()
 
 

@@ -32,7 +32,7 @@ from qied_client.version import __version__
 
 OnProgress = Callable[[Progress], None]
 _RELEASE_S = 1.0
-"""How long closing waits for results to be released; a daemon that is down then finds out by itself."""
+"""How long closing waits for results to be released; if the daemon is down, they expire by themselves."""
 Pictures = Picture | Sequence[Picture]
 
 
@@ -63,7 +63,7 @@ def request_of(
     loras: Sequence[str | tuple[str, float]] = (),
     **options: Any,
 ) -> EditRequest:
-    """Build a checked request without its images; a seed is drawn where none is given. Raises InvalidRequest."""
+    """Build a checked request without its images; without a seed, one is drawn. Raises InvalidRequest."""
     choices = tuple(LoraChoice(lora) if isinstance(lora, str) else LoraChoice(*lora) for lora in loras)
     drawn = secrets.randbelow(2**31) if seed is None else seed
     return EditRequest((), prompt, drawn, loras=choices, **options).validated()
@@ -90,7 +90,7 @@ class AsyncJob:
         self._wake()
 
     def _forget_preview(self) -> None:
-        """Keep the pixels of the newest preview only: a latecomer to the events needs no older ones."""
+        """Keep the pixels of the newest preview only: late readers of the events need no older ones."""
         older = None if self._preview_at is None else self._news[self._preview_at]
         if isinstance(older, m.Event) and self._preview_at is not None:
             self._news[self._preview_at] = replace(older, preview=b"")
@@ -134,7 +134,7 @@ class AsyncJob:
                 )
 
     async def outcome(self) -> m.Result:
-        """Wait for the one outcome, whatever it is."""
+        """Wait for the outcome, whatever it is."""
         async for news in self._messages():
             if isinstance(news, m.Result):
                 return news
@@ -156,7 +156,7 @@ class AsyncJob:
                 data = await self._client.download(outcome.blob, on_progress)
         except TimeoutError:
             raise RequestTimeout(
-                f"Job {self.id} has no result after {timeout:g} s.", "It goes on: ask again, or cancel it."
+                f"Job {self.id} has not finished after {timeout:g} s.", "It continues: ask again, or cancel it."
             ) from None
         return Result(
             bytes=data,
@@ -170,7 +170,7 @@ class AsyncJob:
         )
 
     async def cancel(self) -> str:
-        """Stop the job; returns ``cancelled``, or ``finished`` where it was too late. Asking twice does no harm."""
+        """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
         return await self._client.cancel(self.id)
 
     async def release(self) -> None:
@@ -216,7 +216,7 @@ class AsyncSession:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
         await self.refresh()
         if self.head == 0:
-            raise NothingToUndo("The session stands at its first picture.", "Edit first.")
+            raise NothingToUndo("The session is at its first picture, so there is no turn to undo.", "Edit first.")
         turn = self.head
         self._state = await self._client._ask(lambda n: m.Undo(n, self.id, turn))
         return self.head
@@ -232,11 +232,11 @@ class AsyncSession:
         number = self.head if turn is None else turn
         job = next((row.job for row in self._state.turns if row.turn == number), None)
         if job is None:
-            raise UnknownTurn(f"Session {self.id} has no result of turn {number}.", "See history().")
+            raise UnknownTurn(f"Session {self.id} has no result for turn {number}.", "See history().")
         return await (await self._client.job(job)).result()
 
     async def refresh(self) -> None:
-        """Ask the daemon how the session stands."""
+        """Fetch the session's state from the daemon."""
         self._state = await self._client._ask(lambda n: m.History(n, self.id))
 
     async def close(self) -> None:
@@ -311,13 +311,13 @@ class AsyncClient:
                 result = await self._finish(job, None, on_progress)
         except TimeoutError:
             raise RequestTimeout(
-                f"The edit was not done after {timeout:g} s.", "If it was accepted it goes on: 'qied ps' shows it."
+                f"The edit did not finish within {timeout:g} s.", "If it was accepted, it continues: see 'qied ps'."
             ) from None
         self._release_later(job)
         return result
 
     async def submit(self, images: Pictures, prompt: str, *, job_id: str | None = None, **options: Any) -> AsyncJob:
-        """Hand an edit in and return once it is on the daemon's disk; the same ``job_id`` again is the same job."""
+        """Submit an edit and return once it is on the daemon's disk; the same ``job_id`` again is the same job."""
         return await self._submit(_sequence(images), prompt, job_id=job_id, session=None, base=None, **options)
 
     async def quote(self, images: Pictures, prompt: str, *, mask: Picture | None = None, **options: Any) -> m.Quoted:
@@ -329,7 +329,7 @@ class AsyncClient:
         return await self._quote(request, uploads)
 
     async def job(self, job_id: str) -> AsyncJob:
-        """Take up a job again, by its id; raises UnknownJob."""
+        """Attach to an existing job by its id; raises UnknownJob."""
         return await self._follow(job_id, None)
 
     async def session(self, image: Picture, *, session_id: str | None = None) -> AsyncSession:
@@ -340,7 +340,7 @@ class AsyncClient:
         return AsyncSession(self, await self._ask(lambda n: m.Open(n, name, upload.hash)))
 
     async def take_up_session(self, session_id: str) -> AsyncSession:
-        """Go on with a session that was opened before, by its id; raises UnknownSession."""
+        """Attach to an existing session by its id; raises UnknownSession."""
         return AsyncSession(self, await self._ask(lambda n: m.History(n, session_id)))
 
     async def cancel(self, job_id: str) -> str:
@@ -365,7 +365,7 @@ class AsyncClient:
 
     @property
     def _driver(self) -> Driver | Bridge:
-        """Made when it is first used: only then is it known in which loop."""
+        """Created on first use: only then is the event loop known."""
         if self._made is None:
             kind = Driver if watches_sockets(asyncio.get_running_loop()) else Bridge
             self._made = kind(self._connection(), self._endpoint, self._pushed, self._failed, self._patience)
@@ -428,7 +428,7 @@ class AsyncClient:
         return job
 
     async def _take_up(self, job: AsyncJob) -> None:
-        """Follow a job: one task, however many wait for it, so that one who gives up takes nothing from the others."""
+        """Follow a job in one task for all waiters, so that one that gives up does not affect the others."""
         try:
             await self._driver.start()
             await self._driver.follow(job.id)
@@ -455,7 +455,7 @@ class AsyncClient:
             await asyncio.gather(reporting, return_exceptions=True)
 
     def _release_later(self, job: AsyncJob) -> None:
-        """Nobody has to wait for this; where it fails, the result expires by itself."""
+        """Nothing waits for this; if it fails, the result expires by itself."""
 
         async def release() -> None:
             with suppress(QiedError):
@@ -481,7 +481,7 @@ class AsyncClient:
         return m.Hello(identifier, limits.MIN_VERSION, limits.VERSION, f"qied-client {__version__}")
 
     def _endpoint(self) -> Endpoint:
-        """Read the key file anew for each attempt: a restarted daemon may listen elsewhere."""
+        """Read the key file again for each attempt: a restarted daemon may listen elsewhere."""
         credential = self._credential
         if not isinstance(credential, Credential):
             credential = find_credential(os.environ, None if credential is None else Path(credential))

@@ -1,4 +1,4 @@
-"""A driver in a thread of its own, for a caller whose event loop cannot watch sockets, as the usual one of Windows."""
+"""A driver in its own thread, for event loops that cannot watch sockets, such as the default one of Windows."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class Bridge:
-    """Does what ``Driver`` does, called from one loop and carried out in another.
+    """Offers ``Driver`` to a caller in one loop and runs it in another.
 
-    Its methods are those of ``Driver``, and everything that is handed in is called in the caller's loop, but for
+    Its methods are those of ``Driver``, and all callbacks run in the caller's loop, except
     ``endpoint``. Made in the caller's loop.
     """
 
@@ -46,35 +46,29 @@ class Bridge:
         self._closed = False
 
     async def start(self) -> m.Message:
-        """See ``Driver.start``; raises SocketUnavailable where no thread can be had."""
+        """See ``Driver.start``; raises SocketUnavailable if no thread can be started."""
         return await self._across(self._driver.start())
 
     async def ask(self, make: Callable[[int], m.Message]) -> Any:
-        """See ``Driver.ask``."""
         return await self._across(self._driver.ask(make))
 
     async def upload(self, blob_hash: str, source: Source, on_move: OnMove | None = None) -> None:
-        """See ``Driver.upload``."""
         await self._moving(lambda move: self._driver.upload(blob_hash, source, move), on_move)
 
     async def download(self, blob_hash: str, on_move: OnMove | None = None) -> bytes:
-        """See ``Driver.download``."""
         return await self._moving(lambda move: self._driver.download(blob_hash, move), on_move)
 
     async def follow(self, job: str, after: int = 0) -> m.Resumed:
-        """See ``Driver.follow``."""
         return await self._across(self._driver.follow(job, after))
 
     def unfollow(self, job: str) -> None:
-        """See ``Driver.unfollow``."""
         self._post(self._driver.unfollow, job)
 
     def say(self, message: m.Message) -> None:
-        """See ``Driver.say``."""
         self._post(self._driver.say, message)
 
     async def close(self) -> None:
-        """See ``Driver.close``; it goes on to its end where nobody waits for it any more."""
+        """See ``Driver.close``; it runs to its end even if the caller stops waiting."""
         self._closed = True
         if self._thread is not None:
             await asyncio.to_thread(self._close, self._thread)
@@ -100,9 +94,9 @@ class Bridge:
         return await self._across(work(lambda done, total: self._tell(moved, done, total)), answer)
 
     async def _across(self, work: Coroutine[Any, Any, T], answer: asyncio.Future[T] | None = None) -> T:
-        """Do work in the driver's loop; who gives up here ends it there. What is told on the way comes before the end.
+        """Run work in the driver's loop; cancelling here ends it there. Callbacks on the way come before the end.
 
-        ``answer`` may be settled here before the work has ended, which ends it, too.
+        ``answer`` may be settled here before the work has ended, which ends it as well.
         """
         waiting = self._caller.create_future() if answer is None else answer
         try:
@@ -134,13 +128,13 @@ class Bridge:
                 self._thread.begin(calling())
 
     def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Call something in the caller's loop; where that is closed, nobody is left to be told."""
+        """Call something in the caller's loop, unless that is closed."""
         with suppress(RuntimeError):
             self._caller.call_soon_threadsafe(call, *arguments)
 
 
 def _copy(done: Future[T], waiting: asyncio.Future[T]) -> None:
-    """Hand on how work ended, unless that is known or nobody waits."""
+    """Pass on how work ended, unless ``waiting`` is done already."""
     if waiting.done():
         return
     if done.cancelled():

@@ -1,4 +1,4 @@
-"""The synchronous client: the asyncio one, run by a thread of its own, so that any thread may call it."""
+"""The synchronous client: runs the asyncio one in its own thread, so that any thread may call it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Job:
         return self._loop.run(self._job.result(timeout=timeout, on_progress=on_progress))
 
     def outcome(self) -> m.Result:
-        """Wait for the one outcome, whatever it is."""
+        """Wait for the outcome, whatever it is."""
         return self._loop.run(self._job.outcome())
 
     def cancel(self) -> str:
-        """Stop the job; returns ``cancelled``, or ``finished`` where it was too late. Asking twice does no harm."""
+        """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
         return self._loop.run(self._job.cancel())
 
     def release(self) -> None:
@@ -134,7 +134,7 @@ class Client:
         return self._client.welcome
 
     def close(self) -> None:
-        """Close the connection; jobs and sessions in the daemon stay. Closing twice does no harm."""
+        """Close the connection; jobs and sessions in the daemon stay. Idempotent."""
         if not self._loop.closed:
             self._loop.run(self._client.close())
             self._loop.close()
@@ -152,7 +152,7 @@ class Client:
         return self._loop.run(self._client.edit(images, prompt, timeout=timeout, on_progress=on_progress, **options))
 
     def submit(self, images: Pictures, prompt: str, *, job_id: str | None = None, **options: Any) -> Job:
-        """Hand an edit in and return once it is on the daemon's disk; the same ``job_id`` again is the same job."""
+        """Submit an edit and return once it is on the daemon's disk; the same ``job_id`` again is the same job."""
         return Job(self._loop, self._loop.run(self._client.submit(images, prompt, job_id=job_id, **options)))
 
     def quote(self, images: Pictures, prompt: str, **options: Any) -> m.Quoted:
@@ -160,7 +160,7 @@ class Client:
         return self._loop.run(self._client.quote(images, prompt, **options))
 
     def job(self, job_id: str) -> Job:
-        """Take up a job again, by its id; raises UnknownJob."""
+        """Attach to an existing job by its id; raises UnknownJob."""
         return Job(self._loop, self._loop.run(self._client.job(job_id)))
 
     def session(self, image: Picture, *, session_id: str | None = None) -> Session:
@@ -168,7 +168,7 @@ class Client:
         return Session(self._loop, self._loop.run(self._client.session(image, session_id=session_id)))
 
     def take_up_session(self, session_id: str) -> Session:
-        """Go on with a session that was opened before, by its id; raises UnknownSession."""
+        """Attach to an existing session by its id; raises UnknownSession."""
         return Session(self._loop, self._loop.run(self._client.take_up_session(session_id)))
 
     def cancel(self, job_id: str) -> str:

@@ -127,14 +127,14 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Lost:
-    """Nothing was heard for too long, or the other side left: a new transport is needed."""
+    """Nothing was received for too long, or the peer left: reconnect."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """This connection can never work: no common version, or the other side does not speak the protocol."""
+    """This connection can never work: no common version, or the peer does not speak the protocol."""
 
     error: QiedError
 
@@ -175,29 +175,29 @@ class Connection:
         self._send(self._greet(self._hello_id))
 
     def lost(self) -> None:
-        """The transport is gone; what is unanswered will be asked again after the next handshake."""
+        """The transport is gone; unanswered requests are sent again after the next handshake."""
         self.ready = False
         self._hello_id = None
         self._out.clear()
 
     def receive(self, frames: Sequence[bytes | memoryview], now_ms: int) -> list[Happening]:
-        """Take one message from the other side; raises nothing, whatever the frames hold."""
+        """Take one message from the peer; never raises, whatever the frames hold."""
         self._heard_ms = now_ms
         try:
             return self._take(decode(frames, self._known))
         except QiedError as error:
-            return [Unusable(ProtocolError(f"The other side sent what protocol 1 does not have: {error.message}"))]
+            return [Unusable(ProtocolError(f"The peer sent something that protocol 1 does not allow: {error.message}"))]
 
     def tick(self, now_ms: int) -> list[Happening]:
         """Let time pass: pings in every heartbeat, and reports a peer that has been silent for too long.
 
-        It pings whatever it hears: the other side counts only what reaches it.
+        It pings even while it receives: the peer counts only what reaches it.
         """
         if self._hello_id is None:
             return []
         quiet = now_ms - self._heard_ms
         if quiet >= self.silence_ms:
-            return [Lost(f"nothing was heard for {quiet} ms")]
+            return [Lost(f"nothing was received for {quiet} ms")]
         postponed, self._postponed = self._postponed, []
         for job in postponed:
             self._resume_quietly(job)
@@ -245,11 +245,11 @@ class Connection:
         return identifier
 
     def unfollow(self, job: str) -> None:
-        """No longer hand a job's events on, nor ask for them after a reconnection."""
+        """Stop passing on a job's events and asking for them after a reconnection."""
         self._followed.pop(job, None)
 
     def forget(self, identifier: int) -> None:
-        """Give a request up: a late answer is ignored, and a transfer is ended at the other side, too."""
+        """Give up a request: a late answer is ignored, and and a transfer is ended at the peer as well."""
         if self._requests.pop(identifier, None) is None:
             return
         if self._senders.pop(identifier, None) or self._receivers.pop(identifier, None):
@@ -276,7 +276,7 @@ class Connection:
         if isinstance(message, m.Pong):
             return []
         if isinstance(message, m.Bye):
-            return [Lost(message.reason or "the other side said goodbye")]
+            return [Lost(message.reason or "the peer said goodbye")]
         if not self.ready:
             return self._greeted(message)
         if isinstance(message, m.Chunk):
@@ -318,7 +318,7 @@ class Connection:
                 self._resume_quietly(job)
 
     def _resume_quietly(self, job: str) -> None:
-        """Ask for the events of a job that is followed already: nobody waits for the answer itself."""
+        """Ask for the events of a job that is already followed: nothing waits for the answer itself."""
         if job in self._followed:
             identifier = self._take_id()
             self._quiet_resumes[identifier] = job

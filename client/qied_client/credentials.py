@@ -1,4 +1,4 @@
-"""The key file that lets a client in: where it is looked for, and how it is read."""
+"""The key file with which a client connects: where it is found, and how it is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSION = 1
 _FIELDS = ("user", "endpoint", "server_key", "public_key", "secret_key")
 _MAX_BYTES = 16 * 1024
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-_ENROL = "Ask the machine's owner for a key file ('qied keys add NAME'), then name it in QIED_KEY."
+_ENROL = "Ask the machine's owner for a key file ('qied keys add NAME'), then set QIED_KEY to its path."
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def default_home(environ: Mapping[str, str], platform: str = sys.platform) -> Pa
 def find_credential(environ: Mapping[str, str], explicit: Path | None = None) -> Credential:
     """Read the file ``explicit``, else the one that QIED_KEY names, else the local daemon's own.
 
-    The first of them that is named decides, also where it is missing. Raises CredentialsMissing.
+    The first one named is used, even if the file is missing. Raises CredentialsMissing.
     """
     if explicit is not None:
         return read_credential(explicit.expanduser())
@@ -71,7 +71,7 @@ def read_credential(path: Path) -> Credential:
             content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise CredentialsMissing(
-            f"There is no key file {path}.", f"Start the daemon of this machine with 'qied serve'. {_ENROL}"
+            f"There is no key file {path}.", f"Start the daemon on this machine with 'qied serve'. {_ENROL}"
         ) from error
     except OSError as error:
         raise CredentialsMissing(f"The key file {path} cannot be read: {error.strerror}.", _ENROL) from error
@@ -102,13 +102,13 @@ def _refuse_access_by_others(path: Path, mode: int) -> None:
 
 def _parse(path: Path, content: bytes) -> Credential:
     if len(content) > _MAX_BYTES:
-        raise CredentialsMissing(f"{path} is no key file of qied: it has more than {_MAX_BYTES} bytes.", _ENROL)
+        raise CredentialsMissing(f"{path} is not a qied key file: it has more than {_MAX_BYTES} bytes.", _ENROL)
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CredentialsMissing(f"{path} is no key file of qied: it is not JSON.", _ENROL) from error
+        raise CredentialsMissing(f"{path} is not a qied key file: it is not JSON.", _ENROL) from error
     if not isinstance(values, dict) or values.get("version") != VERSION:
-        raise CredentialsMissing(f"{path} is no key file of version {VERSION}.", f"Upgrade qied-client. {_ENROL}")
+        raise CredentialsMissing(f"{path} is not a key file of version {VERSION}.", f"Upgrade qied-client. {_ENROL}")
     found = {name: text for name in _FIELDS if (text := _text(name, values.get(name))) is not None}
     if wrong := [name for name in _FIELDS if name not in found]:
         raise CredentialsMissing(f"The key file {path} lacks a valid {', '.join(wrong)}.", _ENROL)

@@ -1,4 +1,4 @@
-"""File descriptors that have to be free before libzmq is asked for a socket: without them it ends the whole process."""
+"""Checks for free file descriptors before libzmq opens a socket: without them it aborts the whole process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def require_descriptors(count: int) -> None:
             taken.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         raise SocketUnavailable(
-            f"This program has no file descriptors left for a connection to the daemon: {error.strerror}.",
+            f"This program has no file descriptors left to connect to the daemon: {error.strerror}.",
             "Close files or sockets that it keeps open, or raise its limit (ulimit -n).",
         ) from error
     finally:

@@ -26,7 +26,7 @@ from qied_client.transport import Endpoint, Transport, new_context, require_curv
 
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _REFUSALS = 3
-"""Handshakes that must fail in a row before it is believed: a daemon that is being killed can look like a refusal."""
+"""Handshakes that must fail in a row to count as a refusal: a daemon that is being killed can look like one."""
 
 OnMove = Callable[[int, int], None]
 
@@ -39,7 +39,7 @@ class Driver:
     """Owns one connection.
 
     ``patience_s`` is how long requests wait through an unreachable daemon before they fail; ``on_failure`` then hears
-    the reason, too, for all who wait for pushed messages.
+    the reason as well, for all that wait for pushed messages.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Driver:
             self._arrivals.discard(greeted)
 
     async def close(self) -> None:
-        """Say goodbye and close the sockets; what is unanswered fails. Closing twice does no harm."""
+        """Say goodbye and close the sockets; unanswered requests fail. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -99,7 +99,7 @@ class Driver:
         return await self._wait(self._connection.request(make))
 
     async def upload(self, blob_hash: str, source: Source, on_move: OnMove | None = None) -> None:
-        """Bring a blob to the other side, unless it is there already."""
+        """Upload a blob, unless the daemon already has it."""
         await self._wait(self._connection.upload(blob_hash, source), on_move)
 
     async def download(self, blob_hash: str, on_move: OnMove | None = None) -> bytes:
@@ -139,7 +139,7 @@ class Driver:
     # The life of the connection
 
     def _want(self) -> None:
-        """See that the connection lives, or comes back to life after it was given up."""
+        """Make sure that the connection is up or coming up, also after it was given up."""
         if self._closed:
             raise closed_error()
         require_curve()
@@ -149,13 +149,13 @@ class Driver:
         self._wanted.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A defect ended the task: nobody may wait for it any longer."""
+        """If a bug ended the task, fail everything that waits for it."""
         defect = None if task.cancelled() else task.exception()
         if defect is not None:
             self._task = None
             self.welcome = None
             self._connection.lost()
-            failure = InternalError(f"The connection ended by a defect of the client: {defect!r}.", "Report it.")
+            failure = InternalError(f"The connection ended because of a bug in the client: {defect!r}.", "Report it.")
             failure.__cause__ = defect
             self._fail_all(failure)
 
@@ -190,7 +190,7 @@ class Driver:
         self._down_since = None
 
     async def _converse(self) -> QiedError:
-        """Talk over one transport until it is of no more use; returns why."""
+        """Talk over one transport until it is no longer usable; returns why."""
         self._context = self._context or new_context()
         self._transport = transport = Transport(self._context, self._endpoint())
         self._useless = asyncio.get_running_loop().create_future()
@@ -299,5 +299,5 @@ def _settle(future: asyncio.Future[Any], value: object) -> None:
 
 
 def closed_error() -> DaemonUnreachable:
-    """What calls after the end are told."""
-    return DaemonUnreachable("The client was closed.", "Make a new one.")
+    """The error of calls after closing."""
+    return DaemonUnreachable("The client was closed.", "Create a new one.")

@@ -30,7 +30,7 @@
     │   ├── JobCancelled                 job_cancelled
     │   ├── JobPoisoned                  job_poisoned            two workers died of it
     │   ├── JobFailed                    job_failed              the engine could not finish it
-    │   │   └── OutOfMemory              out_of_memory           in every smaller form, too
+    │   │   └── OutOfMemory              out_of_memory           even in every smaller form
     │   └── DependencyFailed             dependency_failed       the turn that it edits did not succeed
     ├── SessionError
     │   ├── UnknownSession               unknown_session         no such session of this user
@@ -44,13 +44,13 @@
     │   └── ShuttingDown                 shutting_down
     ├── SetupError
     │   ├── SystemUnsupported            system_unsupported      the daemon does not run on this operating system
-    │   ├── ConfigError                  config_error            file, key, value and what is allowed
+    │   ├── ConfigError                  config_error            file, key, value and the allowed ones
     │   ├── ModelNotFound                model_not_found
     │   ├── ModelUnsupported             model_unsupported
     │   ├── DownloadFailed               download_failed         a model could not be fetched, or not to its end
     │   ├── PlanRefused                  plan_refused            this machine cannot serve this model as asked
     │   └── UnsafeAuthentication         unsafe_authentication   an unknown key was let in: serving is refused
-    └── InternalError                    internal_error          a defect of qied; the daemon's log has the details
+    └── InternalError                    internal_error          a bug in qied; the daemon's log has the details
 
 Each error carries ``code`` (never changes), ``message`` (what was wrong and the limit), ``remedy`` (what to do) and
 ``details`` (numbers and names for programs).
@@ -241,7 +241,7 @@ class JobFailed(JobError):
 
 
 class OutOfMemory(JobFailed):
-    """The job ran out of memory in every smaller form, too."""
+    """The job ran out of memory even in every smaller form."""
 
     code = "out_of_memory"
 
@@ -277,7 +277,7 @@ class UnknownTurn(SessionError):
 
 
 class NothingToUndo(SessionError):
-    """The session stands at its first picture."""
+    """The session is at its first picture."""
 
     code = "nothing_to_undo"
 
@@ -313,7 +313,7 @@ class ShuttingDown(CapacityError):
 
 
 class SetupError(QiedError):
-    """The daemon cannot start as configured, or what it needs cannot be had."""
+    """The daemon cannot start as configured, or something that it needs is not available."""
 
     code = "setup"
 
@@ -325,7 +325,7 @@ class SystemUnsupported(SetupError):
 
 
 class ConfigError(SetupError):
-    """A configuration key or value is wrong; the message names the file, the key and what is allowed."""
+    """A configuration key or value is wrong; the message names the file, the key and the allowed values."""
 
     code = "config_error"
 
@@ -361,7 +361,7 @@ class UnsafeAuthentication(SetupError):
 
 
 class InternalError(QiedError):
-    """A defect of qied; the daemon's log has the details."""
+    """A bug in qied; the daemon's log has the details."""
 
     code = "internal_error"
 

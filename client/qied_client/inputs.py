@@ -21,8 +21,8 @@ Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO,
 def picture_bytes(picture: Picture) -> bytes:
     """Bytes of a PNG, JPEG or WebP file; Pillow images and arrays are encoded as PNG.
 
-    Raises InvalidRequest for a path that cannot be read or a type that is no picture, BlobTooLarge above 64 MiB,
-    SetupError for an array where Pillow is missing.
+    Raises InvalidRequest for a path that cannot be read or a type that is not a picture, BlobTooLarge above 64 MiB,
+    SetupError for an array if Pillow is missing.
     """
     if isinstance(picture, (str, os.PathLike)):
         data = _read_file(Path(picture))
@@ -36,11 +36,11 @@ def picture_bytes(picture: Picture) -> bytes:
         data = _read_open_file(picture)
     else:
         raise _refused(
-            f"A {type(picture).__name__} is no picture.",
+            f"A {type(picture).__name__} is not a picture.",
             "Give a path, bytes, an open file, a Pillow image or a numpy array.",
         )
     if not data:
-        raise UnsupportedPicture("The picture has no bytes.", "Give a PNG, JPEG or WebP file.")
+        raise UnsupportedPicture("The picture is empty.", "Give a PNG, JPEG or WebP file.")
     if len(data) > limits.BLOB_BYTES:
         raise BlobTooLarge(
             f"The picture has {len(data)} bytes or more; the limit is {limits.BLOB_BYTES}.", "Send a smaller file."
@@ -60,7 +60,7 @@ def _read_file(path: Path) -> bytes:
 def _read_open_file(file: Any) -> bytes:
     data = file.read(limits.BLOB_BYTES + 1)
     if not isinstance(data, bytes):
-        raise _refused(f"The file gives {type(data).__name__}, not bytes.", "Open it with mode 'rb'.")
+        raise _refused(f"The file returns {type(data).__name__}, not bytes.", "Open it with mode 'rb'.")
     return data
 
 
@@ -82,7 +82,7 @@ def _encode_array(array: Any) -> bytes:
     shape = tuple(array.shape)
     if str(array.dtype) != "uint8" or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
         raise _refused(
-            f"An array of {array.dtype} with shape {list(shape)} is no picture.",
+            f"An array of {array.dtype} with shape {list(shape)} is not a picture.",
             "Give uint8 of shape [height, width] or [height, width, 1, 3 or 4].",
         )
     if 0 in shape:

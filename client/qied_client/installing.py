@@ -1,4 +1,4 @@
-"""How qied, its client and their optional packages are installed: the one place that knows it.
+"""How qied, its client and their optional packages are installed: the only place that knows.
 
 Neither distribution is on a package index. The daemon runs from a checkout; ``make wheels`` builds a wheel of the
 client to carry to other machines. An extra's packages do come from an index, so remedies name those packages.
@@ -21,9 +21,9 @@ EXTRAS: Mapping[str, Sequence[str]] = {
 CLIENT_WHEEL = f"qied_client-{__version__}-py3-none-any.whl"
 """File name of the client's wheel that ``make wheels`` writes to ``dist/``."""
 CLIENT_INSTALL = f"pip install '{CLIENT_WHEEL}[cli,pictures]'"
-"""What installs the client on a machine that was given its wheel."""
+"""The command that installs the client from its wheel."""
 REINSTALL = "In the checkout of qied: rm -rf .venv, then make install"
-"""What installs qied anew."""
+"""The command that reinstalls qied."""
 
 
 def pip_install(*arguments: str, here: bool = True) -> str:

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, and of the kind that ZeroMQ's sockets need on every system."""
+"""An event loop in its own thread, of the kind that ZeroMQ's sockets need on every system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOBODYS_DESCRIPTOR = 2**31 - 1
 
 
 def watches_sockets(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether a loop has ``add_reader``, which ZeroMQ's sockets need; the usual one of Windows has not."""
+    """Whether a loop has ``add_reader``, which ZeroMQ's sockets need; the default one of Windows does not."""
     try:
         loop.remove_reader(_NOBODYS_DESCRIPTOR)
     except NotImplementedError:
@@ -52,7 +52,7 @@ class LoopThread:
         with self._lock:
             if self.closed:
                 work.close()
-                raise DaemonUnreachable("The client was closed.", "Make a new one.")
+                raise DaemonUnreachable("The client was closed.", "Create a new one.")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -60,7 +60,7 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             work.close()
             raise InvalidRequest(
-                "A call of the client came from inside on_progress, where it would wait for itself.",
+                "The client was called from inside on_progress, where the call would wait for itself.",
                 "Set a flag there and call from your own thread, or use AsyncClient.",
             )
         future = self.begin(work)

@@ -1,4 +1,4 @@
-"""What a client gets back: results with their bytes, and progress on the way."""
+"""Results with their bytes, and progress on the way."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Result:
         return Image.open(io.BytesIO(self.bytes))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture as it came, through a temporary file beside it; returns the path.
+        """Write the picture as it came, through a temporary file next to it; returns the path.
 
         Raises InvalidRequest where the suffix names another format than the picture has, or nothing can be written
         there; a file that was there before is then as it was.
@@ -71,14 +71,16 @@ class Result:
         suffix = _SUFFIXES.get(self.media_type, "")
         if target.suffix.lower() != suffix:
             raise InvalidRequest(
-                f"{target.name}: the result is {self.media_type}.", f"Give a name that ends in {suffix}."
+                f"{target.name}: the result is {self.media_type}.", f"Choose a name that ends in {suffix}."
             )
         part = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
             part.write_bytes(self.bytes)
             part.replace(target)
         except OSError as error:
-            raise InvalidRequest(f"{target}: {error.strerror}.", "Give a place where files can be written.") from error
+            raise InvalidRequest(
+                f"{target}: {error.strerror}.", "Choose a place where files can be written."
+            ) from error
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ class Sender:
         return self.offset >= len(self.source)
 
     def restart(self, offset: int, credit: int) -> None:
-        """Go on from the offset that the other side wants, with a fresh credit."""
+        """Continue from the offset that the peer wants, with a fresh credit."""
         if offset > len(self.source):
             raise ProtocolError(f"Offset {offset} is beyond the end of a blob of {len(self.source)} bytes.")
         self.offset, self.credit = offset, credit
@@ -69,7 +69,7 @@ class Receiver:
 
     @property
     def offset(self) -> int:
-        """Bytes that are here, which is where a resumed transfer goes on."""
+        """Bytes received so far, where a resumed transfer continues."""
         return len(self.data)
 
     def take(self, chunk: Chunk) -> bool:
@@ -80,13 +80,13 @@ class Receiver:
         if self.total is None:
             self.total = chunk.total
         if chunk.total != self.total or chunk.total > limits.BLOB_BYTES:
-            raise ProtocolError(f"A blob of {self.total} bytes was continued as one of {chunk.total}.")
+            raise ProtocolError(f"A transfer of {self.total} bytes continued with a chunk of one of {chunk.total}.")
         if chunk.offset != self.offset or self.offset + len(chunk.data) > self.total:
-            raise ProtocolError(f"A chunk at {chunk.offset} of {self.total} bytes came where {self.offset} was next.")
+            raise ProtocolError(f"A chunk came at offset {chunk.offset} of {self.total}; {self.offset} was expected.")
         self.data += chunk.data
         self._digest.update(chunk.data)
         if self.offset < self.total:
             return False
         if self._digest.hexdigest() != self.expected_hash:
-            raise BlobMismatch("The received bytes do not have the hash that names them.", "Ask for them again.")
+            raise BlobMismatch("The received bytes do not match their hash.", "Request them again.")
         return True

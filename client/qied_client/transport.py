@@ -1,4 +1,4 @@
-"""The encrypted socket under a connection: one DEALER with CURVE, and what its monitor tells about the handshake."""
+"""The encrypted socket under a connection: one DEALER with CURVE, and what its monitor reports about the handshake."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def require_curve() -> None:
     """See that libzmq can encrypt; raises SocketUnavailable."""
     if not zmq.has("curve"):
         raise SocketUnavailable(
-            f"libzmq {zmq.zmq_version()} of this Python is built without CURVE, and qied encrypts every connection.",
+            f"libzmq {zmq.zmq_version()} in this Python is built without CURVE, which qied needs for encryption.",
             f"Install the wheel of pyzmq: {pip_install('--force-reinstall', '--only-binary', ':all:', 'pyzmq')}",
         )
 
@@ -85,8 +85,8 @@ def _no_socket() -> Iterator[None]:
 class Transport:
     """One attempt to talk to the daemon; a new attempt takes a new transport.
 
-    Raises DaemonUnreachable for an address that is none, CredentialsMissing for keys that are none, and
-    SocketUnavailable where there is no socket to be had; nothing is left open then.
+    Raises DaemonUnreachable for an invalid address, CredentialsMissing for invalid keys, and
+    SocketUnavailable if no socket can be opened; nothing is left open then.
     """
 
     def __init__(self, context: zmq.asyncio.Context, endpoint: Endpoint) -> None:
@@ -120,7 +120,8 @@ class Transport:
             self._socket.curve_secretkey = self._endpoint.secret_key.encode()
         except zmq.ZMQError as error:
             raise CredentialsMissing(
-                "A key of this credential is no CURVE key.", "A key is 40 characters of Z85; read it from a key file."
+                "A key of this credential is not a CURVE key.",
+                "A key is 40 characters of Z85; read it from a key file.",
             ) from error
 
     def _connect(self) -> None:
@@ -128,8 +129,8 @@ class Transport:
             self._socket.connect(self._endpoint.address)
         except zmq.ZMQError as error:
             raise DaemonUnreachable(
-                f"{self._endpoint.address!r} is no address to connect to: {error}.",
-                "Give one such as tcp://host:7447.",
+                f"{self._endpoint.address!r} is not a valid address to connect to: {error}.",
+                "Use one such as tcp://host:7447.",
             ) from error
 
     async def watch_handshake(self) -> UnreachableError:
@@ -161,13 +162,13 @@ class Transport:
         return frames
 
     def send(self, frames: Sequence[bytes | memoryview]) -> None:
-        """Send without waiting; raises ProtocolError where the other side has stopped reading."""
+        """Send without waiting; raises ProtocolError if the peer has stopped reading."""
         sent = cast(asyncio.Future[object], self._socket.send_multipart(frames, flags=zmq.NOBLOCK, copy=True))
         if sent.done() and sent.exception() is not None:
             raise ProtocolError("The daemon has stopped reading from this connection.")
 
     def close(self) -> None:
-        """Close the socket; what was sent just before still leaves. Raises nothing."""
+        """Close the socket; messages just sent still leave. Raises nothing."""
         with suppress(zmq.ZMQError):
             self._socket.disable_monitor()
         if self._monitor is not None:

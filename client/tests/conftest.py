@@ -210,7 +210,7 @@ class SmallDaemon:
             turn = len(turns) if message.session else None
             return [m.Accepted(message.id, message.job, known, 64, 64, 4, turn=turn)]
         if message.job not in self.jobs:
-            raise UnknownJob(f"There is no job {message.job!r} of yours.", "It was never submitted.")
+            raise UnknownJob(f"You have no job {message.job!r}.", "It was never submitted.")
         match message:
             case m.Resume():
                 return [m.Resumed(message.id, message.job, "succeeded"), *self._news(self.jobs[message.job])]

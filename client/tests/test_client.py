@@ -65,7 +65,7 @@ def test_greeting_quote_and_status_are_there(client: Client, picture: bytes) -> 
 
 
 def test_a_typed_error_reaches_the_calling_thread(client: Client) -> None:
-    with pytest.raises(UnknownJob, match="There is no job 'none' of yours"):
+    with pytest.raises(UnknownJob, match="You have no job 'none'"):
         client.job("none")
 
 

@@ -109,7 +109,7 @@ def test_a_handshake_without_an_answer_is_lost() -> None:
 
 def test_goodbye_means_lost(talk: Talk) -> None:
     assert talk.hear(m.Bye("The daemon stops.")) == [c.Lost("The daemon stops.")]
-    assert talk.hear(m.Bye()) == [c.Lost("the other side said goodbye")]
+    assert talk.hear(m.Bye()) == [c.Lost("the peer said goodbye")]
 
 
 # Heartbeats
@@ -124,7 +124,7 @@ def test_a_quiet_peer_is_pinged_and_a_silent_one_is_lost(talk: Talk) -> None:
     assert talk.wait(1) == []
     assert talk.sent() == []
     assert talk.wait(SILENCE_MS - HEARTBEAT_MS - 2) == []
-    assert talk.wait(1) == [c.Lost(f"nothing was heard for {SILENCE_MS} ms")]
+    assert talk.wait(1) == [c.Lost(f"nothing was received for {SILENCE_MS} ms")]
 
 
 @pytest.mark.parametrize("message", [m.Pong(1), m.Ping(1), m.Event("job", 1, "step"), report(99)], ids=str)

@@ -129,7 +129,7 @@ async def test_an_address_that_is_none_is_said_so(daemon: Any, drive: Drive) -> 
     daemon.write_key("somewhere")
     error = await failure_of(drive(daemon.key, patience_s=0.1).start())
     assert type(error) is DaemonUnreachable
-    assert "'somewhere' is no address" in error.message
+    assert "'somewhere' is not a valid address" in error.message
 
 
 async def test_a_driver_that_gave_up_connects_when_it_is_wanted_again(

@@ -73,7 +73,7 @@ def test_an_image_that_png_does_not_have_is_refused() -> None:
 
 @pytest.mark.parametrize("thing", [None, 7, ["a.png"], object()], ids=["none", "number", "list", "object"])
 def test_what_is_no_picture_is_refused(thing: Any) -> None:
-    with pytest.raises(InvalidRequest, match="is no picture"):
+    with pytest.raises(InvalidRequest, match="is not a picture"):
         picture_bytes(thing)
 
 

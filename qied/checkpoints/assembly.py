@@ -1,4 +1,4 @@
-"""A whole model around the single file of a transformer: the parts that go with it, wherever they lie."""
+"""Assembles a whole model around a single transformer file: finds the parts that go with it."""
 
 from __future__ import annotations
 
@@ -64,13 +64,14 @@ def assemble(
 ) -> tuple[Checkpoint, ModelProfile]:
     """Find what belongs to a transformer's file; of several text encoders, one of the transformer's kind of precision.
 
-    ``profile``: the model that it is to be, else the one whose shapes it has. Raises ModelNotFound that names the part
+    ``profile``: the model to assemble, else the one whose shapes it has. Raises ModelNotFound that names the part
     and how to get it, ModelUnsupported for a file of another model, and ConfigError for a named part that is none.
     """
     part = usable_part(transformer, "transformer")
     if part.is_shard:
         raise ModelUnsupported(
-            f"{transformer} is one of the files that a transformer was cut into.", "Name the folder of the whole model."
+            f"{transformer} is only one part of a transformer that is split over several files.",
+            "Name the folder of the whole model.",
         )
     model = _model_of(part, profile)
     if not is_told(part) and not named.version:
@@ -80,7 +81,7 @@ def assemble(
     settings = model_configuration(model.name)
     if settings is None:
         raise ModelUnsupported(
-            f"{transformer} is a single file, and the profile {model.name!r} brings no configuration for its parts.",
+            f"{transformer} is a single file, and the profile {model.name!r} has no configuration for its parts.",
             "Use a folder in diffusers' layout.",
         )
     weights = {"transformer": (transformer,), "text_encoder": encoder, "vae": vae}
@@ -89,7 +90,7 @@ def assemble(
 
 
 def exchange(checkpoint: Checkpoint, named: NamedParts, profile: ModelProfile) -> Checkpoint:
-    """A whole checkpoint with the parts that the configuration names in the place of its own."""
+    """A whole checkpoint with its parts replaced by those that the configuration names."""
     nowhere = Places()
     if named.text_encoder:
         files = _part("text_encoder", named.text_encoder, nowhere, profile, None)
@@ -132,10 +133,10 @@ def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:
 
 
 def _untold(part: PartFile) -> ModelUnsupported:
-    """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so nobody guesses."""
+    """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so qied does not guess."""
     return ModelUnsupported(
-        f"{part.path}: nothing in the file tells whether it is 2509 or 2511, which have the same tensors.",
-        'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not run.',
+        f"{part.path}: the file does not say whether it is 2509 or 2511, which have the same tensors.",
+        'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not supported.',
     )
 
 
@@ -147,8 +148,8 @@ def _part(
     found = list(_candidates(role, places, model))
     if not found:
         raise ModelNotFound(
-            f"{transformer.path if transformer else 'It'} is a transformer alone, and no {_TITLES[role]} of "
-            f"{model.title} was found beside it.",
+            f"{transformer.path if transformer else 'It'} is only a transformer, and no {_TITLES[role]} of "
+            f"{model.title} was found next to it.",
             f"Name one with model.{role}, or get the whole model: {PULL}",
         )
     wants_fp8 = transformer is not None and (transformer.precision or "").startswith("fp8")
@@ -171,22 +172,22 @@ def _named_part(role: PartRole, named: str, model: ModelProfile) -> tuple[Path, 
 
 
 def expanded_path(key: str, named: str) -> Path:
-    """A path of the configuration; raises ConfigError where its ~ is nobody's."""
+    """A path of the configuration; raises ConfigError if its ~ names no user."""
     try:
         return Path(named).expanduser().absolute()
     except RuntimeError as error:
-        raise ConfigError(f"{key}: {named} leads nowhere: {error}.", "Write the whole path.") from error
+        raise ConfigError(f"{key}: {named} cannot be resolved: {error}.", "Write the full path.") from error
 
 
 def _files_at(path: Path, role: PartRole) -> tuple[Path, ...]:
     """The files of a part by a path to one file, to the part's folder, or to the whole pipeline's.
 
-    Raises ModelNotFound or ModelUnsupported, with the name of what is missing.
+    Raises ModelNotFound or ModelUnsupported, naming the missing file.
     """
     if is_file(path):
         return (path.absolute(),)
     if not is_folder(path):
-        raise ModelNotFound(f"There is no {path}.", "Correct the path.")
+        raise ModelNotFound(f"{path} does not exist.", "Correct the path.")
     folder = path / role if is_folder(path / role) else path
     return weight_files(folder.absolute(), STEMS[role])
 
@@ -237,7 +238,7 @@ def _named_tokenizer(named: str) -> Path:
         if has_vocabulary(folder):
             return folder
     raise ConfigError(
-        f"model.tokenizer: {path} holds no vocabulary.",
+        f"model.tokenizer: {path} has no vocabulary.",
         "Name the folder with tokenizer_config.json, vocab.json and merges.txt.",
     )
 

@@ -1,4 +1,4 @@
-"""The files that make up one whole model, whoever laid them out: what a worker is told to load."""
+"""The files that make up one whole model, in any layout: what a worker loads."""
 
 from __future__ import annotations
 

@@ -204,14 +204,14 @@ def _shapes(facts: Architecture, role: PartRole) -> Shapes:
 
 
 def faults(tensors: Mapping[str, Stored], expected: Shapes, *, whole: bool) -> Iterator[str]:
-    """What is wrong with a part's tensors, a clause each; a file that is no ``whole`` part need not have all."""
+    """What is wrong with a part's tensors, a clause each; a file that is not a ``whole`` part need not have all."""
     unknown = sorted(name for name in tensors if name not in expected)
     if unknown:
-        yield f"{len(unknown)} tensors are not the model's: {_some(unknown)}"
+        yield f"{len(unknown)} tensors do not belong to the model: {_some(unknown)}"
     for name, tensor in tensors.items():
         wanted = expected.get(name, tensor.entry.shape)
         if tensor.entry.shape != wanted:
-            yield f"{tensor.key[:120]!r} is {list(tensor.entry.shape)}, and should be {list(wanted)}"
+            yield f"{tensor.key[:120]!r} is {list(tensor.entry.shape)}, but should be {list(wanted)}"
             break
     missing = [name for name in expected if name not in tensors]
     if whole and missing:

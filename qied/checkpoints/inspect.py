@@ -23,13 +23,13 @@ from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, precision_of
 
 UNTOLD: Final = (
-    "Nothing in it tells 2509 from 2511: if it is 2511, say so with model.version (--model-version 2511) to serve it"
+    "It does not say whether it is 2509 or 2511: to serve it as 2511, set model.version (--model-version 2511)"
 )
 _KOHYA: Final = "lora_unet_"
 
 
 def inspect(path: Path) -> Report:
-    """Tell what a file or a folder is; whatever is wrong with it is in the report."""
+    """Tell what a file or a folder is; any problems are in the report."""
     profiles = shipped_profiles()
     try:
         if is_folder(path):
@@ -106,9 +106,9 @@ def _lora_layout(names: Iterable[str]) -> Layout:
 
 
 def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
-    """A pipeline folder; what it lacks is told by the files that it names itself."""
+    """A pipeline folder; the files that it names itself show what it lacks."""
     if not is_file(path / "model_index.json"):
-        raise BadFile("it is a folder without model_index.json, so no pipeline")
+        raise BadFile("it is a folder without model_index.json, so not a pipeline")
     kind = read_object(path / "model_index.json").get("_class_name")
     files = sorted(file for part in STEMS for file in (path / part).glob("*.safetensors"))
     report = Report(path, "pipeline", "diffusers", bytes=_size(files))
@@ -159,7 +159,7 @@ def _faults_together(parts: list[PartFile], profile: ModelProfile) -> list[str]:
 
 
 def _config_says_2511(folder: Path) -> bool:
-    """Whether diffusers' configuration beside a transformer sets what makes 2511 different."""
+    """Whether diffusers' configuration next to a transformer sets what makes 2511 different."""
     try:
         return read_object(folder / "config.json").get("zero_cond_t") is True
     except BadFile:

@@ -1,4 +1,4 @@
-"""Everything of models that lies in the folders that qied looks in: `qied models`."""
+"""Every model, part and LoRA in the folders that qied searches: `qied models`."""
 
 from __future__ import annotations
 

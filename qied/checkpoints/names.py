@@ -1,4 +1,4 @@
-"""Names of tensors as different programs write them, turned into the names that the model's own classes have."""
+"""Translates tensor names, as different programs write them, to those of the model's own classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 Role = Literal["transformer", "text_encoder", "vae", "lora", "pipeline"]
 Rename = Callable[[str], str | None]
-"""From a stored name to the model's; None for what is no weight of it."""
+"""From a stored name to the model's; None for names that are not its weights."""
 
 MARKER_2511: Final = "__index_timestep_zero__"
 """An empty tensor by which ComfyUI's single files say that they are 2511."""
@@ -24,7 +24,7 @@ _WAN_ENDS: Final = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
 
 
 def transformer_prefix(names: Iterable[str]) -> str | None:
-    """What stands before diffusers' names in a transformer's file; None where it is no transformer of this family."""
+    """What stands before diffusers' names in a transformer's file; None if it is not a transformer of this family."""
     found = set(names)
     for prefix in _TRANSFORMER_PREFIXES:
         needed = ("transformer_blocks.0.attn.add_q_proj.weight", "img_in.weight", "txt_in.weight")
@@ -36,7 +36,7 @@ def transformer_prefix(names: Iterable[str]) -> str | None:
 
 
 def transformer_name(stored: str, prefix: str) -> str | None:
-    """diffusers' name of a transformer's tensor; None for the marker of 2511, which is no weight."""
+    """diffusers' name of a transformer's tensor; None for the marker of 2511, which is not a weight."""
     name = stored.removeprefix(prefix)
     return None if name == MARKER_2511 else name
 

@@ -1,4 +1,4 @@
-"""One weight file read as a part of a model: its tensors by the model's names, and what they tell of it."""
+"""One weight file read as a part of a model: its tensors by the model's names, and what they say about it."""
 
 from __future__ import annotations
 
@@ -56,12 +56,11 @@ class PartFile:
 
     @property
     def precision(self) -> Precision | None:
-        """See ``precision_of``."""
         return precision_of(self.tensors)
 
 
 def read_part(path: Path, role: PartRole | None = None) -> PartFile:
-    """Read a file's header as a part of a model; raises BadFile for what is none, or none of the given ``role``."""
+    """Read a file's header as a part of a model; raises BadFile if it is not one, or not one of the given ``role``."""
     header = read_header(path)
     found = part_role(header)
     if found is None:
@@ -91,9 +90,9 @@ _WORDS: Final[dict[str, str]] = {"transformer": "transformer", "text_encoder": "
 
 
 def is_told(part: PartFile) -> bool:
-    """Whether a transformer is known to be 2511: by a tensor of its own, or by diffusers' configuration beside it.
+    """Whether a transformer is known to be 2511: by a tensor of its own, or by diffusers' configuration next to it.
 
-    That counts for files that diffusers named itself: in ComfyUI's folders any configuration may lie beside any file.
+    That counts for files that diffusers named itself: in ComfyUI's folders any configuration may lie next to any file.
     """
     if part.marked_2511:
         return True
@@ -128,10 +127,10 @@ def _has(tensors: Mapping[str, object], name: str) -> bool:
 def _unknown(header: Header) -> tuple[str, str]:
     for model, signs in _OTHER_MODELS.items():
         if any(_has(header.tensors, sign) for sign in signs):
-            return f"it is of {model}, another model", USE_2511
+            return f"it belongs to another model, {model}", USE_2511
     if any("lora" in name for name in header.tensors):
-        return "it is a LoRA, not a part of a model", "Put it into a folder of model.loras."
-    return "it is no part of Qwen-Image-Edit", USE_2511
+        return "it is a LoRA, not a part of a model", "Put it into a folder that model.loras lists."
+    return "it is not a part of Qwen-Image-Edit", USE_2511
 
 
 def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> PartFile:

@@ -1,4 +1,4 @@
-"""A folder in diffusers' pipeline layout: what must be in it, which files hold its weights, and what is missing."""
+"""A folder in diffusers' pipeline layout: its required files, its weight files, and which are missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONFIGS: Final = {
 
 
 def pipeline_checkpoint(folder: Path, without: Collection[str] = ()) -> Checkpoint:
-    """The files of a whole folder; raises ModelNotFound for what is missing, ModelUnsupported for another model.
+    """The files of a whole folder; raises ModelNotFound if one is missing, ModelUnsupported for another model.
 
     Weights of the parts in ``without`` are not looked for: others take their place.
     """
@@ -76,12 +76,12 @@ def check_pipeline(folder: Path) -> None:
     index = folder / "model_index.json"
     if not is_file(index):
         raise ModelNotFound(
-            f"{folder} is no diffusers pipeline folder: it has no model_index.json.",
+            f"{folder} is not a diffusers pipeline folder: it has no model_index.json.",
             "Name the folder that holds model_index.json, transformer/, text_encoder/ and vae/.",
         )
     name = read_json(index).get("_class_name")
     if name != PIPELINE:
-        is_of = f", which is of {OTHER_PIPELINES[str(name)]}" if str(name) in OTHER_PIPELINES else ""
+        is_of = f", which belongs to {OTHER_PIPELINES[str(name)]}" if str(name) in OTHER_PIPELINES else ""
         raise ModelUnsupported(
             f"{index} names the pipeline {name}{is_of}; this version runs {PIPELINE}.",
             f"Use Qwen/Qwen-Image-Edit-2511: {PULL}.",
@@ -114,13 +114,11 @@ def weight_files(base: Path, stem: str) -> tuple[Path, ...]:
         raise ModelUnsupported(f"{index} has no weight_map.", REMEDY)
     for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name:
-            raise ModelUnsupported(f"{index}: {name!r} in the weight_map is no name of a file beside it.", REMEDY)
+            raise ModelUnsupported(f"{index}: {name!r} in the weight_map does not name a file next to it.", REMEDY)
     names = sorted(set(weight_map.values()))
     missing = [name for name in names if not is_file(base / name)]
     if missing:
-        raise ModelNotFound(
-            f"{index.name} names {len(names)} files, and {', '.join(missing)} is not in {base}.", REMEDY
-        )
+        raise ModelNotFound(f"{index.name} lists {len(names)} files; missing in {base}: {', '.join(missing)}.", REMEDY)
     return tuple(base / name for name in names)
 
 

@@ -1,4 +1,4 @@
-"""Where models may lie on this machine, which are whole, and what to tell where none is."""
+"""Where models may be on this machine, which are complete, and what to say if none is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODEL: Final = REPOSITORY.partition("/")[2].lower()
 class FoundModel:
     """One model on disk: a pipeline folder, or the single file of a transformer.
 
-    ``missing`` names what is not there, as files of the folder or as parts that no other folder has. ``problems`` are
+    ``missing`` names files of the folder, or parts that no other folder has. ``problems`` are
     sentences: with any, it is not served. ``loras`` are the folders that its LoRAs may lie in.
     """
 
@@ -101,17 +101,17 @@ def _is_ours(report: Report) -> bool:
 
 
 def explain_missing(found: Sequence[FoundModel]) -> str:
-    """Tell a person who named no model what was found, why it cannot be used, and what to do; 80 columns wide."""
+    """Explain what was found although no model was named, why it cannot be used, and what to do; 80 columns wide."""
     lines = ["No model is configured" + (", and none was found." if not found else ". Found on this machine:")]
     for model in found[:_SHOWN]:
         lines += [f"  {_shortened(str(model.path), _COLUMNS - 2)}", f"    {_shortened(verdict(model), _COLUMNS - 4)}"]
     if len(found) > _SHOWN:
         lines.append(f"  and {len(found) - _SHOWN} more: see `qied models`")
     lines += [
-        "To get the model (58 GB; a download that was broken off goes on):",
+        "To get the model (58 GB; an interrupted download resumes):",
         f"  {PULL}",
-        "then start `qied serve` again, or name a folder: `qied serve --model PATH`.",
-        "To try qied now with the small model that is built in:",
+        "then run `qied serve` again, or name a folder: `qied serve --model PATH`.",
+        "To try qied now with the small built-in model:",
         "  qied serve --model builtin",
     ]
     return "\n".join(lines)

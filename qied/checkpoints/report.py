@@ -1,4 +1,4 @@
-"""What a file or folder was found to be: the document of `qied inspect`, schema of one entry."""
+"""The report on one file or folder: an entry in the document of `qied inspect`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class Report:
     problems: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of the document."""
         return {
             "path": str(self.path),
             "role": self.role,

@@ -1,4 +1,4 @@
-"""Reading the small files of models: texts and JSON within a limit, and folders that may not be there."""
+"""Reads small files of models: texts and JSON within a limit, and folders that may be missing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, sorted; nothing where it is not there or may not be read."""
+    """The entries of a folder, sorted; none if it does not exist or may not be read."""
     try:
         return sorted(folder.iterdir())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""``qied demo``: one edit of the built-in model through the whole path, in a daemon that lives for as long."""
+"""``qied demo``: one edit of the built-in model through the whole path, in a temporary daemon."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _GAP = 2
 
 
 def show_pair(console: Console, before: bytes, after: bytes) -> None:
-    """Print two encoded pictures beside each other, as large as the terminal's width allows."""
+    """Print two encoded pictures side by side, as large as the terminal's width allows."""
     side = min(_MOST_COLUMNS, (console.width - _GAP) // 2)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     for title in ("before", "after"):
@@ -66,7 +66,9 @@ class _Scene:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for before.png, after.png and report.json.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(help="Output folder for before.png, after.png and report.json.")] = Path(
+        "demo-out"
+    ),
 ) -> None:
     """Edit a bundled picture with the built-in model: no GPU, no weights, no configuration."""
     with failures_as_text():

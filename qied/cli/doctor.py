@@ -51,18 +51,16 @@ _WHAT_COLUMNS = 44
 
 
 def doctor(
-    snapshot: Annotated[Path | None, typer.Option(help="Look at the machine of this file of 'qied probe'.")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Read all files whole, and do an edit: takes minutes.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where there are warnings.")] = False,
+    snapshot: Annotated[Path | None, typer.Option(help="Check the machine recorded in this 'qied probe' file.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read every file and run an edit; takes minutes.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 on warnings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Write a zip to attach to a report, without names or keys.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Model folder, file of a transformer, or 'builtin'.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
-    home: Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Write a zip for a bug report, without names or keys.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder, transformer file, or 'builtin'.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
+    home: Annotated[Path | None, typer.Option(help="State folder of the daemon; default: QIED_HOME.")] = None,
 ) -> None:
-    """Say what works here, what does not, and what to change; nothing is changed.
+    """Check what works here and what does not, and say what to change; it changes nothing.
 
     Exit status: 0 healthy, 1 warnings with --strict, 2 errors, 3 the doctor itself failed.
     """
@@ -92,7 +90,7 @@ class _Asked:
 
 
 def _examine(asked: _Asked) -> int:
-    """Look, say, and return the exit status; raises QiedError where the doctor cannot do its work."""
+    """Examine, report, and return the exit status; raises QiedError if the doctor cannot do its work."""
     person = user_home()
     loaded = _configuration(asked)
     with _Waiting() as waiting:
@@ -159,7 +157,7 @@ def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, t
 
 
 def _serve_arguments(asked: _Asked, facts: Facts) -> list[str]:
-    """How ``qied serve`` is told of the same model and configuration.
+    """The arguments that give ``qied serve`` the same model and configuration.
 
     A model that was found by searching is named, since the daemon's cache folder is another one.
     """

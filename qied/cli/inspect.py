@@ -20,10 +20,10 @@ PROBLEMS = 1
 
 
 def inspect_command(
-    paths: Annotated[list[Path], typer.Argument(help="Weight files (safetensors), or model folders.")],
+    paths: Annotated[list[Path], typer.Argument(help="Weight files (safetensors) or model folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell what files are: part, layout, precision, model, and what is wrong. Exit status 0, or 1 with a problem."""
+    """Identify files: part, layout, precision, model, and problems. Exit status 0, or 1 if there is a problem."""
     with failures_as_text():
         reports = _inspected(paths)
         if as_json:

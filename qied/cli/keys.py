@@ -21,9 +21,9 @@ from rich.table import Table
 from qied.hardware.native_windows import refuse_native_windows
 from qied.server.access.keys import KeyStore, write_credential
 
-keys = typer.Typer(help="Enrol and remove clients; a running daemon takes changes up at once.", no_args_is_help=True)
+keys = typer.Typer(help="Enrol and remove clients; a running daemon picks up changes at once.", no_args_is_help=True)
 
-Home = Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME or the usual one.")]
+Home = Annotated[Path | None, typer.Option(help="State folder of the daemon; default: QIED_HOME, else the usual one.")]
 
 
 @keys.callback()
@@ -38,10 +38,12 @@ def _home(home: Path | None) -> Path:
 
 @keys.command()
 def add(
-    name: Annotated[str, typer.Argument(help="Who it is for: letters, digits, '.', '_' and '-'.")],
-    public_key: Annotated[str | None, typer.Option(help="Their public key, if they keep the secret.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Key file to write, else NAME.key.json.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="Address under which they reach this daemon.")] = None,
+    name: Annotated[str, typer.Argument(help="Client name: letters, digits, '.', '_' and '-'.")],
+    public_key: Annotated[
+        str | None, typer.Option(help="The client's public key, if it keeps its own secret key.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Key file to write; default: NAME.key.json.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Address at which the client reaches this daemon.")] = None,
     home: Home = None,
 ) -> None:
     """Enrol a client and write the key file to hand over (or take their public key)."""
@@ -58,7 +60,7 @@ def add(
         credential = store.add(name, endpoint or _endpoint(_home(home)))
         write_credential(path, credential)
     console.print(f"{name} is enrolled for {credential.endpoint}.")
-    console.print(f"Hand {path} over in a safe way, with the wheel of the client: `make wheels` writes it to dist/.")
+    console.print(f"Hand over {path} in a safe way, with the wheel of the client: `make wheels` writes it to dist/.")
     console.print("On their machine:")
     console.print(f"  {CLIENT_INSTALL}")
     console.print(f"  qied-client ps --key {path.name}")
@@ -81,7 +83,7 @@ def show(home: Home = None, as_json: Annotated[bool, typer.Option("--json", help
 
 
 @keys.command()
-def remove(name: Annotated[str, typer.Argument(help="Name as listed.")], home: Home = None) -> None:
+def remove(name: Annotated[str, typer.Argument(help="Client name, as listed.")], home: Home = None) -> None:
     """Remove a client: its connections end, its jobs stay."""
     with failures_as_text():
         if not KeyStore(_home(home)).remove(name):

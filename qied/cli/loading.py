@@ -22,5 +22,4 @@ class LoadingProgress(Bar):
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show one piece of news."""
         self.show(f"loading {what}", done, total)

@@ -1,4 +1,4 @@
-"""The machine that a command is about: this one, or that of a recorded snapshot."""
+"""The machine that a command works on: this one, or a recorded snapshot."""
 
 from __future__ import annotations
 

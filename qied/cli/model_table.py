@@ -1,4 +1,4 @@
-"""Weight files as people see them: a table of what they are, with what is wrong with them below it."""
+"""Weight files for people: a table of what they are, with their problems below it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qied models``: what models, parts and LoRAs lie on this machine, and what is wrong with them."""
+"""``qied models``: the models, parts and LoRAs on this machine, and their problems."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qied.serving.model import BUILTIN, locate_model
 
 
 def models_command(
-    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List models in the Hugging Face cache, ComfyUI's folders and the configured ones, and which would be served."""
@@ -55,7 +55,7 @@ def _found(settings: ModelConfig) -> Iterator[Listed]:
 
 
 def _served(settings: ModelConfig) -> tuple[str | None, str | None]:
-    """What `qied serve` would take, or why there is nothing."""
+    """The model that `qied serve` would use, or why there is none."""
     try:
         model = locate_model(settings, os.environ, user_home())
         model.checkpoint()
@@ -72,6 +72,6 @@ def _show(console: Console, found: list[Listed], served: str | None, reason: str
         show_reports(console, own)
         console.print()
     if served is not None:
-        console.print(f"`qied serve` takes {served}", markup=False, soft_wrap=True)
+        console.print(f"`qied serve` uses {served}", markup=False, soft_wrap=True)
     else:
         console.print(reason or "", markup=False, soft_wrap=True)

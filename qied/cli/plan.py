@@ -37,18 +37,18 @@ REFUSED = 2
 
 
 def plan_command(
-    snapshot: Annotated[Path | None, typer.Option(help="Plan for the machine of this file of 'qied probe'.")] = None,
-    model: Annotated[str | None, typer.Option(help="Profile by name, model folder or file, or 'builtin'.")] = None,
-    vram: Annotated[str | None, typer.Option(help="Memory of the card to use at most, such as 12GB or 8GiB.")] = None,
-    gpu: Annotated[int | None, typer.Option(help="Index of the card; else the best one.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels of a request to look at.")] = None,
-    height: Annotated[int | None, typer.Option()] = None,
-    images: Annotated[int, typer.Option(min=1, help="Pictures of that request.")] = 1,
-    cfg: Annotated[bool, typer.Option("--cfg", help="With guidance: two forwards a step.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
+    snapshot: Annotated[Path | None, typer.Option(help="Plan for the machine in this 'qied probe' file.")] = None,
+    model: Annotated[str | None, typer.Option(help="Profile name, model folder or file, or 'builtin'.")] = None,
+    vram: Annotated[str | None, typer.Option(help="Most card memory to use, such as 12GB or 8GiB.")] = None,
+    gpu: Annotated[int | None, typer.Option(help="Index of the card; default: the best one.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of a request to check, in pixels.")] = None,
+    height: Annotated[int | None, typer.Option(help="Its height, in pixels.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Number of its pictures.")] = 1,
+    cfg: Annotated[bool, typer.Option("--cfg", help="With guidance: two forwards per step.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what would be served, why, and what it takes. Exit status 0, or 2 where nothing can be."""
+    """Show what would be served, why, and how much memory it takes. Exit status 0, or 2 if nothing can be served."""
     with failures_as_text():
         loaded = load_config(usual_config(config), os.environ, {})
         _check_sides(width, height)
@@ -72,11 +72,11 @@ def plan_command(
 def _check_sides(width: int | None, height: int | None) -> None:
     """Refuse what the daemon would refuse: see EditRequest."""
     if (width is None) != (height is None):
-        raise InvalidRequest("Only one side of the request is given.", "Give --width and --height.")
+        raise InvalidRequest("Only one of --width and --height is given.", "Give both.")
     for name, side in (("--width", width), ("--height", height)):
         if side is not None and (side % limits.SIDE_MULTIPLE or not limits.SIDE_MULTIPLE <= side <= limits.SIDE_PX):
             raise InvalidRequest(
-                f"{name}: {side} is no multiple of {limits.SIDE_MULTIPLE} from {limits.SIDE_MULTIPLE} to "
+                f"{name}: {side} is not a multiple of {limits.SIDE_MULTIPLE} from {limits.SIDE_MULTIPLE} to "
                 f"{limits.SIDE_PX} pixels.",
                 "Correct it.",
             )
@@ -89,7 +89,7 @@ def read_size(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE)
     size = 0.0 if found is None else float(found[1]) * _UNITS.get(found[2].lower(), 0)
     if size < 1:
-        raise InvalidRequest(f"{text!r} is no size.", "Write it as 12GB, 11.5GiB or 500MB.")
+        raise InvalidRequest(f"{text!r} is not a size.", "Write it as 12GB, 11.5GiB or 500MB.")
     return int(size)
 
 
@@ -98,7 +98,7 @@ def _with_options(wishes: Wishes, vram: str | None, gpu: int | None) -> Wishes:
         origins = {**wishes.origins, "budget_bytes": "command line (--vram)"}
         size = read_size(vram)
         if size < _SMALLEST_VRAM:
-            raise InvalidRequest(f"--vram: {vram} are {size} bytes.", "Name a unit, such as 12GB or 11.5GiB.")
+            raise InvalidRequest(f"--vram: {vram} is only {size} bytes.", "Name a unit, such as 12GB or 11.5GiB.")
         wishes = replace(wishes, budget_bytes=size, origins=origins)
     return wishes if gpu is None else replace(wishes, gpu=gpu)
 

@@ -24,11 +24,12 @@ _GIB = 1024**3
 def probe(
     as_json: Annotated[bool, typer.Option("--json", help="Print the snapshot document, schema 1.")] = False,
     selftest: Annotated[
-        bool, typer.Option("--selftest/--no-selftest", help="Run small kernels on each card, unless results are kept.")
+        bool,
+        typer.Option("--selftest/--no-selftest", help="Run small kernels on each card, unless results are cached."),
     ] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run them even where results are kept.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run them even if results are cached.")] = False,
 ) -> None:
-    """Show driver, torch, memory and cards, and what small kernels proved on them."""
+    """Show driver, torch, memory and cards, and the results of small kernels on them."""
     with failures_as_text(), MeasuringProgress() as progress:
         snapshot = measured(look(os.environ), on_progress=progress, only_cached=not selftest, fresh=fresh and selftest)
     if as_json:

@@ -18,14 +18,15 @@ from rich.text import Text
 from qied.hardware.user_folders import user_config_folder
 from qied.planning.hardware_profile import LoadedProfile, Match, all_hardware_profiles, shipped_hardware_profiles
 
-profile = typer.Typer(help="Look at hardware profiles: what is chosen on which card.", no_args_is_help=True)
+profile = typer.Typer(help="Show hardware profiles: the settings chosen for each card.", no_args_is_help=True)
 
 _MIB = 1024**2
 _WIDE = 116
 """Columns from which the list has room for titles."""
 
 Folder = Annotated[
-    Path | None, typer.Option(help="Folder of your own profiles; else profiles/hardware in qied's configuration.")
+    Path | None,
+    typer.Option(help="Folder of your own profiles; default: profiles/hardware in qied's configuration folder."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -59,7 +60,9 @@ def list_profiles(folder: Folder = None, as_json: AsJson = False) -> None:
 
 @profile.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name as listed.")], folder: Folder = None, as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="Profile name, as listed.")],
+    folder: Folder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show one profile with its reasons and its file, which is a start for one of your own."""
     with failures_as_text():
@@ -191,7 +194,7 @@ def _legend(loaded: Iterable[LoadedProfile], own: Path) -> list[str]:
     marks = {_mark(each) for each in loaded}
     lines = []
     if " +" in marks:
-        lines.append("+ yours; it goes before shipped ones")
+        lines.append("+ yours; takes precedence over shipped ones")
     if " *" in marks:
         lines.append("* yours, instead of the shipped one of this name")
     return [*lines, f"Your own: {own}{'' if own.is_dir() else ' (no such folder yet)'}"]

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 
 def pull(
-    name: Annotated[str | None, typer.Argument(help="What to get; without it, all that can be had is listed.")] = None,
-    to: Annotated[Path | None, typer.Option(help="A plain folder, in place of the Hugging Face cache.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only this part; may be given several times.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
+    name: Annotated[str | None, typer.Argument(help="What to download; without it, list what is available.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Download to this folder, not to the Hugging Face cache.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this part; may be repeated.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
 ) -> None:
-    """Get a model by name: only the files that are needed and not there yet. What breaks off goes on when repeated."""
+    """Download a model by name: only files that are needed and missing. Repeat the command to resume."""
     with failures_as_text():
         downloads = shipped_downloads()
         if name is None:
             Console(highlight=False).print(_table(downloads))
             return
         if name not in downloads:
-            raise InvalidRequest(f"There is no {name!r} to pull.", f"There are {', '.join(downloads)}.", field="name")
+            raise InvalidRequest(f"There is no {name!r} to pull.", f"Available: {', '.join(downloads)}.", field="name")
         reserve = load_config(usual_config(config), os.environ, {}).config.storage.free_reserve_bytes
         folder = None if to is None else to.expanduser().absolute()
         _pull(name, downloads[name], folder, only or [], reserve)
@@ -61,7 +61,7 @@ def _pull(name: str, download: Download, to: Path | None, only: list[str], reser
         with PullProgress() as progress:
             found = carry_out(prepared, reserve, progress)
     except KeyboardInterrupt:
-        told.print("\nStopped. What was fetched is kept: the same command goes on from there.", soft_wrap=True)
+        told.print("\nStopped. What was downloaded is kept: the same command resumes from there.", soft_wrap=True)
         raise typer.Exit(130) from None
     out = Console(highlight=False, markup=False)
     for line in _next_steps(name, download, prepared, found, to is None):
@@ -80,7 +80,7 @@ def _in_short(prepared: Pull) -> str:
     """What is about to happen: ``Qwen/... at 0123456789ab: 29 files of 57.7 GB, 12.1 GB still to fetch``."""
     listing, wanted, left = prepared.listing, prepared.wanted, prepared.missing.bytes
     all_of_them = f"{len(wanted)} files of" if len(wanted) != 1 else "one file of"
-    rest = f"{amount(left)} still to fetch" if left else "all of it there"
+    rest = f"{amount(left)} still to download" if left else "all of it there"
     size = amount(sum(file.bytes for file in wanted))
     return f"{listing.repository} at {listing.commit[:12]}: {all_of_them} {size}, {rest}"
 
@@ -92,7 +92,7 @@ def _next_steps(name: str, download: Download, prepared: Pull, folder: Path, in_
     if download.kind == "model":
         if lacking := missing_parts(folder):
             again = f"qied pull {name}" + ("" if in_cache else f" --to {quote(str(folder))}")
-            return [f"In {folder}", f"Not there yet: {some(lacking)}. All of it: {again}"]
+            return [f"In {folder}", f"Still missing: {some(lacking)}. To get all of it: {again}"]
         return [f"In {folder}", "Serve it: qied serve" + ("" if in_cache else f" --model {quote(str(folder))}")]
     return [f"In {folder}"]
 
@@ -101,7 +101,7 @@ def _use_lora(file: str, folder: Path) -> list[str]:
     steps = lightning_steps(file, {})
     settings = f" --steps {steps} --cfg 1" if steps else ""
     return [
-        "Add that folder to model.loras in qied.toml, and start the daemon again:",
+        "Add that folder to model.loras in qied.toml, and restart the daemon:",
         f"  loras = [{json.dumps(str(folder), ensure_ascii=False)}]",
         f"then: qied edit ... --lora {file.removesuffix(SUFFIX)}{settings}",
     ]

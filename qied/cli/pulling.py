@@ -21,7 +21,6 @@ class PullProgress(Bar):
         self._file: RemoteFile | None = None
 
     def __call__(self, file: RemoteFile, done: int, total: int) -> None:
-        """Show one piece of news."""
         self.show(_short(file), done, total)
         if file != self._file and not self.console.is_terminal:
             self.console.print(Text(f"{file.path}  {amount(file.bytes)}"), soft_wrap=True)

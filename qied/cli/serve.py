@@ -1,4 +1,4 @@
-"""``qied serve``: choose the model, start the daemon, run it until it is told to stop."""
+"""``qied serve``: choose the model, start the daemon, run it until it is stopped."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ disk's threads need it after each commit and chunk; `benchmarks/wire.py` shows h
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="Model folder, file of a transformer, or 'builtin'.")] = None,
-    model_version: Annotated[str | None, typer.Option(help="2511, where the file does not say it itself.")] = None,
-    listen: Annotated[str | None, typer.Option(help="Such as tcp://0.0.0.0:7447; port * takes any.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Configuration file; else ./qied.toml if it exists.")] = None,
-    home: Annotated[Path | None, typer.Option(help="Folder of the daemon's state; else QIED_HOME.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder, transformer file, or 'builtin'.")] = None,
+    model_version: Annotated[str | None, typer.Option(help="2511, for a file that does not state its version.")] = None,
+    listen: Annotated[str | None, typer.Option(help="Such as tcp://0.0.0.0:7447; port * picks a free one.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
+    home: Annotated[Path | None, typer.Option(help="State folder of the daemon; default: QIED_HOME.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
 ) -> None:
-    """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish, a second one stops at once."""
+    """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once."""
     with failures_as_text():
         refuse_native_windows()
         overrides = {
@@ -105,7 +105,7 @@ def _tell_of_loras(log: Any, loras: Catalogue) -> None:
     for name, problem in unusable.items():
         log.debug("a LoRA cannot be used", name=name, problem=problem)
     for path in loras.left_out:
-        log.debug("a LoRA file has a name that none may have", path=str(path))
+        log.debug("a LoRA file has a name that is not allowed", path=str(path))
 
 
 def _in_short(plan: Plan) -> dict[str, object]:
@@ -142,7 +142,7 @@ async def _run(launch: Launch) -> None:
 
     def told_to_stop() -> None:
         if stop.is_set():
-            log.warning("told twice, stopping at once")
+            log.warning("second stop signal, stopping at once")
             at_once.set()
         stop.set()
 

@@ -1,4 +1,4 @@
-"""A zip to attach to a report: what the doctor saw and said, without anybody's name, keys, prompts or addresses."""
+"""A zip for a bug report: the doctor's facts and findings, without names, keys, prompts or addresses."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _HOST = re.compile(r"(?P<scheme>tcp://)(?!127\.|localhost|0\.0\.0\.0|\*|\[::)[^:
 _UUID = re.compile(r"\b(?:GPU|MIG)-[0-9a-fA-F-]{8,}")
 _PLAIN_USERS = frozenset({"", "root"})
 
-README = """What `qied doctor --bundle` saw and said. Home folders are written as ~, names of people and machines as
+README = """The findings of `qied doctor --bundle`. Home folders are written as ~, names of people and machines as
 <user> and <host>.
-There are no keys, prompts or pictures in it; read it before you send it.
+It contains no keys, prompts or pictures; read it before you send it.
 """
 
 

@@ -1,4 +1,4 @@
-"""All checks that need no more than a glance, in the order in which people read them."""
+"""All quick checks, in the order in which they are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs checks one after the other; one that breaks is an error of its own and keeps no other from running."""
+"""Runs checks one after the other; one that breaks is reported as an error, and the others still run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from qied.config import Config
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Finding, Status, Summary, Verdict, error, skipped
 
-NOT_THIS_MACHINE = "Not looked at: the snapshot is of another machine."
-NO_CONFIG = "Not looked at: the configuration has to be corrected first."
+NOT_THIS_MACHINE = "Not checked: the snapshot is of another machine."
+NO_CONFIG = "Not checked: the configuration has to be corrected first."
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,6 @@ class Checkup:
 
     @property
     def summary(self) -> Summary:
-        """How they add up."""
         return Summary.of(self.findings, len(self.traces))
 
     def of(self, status: Status) -> list[Finding]:
@@ -78,7 +77,7 @@ def _verdict(check: Check, facts: Facts) -> tuple[Verdict, str]:
     except QiedError as problem:
         return error(problem.message, problem.remedy), ""
     except Exception as problem:  # noqa: BLE001 - a defect in one check must not hide what the others found
-        said = f"This check of the doctor broke: {type(problem).__name__}: {problem}"
+        said = f"This check itself failed: {type(problem).__name__}: {problem}"
         return error(said, "Report this with: qied doctor --bundle FILE", "It says nothing about the machine."), (
             traceback.format_exc()
         )

@@ -1,4 +1,4 @@
-"""The deep checks: they read gigabytes and do an edit, so they run only where they are asked for."""
+"""The deep checks: they read gigabytes and run an edit, so they run only on request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ class DeepChecks:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """As any other checks."""
         asks = (self.weights, self.blobs, self.pcie, self.edit, self.strangers)
         return tuple(
             Check(identifier, why, ask, local=identifier != "deep.pcie")
@@ -83,7 +82,7 @@ class DeepChecks:
         return _memory_of(trial.peak_bytes, peak_alone(plan, model.profile, work))
 
     def strangers(self, facts: Facts) -> Verdict:
-        """A key that nobody enrolled is refused, by the running daemon or by the doctor's own."""
+        """A key that is not enrolled is refused, by the running daemon or by the doctor's own."""
         if running_daemon(facts.home) is not None:
             refused: bool | None = stranger_is_refused(read_credential(facts.home / LOCAL_FILE))
         elif (reason := _no_edit(facts)) is not None:
@@ -93,16 +92,16 @@ class DeepChecks:
         if refused is None:
             return skipped("No daemon could be started.")
         if refused:
-            return ok("A key that nobody enrolled is refused.")
-        return error("A key that nobody enrolled was not refused.", _STRANGERS_REMEDY)
+            return ok("A key that is not enrolled is refused.")
+        return error("A key that is not enrolled was not refused.", _STRANGERS_REMEDY)
 
 
 _TOLD = (
     ("deep.weights", "A flipped bit in a weight gives noise, not an error."),
-    ("deep.blobs", "Results that are waited for would be damaged."),
+    ("deep.blobs", "Results that clients wait for would be damaged."),
     ("deep.pcie", "Streamed blocks come over this link at every step."),
-    ("deep.edit", "What is admitted finishes only where memory is as planned."),
-    ("deep.strangers", "Whoever gets in can see all pictures and prompts."),
+    ("deep.edit", "Admitted edits finish only if they use the memory that was planned."),
+    ("deep.strangers", "Anyone who gets in can see all pictures and prompts."),
 )
 
 
@@ -116,7 +115,7 @@ def _no_edit(facts: Facts) -> str | None:
     if not isinstance(facts.model, ServedModel) or facts.made_plan is None:
         return "There is no model with a plan to try."
     if (process := running_daemon(facts.home)) is not None:
-        return f"The daemon that runs (process {process}) holds the memory; stop it to have this looked at."
+        return f"The running daemon (process {process}) holds the memory; stop it to run this check."
     return None
 
 

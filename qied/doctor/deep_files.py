@@ -44,11 +44,11 @@ def weights(facts: Facts, watch: Watch) -> Verdict:
             untold += 1
         elif digest.hexdigest() != wanted:
             return error(
-                f"{file} has not the bytes that were downloaded.", _remove(file.resolve()) + ", then download it again."
+                f"{file} does not match its download checksum.", _remove(file.resolve()) + ", then download it again."
             )
     if untold:
-        return skipped(f"All {len(files)} weight files ({size(total)}) can be read; nothing tells {untold} hashes.")
-    return ok(f"{len(files)} weight files ({size(total)}) have their hashes.")
+        return skipped(f"All {len(files)} weight files ({size(total)}) can be read; {untold} have no known checksum.")
+    return ok(f"{len(files)} weight files ({size(total)}) match their checksums.")
 
 
 def blobs(facts: Facts, watch: Watch) -> Verdict:
@@ -72,7 +72,7 @@ def _blobs(facts: Facts, watch: Watch) -> Verdict:
             damaged.append(file)
         watch("reading stored pictures", number, len(files))
     if not damaged:
-        return ok(f"{len(files)} stored pictures have their hashes.")
+        return ok(f"{len(files)} stored pictures match their hashes.")
     return error(
         f"{len(damaged)} of {len(files)} stored pictures are damaged, first {damaged[0]}.",
         f"Check that disk. {_remove(damaged[0])}, and upload it again.",

@@ -1,4 +1,4 @@
-"""A daemon of the doctor's own, for one short edit and one stranger: what they show of memory and of the lock."""
+"""The doctor's own daemon, which runs one short edit and refuses one unknown key: its memory and its access control."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PROMPT = "make the red heart blue"
 
 @dataclass(frozen=True)
 class EditTrial:
-    """What one edit took: the peak in bytes, and whether the key that nobody enrolled was refused.
+    """What one edit took: the peak in bytes, and whether a key that is not enrolled was refused.
 
     ``edit`` is what was done, with the daemon's defaults filled in. ``failure`` is the error where daemon or edit did
     not get that far; ``log`` are the daemon's lines.
@@ -86,7 +86,7 @@ def _edit(daemon: PrivateDaemon, watch: Watch) -> EditSpec:
         result = client.edit(picture, _PROMPT, seed=0, steps=_STEPS, timeout=_EDIT_S, on_progress=tell)
     made = read_metadata(result.bytes)
     if made is None:
-        raise InternalError("The result of the doctor's edit does not tell how it was made.")
+        raise InternalError("The result of the doctor's edit does not say how it was made.")
     return EditSpec(
         images=(hashlib.sha256(picture).hexdigest(),),
         prompt=made.prompt,

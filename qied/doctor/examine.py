@@ -1,4 +1,4 @@
-"""Puts the facts together: reads, finds and plans, and keeps what went wrong on the way for the checks to tell."""
+"""Collects the facts: reads, finds and plans, and keeps failures on the way for the checks to report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def examine(
     user_home: Path,
     environ: Mapping[str, str],
 ) -> Facts:
-    """The facts of a machine; raises nothing, since what failed is a fact, too."""
+    """The facts of a machine; raises nothing, since a failure is a fact as well."""
     if not isinstance(config, LoadedConfig):
         return Facts(snapshot, config, None, None, this_machine, home, user_home, environ, time.time())
     model = _attempt(lambda: locate_model(config.config.model, environ, user_home))

@@ -1,4 +1,4 @@
-"""What the checks look at: the machine's snapshot, the configuration, the folders and the plan."""
+"""The input of the checks: the machine's snapshot, the configuration, the folders and the plan."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ class Facts:
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
-        """The cards."""
         return self.snapshot.gpus
 
     def problem(self, *codes: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What the doctor says: findings with a status, and how they add up."""
+"""The doctor's findings with their status, and their summary."""
 
 from __future__ import annotations
 
@@ -82,7 +82,6 @@ class Summary:
         return 1 if strict and self.warnings else 0
 
     def to_json(self) -> dict[str, Any]:
-        """The ``summary`` of the document."""
         return {
             "ok": self.ok,
             "warning": self.warnings,

@@ -53,10 +53,10 @@ def watching(meter: Meter) -> Iterator[Peak]:
 
 @contextmanager
 def card_meter(gpu: Gpu, nvml: Any = pynvml) -> Iterator[MeterOf]:
-    """What is taken on a card more than now, which is before the daemon is started.
+    """Memory taken on a card beyond what is taken now, before the daemon starts.
 
     The difference is the same inside and outside a container, where process numbers differ; another program that
-    takes memory meanwhile counts, too. Raises SetupError where the driver does not answer.
+    takes memory meanwhile counts as well. Raises SetupError where the driver does not answer.
     """
     try:
         nvml.nvmlInit()

@@ -93,7 +93,7 @@ def _problem(finding: Finding) -> RenderableType:
 
 
 def _pointer(finding: Finding) -> RenderableType:
-    """A finding whose cause is told beside it."""
+    """A finding that refers to another as its cause."""
     label, style = _STYLES[finding.status]
     table = _grid()
     said = Text.assemble((f"{finding.id}: ", "bold"), f"none until {finding.cause} is solved")
@@ -102,9 +102,9 @@ def _pointer(finding: Finding) -> RenderableType:
 
 
 def _rest(checkup: Checkup, plan: Plan | None) -> RenderableType:
-    """What works, what was not looked at, what is planned, and the sum."""
+    """The checks that passed, those not run, the plan, and the sum."""
     table = _grid()
-    for status, note in ((Status.OK, ""), (Status.SKIPPED, ": not looked at, so not passed (--json says why)")):
+    for status, note in ((Status.OK, ""), (Status.SKIPPED, ": not checked, so not passed (--json says why)")):
         label, style = _STYLES[status]
         if found := checkup.of(status):
             table.add_row(Text(label, style=style), Text(_areas(found, checkup.findings) + note))

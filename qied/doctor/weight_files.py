@@ -1,4 +1,4 @@
-"""What can be told of weight files without loading them: whether they are whole, and the hash they should have."""
+"""What weight files show without being loaded: whether they are complete, and the hash they should have."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def damage(file: Path) -> str | None:
 def known_hash(file: Path, model: Path) -> str | None:
     """The SHA-256 that a file should have, as Hugging Face's downloads note it; None where nothing tells.
 
-    In their cache a file is a link to one that has its hash as name; beside ``hf download --local-dir`` there is a
+    In their cache a file is a link to one that has its hash as name; next to ``hf download --local-dir`` there is a
     metadata file with the commit, the hash and the time in three lines.
     """
     stored = file.resolve().name

@@ -1,4 +1,4 @@
-"""What can go wrong with the hub, the network and the disk, as typed errors with remedies."""
+"""Failures of the hub, the network and the disk, as typed errors with remedies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx
 from qied_client.errors import DiskFull, DownloadFailed, ModelNotFound, QiedError
 
-_AGAIN = "the same command goes on where this one stopped."
+_AGAIN = "the same command resumes where this one stopped."
 
 
 @contextmanager
@@ -47,13 +47,13 @@ def _refused(error: HfHubHTTPError, repository: str, hub: str) -> QiedError:
     status = error.response.status_code
     if isinstance(error, GatedRepoError):
         return DownloadFailed(
-            f"{repository} is gated: {hub} gives it only to accounts that were let in.",
+            f"{repository} is gated: only accounts with access can download it from {hub}.",
             f"Ask for access at {hub}/{repository}, then: hf auth login",
         )
     if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | EntryNotFoundError) or status == 404:
         return ModelNotFound(
-            f"{hub} has no {repository}, or not this revision or file of it.",
-            "If it is private: hf auth login. Else it was moved: look for a newer version of qied.",
+            f"{hub} has no {repository}, or not this revision or file.",
+            "If it is private: hf auth login. Otherwise it was moved: look for a newer version of qied.",
         )
     if status in (401, 403):
         return DownloadFailed(
@@ -73,7 +73,7 @@ def _cause(error: BaseException) -> str:
 def _disk_failure(error: OSError) -> QiedError:
     what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"The disk became full: {what}.", f"Free some; {_AGAIN}")
+        return DiskFull(f"The disk is full: {what}.", f"Free some space; {_AGAIN}")
     return DownloadFailed(
         f"{what}.", "Make it readable and writable for this user, or name another folder with --to or HF_HOME."
     )

@@ -23,7 +23,7 @@ from qied.disk_sync import sync_file
 from qied.downloads.wanted import Listing, RemoteFile
 
 WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each further attempt; the count starts anew with every byte that comes."""
+"""Seconds before each further attempt; the count restarts with every byte received."""
 _TIMEOUT_S: Final = constants.HF_HUB_DOWNLOAD_TIMEOUT
 _PASSING: Final = (408, 429, 500, 502, 503, 504)
 """Answers that may be others a moment later."""
@@ -32,7 +32,7 @@ _PASSING: Final = (408, 429, 500, 502, 503, 504)
 def list_files(repository: str, revision: str, endpoint: str | None = None) -> Listing:
     """Ask the hub for the files of a repository and the commit that ``revision`` stands for.
 
-    Raises DownloadFailed for an answer that is no listing, and whatever the library does for those that fail.
+    Raises DownloadFailed for an answer that is not a listing, and whatever the library does for those that fail.
     """
     api = HfApi(endpoint=endpoint, library_name="qied", library_version=__version__)
     try:
@@ -42,7 +42,7 @@ def list_files(repository: str, revision: str, endpoint: str | None = None) -> L
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DownloadFailed(
-            f"{api.endpoint} answers with something else than the files of {repository}.",
+            f"{api.endpoint} did not answer with the files of {repository}.",
             "Check HF_ENDPOINT, and whether a proxy or a login page answers in its place.",
         ) from error
 
@@ -64,7 +64,7 @@ def fetch(
 ) -> None:
     """Bring ``partial`` to ``size`` bytes, from the end of what it holds, and all of them to the disk.
 
-    ``on_bytes`` hears of each piece, and of a negative number where a server cannot go on and begins anew. Connections
+    ``on_bytes`` hears of each piece, and of a negative number if a server cannot resume and starts over. Connections
     that break are made again, after each of ``waits_s`` in turn for as long as nothing comes. Raises DownloadFailed for
     more bytes than ``size``, and whatever the library, the network and the disk do; ``partial`` is kept.
     """
@@ -103,7 +103,7 @@ def _attempt(address: str, stored: BinaryIO, size: int, on_bytes: Callable[[int]
             for piece in answer.iter_bytes():
                 if stored.tell() + len(piece) > size:
                     raise DownloadFailed(
-                        f"{address} gives more than the {size} bytes that are listed.",
+                        f"{address} sent more than the {size} bytes listed.",
                         "Check HF_ENDPOINT, and whether a proxy answers in its place.",
                     )
                 stored.write(piece)

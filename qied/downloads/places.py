@@ -24,7 +24,7 @@ class Place(Protocol):
     lock: Path
 
     def stock(self, file: RemoteFile) -> Stock:
-        """Look at what is there of a file."""
+        """Report how much of a file is already there."""
         ...
 
     def partial(self, file: RemoteFile) -> Path:
@@ -54,7 +54,7 @@ class HubCache:
         self.lock = cache / ".locks" / name / "qied-pull.lock"
 
     def stock(self, file: RemoteFile) -> Stock:
-        """Look at what is there of a file; a content of the right size under its hash counts as whole."""
+        """Report how much of a file is already there; a content of the right size under its hash counts as whole."""
         content = self._repository / "blobs" / file.hash
         if _size(self.folder / file.path) == file.bytes:
             return Stock(file, content, file.bytes, "placed")
@@ -63,7 +63,7 @@ class HubCache:
         return Stock(file, content, _usable(self.partial(file), file), "partial")
 
     def partial(self, file: RemoteFile) -> Path:
-        """Beside the whole contents, so that the last step is a renaming."""
+        """Next to the complete contents, so that the last step is a renaming."""
         return self._repository / "blobs" / f"{file.hash}{_PARTIAL}"
 
     def settle(self, file: RemoteFile) -> None:
@@ -79,7 +79,7 @@ class HubCache:
         )
         if self.stock(file).state != "placed":
             raise DownloadFailed(
-                f"{self.folder / file.path} has not the {file.bytes} bytes that are listed.",
+                f"{self.folder / file.path} does not have the {file.bytes} bytes listed.",
                 "Remove it, then try again.",
             )
 
@@ -99,7 +99,7 @@ class PlainFolder:
         self._commit = listing.commit
 
     def stock(self, file: RemoteFile) -> Stock:
-        """Look at what is there of a file; one of the right size that no note vouches for is read and hashed."""
+        """Report how much of a file is there; one of the right size without a note is read and hashed."""
         content = self.folder / file.path
         if _size(content) == file.bytes:
             if self._noted_hash(file) == file.hash:
@@ -153,7 +153,7 @@ def _size(path: Path) -> int | None:
 
 
 def _usable(partial: Path, file: RemoteFile) -> int:
-    """Bytes of an earlier attempt that the next one goes on from."""
+    """Bytes of an earlier attempt from which the next one resumes."""
     there = _size(partial) or 0
     return there if there <= file.bytes else 0
 

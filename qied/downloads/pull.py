@@ -1,4 +1,4 @@
-"""One pull from beginning to end: look what is missing, see that it fits, fetch it file by file."""
+"""One pull from start to end: find the missing files, check that they fit, fetch them one by one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OnProgress = Callable[[RemoteFile, int, int], None]
 
 @dataclass(frozen=True)
 class Pull:
-    """What one pull is to do: of ``wanted``, fetch what is missing into ``place``."""
+    """One pull: of the ``wanted`` files, fetch the missing ones into ``place``."""
 
     listing: Listing
     place: Place
@@ -42,7 +42,7 @@ def prepare(
     only: Iterable[str] = (),
     endpoint: str | None = None,
 ) -> Pull:
-    """Ask the hub what there is, and look what of it is in ``cache``, or in the plain ``folder``; writes nothing.
+    """List the files on the hub and find those already in ``cache``, or in the plain ``folder``; writes nothing.
 
     Raises InvalidRequest, ModelNotFound and DownloadFailed.
     """
@@ -59,7 +59,7 @@ def carry_out(pull: Pull, reserve_bytes: int, on_progress: OnProgress, waits_s: 
     """Fetch what is missing; returns the folder that the files are in.
 
     Raises DiskFull before anything is written where ``reserve_bytes`` would not stay free; DownloadFailed; and
-    ModelNotFound. What was fetched until then is kept, to go on from.
+    ModelNotFound. Downloaded bytes are kept, to resume from.
     """
     place = pull.place
     around = nearest_folder(place.folder)
@@ -73,7 +73,7 @@ def carry_out(pull: Pull, reserve_bytes: int, on_progress: OnProgress, waits_s: 
 
 @contextmanager
 def _alone(place: Place) -> Iterator[None]:
-    """Keep a second pull of the same files out; raises DownloadFailed where this is the second."""
+    """Lock out a second pull of the same files; raises DownloadFailed if this is the second."""
     place.lock.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         try:

@@ -1,4 +1,4 @@
-"""What a pull wants of a repository, what of that is missing, and whether the disk has room for it. Pure."""
+"""The files that a pull wants, those that are missing, and whether the disk has room for them. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Stock:
-    """What is there of one file: so many bytes of what will be at ``content``.
+    """How much of one file is there: so many bytes of the file at ``content``.
 
     ``partial`` until all of them are there, ``whole`` then, and ``placed`` once the file lies where it is looked for.
     """
@@ -53,7 +53,7 @@ class Stock:
 
 @dataclass(frozen=True)
 class Missing:
-    """What is not in its place, and the bytes that have to be fetched for that."""
+    """The files not in place, and the bytes to fetch for them."""
 
     stocks: tuple[Stock, ...]
     bytes: int
@@ -81,8 +81,8 @@ def wanted_files(
     unsound = [repr(file.path) for file in files if not _is_sound(file)]
     if unsound or not _COMMIT.fullmatch(listing.commit):
         raise DownloadFailed(
-            f"The hub's list of {listing.repository} is not sound: {', '.join(unsound) or repr(listing.commit)}.",
-            "Nothing was fetched. Check that HF_ENDPOINT, if it is set, names a hub that you trust.",
+            f"The hub's list of {listing.repository} is not valid: {', '.join(unsound) or repr(listing.commit)}.",
+            "Nothing was downloaded. Check that HF_ENDPOINT, if it is set, names a hub that you trust.",
         )
     return files
 
@@ -104,11 +104,11 @@ def missing(stocks: Iterable[Stock]) -> Missing:
 
 
 def check_room(bytes_to_fetch: int, free: int, reserve: int, folder: Path) -> None:
-    """Raise DiskFull where what is fetched does not fit the ``free`` bytes of a disk, less ``reserve``."""
+    """Raise DiskFull if the download does not fit the ``free`` bytes of a disk, less ``reserve``."""
     room = max(free - reserve, 0)
     if bytes_to_fetch > room:
         raise DiskFull(
-            f"{amount(bytes_to_fetch)} are still to fetch, but the disk of {folder} has room for {amount(room)}: "
+            f"{amount(bytes_to_fetch)} are still to download, but the disk of {folder} has room for {amount(room)}: "
             f"{amount(free)} are free, of which {amount(reserve)} stay free.",
             f"Free {amount(bytes_to_fetch - room)}, or name a folder on another disk: --to FOLDER, or HF_HOME for the "
             "whole cache. storage.free_reserve_bytes is what stays free.",
@@ -119,7 +119,7 @@ def check_room(bytes_to_fetch: int, free: int, reserve: int, folder: Path) -> No
 
 
 def amount(count: int) -> str:
-    """Bytes in the decimal units that downloads and disks are told in: ``9.97 GB``, ``128 kB``."""
+    """Bytes in the decimal units usual for downloads and disks: ``9.97 GB``, ``128 kB``."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= factor:
             number = count / factor

@@ -1,4 +1,4 @@
-"""Torch's allocator bounded by the plan, so that a mistake hits qied and not the others on its card."""
+"""Torch's allocator bounded by the plan, so that a mistake hits qied and not other programs on its card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qied.planning.plan import Execution
 
 
 class DeviceMemory(Protocol):
-    """What torch.cuda knows of cards, and lets be set."""
+    """The part of torch.cuda that bounds memory."""
 
     def get_device_properties(self, index: int) -> Any:
         """Facts of a card; ``total_memory`` is its bytes."""
@@ -20,7 +20,7 @@ class DeviceMemory(Protocol):
 
 
 def bound_allocator(execution: Execution, cards: DeviceMemory = torch.cuda) -> None:
-    """Let torch take ``allocator_bytes`` of its card at most; what asks for more gets torch's OutOfMemoryError.
+    """Let torch take ``allocator_bytes`` of its card at most; asking for more raises torch's OutOfMemoryError.
 
     Without such a bound in the plan, and on the CPU, nothing is bounded.
     """

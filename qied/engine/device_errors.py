@@ -1,4 +1,4 @@
-"""What an error of torch means: memory that ran out, or a device whose context is lost."""
+"""What a torch error means: out of memory, or a device whose context is lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _EXHAUSTED = re.compile(
 def is_exhausted(error: BaseException) -> bool:
     """Tell whether memory ran out, of the device or of the host.
 
-    Beside torch's own OutOfMemoryError: what the driver, cuBLAS and cuDNN allocate for themselves, torch's allocator of
-    the CPU, Python, and a file that could not be mapped. Some of them are known by their text alone.
+    Besides torch's own OutOfMemoryError: what the driver, cuBLAS and cuDNN allocate for themselves, torch's allocator
+    of the CPU, Python, and a file that could not be mapped. Some of them are known by their text alone.
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True

@@ -89,8 +89,8 @@ class Engine:
     ) -> Engine:
         """Load the files of a model, or a folder in diffusers' pipeline layout.
 
-        ``on_progress`` is told (component, bytes read, bytes in all). Raises ModelNotFound or ModelUnsupported, which
-        name the file and what to do.
+        ``on_progress`` is called with (component, bytes read, bytes in all). Raises ModelNotFound or ModelUnsupported,
+        which name the file and what to do.
         """
         opened = open_pipeline(model, profile) if isinstance(model, Path) else open_checkpoint(model, profile)
         return Engine.build(opened, profile, options, on_progress)
@@ -129,13 +129,13 @@ class Engine:
 
     @property
     def sweep_room(self) -> SweepRoom | None:
-        """What steps that go together may take (``Edit.step_needs``); None where each goes alone."""
+        """Room for steps that go together (``Edit.step_needs``); None if each goes alone."""
         return self._sweeper.room
 
     def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
         """Take the next step of each edit, for which blocks are copied once; returns what each did, or its error.
 
-        They must be steps, and fit ``sweep_room``. Raises DeviceLost, after which no edit can go on.
+        They must be steps, and fit ``sweep_room``. Raises DeviceLost, after which no edit can continue.
         """
         return self._sweeper.sweep(edits)
 
@@ -144,7 +144,7 @@ class Engine:
         return self.models.device_bytes
 
     def host_bytes(self) -> int:
-        """Bytes of weights and tables in the host's memory beside those; they grow by the tables of new schedules."""
+        """Bytes of weights and tables in host memory besides those; they grow by the tables of new schedules."""
         return self.models.host_bytes
 
     def lora_bytes(self) -> int:
@@ -160,7 +160,7 @@ class Engine:
             raise _invalid("images", f"A picture is more than {MAX_ASPECT} times as long as it is wide.")
         for name, side in (("width", spec.width), ("height", spec.height)):
             if side < geometry.side_multiple or side % geometry.side_multiple:
-                raise _invalid(name, f"{side} is no multiple of {geometry.side_multiple} pixels.")
+                raise _invalid(name, f"{side} is not a multiple of {geometry.side_multiple} pixels.")
         if spec.steps < 1:
             raise _invalid("steps", f"{spec.steps} steps; at least 1 is needed.")
         self._context.loras.check(spec.loras)

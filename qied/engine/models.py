@@ -68,7 +68,7 @@ class Models:
 
     @property
     def host_bytes(self) -> int:
-        """Bytes in the host's memory beside those: streamed weights, mapped ones too, and modulation tables."""
+        """Bytes in host memory besides those: streamed weights, mapped ones too, and modulation tables."""
         return self.transformer.host_bytes + (self.streamed_text.host_bytes if self.streamed_text else 0)
 
 
@@ -132,7 +132,7 @@ def _transformer_config(path: Path, profile: ModelProfile) -> dict[str, Any]:
     layers = config.get("num_layers")
     if layers != profile.architecture.layers:
         raise ModelUnsupported(
-            f"{path} has {layers} layers, the profile {profile.name!r} {profile.architecture.layers}.",
+            f"{path} has {layers} layers, but the profile {profile.name!r} has {profile.architecture.layers}.",
             "Name the profile that belongs to these files.",
         )
     return config

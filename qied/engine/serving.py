@@ -55,7 +55,7 @@ class ServedEngine:
 
     @property
     def sweep_room(self) -> SweepRoom | None:
-        """What steps that go together may take; None where each goes alone."""
+        """Room for steps that go together; None if each goes alone."""
         return self._engine.sweep_room
 
     def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
@@ -70,7 +70,7 @@ class ServedEngine:
     def device_memory(self) -> tuple[int, int] | None:
         """Bytes of the device that this process has, and that are free; None on the CPU.
 
-        Beside what torch has reserved the process has its context, for which the plan leaves room in the budget.
+        Besides what torch has reserved the process has its context, for which the plan leaves room in the budget.
         """
         if self._execution.device == "cpu":
             return None

@@ -44,7 +44,7 @@ def schedule_config(config: Mapping[str, Any]) -> ScheduleConfig:
     known = {key: config[key] for key in ScheduleConfig.__dataclass_fields__ if key in config}
     for key, value in known.items():
         if not _is_number(value) and not (key == "shift_terminal" and value is None):
-            raise _unsupported(f"{key} = {value!r}, which is no number")
+            raise _unsupported(f"{key} = {value!r}, which is not a number")
     schedule = ScheduleConfig(**known)
     if schedule.base_image_seq_len == schedule.max_image_seq_len:
         raise _unsupported(f"a shift between two equal lengths of {schedule.max_image_seq_len} tokens")
@@ -89,6 +89,6 @@ def _is_number(value: object) -> bool:
 
 def _unsupported(what: str) -> ModelUnsupported:
     return ModelUnsupported(
-        f"scheduler/scheduler_config.json asks for {what}, which this version does not run.",
+        f"scheduler/scheduler_config.json asks for {what}, which this version does not support.",
         "Use the scheduler folder of Qwen/Qwen-Image-Edit-2511.",
     )

@@ -1,4 +1,4 @@
-"""Small documents kept in the user's cache folder: facts that are costly to find out."""
+"""Small documents kept in the user's cache folder: facts that are expensive to collect."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FactCache:
         self._read_only = read_only
 
     def load(self, key: Key, model: type[Kept]) -> Kept | None:
-        """What was stored under exactly this key."""
+        """The facts stored under exactly this key."""
         try:
             document = _Document.model_validate_json(self.path(key).read_bytes())
             if document.schema_version != _SCHEMA or document.key != dict(key):

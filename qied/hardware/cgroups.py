@@ -31,7 +31,7 @@ def memory_limit(membership: str, mount: Path = MOUNT) -> int | None:
 def memory_used(membership: str, mount: Path = MOUNT) -> int | None:
     """Bytes that the group with the smallest limit takes, without files that have not been read lately.
 
-    None where there is no limit, or the kernel does not tell.
+    None where there is no limit, or the kernel does not say.
     """
     limited = [
         (value, folder, name)

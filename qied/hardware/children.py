@@ -14,12 +14,12 @@ class NoAnswer(Exception):
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """How a module of qied is run. Its current folder is no place to import from."""
+    """How a module of qied is run. Its current folder is not searched for imports."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def ask_child(module: str, *arguments: str, environ: Mapping[str, str], limit_s: float) -> str:
-    """Run a module and give what it wrote; raises NoAnswer."""
+    """Run a module and return its output; raises NoAnswer."""
     try:
         done = subprocess.run(
             command(module, *arguments),

@@ -1,7 +1,7 @@
 """Asks the CUDA driver itself which cards it gives to programs; run as a child process, for it can crash or hang.
 
 NVML may show cards that CUDA cannot use: after a suspended machine resumed, or in a container without the compute
-capability. CUDA's order of cards differs from NVML's, too.
+capability. CUDA's order of cards also differs from NVML's.
 """
 
 from __future__ import annotations

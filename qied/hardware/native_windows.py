@@ -1,4 +1,4 @@
-"""Windows itself, where no daemon runs: what is said of it, and where the daemon runs instead."""
+"""Windows itself, where the daemon does not run: the message, and where it runs instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qied_client.errors import SystemUnsupported
 
 NATIVE_WINDOWS = "Windows"
 """What ``platform.system`` says there; under WSL2 it says Linux."""
-SAID = "The qied daemon does not run on Windows itself; on a Windows machine it runs under WSL2."
+SAID = "The qied daemon does not run on Windows itself; on Windows it runs under WSL2."
 REMEDY = (
     "Run 'wsl --install' in PowerShell, then install and start qied in the Linux that it opens, as on any Linux; "
     "clients on Windows reach it from outside."

@@ -133,7 +133,7 @@ def _card(row: dict[str, str], processes: Mapping[str, tuple[GpuProcess, ...]]) 
 
 
 def _known(text: str) -> str | None:
-    """nvidia-smi writes what it cannot tell in brackets: [N/A], [Not Supported], [Unknown Error]."""
+    """nvidia-smi writes unknown values in brackets: [N/A], [Not Supported], [Unknown Error]."""
     return None if not text or text.startswith("[") or text == "N/A" else text
 
 

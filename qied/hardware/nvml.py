@@ -47,7 +47,9 @@ def _why_not(nvml: Any, error: Exception) -> tuple[Problem, ...]:
         )
     if isinstance(error, nvml.NVMLError_LibRmVersionMismatch):
         return (
-            Problem(code="driver_mismatch", message="The loaded NVIDIA kernel module is not of the installed driver."),
+            Problem(
+                code="driver_mismatch", message="The loaded NVIDIA kernel module does not match the installed driver."
+            ),
         )
     return (Problem(code="nvml_failed", message=f"NVML does not start: {error}."),)
 

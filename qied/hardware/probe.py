@@ -108,7 +108,7 @@ def _is_instance(gpu: Gpu) -> bool:
 
 
 def _missed(gpu: Gpu) -> Problem:
-    text = f"The driver shows {gpu.name} (card {gpu.index}), but CUDA does not give it to programs."
+    text = f"The driver shows {gpu.name} (card {gpu.index}), but CUDA does not offer it to programs."
     return Problem(code="cuda_misses_card", message=text)
 
 
@@ -117,7 +117,7 @@ def _uncounted(gpus: tuple[Gpu, ...], listed: int) -> tuple[Problem, ...]:
     if listed >= len(gpus):
         return ()
     names = ", ".join(f"{gpu.name} (card {gpu.index})" for gpu in gpus)
-    text = f"CUDA gives programs {listed} of these {len(gpus)} cards only: {names}."
+    text = f"CUDA offers programs only {listed} of these {len(gpus)} cards: {names}."
     return (Problem(code="cuda_misses_card", message=text),)
 
 

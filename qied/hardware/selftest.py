@@ -1,4 +1,4 @@
-"""The self-test: what small kernels show on each card of this machine, measured once and kept while it stays true."""
+"""The self-test: small kernels measured once on each card of this machine, kept as long as the result applies."""
 
 from __future__ import annotations
 

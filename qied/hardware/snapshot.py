@@ -84,7 +84,7 @@ class Trial(_Facts):
 
 
 class SelfTest(_Facts):
-    """What a child process found by running small kernels; a trial of None was not run.
+    """The results of small kernels, run in a child process; a trial of None was not run.
 
     ``attention`` has a trial for each backend and head size, such as ``flash_128``, and
     ``fp8_attention_128`` for the one in FP8, which costs accuracy.

@@ -79,7 +79,7 @@ def parse_version(text: str) -> Torch:
     try:
         statements = ast.parse(text).body
     except SyntaxError as error:
-        raise ValueError(f"it is no Python: {error.msg}") from None
+        raise ValueError(f"it is not Python: {error.msg}") from None
     for statement in statements:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         value = getattr(statement, "value", None)

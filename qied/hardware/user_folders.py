@@ -1,4 +1,4 @@
-"""Folders of the person that qied runs for: home, cache and configuration."""
+"""Folders of the current user: home, cache and configuration."""
 
 from __future__ import annotations
 

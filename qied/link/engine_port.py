@@ -1,4 +1,4 @@
-"""What the step loop needs of an engine; ``qied.engine.serving`` provides it with torch."""
+"""The engine as the step loop needs it; ``qied.engine.serving`` provides it with torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DeviceLost(Exception):
-    """The device answers nothing any more in this process: only a new process can go on with its edits."""
+    """The device no longer responds in this process: only a new process can continue its edits."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Ended:
 
 
 class AdvancedEdit(Protocol):
-    """What one unit of work did; ``image`` is there after the last one only."""
+    """The result of one unit of work; ``image`` is there after the last one only."""
 
     @property
     def phase(self) -> str:
@@ -63,7 +63,7 @@ class RunningEdit(Protocol):
 
     @property
     def step_needs(self) -> StepNeeds | None:
-        """What its next unit takes beside the steps of others, where it is a step; asked where the engine sweeps."""
+        """What its next unit adds to the steps of others, if it is a step; asked where the engine sweeps."""
 
     def advance(self) -> AdvancedEdit:
         """Do one bounded unit of work; raises QiedError, or DeviceLost, after which the process must end."""
@@ -80,7 +80,7 @@ class EnginePort(Protocol):
 
     @property
     def sweep_room(self) -> SweepRoom | None:
-        """What steps that go together may take; None where each goes alone."""
+        """Room for steps that go together; None if each goes alone."""
 
     def sweep(self, edits: Sequence[Any]) -> Sequence[AdvancedEdit | Exception]:
         """Take the next step of several of its edits together; returns what each did, or its error.
@@ -95,9 +95,9 @@ class EnginePort(Protocol):
         """Drop the cache of a scope."""
 
     def device_memory(self) -> tuple[int, int] | None:
-        """Bytes of the device that this process has, and that are free; None where nobody else competes for them.
+        """Bytes of the device that this process has, and that are free; None if no other process competes for them.
 
-        Called beside the thread that owns the engine.
+        Called from another thread than the engine's.
         """
 
 

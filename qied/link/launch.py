@@ -1,4 +1,4 @@
-"""What a worker process is told on its standard input before it connects, and the environment that it starts in."""
+"""The launch order that a worker process reads from standard input before it connects, and its environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qied.planning.plan import Execution
 
 @dataclass(frozen=True)
 class LaunchOrder:
-    """What a worker process is told before it connects. ``engine`` is ``module:function`` of its engine's loader.
+    """What a worker process reads before it connects. ``engine`` is ``module:function`` of its engine loader.
 
     ``execution`` is how the model is run; ``budget_bytes`` bounds the device memory of the whole process: as planned,
     ``fixed_bytes`` go to everything but edits and ``edits_bytes`` to those. ``card`` holds the variables under which

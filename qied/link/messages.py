@@ -60,7 +60,7 @@ class Offer(m.Message):
 
 @dataclass(frozen=True)
 class Memory(m.Message):
-    """Report: what the worker has taken of its device's memory, and what is free, in bytes."""
+    """Report: the device memory that the worker has taken, and the free memory, in bytes."""
 
     TYPE = b"MEMORY"
     own_bytes: Annotated[int, _COUNT]

@@ -96,8 +96,8 @@ def find_loras(folders: Sequence[Path], architecture: Architecture) -> Catalogue
 def _outside(name: str) -> LoraFacts:
     error = unusable(
         file_of(name),
-        "it is a link that leads out of its folder, or to nothing",
-        "Put the file itself there, or add the folder that it lies in to model.loras.",
+        "it is a link that points out of its folder, or to nothing",
+        "Put the file itself there, or add its folder to model.loras.",
     )
     return LoraFacts(problem=error.message, remedy=error.remedy)
 

@@ -1,4 +1,4 @@
-"""What a LoRA file holds for a model, from its header: the pairs of matrices beside the model's linears."""
+"""The contents of a LoRA file for a model, from its header: the pairs of matrices for the model's linears."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Key:
 
 
 def parse_key(name: str) -> Key | None:
-    """Tell what a tensor's name stands for; None for what is no part of a LoRA that this version runs."""
+    """Parse the name of a tensor; None if it is not part of a LoRA that this version supports."""
     found = _DOTTED.fullmatch(name) or _UNDERSCORED.fullmatch(name)
     if found is None:
         return None
@@ -91,7 +91,7 @@ def stored_scales(metadata: Mapping[str, str], file: str) -> StoredScales:
 
 
 def scales_beside(folder: Path, file: str) -> StoredScales:
-    """Read what PEFT's own folders hold beside the weights, as these say nothing of their alphas.
+    """Read what PEFT's own folders hold next to the weights, as these say nothing of their alphas.
 
     Raises ModelUnsupported where it is not there, or cannot be followed.
     """
@@ -101,30 +101,30 @@ def scales_beside(folder: Path, file: str) -> StoredScales:
             content = stream.read(_MOST_BYTES + 1)
     except OSError:
         raise unusable(
-            file, f"its alphas are in PEFT's {_BESIDE}, which is not beside it", f"Put {_BESIDE} beside it."
+            file, f"its alphas are in PEFT's {_BESIDE}, which is not next to it", f"Put {_BESIDE} next to it."
         ) from None
     if len(content) > _MOST_BYTES:
-        raise unusable(file, f"the {_BESIDE} beside it has more than {_MOST_BYTES} bytes", _REMEDY)
-    return _scales(content.decode(errors="replace"), f"the {_BESIDE} beside it", file)
+        raise unusable(file, f"the {_BESIDE} next to it has more than {_MOST_BYTES} bytes", _REMEDY)
+    return _scales(content.decode(errors="replace"), f"the {_BESIDE} next to it", file)
 
 
 def _scales(text: str, where: str, file: str) -> StoredScales:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError):
-        raise unusable(file, f"{where} is no JSON", _REMEDY) from None
+        raise unusable(file, f"{where} is not JSON", _REMEDY) from None
     if not isinstance(config, dict):
-        raise unusable(file, f"{where} is no JSON object", _REMEDY)
+        raise unusable(file, f"{where} is not a JSON object", _REMEDY)
     config = {str(key).removeprefix(_PREFIX): value for key, value in config.items()}
     for name in ("use_dora", "lora_bias"):
         if config.get(name):
-            raise unusable(file, f"it was made with {name}, which this version does not run", _REMEDY)
+            raise unusable(file, f"it was made with {name}, which this version does not support", _REMEDY)
     patterns = config.get("alpha_pattern") or {}
     if not isinstance(patterns, dict):
-        raise unusable(file, "alpha_pattern in its header is no JSON object", _REMEDY)
+        raise unusable(file, "alpha_pattern in its header is not a JSON object", _REMEDY)
     for pattern in patterns:
         if not _PLAIN.fullmatch(pattern):
-            raise unusable(file, f"alpha_pattern {pattern[:80]!r} in its header is no module's name", _REMEDY)
+            raise unusable(file, f"alpha_pattern {pattern[:80]!r} in its header is not the name of a module", _REMEDY)
     alpha = config.get("lora_alpha")
     return StoredScales(
         None if alpha is None else _number(alpha, "lora_alpha", file),
@@ -135,12 +135,12 @@ def _scales(text: str, where: str, file: str) -> StoredScales:
 
 def _number(value: Any, what: str, file: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
-        raise unusable(file, f"{what} in its header is {str(value)[:40]!r}, and should be a number", _REMEDY)
+        raise unusable(file, f"{what} in its header is {str(value)[:40]!r}, but should be a number", _REMEDY)
     return float(value)
 
 
 GET_ANOTHER = "Download the file again, or leave this LoRA out."
-OTHER_MODEL = "Use a LoRA that was made for the model that is served, or leave this one out."
+OTHER_MODEL = "Use a LoRA that was made for the served model, or leave this one out."
 
 
 def unusable(file: str, what: str, remedy: str = GET_ANOTHER) -> ModelUnsupported:
@@ -158,7 +158,7 @@ _INPUT_OF = {module: linear.name for linear in linears(BlockShape(1, 1, 1)) for 
 
 @dataclass(frozen=True)
 class Pair:
-    """The matrices beside one linear: ``down`` [rank, inputs] and ``up`` [outputs, rank], by their names in the file.
+    """The matrices for one linear: ``down`` [rank, inputs] and ``up`` [outputs, rank], by their names in the file.
 
     Their product counts times alpha / rank, where ``alpha`` names a tensor; without one, times ``scale``.
     """
@@ -181,7 +181,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class LoraContents:
-    """The pairs of a file: ``linears`` beside the linears of blocks, ``modulation`` beside those of the modulation.
+    """The pairs of a file: ``linears`` for the linears of blocks, ``modulation`` for those of the modulation.
 
     ``steps`` is the number of steps of a Lightning LoRA, None for any other; ``version`` that of the model it names.
     """
@@ -223,7 +223,9 @@ def read_contents(path: Path, file: str, architecture: Architecture, neighbours:
     for (block, module), names in sorted(grouped.items()):
         if block >= architecture.layers:
             name = next(iter(names.values()))
-            raise unusable(file, f"{name} is of block {block}, and the model has {architecture.layers}", OTHER_MODEL)
+            raise unusable(
+                file, f"{name} belongs to block {block}, but the model has {architecture.layers}", OTHER_MODEL
+            )
         pairs.append(_pair(header.shapes, file, block, module, names, shapes[module], scales))
     return LoraContents(
         tuple(pair for pair in pairs if pair.module not in MODULATION),
@@ -257,7 +259,7 @@ def _grouped(header: Header, file: str) -> dict[tuple[int, str], dict[str, str]]
         if key is None:
             raise unusable(
                 file,
-                f"{name[:120]!r} is no part of a LoRA on the attention, MLP or modulation of a transformer block",
+                f"{name[:120]!r} is not part of a LoRA on the attention, MLP or modulation of a transformer block",
                 "Use a plain LoRA that was made for Qwen-Image-Edit, or leave this one out.",
             )
         parts = grouped.setdefault((key.block, key.module), {})
@@ -279,25 +281,25 @@ def _pair(
     for part, other in (("down", "up"), ("up", "down")):
         if part not in names:
             there = names.get(other) or names["alpha"]
-            raise unusable(file, f"{there} has no {_LETTERS[part]} matrix beside it")
+            raise unusable(file, f"{there} has no {_LETTERS[part]} matrix to go with it")
     down, up = shapes[names["down"]], shapes[names["up"]]
     outputs, inputs = shape
     for name, found, expected, side in ((names["down"], down, inputs, 1), (names["up"], up, outputs, 0)):
         if len(found) != 2 or found[side] != expected or 0 in found:
             wanted = f"[rank, {inputs}]" if side else f"[{outputs}, rank]"
-            raise unusable(file, f"{name} is {list(found)}, and should be {wanted}", OTHER_MODEL)
+            raise unusable(file, f"{name} is {list(found)}, but should be {wanted}", OTHER_MODEL)
     if down[0] != up[1]:
-        raise unusable(file, f"{names['down']} has rank {down[0]}, and {names['up']} has {up[1]}")
+        raise unusable(file, f"{names['down']} has rank {down[0]}, but {names['up']} has {up[1]}")
     alpha = names.get("alpha")
     if alpha is not None and shapes[alpha] not in ((), (1,)):
-        raise unusable(file, f"{alpha} is {list(shapes[alpha])}, and should be one number")
+        raise unusable(file, f"{alpha} is {list(shapes[alpha])}, but should be one number")
     return Pair(
         block, module, down[0], outputs, inputs, names["down"], names["up"], alpha, scales.scale(block, module, down[0])
     )
 
 
 def _shapes(architecture: Architecture) -> dict[str, tuple[int, int]]:
-    """(Outputs, inputs) of every module that a LoRA may be beside."""
+    """(Outputs, inputs) of every module that a LoRA may change."""
     shape = BlockShape(architecture.inner_dim, architecture.mlp_dim, architecture.head_dim)
     found = {
         module: (linear.outputs // len(linear.modules), linear.inputs)

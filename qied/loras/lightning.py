@@ -1,4 +1,4 @@
-"""Telling a Lightning LoRA, distilled to a few steps, from any other: by its file's name, or by what it says."""
+"""Recognises a Lightning LoRA, distilled to a few steps, by its file's name or its metadata."""
 
 from __future__ import annotations
 

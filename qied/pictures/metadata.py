@@ -1,4 +1,4 @@
-"""How an edit was made, as text inside the picture that it gave."""
+"""How an edit was made, as text inside the resulting picture."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _without_nul(text: str) -> str:
 def read_metadata(data: bytes, limits: PictureLimits | None = None) -> OutputMetadata | None:
     """Read back what qied wrote into a PNG or WebP; None where there is nothing of it, or nothing whole.
 
-    No pixel of a PNG is decoded. Raises a PictureError where ``data`` is no picture that qied takes.
+    No pixel of a PNG is decoded. Raises a PictureError if ``data`` is not a picture that qied accepts.
     """
     header = read_header(io.BytesIO(data), limits or PictureLimits())
     if header.format == "jpeg":

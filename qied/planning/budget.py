@@ -29,7 +29,7 @@ def device_budget(gpu: Gpu, reserve_bytes: int, wishes: Wishes) -> Budget:
     free, total = gpu.memory_free_bytes, gpu.memory_total_bytes
     warnings = []
     if free is None and total is not None:
-        warnings.append("The card does not tell how much of its memory is free; all of it is taken to be.")
+        warnings.append("The card does not report how much of its memory is free; all of it is assumed to be.")
     known = [value for value in (free, total) if value is not None]
     available = max(0, min(known) - reserve_bytes) if known else 0
     source = "what is free, less a reserve"

@@ -12,7 +12,7 @@ MIB = 1024**2
 class Factors:
     """What one kind of device takes. Bytes where a name does not say otherwise.
 
-    ``context`` is what CUDA, its libraries and their kernels hold beside torch's allocator (on a CPU: the process),
+    ``context`` is what CUDA, its libraries and their kernels hold besides torch's allocator (on a CPU: the process),
     ``workspace`` cuBLAS's, ``graphs`` what CUDA keeps of recorded blocks. The allocator loses ``fragments`` and
     ``fragmentation`` as a share of the arena.
     ``encode_width`` and ``decode_width`` count feature maps of [pixels, vae_base_dim] at the VAE's peak,

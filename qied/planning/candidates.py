@@ -1,4 +1,4 @@
-"""Precisions that a card may run, in order, each with the reason; what was proven by running it decides. Pure."""
+"""Precisions that a card may run, in order, each with the reason; the self-test's results decide. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qied.planning.words import dotted
 Capability = tuple[int, int]
 
 LOWEST_CAPABILITY: Capability = (7, 5)
-"""Turing. Older cards have neither BF16 nor integer dot products that anybody still builds for."""
+"""Turing. Older cards have neither BF16 nor integer dot products for which software is still built."""
 LOWEST_BF16: Capability = (8, 0)
 LOWEST_FP8: Capability = (8, 9)
 LOWEST_FP8_ATTENTION: Capability = (9, 0)
@@ -250,10 +250,10 @@ def _why_not(title: str, trial: Trial | None, against: Trial | None) -> str | No
 
 def _speed(trial: Trial | None, selftest: SelfTest) -> str:
     if trial is None or trial.tflops is None:
-        return "ran right on this card"
+        return "ran correctly on this card"
     against = selftest.bf16.tflops if selftest.bf16 is not None else None
     compared = f", {trial.tflops / against:.1f} times BF16" if against else ""
-    return f"ran right on this card at {trial.tflops:.0f} TFLOP/s{compared}"
+    return f"ran correctly on this card at {trial.tflops:.0f} TFLOP/s{compared}"
 
 
 def _has_rowwise(capability: tuple[int, int], snapshot: Snapshot) -> bool:

@@ -1,4 +1,4 @@
-"""What a plan is made from: the question, and the case of one card."""
+"""The input of planning: the plan request, and the request for one card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qied.planning.wishes import Wishes
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a plan is made for: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs."""
+    """The request for a plan: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs."""
 
     model: ModelProfile
     profiles: Sequence[LoadedProfile]

@@ -29,7 +29,7 @@ def residency_reason(rung: Rung, layers: int, block: int) -> str:
 
 
 def warnings_of(case: CardRequest, chosen: Candidate, execution: Execution, block: int) -> list[str]:
-    """What a person should know before they rely on a plan; ``block`` is bytes."""
+    """Warnings before relying on a plan; ``block`` is bytes."""
     warnings = []
     if case.gpu.selftest is None:
         warnings.append(f"No self-test has run on {case.gpu.name} yet; 'qied serve' runs it before it starts.")
@@ -46,7 +46,7 @@ def warnings_of(case: CardRequest, chosen: Candidate, execution: Execution, bloc
         warnings.append("This card computes in FP32 here, which is slow: expect minutes for an edit.")
     if case.snapshot.host.memory_available_bytes is None:
         known = case.snapshot.host.memory_total_bytes is not None
-        taken = "all of it is taken to be." if known else "whether streamed blocks fit was not checked."
+        taken = "all of it is assumed to be." if known else "whether streamed blocks fit was not checked."
         warnings.append(f"How much host memory is free is not known; {taken}")
     return warnings + fp8_attention_warnings(case.question.wishes, chosen.numerics, case.gpu, case.question.model)
 
@@ -54,7 +54,7 @@ def warnings_of(case: CardRequest, chosen: Candidate, execution: Execution, bloc
 def fp8_attention_reasons(case: CardRequest, numerics: Precisions) -> list[str]:
     """That the attention is in FP8, what it costs, or how it could be where nothing is known against it."""
     if numerics.fp8_attention:
-        return ["attention in FP8, too: proven here and faster, for a seventh more error in what a block adds"]
+        return ["attention in FP8 as well: proven here and faster, with about a seventh more error per block"]
     if (numerics.precision, numerics.scaling) != ("fp8", "rowwise") or case.question.wishes.fp8_attention != "auto":
         return []
     snapshot, capability = case.snapshot, case.gpu.compute_capability
@@ -69,7 +69,7 @@ def fp8_attention_warnings(wishes: Wishes, numerics: Precisions, gpu: Gpu | None
     """Why the attention is not in FP8, where that was asked for; ``gpu`` is None on the CPU."""
     asked = wishes.fp8_attention == "on"
     why = why_no_fp8_attention(numerics, gpu, model.architecture.head_dim) if asked else None
-    return [] if why is None else [f"worker.fp8_attention is on, and the attention is not in FP8: {why}."]
+    return [] if why is None else [f"worker.fp8_attention is on, but the attention is not in FP8: {why}."]
 
 
 def _streaming_warnings(case: CardRequest, streamed: int) -> list[str]:
@@ -89,7 +89,7 @@ def _streaming_warnings(case: CardRequest, streamed: int) -> list[str]:
     if pcie is not None and pcie.width is not None and pcie.width_max is not None and pcie.width < pcie.width_max:
         warnings.append(
             f"The card runs on {pcie.width} of {pcie.width_max} PCIe lanes: {gib(streamed)} stream in each forward. "
-            "Put it in the slot that is wired fully."
+            "Put it in a slot with all lanes wired."
         )
     return warnings
 

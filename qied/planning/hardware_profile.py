@@ -1,4 +1,4 @@
-"""Hardware profiles: what to choose on which card, as data, read from profiles/hardware/*.toml."""
+"""Hardware profiles: the settings for each card, as data, read from profiles/hardware/*.toml."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class LoadedProfile:
 
 
 class Contradiction(NamedTuple):
-    """A value that cannot be meant so, and what to do about it."""
+    """A value that cannot be intended, and what to do about it."""
 
     key: Key
     problem: str
@@ -129,7 +129,7 @@ def _is_there(folder: Path) -> bool:
         return folder.exists()
     except OSError as error:
         raise ConfigError(
-            f"{folder} cannot be looked into: {error.strerror}.", "Give yourself access, or set XDG_CONFIG_HOME."
+            f"{folder} cannot be searched: {error.strerror}.", "Give yourself access, or set XDG_CONFIG_HOME."
         ) from error
 
 
@@ -194,17 +194,17 @@ def _of_match(match: Match) -> Iterator[Contradiction]:
         try:
             re.compile(pattern)
         except re.error as error:
-            problem = f"{pattern!r} is no regular expression: {error}."
+            problem = f"{pattern!r} is not a regular expression: {error}."
             yield Contradiction(("match", "names", number), problem, "Put a backslash before special characters.")
     if match.device == "cpu":
         for key in match.model_fields_set - {"device"}:
-            yield Contradiction(("match", key), 'device "cpu" is no card and has none.', "Remove it.")
+            yield Contradiction(("match", key), 'device "cpu" is not a card and has none.', "Remove it.")
 
 
 def _of_precision(match: Match, choose: Choice) -> Iterator[Contradiction]:
     key: Key = ("choose", "precision")
     if len(set(choose.precision)) < len(choose.precision):
-        yield Contradiction(key, f"{', '.join(choose.precision)} holds one twice.", "List each of them once.")
+        yield Contradiction(key, f"{', '.join(choose.precision)} lists one twice.", "List each of them once.")
     for number, precision in enumerate(choose.precision):
         if (precision == "cpu") != (match.device == "cpu"):
             allowed = "cpu" if match.device == "cpu" else "fp8, fp8-storage and bf16"

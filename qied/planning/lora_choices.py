@@ -79,16 +79,16 @@ def _unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> Iterator[str]
     distilled = {lora.name: steps for lora in spec.loras if (steps := serving.loras[lora.name].steps) is not None}
     if serving.lightning_steps is not None:
         for name in distilled:
-            yield f"{name} is beside a model that is distilled to {serving.lightning_steps} steps already."
+            yield f"{name} is used on a model that is already distilled to {serving.lightning_steps} steps."
         distilled["This model"] = serving.lightning_steps
     for name, steps in distilled.items():
         if spec.steps != steps:
-            yield f"{name} was made for {steps} steps, and this edit has {spec.steps}."
+            yield f"{name} was made for {steps} steps, but this edit has {spec.steps}."
         if spec.guided:
-            yield f"{name} was made for a CFG scale of 1, and this edit has {spec.true_cfg_scale:g}."
+            yield f"{name} was made for a CFG scale of 1, but this edit has {spec.true_cfg_scale:g}."
     if preset.lightning is not None and not distilled:
         yield (
-            f"The preset is meant for a Lightning LoRA of {preset.lightning} steps, and this daemon has none: "
+            f"The preset is meant for a Lightning LoRA of {preset.lightning} steps, but this daemon has none: "
             f"qied pull lightning-{preset.lightning}steps."
         )
 

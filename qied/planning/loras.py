@@ -1,4 +1,4 @@
-"""What planning knows of LoRAs: how much memory each takes, and the room that a worker keeps for them. Pure."""
+"""LoRAs in planning: the memory that each takes, and the room that a worker keeps for them. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LoraFacts:
-    """What a LoRA takes, and whether it can be used.
+    """The size of a LoRA, and whether it can be used.
 
     ``parameters`` are on the device while an edit uses it, ``width`` is the most values that a token has between its
     two matrices. ``steps`` is the number of steps that a Lightning LoRA was made for, ``version`` that of the model

@@ -44,7 +44,7 @@ _CASTS = 4
 class Precisions:
     """How numbers are stored and computed: ``precision`` of the blocks' weights, ``compute`` of everything else.
 
-    With ``fp8_attention`` the attention is in FP8, too.
+    With ``fp8_attention`` the attention is in FP8 as well.
     """
 
     precision: Literal["fp8", "fp8-storage", "bf16", "fp32"]
@@ -68,7 +68,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of weights on the device: ``rest`` is what no plan can do without, beside the blocks."""
+    """Bytes of weights on the device: ``rest`` is what every plan needs besides the blocks."""
 
     block: int
     rest: int
@@ -199,7 +199,7 @@ class MemoryModel:
         return block_bytes(self.profile.architecture, numerics.precision, numerics.scaling, numerics.compute)
 
     def _encode_prompt(self, work: Workload, held: TextEncoder) -> int:
-        """The language model's widest point is its MLP: gate, up and their product, beside a few hidden states."""
+        """The language model's widest point is its MLP: gate, up and their product, plus a few hidden states."""
         text, element, factors = self.profile.architecture.text_encoder, self.numerics.element_bytes, self.factors
         sequence = work.text_tokens + self.profile.template_tokens
         language = sequence * (text.hidden * factors.text_hidden_width + text.mlp_dim * 3)

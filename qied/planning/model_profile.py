@@ -21,9 +21,10 @@ class _Strict(BaseModel):
 class Preset(_Strict):
     """Named settings that a request can refer to; a field that the request sets itself wins.
 
-    ``loras`` are used at full strength, beside those of the request; one that is in both has the request's strength.
-    ``lightning`` wants weights that were distilled to so many steps: a Lightning LoRA of the daemon's folders is taken,
-    unless the transformer is distilled itself. ``precision`` is the one that it is meant for; another one will do.
+    ``loras`` are used at full strength, in addition to those of the request; one that is in both has the request's
+    strength. ``lightning`` wants weights that were distilled to so many steps: a Lightning LoRA of the daemon's folders
+    is taken, unless the transformer is distilled itself. ``precision`` is the one that it is meant for; another one
+    will do.
     """
 
     steps: int = Field(ge=1, le=200)
@@ -144,7 +145,7 @@ class ModelProfile(_Strict):
 
     name: str
     title: str
-    source: str = Field(description="where the weights come from, shown to people")
+    source: str = Field(description="where the weights come from, for display")
     geometry: Geometry
     architecture: Architecture
     template_tokens: int = 64
@@ -160,13 +161,13 @@ class ModelProfile(_Strict):
 
 
 def load_profile(path: Path) -> ModelProfile:
-    """Read one model profile; raises ConfigError that names file, line, key and what is allowed."""
+    """Read one model profile; raises ConfigError that names file, line, key and the allowed values."""
     file = read_profile_file(path)
     profile = file.validated(ModelProfile)
     if profile.default_preset not in profile.presets:
         raise file.refusal(
             ("default_preset",),
-            f"{profile.default_preset!r} is none of {sorted(profile.presets)}.",
+            f"{profile.default_preset!r} is not one of {sorted(profile.presets)}.",
             "Name one of the presets of the same file.",
         )
     return profile

@@ -26,7 +26,7 @@ class Pace:
     def step_gflop(self, spec: EditSpec) -> float:
         """Operations of one step: linears, attention and LoRAs of all blocks, times the forwards of a step.
 
-        A LoRA has branches beside the linears of both streams, of which a token meets those of its own: half of the
+        A LoRA has branches next to the linears of both streams, of which a token meets those of its own: half of the
         parameters, two operations each.
         """
         facts = self._profile.architecture

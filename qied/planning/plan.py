@@ -1,4 +1,4 @@
-"""What planning decides: a Plan, or a Refusal with its cause and remedy."""
+"""The result of planning: a Plan, or a Refusal with its cause and remedy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ARENA = "arena"
 
 @dataclass(frozen=True)
 class Execution:
-    """What the engine is told to do; bytes are those of the device.
+    """The plan's orders to the engine; bytes are those of the device.
 
     ``precision`` is fp8, fp8-storage, bf16 or fp32; ``compute`` the dtype of activations. ``resident_blocks`` of
     ``total_blocks`` stay on the device, the others pass through ``ring_slots`` slots. A tile of None means untiled;
     tiles are sides in pixels. ``allocator_bytes`` bounds what torch may take (0: no bound). ``pin`` asks for pinned
     host memory for blocks and modulation tables. ``attention`` names the backends that were proven, the fastest first;
-    () leaves the choice to torch. It begins with ``FP8_ATTENTION`` where that is used, and then goes on with those of
+    () leaves the choice to torch. It begins with ``FP8_ATTENTION`` where that is used, and then continues with those of
     the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
     ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
@@ -45,7 +45,6 @@ class Execution:
 
     @property
     def fp8_attention(self) -> bool:
-        """Whether the attention is in FP8."""
         return self.attention[:1] == (FP8_ATTENTION,)
 
     @property
@@ -72,7 +71,7 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What this machine does with this model. Bytes are those of the device, unless they say host.
+    """How this machine runs this model. Bytes are those of the device, unless they say host.
 
     ``sources`` tells for each value where it came from (profile, configuration, command line, measured, computed).
     ``gpu_uuid`` tells cards and their partitions apart, which share an index.
@@ -99,7 +98,7 @@ class Plan:
 
     @property
     def arena_bytes(self) -> int:
-        """The part that is kept for what one unit of work needs beside weights and states."""
+        """The part that is kept for what one unit of work needs besides weights and states."""
         return sum(part.bytes for part in self.parts if part.name == ARENA)
 
     def to_json(self) -> dict[str, Any]:

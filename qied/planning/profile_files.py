@@ -54,7 +54,7 @@ class ProfileFile:
         return ConfigError(": ".join([f"{self.path}:{self.line(key)}", *filter(None, [written(key)]), problem]), remedy)
 
     def validated(self, kind: type[_Model]) -> _Model:
-        """Return the content as ``kind``; raises ConfigError with file, line, key and what is allowed."""
+        """Return the content as ``kind``; raises ConfigError with file, line, key and the allowed values."""
         try:
             return kind.model_validate(self.values)
         except ValidationError as error:
@@ -72,7 +72,7 @@ class ProfileFile:
 
 
 def read_profile_file(path: Path) -> ProfileFile:
-    """Read and parse one TOML file; raises ConfigError that names the file, and the line where it is no TOML."""
+    """Read and parse one TOML file; raises ConfigError that names the file, and the line if it is not TOML."""
     try:
         text = path.read_text(encoding="utf-8")
         return ProfileFile(path, tomli.loads(text), key_lines(text))

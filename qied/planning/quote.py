@@ -92,7 +92,7 @@ Size = tuple[int, int]
 class Resolved:
     """A request with every default in place. ``nearest`` is the largest size of this aspect within the cap.
 
-    ``warnings`` tell what will be done as asked, and is hardly what was meant.
+    ``warnings`` name settings that are probably not what the user intended.
     """
 
     spec: EditSpec
@@ -104,7 +104,7 @@ class Resolved:
 def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Resolved:
     """Fill in the defaults. ``sizes`` are the displayed sizes of all input pictures in pixels, a turn's base first.
 
-    Raises InvalidRequest and its kinds; a size above the cap is no error here, see ``admitted``.
+    Raises InvalidRequest and its kinds; a size above the cap is not an error here, see ``admitted``.
     """
     geometry = serving.profile.geometry
     if not 1 <= len(sizes) <= geometry.max_references:
@@ -194,7 +194,7 @@ def _other_precision(request: EditRequest, preset: Preset, serving: Serving) -> 
     if request.preset is None or preset.precision in (None, serving.precision):
         return ()
     return (
-        f"The preset {request.preset!r} is meant for {preset.precision}, and this daemon runs {serving.precision}.",
+        f"The preset {request.preset!r} is meant for {preset.precision}, but this daemon runs {serving.precision}.",
     )
 
 

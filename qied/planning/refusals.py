@@ -1,4 +1,4 @@
-"""Refusals: what keeps a model from a card or a machine, with the numbers and what to do. Pure."""
+"""Refusals: why a card or a machine cannot run a model, with the numbers and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_CARD = {
     "gpus_hidden": ("no_gpu", "Unset CUDA_VISIBLE_DEVICES, or name a card that is there."),
     "no_driver": ("no_driver", "Install the NVIDIA driver, or load its module: sudo modprobe nvidia."),
     "driver_mismatch": ("no_driver", _CUDA_BROKEN["driver_mismatch"]),
-    "nvml_failed": ("no_driver", "See what nvidia-smi says; install the driver again."),
+    "nvml_failed": ("no_driver", "See what nvidia-smi says; reinstall the driver."),
     "gpu_lost": ("no_gpu", "Restart the machine; if it happens again, look at the card's power and its slot."),
 }
 """Refusal's code and what to do where no card can be seen, by the probe's code for it."""
@@ -47,8 +47,8 @@ def incompatible(snapshot: Snapshot, gpu: Gpu) -> Refusal | None:
     if capability is None:
         return Refusal(
             "unknown_card",
-            f"The driver does not tell what {gpu.name} can compute.",
-            "Update the driver; with a virtual or partitioned card, ask for one that shows its capability.",
+            f"The driver does not report the compute capability of {gpu.name}.",
+            "Update the driver; with a virtual or partitioned card, use one that reports it.",
         )
     if capability < floors.LOWEST_CAPABILITY:
         return Refusal(
@@ -96,7 +96,7 @@ def _driver_too_old(snapshot: Snapshot, torch_cuda: str) -> Refusal | None:
 def no_card(snapshot: Snapshot, model: ModelProfile, wishes: Wishes, *, fits_cpu: bool) -> Refusal:
     """There is no card, or not the one that was asked for."""
     if wishes.device == "cpu":
-        return Refusal("no_such_gpu", "A card was asked for, and model.device is cpu.", "Leave one of the two out.")
+        return Refusal("no_such_gpu", "A card was asked for, but model.device is cpu.", "Leave one of the two out.")
     if wishes.gpu is not None and snapshot.gpus:
         there = ", ".join(str(gpu.index) for gpu in snapshot.gpus)
         return Refusal("no_such_gpu", f"There is no card {wishes.gpu}.", f"Cards of this machine: {there}.")
@@ -132,10 +132,10 @@ def nearest_to_serving(refusals: Sequence[Refusal]) -> Refusal:
 
 
 def unknown_memory(gpu: Gpu) -> Refusal:
-    """The driver tells nothing of the card's memory."""
+    """The driver does not report the card's memory."""
     return Refusal(
         "unknown_memory",
-        f"The driver does not tell how much memory {gpu.name} has.",
+        f"The driver does not report how much memory {gpu.name} has.",
         "Say how much qied may use: worker.budget_bytes in qied.toml, or qied plan --vram 12GB.",
     )
 
@@ -147,7 +147,7 @@ def too_little_memory(case: CardRequest, rungs: Sequence[Rung]) -> Refusal:
     of_all = "" if total is None else f" of its {gib(total)}"
     return Refusal(
         "vram_too_small",
-        f"{case.question.model.title} needs {gib(needs)} of the memory of {case.gpu.name} at least; "
+        f"{case.question.model.title} needs at least {gib(needs)} of the memory of {case.gpu.name}; "
         f"{gib(case.budget.bytes)} may be used{of_all}.",
         _how_to_get(needs, case, 0 if total is None or free is None else total - free),
     )
@@ -159,7 +159,7 @@ def _how_to_get(needs: int, case: CardRequest, taken: int) -> str:
     if wishes.cache_bytes > missing and wishes.cache_bytes > GIB:
         return f"Lower {wishes.origin('cache_bytes', 'worker.cache_bytes')}: it is {gib(wishes.cache_bytes)}."
     if (held := _largest_lora_bytes(case)) > missing:
-        return f"Lower worker.loras_at_once, or take LoRAs away: {gib(held)} are kept for them."
+        return f"Lower worker.loras_at_once, or remove LoRAs: {gib(held)} are reserved for them."
     if case.budget.bytes == wishes.budget_bytes:
         return f"Raise {wishes.origin('budget_bytes', 'worker.budget_bytes')} to {at_least_gib(needs)} or more."
     if missing <= taken:
@@ -184,7 +184,7 @@ def too_little_host_memory(short: Sequence[tuple[Candidate, int, int]], capacity
 
 
 def beside_other_cards(made: Plan, taken: int, capacity: int) -> Refusal:
-    """The host cannot hold the worker of one card beside those of others."""
+    """The host cannot hold the worker of one card next to those of others."""
     missing = taken + made.host_bytes - capacity
     return Refusal(
         "host_memory_too_small",
@@ -209,7 +209,7 @@ def no_profile(cards: str) -> Refusal:
     """No hardware profile matches."""
     return Refusal(
         "no_profile",
-        f"No hardware profile is for {cards}.",
+        f"No hardware profile matches {cards}.",
         "Write one: start from what 'qied profile show' prints for a similar card.",
     )
 

@@ -1,4 +1,4 @@
-"""What a daemon serves: the model, one plan for each worker, and what an edit takes on each kind of them. Pure."""
+"""The served model: one plan for each worker, and the memory of an edit on each kind of worker. Pure."""
 
 from __future__ import annotations
 

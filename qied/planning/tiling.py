@@ -1,4 +1,4 @@
-"""Where the VAE's tiles lie on a picture: integers only, for whoever runs them and for whoever predicts them."""
+"""Where the VAE's tiles lie on a picture: integers only, shared by the engine and the planner."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class TileGrid:
 
     @property
     def count(self) -> int:
-        """Tiles in all."""
         return len(self.starts_x) * len(self.starts_y)
 
     def __floordiv__(self, unit: int) -> TileGrid:

@@ -1,4 +1,4 @@
-"""What a configuration or command line asks of planning, apart from what the machine is. Pure."""
+"""The settings that a configuration or command line asks of planning, independent of the machine. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes and versions as planning says them to people."""
+"""Sizes and versions as text in messages."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class _Lane:
         return sum(job.cost.on(self._kind)) <= self._room
 
     def fits(self, job: JobRecord) -> bool:
-        """Whether the job can start beside those that run."""
+        """Whether the job can start in addition to those that run."""
         if not self.open or (job.alone and self._running):
             return False
         state, arena = job.cost.on(self._kind)
@@ -200,7 +200,7 @@ class _Forecast:
         return started
 
     def _finish_one(self) -> bool:
-        """Go on to the next end of a job; False when none runs."""
+        """Advance to the next end of a job; False when none runs."""
         ends = [(lane.ends_at, index) for index, lane in enumerate(self._lanes) if lane.ends_at is not None]
         if not ends:
             return False

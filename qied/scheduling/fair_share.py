@@ -79,18 +79,19 @@ class FairShare:
 
     A turn is one ``pick`` and the ``charge`` that follows. Jobs may share a turn: the first so many of ``order``, each
     of them charged for its own part of it. Q is the longest turn: the sum of all that was charged for it. Ties go to
-    whoever entered first.
+    the one that entered first.
 
-    Bound: a job that is no preview waits, from its last turn or from ``add``, at most ``4 * R + 4 * Q`` milliseconds
+    Bound: a job that is not a preview waits, from its last turn or from ``add``, at most ``4 * R + 4 * Q`` milliseconds
     of turns without it, where ``R = G * S + 2 * (G - 1) * Q``. G is the number of groups that had jobs other than
     previews in that time. S is the sum of ``Q * (1 + w / w_low)`` over the other such jobs of its own group that were
     there when the wait began, w being their weights and w_low the least weight in this group since it was last empty.
     With equal weights and n such jobs in its group the bound is ``(8 * G * n - 4) * Q``.
     A preview that is alone in its lane waits at most ``2 * Q``.
 
-    Sharing a turn leaves the bound as it is: whoever has a part in a turn without a job is ahead of that job in the
-    very order in which turns are given, and a turn takes each of its jobs, and their groups, at most Q further. Where
-    time becomes known only after some later turn, it is charged with the job's next one: the bound is one of charges.
+    Sharing a turn leaves the bound as it is: any job with a part in a turn without another is ahead of that other in
+    the very order in which turns are given, and a turn takes each of its jobs, and their groups, at most Q further.
+    Where time becomes known only after some later turn, it is charged with the job's next one: the bound is one of
+    charges.
     """
 
     def __init__(self) -> None:
@@ -129,11 +130,11 @@ class FairShare:
         return [*self._others.order(), *self._previews.order()]
 
     def charge(self, key: str, milliseconds: int) -> None:
-        """Count what a job's turn took, at least 1 millisecond; raises KeyError when it is not there."""
+        """Charge a job for its turn, at least 1 millisecond; raises KeyError when it is not there."""
         self.charge_together({key: milliseconds})
 
     def charge_together(self, spent: Mapping[str, int]) -> None:
-        """Count what a turn took of each of its jobs, at least 1 millisecond each; ``spent`` has them in their order.
+        """Charge each job of a turn for its part, at least 1 millisecond each; ``spent`` has them in their order.
 
         The turn counts for the lane of the first one. Raises KeyError when one of them is not there.
         """

@@ -1,4 +1,4 @@
-"""The byte ledger of one worker: what is promised, what is free, and whether one more job fits."""
+"""The byte ledger of one worker: promised and free bytes, and whether one more job fits."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Ledger:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes of the budget that nobody was promised."""
+        """Bytes of the budget that are not promised."""
         return self.budget_bytes - self.promised_bytes
 
     def fits(self, cost: JobCost) -> bool:
-        """Whether the promises stay within the budget with this job, too."""
+        """Whether the promises stay within the budget if this job is added."""
         state, arena = cost.on(self.kind)
         return self.weights_bytes + self.state_bytes + state + max(self.arena_bytes, arena) <= self.budget_bytes
 

@@ -1,4 +1,4 @@
-"""The scheduler's vocabulary: jobs and workers as data, the events that it is told and the actions that it answers.
+"""The scheduler's vocabulary: jobs and workers as data, the events it takes and the actions it returns.
 
 Bytes, milliseconds and counts are integers. Nothing here knows a clock, a socket or a GPU.
 """
@@ -23,7 +23,7 @@ class JobKey:
 
 @dataclass(frozen=True, slots=True)
 class JobCost:
-    """What a job takes: bytes held while it is active, peak bytes of its largest phase, expected GPU milliseconds.
+    """The cost of a job: bytes held while it is active, peak bytes of its largest phase, expected GPU milliseconds.
 
     ``elsewhere`` holds (kind, state bytes, arena bytes) for kinds of workers on which the bytes are others.
     """
@@ -69,7 +69,7 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOffer:
-    """What a worker brings: bytes that it may use, bytes that its weights hold of them, jobs that it runs at once.
+    """A worker's offer: bytes that it may use, bytes of them held by its weights, jobs that it runs at once.
 
     Workers of one ``kind`` take the same bytes for the same job.
     """
@@ -122,7 +122,7 @@ class WorkerReady:
 class MemoryWithheld:
     """Other programs hold ``bytes`` of a worker's budget for now: jobs start within what is left of it.
 
-    What was accepted still fits the whole budget, so it waits until the memory is back.
+    Accepted jobs still fit the whole budget, so they wait until the memory is back.
     """
 
     worker: str

@@ -74,7 +74,7 @@ class FairQueue:
         return self.users.setdefault(name, UserQueue(name))
 
     def charged_ms(self, user: UserQueue) -> int:
-        """Served virtual time and the expected rest of what is active: the user with the least is next."""
+        """Served virtual time and the expected rest of its active jobs: the user with the least is next."""
         return self._virtual_ms(user) + sum(job.remaining_ms for job in user.active.values())
 
     def in_order(self) -> list[UserQueue]:

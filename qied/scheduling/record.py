@@ -1,4 +1,4 @@
-"""The scheduler's own records of jobs and workers: what changes while they live."""
+"""The scheduler's mutable records of jobs and workers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,6 @@ class WorkerRecord:
 
     @property
     def name(self) -> str:
-        """The worker's name."""
         return self.offer.worker
 
     @property
@@ -87,7 +86,7 @@ class WorkerRecord:
         return ledger_of(self.offer, (), self.withheld_bytes).fits(cost)
 
     def can_hold(self, job: JobRecord, beside: Collection[JobRecord]) -> bool:
-        """Whether ``job`` may be active together with the jobs ``beside`` it: slots, quarantine and bytes."""
+        """Whether ``job`` may be active together with the jobs ``beside``: slots, quarantine and bytes."""
         if len(beside) >= self.offer.max_active or (job.alone and beside):
             return False
         if any(other.alone for other in beside):

@@ -15,7 +15,7 @@ def above_cap(cost: JobCost, offers: Iterable[WorkerOffer]) -> AboveCap:
     roomiest = max(offers, key=lambda offer: ledger_of(offer).free_bytes)
     needed, largest = sum(cost.on(roomiest.kind)), ledger_of(roomiest).free_bytes
     return AboveCap(
-        f"The job needs {needed:,} bytes of GPU memory beside the weights, and the largest worker has {largest:,}.",
+        f"The job needs {needed:,} bytes of GPU memory on top of the weights, but the largest worker has {largest:,}.",
         "Ask for a smaller picture or fewer references, or raise the memory budget.",
         needed_bytes=needed,
         available_bytes=largest,
@@ -25,7 +25,7 @@ def above_cap(cost: JobCost, offers: Iterable[WorkerOffer]) -> AboveCap:
 def over_quota(user: str, waiting: int, limits: Limits) -> QuotaExceeded:
     """The error for one more job of a user that has as many waiting as it may."""
     return QuotaExceeded(
-        f"{user} has {waiting} jobs waiting, and the limit is {limits.queued_per_user}.",
+        f"{user} has {waiting} jobs waiting; the limit is {limits.queued_per_user}.",
         "Wait until one of them starts, or cancel one.",
         waiting=waiting,
         limit=limits.queued_per_user,
@@ -35,7 +35,7 @@ def over_quota(user: str, waiting: int, limits: Limits) -> QuotaExceeded:
 def queue_full(waiting: int, limits: Limits) -> QueueFull:
     """The error for one more job when all users together have as many waiting as may be."""
     return QueueFull(
-        f"{waiting} jobs are waiting, and the limit is {limits.queue_total}.",
+        f"{waiting} jobs are waiting; the limit is {limits.queue_total}.",
         "Try again later.",
         waiting=waiting,
         limit=limits.queue_total,

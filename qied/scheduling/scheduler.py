@@ -1,9 +1,9 @@
-"""The front's scheduler: told what happened, it answers what to do. Owns no clock; time comes with each event.
+"""The front's scheduler: events in, actions out. It has no clock; time comes with each event.
 
 Rules: a worker's promises stay within its budget (`ledger`); the user served least is next (`queue`); a job that does
 not fit is not overtaken for ever (`placement`); a job that was active when a worker died by itself runs alone from
 then on, and is poisoned when a worker dies of it again while it is alone, so its neighbours never are. Whatever waits
-for another worker or for memory waits for a busy worker, whose next report is the event that lets it go on.
+for another worker or for memory waits for a busy worker, whose next report is the event that lets it continue.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Scheduler:
         self._actions: list[Action] = []
 
     def handle(self, event: Event, now_ms: int) -> list[Action]:
-        """Take in one event at ``now_ms`` milliseconds (any origin) and return what is to be done, in order."""
+        """Take in one event at ``now_ms`` milliseconds (any origin) and return the actions to take, in order."""
         return self.handle_all((event,), now_ms)
 
     def handle_all(self, events: Iterable[Event], now_ms: int) -> list[Action]:
@@ -97,7 +97,7 @@ class Scheduler:
         ``accepting`` counts, by user, the jobs that were let through before and are not submitted yet.
         """
         if self._draining:
-            return ShuttingDown("The daemon is stopping and takes no more jobs.", "Submit the job again later.")
+            return ShuttingDown("The daemon is stopping and accepts no more jobs.", "Submit the job again later.")
         if self._too_large(cost):
             return refusal.above_cap(cost, self._offers())
         own = self._queue.users.get(user)
@@ -206,7 +206,7 @@ class Scheduler:
             self._conclude(job, "failed", "out_of_memory", message, event.remedy or "Ask for a smaller picture.")
         else:
             job.alone = True
-            self._requeue(job, "out of memory beside others; runs alone next")
+            self._requeue(job, "out of memory next to other jobs; runs alone next")
         return True
 
     def _cancel(self, key: JobKey) -> bool:
@@ -235,7 +235,9 @@ class Scheduler:
             # A job with a death behind it only ever starts alone, so nobody else can have caused this second one.
             if blame and job.deaths >= POISONED_DEATHS:
                 message = f"{job.deaths} workers died while they ran this job, the last one with nothing else active."
-                self._conclude(job, "poisoned", "job_poisoned", message, "Change the request; report it as a defect.")
+                self._conclude(
+                    job, "poisoned", "job_poisoned", message, "Change the request, and report this as a bug."
+                )
             else:
                 self._requeue(job, "the worker died" if blame else "the worker was stopped from outside")
         return worker

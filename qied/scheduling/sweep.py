@@ -1,4 +1,4 @@
-"""Which steps go together: what each of them takes beside the others in one sweep over the blocks, within its room."""
+"""Which steps go together in one sweep over the blocks: the memory that each adds must fit its room."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class StepNeeds:
-    """What one edit's next step takes beside those of others, in bytes of the device; ``loras`` by name.
+    """What one edit's next step adds to those of others, in bytes of the device; ``loras`` by name.
 
     Steps with the same LoRA use the same bytes of it.
     """
@@ -19,16 +19,16 @@ class StepNeeds:
 
 @dataclass(frozen=True)
 class SweepRoom:
-    """What steps that go together may take, in bytes of the device: their own, and their LoRAs."""
+    """Room for steps that go together, in bytes of the device: their own, and their LoRAs."""
 
     bytes: int
     lora_bytes: int
 
 
 def going_together(needs: Sequence[StepNeeds | None], room: SweepRoom) -> int:
-    """Return how many of the first of ``needs`` go together; None is what is no step, and goes alone.
+    """Return how many of the first of ``needs`` go together; None stands for a unit that is not a step, and goes alone.
 
-    The first one always goes. Nobody goes before one that is ahead of it, however little it takes: see ``FairShare``.
+    The first one always goes. No step goes before one that is ahead of it, however little it takes: see ``FairShare``.
     """
     taken, loras = 0, dict[str, int]()
     for count, step in enumerate(needs):

@@ -1,4 +1,4 @@
-"""What the scheduler shows of itself to people: a frozen picture for `qied ps` and the status message."""
+"""The scheduler's state for people: a frozen snapshot for `qied ps` and the status message."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class SchedulerView:
 def view_of(
     workers: Iterable[WorkerRecord], queue: FairQueue, jobs: Iterable[JobRecord], now_ms: int, draining: bool
 ) -> SchedulerView:
-    """Take the picture."""
+    """Take the snapshot."""
     by_order = sorted(jobs, key=lambda job: job.order)
     waiting = [_waiting_view(job, now_ms) for job in by_order if job.worker is None]
     return SchedulerView(

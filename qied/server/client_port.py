@@ -1,4 +1,4 @@
-"""The port for clients: greets connections, keeps count of who is alive, and hands each message to its handler."""
+"""The port for clients: greets connections, tracks which are alive, and passes each message to its handler."""
 
 from __future__ import annotations
 
@@ -73,12 +73,11 @@ class ClientPort:
             await asyncio.sleep(seconds / 10)
 
     def say_goodbye(self, reason: str) -> None:
-        """Tell all clients that nothing more will come over these connections."""
+        """Say goodbye to all clients: nothing more will come over these connections."""
         for peer in list(self._peers.values()):
             peer.send(m.Bye(reason))
 
     async def close(self) -> None:
-        """Close the port."""
         if self._reaper is not None:
             self._reaper.cancel()
             await asyncio.gather(self._reaper, return_exceptions=True)
@@ -101,10 +100,10 @@ class ClientPort:
                     self._dismiss(route, _NOT_ENROLLED)
                 elif peer.heard_ms < limit:
                     self._log.info("a client fell silent", user=peer.user)
-                    self._dismiss(route, "nothing was heard from you")
+                    self._dismiss(route, "nothing was received from you")
 
     def _dismiss(self, route: bytes, reason: str) -> None:
-        """End a connection and say so: a client that lives after all connects anew."""
+        """End a connection and say so: a client that is alive after all reconnects."""
         self._port.send(route, m.Bye(reason))
         self._on_gone(route)
 
@@ -130,7 +129,7 @@ class ClientPort:
             self._greet(peer, message)
         elif not peer.ready:
             # It may have been taken for gone while it was busy: its requests must be asked again, not fail.
-            peer.refuse(ProtocolError("HELLO comes first.", "Connect anew."), None)
+            peer.refuse(ProtocolError("HELLO comes first.", "Reconnect."), None)
             self._dismiss(route, "HELLO comes first")
         else:
             self._dispatch(peer, message)
@@ -141,7 +140,7 @@ class ClientPort:
                 VersionMismatch(
                     f"This daemon speaks protocol {limits.MIN_VERSION} to {limits.VERSION}, "
                     f"the client {hello.min_version} to {hello.max_version}.",
-                    "Install versions of qied and qied-client that belong together.",
+                    "Install matching versions of qied and qied-client.",
                 ),
                 hello.id,
             )

@@ -1,4 +1,4 @@
-"""The daemon: puts the parts of the front together, starts them in order, and stops them in the reverse one."""
+"""The daemon: assembles the parts of the front, starts them in order, and stops them in reverse."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from qied.server.sessions import SessionBook
 from qied.server.status import Reporter
 from qied.server.workers.pool import WorkerPool
 
-_UNGUARDED = {"remedy": "listen at 127.0.0.1 and let others in by a tunnel (ssh -L), or serve on Linux"}
+_UNGUARDED = {"remedy": "listen on 127.0.0.1 and let others in through a tunnel (ssh -L), or serve on Linux"}
 _QUIET_S = 0.3
-"""Seconds without any request or transfer after which clients are taken to have what they came for."""
+"""Seconds without any request or transfer after which clients are assumed to be done."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What ``serve`` has decided: the state folder, the configuration, what is served, and how workers start.
+    """The decisions of ``serve``: the state folder, the configuration, the served model, and how workers start.
 
     ``refit`` fits an order to the memory that is free when its worker starts again; it blocks.
     """
@@ -120,18 +120,18 @@ class Daemon:
         self.address = ""
 
     async def start(self, on_loading: Callable[[str, int, int], None]) -> None:
-        """Take up what an earlier run left, listen, prove that nobody else gets in, and start workers.
+        """Restore the state of an earlier run, listen, check that unknown keys are refused, and start workers.
 
         Returns once a worker is ready. Raises SetupError and its kinds.
         """
         self._dispatcher.submit(*self._restored)  # before anybody can cancel one of them, or submit a turn on one
         self.address = self._clients.bind(self._launch.config.daemon.listen)
         if not only_this_machine(self.address) and not await asyncio.to_thread(can_guard):
-            self._log.warning("connections that send a message without end are not cut on this system", **_UNGUARDED)
+            self._log.warning("connections that send an endless message are not closed on this system", **_UNGUARDED)
         reachable, workers = _reachable(self.address), self._pool.listen()
         local = await asyncio.to_thread(self._keys.ensure_local, reachable)
         await prove_ports_are_closed(self._authenticator, reachable, workers, local)
-        self._log.info("unknown keys were refused, and a client's where workers connect, as they must be")
+        self._log.info("checked that unknown keys are refused, and clients' keys at the workers' port")
         self._pool.on_loading = on_loading
         self._pool.start()
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
@@ -141,12 +141,14 @@ class Daemon:
     async def broken(self) -> None:
         """Wait until a part that must not fail has failed; raises InternalError then."""
         error = await asyncio.shield(self._dispatcher.broken)
-        raise InternalError(f"A part of the daemon failed: {error!r}.", "Its log says more; the next start goes on.")
+        raise InternalError(
+            f"A part of the daemon failed: {error!r}.", "See its log; its jobs continue at the next start."
+        )
 
     async def drain(self) -> None:
         """Accept nothing new and let running jobs finish, for as long as the configuration grants.
 
-        What is not finished then stays in the journal: the next start runs it again.
+        Unfinished jobs stay in the journal: the next start runs them again.
         """
         self._requests.draining = True
         self._dispatcher.feed(s.DrainRequested())
@@ -158,7 +160,7 @@ class Daemon:
                 await self._jobs.none_running()
                 await self._clients.quiet(_QUIET_S)
         except TimeoutError:
-            self._log.warning("grace is over", requeued=self._count("running"))
+            self._log.warning("grace period is over", requeued=self._count("running"))
 
     async def stop(self) -> None:
         """Close everything at once; unfinished jobs stay in the journal."""

@@ -1,4 +1,4 @@
-"""Carries out what the pure scheduler decides, and tells it what happens: the one place where both meet."""
+"""Carries out the pure scheduler's actions and feeds it events: the only place where the two meet."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _SETTLE_S = 5.0
 
 
 class Orders(Protocol):
-    """What the dispatcher needs of the workers."""
+    """The workers as the dispatcher needs them."""
 
     def begin(self, worker: str, order: w.Begin) -> None:
-        """Have a worker take an edit up."""
+        """Have a worker begin an edit."""
 
     def stop(self, worker: str, order: w.StopEdit) -> None:
         """Have a worker drop an edit."""
 
 
 class Dispatcher:
-    """Jobs from acceptance to their one outcome. Runs on the event loop alone, so it needs no locks."""
+    """Jobs from acceptance to their outcome. Runs on the event loop alone, so it needs no locks."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Dispatcher:
         self.pace = Pace(serving)
 
     def use(self, orders: Orders) -> None:
-        """Say who carries orders to the workers."""
+        """Set the carrier of orders to the workers."""
         self._orders = orders
 
     def cost(self, spec: EditSpec) -> s.JobCost:
@@ -113,7 +113,7 @@ class Dispatcher:
         )
 
     def feed(self, event: s.Event) -> None:
-        """Tell the scheduler, and do what it says."""
+        """Feed events to the scheduler, and carry out its actions."""
         for action in self._scheduler.handle(event, now_ms()):
             self._perform(action)
 
@@ -135,7 +135,7 @@ class Dispatcher:
             self._jobs.publish(job, "preview", preview=bytes(report.preview), **common)
 
     async def finished(self, report: w.EditFinished) -> None:
-        """A worker has delivered a result: journal it, then tell everybody."""
+        """A worker has delivered a result: journal it, then notify."""
         job = self._running(report.user, report.job)
         if job is None:
             self._gave_up(s.JobKey(report.user, report.job))
@@ -154,7 +154,7 @@ class Dispatcher:
         if stored:
             self.feed(s.Succeeded(job.key))
         else:
-            self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result came"))
+            self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result arrived"))
 
     async def failed(self, report: w.EditFailed) -> None:
         """A worker has given a job up."""
@@ -175,7 +175,7 @@ class Dispatcher:
             self.feed(s.CancelRequested(job.key))
 
     async def settle(self) -> None:
-        """Wait until all outcomes under way are stored, but not for ever: what is not, runs again at the next start."""
+        """Wait until all pending outcomes are stored, but not forever: jobs without one run again at the next start."""
         if self._background:
             await asyncio.wait(self._background, timeout=_SETTLE_S)
         for task in list(self._background):
@@ -226,7 +226,7 @@ class Dispatcher:
     async def _miss_picture(self, job: Job) -> None:
         """End a turn without a picture: the job before it failed just now, or was released and its session closed."""
         message = f"The result of job {job.depends_on}, which this job edits, is gone."
-        remedy = "Release jobs, and close sessions, once no turn waits for them."
+        remedy = "Release jobs and close sessions only once no turn waits for them."
         self.feed(s.Failed(job.key, DependencyFailed.code, message, remedy=remedy))
 
     def _requeue(self, job: Job, deaths: int, reason: str) -> None:
@@ -262,7 +262,7 @@ class Dispatcher:
         return True
 
     async def _journal_until_done(self, *changes: Change) -> tuple[bool, ...]:
-        """Journal what must not be lost: a full disk delays it, and is said, but does not drop it."""
+        """Journal what must not be lost: a full disk delays it and is logged, but does not drop it."""
         while True:
             try:
                 return await self._journal.apply(*changes)
@@ -277,7 +277,7 @@ class Dispatcher:
         task.add_done_callback(self.tell_if_broken)
 
     def tell_if_broken(self, task: asyncio.Task[Any]) -> None:
-        """A task that must not fail has failed: what it left undone is put right by the next start, so stop."""
+        """A task that must not fail has failed: the next start repairs what it left undone, so stop."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("a part of the daemon failed, stopping", exc_info=error)
             if not self.broken.done():

@@ -1,4 +1,4 @@
-"""What is too old, or in the way of new uploads, is deleted: results, sessions, tombstones and unused pictures."""
+"""Deletes old results, sessions, tombstones and unused pictures, or those that take the room of new uploads."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Housekeeper:
             try:
                 await self.sweep(requests)
             except (QiedError, OSError) as error:
-                self._log.error("housekeeping has to wait", reason=str(error))
+                self._log.error("housekeeping is postponed", reason=str(error))
             await asyncio.sleep(_INTERVAL_S)
 
     async def sweep(self, requests: Requests) -> None:
-        """Delete what is too old."""
+        """Delete whatever has expired."""
         now = time.time()
         results_before = now - self._config.result_hours * 3600
         expired = await self._journal.expire(

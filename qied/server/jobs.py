@@ -1,4 +1,4 @@
-"""Jobs in memory: their state, their numbered news, and who follows them."""
+"""Jobs in memory: their state, their numbered events, and their followers."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ class JobBook:
             self._jobs.pop(key, None)
 
     def publish(self, job: Job, kind: str, **fields: Any) -> None:
-        """Number a piece of news, keep it for latecomers and send it to who follows the job."""
+        """Number an event, keep it for late followers and send it to the job's followers."""
         job.numbers += 1
         event = m.Event(job.key.job, self._base_number + job.numbers, kind, **fields)
         job.news[kind] = event
         self._send(job, event)
 
     def conclude(self, job: Job, outcome: StoreOutcome) -> None:
-        """Enter the outcome that is in the journal now, and send it to who follows the job."""
+        """Enter the outcome that is now in the journal, and send it to the job's followers."""
         job.outcome = outcome
         job.state = outcome.state
         job.worker = job.place = job.starts_in_ms = None
@@ -137,7 +137,7 @@ class JobBook:
         self._stopped_running.set()
 
     def requeued(self, job: Job, reason: str) -> None:
-        """Tell that a job waits again."""
+        """Publish that a job waits again."""
         self.publish(job, "requeued", note=reason)
         self._stopped_running.set()
 
@@ -148,7 +148,7 @@ class JobBook:
             await self._stopped_running.wait()
 
     def follow(self, job: Job, peer: Peer, after: int) -> None:
-        """Send a peer what it has not seen yet, and what comes from now on."""
+        """Send a peer the events it has not seen, and those to come."""
         for event in sorted(job.news.values(), key=lambda event: event.number):
             if event.number > after:
                 peer.send(event)

@@ -1,4 +1,4 @@
-"""Blocking work off the event loop, which always runs to its end even where nobody waits for it any more."""
+"""Runs blocking work off the event loop, always to its end, even if the caller has stopped waiting."""
 
 from __future__ import annotations
 

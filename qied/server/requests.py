@@ -1,4 +1,4 @@
-"""What a client may ask, one method for each request; answers are messages, refusals are typed errors."""
+"""The requests of clients, one method each; answers are messages, refusals are typed errors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Base:
 
 @dataclass(frozen=True)
 class FrontServices:
-    """Everything that requests are answered from."""
+    """The services that requests need."""
 
     serving: Serving
     quotas: LimitsConfig
@@ -154,7 +154,7 @@ class Requests:
         key = JobKey(peer.user, message.job)
         if message.payload_hash != message.request.payload_hash():
             raise InvalidRequest(
-                "payload_hash: it is not the hash of the request that came with it.",
+                "payload_hash: this is not the hash of the request that came with it.",
                 "Hash the canonical form, see docs/protocol.md.",
                 field="payload_hash",
             )
@@ -174,9 +174,9 @@ class Requests:
         if earlier is None:
             return None
         if earlier != payload_hash:
-            raise JobConflict(f"Job {key.job!r} was submitted with another request.", "Take a new job id.")
+            raise JobConflict(f"Job {key.job!r} was submitted with another request.", "Use a new job id.")
         if job is None:
-            raise UnknownJob(f"Job {key.job!r} has run and was released.", "Take a new job id to run it again.")
+            raise UnknownJob(f"Job {key.job!r} has run and was released.", "Use a new job id to run it again.")
         return job
 
     def _check_same_turn(self, job: Job, message: m.Submit) -> None:
@@ -185,7 +185,7 @@ class Requests:
         turn = None if session is None or job.turn is None else session.turns.get(job.turn)
         other_base = message.base is not None and turn is not None and turn.base != message.base
         if message.session != job.session or other_base:
-            raise JobConflict(f"Job {job.key.job!r} was submitted as another turn.", "Take a new job id.")
+            raise JobConflict(f"Job {job.key.job!r} was submitted as another turn.", "Use a new job id.")
 
     async def _accept(self, key: JobKey, message: m.Submit) -> Job:
         if self.draining:
@@ -221,7 +221,9 @@ class Requests:
                 await self._desk.journal.apply(*_changes(job, base))
         self._desk.jobs.add(job)
         for warning in resolved.warnings:
-            self._log.warning("an edit is run as asked, and hardly as meant", user=key.user, job=key.job, why=warning)
+            self._log.warning(
+                "an edit's settings are probably not what the user intended", user=key.user, job=key.job, why=warning
+            )
         if base is not None:
             base.session.turns[base.turn] = Turn(base.turn, base.base, key.job)
             base.session.head = base.turn
@@ -230,7 +232,7 @@ class Requests:
 
     @contextmanager
     def _counted_as_accepting(self, user: str) -> Iterator[None]:
-        """Count a job that is on its way into the journal, so that many at once keep to the quotas, too."""
+        """Count a job that is on its way into the journal, so that many at once also keep to the quotas."""
         self._accepting[user] += 1
         try:
             yield
@@ -241,7 +243,9 @@ class Requests:
     async def _base(self, user: str, message: m.Submit) -> _Base | None:
         if message.session is None:
             if message.base is not None:
-                raise InvalidRequest("base: it needs a session.", "Name the session, or leave base out.", field="base")
+                raise InvalidRequest(
+                    "base: this needs a session.", "Name the session, or leave base out.", field="base"
+                )
             return None
         session = self._desk.sessions.get(user, message.session)
         turn = session.base(message.base)
@@ -282,7 +286,7 @@ class Requests:
             return m.Released(message.id, message.job)
         job = self._job(peer, message.job)
         if not job.finished:
-            raise InvalidRequest("job: it is not finished.", "Cancel it first, or wait.", field="job")
+            raise InvalidRequest("job: it has not finished.", "Cancel it first, or wait.", field="job")
         await self._desk.journal.apply(ReleaseJob(key.user, key.job, time.time()))
         self.bury(job)
         self._desk.jobs.drop([key])
@@ -291,7 +295,7 @@ class Requests:
     def _job(self, peer: Peer, name: str) -> Job:
         job = self._desk.jobs.get(JobKey(peer.user, name))
         if job is None:
-            raise UnknownJob(f"There is no job {name!r} of yours.", "It was never submitted, or released, or expired.")
+            raise UnknownJob(f"You have no job {name!r}.", "It was never submitted, or released, or expired.")
         return job
 
     # Sessions
@@ -324,7 +328,7 @@ class Requests:
     async def _undone(self, peer: Peer, message: m.Undo) -> m.Message:
         session = self._desk.sessions.get(peer.user, message.session)
         if not session.turns:
-            raise NothingToUndo("The session stands at its first picture.", "Edit first.")
+            raise NothingToUndo("The session is at its first picture, so there is no turn to undo.", "Edit first.")
         if message.turn not in session.turns:
             raise UnknownTurn(f"Session {session.name} has no turn {message.turn}.", "See its history.")
         if session.head == message.turn:

@@ -77,14 +77,14 @@ class SessionBook:
         """The session; raises UnknownSession."""
         session = self._sessions.get((user, name))
         if session is None:
-            raise UnknownSession(f"There is no session {name!r} of yours.", "Open it (again) on a picture.")
+            raise UnknownSession(f"You have no session {name!r}.", "Open it (again) on a picture.")
         return session
 
     def check_open(self, user: str, name: str, source: str) -> Session | None:
         """The session if it is open on this picture, None if the name is free; raises SessionConflict."""
         session = self._sessions.get((user, name))
         if session is not None and session.source != source:
-            raise SessionConflict(f"Session {name!r} is open on another picture.", "Take another session id.")
+            raise SessionConflict(f"Session {name!r} is open on another picture.", "Use another session id.")
         return session
 
     def add(self, session: Session) -> None:

@@ -110,8 +110,8 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
         return _served(path, profile, name, config, loras, checkpoint)
     if not is_file(path / "model_index.json"):
         raise ModelNotFound(
-            f"{path} is no model: it is neither a weight file nor a folder with model_index.json.",
-            "Give a folder in diffusers' layout, the file of a transformer, ComfyUI's folder, or 'builtin' for the "
+            f"{path} is not a model: it is neither a weight file nor a folder with model_index.json.",
+            "Give a folder in diffusers' layout, a transformer file, ComfyUI's folder, or 'builtin' for the "
             "small built-in model.",
         )
     folder = path.resolve()
@@ -132,13 +132,13 @@ def _served(
 
 
 def _loras(config: ModelConfig, beside: Sequence[Path], profile_name: str, profile: ModelProfile) -> Catalogue:
-    """LoRAs of the configured folders, of those ``beside`` the model, and of the built-in model its own.
+    """LoRAs of the configured folders, of the folders ``beside``, and of the built-in model its own.
 
     Raises ConfigError for a configured folder that is not there.
     """
     folders = [expanded_path("model.loras", named) for named in config.loras]
     if missing := next((named for named in folders if not is_folder(named)), None):
-        raise ConfigError(f"model.loras: {missing} is no folder.", "Correct the path, or leave it out.")
+        raise ConfigError(f"model.loras: {missing} is not a folder.", "Correct the path, or leave it out.")
     own = [builtin_loras_folder()] if profile_name == BUILTIN else []
     return find_loras([*folders, *beside, *own], profile.architecture)
 

@@ -31,7 +31,7 @@ FIXED_PARTS = ("context", GRAPHS, "small weights", "resident blocks", "ring", "t
 
 @dataclass(frozen=True)
 class Served:
-    """What is served, a launch order for each worker, and the refusals of cards that are left out."""
+    """The served model, a launch order for each worker, and the refusals of cards that are left out."""
 
     serving: Serving
     orders: tuple[LaunchOrder, ...]
@@ -62,7 +62,7 @@ def plan_service(
 
 
 def lora_room(model: ServedModel, config: Config) -> LoraRoom:
-    """What each worker keeps free for LoRAs; nothing where there are none."""
+    """The room that each worker keeps for LoRAs; none if there are no LoRAs."""
     return room_for(model.loras.facts.values(), config.worker.loras_at_once)
 
 

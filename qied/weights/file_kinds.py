@@ -1,4 +1,4 @@
-"""Files that are no safetensors, by how they begin: each is refused by its name, with what to use instead."""
+"""Files that are not safetensors, by their first bytes: each kind is refused by name, with what to use instead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 INSTEAD: Final = "Use the model as safetensors, in BF16 or FP8: qied pull qwen-image-edit-2511."
 _PICKLES: Final = (".pt", ".pth", ".ckpt", ".bin")
-_PICKLE_REMEDY: Final = f"A pickle can run any program while it is read, so qied reads none. {INSTEAD}"
+_PICKLE_REMEDY: Final = f"Reading a pickle can run any program, so qied reads none. {INSTEAD}"
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,19 @@ class ForeignKind:
 
 
 _BEGINNINGS: Final = (
-    (b"GGUF", ForeignKind("it is a GGUF file, whose quantisations qied does not run", INSTEAD)),
+    (b"GGUF", ForeignKind("it is a GGUF file, whose quantisations qied does not support", INSTEAD)),
     (b"PK\x03\x04", ForeignKind("it is a pickle (a PyTorch archive)", _PICKLE_REMEDY)),
-    (b"version ", ForeignKind("it is a pointer of Git LFS, not the file", "Run git lfs pull, or download it again.")),
-    (b"<!DOCTYP", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
-    (b"<!doctyp", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
-    (b"<html", ForeignKind("it is a web page", "Download the file itself: some sites ask to log in first.")),
+    (b"version ", ForeignKind("it is a Git LFS pointer, not the file", "Run git lfs pull, or download it again.")),
+    (b"<!DOCTYP", ForeignKind("it is a web page", "Download the file itself: some sites require a login first.")),
+    (b"<!doctyp", ForeignKind("it is a web page", "Download the file itself: some sites require a login first.")),
+    (b"<html", ForeignKind("it is a web page", "Download the file itself: some sites require a login first.")),
 )
 _PICKLE_OPCODE: Final = 0x80
 _PICKLE_PROTOCOLS: Final = range(2, 6)
 
 
 def foreign_kind(name: str, start: bytes) -> ForeignKind | None:
-    """What a file with these first 8 bytes is, if it is no safetensors file; None for what may be one."""
+    """What a file with these first 8 bytes is, if it is not a safetensors file; None if it may be one."""
     if not start:
         return ForeignKind("it is empty", "Download the file again.")
     for beginning, kind in _BEGINNINGS:

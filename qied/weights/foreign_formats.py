@@ -1,4 +1,4 @@
-"""Quantised formats that are not run here: told by their tensors, refused by their names."""
+"""Quantised formats that are not supported: recognised by their tensors, refused by name."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_marker(content: bytes, name: str) -> None:
 
 
 def _refusal(name: str, layer: str) -> ForeignKind:
-    return ForeignKind(f"{layer[:120] or 'it'} is stored as {name[:40]}, a format that qied does not run", INSTEAD)
+    return ForeignKind(f"{layer[:120] or 'it'} is stored as {name[:40]}, a format that qied does not support", INSTEAD)
 
 
 def _named_formats(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:

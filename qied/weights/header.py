@@ -1,7 +1,7 @@
 """The header of a safetensors file: names, types, shapes and places of its tensors, and what its maker wrote about it.
 
 Read here by hand: the front and the doctor look at files and import nothing that imports torch, and what is wrong with
-a file is to be told by the tensor's name.
+a file should be reported with the tensor's name.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise BadFile(f"it cannot be read ({error.strerror})", _PERMISSIONS) from error
     if not stat.S_ISREG(found.st_mode):
-        raise BadFile("it cannot be read (it is no file)", "Name a file.")
+        raise BadFile("it cannot be read (it is not a file)", "Name a file.")
     header = _kept(path, (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns))
     if isinstance(header, BadFile):
         raise BadFile(header.what, header.remedy)
@@ -105,10 +105,10 @@ def _parsed(stream: BinaryIO, name: str, length: int) -> Header:
         raise BadFile(foreign.what, foreign.remedy)
     announced = int.from_bytes(start, "little")
     if len(start) < _LENGTH_BYTES:
-        raise BadFile(f"it is no safetensors file, or is cut off: it has {length} bytes")
+        raise BadFile(f"it is not a safetensors file, or is truncated: it has {length} bytes")
     if announced > length - _LENGTH_BYTES:
         raise BadFile(
-            f"it is no safetensors file, or is cut off: its header should have {announced} bytes, and only "
+            f"it is not a safetensors file, or is truncated: its header should have {announced} bytes, but only "
             f"{length - _LENGTH_BYTES} follow"
         )
     if announced > MAX_HEADER_BYTES:
@@ -125,9 +125,9 @@ def _json_object(text: bytes) -> dict[str, Any]:
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
-        raise BadFile("it is no safetensors file: its header is no JSON") from None
+        raise BadFile("it is not a safetensors file: its header is not JSON") from None
     if not isinstance(content, dict):
-        raise BadFile("it is no safetensors file: its header is no JSON object")
+        raise BadFile("it is not a safetensors file: its header is not a JSON object")
     return content
 
 
@@ -164,10 +164,12 @@ def _check_places(tensors: Mapping[str, TensorEntry], room: int) -> None:
         if entry.begin < reached:
             raise BadFile(f"its header is damaged: {name[:120]!r} overlaps {before[:120]!r}")
         if entry.begin > reached:
-            raise BadFile(f"its header is damaged: {entry.begin - reached} bytes before {name[:120]!r} are no tensor's")
+            raise BadFile(
+                f"its header is damaged: {entry.begin - reached} bytes before {name[:120]!r} belong to no tensor"
+            )
         if entry.end > room:
             raise BadFile(
-                f"it is cut off at {name[:120]!r}: {room} bytes of data are there, and it ends at {entry.end}"
+                f"it is truncated at {name[:120]!r}: {room} bytes of data are there, but it ends at {entry.end}"
             )
         reached, before = entry.end, name
     if reached < room:

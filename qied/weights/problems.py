@@ -1,4 +1,4 @@
-"""What is wrong with a weight file, before anybody has decided what that means."""
+"""Problems of weight files, before a caller decides what they mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ GET_ANOTHER = "Download the file again."
 
 
 class BadFile(Exception):
-    """``what`` is a clause that continues the file's name ("it is cut off"), ``remedy`` a sentence of what to do."""
+    """``what`` is a clause that continues the file's name ("it is truncated"), ``remedy`` a sentence of what to do."""
 
     def __init__(self, what: str, remedy: str = GET_ANOTHER) -> None:
         super().__init__(what)

@@ -1,7 +1,7 @@
 """How the tensors of a file are stored: which are weights, which are the scales of others, and in which precision.
 
 The five ways in which FP8 weights are kept differ in the names and shapes of their scales, and each layer of a file may
-differ from the next. What is not among them is refused by its name.
+differ from the next. Anything else is refused by name.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _stored(name: str, tensors: Mapping[str, TensorEntry]) -> Stored:
         return _scaled(name, entry, tensors)
     layer = name.removesuffix(_WEIGHT)
     if scale := next((layer + end for end in (SCALE, LEGACY_SCALE) if layer + end in tensors), None):
-        raise BadFile(f"{name[:120]!r} holds {entry.dtype}, and has the scale of an FP8 weight, {scale[:120]!r}")
+        raise BadFile(f"{name[:120]!r} holds {entry.dtype}, but has the scale of an FP8 weight, {scale[:120]!r}")
     return Stored(name, entry, _PLAIN[entry.dtype])
 
 
@@ -96,7 +96,7 @@ def _scaled(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -
         raise BadFile(f"{name[:120]!r} has two scales, {legacy[:120]} and {current[:120]}")
     scale = next((one for one in (legacy, current) if one in tensors), None)
     if scale is None and marker in tensors:
-        raise BadFile(f"{name[:120]!r} has no scale beside it, which {marker[:120]!r} wants")
+        raise BadFile(f"{name[:120]!r} has no scale, which {marker[:120]!r} requires")
     if scale is None:
         return Stored(name, entry, "fp8_plain")
     by_row = _is_by_row(scale, tensors[scale], name, entry)
@@ -109,16 +109,16 @@ def _scaled(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -
 def _is_by_row(scale: str, found: TensorEntry, name: str, weight: TensorEntry) -> bool:
     """Whether a scale has a number for each row of its weight, and not one for all."""
     if found.dtype not in _SCALES:
-        raise BadFile(f"{scale[:120]!r} holds {found.dtype}, and should hold F32")
+        raise BadFile(f"{scale[:120]!r} holds {found.dtype}, but should hold F32")
     if not weight.shape or 0 in weight.shape:
-        raise BadFile(f"{name[:120]!r} is {list(weight.shape)}, and has a scale")
+        raise BadFile(f"{name[:120]!r} is {list(weight.shape)}, but has a scale")
     if found.shape in ((), (1,), (1, 1)):
         return False
     rows = weight.shape[0]
     if len(weight.shape) == 2 and found.shape in ((rows,), (rows, 1)):
         return True
     raise BadFile(
-        f"{scale[:120]!r} is {list(found.shape)}, and should be one number or [{rows}, 1] for {name[:120]!r}",
+        f"{scale[:120]!r} is {list(found.shape)}, but should be one number or [{rows}, 1] for {name[:120]!r}",
         "Use a file with one scale for each tensor or each output channel.",
     )
 

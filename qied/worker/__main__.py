@@ -58,7 +58,7 @@ def main() -> int:
     try:
         loop.run()
     except DeviceLost:
-        log.exception("the device is lost, so this worker ends and its edits begin again on a new one")
+        log.exception("the device is lost: this worker exits, and its edits restart on a new one")
         # Without the finalisers of a context that answers nothing: they would fail, or wait for ever.
         os._exit(5)
     link.close()
@@ -76,7 +76,7 @@ def _watch_memory(engine: EnginePort, link: Link) -> None:
 
 
 def _leave_with_parent() -> None:
-    """Standard input ends when the front does, even if that was killed: then nobody waits for this process."""
+    """Exit when standard input ends, which it does when the front ends, even if that was killed."""
     while os.read(0, 4096):
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""An edit that the step loop holds: the time that it took, by phase, and what is reported of it."""
+"""An edit that the step loop holds: its time by phase, and its reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's link to the front: a thread with an event loop, so that heartbeats go on while the engine computes."""
+"""The worker's link to the front: a thread with an event loop, so heartbeats continue while the engine computes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATIENCE_S = 10.0
-"""Seconds without the front after which a worker is of no use to anybody."""
+"""Seconds without the front after which a worker gives up."""
 _DISK_TRIES, _DISK_WAIT_S = 30, 2.0
 _MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
 
@@ -40,7 +40,7 @@ _MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
 class Link:
     """Reports go out by ``report`` and ``deliver`` from any thread; orders come in through the queue.
 
-    Pictures are fetched, decoded and encoded here, beside the engine's thread.
+    Pictures are fetched, decoded and encoded here, in parallel with the engine's thread.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Link:
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
-            self._log.exception("pictures could not be prepared by a defect", job=begin.job)
+            self._log.exception("preparing pictures failed because of a bug", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
         else:
             self._orders.put(BeginEdit(begin, pictures))
@@ -140,7 +140,7 @@ class Link:
             try:
                 return await self._driver.upload(blob, memoryview(data))
             except DiskFull as error:
-                self._log.error("the result waits for disk space", reason=str(error))
+                self._log.error("the result is waiting for disk space", reason=str(error))
                 await asyncio.sleep(_DISK_WAIT_S)
         return await self._driver.upload(blob, memoryview(data))
 
@@ -157,7 +157,7 @@ class Link:
             self._driver.say(failure(begin, error))
             return
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
-            self._log.exception("a result could not be delivered by a defect", job=begin.job)
+            self._log.exception("delivering a result failed because of a bug", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
             return
         media_type = _MEDIA_TYPES[spec.output_format]

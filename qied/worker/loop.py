@@ -65,7 +65,7 @@ Finish = Callable[[w.Begin, "Image", dict[str, float]], None]
 
 
 class StepLoop:
-    """Runs until told to quit. ``report`` and ``finish`` must not block: the engine would wait for them."""
+    """Runs until ordered to quit. ``report`` and ``finish`` must not block: the engine would wait for them."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class StepLoop:
                 self._turn(self._whose_turn())
 
     def _take_orders(self) -> bool:
-        """Carry out what has come, waiting for it while nothing is active; returns whether to go on."""
+        """Carry out the orders that have come, waiting for one while nothing is active; returns whether to continue."""
         while True:
             try:
                 order = self._orders.get(block=not self._active)
@@ -118,7 +118,7 @@ class StepLoop:
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
-            self._log.exception("an edit could not begin by a defect", job=key)
+            self._log.exception("an edit could not begin because of a bug", job=key)
             self._report(failure(begin, defect(error)))
             return
         self._active[key] = ActiveEdit(begin, edit)
@@ -180,7 +180,7 @@ class StepLoop:
     def _fail(self, key: str, error: Exception) -> None:
         active = self._remove(key)
         if not isinstance(error, QiedError):
-            self._log.error("an edit failed by a defect", job=key, exc_info=error)
+            self._log.error("an edit failed because of a bug", job=key, exc_info=error)
             error = defect(error)
         self._report(failure(active.begin, error))
 
@@ -192,5 +192,5 @@ def failure(begin: w.Begin, error: QiedError) -> w.EditFailed:
 
 
 def defect(error: Exception) -> InternalError:
-    """What a user gets to see of an exception that nobody expected."""
+    """What a user sees of an unexpected exception."""
     return InternalError(f"The engine failed: {type(error).__name__}: {error}"[:400], "See the daemon's log.")

@@ -186,7 +186,7 @@ def test_a_file_that_may_be_2509_is_listed_and_not_chosen(tmp_path: Path) -> Non
     sparse_file(tmp_path / "ComfyUI" / "models" / "diffusion_models" / "a_2511.safetensors", entries, {})
     unmarked, marked = find_models({}, tmp_path)
     assert unmarked.path.name == "a_2511.safetensors" and not unmarked.complete
-    assert "2509 from 2511" in unmarked.problems[0]
+    assert "2509 or 2511" in unmarked.problems[0]
     assert choose_model([unmarked, marked]) == marked
 
 

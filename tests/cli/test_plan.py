@@ -133,15 +133,15 @@ def test_a_users_own_profile_is_used_and_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--vram", "much"), "is no size"),
+        (("--vram", "much"), "is not a size"),
         (("--vram", "12"), "Name a unit"),
-        (("--width", "512"), "Only one side"),
-        (("--width", "1001", "--height", "999"), "no multiple of 16"),
+        (("--width", "512"), "Only one of"),
+        (("--width", "1001", "--height", "999"), "not a multiple of 16"),
         (("--width", "65536", "--height", "16"), "to 8192 pixels"),
         (("--width", "8192", "--height", "16"), "times as long as wide"),
         (("--images", "4"), "takes 1 to 3 pictures"),
         (("--snapshot", "missing.json"), "missing.json"),
-        (("--model", "nowhere"), "is no model"),
+        (("--model", "nowhere"), "is not a model"),
     ],
     ids=["size", "unit", "side", "multiple", "largest", "aspect", "images", "snapshot", "model"],
 )

@@ -75,7 +75,7 @@ def test_your_own_profiles_are_marked_and_the_marks_explained(run, own):
     assert row(output, "blackwell-180gb")[1] == "*"
     assert "capability 8.6 and later, named RTX 3090$" in output
     assert "* yours, instead of the shipped one of this name" in output
-    assert "+ yours; it goes before shipped ones" in output
+    assert "+ yours; takes precedence over shipped ones" in output
 
 
 def test_without_any_of_your_own_the_list_says_where_they_would_lie(run, monkeypatch, tmp_path):

@@ -96,7 +96,7 @@ def test_the_model_is_fetched_with_a_plain_line_for_each_file_and_then_served_by
     folder = snapshot(tmp_path, MODEL)
     assert done.stdout.splitlines() == [f"In {folder}", "Serve it: qied serve"]
     first, *lines = done.stderr.splitlines()
-    assert first.startswith(f"{MODEL} at {COMMIT[:12]}: ") and first.endswith(" still to fetch")
+    assert first.startswith(f"{MODEL} at {COMMIT[:12]}: ") and first.endswith(" still to download")
     assert lines.pop(lines.index("processor/merges.txt  0 bytes")), "which has no bytes to ask for"
     assert [line.split()[0] for line in lines] == [path for path, _ in hub.fetched()], "no line but one for each file"
     assert f"{FIRST}  {len(hub.repositories[MODEL].files[FIRST]) // 1000} kB" in lines
@@ -111,7 +111,7 @@ def test_a_part_in_a_folder_says_what_is_still_missing_and_how_to_get_it(run: Ru
     done = run("qwen-image-edit-2511", "--to", folder, "--only", "vae", "--only", "model_index")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in folder.iterdir()) == [".cache", "model_index.json", "vae"]
-    assert "Not there yet: " in done.stdout
+    assert "Still missing: " in done.stdout
     assert f"qied pull qwen-image-edit-2511 --to '{folder}'" in done.stdout
 
 
@@ -138,7 +138,7 @@ def test_ctrl_c_keeps_what_was_fetched_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on" in told
+    assert "the same command resumes" in told
     assert "Traceback" not in told
     there = partial.stat().st_size
     assert 60_000 <= there <= 100_000

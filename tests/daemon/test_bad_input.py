@@ -136,7 +136,7 @@ def test_a_message_of_very_many_frames_fills_no_memory_and_keeps_nobody_from_ans
 
 
 def _was_cut(daemon):
-    return any(line["event"] == "cut a connection that does not finish its message" for line in daemon.log)
+    return any(line["event"] == "closed a connection that does not finish its message" for line in daemon.log)
 
 
 @pytest.mark.parametrize(

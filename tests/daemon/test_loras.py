@@ -42,7 +42,7 @@ def test_a_broken_file_fails_its_own_job_and_disturbs_nobody(lora_daemon):
         with pytest.raises(ModelUnsupported, match=r"nan\.safetensors cannot be used: .*lora_A\.weight holds values"):
             bad.result()
         assert neighbour.result().bytes == before
-        with pytest.raises(ModelUnsupported, match=r"broken\.safetensors cannot be used: it is no safetensors file"):
+        with pytest.raises(ModelUnsupported, match=r"broken\.safetensors cannot be used: it is not a safetensors file"):
             client.submit(PICTURE, "go", loras=["broken"], **SMALL)
         with pytest.raises(UnknownLora, match="'bold'") as caught:
             client.submit(PICTURE, "go", loras=["bold"], **SMALL)
@@ -58,8 +58,12 @@ def test_a_lightning_lora_brings_its_schedule_and_a_warning_where_the_steps_do_n
     with lora_daemon.client(patience=60.0) as client:
         result = client.submit(PICTURE, "go", job_id="lightning", loras=[name], **SMALL).result()
         fitting = client.submit(PICTURE, "go", job_id="fitting", loras=[name], **{**SMALL, "steps": 4}).result()
-    warned = [line for line in lora_daemon.log if line.get("event") == "an edit is run as asked, and hardly as meant"]
+    warned = [
+        line
+        for line in lora_daemon.log
+        if line.get("event") == "an edit's settings are probably not what the user intended"
+    ]
     assert [(line["job"], line["why"]) for line in warned] == [
-        ("lightning", f"{name} was made for 4 steps, and this edit has 2.")
+        ("lightning", f"{name} was made for 4 steps, but this edit has 2.")
     ]
     assert result.bytes != fitting.bytes

@@ -62,7 +62,7 @@ async def test_a_key_that_no_worker_was_given_is_refused_where_workers_connect(s
 
 async def test_each_start_proves_it_before_a_worker_is_started(shared_daemon):
     events = [line["event"] for line in shared_daemon.log]
-    proof = "unknown keys were refused, and a client's where workers connect, as they must be"
+    proof = "checked that unknown keys are refused, and clients' keys at the workers' port"
     assert events.index(proof) < events.index("worker started")
     assert "refused a key that is not enrolled" not in events[: events.index("ready")]
 
@@ -97,8 +97,8 @@ async def daemon_without_workers(tmp_path: Path):
 @pytest.mark.parametrize(
     ("lookup", "whose"),
     [
-        (lets_strangers_to_clients, "A key that nobody enrolled"),
-        (lets_strangers_to_workers, "A key that nobody enrolled"),
+        (lets_strangers_to_clients, "A key that is not enrolled"),
+        (lets_strangers_to_workers, "A key that is not enrolled"),
         (lets_clients_to_workers, "The key of a client"),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_second_signal_stops_at_once_and_says_what_is_left(start_daemon, pictu
         daemon.wait_for("stopping", running=1)
         daemon.signal(number)
         assert daemon.wait() == 0
-        daemon.wait_for("told twice, stopping at once")
+        daemon.wait_for("second stop signal, stopping at once")
         assert _event(daemon, "stopped")["requeued"] == 1
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
@@ -81,7 +81,7 @@ def test_a_job_that_outlasts_the_grace_runs_again_after_the_next_start(start_dae
     with daemon.client(patience=60) as client:
         job = _started(client.submit(picture, f"gate={gate}", seed=1, steps=3))
         assert daemon.stop() == 0
-        assert _event(daemon, "grace is over")["requeued"] == 1
+        assert _event(daemon, "grace period is over")["requeued"] == 1
         gate.touch()
         daemon.start()
         assert job.result(timeout=60).bytes

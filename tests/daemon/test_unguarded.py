@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-EVENT = "connections that send a message without end are not cut on this system"
+EVENT = "connections that send an endless message are not closed on this system"
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def stored(facts):
 
 def test_pictures_that_have_their_hashes_are_fine(stored, watch):
     examined, _ = stored
-    assert blobs(examined, watch).message == "2 stored pictures have their hashes."
+    assert blobs(examined, watch).message == "2 stored pictures match their hashes."
 
 
 def test_a_damaged_picture_is_named_and_left_where_it_is(stored, watch):

@@ -53,7 +53,7 @@ def test_a_bad_machine_is_told_first_what_is_wrong_why_and_what_to_do(recorded, 
 
 def test_what_was_skipped_is_said_not_to_have_passed(recorded, report):
     text = " ".join(report(recorded()).split())
-    assert "not looked at, so not passed" in text
+    assert "not checked, so not passed" in text
 
 
 def test_brackets_in_messages_stay(recorded, machine, report):

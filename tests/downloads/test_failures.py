@@ -23,7 +23,7 @@ def test_a_disk_that_becomes_full_meanwhile_is_told_as_one(number: int) -> None:
     found = told(OSError(number, os.strerror(number), "/models/blobs/a1"))
     assert isinstance(found, DiskFull)
     assert "/models/blobs/a1" in found.message
-    assert "goes on where this one stopped" in found.remedy
+    assert "resumes where this one stopped" in found.remedy
 
 
 def test_a_folder_that_may_not_be_written_is_named() -> None:

@@ -183,7 +183,7 @@ def test_a_download_that_broke_off_goes_on_with_the_bytes_that_are_missing(
     hub.cut_off_after[FIRST] = [100_000]
     with pytest.raises(DownloadFailed, match="stopped answering") as caught:
         pulled(only=["transformer"], **where)
-    assert "goes on where this one stopped" in caught.value.remedy
+    assert "resumes where this one stopped" in caught.value.remedy
     whole = prepared(**where).missing.bytes
     hub.requests.clear()
     folder = pulled(only=["transformer"], **where)
@@ -311,7 +311,7 @@ def test_names_that_lead_out_of_the_folder_are_refused_before_anything_is_writte
     hub: Hub, pulled: Pulled, tmp_path: Path
 ) -> None:
     hub.repositories[MODEL].files["vae/../../../../evil.safetensors"] = b"evil"
-    with pytest.raises(DownloadFailed, match=r"not sound: 'vae/\.\./"):
+    with pytest.raises(DownloadFailed, match=r"not valid: 'vae/\.\./"):
         pulled()
     assert list(tmp_path.iterdir()) == []
 
@@ -324,7 +324,7 @@ def test_more_bytes_than_were_listed_are_refused(hub: Hub, pulled: Pulled) -> No
 
 def test_a_page_in_place_of_a_list_is_told(hub: Hub, prepared: Prepared) -> None:
     hub.list_as_html = True
-    with pytest.raises(DownloadFailed, match="answers with something else than the files"):
+    with pytest.raises(DownloadFailed, match="did not answer with the files"):
         prepared()
 
 

@@ -61,13 +61,13 @@ def test_a_part_that_is_not_asked_for_may_be_missing() -> None:
     ],
 )
 def test_a_name_that_leads_out_of_its_folder_or_deceives_is_refused(path: str) -> None:
-    with pytest.raises(DownloadFailed, match="is not sound"):
+    with pytest.raises(DownloadFailed, match="is not valid"):
         wanted_files(listing("vae/config.json", path), {"all": ("*",)})
 
 
 @pytest.mark.parametrize("wrong", [{"known": "../x"}, {"known": "a" * 41}, {"commit": "../../x"}, {"size": -1}])
 def test_a_hash_commit_or_size_that_is_none_is_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(DownloadFailed, match="is not sound"):
+    with pytest.raises(DownloadFailed, match="is not valid"):
         wanted_files(listing("vae/config.json", **wrong), {"all": ("*",)})  # type: ignore[arg-type]
 
 

@@ -58,7 +58,7 @@ def test_links_count_only_within_their_folder(folder, tmp_path, write_lora):
     assert set(found.files) == {"style", "alias", "sub/other", "My Style (v2)", "Lightning-4steps"}
     assert not found.left_out
     for name in ("escape", "up", "gone", "loop"):
-        assert f"{name}.safetensors cannot be used: it is a link that leads out" in (found.facts[name].problem or "")
+        assert f"{name}.safetensors cannot be used: it is a link that points out" in (found.facts[name].problem or "")
         assert "model.loras" in found.facts[name].remedy
 
 

@@ -74,18 +74,18 @@ def test_diffusers_alphas_count_where_a_module_has_no_tensor_of_its_own(read):
     ("shapes", "said"),
     [
         ({}, "it holds no tensors"),
-        ({DOWN: [4, 256]}, f"{DOWN} has no B (up) matrix beside it"),
-        ({UP: [256, 4]}, f"{UP} has no A (down) matrix beside it"),
-        ({DOWN: [4, 256], UP: [256, 8]}, f"{DOWN} has rank 4, and {UP} has 8"),
-        ({DOWN: [4, 3072], UP: [3072, 4]}, f"{DOWN} is [4, 3072], and should be [rank, 256]"),
-        ({DOWN: [4, 256], UP: [3072, 4]}, f"{UP} is [3072, 4], and should be [256, rank]"),
+        ({DOWN: [4, 256]}, f"{DOWN} has no B (up) matrix to go with it"),
+        ({UP: [256, 4]}, f"{UP} has no A (down) matrix to go with it"),
+        ({DOWN: [4, 256], UP: [256, 8]}, f"{DOWN} has rank 4, but {UP} has 8"),
+        ({DOWN: [4, 3072], UP: [3072, 4]}, f"{DOWN} is [4, 3072], but should be [rank, 256]"),
+        ({DOWN: [4, 256], UP: [3072, 4]}, f"{UP} is [3072, 4], but should be [256, rank]"),
         ({DOWN: [4, 256, 1, 1], UP: [256, 4, 1, 1]}, f"{DOWN} is [4, 256, 1, 1]"),
         ({DOWN: [0, 256], UP: [256, 0]}, f"{DOWN} is [0, 256]"),
-        ({key.replace(".0.", ".6."): shape for key, shape in GOOD.items()}, "is of block 6, and the model has 6"),
+        ({key.replace(".0.", ".6."): shape for key, shape in GOOD.items()}, "belongs to block 6, but the model has 6"),
         ({**GOOD, "transformer_blocks.0.attn.to_q.alpha": [4]}, "transformer_blocks.0.attn.to_q.alpha is [4]"),
         ({**GOOD, f"transformer.{DOWN}": [4, 256]}, "are the same part of one module"),
-        ({**GOOD, "img_in.lora_A.weight": [4, 64]}, "'img_in.lora_A.weight' is no part of a LoRA"),
-        ({**GOOD, "transformer_blocks.0.attn.to_q.dora_scale": [1]}, "dora_scale' is no part of a LoRA"),
+        ({**GOOD, "img_in.lora_A.weight": [4, 64]}, "'img_in.lora_A.weight' is not part of a LoRA"),
+        ({**GOOD, "transformer_blocks.0.attn.to_q.dora_scale": [1]}, "dora_scale' is not part of a LoRA"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_file_and_tensor(read, shapes, said):
@@ -98,9 +98,9 @@ def test_what_does_not_fit_is_refused_by_file_and_tensor(read, shapes, said):
 
 def test_a_lora_of_another_model_is_refused_with_the_shape_that_would_fit(tmp_path, write_lora):
     write_lora(tmp_path / "a.safetensors")
-    with pytest.raises(ModelUnsupported, match=r"is \[4, 256\], and should be \[rank, 3072\]") as caught:
+    with pytest.raises(ModelUnsupported, match=r"is \[4, 256\], but should be \[rank, 3072\]") as caught:
         read_contents(tmp_path / "a.safetensors", "a.safetensors", REAL)
-    assert "made for the model that is served" in caught.value.remedy
+    assert "made for the served model" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_a_lora_of_another_model_is_refused_with_the_shape_that_would_fit(tmp_pa
     [
         (b"", "it is empty"),
         (b"PK\3\4 a pickle, say, and more of it", "it is a pickle"),
-        (struct.pack("<Q", 4) + b"[1]\n", "no JSON object"),
-        (struct.pack("<Q", 4) + b"{{{{", "no JSON"),
+        (struct.pack("<Q", 4) + b"[1]\n", "not a JSON object"),
+        (struct.pack("<Q", 4) + b"{{{{", "not JSON"),
         (struct.pack("<Q", 2) + b"{}", "it holds no tensors"),
         (struct.pack("<Q", 10) + b'{"a": 12} ', "its header is damaged at 'a'"),
         (struct.pack("<Q", len(NO_TYPE)) + NO_TYPE, "its header is damaged at 'a'"),
-        (struct.pack("<Q", 40_000) + b"[" * 40_000, "no JSON"),
+        (struct.pack("<Q", 40_000) + b"[" * 40_000, "not JSON"),
         (struct.pack("<Q", 17 << 20) + bytes(17 << 20), "its header has"),
     ],
     ids=["empty", "zip", "list", "text", "nothing", "entry", "type", "deep", "long"],
@@ -127,7 +127,7 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, data, said):
 def test_a_file_that_is_cut_off_or_holds_integers_is_refused(tmp_path):
     path = write(tmp_path / "a.safetensors", GOOD)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ModelUnsupported, match="cut off at"):
+    with pytest.raises(ModelUnsupported, match="truncated at"):
         read_contents(path, "a.safetensors", BUILTIN)
     with pytest.raises(ModelUnsupported, match="holds I32"):
         read_contents(write(path, GOOD, dtype="I32"), "a.safetensors", BUILTIN)
@@ -138,8 +138,8 @@ def test_a_file_that_is_cut_off_or_holds_integers_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ("{", "is no JSON"),
-        ("[]", "is no JSON object"),
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
         ('{"transformer.use_dora": true}', "use_dora"),
         ('{"lora_alpha": "8"}', "lora_alpha in its header is '8'"),
         ('{"lora_alpha": 1, "alpha_pattern": {"(a+)+b": 1}}', "alpha_pattern '\\(a\\+\\)\\+b'"),
@@ -177,13 +177,13 @@ def test_a_file_of_peft_takes_its_alpha_from_the_configuration_beside_it(read, t
 
 
 def test_a_file_of_peft_without_its_configuration_is_refused(read, tmp_path):
-    with pytest.raises(ModelUnsupported, match=r"PEFT's adapter_config\.json, which is not beside it"):
+    with pytest.raises(ModelUnsupported, match=r"PEFT's adapter_config\.json, which is not next to it"):
         read(PEFT)
     (tmp_path / "adapter_config.json").write_bytes(b" " * (1 << 21))
     with pytest.raises(ModelUnsupported, match="has more than 1048576 bytes"):
         read(PEFT)
     (tmp_path / "adapter_config.json").write_text("[]")
-    with pytest.raises(ModelUnsupported, match="the adapter_config.json beside it is no JSON object"):
+    with pytest.raises(ModelUnsupported, match="the adapter_config.json next to it is not a JSON object"):
         read(PEFT)
 
 

@@ -67,7 +67,7 @@ def test_a_colour_profile_may_come_with_a_gray_picture(swapped_profile: bytes) -
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-@pytest.mark.parametrize("profile", [b"x", b"\0" * 200, srgb_profile()[:300]], ids=["junk", "zeros", "cut off"])
+@pytest.mark.parametrize("profile", [b"x", b"\0" * 200, srgb_profile()[:300]], ids=["junk", "zeros", "truncated"])
 def test_a_broken_profile_counts_as_none(mode: str, profile: bytes) -> None:
     image = Image.new(mode, (4, 4))
     result, respected = to_srgb(image, profile)

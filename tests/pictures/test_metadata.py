@@ -87,7 +87,7 @@ def test_pictures_of_others_have_none(kind: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "null", '{"prompt": "x"}', METADATA.as_json().replace("7", '"7"'), "[" * 5000],
-    ids=["empty", "cut off", "a list", "null", "one field", "a wrong type", "deep"],
+    ids=["empty", "truncated", "a list", "null", "one field", "a wrong type", "deep"],
 )
 def test_damaged_or_forged_metadata_counts_as_none(text: str) -> None:
     chunks = PngImagePlugin.PngInfo()

@@ -46,7 +46,7 @@ def test_where_it_is_proven_it_is_used_and_its_cost_is_told(machine: Machine, wi
     assert found.execution.attention == ("fp8", "cudnn", "flash")
     assert found.execution.fp8_attention
     assert told(found) == [
-        "attention in FP8, too: proven here and faster, for a seventh more error in what a block adds"
+        "attention in FP8 as well: proven here and faster, with about a seventh more error per block"
     ]
     assert found.sources["fp8_attention"] == "the self-test"
 
@@ -93,7 +93,7 @@ def test_where_it_may_not_be_the_plan_warns(
     found = planned(machine((9, 0), 80), trial, fp8_attention="on", **wishes)
     assert found.execution.attention == ("cudnn", "flash")
     (warning,) = [text for text in found.warnings if "attention" in text]
-    assert warning.startswith("worker.fp8_attention is on, and the attention is not in FP8: ") and why in warning
+    assert warning.startswith("worker.fp8_attention is on, but the attention is not in FP8: ") and why in warning
     assert "fp8_attention" not in found.sources
 
 

@@ -309,14 +309,14 @@ REFUSED = {
     "minor": (("_from = [8, 0]", "_from = [8, 90]"), "match.capability_from[1]: Input should be less than or equal"),
     "memory": (("_from = 11.1", "_from = 14.4"), "match.memory_gib_from: 14.4 is not below memory_gib_to 14.4."),
     "no number": (("_from = 11.1", "_from = nan"), "match.memory_gib_from: Input should be a finite number"),
-    "pattern": (("memory_gib_from", 'names = ["a", "("]\nmemory_gib_from'), "match.names[1]: '(' is no regular"),
+    "pattern": (("memory_gib_from", 'names = ["a", "("]\nmemory_gib_from'), "match.names[1]: '(' is not a regular"),
     "fp8": (('["fp8-storage",', '["fp8",'), "choose.precision: fp8 needs capability 8.9 or later, and "
             "match.capability_from is 8.0."),
     "bf16": (("_from = [8, 0]", "_from = [7, 5]"), "choose.precision: bf16 needs capability 8.0 or later, and "
              "match.capability_from is 7.5."),
     "open": (("capability_from = [8, 0]\n", ""), "choose.precision: bf16 needs capability 8.0 or later, and "
              "match.capability_from is not given."),
-    "twice": (('"bf16"]', '"fp8-storage"]'), "choose.precision: fp8-storage, fp8-storage holds one twice."),
+    "twice": (('"bf16"]', '"fp8-storage"]'), "choose.precision: fp8-storage, fp8-storage lists one twice."),
     "cpu on a card": (('"bf16"]', '"cpu"]'), 'choose.precision[1]: cpu is not for device "cuda", which has fp8,'),
     "unknown": (("session_limit", "sessions_limit"), "choose.sessions_limit: unknown key; known are precision,"),
     "name": (('"mine"', '"Mine"'), "name: String should match pattern"),
@@ -348,5 +348,5 @@ def test_the_processor_has_no_precision_of_cards_and_no_capability(tmp_path):
     with pytest.raises(ConfigError, match=r'choose\.precision\[0\]: bf16 is not for device "cpu", which has cpu\.'):
         load_hardware_profile(path)
     path = own(tmp_path, "mine", ('device = "cpu"', 'device = "cpu"\ncapability_from = [8, 0]'), source="cpu")
-    with pytest.raises(ConfigError, match=r'match\.capability_from: device "cpu" is no card and has none\.'):
+    with pytest.raises(ConfigError, match=r'match\.capability_from: device "cpu" is not a card and has none\.'):
         load_hardware_profile(path)

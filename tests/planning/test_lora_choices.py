@@ -63,8 +63,8 @@ def test_a_lightning_lora_brings_its_schedule_and_warnings_of_what_does_not_suit
     found = resolved("Lightning-4steps")
     assert found.spec.schedule == "lightning" and found.spec.steps == 40
     assert found.warnings == (
-        "Lightning-4steps was made for 4 steps, and this edit has 40.",
-        "Lightning-4steps was made for a CFG scale of 1, and this edit has 4.",
+        "Lightning-4steps was made for 4 steps, but this edit has 40.",
+        "Lightning-4steps was made for a CFG scale of 1, but this edit has 4.",
     )
     assert resolved("Lightning-4steps", steps=4, true_cfg_scale=1.0).warnings == ()
     assert resolved("style").warnings == () and resolved(preset="fast").warnings == ()
@@ -164,13 +164,13 @@ def test_a_model_that_is_distilled_itself_is_run_as_it_was_made_for():
 
 def test_wrong_settings_for_a_model_that_is_distilled_itself_are_told():
     served = {**ROOM, "lightning_steps": 4}
-    assert with_preset(steps=20, served=served).warnings == ("This model was made for 4 steps, and this edit has 20.",)
+    assert with_preset(steps=20, served=served).warnings == ("This model was made for 4 steps, but this edit has 20.",)
     assert with_preset(preset="final", served=served).warnings == (
-        "This model was made for 4 steps, and this edit has 40.",
-        "This model was made for a CFG scale of 1, and this edit has 4.",
+        "This model was made for 4 steps, but this edit has 40.",
+        "This model was made for a CFG scale of 1, but this edit has 4.",
     )
     beside = with_preset("Lightning-4steps", served=served)
-    assert beside.warnings == ("Lightning-4steps is beside a model that is distilled to 4 steps already.",)
+    assert beside.warnings == ("Lightning-4steps is used on a model that is already distilled to 4 steps.",)
 
 
 def test_a_preset_for_another_precision_is_run_and_told():
@@ -180,7 +180,7 @@ def test_a_preset_for_another_precision_is_run_and_told():
     served = Serving(profile, serving().plans)
     request = EditRequest(("a" * 64,), "do it", 1, preset="rough")
     assert resolve(request, [(9, 9)], served).warnings == (
-        "The preset 'rough' is meant for fp8, and this daemon runs bf16.",
+        "The preset 'rough' is meant for fp8, but this daemon runs bf16.",
     )
     assert resolve(EditRequest(("a" * 64,), "do it", 1, preset="final"), [(9, 9)], served).warnings == ()
 

@@ -172,5 +172,5 @@ def test_a_model_profile_whose_default_preset_is_none_of_its_own_is_refused_with
     path = tmp_path / "mine.toml"
     path.write_text(text.replace('default_preset = "final"', 'default_preset = "best"'), encoding="utf-8")
     line = text.splitlines().index('default_preset = "final"') + 1
-    with pytest.raises(ConfigError, match=rf"mine\.toml:{line}: default_preset: 'best' is none of"):
+    with pytest.raises(ConfigError, match=rf"mine\.toml:{line}: default_preset: 'best' is not one of"):
         load_profile(path)

@@ -84,7 +84,7 @@ def test_out_of_memory_is_retried_alone_and_then_fails(front: Any) -> None:
     front.submit("bob/1")
     front.submit("ann/1")
     out_of_memory = Failed(key("ann/1"), "out_of_memory", "no room", retry_smaller=True)
-    assert Requeued(key("ann/1"), 0, "out of memory beside others; runs alone next") in front.tell(out_of_memory)
+    assert Requeued(key("ann/1"), 0, "out of memory next to other jobs; runs alone next") in front.tell(out_of_memory)
     assert front.running() == ["bob/1"]
     assert Start("gpu0", key("ann/1"), alone=True, weight=1) in front.succeed("bob/1")
     (end,) = front.tell(out_of_memory)

@@ -71,7 +71,7 @@ def test_loras_come_from_the_configured_folders_first(tmp_path, write_lora):
 
 
 def test_a_folder_of_loras_that_is_not_there_is_an_error_of_the_configuration(tmp_path):
-    with pytest.raises(ConfigError, match=r"model\.loras: .*missing is no folder"):
+    with pytest.raises(ConfigError, match=r"model\.loras: .*missing is not a folder"):
         locate_model(config(path="builtin", loras=[str(tmp_path / "missing")]), {}, tmp_path)
 
 

@@ -76,14 +76,14 @@ def test_empty_tensors_and_every_type_have_their_place(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"", "it is empty"),
-        (b"\x10\0\0", "is cut off: it has 3 bytes"),
-        (struct.pack("<Q", 100) + b"{}", "its header should have 100 bytes, and only 2 follow"),
+        (b"\x10\0\0", "is truncated: it has 3 bytes"),
+        (struct.pack("<Q", 100) + b"{}", "its header should have 100 bytes, but only 2 follow"),
         (struct.pack("<Q", (1 << 64) - 1) + b"{}", "its header should have"),
         (struct.pack("<Q", MAX_HEADER_BYTES + 1) + bytes(MAX_HEADER_BYTES + 1), "its header has"),
-        (file_of(b"[1]"), "no JSON object"),
-        (file_of(b"{{{{"), "no JSON"),
-        (file_of(b"[" * 60_000), "no JSON"),
-        (file_of(b'{"a": ' + b"9" * 5000 + b"}"), "no JSON"),
+        (file_of(b"[1]"), "not a JSON object"),
+        (file_of(b"{{{{"), "not JSON"),
+        (file_of(b"[" * 60_000), "not JSON"),
+        (file_of(b'{"a": ' + b"9" * 5000 + b"}"), "not JSON"),
         (file_of(b'{"a": 1, "a": 2}'), "has 'a' twice"),
         (file_of({"a": 12}), "damaged at 'a'"),
         (file_of({"a": {"dtype": "F32", "shape": [2]}}, bytes(8)), "damaged at 'a'"),
@@ -98,8 +98,8 @@ def test_empty_tensors_and_every_type_have_their_place(tmp_path: Path) -> None:
         (file_of({"a": entry(dtype="F4", shape=[3], end=2)}, bytes(2)), r"\[3\] of F4 in 2 bytes"),
         (file_of({"a": entry(), "b": entry(4, 12)}, bytes(12)), "'b' overlaps 'a'"),
         (file_of({"a": entry(), "b": entry()}, bytes(8)), "overlaps"),
-        (file_of({"a": entry(), "b": entry(12, 20)}, bytes(20)), "4 bytes before 'b' are no tensor's"),
-        (file_of({"a": entry()}, bytes(7)), "cut off at 'a': 7 bytes of data are there, and it ends at 8"),
+        (file_of({"a": entry(), "b": entry(12, 20)}, bytes(20)), "4 bytes before 'b' belong to no tensor"),
+        (file_of({"a": entry()}, bytes(7)), "truncated at 'a': 7 bytes of data are there, but it ends at 8"),
         (file_of({"a": entry()}, bytes(9)), "longer than its header says, by 1 bytes"),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_damaged_header_is_told_by_the_tensors_name(tmp_path: Path, content: b
         ("a.pt", b"PK\3\4" + bytes(100), "a pickle"),
         ("a.ckpt", b"\x80\2}q\0(X\5" + bytes(100), "a pickle"),
         ("a.bin", b"\x80\2\0\0\0\0\0\0" + bytes(1000), "a pickle"),
-        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("a.safetensors", b"<!DOCTYPE html><html>", "a web page"),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_file_that_was_read_is_read_again_once_it_has_changed(tmp_path: Path) 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BadFile, match="it is no file"):
+    with pytest.raises(BadFile, match="it is not a file"):
         read_header(tmp_path / "pipe")
 
 
@@ -217,7 +217,7 @@ def test_nothing_is_allocated_for_what_a_file_only_announces(tmp_path: Path) -> 
     path.write_bytes(file_of({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}))
     tracemalloc.start()
     try:
-        with pytest.raises(BadFile, match="cut off"):
+        with pytest.raises(BadFile, match="truncated"):
             read_header(path)
         _, peak = tracemalloc.get_traced_memory()
     finally:

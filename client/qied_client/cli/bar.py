@@ -10,7 +10,7 @@ from rich.progress import Progress, ProgressColumn, TaskID
 
 
 class Bar:
-    """A bar of ``columns`` that appears with the first news and is gone at the end; nothing where no terminal is."""
+    """A bar of ``columns`` that appears with the first news and is gone at the end; none without a terminal."""
 
     def __init__(self, *columns: ProgressColumn, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, markup=False)
@@ -30,7 +30,7 @@ class Bar:
     def show(self, what: str, done: int, total: int | None, *, anew: bool = False, count: str = "") -> None:
         """Say what is done now and how much of it is; without a ``total`` the one before holds.
 
-        ``anew`` begins a count of its own, with its own time. ``count`` is for a column of ``task.fields[count]``.
+        ``anew`` starts a new count, with its own time. ``count`` is for a column of ``task.fields[count]``.
         """
         if not self.console.is_terminal:
             return

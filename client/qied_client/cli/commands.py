@@ -19,8 +19,8 @@ from qied_client.client import Client
 from qied_client.errors import InvalidRequest, QiedError
 from qied_client.results import Result
 
-Key = Annotated[Path | None, typer.Option("--key", help="Key file of the daemon; else QIED_KEY, else the local one.")]
-Address = Annotated[str | None, typer.Option(help="Address of the daemon, in place of the one in the key file.")]
+Key = Annotated[Path | None, typer.Option("--key", help="Key file; default: QIED_KEY, else the local daemon's.")]
+Address = Annotated[str | None, typer.Option(help="Daemon address, instead of the one in the key file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _FORMATS = {".png": "png", ".webp": "webp"}
@@ -35,20 +35,20 @@ def add_client_commands(app: typer.Typer) -> None:
 
 def edit(
     images: Annotated[list[Path], typer.Argument(help="One to three pictures: PNG, JPEG or WebP.")],
-    prompt: Annotated[str, typer.Argument(help="What to do with them.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where the result goes: .png or .webp.")],
-    negative: Annotated[str | None, typer.Option(help="What to keep out; counts where CFG is above 1.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same picture. Drawn where not given.")] = None,
+    prompt: Annotated[str, typer.Argument(help="What to change, in words.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png or .webp.")],
+    negative: Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same picture; random by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
-    cfg: Annotated[float | None, typer.Option(help="True CFG scale, 1 to 20; 1 is off.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels, a multiple of 16.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels, a multiple of 16.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Settings by name: preview, draft, final.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Refuse any other than this one.")] = None,
-    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be given several times.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Picture that is white where to edit.")] = None,
-    fit: Annotated[bool, typer.Option(help="Shrink to this machine's cap rather than being refused.")] = False,
-    job: Annotated[str | None, typer.Option(help="Job id; the same id again takes up the same job.")] = None,
+    cfg: Annotated[float | None, typer.Option(help="True CFG scale, 1 to 20; 1 turns it off.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels, a multiple of 16.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels, a multiple of 16.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings: preview, draft or final.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")] = None,
+    fit: Annotated[bool, typer.Option(help="Shrink the result to the daemon's cap if it is larger.")] = False,
+    job: Annotated[str | None, typer.Option(help="Job id; the same id again resumes the same job.")] = None,
     key: Key = None,
     address: Address = None,
     as_json: AsJson = False,
@@ -100,15 +100,15 @@ def _lora(text: str) -> str | tuple[str, float]:
     try:
         return name, float(strength)
     except ValueError:
-        raise InvalidRequest(f"--lora {text}: {strength!r} is no strength.", "Write NAME:0.8.") from None
+        raise InvalidRequest(f"--lora {text}: {strength!r} is not a number.", "Write NAME:0.8.") from None
 
 
 def _output_format(out: Path) -> str:
     """Format that the name of the result asks for; refuses a place that cannot hold it before anything is started."""
     if out.suffix.lower() not in _FORMATS:
-        raise InvalidRequest(f"{out.name}: results are PNG or WebP.", "Give a name that ends in .png or .webp.")
+        raise InvalidRequest(f"{out.name}: results are PNG or WebP.", "Choose a name that ends in .png or .webp.")
     if not out.parent.is_dir():
-        raise InvalidRequest(f"{out}: there is no folder {out.parent}.", "Make it first, or name another.")
+        raise InvalidRequest(f"{out}: there is no folder {out.parent}.", "Create it first, or choose another.")
     return _FORMATS[out.suffix.lower()]
 
 
@@ -137,9 +137,9 @@ def ps(key: Key = None, address: Address = None, as_json: AsJson = False) -> Non
 
 
 def cancel(
-    job: Annotated[str, typer.Argument(help="Job id, as 'ps' shows it.")], key: Key = None, address: Address = None
+    job: Annotated[str, typer.Argument(help="Job id, as shown by 'ps'.")], key: Key = None, address: Address = None
 ) -> None:
-    """Cancel a job; asking twice does no harm."""
+    """Cancel a job; repeating it is harmless."""
     with failures_as_text():
         with Client(key, address=address) as client:
             answer = client.cancel(job)

@@ -23,7 +23,7 @@ _STATUS = (
 
 @contextmanager
 def failures_as_text() -> Iterator[None]:
-    """Print a typed error in two lines and leave with its status; 1 for those without one of their own."""
+    """Print a typed error in two lines and exit with its status, 1 by default."""
     try:
         yield
     except QiedError as error:

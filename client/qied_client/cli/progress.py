@@ -69,7 +69,6 @@ class EditProgress(Bar):
         return self
 
     def __call__(self, news: News) -> None:
-        """Show one piece of news."""
         text = describe(news)
         if self.console.is_terminal:
             self.show(text, news.done, news.total or None, count=_count(news))

@@ -40,7 +40,7 @@ class BoundedReader:
         piece = self._read(count)
         if len(piece) < count:
             raise PictureUnreadable(
-                f"The picture's header is cut off: the file ends after {self.size} bytes.",
+                f"The picture's header is truncated: the file ends after {self.size} bytes.",
                 "Copy or export the picture again.",
                 bytes=self.size,
             )

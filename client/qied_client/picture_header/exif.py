@@ -1,4 +1,4 @@
-"""The orientation tag of an Exif block, the one thing of Exif that changes what a picture looks like."""
+"""The orientation tag of an Exif block, the only part of Exif that changes how a picture looks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PREFIX = b"Exif\0\0"
 def orientation(block: bytes) -> int:
     """Return the orientation, 1 to 8, that an Exif block gives for the main picture.
 
-    ``block`` is a TIFF structure with or without the prefix that JPEG puts before it, and may be cut off. A block
+    ``block`` is a TIFF structure with or without the prefix that JPEG puts before it, and may be truncated. A block
     that has no valid orientation counts as upright (1), as viewers treat it.
     """
     tiff = block.removeprefix(_PREFIX)

@@ -60,7 +60,7 @@ def read_header(file: BinaryIO, limits: PictureLimits) -> PictureHeader:
 
     At most 1 MiB is read, 64 KiB at a time, whatever the file says; no pixel is decoded. Of an animated PNG or WebP
     the first frame counts, as everywhere in qied. Raises UnsupportedPicture for anything else than these formats,
-    PictureTooLarge above ``limits`` or without pixels, and PictureUnreadable for a header that is cut off or damaged.
+    PictureTooLarge above ``limits`` or without pixels, and PictureUnreadable for a truncated or damaged header.
     """
     reader = BoundedReader(file)
     _check_bytes(reader.size, limits)
@@ -113,7 +113,7 @@ def _check_bytes(size: int, limits: PictureLimits) -> None:
 def _check_size(width: int, height: int, limits: PictureLimits) -> None:
     if width == 0 or height == 0:
         raise PictureTooLarge(
-            f"The picture is {width} x {height} pixels: there is nothing in it.",
+            f"The picture is {width} x {height} pixels: it is empty.",
             "Export it again.",
             width=width,
             height=height,

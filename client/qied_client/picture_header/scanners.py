@@ -34,7 +34,7 @@ class _Part(NamedTuple):
 
 
 def scan_png(reader: BoundedReader) -> Scan:
-    """Read a PNG from its signature on; raises PictureUnreadable where IHDR is missing, damaged or cut off.
+    """Read a PNG from its signature on; raises PictureUnreadable if IHDR is missing, damaged or truncated.
 
     The Exif block may lie behind the pixels, so the chunks are stepped over to the end, at most ``MAX_PARTS``.
     """
@@ -58,7 +58,7 @@ def _png_chunks(reader: BoundedReader) -> Iterator[_Part]:
 
 
 def scan_webp(reader: BoundedReader) -> Scan:
-    """Read a WebP from its RIFF header on; raises PictureUnreadable where its first chunk is no picture.
+    """Read a WebP from its RIFF header on; raises PictureUnreadable if its first chunk is not a picture.
 
     An animation has the size of its canvas.
     """
@@ -128,7 +128,9 @@ def scan_jpeg(reader: BoundedReader) -> Scan:
         elif marker == _JPEG_APP1 and turn is None and reader.peek(min(length, 6)) == b"Exif\0\0":
             turn = orientation(reader.take(min(length, reader.size - reader.position)))
     if size is None:
-        raise PictureUnreadable("The JPEG's header is cut off: it names no size.", "Copy or export the picture again.")
+        raise PictureUnreadable(
+            "The JPEG's header is truncated: it gives no size.", "Copy or export the picture again."
+        )
     return Scan(*size, turn or UPRIGHT)
 
 
@@ -168,4 +170,4 @@ def _next_marker(reader: BoundedReader, limit: int) -> tuple[int | None, int]:
         if previous == 0xFF and byte not in (0x00, 0xFF):
             return byte, passed - 1
         previous = byte
-    raise PictureUnreadable("The JPEG's header is damaged: no marker where one is due.", _EXPORT_AGAIN)
+    raise PictureUnreadable("The JPEG's header is damaged: a marker is missing.", _EXPORT_AGAIN)

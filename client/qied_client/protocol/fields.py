@@ -52,7 +52,6 @@ class Int:
     multiple: int = 1
 
     def __call__(self, value: object) -> int:
-        """Return the value, or raise FieldError."""
         if type(value) is not int:
             raise FieldError("", f"must be an integer, not {_seen(value)}")
         if not self.low <= value <= self.high:
@@ -70,7 +69,6 @@ class Real:
     high: float
 
     def __call__(self, value: object) -> float:
-        """Return the value as a float, or raise FieldError."""
         if type(value) not in (int, float):
             raise FieldError("", f"must be a number, not {_seen(value)}")
         if not self.low <= value <= self.high:  # type: ignore[operator]
@@ -86,7 +84,6 @@ class Text:
     empty: bool = False
 
     def __call__(self, value: object) -> str:
-        """Return the value, or raise FieldError."""
         if not isinstance(value, str):
             raise FieldError("", f"must be text, not {_seen(value)}")
         try:
@@ -94,7 +91,7 @@ class Text:
         except UnicodeEncodeError:
             raise FieldError("", "must be valid Unicode text") from None
         if size > self.limit:
-            raise FieldError("", f"must be at most {self.limit} bytes of UTF-8, and has {size}")
+            raise FieldError("", f"must be at most {self.limit} bytes of UTF-8, but has {size}")
         if "\0" in value:
             raise FieldError("", "must not contain NUL")
         if not self.empty and not value.strip():
@@ -109,7 +106,6 @@ class Identifier:
     limit: int
 
     def __call__(self, value: object) -> str:
-        """Return the value, or raise FieldError."""
         if not isinstance(value, str) or len(value) > self.limit or not _IDENTIFIER.fullmatch(value):
             raise FieldError("", f"must be 1 to {self.limit} letters, digits, '.', '_' or '-', not {_seen(value)}")
         return value
@@ -122,7 +118,6 @@ class NameInFolder:
     limit: int
 
     def __call__(self, value: object) -> str:
-        """Return the value, or raise FieldError."""
         text = Text(self.limit)(value)
         parts = text.split("/")
         well_formed = all(part == part.strip() and part[:1] not in ("", ".") for part in parts)
@@ -136,7 +131,6 @@ class Hash:
     """A SHA-256 digest as 64 lower-case hexadecimal digits."""
 
     def __call__(self, value: object) -> str:
-        """Return the value, or raise FieldError."""
         if not isinstance(value, str) or not _HASH.fullmatch(value):
             raise FieldError("", f"must be a SHA-256 hash of 64 lower-case hex digits, not {_seen(value)}")
         return value
@@ -147,7 +141,6 @@ class Flag:
     """True or false."""
 
     def __call__(self, value: object) -> bool:
-        """Return the value, or raise FieldError."""
         if not isinstance(value, bool):
             raise FieldError("", f"must be true or false, not {_seen(value)}")
         return value
@@ -160,7 +153,6 @@ class OneOf:
     allowed: tuple[str, ...]
 
     def __call__(self, value: object) -> str:
-        """Return the value, or raise FieldError."""
         if not isinstance(value, str) or value not in self.allowed:
             raise FieldError("", f"must be one of {', '.join(self.allowed)}, not {_seen(value)}")
         return value
@@ -173,7 +165,6 @@ class Maybe:
     check: Callable[[object], Any]
 
     def __call__(self, value: object) -> Any:
-        """Return the value, or raise FieldError."""
         return None if value is None else self.check(value)
 
 
@@ -186,11 +177,10 @@ class ListOf:
     least: int = 0
 
     def __call__(self, value: object) -> tuple[Any, ...]:
-        """Return the items as a tuple, or raise FieldError."""
         if not isinstance(value, (list, tuple)):
             raise FieldError("", f"must be a list, not {_seen(value)}")
         if not self.least <= len(value) <= self.most:
-            raise FieldError("", f"must have {self.least} to {self.most} items, and has {len(value)}")
+            raise FieldError("", f"must have {self.least} to {self.most} items, but has {len(value)}")
         items = []
         for index, item in enumerate(value):
             try:
@@ -207,7 +197,6 @@ class Scalars:
     most: int = limits.SCALARS
 
     def __call__(self, value: object) -> dict[str, Any]:
-        """Return a copy of the mapping, or raise FieldError."""
         if not isinstance(value, Mapping) or len(value) > self.most:
             raise FieldError("", f"must be a mapping of at most {self.most} entries")
         scalars = {}
@@ -239,11 +228,10 @@ class Body:
     most: int
 
     def __call__(self, value: object) -> bytes | memoryview:
-        """Return the value, or raise FieldError."""
         if not isinstance(value, (bytes, memoryview)):
             raise FieldError("", "must be bytes")
         if not self.least <= len(value) <= self.most:
-            raise FieldError("", f"must have {self.least} to {self.most} bytes, and has {len(value)}")
+            raise FieldError("", f"must have {self.least} to {self.most} bytes, but has {len(value)}")
         return value
 
 
@@ -254,7 +242,6 @@ class Nested:
     kind: type
 
     def __call__(self, value: object) -> Any:
-        """Return the dataclass, or raise FieldError."""
         if isinstance(value, self.kind):
             value = write(value)
         return read(self.kind, value)

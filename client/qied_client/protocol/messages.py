@@ -1,4 +1,4 @@
-"""Every message of protocol 1 as a frozen dataclass; docs/protocol.md tells what each one means and when it is sent."""
+"""Every message of protocol 1 as a frozen dataclass; docs/protocol.md says what each one means and when it is sent."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Welcome(Message):
 
 @dataclass(frozen=True)
 class Ping(Message):
-    """Are you alive? Either side may ask; any other traffic counts as an answer, too."""
+    """Are you alive? Either side may ask; any other traffic counts as an answer."""
 
     TYPE = b"PING"
     nonce: Annotated[int, _COUNT]
@@ -128,7 +128,7 @@ class Pong(Message):
 
 @dataclass(frozen=True)
 class Bye(Message):
-    """The sender goes: nothing follows. Jobs stay as they are."""
+    """The sender leaves: nothing follows. Jobs stay as they are."""
 
     TYPE = b"BYE"
     reason: Annotated[str, _TEXT] = ""
@@ -359,7 +359,7 @@ class Result(Message):
     remedy: Annotated[str, _TEXT] = ""
 
     def error(self) -> QiedError | None:
-        """Typed error of an outcome that is no success, else None."""
+        """Typed error of an unsuccessful outcome, else None."""
         return from_code(self.code, self.message, self.remedy) if self.state != "succeeded" else None
 
 

@@ -1,4 +1,4 @@
-"""What a client asks for: one edit, as it travels inside QUOTE and SUBMIT."""
+"""One edit as a client requests it, inside QUOTE and SUBMIT."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_job_can_be_cancelled(run: Run, daemon: Any, before: Path, tmp_path: P
     assert (done.returncode, done.stdout) == (0, "mine: finished\n")
     done = run("cancel", "none", "--key", daemon.key)
     assert done.returncode == 1
-    assert done.stderr == ("error unknown_job There is no job 'none' of yours.\n  do    It was never submitted.\n")
+    assert done.stderr == ("error unknown_job You have no job 'none'.\n  do    It was never submitted.\n")
 
 
 def test_without_a_key_file_it_says_how_to_get_one(run: Run, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_without_a_key_file_it_says_how_to_get_one(run: Run, tmp_path: Path) -> 
     assert done.returncode == 3
     first, second = done.stderr.splitlines()
     assert first == f"error credentials_missing There is no key file {tmp_path / 'home' / 'local.key.json'}."
-    assert second.startswith("  do    Start the daemon of this machine with 'qied serve'.")
+    assert second.startswith("  do    Start the daemon on this machine with 'qied serve'.")
     assert done.stdout == ""
 
 
@@ -137,7 +137,7 @@ def test_a_place_that_cannot_hold_the_result_is_refused_before_anything_is_sent(
     [
         (["--steps", "0"], "steps: must be 1 to 200, not 0."),
         (["--width", "64"], "width and height: one is missing."),
-        (["--lora", "a:strong"], "--lora a:strong: 'strong' is no strength."),
+        (["--lora", "a:strong"], "--lora a:strong: 'strong' is not a number."),
         (["--lora", "../a"], "loras[0].name: must be"),
         (["--mask", "absent.png"], "absent.png: No such file or directory."),
         (["--job", "not a name"], "job: must be 1 to 64 letters"),

@@ -13,7 +13,7 @@ from qied.planning.plan import Plan
 
 _GIB = 1024**3
 _TAKEN_SHARE = 0.08
-"""Share of a card's memory that a desktop may well take; at least a GiB of it is no news."""
+"""Share of a card's memory that a desktop may well take; the first GiB of it is never reported."""
 
 _NO_CARD = "There is no card."
 
@@ -120,10 +120,10 @@ def _base_of(gpu: Gpu, test: SelfTest) -> Verdict | None:
     if test.bf16 is None or (gpu.compute_capability or (0, 0)) < LOWEST_BF16:
         return None
     if test.bf16.ok:
-        return ok(f"BF16 runs right on {gpu.name}.")
+        return ok(f"BF16 runs correctly on {gpu.name}.")
     return error(
         f"BF16 failed on {gpu.name}: {test.bf16.error or 'wrong numbers'}.",
-        "Update driver and torch; if it stays, the card or its power supply may be faulty.",
+        "Update driver and torch; if it persists, the card or its power supply may be faulty.",
     )
 
 
@@ -132,18 +132,18 @@ def _attention_of(gpu: Gpu, test: SelfTest) -> Verdict | None:
     if not test.attention:
         return None
     if right := [name for name, trial in test.attention.items() if trial.ok]:
-        return ok(f"{len(right)} of {len(test.attention)} kernels of attention run right on {gpu.name}.")
+        return ok(f"{len(right)} of {len(test.attention)} attention kernels run correctly on {gpu.name}.")
     name, trial = next(iter(test.attention.items()))
     return error(
-        f"Attention failed on {gpu.name} in all of its kernels ({name}: {trial.error or 'wrong numbers'}).",
-        "Update driver and torch; if it stays, the card or its power supply may be faulty.",
+        f"All attention kernels failed on {gpu.name} ({name}: {trial.error or 'wrong numbers'}).",
+        "Update driver and torch; if it persists, the card or its power supply may be faulty.",
     )
 
 
 def _storage_of(gpu: Gpu, trial: Trial, plan: Plan | None) -> Verdict:
     """Weights held in FP8 that are computed in another precision."""
     if trial.ok:
-        return ok(f"FP8 storage runs right on {gpu.name}.")
+        return ok(f"FP8 storage runs correctly on {gpu.name}.")
     return warning(
         f"FP8 storage failed on {gpu.name}: {trial.error or 'wrong numbers'}.",
         until_then("Update torch and the driver", plan),
@@ -162,7 +162,7 @@ def _fp8_of(gpu: Gpu, base: Trial | None, tried: list[tuple[str, Trial]], plan: 
         return warning(f"FP8 is slower than BF16 on {gpu.name} ({max(rates):.0f} against {bf16:.0f} TFLOPS).", remedy)
     fast = f" at {max(rates):.0f} TFLOPS (BF16 {bf16:.0f})" if rates and bf16 else ""
     but = f"; not {'; '.join(failed)}" if failed else ""
-    return ok(f"FP8 runs right on {gpu.name}{fast}{but}.")
+    return ok(f"FP8 runs correctly on {gpu.name}{fast}{but}.")
 
 
 def _fp8_trials(test: SelfTest) -> tuple[tuple[str, Trial | None], ...]:
@@ -183,5 +183,5 @@ CHECKS = (
         memory,
     ),
     Check("card.pcie", "Blocks that do not fit on the card come over this link at every step.", pcie),
-    Check("card.selftest", "A precision is used only where it was seen to run right and fast.", selftest),
+    Check("card.selftest", "A precision is used only if it was found to run correctly and fast.", selftest),
 )

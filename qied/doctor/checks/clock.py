@@ -1,4 +1,4 @@
-"""A check of the system's clock, without asking anybody: nothing here can be newer than now."""
+"""A check of the system's clock, without a network: no file here can be newer than now."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ def _times(home: Path) -> Iterator[float]:
         yield from (file.stat().st_mtime for file in home.glob("journal.db*"))
 
 
-CHECKS = (Check("clock.sane", "By it results are kept and deleted, and jobs get their order.", sane, local=True),)
+CHECKS = (Check("clock.sane", "It decides when results are deleted, and the order of jobs.", sane, local=True),)

@@ -13,7 +13,7 @@ from qied.planning.plan import Refusal
 
 _DOWNLOAD = "https://www.nvidia.com/drivers"
 _CARD_REMEDIES = {
-    "gpu_lost": "Restart the machine; if it stays, look at power cables, temperature and `dmesg`.",
+    "gpu_lost": "Restart the machine; if it persists, look at power cables, temperature and `dmesg`.",
     "cuda_misses_card": "In a container, give it the card's device (/dev/nvidia0, /dev/nvidia1 and so on: --gpus all); "
     "else see that the driver still serves a card of its age, and restart the machine.",
 }
@@ -25,7 +25,7 @@ def present(facts: Facts) -> Verdict:
     if driver is not None and facts.gpus:
         return ok(f"Driver {driver.version}.")
     if (mismatch := facts.problem("driver_mismatch")) is not None:
-        return error(mismatch, "The driver was updated under way: restart the machine.")
+        return error(mismatch, "The driver was updated while running: restart the machine.")
     if facts.wants_cpu:
         return ok("No card is used here, as configured.")
     told = error if isinstance(facts.plan, Refusal) else warning
@@ -73,8 +73,8 @@ def _by_major(newest: str | None, version: str, wanted: str) -> Verdict:
     if newest is None:
         return skipped(f"The driver's floor for CUDA {wanted} is not known.")
     if numbers(newest)[:1] >= numbers(wanted)[:1]:
-        return ok(f"Driver {version} speaks CUDA {newest}; torch needs {wanted}.")
-    return _too_old(version, wanted, f"one that speaks CUDA {wanted}")
+        return ok(f"Driver {version} supports CUDA {newest}; torch needs {wanted}.")
+    return _too_old(version, wanted, f"one that supports CUDA {wanted}")
 
 
 def _too_old(version: str, cuda: str, floor: str) -> Verdict:
@@ -99,7 +99,7 @@ def reaches_fp8(facts: Facts) -> Verdict:
     ]
     below = [f"{what} {have} (needs {floor})" for what, have, floor in floors if have and not at_least(have, floor)]
     if below:
-        return warning(f"Too old for FP8: {', '.join(below)}.", until_then("Update what is named", facts.made_plan))
+        return warning(f"Too old for FP8: {', '.join(below)}.", until_then("Update them", facts.made_plan))
     if unknown := [what for what, have, _ in floors if not have]:
         return skipped(f"Not known here: {', '.join(unknown)}.")
     return ok("Driver, CUDA and torch are new enough for FP8.")

@@ -37,13 +37,13 @@ def memory(facts: Facts) -> Verdict:
         return skipped(f"{size(host.memory_total_bytes)}; there is no plan to compare it with.")
     if host.memory_total_bytes < plan.host_bytes:
         return error(
-            f"The plan needs {size(plan.host_bytes)} of host memory; there are {size(host.memory_total_bytes)}.",
+            f"The plan needs {size(plan.host_bytes)} of host memory; there is {size(host.memory_total_bytes)}.",
             "Add memory, or use an FP8 checkpoint, which needs half.",
         )
     available = host.memory_available_bytes
     if available is not None and available < plan.host_bytes:
         return warning(
-            f"The plan needs {size(plan.host_bytes)} of host memory; {size(available)} are free now.",
+            f"The plan needs {size(plan.host_bytes)} of host memory; {size(available)} is free now.",
             "Close other programs before `qied serve`.",
         )
     return ok(f"{size(host.memory_total_bytes)} of host memory; the plan needs {size(plan.host_bytes)}.")
@@ -56,7 +56,7 @@ def container(facts: Facts) -> Verdict:
     if limit is not None and isinstance(facts.plan, Refusal) and shortage(facts) == "host.container":
         return error(
             f"This container may use {size(limit)} of memory. {facts.plan.message}",
-            f"Start the container with a higher --memory, or without. {facts.plan.remedy}",
+            f"Start the container with a higher --memory, or without a limit. {facts.plan.remedy}",
         )
     if limit is None or (host.memory_total_bytes is not None and limit >= host.memory_total_bytes):
         return ok("No container limits the memory.")
@@ -100,10 +100,10 @@ def _copies_fast(gpu: Gpu) -> bool:
 
 CHECKS = (
     Check("host.memory", "What does not fit on the card waits in the host's memory.", memory),
-    Check("host.container", "Above its limit a container is killed without a word.", container),
+    Check("host.container", "A container that exceeds its limit is killed silently.", container),
     Check(
         "host.memlock",
-        "Copies from memory that is not pinned are slower, and many times so where none may be pinned.",
+        "Copies from memory that is not pinned are slower, many times so if none may be pinned.",
         memlock,
     ),
 )

@@ -34,7 +34,7 @@ def found(facts: Facts) -> Verdict:
     first = candidates[0]
     if first.layout == "diffusers":
         return error(
-            f"{first.path} is incomplete: {some(first.missing)} missing.", f"{PULL} (goes on where it was broken off)."
+            f"{first.path} is incomplete: {some(first.missing)} missing.", f"{PULL} (resumes where it stopped)."
         )
     return error(f"{first.path}: {verdict(first)}.", f"See `qied models`; the whole model is: {PULL} (58 GB).")
 
@@ -46,7 +46,7 @@ def complete(facts: Facts) -> Verdict:
         return skipped(_NO_MODEL)
     if not model.origin.is_file() and (missing := missing_parts(model.origin, model.parts.replaced)):
         return error(
-            f"{some(missing)} missing in {model.origin}.", f"{_again(model.origin)} (goes on where it was broken off)."
+            f"{some(missing)} missing in {model.origin}.", f"{_again(model.origin)} (resumes where it stopped)."
         )
     try:
         files = model.checkpoint().weight_files
@@ -63,9 +63,9 @@ def sound(facts: Facts) -> Verdict:
         return skipped(_NO_MODEL if model is None else "There are no weight files.")
     broken = [(file, problem) for file in files if (problem := damage(file)) is not None]
     if not broken:
-        return ok(f"{len(files)} weight files of {size(sum(file.stat().st_size for file in files))} are whole.")
+        return ok(f"{len(files)} weight files of {size(sum(file.stat().st_size for file in files))} are complete.")
     file, problem = broken[0]
-    more = f" {len(broken) - 1} more files are damaged, too." if len(broken) > 1 else ""
+    more = f" {len(broken) - 1} more files are damaged." if len(broken) > 1 else ""
     return error(f"{file} is damaged: {problem}.{more}", f"Remove {file.resolve()}, then: {_again(file.parent.parent)}")
 
 
@@ -79,7 +79,7 @@ def tokenizer(facts: Facts) -> Verdict:
         return ok(f"The tokenizer is that of model.tokenizer: {model.parts.tokenizer}.")
     if has_vocabulary(part):
         return ok(f"The tokenizer is there{'' if model.assembled is None else f': {part}'}.")
-    return error(f"{part} holds no vocabulary.", _again(model.origin))
+    return error(f"{part} has no vocabulary.", _again(model.origin))
 
 
 def zero_cond_t(facts: Facts) -> Verdict:
@@ -88,7 +88,7 @@ def zero_cond_t(facts: Facts) -> Verdict:
     if model is None:
         return skipped(_NO_MODEL)
     if model.assembled is not None:
-        told = "by model.version" if model.parts.version else "by a tensor of its own"
+        told = "as model.version says" if model.parts.version else "as a tensor of its own shows"
         return ok(f"The transformer is 2511, {told}.")
     path = model.origin / "transformer" / "config.json"
     try:

@@ -1,4 +1,4 @@
-"""Checks of what planning makes of the machine: the profile, the plan, and what the plan warns of."""
+"""Checks of planning: the profile, the plan, and its warnings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CAUSES = {
     "no_driver": "driver.present",
     "no_gpu": "driver.present",
 }
-"""Refusals that a check explains, too."""
+"""Refusals that a check also explains."""
 _SAID_ELSEWHERE = ("Locked memory is limited", "The card runs on ", "Other programs hold ")
 """Beginnings of the plan's warnings that host.memlock, card.pcie and card.memory give with their remedies."""
 
@@ -58,13 +58,13 @@ def warnings(facts: Facts) -> Verdict:
         return skipped(_NO_PLAN)
     own = [text for text in plan.warnings if not text.startswith(_SAID_ELSEWHERE)]
     if not own:
-        return ok("The plan warns of nothing else.")
+        return ok("The plan has no other warnings.")
     return warning(" ".join(own), "See `qied plan` for all of its reasons.")
 
 
 CHECKS = (
     Check("config.valid", "`qied serve` does not start with a configuration that it cannot follow.", configuration),
-    Check("plan.profile", "It decides what to choose on this card.", profile),
+    Check("plan.profile", "It decides the settings on this card.", profile),
     Check("plan.made", "Without a plan nothing can be served here.", made),
-    Check("plan.warnings", "It works, within these bounds.", warnings),
+    Check("plan.warnings", "It works, within these limits.", warnings),
 )

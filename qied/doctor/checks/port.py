@@ -22,32 +22,32 @@ _ADDRESSES = "or take 127.0.0.1 (this machine only) or * (all addresses)."
 
 
 def free(facts: Facts) -> Verdict:
-    """The configured port can be listened at."""
+    """The daemon can listen on the configured port."""
     assert isinstance(facts.config, Config)
     listen = facts.config.daemon.listen
     host, _, port = listen.removeprefix("tcp://").rpartition(":")
     if port in ("*", "0"):
-        return ok("Any free port is taken.")
+        return ok("Any free port is used.")
     problem = _bind(host.strip("[]"), int(port))
     if problem is None:
         return ok(f"Port {port} is free.")
     if (process := running_daemon(facts.home)) is not None and _port_of(facts.home) == port:
-        return ok(f"The daemon of this state folder (process {process}) listens at port {port}.")
-    return error(f"{listen} cannot be listened at: {_text(problem)}.", _remedy(problem))
+        return ok(f"The daemon of this state folder (process {process}) listens on port {port}.")
+    return error(f"Cannot listen on {listen}: {_text(problem)}.", _remedy(problem))
 
 
 def floods(facts: Facts) -> Verdict:
-    """A connection that sends one message without end is cut, or others cannot connect."""
+    """A connection that sends an endless message is closed, or other machines cannot connect."""
     assert isinstance(facts.config, Config)
     listen = facts.config.daemon.listen
     if can_guard():
-        return ok("A connection that sends a message without end is cut.")
+        return ok("A connection that sends an endless message is closed.")
     if only_this_machine(listen):
-        return ok("Only programs of this machine connect.")
+        return ok("Only programs on this machine can connect.")
     return warning(
-        f"{facts.snapshot.os.system} does not tell what a connection has sent, so one that sends a message without end "
-        "is not cut.",
-        "Listen at 127.0.0.1 and let others in by a tunnel (ssh -L), or run the daemon on Linux.",
+        f"{facts.snapshot.os.system} does not report how much a connection has sent, so one that sends an endless "
+        "message is not closed.",
+        "Listen on 127.0.0.1 and let others in through a tunnel (ssh -L), or run the daemon on Linux.",
     )
 
 
@@ -73,7 +73,7 @@ def _port_of(home: Path) -> str | None:
 
 def _text(problem: OSError) -> str:
     if isinstance(problem, socket.gaierror):
-        return "no address is known by this name"
+        return "this name has no address"
     return (problem.strerror or str(problem)).lower()
 
 
@@ -111,7 +111,7 @@ CHECKS = (
     Check("port.free", "Clients reach the daemon there.", free, local=True, configured=True),
     Check(
         "port.floods",
-        "Whoever is enrolled could fill this machine's memory.",
+        "Any enrolled client could fill this machine's memory.",
         floods,
         local=True,
         configured=True,

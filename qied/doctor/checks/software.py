@@ -47,7 +47,7 @@ def package(name: str, floor: str) -> Callable[[Facts], Verdict]:
 
     def ask(facts: Facts) -> Verdict:
         if name not in facts.snapshot.packages and not facts.this_machine:
-            return skipped(f"The snapshot does not tell about {name}.")
+            return skipped(f"The snapshot says nothing about {name}.")
         have = facts.snapshot.packages.get(name)
         install = pip_install("-U", f"{name}>={floor}", here=facts.this_machine)
         if have is None:
@@ -61,10 +61,10 @@ def package(name: str, floor: str) -> Callable[[Facts], Verdict]:
 
 CHECKS = (
     Check("system.daemon", "Nothing can be served here.", daemon),
-    Check("python.version", "qied uses what older versions do not have.", python),
+    Check("python.version", "qied uses features that older versions lack.", python),
     Check(
         "package.diffusers",
-        "Versions before 0.37 drop zero_cond_t, which 2511 needs, without a word: pictures come out wrong.",
+        "Versions before 0.37 silently drop zero_cond_t, which 2511 needs: pictures come out wrong.",
         package("diffusers", "0.37"),
     ),
     Check(
@@ -72,7 +72,7 @@ CHECKS = (
         "The text encoder's classes and key names are those of version 5.",
         package("transformers", "5.0"),
     ),
-    Check("package.safetensors", "Weights are read with it.", package("safetensors", "0.5")),
+    Check("package.safetensors", "It reads the weights.", package("safetensors", "0.5")),
     Check("package.pyzmq", "Daemon and clients talk through it.", package("pyzmq", "26.2")),
     Check("zmq.curve", "Every connection is encrypted; nothing is served without.", curve, local=True),
 )

@@ -28,7 +28,7 @@ _MOUNTS = Path("/proc/mounts")
 
 
 def guarded(ask: Callable[[Facts], Verdict]) -> Callable[[Facts], Verdict]:
-    """A check for which a folder on the way that this user may not enter is an error of the machine."""
+    """Wraps a check: a folder on the way that this user may not enter is an error of the machine."""
 
     @wraps(ask)
     def asked(facts: Facts) -> Verdict:
@@ -48,7 +48,7 @@ def guarded(ask: Callable[[Facts], Verdict]) -> Callable[[Facts], Verdict]:
 
 @guarded
 def folder(facts: Facts) -> Verdict:
-    """The daemon can write its state, and nobody else can read it."""
+    """The daemon can write its state, and no other user can read it."""
     home = facts.home
     base = nearest_existing(home)
     if not base.is_dir():
@@ -70,7 +70,7 @@ def folder(facts: Facts) -> Verdict:
 
 @guarded
 def keys(facts: Facts) -> Verdict:
-    """The daemon's keys are whole, and nobody else can read them."""
+    """The daemon's keys are whole, and no other user can read them."""
     place = facts.home / "keys"
     if not (place / "server.key").exists():
         return ok("Keys are made at the first start.")
@@ -98,12 +98,12 @@ def disk(facts: Facts) -> Verdict:
     wanted = max(0, storage.blob_bytes - _stored_bytes(facts.home / "blobs"))
     if usable == 0:
         return error(
-            f"{size(free)} are free where {facts.home} is, less than storage.free_reserve_bytes.",
+            f"{size(free)} is free where {facts.home} is, less than storage.free_reserve_bytes.",
             "Free some space, or name a folder on another disk with --home.",
         )
     if usable < wanted:
         return warning(
-            f"{size(free)} are free where {facts.home} is; pictures may take {size(wanted)} more.",
+            f"{size(free)} is free where {facts.home} is; pictures may take {size(wanted)} more.",
             "Free some space, or lower storage.blob_bytes.",
         )
     return ok(f"{size(free)} free, {size(wanted)} of them for pictures.")
@@ -121,7 +121,7 @@ def file_system(facts: Facts) -> Verdict:
         return skipped("This system does not list its file systems.")
     if found.remote:
         return warning(
-            f"{facts.home} lies on {found.place}, a {found.kind} file system, whose files another machine or system "
+            f"{facts.home} is on {found.place}, a {found.kind} file system, whose files another machine or system "
             "keeps.",
             "Name a folder on a disk of this machine with --home; under WSL2 one outside of /mnt/c, such as in ~.",
         )
@@ -141,19 +141,19 @@ CHECKS = (
     Check("state.folder", "It holds jobs, prompts, pictures and keys.", folder, local=True),
     Check(
         "state.keys",
-        "Who can read a key can use the daemon; a damaged one locks its owner out.",
+        "Anyone who can read a key can use the daemon; a damaged one locks its owner out.",
         keys,
         local=True,
     ),
     Check(
         "state.file_system",
-        "Without its locks a second daemon is not kept out, and the journal can be damaged.",
+        "Without its locks a second daemon could start, and the journal could be damaged.",
         file_system,
         local=True,
     ),
     Check(
         "state.disk",
-        "Uploads and results are refused where there is no room.",
+        "Uploads and results are refused if there is no room.",
         disk,
         local=True,
         configured=True,

@@ -119,7 +119,7 @@ def _served(cards: Sequence[Gpu]) -> list[Gpu]:
 
 
 def _install(facts: Facts, cards: Sequence[Gpu]) -> str:
-    """The torch for the newest of these cards, which has kernels for the others, too."""
+    """The torch for the newest of these cards, which has kernels for the others as well."""
     newest = max((gpu.compute_capability for gpu in cards if gpu.compute_capability), default=None)
     return install_command(newest, here=facts.this_machine)
 
@@ -146,5 +146,5 @@ CHECKS = (
     Check("torch.cuda_build", "A build without CUDA computes on the CPU only.", built_with_cuda),
     Check("torch.kernels", "Every operation would fail with 'no kernel image is available'.", kernels),
     Check("torch.vae_memory", "Large pictures would run out of memory, or be tiled smaller.", vae_memory),
-    Check("torch.sees_card", "Without it programs fall back to the CPU, without a word.", sees_card),
+    Check("torch.sees_card", "Without it programs silently fall back to the CPU.", sees_card),
 )

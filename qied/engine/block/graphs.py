@@ -1,4 +1,4 @@
-"""CUDA graphs of blocks: what a block launches is recorded when it comes a second time, and replayed from then on."""
+"""CUDA graphs of blocks: a block's launches are captured the second time, and replayed from then on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _uses: ContextVar[list[object] | None] = ContextVar("recorded uses", default=Non
 
 @contextmanager
 def collected_uses() -> Iterator[list[object]]:
-    """Collect what is held by ``hold`` meanwhile; whoever keeps the list keeps all of it."""
+    """Collect everything passed to ``hold`` inside; keeping the list keeps all of it alive."""
     found: list[object] = []
     token = _uses.set(found)
     try:
@@ -53,7 +53,6 @@ class Direct:
     """Runs everything as it comes."""
 
     def run(self, key: Hashable, launch: Launch) -> None:
-        """See :class:`Runner`."""
         launch()
 
 
@@ -61,7 +60,7 @@ class Recorder(Protocol):
     """Records a launch instead of running it."""
 
     def record(self, launch: Launch) -> Launch:
-        """Return what runs all that ``launch`` launched; raises RuntimeError where it cannot be recorded."""
+        """Return a function that replays ``launch``; raises RuntimeError where it cannot be recorded."""
 
     def make_room(self) -> None:
         """Let go of memory that nothing uses: while recording, none can be taken back."""
@@ -74,8 +73,8 @@ class BlockGraphs:
     """Keeps the records that were used last, at most ``limit`` of them.
 
     The first time a launch runs as it is, which tells libraries what kernels they need: loading those cannot be
-    recorded. What cannot be recorded at all runs as it is every time; where memory does not suffice for it, nothing is
-    recorded any more.
+    recorded. A launch that cannot be recorded at all runs as it is every time; where memory does not suffice for it,
+    nothing is recorded any more.
     """
 
     def __init__(self, recorder: Recorder, limit: int = GRAPHS) -> None:
@@ -91,7 +90,6 @@ class BlockGraphs:
         return len(self._records)
 
     def run(self, key: Hashable, launch: Launch) -> None:
-        """See :class:`Runner`."""
         record = self._records.get(key) or self._made(key, launch)
         if record is None:
             launch()
@@ -100,7 +98,7 @@ class BlockGraphs:
         record()
 
     def clear(self) -> None:
-        """Give the memory of all records back; they are made anew when their launches come again."""
+        """Give the memory of all records back; they are captured again when their launches recur."""
         self._records.clear()
         self._tried.clear()
         self._recorder.forget()
@@ -170,7 +168,7 @@ class GraphRecorder:
         _load_libraries(device, self._stream)
 
     def record(self, launch: Launch) -> Launch:
-        """See :class:`Recorder`. Kernels of other streams and threads go on meanwhile."""
+        """See :class:`Recorder`. Kernels of other streams and threads keep running."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream), collected_uses() as uses:
             graph.capture_begin(self._pool, capture_error_mode="thread_local")
@@ -187,12 +185,11 @@ class GraphRecorder:
         torch.cuda.empty_cache()
 
     def forget(self) -> None:
-        """See :class:`Recorder`."""
         self._pool = torch.cuda.graph_pool_handle()
 
 
 def _abandon(graph: Any) -> None:
-    """End the recording of what failed; what torch says of such a graph would hide why it did."""
+    """End a failed recording; torch's error about such a graph would hide the cause."""
     with warnings.catch_warnings(), suppress(RuntimeError):
         warnings.simplefilter("ignore")
         graph.capture_end()
@@ -207,5 +204,5 @@ def _load_libraries(device: torch.device, stream: Any) -> None:
 
 def _warn(error: RuntimeError) -> None:
     structlog.get_logger(part="block graphs").warning(
-        "a block could not be recorded as a CUDA graph, so it runs without one", reason=str(error).splitlines()[0]
+        "a block could not be captured as a CUDA graph, running it without one", reason=str(error).splitlines()[0]
     )

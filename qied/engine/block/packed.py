@@ -24,7 +24,7 @@ DTYPES: dict[ElementType, torch.dtype] = {
 
 
 BLOCKS = "transformer_blocks."
-"""What the names of all blocks' tensors begin with in the checkpoint."""
+"""Prefix of the names of all blocks' tensors in the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PackedLinear:
 
 @dataclass(frozen=True)
 class StreamWeights:
-    """What one stream (image or text) meets in a block; the norms are [head_dim]."""
+    """The weights of one stream (image or text) in a block; the norms are [head_dim]."""
 
     qkv: PackedLinear
     out: PackedLinear
@@ -80,7 +80,7 @@ def block_weights(layout: BlockLayout, buffer: Tensor) -> BlockWeights:
 
 
 def block_prefix(number: int) -> str:
-    """What the names of a block's tensors begin with in the checkpoint."""
+    """Prefix of the names of a block's tensors in the checkpoint."""
     return f"{BLOCKS}{number}"
 
 
@@ -101,8 +101,8 @@ def pack_block(
     """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with block ``number``; quantised on ``device``.
 
     What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
-    What lies between tensors becomes zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
-    Beside the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
+    The gaps between tensors become zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
+    Besides the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
     """
     prefix, tensors = block_prefix(number), block_tensors(layout, buffer)
     for linear in linears(layout.shape):
@@ -143,7 +143,7 @@ def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device:
 
 
 def _quantise_whole(parts: list[StoredWeight], values: Tensor, scale: Tensor, device: torch.device) -> None:
-    """Put E4M3 values of ``parts`` on top of each other and their one scale [1]; what is E4M3 is rounded anew."""
+    """Put E4M3 values of ``parts`` on top of each other and their one scale [1]; E4M3 values are rounded again."""
     dense = [part.dense() for part in parts]
     # Parts that were E4M3 are FP32 by now, whatever the others are.
     alike = all(part.dtype == dense[0].dtype for part in dense)

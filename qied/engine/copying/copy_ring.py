@@ -1,4 +1,4 @@
-"""A ring of device buffers that host memory is copied into ahead of its use, beside the computation."""
+"""A ring of device buffers that host memory is copied into ahead of its use, in parallel with the computation."""
 
 from __future__ import annotations
 

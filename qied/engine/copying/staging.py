@@ -62,7 +62,7 @@ class Staging:
 def staging_for(device: torch.device) -> Staging | None:
     """Staging for a CUDA device; None where the system does not let its pieces be pinned.
 
-    They are pinned where blocks are not, too: what is refused for gigabytes may be allowed for 32 MiB.
+    They are pinned even if blocks are not: a limit that refuses gigabytes may allow 32 MiB.
     """
     # Outside inference mode, since pieces made inside it could be filled nowhere else.
     with torch.inference_mode(False):

@@ -16,13 +16,12 @@ Parts: TypeAlias = Sequence[tuple[int, Tensor]]
 
 
 class Streams(Protocol):
-    """The two queues of a device that a ring works with: the computation's, and one for copies beside it.
+    """The two queues of a device that a ring works with: the computation's, and one for copies in parallel.
 
     An event that was never recorded is not waited for.
     """
 
-    def event(self) -> Any:
-        """Make an event."""
+    def event(self) -> Any: ...
 
     def copy(self, target: Tensor, parts: Parts) -> None:
         """Enqueue in the queue for copies that of ``parts`` to ``target``, uint8 [m]; between them it is undefined.
@@ -57,11 +56,9 @@ class CardStreams:
         self._copies: Any = cuda.Stream(device)
 
     def event(self) -> Any:
-        """See :class:`Streams`."""
         return self._cuda.Event()
 
     def copy(self, target: Tensor, parts: Parts) -> None:
-        """See :class:`Streams`."""
         staging = None if all(host.is_pinned() for _, host in parts) else self._staging
         with torch.no_grad(), self._cuda.stream(self._copies):
             if staging is not None:
@@ -70,19 +67,15 @@ class CardStreams:
                 _one_by_one(target, parts)
 
     def copies_wait(self, event: Any) -> None:
-        """See :class:`Streams`."""
         self._copies.wait_event(event)
 
     def record_copies(self, event: Any) -> None:
-        """See :class:`Streams`."""
         event.record(self._copies)
 
     def computation_waits(self, event: Any) -> None:
-        """See :class:`Streams`."""
         self._current().wait_event(event)
 
     def record_computation(self, event: Any) -> None:
-        """See :class:`Streams`."""
         event.record(self._current())
 
     @cached_property
@@ -97,25 +90,19 @@ class CardStreams:
 class _AtOnce:
     """The CPU's: everything is over when the call returns."""
 
-    def event(self) -> None:
-        """See :class:`Streams`."""
+    def event(self) -> None: ...
 
     def copy(self, target: Tensor, parts: Parts) -> None:
-        """See :class:`Streams`."""
         with torch.no_grad():
             _one_by_one(target, parts)
 
-    def copies_wait(self, event: Any) -> None:
-        """See :class:`Streams`."""
+    def copies_wait(self, event: Any) -> None: ...
 
-    def record_copies(self, event: Any) -> None:
-        """See :class:`Streams`."""
+    def record_copies(self, event: Any) -> None: ...
 
-    def computation_waits(self, event: Any) -> None:
-        """See :class:`Streams`."""
+    def computation_waits(self, event: Any) -> None: ...
 
-    def record_computation(self, event: Any) -> None:
-        """See :class:`Streams`."""
+    def record_computation(self, event: Any) -> None: ...
 
 
 def _one_by_one(target: Tensor, parts: Parts) -> None:

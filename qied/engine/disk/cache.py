@@ -1,4 +1,4 @@
-"""A folder of files kept to be read again: found by what they were made of, within limits, written by one at a time."""
+"""A folder of files kept for reuse: found by what they were made from, within limits, with one writer at a time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Kind:
 class DiskCache:
     """A folder of packed files of at most ``limit_bytes``; ``free_reserve_bytes`` of its disk are left alone.
 
-    No failure of the disk is an error here: each is told in the log, once, and everything works without the file.
+    No disk failure is an error here: each is logged once, and everything works without the file.
     """
 
     kind: Kind
@@ -49,7 +49,7 @@ class DiskCache:
     def fill(self, buffers: Sequence[Tensor], contents: Contents, make: Fill, on_kept: Callable[[int], None]) -> None:
         """Fill all ``buffers`` with their blocks: from a kept file, else by ``make``, and keep them then.
 
-        ``on_kept`` is told the number of each block that came from the file.
+        ``on_kept`` is called with the number of each block that came from the file.
         """
         if self.read(contents, buffers, on_kept):
             return
@@ -72,7 +72,7 @@ class DiskCache:
             with suppress(OSError):
                 os.utime(path)  # the least recently used file makes way first
         except (OSError, UnusablePackedFile) as error:
-            self.warn("cannot be read, so they are made anew", path, error)
+            self.warn("cannot be read and will be rebuilt", path, error)
             return False
         finally:
             reader.close()
@@ -101,7 +101,7 @@ class DiskCache:
                 os.close(descriptor)
 
     def warn(self, what: str, path: Path, error: OSError | UnusablePackedFile) -> None:
-        """Tell what went wrong with a file."""
+        """Log what went wrong with a file."""
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         remedy = f"Look at that disk, or set {self.kind.setting} to 0."
         self._tell(f"{self.kind.name} {what}", file=str(path), reason=reason, remedy=remedy)
@@ -120,7 +120,7 @@ class DiskCache:
         sizes = {file: file.stat().st_size for file in kept if file != path}
         free = shutil.disk_usage(self.folder).free - self.free_reserve_bytes
         if free + sum(sizes.values()) < nbytes:
-            self._say_too_little("the disk has too little room", nbytes, max(0, free))
+            self._say_too_little("the disk has too little space", nbytes, max(0, free))
             return False
         while sizes and (sum(sizes.values()) + nbytes > self.limit_bytes or free < nbytes):
             oldest = next(iter(sizes))
@@ -172,7 +172,7 @@ class KeptBlocksWriter:
         self._writer = None
 
     def abandon(self) -> None:
-        """Remove what is not finished."""
+        """Remove unfinished files."""
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None

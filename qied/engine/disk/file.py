@@ -1,4 +1,4 @@
-"""One file of packed blocks: a header that says what they were made of, then one aligned buffer after the other."""
+"""One file of packed blocks: a header that says what they were made from, then one aligned buffer after the other."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Contents:
     """What a file holds: ``blocks`` buffers of ``block_bytes``, and all that decided about what is in them.
 
     Behind each block are CRC-32 of its pieces, which tell what a loss of power, or the disk, left of what was written.
-    With ``synced`` a file gets its name when it is on the disk; without, nobody waits for that.
+    With ``synced`` a file gets its name when it is on the disk; without, it does not wait for that.
     """
 
     made_of: dict[str, Any]
@@ -85,14 +85,14 @@ class PackedReader:
         size = os.fstat(self._descriptor).st_size
         if size != contents.nbytes or _read(self._descriptor, len(header), 0) != header:
             os.close(self._descriptor)
-            raise UnusablePackedFile(f"{path} was made of other files, in another version, or is not whole")
+            raise UnusablePackedFile(f"{path} was made from other files, by another version, or is incomplete")
         self._staging: Tensor | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="packed file")
 
     def read(self, block: int, buffer: Tensor) -> None:
         """Put a block into ``buffer`` (uint8 [block_bytes], on any device).
 
-        Raises OSError where the disk fails, and UnusablePackedFile for what is not what was written.
+        Raises OSError where the disk fails, and UnusablePackedFile for data that differs from what was written.
         """
         place, sums = self._contents.place(block), b""
         for begin in range(0, len(buffer), _AT_ONCE):
@@ -102,7 +102,7 @@ class PackedReader:
             if target is not part:
                 part.copy_(target)
         if _read(self._descriptor, len(sums), place + len(buffer)) != sums:
-            raise UnusablePackedFile("what is on the disk is not what was written there")
+            raise UnusablePackedFile("the data on the disk differs from what was written")
 
     def close(self) -> None:
         """Close the file; to be called once."""
@@ -129,7 +129,7 @@ class PackedWriter:
     """Writes blocks, in order, to a file that gets its name when all of them are on the disk, or never."""
 
     def __init__(self, path: Path, contents: Contents) -> None:
-        """Make a file beside ``path``; raises OSError, at once where the disk has too little room for all of it."""
+        """Make a file next to ``path``; raises OSError, at once where the disk has too little room for all of it."""
         self._path = path
         self._draft = path.with_suffix(".writing")
         self._contents = contents
@@ -169,7 +169,7 @@ class PackedWriter:
             sync_folder(self._path.parent)
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Remove the partial file."""
         with suppress(OSError):
             self._close()
         with suppress(OSError):
@@ -183,7 +183,7 @@ class PackedWriter:
 
 
 def drafts(folder: Path) -> Iterator[Path]:
-    """Files that nobody has finished."""
+    """Unfinished files."""
     return folder.glob("*.writing")
 
 

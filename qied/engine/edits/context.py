@@ -1,4 +1,4 @@
-"""What the phases of an edit share: the engine's models, the unit of work, and the account of what is held."""
+"""The context that the phases of an edit share: the engine's models, the unit of work, and its held bytes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Advance:
 
 @dataclass(frozen=True)
 class EngineContext:
-    """What every edit of an engine shares and none changes; larger references are resized to the pixels given.
+    """The context that all edits share and none changes; larger references are resized to the pixels given.
 
     ``sweep_room`` is what steps that go together may take, None where each goes alone.
     """
@@ -112,5 +112,4 @@ class HeldBytes:
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
         return sum(self.parts.values())

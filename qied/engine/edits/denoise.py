@@ -57,7 +57,7 @@ def unpack(tokens: Tensor, rows: int, columns: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What stays the same over the steps of one edit.
+    """The inputs that stay the same over the steps of one edit.
 
     ``references`` [1, tokens, C * 4] follow the target's tokens; ``rotation`` has the positions of target, references
     and the longer text; embeddings are [1, text tokens, hidden], of the compute type like the references.
@@ -88,7 +88,7 @@ def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
 
 @dataclass(frozen=True)
 class VelocityRequest:
-    """What a step asks for: the velocities of its forwards, for the positive prompt and, with guidance, the other."""
+    """The request of a step: the velocities of its forwards, for the positive prompt and, with guidance, the other."""
 
     forwards: tuple[Forward, ...]
 

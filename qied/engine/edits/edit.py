@@ -43,7 +43,7 @@ class Edit:
 
     @property
     def step_needs(self) -> StepNeeds | None:
-        """What the next unit takes beside the steps of others; None where it is no step, or not known to be one.
+        """What the next unit adds to the steps of others; None if it is not a step, or not known to be one.
 
         Of every step but the first it is known, of that one where the engine sweeps.
         """
@@ -52,7 +52,7 @@ class Edit:
     def advance(self) -> Advance:
         """Do one bounded unit of work; what the cache holds is skipped.
 
-        Raises OutOfMemory or JobFailed, and DeviceLost where no edit of this process can go on. After any error, and
+        Raises OutOfMemory or JobFailed, and DeviceLost if no edit of this process can continue. After any error, and
         after the result, the edit is over and holds nothing.
         """
         done = self._guarded(self._unit_alone)
@@ -60,13 +60,13 @@ class Edit:
 
     def begin_step(self) -> VelocityRequest:
         """Begin the next unit, which must be a step; it waits for ``end_step``. Errors are those of ``advance``."""
-        assert self.step_needs is not None, "the next unit is no step"
+        assert self.step_needs is not None, "the next unit is not a step"
         request = self._guarded(self._next)
         assert isinstance(request, VelocityRequest), "a step asks for velocities"
         return request
 
     def end_step(self, velocities: Callable[[], list[Tensor]]) -> Advance:
-        """End a step that was begun; what ``velocities`` raises is its error, too. Errors are those of ``advance``."""
+        """End a begun step; an error of ``velocities`` is its error as well. Errors are those of ``advance``."""
         return self._guarded(lambda: self._stepped(velocities()))
 
     def _unit_alone(self) -> Advance:

@@ -41,7 +41,7 @@ class KeptSource:
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All that a masked edit holds beside its latents."""
+        """All that a masked edit holds besides its latents."""
         return self.source, self.noise, self.editable
 
     def restore(self, latents: Tensor, sigma: Tensor) -> Tensor:

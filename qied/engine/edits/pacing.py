@@ -39,7 +39,7 @@ class Timeline(Protocol):
 
 
 class Meter:
-    """The units of one edit that have ended, until they are told."""
+    """The units of one edit that have ended, until they are reported."""
 
     def __init__(self) -> None:
         self._ended: list[Ended] = []
@@ -90,7 +90,7 @@ class Pacer:
 
     @contextmanager
     def unit(self) -> Iterator[Unit]:
-        """Do one unit of work inside; one that is left by an error is counted for nobody."""
+        """Do one unit of work inside; one that is left by an error is not counted."""
         while len(self._under_way) > AHEAD:
             self._timeline.wait(self._under_way[0].over)
             self._count_first()
@@ -126,22 +126,18 @@ class _Card:
         self._device = device
 
     def mark(self) -> Any:
-        """See :class:`Timeline`."""
         # Blocking: the host's thread sleeps while it waits, for which there is time.
         event = torch.cuda.Event(enable_timing=True, blocking=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
 
     def passed(self, mark: Any) -> bool:
-        """See :class:`Timeline`."""
         return bool(mark.query())
 
     def wait(self, mark: Any) -> None:
-        """See :class:`Timeline`."""
         mark.synchronize()
 
     def milliseconds(self, first: Any, last: Any) -> float:
-        """See :class:`Timeline`."""
         return float(first.elapsed_time(last))
 
 
@@ -149,16 +145,12 @@ class _Host:
     """The CPU, where everything is over when the call returns."""
 
     def mark(self) -> float:
-        """See :class:`Timeline`."""
         return time.perf_counter()
 
     def passed(self, mark: float) -> bool:
-        """See :class:`Timeline`."""
         return True
 
-    def wait(self, mark: float) -> None:
-        """See :class:`Timeline`."""
+    def wait(self, mark: float) -> None: ...
 
     def milliseconds(self, first: float, last: float) -> float:
-        """See :class:`Timeline`."""
         return (last - first) * 1000

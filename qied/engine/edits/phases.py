@@ -174,7 +174,7 @@ def denoise(
 
 
 def step_needs(context: EngineContext, order: EditInputs, forwards: Sequence[Tokens]) -> StepNeeds:
-    """What each step of an edit takes beside those of others, with the tokens of each of its ``forwards``."""
+    """What each step of an edit adds to those of others, with the tokens of each of its ``forwards``."""
     return StepNeeds(step_bytes(context.models.transformer.numbers, forwards), context.loras.sizes(order.loras))
 
 
@@ -191,7 +191,7 @@ def prepare_steps(
     """Load the LoRAs, a unit each, and return the modulation of all steps of a schedule.
 
     That takes some units of work where no edit has had it lately. Where steps of several edits go together there is one
-    in any case, so that the first step begins where it can be seen to come.
+    in any case, so that the scheduler sees the first step coming.
     """
     for done, loras in context.loras.load(order.loras):
         yield Advance("prepare_steps", done, loras)

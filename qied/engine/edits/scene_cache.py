@@ -1,4 +1,4 @@
-"""What one session keeps between its turns: encoder results, least recently used first out, within a byte limit."""
+"""The cache of one session between its turns: encoder results, least recently used first out, within a byte limit."""
 
 from __future__ import annotations
 

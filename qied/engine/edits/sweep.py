@@ -85,7 +85,7 @@ class Sweeper:
                 self.room = replace(self.room, bytes=self.room.bytes // 2)
             reason = f"{type(error).__name__}: {error}"
             log = structlog.get_logger(part="sweep")
-            log.warning("steps failed together, and are tried alone", steps=len(requests), reason=reason)
+            log.warning("steps failed together, retrying them one by one", steps=len(requests), reason=reason)
             return None
 
     def _raise_if_lost(self, error: Exception) -> None:

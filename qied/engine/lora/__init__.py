@@ -1,1 +1,1 @@
-"""LoRAs as low-rank branches beside a block's linears, and their part in an edit's modulation table."""
+"""LoRAs as low-rank branches of a block's linears, and their part in an edit's modulation table."""

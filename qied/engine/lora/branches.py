@@ -1,4 +1,4 @@
-"""The branches of an edit's LoRAs, by the linear that each stands beside."""
+"""The branches of an edit's LoRAs, by the linear to which each belongs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qied.engine.ops.low_rank import Scaled
 
 @dataclass(frozen=True)
 class StreamLoras:
-    """What is added to the linears of one stream (image or text) of a block."""
+    """The branches added to the linears of one stream (image or text) of a block."""
 
     qkv: tuple[Scaled, ...] = ()
     out: tuple[Scaled, ...] = ()
@@ -19,7 +19,7 @@ class StreamLoras:
 
 @dataclass(frozen=True)
 class BlockLoras:
-    """What is added to the linears of a block."""
+    """The branches added to the linears of a block."""
 
     image: StreamLoras = StreamLoras()
     text: StreamLoras = StreamLoras()

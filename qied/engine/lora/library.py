@@ -45,7 +45,6 @@ class LoraLibrary:
 
     @property
     def device_bytes(self) -> int:
-        """Bytes of the LoRAs that are on the device."""
         return sum(lora.nbytes for lora in self._loaded.values())
 
     def check(self, choices: Sequence[LoraChoice]) -> None:
@@ -53,7 +52,7 @@ class LoraLibrary:
         for choice in choices:
             if choice.name not in self._files:
                 raise UnknownLora(
-                    f"There is no LoRA {choice.name!r} any more.",
+                    f"The LoRA {choice.name!r} no longer exists.",
                     "Put its file back, and restart the daemon.",
                     field="loras",
                 )
@@ -61,7 +60,7 @@ class LoraLibrary:
         needed = sum(self._nbytes(choice.name) for choice in choices)
         if needed > self._limit_bytes:
             raise InvalidRequest(
-                f"loras: these take {needed} bytes; {self._limit_bytes} are kept for them.",
+                f"loras: these take {needed} bytes; {self._limit_bytes} are reserved for LoRAs.",
                 "Name fewer, or raise worker.loras_at_once.",
                 field="loras",
             )
@@ -78,7 +77,7 @@ class LoraLibrary:
         return {choice.name: self._nbytes(choice.name) for choice in choices}
 
     def branches(self, choices: Sequence[LoraChoice]) -> tuple[BlockLoras, ...]:
-        """Return the branches of each block, for one step; () without any LoRA. What is not there is loaded."""
+        """Return the branches of each block, for one step; () without any LoRA. Missing LoRAs are loaded."""
         if not choices:
             return ()
         wanted = {choice.name for choice in choices}

@@ -52,7 +52,7 @@ def _sizes(pairs: Sequence[Pair]) -> list[int]:
 
 
 def _branch(pairs: Sequence[Pair], tensors: LoraTensors, parts: Iterator[Tensor]) -> Branch:
-    """Stack what is beside the modules of one packed linear: one product with ``down`` serves them all."""
+    """Stack the branches of the modules of one packed linear: one product with ``down`` serves them all."""
     stacked = next(parts).view(-1, pairs[0].inputs)
     shares: list[LowRankShare] = []
     first = 0

@@ -26,11 +26,11 @@ class LoraTensors:
     def pair(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Return ``down`` [rank, inputs], times alpha / rank, and ``up`` [outputs, rank], FP32 on the device.
 
-        Raises ModelUnsupported where they hold what is no number.
+        Raises ModelUnsupported if they hold values that are not numbers.
         """
         scale = pair.scale if pair.alpha is None else float(self._read(pair.alpha).reshape(())) / pair.rank
         if abs(scale) > LARGEST_SCALE:
-            raise unusable(self._name, f"{pair.alpha or 'its alpha'} makes {scale:g} of its strength")
+            raise unusable(self._name, f"{pair.alpha or 'its alpha'} makes its scale {scale:g}")
         return self._read(pair.down).mul_(scale), self._read(pair.up)
 
     def _read(self, name: str) -> Tensor:
@@ -40,7 +40,7 @@ class LoraTensors:
         except SafetensorError as error:
             raise unusable(self._name, f"{name} is damaged: {error}") from error
         if not bool(tensor.isfinite().all()):
-            raise unusable(self._name, f"{name} holds values that are no finite numbers")
+            raise unusable(self._name, f"{name} holds values that are not finite")
         return tensor
 
 

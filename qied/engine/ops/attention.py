@@ -1,4 +1,4 @@
-"""Attention by torch's own kernels, of those backends that were proven where a plan names them."""
+"""Attention by torch's own kernels, limited to the proven backends if a plan names them."""
 
 from __future__ import annotations
 

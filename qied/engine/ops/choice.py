@@ -25,7 +25,7 @@ TRITON_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True)
 class Executor:
-    """What blocks are made of, and what runs them."""
+    """The operations of blocks, and the runner of their launches."""
 
     operations: Operations
     runner: Runner
@@ -43,7 +43,7 @@ def choose_executor(execution: Execution, numbers: TransformerShape, device: tor
     reason = disproof(fused, plain.operations, numbers, device)
     if reason is not None:
         structlog.get_logger(part="operations").warning(
-            "fused kernels do not work here, so steps are slower with torch's own", reason=reason
+            "fused kernels do not work here, using torch's slower ones", reason=reason
         )
         return plain
     return Executor(fused, BlockGraphs(GraphRecorder(device)))
@@ -61,7 +61,9 @@ def _fp8_attention(device: torch.device, attention: Attention) -> Fp8Attention |
     try:
         return Fp8AttentionOfAnyRows(kernel_of(device), attention)
     except Fp8AttentionUnavailable as error:
-        structlog.get_logger(part="operations").warning("the attention is not in FP8", reason=str(error))
+        structlog.get_logger(part="operations").warning(
+            "FP8 attention is not available, using 16 bits", reason=str(error)
+        )
         return None
 
 

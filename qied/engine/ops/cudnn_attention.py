@@ -25,7 +25,7 @@ _INPUTS = {
     "scale_s": ScaleRow.WEIGHT,
     "scale_o": ScaleRow.RESULT,
 }
-"""What cuDNN calls the scales."""
+"""cuDNN's names of the scales."""
 _OUTPUTS = (ScaleRow.LARGEST_WEIGHT, ScaleRow.LARGEST_RESULT)
 
 
@@ -53,7 +53,6 @@ class CudnnFp8Attention:
         self._plans: OrderedDict[tuple[int, ...], _Plan] = OrderedDict()
 
     def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
-        """See :class:`qied.engine.ops.fp8_attention.Fp8Attention`."""
         queries, keys, values = heads.unbind(1)
         operands = [_batched(part) for part in (queries[first : first + len(out)], keys, values)]
         numbers = {row: scales[row, :1].view(1, 1, 1, 1) for row in ScaleRow}
@@ -73,7 +72,7 @@ class CudnnFp8Attention:
         plan = self._plans.get(key)
         if plan is None:
             if torch.cuda.is_current_stream_capturing():
-                raise RuntimeError("a plan of cuDNN's cannot be built while a CUDA graph is recorded")
+                raise RuntimeError("a cuDNN plan cannot be built while a CUDA graph is captured")
             self._on_this_stream()
             plan = self._plans[key] = self._built(key, operands)
             while len(self._plans) > self._limit:
@@ -97,7 +96,7 @@ class CudnnFp8Attention:
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             shape = f"{key[0]} queries and {key[1]} keys, {key[3]} heads of {key[4]}"
-            raise Fp8AttentionUnavailable(f"cuDNN has no attention in FP8 of {shape}: {reason}") from error
+            raise Fp8AttentionUnavailable(f"cuDNN has no FP8 attention for {shape}: {reason}") from error
         return _Plan(graph, tensors, torch.empty(nbytes, dtype=torch.uint8, device=self._device))
 
     def _described(self, operands: list[Tensor]) -> tuple[Any, tuple[Any, ...]]:

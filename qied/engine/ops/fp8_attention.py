@@ -2,7 +2,7 @@
 
 Queries and keys are divided by a bound of theirs, which no data has to be looked at for: an RMS-normalised head is as
 long as the root of its size, no rotation changes that, and the norm's weights are known. Values are divided by their
-largest magnitude. Results are means of rows of values, so the values' scale is theirs, too.
+largest magnitude. Results are means of rows of values, so the values' scale is also theirs.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ class SimulatedFp8Attention:
     """What cuDNN computes, where it does not run: the same casts, multiplied in FP32."""
 
     def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
-        """See :class:`Fp8Attention`."""
         scale = scales[:, 0]
         sharpness = scale[ScaleRow.Q] * scale[ScaleRow.K] * heads.shape[-1] ** -0.5
         factor = scale[ScaleRow.UNWEIGHT] * scale[ScaleRow.V] * scale[ScaleRow.RESULT]
@@ -94,7 +93,6 @@ class ExpandedAttention:
         self._attention = attention
 
     def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
-        """See :class:`Fp8Attention`."""
         sharpness = scales[ScaleRow.Q, 0] * scales[ScaleRow.K, 0]
         rows = slice(first, first + len(out))
         for begin in range(0, heads.shape[2], EXPANDED_HEADS):
@@ -114,7 +112,6 @@ class Fp8AttentionOfAnyRows:
         self._refused: set[tuple[int, int]] = set()
 
     def __call__(self, heads: Tensor, first: int, scales: Tensor, out: Tensor) -> None:
-        """See :class:`Fp8Attention`."""
         rows = (len(out), len(heads))
         if rows not in self._refused:
             try:
@@ -123,7 +120,7 @@ class Fp8AttentionOfAnyRows:
             except Fp8AttentionUnavailable as error:
                 self._refused.add(rows)
                 structlog.get_logger(part="operations").warning(
-                    "the attention of such edits is in 16 bits", reason=str(error)
+                    "cuDNN has no FP8 attention for this shape, using 16 bits", reason=str(error)
                 )
         self._expanded(heads, first, scales, out)
 
@@ -165,7 +162,7 @@ def put_value_scales(steps: Tensor, largest: Tensor) -> None:
 def taken_over(attended: Tensor, text_rows: int, workspace: Workspace, expand: Expand | None) -> JointRows:
     """Make the result of an attention in FP8, which lies in ``workspace.quantised``, the input of a linear as it is.
 
-    With ``expand`` it is there in the compute type, too, where QKV was.
+    With ``expand`` it is also there in the compute type, where QKV was.
     """
     assert workspace.scale is not None and workspace.attention_scales is not None
     step = workspace.attention_scales[ScaleRow.V, :1]

@@ -40,7 +40,6 @@ class PlainLinear:
     form: Form = "plain"
 
     def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace) -> None:
-        """See :class:`LinearKind`."""
         torch.addmm(linear.bias, x.values, linear.weight.t(), out=out)
 
 
@@ -56,7 +55,6 @@ class ExpandedLinear:
         self._expand = expand
 
     def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace) -> None:
-        """See :class:`LinearKind`."""
         assert linear.scale is not None and workspace.expanded is not None
         weight = workspace.expanded[: linear.weight.numel()].view(linear.weight.shape)
         self._expand(linear.weight, linear.scale, weight)
@@ -78,7 +76,7 @@ class Fp8Linear:
 
         Some shapes have no kernel that adds the bias as well (cuBLASLt 13.0 on sm_90: 250 rows of 12288 row-wise); the
         first call of such a shape finds it out, and the bias is added by itself from then on. How a library says so
-        differs, so any error is tried once without the bias; where that is no better, its own error is raised.
+        differs, so any error is tried once without the bias; if that fails as well, its own error is raised.
         """
         shape = (len(x.values), *linear.weight.shape)
         if shape not in self._bias_apart:
@@ -114,7 +112,6 @@ class SimulatedFp8Linear:
         self.form: Form = scaling
 
     def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace | None = None) -> None:
-        """See :class:`LinearKind`."""
         assert x.scale is not None and linear.scale is not None
         product = functional.linear(x.values.float(), linear.weight.float())
         product.mul_(x.scale.unsqueeze(1) if self.form == "rowwise" else x.scale[0])
@@ -130,7 +127,7 @@ def apply_sides(
         if part is not None:
             linears.apply(part, side.weights, rows, workspace)
             for branch in side.branches:
-                assert part.plain is not None and workspace.low_rank is not None, "a branch reads what nobody kept"
+                assert part.plain is not None and workspace.low_rank is not None, "a branch reads what was not kept"
                 branch.add_to(rows, part.plain, workspace.low_rank)
 
 

@@ -1,4 +1,4 @@
-"""Low-rank branches beside a linear, which is what a LoRA is: the weights themselves stay as they are."""
+"""Low-rank branches next to a linear, which is what a LoRA is: the weights themselves stay as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LowRankShare:
 
 @dataclass(frozen=True)
 class Branch:
-    """One LoRA beside one linear: ``down`` [ranks, inputs], then the share of each module that the linear is made of.
+    """One LoRA of one linear: ``down`` [ranks, inputs], then the share of each module that the linear is made of.
 
     Tensors are of the compute type; alpha and rank are in ``down`` already.
     """

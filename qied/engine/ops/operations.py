@@ -30,7 +30,7 @@ class Activation:
     """The input of a linear [rows, inputs]: ``values`` of the compute type, or E4M3 that ``scale`` makes whole.
 
     ``scale`` is FP32 [rows]; per tensor, its first element is that of all rows. ``plain`` has the compute type's values
-    wherever those are there, which they are for whoever asked to ``keep`` them.
+    wherever those are there, which they are if a caller asked to ``keep`` them.
     """
 
     values: Tensor
@@ -68,7 +68,7 @@ class JointRows:
 
 @dataclass(frozen=True)
 class StreamLinear:
-    """What one stream meets in a linear: its weights, and the branches beside them."""
+    """One stream's part of a linear: its weights, and the branches next to them."""
 
     weights: PackedLinear
     branches: Sequence[Scaled] = ()
@@ -82,7 +82,7 @@ class Operations(Protocol):
 
     Where inputs of linears are of the compute type, each step of a norm is rounded to it as diffusers' modules do, so
     that in BF16 an edit differs from diffusers' no more than that does from itself with other kernels. Where they are
-    quantised row by row, norms are in FP32 all the way: nobody computes like that elsewhere.
+    quantised row by row, norms stay in FP32 all the way: no other implementation defines such results.
     """
 
     def norm(
@@ -95,7 +95,7 @@ class Operations(Protocol):
         ``block`` counts from 0, ``number`` (int32 [1]) says the same on the device.
 
         "out" is the norm behind the last block: with ``block`` the number of blocks, of the target's rows only, never
-        quantised. In the last block, too, "mlp" has the target's rows only.
+        quantised. In the last block as well, "mlp" has the target's rows only.
         """
 
     def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
@@ -105,16 +105,16 @@ class Operations(Protocol):
         """Return [queries, heads * d] from q [queries, heads, d] and k, v [keys, heads, d]."""
 
     def quantised_heads(self, qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:
-        """Like ``heads``, to the workspace's ``heads`` in E4M3, and the values with them; scales go there, too."""
+        """Like ``heads``, to the workspace's ``heads`` in E4M3, and the values with them; scales also go there."""
 
     @property
     def fp8_attention(self) -> Fp8Attention | None:
-        """What attends in FP8, of quantised heads and instead of ``attention``, where that is so."""
+        """The FP8 attention of quantised heads, used in place of ``attention``, or None."""
 
     def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         """Make the attention's result [rows, D], the first ``text_rows`` of them text, the input of a linear.
 
-        The result of ``fp8_attention`` lies in the workspace's ``quantised`` already, and QKV, which nobody reads any
+        The result of ``fp8_attention`` lies in the workspace's ``quantised`` already, and QKV, which is not read any
         more, makes room for what is kept.
         """
 
@@ -126,7 +126,7 @@ class Operations(Protocol):
 
 
 def norm_rows(region: Region, block: int, half: NormPlace) -> tuple[int, int]:
-    """First row of a norm, and the one behind its last: behind the last attention nobody reads but the target."""
+    """First row of a norm, and the one behind its last: behind the last attention only the target's rows are read."""
     tokens = region.tokens
     if half == "attention" or (half == "mlp" and block < region.layers - 1):
         return 0, tokens.all

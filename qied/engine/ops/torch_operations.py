@@ -54,7 +54,6 @@ class TorchOperations:
         return result.finished()
 
     def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
-        """See :class:`Operations`."""
         head_dim, text = region.rotation.shape[1], region.tokens.text
         dtype = torch.float32 if self._linears.form == "rowwise" else qkv.dtype
         queries, keys, _ = qkv.view(len(qkv), 3, -1, head_dim).unbind(1)
@@ -63,15 +62,12 @@ class TorchOperations:
             rotated_norm(keys[rows], stream.k_norm, region.rotation[rows], dtype)
 
     def quantised_heads(self, qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:
-        """See :class:`Operations`."""
         quantise_heads(qkv, region, weights, workspace)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         return self._attention(q, k, v)
 
     def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
-        """See :class:`Operations`."""
         if attended.dtype == E4M3:
             return taken_over(attended, text_rows, workspace, dequantise_into if keep else None)
         result = _Result(self._linears.form, attended, text_rows, workspace.quantised, workspace.scale, True)
@@ -80,7 +76,6 @@ class TorchOperations:
         return result.finished()
 
     def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
-        """See :class:`Operations`."""
         form = self._linears.form
         result = _Result(form, wide, text_rows, workspace.wide_quantised, workspace.wide_scale, keep)
         for rows in _chunks(wide, text_rows):
@@ -88,7 +83,6 @@ class TorchOperations:
         return result.finished()
 
     def linear(self, x: JointRows, text: StreamLinear, image: StreamLinear, out: Tensor, workspace: Workspace) -> None:
-        """See :class:`Operations`."""
         apply_sides(self._linears, x, text, image, out, workspace)
 
 

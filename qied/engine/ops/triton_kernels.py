@@ -1,11 +1,11 @@
 """The fused operations as Triton kernels: one program for each row, which is read once and written once.
 
 Rows are those of the joint sequence, text first. Everything is computed in FP32, and rounded in between where
-``Operations`` says so. A value that is no number stays none: its row's scale is that of the row's numbers, and the
+``Operations`` says so. A NaN stays a NaN: its row's scale is that of the row's numbers, and the
 value becomes E4M3's NaN.
 """
 
-# Types of a kernel's arguments mean nothing to Triton, and kernels are no functions to anybody else.
+# Types of a kernel's arguments mean nothing to Triton, and kernels are not functions for any other tool.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator"
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _step_of(text, image, LENGTH: tl.constexpr, SMALLEST: tl.constexpr):
 def largest_value_kernel(qkv, largest, rows, WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr):
     """Raise ``largest`` to the largest magnitude of the values in ROWS rows of [rows, 3, WIDTH].
 
-    As bits of FP32, among which those of what is no number are the largest. Who comes first makes no difference.
+    As bits of FP32, among which those of NaN are the largest. Who comes first makes no difference.
     """
     columns = tl.arange(0, BLOCK)
     inside = columns < WIDTH
@@ -253,7 +253,7 @@ def _from_e4m3(values):
     """E4M3 from its bits, FP32: Triton knows the type only for cards that multiply it.
 
     Exponent and mantissa take their places in FP32, whose exponents begin 120 lower; that also holds for numbers below
-    the normal ones. E4M3 has one pattern for what is no number, and none for infinity.
+    the normal ones. E4M3 has one pattern for NaN, and none for infinity.
     """
     bits = values.to(tl.uint32)
     magnitude = bits & 0x7F

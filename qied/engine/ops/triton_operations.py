@@ -81,7 +81,6 @@ class TritonOperations:
         return joint(plain, None, text, plain) if is_out else self._input(plain, text, quantised, scale, keep)
 
     def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
-        """See :class:`Operations`."""
         size = region.rotation.shape[1]
         heads = qkv.shape[1] // (3 * size)
         at_once = min(_HEADS_AT_ONCE, triton.next_power_of_2(heads))
@@ -102,7 +101,6 @@ class TritonOperations:
         )
 
     def quantised_heads(self, qkv: Tensor, region: Region, weights: BlockWeights, workspace: Workspace) -> None:
-        """See :class:`Operations`."""
         assert workspace.heads is not None and workspace.attention_scales is not None
         size = region.rotation.shape[1]
         heads = qkv.shape[1] // (3 * size)
@@ -129,11 +127,9 @@ class TritonOperations:
         )
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         return self._attention(q, k, v)
 
     def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
-        """See :class:`Operations`."""
         if attended.dtype == E4M3:
             return taken_over(attended, text_rows, workspace, expand if keep else None)
         quantised, scale = _targets(attended, workspace.quantised, workspace.scale)
@@ -142,13 +138,11 @@ class TritonOperations:
         return self._input(attended, text_rows, quantised, scale, True)
 
     def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
-        """See :class:`Operations`."""
         quantised, scale = _targets(wide, workspace.wide_quantised, workspace.wide_scale)
         self._make_input(wide, text_rows, quantised, scale, gelu=True, keep=keep)
         return self._input(wide, text_rows, quantised, scale, keep)
 
     def linear(self, x: JointRows, text: StreamLinear, image: StreamLinear, out: Tensor, workspace: Workspace) -> None:
-        """See :class:`Operations`."""
         apply_sides(self._linears, x, text, image, out, workspace)
 
     def _make_input(

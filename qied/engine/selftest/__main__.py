@@ -39,7 +39,7 @@ def _own_output() -> TextIO:
 
 
 def _leave_with_parent() -> None:
-    """Standard input ends when the parent does, even if that was killed: then nobody waits for this process."""
+    """Standard input ends when the parent does, even if that was killed: then nothing waits for this process."""
     while os.read(0, 4096):
         pass
     os._exit(0)

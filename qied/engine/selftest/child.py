@@ -62,6 +62,6 @@ def _finished(name: str, run: Callable[[], Trial | Rate]) -> FinishedTrial:
 
 
 def _reason(error: Exception) -> str:
-    """The first line that says something: CUDA's messages go on with advice to programmers."""
+    """The first line that says something: CUDA's messages continue with advice to programmers."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}"[:_LONGEST_ERROR] if lines else type(error).__name__

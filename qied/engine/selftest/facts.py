@@ -1,4 +1,4 @@
-"""What only an imported torch can tell of itself; asked without touching a card."""
+"""Facts that only an imported torch can give; collected without touching a card."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class MatmulTrials:
             result = product(kind, activation(inputs, scaling), linear)
             error = relative_error(result, functional.linear(inputs, weight, linear.bias.float()), sizes)
             if not error <= limit:
-                wrong = f"wrong result: relative error {error:.3g} against FP32, at most {limit:g} is right"
+                wrong = f"wrong result: relative error {error:.3g} against FP32, at most {limit:g} is allowed"
                 return Trial(ok=False, error=f"{wrong}, for {shape.tokens} tokens of {shape.inner}")
         inputs, weight, sizes = self.factors(spread)
         low, low_weight, linear = inputs.bfloat16(), weight.bfloat16(), packed(weight, scaling)

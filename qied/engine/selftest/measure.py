@@ -71,10 +71,10 @@ def judged(
     """
     tflops = float(f"{operations / seconds / 1e12:.4g}")
     if not math.isfinite(error):
-        return Trial(ok=False, tflops=tflops, error="the result has numbers that are not finite")
+        return Trial(ok=False, tflops=tflops, error="the result is not finite")
     rounded = round(error, 6)
     if error > limit:
-        reason = f"wrong result: relative error {error:.3g} against FP32, at most {limit:g} is right"
+        reason = f"wrong result: relative error {error:.3g} against FP32, at most {limit:g} is allowed"
         return Trial(ok=False, tflops=tflops, relative_error=rounded, error=reason)
     if reference_s is not None and seconds > reference_s * slower_by:
         times = f"{seconds * 1e3:.3g} ms against {reference_s * 1e3:.3g} ms"

@@ -90,7 +90,7 @@ class LayerStack:
     """The equal layers ``owner.name`` (an nn.ModuleList in host memory), streamed through the device from now on.
 
     They run in order, once each, within ``owner``'s forward. Around it a ring is made and freed, also when the forward
-    fails, so the next one starts anew. The layers' own parameters stay in host memory and are never written.
+    fails, so the next one starts afresh. The layers' own parameters stay in host memory and are never written.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Modulation as a table: what the timesteps of a schedule make of the modulation weights, computed once.
+"""Modulation as a table: the modulation weights applied to the timesteps of a schedule, computed once.
 
 Shift, scale and gate of every block depend on the timestep alone. The weights that give them, a third of the
 transformer, are read block by block while a table is made, and never stay.
@@ -22,7 +22,7 @@ from qied.engine.transformer.modulation_table import VALUES, ModulationTable, Ta
 from qied.engine.weights.sources import TensorSource, WeightReader, check_shape
 
 TIMESTEPS = 1000
-"""Timesteps of training: the transformer is told sigma * 1000 / 1000, rounded as diffusers rounds it."""
+"""Timesteps of training: the transformer gets sigma * 1000 / 1000, rounded as diffusers rounds it."""
 
 BLOCKS_AT_ONCE = 10
 """Blocks between two yields: 2.3 GB of the full model's weights are read for them."""
@@ -69,7 +69,7 @@ class Modulation:
 
     ``embedders`` is the transformer without its blocks, on ``device`` in the compute type ``dtype``; ``source`` has the
     blocks' modulation weights, for as long as this object lives. With ``pin`` tables lie in pinned memory; where the
-    system does not allow it, that is told once. Tables without LoRAs are ``kept`` on disk as well.
+    system does not allow it, that is logged once. Tables without LoRAs are ``kept`` on disk as well.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Modulation:
     def _finished(
         self, key: _Key, sigmas: Tensor, loras: Sequence[ModulationLora]
     ) -> Generator[tuple[int, int], None, ModulationTable]:
-        """Read the table, or take part in making it; whoever is there makes the next blocks, for all."""
+        """Read the table, or take part in making it; each caller makes the next blocks, for all."""
         on_disk = None if loras else self._on_disk
         draft = self._drafts.get(key)
         if draft is None:

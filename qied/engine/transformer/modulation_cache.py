@@ -1,4 +1,4 @@
-"""Modulation tables kept on disk: found by the files, the schedule and the numbers that they were made of and with."""
+"""Modulation tables kept on disk, by everything that shaped them: files, schedule, type, device and versions."""
 
 from __future__ import annotations
 

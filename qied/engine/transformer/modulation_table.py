@@ -95,8 +95,8 @@ class ModulationTable:
 class StepRows:
     """The rows of an edit's steps on ``device``: where they are asked for in order, each is brought ahead of its use.
 
-    The copies go through ``streams``, beside the computation; the rows of timestep 0 are brought once. With a table in
-    pinned memory the host waits for nothing.
+    The copies go through ``streams``, in parallel with the computation; the rows of timestep 0 are brought once. With a
+    table in pinned memory the host waits for nothing.
     """
 
     def __init__(self, table: ModulationTable, device: torch.device, streams: Streams | None = None) -> None:

@@ -72,7 +72,7 @@ class Blocks:
     def sweep(self) -> Iterator[Iterator[BlockWeights]]:
         """The blocks of one forward in order; each is valid until the next one is asked for.
 
-        Where the forward is left early, for an error or not, the ring starts anew.
+        Where the forward is left early, for an error or not, the ring starts afresh.
         """
         weights = self._visit()
         left_early = True

@@ -96,13 +96,13 @@ class Transformer:
 
     @property
     def device_bytes(self) -> int:
-        """Bytes of weights on the device: resident blocks, the ring, and what is not part of a block."""
+        """Bytes of weights on the device: resident blocks, the ring, and all that is not part of a block."""
         outside: int = sum(weight.nbytes for weight in self._embedders.parameters())
         return self.blocks.device_bytes + outside
 
     @property
     def host_bytes(self) -> int:
-        """Bytes in the host's memory beside those: streamed blocks and modulation tables."""
+        """Bytes in host memory besides those: streamed blocks and modulation tables."""
         return self.blocks.host_bytes + self.modulation.host_bytes
 
     def rotation(self, shapes: Sequence[LatentShape], text_tokens: int) -> Rotation:

@@ -69,7 +69,7 @@ class Vae:
     def decode(self, latents: Tensor) -> Image.Image:
         """Return the RGB picture of normalised latents [1, C, rows, columns].
 
-        Raises JobFailed where the result is not a number anywhere: it would come out black without a word.
+        Raises JobFailed where the result is not a number anywhere: it would silently come out black.
         """
         pixels = self._decode_pixels(latents)
         # One number that is not finite makes the sum so, and it takes no second picture of memory to find out.

@@ -1,4 +1,4 @@
-"""Building modules for weights that are read from files, and blaming files for what libraries say of their content."""
+"""Builds modules for weights read from files, and reports library errors about their content as the files' errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def blaming(path: Path | str) -> Iterator[None]:
     """Turn whatever a library raises over the content of ``path`` into ModelUnsupported, which names it.
 
     Which types there are differs between libraries and their versions: values of a wrong type alone give five, and the
-    tokenizers raise a bare Exception. Memory that ran out is no fault of the file.
+    tokenizers raise a bare Exception. Running out of memory is not a fault of the file.
     """
     try:
         yield

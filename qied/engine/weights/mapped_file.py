@@ -1,4 +1,4 @@
-"""A weight file mapped into memory: its tensors are views of it, and take no memory until they are looked at."""
+"""A weight file mapped into memory: its tensors are views of it, and take no memory until they are read."""
 
 from __future__ import annotations
 

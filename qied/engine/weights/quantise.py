@@ -29,7 +29,7 @@ class Quantised:
 
 
 def quantise(x: Tensor, scaling: Scaling) -> Quantised:
-    """Cast [rows, columns] of BF16 or FP32 to E4M3; what is no number stays none."""
+    """Cast [rows, columns] of BF16 or FP32 to E4M3; NaN stays NaN."""
     values = torch.empty(x.shape, dtype=E4M3, device=x.device)
     scale = torch.empty(len(x) if scaling == "rowwise" else 1, device=x.device)
     quantise_into(x, scaling, values, scale)

@@ -31,7 +31,7 @@ _MAPPED_ITEM_BYTES = 2
 class StoredWeight:
     """A weight as it is stored: ``values``, times ``scale`` (FP32 [rows] or [1]) where they are E4M3 with a scale.
 
-    Both may be views of a file, on any device; copy what is to stay.
+    Both may be views of a file, on any device; copy them to keep them.
     """
 
     values: Tensor
@@ -43,7 +43,7 @@ class StoredWeight:
         return self.values.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
     def dense(self) -> Tensor:
-        """The weight without a scale: what has one in FP32, each product rounded once; plain E4M3 in FP32, too."""
+        """The weight without a scale: what has one in FP32, each product rounded once; plain E4M3 also in FP32."""
         if self.scale is not None:
             rows = self.values.reshape(self.values.shape[0], -1)
             return dequantise(rows, self.scale, torch.float32).view(self.values.shape)
@@ -61,14 +61,13 @@ class TensorSource(Protocol):
     def nbytes(self) -> int:
         """Bytes of all tensors as they are stored."""
 
-    def names(self) -> Collection[str]:
-        """Names of all tensors."""
+    def names(self) -> Collection[str]: ...
 
     def origin(self, name: str) -> str:
         """Where a tensor comes from, for errors."""
 
     def read(self, name: str) -> Tensor:
-        """Return a tensor on any device in a dtype that can be computed with; copy what is to stay."""
+        """Return a tensor on any device in a dtype that can be computed with; copy them to keep them."""
 
     def stored(self, name: str) -> StoredWeight:
         """Return a tensor as it is stored."""
@@ -284,7 +283,7 @@ def check_shape(source: TensorSource, name: str, tensor: Tensor, shape: tuple[in
 
 
 def check_floating(source: TensorSource, name: str, tensor: Tensor) -> None:
-    """Raise ModelUnsupported for integers, booleans and complex numbers, which torch would cast without a word."""
+    """Raise ModelUnsupported for integers, booleans and complex numbers, which torch would silently cast."""
     if not tensor.is_floating_point():
         raise ModelUnsupported(
             f"{source.origin(name)} does not fit the model: {name} holds {tensor.dtype}, not floating-point.",

@@ -1,7 +1,7 @@
-"""Who may connect: the ZAP handler that libzmq asks, and the proof that it says no to a key.
+"""Who may connect: the ZAP handler that libzmq asks, and a check that it refuses a key.
 
-libzmq lets everybody in where no handler is bound at all. Ours is bound before the first port and closed after the
-last; a handler that is bound but does not answer keeps everybody out, so a defect here fails closed.
+libzmq lets every client in if no handler is bound at all. Ours is bound before the first port and closed after the
+last; a handler that is bound but does not answer keeps every client out, so a bug here fails closed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ KeyPair: TypeAlias = tuple[bytes, bytes]
 
 @dataclass(frozen=True)
 class Guest:
-    """Who stands behind a connection: the name of the enrolment, and the public key (Z85) that proved it."""
+    """The client behind a connection: the name of the enrolment, and the public key (Z85) that proved it."""
 
     name: str
     key: bytes
 
     def to_user_id(self) -> bytes:
-        """What libzmq notes on the connection and gives back with each message."""
+        """The user id that libzmq stores for the connection and returns with each message."""
         return self.name.encode() + b" " + self.key
 
     @classmethod
@@ -60,7 +60,7 @@ class Authenticator:
 
     @contextmanager
     def expecting(self, *keys: bytes) -> Iterator[None]:
-        """Inside, the refusal of these keys (Z85) is not news: a proof wants to see it."""
+        """Inside, the refusal of these keys (Z85) is expected and not logged as a warning."""
         self._expected = frozenset(keys)
         try:
             yield
@@ -79,7 +79,7 @@ class Authenticator:
             try:
                 answer = self._answer(frames)
             except Exception:  # noqa: BLE001 - a handler that has ended would keep everybody out for good
-                self._log.exception("could not judge a key by a defect, refusing it")
+                self._log.exception("checking a key failed, refusing it")
                 answer = [b"1.0", frames[1], b"500", b"internal error", b"", b""]
             await self._socket.send_multipart(answer)
 
@@ -99,9 +99,9 @@ class Authenticator:
 async def prove_strangers_are_refused(address: str, server_key: bytes, timeout_s: float = 10.0) -> None:
     """Connect with a key pair made just now and see that it is refused; raises UnsafeAuthentication otherwise.
 
-    Raises SocketUnavailable, too, where there is no socket to try it with.
+    Also raises SocketUnavailable if there is no socket to try it with.
     """
-    await prove_a_key_is_refused(address, server_key, zmq.curve_keypair(), "A key that nobody enrolled", timeout_s)
+    await prove_a_key_is_refused(address, server_key, zmq.curve_keypair(), "A key that is not enrolled", timeout_s)
 
 
 async def prove_a_key_is_refused(address: str, server_key: bytes, pair: KeyPair, whose: str, timeout_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Which keys are let in at this moment: the enrolled clients from disk, and the workers that were started."""
+"""The keys that are let in at this moment: the enrolled clients from disk, and the workers that were started."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REFRESH_MS = 500
 class GuestList:
     """Looks keys up for the authenticator.
 
-    Changes made by ``qied keys`` count at once for who connects, within half a second for who is connected.
+    Changes made by ``qied keys`` apply at once to new connections, and within half a second to open ones.
     """
 
     def __init__(self, store: KeyStore) -> None:

@@ -100,24 +100,24 @@ class KeyStore:
         _check_name(name)
         if not is_key(public_key):
             raise InvalidRequest(
-                "This is no public key.", "Give the 40 characters (Z85) of a CURVE public key.", field="public_key"
+                "This is not a public key.", "Give the 40 characters (Z85) of a CURVE public key.", field="public_key"
             )
         if public_key.encode() == self.server_keys().public:
             raise InvalidRequest("This is the daemon's own key.", "Give the client's public key.", field="public_key")
         owner = next((client.name for client in self._readable() if client.public_key == public_key), None)
         if owner is not None:
-            raise ConfigError(f"This key is enrolled already, as {owner!r}.", f"Remove {owner!r} first.")
+            raise ConfigError(f"This key is already enrolled, as {owner!r}.", f"Remove {owner!r} first.")
         client = EnrolledClient(name, public_key, self._clock())
         try:
             create_private(self._file(name), _json(**asdict(client)))
         except FileExistsError as error:
             raise ConfigError(
-                f"A client {name!r} is enrolled already.", "Choose another name, or remove it first."
+                f"A client {name!r} is already enrolled.", "Choose another name, or remove it first."
             ) from error
         return client
 
     def ensure_local(self, endpoint: str) -> Credential:
-        """See to it that the machine's owner is let in, and that the key file says where the daemon is now.
+        """Make sure that the machine's owner is let in, and that the key file says where the daemon is now.
 
         The pair stays while key file and enrolment agree; else a new one replaces it. Raises ConfigError.
         """
@@ -139,9 +139,9 @@ class KeyStore:
         return tuple(_read_client(path) for path in self._files())
 
     def remove(self, name: str) -> bool:
-        """Let the client in no more; returns whether it was enrolled. For the local user the key file goes, too.
+        """Stop letting the client in; returns whether it was enrolled. The local user's key file is removed as well.
 
-        Raises InvalidRequest for what is no name.
+        Raises InvalidRequest for an invalid name.
         """
         _check_name(name)
         file = self._file(name)
@@ -152,7 +152,7 @@ class KeyStore:
         return known
 
     def authorised(self) -> Mapping[bytes, str]:
-        """Names by public key (Z85 bytes). A damaged file is logged and lets nobody in."""
+        """Names by public key (Z85 bytes). A damaged file is logged and lets no client in."""
         return {client.public_key.encode(): client.name for client in self._readable()}
 
     def version(self) -> KeyStamp:
@@ -194,7 +194,7 @@ def _read_json(path: Path) -> dict[str, object]:
             values = json.loads(file.read(_MAX_BYTES))
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error.strerror}.", "Give the daemon's user the right to."
+            f"{path} cannot be read: {error.strerror}.", "Give the daemon's user permission to read it."
         ) from error
     except (ValueError, RecursionError):
         values = None

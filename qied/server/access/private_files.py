@@ -72,7 +72,7 @@ def replace_private(path: Path, data: bytes) -> None:
 
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` for what gets that name inside; brings the name to the disk."""
+    """Yield a temporary name next to ``path`` for a file that takes its name inside; syncs the name to the disk."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         try:
@@ -96,7 +96,7 @@ def _fill(draft: Path, data: bytes) -> None:
 
 
 def _move_to_new_name(draft: Path, path: Path) -> None:
-    """Take the name first, so that of two who want it one gets it."""
+    """Take the name first, so that only one of two writers gets it."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         draft.replace(path)
@@ -108,6 +108,6 @@ def _move_to_new_name(draft: Path, path: Path) -> None:
 def _not_written(path: Path, error: OSError) -> SetupError:
     return SetupError(
         f"{path} cannot be written: {error.strerror or error}.",
-        "Give your user the right to write there, free space on that disk, or choose another folder.",
+        "Give your user permission to write there, free space on that disk, or choose another folder.",
         path=str(path),
     )

@@ -1,4 +1,4 @@
-"""The proof at each start: strangers get in nowhere, and clients not where workers do."""
+"""The check at each start: strangers are refused at both ports, and clients at that of the workers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PATIENCE_S = 10.0
 async def prove_ports_are_closed(
     authenticator: Authenticator, clients: str, workers: str, enrolled: Credential
 ) -> None:
-    """Knock at both addresses with the key of a stranger, and at that of ``workers`` with one of a client, too.
+    """Knock at both addresses with the key of a stranger, and at that of ``workers`` also with one of a client.
 
     Raises UnsafeAuthentication where one of them is let in, or hears nothing for ``PATIENCE_S``.
     """
     stranger = zmq.curve_keypair()
     client: KeyPair = (enrolled.public_key.encode(), enrolled.secret_key.encode())
     knocks = [
-        (clients, stranger, "A key that nobody enrolled"),
-        (workers, stranger, "A key that nobody enrolled"),
+        (clients, stranger, "A key that is not enrolled"),
+        (workers, stranger, "A key that is not enrolled"),
         (workers, client, "The key of a client"),
     ]
     with authenticator.expecting(stranger[0], client[0]):

@@ -1,4 +1,4 @@
-"""Which blobs are stored, which bytes are promised to uploads, and what may still be taken: integers, no files."""
+"""Stored blobs, bytes promised to uploads, and bytes still available: integers, no files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Usage:
 
     @property
     def used(self) -> int:
-        """Bytes that nobody else can have."""
+        """Bytes that are not available to others."""
         return self.stored + self.reserved + self.suspended
 
 
@@ -50,7 +50,7 @@ class BlobLedger:
     """
 
     def __init__(self, limit_bytes: int, free_reserve_bytes: int, free_bytes: Callable[[], int]) -> None:
-        """``free_bytes`` tells what the file system has left; ``free_reserve_bytes`` of it stay untouched."""
+        """``free_bytes`` reports what the file system has left; ``free_reserve_bytes`` of it stay untouched."""
         self._limit = limit_bytes
         self._free_reserve = free_reserve_bytes
         self._free_bytes = free_bytes
@@ -66,7 +66,7 @@ class BlobLedger:
             yield
 
     def usage(self) -> Usage:
-        """What is taken now."""
+        """Bytes taken now."""
         with self._lock:
             return Usage(
                 stored=sum(kept.size for kept in self._stored.values()),
@@ -154,7 +154,7 @@ class BlobLedger:
         room = self._room() + on_disk
         if size > room:
             raise DiskFull(
-                f"The daemon keeps at most {self._limit} bytes of pictures, and {max(room, 0)} are left for this one "
+                f"The daemon keeps at most {self._limit} bytes of pictures, with {max(room, 0)} left for this one "
                 f"of {size}.",
                 "Release finished jobs and close sessions, or raise the limit in the daemon's configuration.",
                 size=size,

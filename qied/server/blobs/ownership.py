@@ -36,9 +36,7 @@ class Ownership:
         """Keep blobs from being collected while a request on them is taken in; raises UnknownBlob."""
         for blob in blobs:
             if not self.may_read(user, blob):
-                raise UnknownBlob(
-                    f"There is no blob {blob[:12]}… of yours.", "Upload the picture (again) first.", hash=blob
-                )
+                raise UnknownBlob(f"You have no blob {blob[:12]}….", "Upload the picture (again) first.", hash=blob)
         self._held.update(blobs)
         try:
             yield
@@ -71,5 +69,4 @@ class Ownership:
         return [owner for owner in self._owners.values() if owner.stored_at < stored_before]
 
     def of_blob(self, blob: str) -> list[Key]:
-        """Ownerships of one blob."""
         return [key for key in self._owners if key[1] == blob]

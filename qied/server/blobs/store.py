@@ -30,7 +30,7 @@ _PARTIAL = re.compile(r"[0-9a-f]{64}\.[A-Za-z0-9._-]{1,80}", re.ASCII)
 
 @dataclass(frozen=True)
 class Removed:
-    """What a collection took away: hashes of blobs, how many abandoned uploads, and bytes of both."""
+    """The result of a collection: hashes of removed blobs, how many abandoned uploads, and bytes of both."""
 
     blobs: tuple[str, ...]
     uploads: int
@@ -41,7 +41,7 @@ class BlobStore:
     """Blobs in ``root/ab/<hash>``, uploads in ``root/partial/<hash>.<owner>``. Blocking; safe in any thread.
 
     Files have mode 0600, folders 0700. Hashes are 64 lower-case hexadecimal digits, everything else raises
-    InvalidRequest before it touches a path. Who may name which blob is not known here.
+    InvalidRequest before it touches a path. Ownership is not checked here.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class BlobStore:
         free_reserve_bytes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take up what is in ``root``, made where missing; raises ConfigError where others can read the folder."""
+        """Load the files in ``root``, created if missing; raises ConfigError where others can read the folder."""
         self._root = private_folder(root)
         self._partials = private_folder(root / "partial")
         self._max_blob_bytes = max_blob_bytes
@@ -64,7 +64,7 @@ class BlobStore:
         self._scan()
 
     def begin(self, digest: str, size: int, owner: str) -> Upload:
-        """Open an upload of ``size`` bytes that goes on where an earlier one of ``owner`` was left.
+        """Open an upload of ``size`` bytes that continues where an earlier one of ``owner`` stopped.
 
         ``owner`` (up to 64 letters, digits, ``.``, ``_`` and ``-``) tells uploaders apart. A blob that is stored
         already counts as used and needs no bytes: ``offset`` is ``size``. Raises InvalidRequest, BlobTooLarge,
@@ -104,7 +104,6 @@ class BlobStore:
                     os.utime(path, (now, now))
 
     def exists(self, digest: str) -> bool:
-        """Whether the blob is stored."""
         self._path(digest)
         return self._ledger.size(digest) is not None
 
@@ -155,7 +154,7 @@ class BlobStore:
         return True
 
     def usage(self) -> Usage:
-        """What is taken now, in bytes."""
+        """Usage now, in bytes."""
         return self._ledger.usage()
 
     def collect(self, pinned: Set[str], unpinned_before: float) -> Removed:
@@ -234,7 +233,7 @@ class BlobStore:
         stored = self._ledger.size(digest)
         if stored is not None and stored != size:
             raise BlobMismatch(
-                f"Blob {digest} has {stored} bytes, not {size}.", "Announce the true size.", hash=digest, size=stored
+                f"Blob {digest} has {stored} bytes, not {size}.", "Announce the actual size.", hash=digest, size=stored
             )
         return stored is not None
 

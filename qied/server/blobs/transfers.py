@@ -44,7 +44,7 @@ class Uploading:
         """Queue a chunk; one beyond the credit is an error."""
         if self._chunks.qsize() > limits.CREDIT:
             raise ProtocolError(
-                f"More than {limits.CREDIT} chunks came without an acknowledgement.", "Keep to the credit."
+                f"More than {limits.CREDIT} chunks came without an acknowledgement.", "Send only within the credit."
             )
         self._chunks.put_nowait(chunk)
 
@@ -57,7 +57,7 @@ class Uploading:
             raise RequestTimeout(f"No chunk came for {_IDLE_S:g} s.", "Offer the blob again.") from None
 
     def abandon(self) -> None:
-        """The connection is gone, or the other side has given it up."""
+        """The connection is gone, or the peer has given it up."""
         if self.task is not None:
             self.task.cancel()
 
@@ -82,7 +82,7 @@ class Downloading:
         self._allowed -= 1
 
     def abandon(self) -> None:
-        """The connection is gone, or the other side has given it up."""
+        """The connection is gone, or the peer has given it up."""
         if self.task is not None:
             self.task.cancel()
 
@@ -116,10 +116,10 @@ class BlobTransfers:
         """Begin an upload."""
         uploads = sum(isinstance(transfer, Uploading) for transfer in peer.transfers.values())
         if uploads >= self._uploads_per_peer:
-            peer.refuse(QuotaExceeded(f"{uploads} uploads are under way.", "Finish one first."), message.id)
+            peer.refuse(QuotaExceeded(f"{uploads} uploads are in progress.", "Finish one first."), message.id)
             return
         if message.id in peer.transfers:
-            peer.refuse(ProtocolError(f"Transfer {message.id} is under way already."), message.id)
+            peer.refuse(ProtocolError(f"Transfer {message.id} is already in progress."), message.id)
             return
         uploading = peer.transfers[message.id] = Uploading()
         uploading.task = asyncio.create_task(self._upload(peer, message, uploading))
@@ -140,7 +140,7 @@ class BlobTransfers:
         """Begin a download."""
         if len(peer.transfers) >= 4 * self._uploads_per_peer or message.id in peer.transfers:
             peer.refuse(
-                QuotaExceeded(f"{len(peer.transfers)} transfers are under way.", "Finish one first."), message.id
+                QuotaExceeded(f"{len(peer.transfers)} transfers are in progress.", "Finish one first."), message.id
             )
             return
         if not self._may_read(peer, message.hash):
@@ -156,7 +156,7 @@ class BlobTransfers:
             downloading.allow(message.credit)
 
     def drop(self, peer: Peer, message: m.Drop) -> None:
-        """End a transfer that the other side no longer wants."""
+        """End a transfer that the peer no longer wants."""
         transfer = peer.transfers.pop(message.transfer, None)
         if transfer is not None:
             transfer.abandon()
@@ -203,7 +203,9 @@ class BlobTransfers:
         while received < message.size:
             chunk = await uploading.next()
             if chunk.total != message.size:
-                raise ProtocolError(f"A blob of {message.size} bytes was continued as one of {chunk.total}.")
+                raise ProtocolError(
+                    f"A transfer of {message.size} bytes continued with a chunk of one of {chunk.total}."
+                )
             async with self._writing:
                 await off_loop(self._executor, upload.write, chunk.offset, chunk.data)
             received += len(chunk.data)
@@ -220,7 +222,7 @@ class BlobTransfers:
                     await downloading.spend()
                     data = await off_loop(self._executor, self._store.read, message.hash, offset, limits.CHUNK_BYTES)
                     if not data:
-                        raise BlobMismatch("The stored file is shorter than it was.", "Upload or make it again.")
+                        raise BlobMismatch("The stored file has become shorter.", "Upload it or run the edit again.")
                     if not peer.send(m.Chunk(message.id, offset, total, data)):
                         return
                     offset += len(data)
@@ -230,15 +232,17 @@ class BlobTransfers:
 
 @contextmanager
 def _refusals(peer: Peer, transfer: int) -> Iterator[None]:
-    """Tell the other side why a transfer ends before its end."""
+    """Tell the peer why a transfer ends early."""
     try:
         yield
     except QiedError as error:
         peer.refuse(error, transfer)
     except OSError as error:
-        _log.exception("a transfer failed on the disk", user=peer.user)
-        peer.refuse(BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again; see its log."), transfer)
+        _log.exception("a transfer failed because of the disk", user=peer.user)
+        peer.refuse(
+            BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again, and see the daemon's log."), transfer
+        )
 
 
 def _unknown(blob_hash: str) -> UnknownBlob:
-    return UnknownBlob(f"There is no blob {blob_hash[:12]}… of yours.", "Upload it (again) first.", hash=blob_hash)
+    return UnknownBlob(f"You have no blob {blob_hash[:12]}….", "Upload it (again) first.", hash=blob_hash)

@@ -1,4 +1,4 @@
-"""One blob on its way in: bytes in order to a partial file, checked against the announced hash at the end."""
+"""One blob being received: bytes in order to a partial file, checked against the announced hash at the end."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Proof:
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Take the next bytes; raises ProtocolError for others than those."""
         if offset != self.offset or offset + len(data) > self._size:
-            raise ProtocolError(f"A chunk at {offset} came where {self.offset} of {self._size} was next.")
+            raise ProtocolError(f"A chunk came at offset {offset} of {self._size}; {self.offset} was expected.")
         self._digest.update(data)
         self.offset += len(data)
 
     def finish(self) -> None:
         """Raises BlobMismatch where these were not the bytes of the blob."""
         if self._digest.hexdigest() != self._wanted:
-            raise BlobMismatch("The bytes do not have the hash that was announced.", "Hash what you send.")
+            raise BlobMismatch("The bytes do not match the announced hash.", "Hash what you send.")
 
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -43,7 +43,7 @@ _READ_BYTES = 1 << 20
 
 
 class Upload:
-    """An open upload; ``offset`` is where it goes on. Blocking; any thread, one call at a time is carried out.
+    """An open upload; ``offset`` is where it continues. Blocking; any thread, one call at a time is carried out.
 
     It ends with ``finish`` or ``suspend``, or with an error that says so; its space is given back then.
     """
@@ -91,7 +91,7 @@ class Upload:
             file = self._require_open()
             if offset != self.offset or not data:
                 raise ProtocolError(
-                    f"A chunk of {len(data)} bytes at {offset} came where {self.offset} goes on.",
+                    f"A chunk of {len(data)} bytes came at offset {offset}; {self.offset} was expected.",
                     "Send the chunks in order, none of them empty.",
                     expected=self.offset,
                 )
@@ -116,14 +116,14 @@ class Upload:
                 if self.offset != self.size:
                     raise self._mismatch(f"{self.offset} of the announced {self.size} bytes came")
                 if self._hasher.hexdigest() != self.hash:
-                    raise self._mismatch("the bytes have another hash")
+                    raise self._mismatch("the bytes do not match the hash")
                 sync_file(file)
                 self._close()
                 self._move()
                 sync_folder(self._final.parent)
 
     def suspend(self) -> None:
-        """End the upload and keep its bytes, so that a later one goes on from them. May be called again."""
+        """End the upload and keep its bytes, so that a later one continues from them. May be called again."""
         with self._lock:
             if self._file is None:
                 return
@@ -172,11 +172,11 @@ class Upload:
             self._remove()
             if error.errno in _NO_SPACE:
                 raise DiskFull(
-                    f"The daemon's disk did not take blob {self.hash}: {error.strerror}.",
+                    f"The daemon could not write blob {self.hash} to its disk: {error.strerror}.",
                     "Free space on the daemon's disk, then upload again.",
                     size=self.size,
                 ) from error
-            raise BlobError(f"The daemon's disk failed: {error.strerror}.", "Look at the daemon's disk.") from error
+            raise BlobError(f"The daemon's disk failed: {error.strerror}.", "Check the daemon's disk.") from error
 
     def _remove(self) -> None:
         self._close()
@@ -192,7 +192,7 @@ class Upload:
 
     def _require_open(self) -> int:
         if self._file is None:
-            raise ProtocolError("This upload has ended.", "Begin it again.")
+            raise ProtocolError("This upload has ended.", "Start it again.")
         return self._file
 
     def _mismatch(self, problem: str) -> BlobMismatch:

@@ -1,4 +1,4 @@
-"""What the journal can be told, and what it gives back after a restart: plain immutable records."""
+"""The journal's changes, and the records it restores after a restart: plain and immutable."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CountDeath:
 class StoreOutcome:
     """How a job ended. The first one counts; a second, or one for a job that is gone, has no effect.
 
-    ``timings`` is msgpack, ``result_bytes`` the size of the result file. A result becomes its turn's picture, too.
+    ``timings`` is msgpack, ``result_bytes`` the size of the result file. A result also becomes its turn's picture.
     """
 
     user: str
@@ -164,7 +164,7 @@ class ExpireBefore:
 
 @dataclass(frozen=True)
 class Expired:
-    """What was dropped."""
+    """Everything that was dropped."""
 
     jobs: tuple[Key, ...]
     tombstones: tuple[Key, ...]
@@ -173,7 +173,7 @@ class Expired:
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A job as accepted, with what happened since; ``outcome`` is None while it is promised."""
+    """A job as accepted, with its later changes; ``outcome`` is None while it is promised."""
 
     accepted: AcceptJob
     deaths: int

@@ -1,4 +1,4 @@
-"""How the journal fails, and what each of SQLite's errors means for a user."""
+"""Failures of the journal: what each of SQLite's errors means for a user."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def writing_failure(error: Exception) -> QiedError:
         return DiskFull(
             f"The daemon's journal cannot be written: {error}.", "Free space on the daemon's disk, then try again."
         )
-    return InternalError(f"The journal refused a change: {error}.", "Look at the daemon's log, and report this.")
+    return InternalError(f"The journal refused a change: {error}.", "See the daemon's log, and report this.")
 
 
 def opening_failure(path: Path, error: Exception) -> QiedError:
@@ -41,13 +41,13 @@ def opening_failure(path: Path, error: Exception) -> QiedError:
         return damaged(path, str(error))
     return SetupError(
         f"The journal {path} cannot be opened: {error}.",
-        "Give the daemon the rights to read and write there, or configure another state folder.",
+        "Give the daemon permission to read and write there, or configure another state folder.",
         path=str(path),
     )
 
 
 def damaged(path: Path, problem: str) -> SetupError:
-    """The journal is not whole: it is left as it is, and the remedy says how to go on without it."""
+    """The journal is not whole: it is left as it is, and the remedy says how to continue without it."""
     aside = path.with_name("damaged")
     return SetupError(
         f"The journal {path} is damaged: {problem}.",

@@ -1,4 +1,4 @@
-"""The journal: what the daemon has promised and how it ended, on disk before anybody is told."""
+"""The journal: the daemon's promises and their outcomes, on disk before any client hears of them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class DaemonLock:
 
 def _refusal(path: Path, holder: bytes) -> ConfigError:
     pid = int(holder) if holder.isdigit() else None
-    who = f"process {pid}" if pid is not None else "a process that is just starting or ending"
+    who = f"process {pid}" if pid is not None else "a process that is starting or exiting"
     return ConfigError(
         f"Another daemon ({who}) already uses the state folder {path.parent}.",
         "Stop that daemon, or give this one a state folder of its own.",
@@ -99,11 +99,11 @@ class Journal:
         return await self._writer.submit(partial(statements.execute_all, changes))
 
     async def expire(self, limits: ExpireBefore) -> Expired:
-        """Drop what is too old, in one transaction; raises as ``apply``."""
+        """Drop whatever has expired, in one transaction; raises as ``apply``."""
         return await self._writer.submit(partial(statements.expire, limits))
 
     async def close(self) -> None:
-        """Store what is on its way, close the file and let another daemon in; may be called again."""
+        """Store pending changes, close the file and let another daemon in; may be called again."""
         lock, self._lock = self._lock, None
         await asyncio.to_thread(self._writer.close)
         if lock is not None:

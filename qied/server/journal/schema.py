@@ -59,8 +59,8 @@ MIGRATIONS: Migrations = (_FIRST,)
 def open_database(path: Path, migrations: Migrations = MIGRATIONS) -> sqlite3.Connection:
     """Open, check and migrate the journal; the connection may move between threads but serves one at a time.
 
-    Raises SetupError for a file that is damaged or no journal (it is left as it is), ConfigError for one that a newer
-    version of qied wrote, sqlite3.Error and OSError where it cannot be read or written.
+    Raises SetupError for a file that is damaged or not a journal (it is left as it is), ConfigError for one that a
+    newer version of qied wrote, sqlite3.Error and OSError where it cannot be read or written.
     """
     # SQLite gives its side files the mode of the main file, and would make that one readable by all.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -81,7 +81,7 @@ def open_database(path: Path, migrations: Migrations = MIGRATIONS) -> sqlite3.Co
 
 
 def open_reader(path: Path) -> closing[sqlite3.Connection]:
-    """A connection that cannot write, for one consistent look beside the writer."""
+    """A connection that cannot write, for one consistent read next to the writer."""
     return closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None))
 
 

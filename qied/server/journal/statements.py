@@ -42,7 +42,7 @@ def execute(change: object, connection: sqlite3.Connection) -> bool:
 
     Raises what the change's own docstring names, and sqlite3.Error.
     """
-    raise TypeError(f"{type(change).__name__} is no change of the journal")
+    raise TypeError(f"{type(change).__name__} is not a change of the journal")
 
 
 @execute.register
@@ -186,7 +186,7 @@ def execute_all(changes: Iterable[object], connection: sqlite3.Connection) -> tu
 
 
 def expire(limits: ExpireBefore, connection: sqlite3.Connection) -> Expired:
-    """Drop what is older than ``limits`` allow, inside the open transaction."""
+    """Drop everything older than ``limits`` allow, inside the open transaction."""
     tombstones = _keys(connection, "SELECT user, job FROM tombstones WHERE released_at < ?", limits.released_before)
     connection.execute("DELETE FROM tombstones WHERE released_at < ?", (limits.released_before,))
     needed = _UNFINISHED.format(table="outcomes", reference="depends_on", name="job")

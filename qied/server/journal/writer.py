@@ -17,7 +17,7 @@ from qied.server.journal.errors import DuplicateJob, is_disk_failure, writing_fa
 
 _Result = TypeVar("_Result")
 Work = Callable[[sqlite3.Connection], object]
-"""What one call does inside the transaction; all of it takes effect, or none."""
+"""The work of one call inside the transaction; all of it takes effect, or none."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class JournalWriter:
         return future
 
     def close(self) -> None:
-        """Write what was queued, close the file and end the thread; blocks, and may be called again."""
+        """Write the queued calls, close the file and end the thread; blocks, and may be called again."""
         with self._changed:
             self._closing = True
             self._changed.notify()

@@ -1,4 +1,4 @@
-"""Cuts connections that send without ever finishing a message.
+"""Closes connections that never finish a message.
 
 libzmq bounds a frame, not the number of frames in a message, and hands a message over only once it is complete: an
 endless one fills the memory unseen. The kernel counts what each connection has sent, though. One that has sent more
@@ -37,7 +37,7 @@ class _Watched:
 
 
 def can_guard() -> bool:
-    """Whether this system tells what a connection has received, as Linux does; tried on one of this process's own."""
+    """Whether this system reports how much a connection has received, as Linux does; tried on an own connection."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sender:
             receiver, _ = server.accept()
@@ -107,7 +107,7 @@ class FloodGuard:
                     self._cut(descriptor, watched, received - watched.baseline)
 
     def _cut(self, descriptor: int, watched: _Watched, unfinished: int) -> None:
-        self._log.warning("cut a connection that does not finish its message", unfinished_bytes=unfinished)
+        self._log.warning("closed a connection that does not finish its message", unfinished_bytes=unfinished)
         with suppress(OSError):
             watched.connection.shutdown(socket.SHUT_RDWR)
         self._leave(descriptor)

@@ -1,4 +1,4 @@
-"""One connection as the front sees it: who it is, whether it has said hello, and what is under way on it."""
+"""One connection as the front sees it: its client, whether it has said hello, its requests and transfers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = structlog.get_logger(part="peer")
 class Peer:
     """A connection. ``transfers`` are its uploads and downloads by the client's id, which end with it.
 
-    Requests that were begun are finished even if nobody hears the answer: what is in the journal must be in memory.
+    Requests that have begun are finished even if the client is gone: memory must agree with the journal.
     """
 
     route: bytes
@@ -34,7 +34,7 @@ class Peer:
 
     @property
     def user(self) -> str:
-        """Name of who is behind it."""
+        """Name of its client."""
         return self.guest.name
 
     def refuse(self, error: QiedError, re: int | None) -> None:
@@ -46,7 +46,9 @@ class Peer:
         if len(self.tasks) >= self.most_requests:
             work.close()
             self.refuse(
-                QuotaExceeded(f"{len(self.tasks)} requests of this connection are unanswered.", "Wait for answers."),
+                QuotaExceeded(
+                    f"{len(self.tasks)} requests of this connection are unanswered.", "Wait for their answers."
+                ),
                 request,
             )
             return
@@ -67,9 +69,10 @@ class Peer:
         except QiedError as error:
             self.refuse(error, request)
         except Exception:
-            _log.exception("a request failed by a defect", user=self.user)
+            _log.exception("a request failed because of a bug", user=self.user)
             self.refuse(
-                InternalError("The daemon failed at this request by a defect.", "See its log, and report it."), request
+                InternalError("This request failed because of a bug in the daemon.", "See its log, and report it."),
+                request,
             )
             raise
         else:

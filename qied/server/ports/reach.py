@@ -1,4 +1,4 @@
-"""Who can reach an address that the daemon listens at."""
+"""Who can reach an address that the daemon listens on."""
 
 from __future__ import annotations
 

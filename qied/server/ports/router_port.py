@@ -25,7 +25,7 @@ _TURNS = 16
 
 
 class RouterPort:
-    """A port of the front. ``domain`` tells the authenticator which keys are enrolled for it."""
+    """A port of the front. ``domain`` selects the keys that the authenticator accepts for it."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class RouterPort:
         return error is None
 
     async def close(self) -> None:
-        """Close the socket; what was sent just before still leaves."""
+        """Close the socket; messages just sent still leave."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -111,4 +111,4 @@ class RouterPort:
         try:
             self._on_message(route, guest, message)
         except Exception:  # noqa: BLE001 - whatever one message does, the port must not fall deaf for all others
-            self._log.exception("a message failed by a defect, going on with the next", user=guest.name)
+            self._log.exception("a message failed because of a bug, continuing with the next", user=guest.name)

@@ -33,14 +33,14 @@ Condition = Literal["starting", "ready", "draining", "lost"]
 
 _WITHHELD_STEP = 64 * 1024 * 1024
 _SURPLUS_BYTES = 2 * 1024**3
-"""Beyond the reserve that a plan leaves: some nine blocks in FP8."""
+"""Bytes beyond the reserve that a plan leaves: about nine blocks in FP8."""
 
 
 @dataclass
 class Worker:
     """One worker: what it is launched with, its process, its connection once attached, and its offer once loaded.
 
-    ``withheld_bytes`` of its budget are held by other programs, as it told last.
+    ``withheld_bytes`` of its budget are held by other programs, as it last reported.
     """
 
     name: str
@@ -119,7 +119,7 @@ class WorkerPool:
         return list(self._workers.values())
 
     def begin(self, worker: str, order: w.Begin) -> None:
-        """Have a worker take an edit up."""
+        """Have a worker begin an edit."""
         found = self._workers[worker]
         found.active.add((order.user, order.job))
         self._log.info("started", user=order.user, job=order.job, worker=worker, active=len(found.active))
@@ -140,7 +140,7 @@ class WorkerPool:
                 worker.peer.send(w.ForgetScope(scope))
 
     async def close(self) -> None:
-        """End all workers: what they hold is requeued by the next start."""
+        """End all workers: the next start requeues their edits."""
         self._stopping = True
         for worker in self._workers.values():
             if worker.process is not None:
@@ -198,14 +198,14 @@ class WorkerPool:
             await asyncio.sleep(_RESTART_BACKOFF_S[min(worker.failed_starts, len(_RESTART_BACKOFF_S) - 1)])
 
     async def _fits_again(self, worker: Worker) -> bool:
-        """Fit a worker that is to start again to what others leave of its card; whether it can start."""
+        """Fit a restarting worker to the memory that others leave on its card; returns whether it can start."""
         order = await asyncio.to_thread(self._refit, worker.order)
         if order is None:
-            self._log.warning("too little of the card is free to start again, waiting", worker=worker.name)
+            self._log.warning("too little card memory is free to restart, waiting", worker=worker.name)
             return False
         if order != worker.order:
             self._log.info(
-                "planned again for what is free now",
+                "planned again for the memory that is free now",
                 worker=worker.name,
                 budget_bytes=order.budget_bytes,
                 resident_blocks=order.execution.resident_blocks,
@@ -228,7 +228,7 @@ class WorkerPool:
             self._give_up(
                 SetupError(
                     f"The worker ended {worker.failed_starts} times before its engine was loaded (last: {ending}).",
-                    "The log above says more.",
+                    "See the log above.",
                 )
             )
 
@@ -259,7 +259,7 @@ class WorkerPool:
         if worker is None or worker.public_key != guest.key:
             return
         if isinstance(message, QiedError):
-            self._log.error("a worker sent what the link does not have", worker=worker.name, reason=str(message))
+            self._log.error("a worker sent an invalid message", worker=worker.name, reason=str(message))
             return
         if isinstance(message, w.Attach):
             self._attach(worker, route, guest, message)
@@ -269,7 +269,7 @@ class WorkerPool:
     def _attach(self, worker: Worker, route: bytes, guest: Guest, message: w.Attach) -> None:
         if worker.peer is not None and worker.process is not None:
             # What was under way on the old connection is lost, in both directions: only a fresh start is certain.
-            self._log.warning("a worker connected anew, killing it", worker=worker.name)
+            self._log.warning("a worker reconnected, killing it", worker=worker.name)
             worker.process.kill()
             return
         worker.peer = Peer(route, guest, lambda answer: self._port.send(route, answer), now_ms())
@@ -336,13 +336,13 @@ class WorkerPool:
             return
         worker.surplus_told = True
         self._log.info(
-            "more of the card is free than was planned with: a restart would keep more blocks on it",
+            "more card memory is free than was planned with: a restart would keep more blocks on the card",
             worker=worker.name,
             more_bytes=surplus_bytes,
         )
 
     def _withhold(self, worker: Worker, memory: w.Memory) -> None:
-        """Keep edits within what other programs leave of the budget."""
+        """Keep edits within the part of the budget that other programs leave."""
         if worker.offer is None:
             return
         self._tell_of_surplus(worker, memory.own_bytes + memory.free_bytes - worker.offer.budget_bytes)
@@ -365,7 +365,7 @@ def surplus_is_worth_telling(execution: Execution, surplus_bytes: int) -> bool:
 def withheld_bytes(budget: int, own: int, free: int) -> int:
     """Bytes of a worker's budget that others hold, in coarse steps, so that small changes do not matter.
 
-    A process that has ``own`` bytes can grow by what is ``free``; what is missing to its ``budget`` others have.
+    A process that has ``own`` bytes can grow by the ``free`` bytes; the rest of its ``budget`` is held by others.
     """
     missing = max(0, budget - own - free)
     return min(budget, -(-missing // _WITHHELD_STEP) * _WITHHELD_STEP)

@@ -17,7 +17,7 @@ _OOM_COUNTER = Path("/proc/vmstat")
 
 @dataclass(frozen=True)
 class Ending:
-    """How a worker process ended. ``by_itself`` is False where somebody else killed it."""
+    """How a worker process ended. ``by_itself`` is False if it was killed from outside."""
 
     code: int
     by_itself: bool
@@ -94,7 +94,7 @@ class WorkerProcess:
 
 
 def count_oom_kills(counter: Path) -> int | None:
-    """Processes that the kernel has killed for lack of memory by now (Linux), or None where it does not tell."""
+    """Processes that the kernel has killed for lack of memory by now (Linux), or None where it does not say."""
     try:
         for line in counter.read_text().splitlines():
             name, _, value = line.partition(" ")

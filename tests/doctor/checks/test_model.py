@@ -69,7 +69,7 @@ def test_comfyuis_single_file_is_not_taken_for_a_model(with_model, ask, tmp_path
 
 def test_a_configured_folder_without_a_model_is_told(with_model, ask, tmp_path):
     found = ask("model.found", with_model(tmp_path))
-    assert (found.status, "is no model" in found.message) == (Status.ERROR, True)
+    assert (found.status, "is not a model" in found.message) == (Status.ERROR, True)
 
 
 def test_a_missing_shard_is_named(with_model, ask, copy):
@@ -85,7 +85,7 @@ def test_a_cut_weight_file_is_named_with_its_length(with_model, ask, copy):
         file.truncate(whole - 100)
     found = ask("model.weights", with_model(copy))
     assert found.status is Status.ERROR
-    assert "00001-of-00002.safetensors is damaged: it is cut off at 'txt_norm.weight': " in found.message
+    assert "00001-of-00002.safetensors is damaged: it is truncated at 'txt_norm.weight': " in found.message
 
 
 def test_a_model_without_weight_files_is_not_whole(with_model, ask, copy):

@@ -56,7 +56,7 @@ def test_a_name_that_nobody_knows_is_an_error_of_the_name(facts, ask, monkeypatc
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     found = ask("port.free", at(facts, 7447, "studio.invalid"))
-    assert (found.status, "known by this name" in found.message) == (Status.ERROR, True)
+    assert (found.status, "this name has no address" in found.message) == (Status.ERROR, True)
     assert "Correct the name" in found.remedy
 
 
@@ -116,4 +116,4 @@ def test_where_it_does_not_the_network_is_warned_of(facts, machine, ask, host, s
     examined = facts(machine(os={"system": "Darwin"}), overrides={"daemon.listen": f"tcp://{host}:*"})
     found = ask("port.floods", examined)
     assert found.status is status
-    assert ("Darwin does not tell" in found.message) == (status is Status.WARNING)
+    assert ("Darwin does not report" in found.message) == (status is Status.WARNING)

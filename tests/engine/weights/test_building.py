@@ -82,7 +82,7 @@ INDEX = "diffusion_pytorch_model.safetensors.index.json"
             ModelUnsupported,
             "config.json does not set zero_cond_t",
         ),
-        (lambda f: cut(f / "transformer" / SHARD, 5_000_000), ModelUnsupported, "is cut off at"),
+        (lambda f: cut(f / "transformer" / SHARD, 5_000_000), ModelUnsupported, "is truncated at"),
         (lambda f: cut(f / "model_index.json", 20), ModelUnsupported, "not valid JSON"),
         (
             lambda f: rewrite(f / "transformer" / "config.json", lambda c: c.update(joint_attention_dim=64)),
@@ -97,7 +97,11 @@ INDEX = "diffusion_pytorch_model.safetensors.index.json"
         (lambda f: rewrite(f / "transformer" / INDEX, forget_second_shard), ModelUnsupported, "transformer lacks"),
         (lambda f: rewrite(f / "transformer" / INDEX, lambda c: c.clear()), ModelUnsupported, "weight_map"),
         *[
-            (changed(f"transformer/{INDEX}", weight_map=weight_map), ModelUnsupported, "in the weight_map is no name")
+            (
+                changed(f"transformer/{INDEX}", weight_map=weight_map),
+                ModelUnsupported,
+                "in the weight_map does not name",
+            )
             for weight_map in ({"a": 1}, {"a": SHARD, "b": None}, {"a": ["x"]}, {"a": "../vae/config.json"})
         ],
         (lambda f: cut(f / "tokenizer" / "tokenizer_config.json", 1), ModelUnsupported, "tokenizer cannot be used"),

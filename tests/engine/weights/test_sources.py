@@ -126,7 +126,7 @@ def test_a_damaged_file_is_named_when_it_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     save_file({WEIGHT: torch.zeros(100)}, path)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ModelUnsupported, match=r"bad\.safetensors cannot be used: it is cut off"):
+    with pytest.raises(ModelUnsupported, match=r"bad\.safetensors cannot be used: it is truncated"):
         SafetensorsSource("vae", (path,))
 
 

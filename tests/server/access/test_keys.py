@@ -123,7 +123,7 @@ class TestEnrolment:
 
     def test_of_a_taken_name_or_key_is_refused(self, store: KeyStore) -> None:
         ann = store.enrol("ann", public_key())
-        with pytest.raises(ConfigError, match="'ann' is enrolled"):
+        with pytest.raises(ConfigError, match="'ann' is already enrolled"):
             store.enrol("ann", public_key())
         with pytest.raises(ConfigError, match="as 'ann'"):
             store.enrol("bob", ann.public_key)
