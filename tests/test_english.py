@@ -9,7 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("qied", "client/qied_client")
-DOCUMENTS: tuple[str, ...] = ()
+DOCUMENTS: tuple[str, ...] = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "client/README.md",
+    "docs/*.md",
+    "qied.toml",
+)
 """Patterns of the documents that are searched as well, relative to the repository."""
 
 BANNED = (

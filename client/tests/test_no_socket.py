@@ -124,7 +124,7 @@ def test_without_a_thread_the_synchronous_client_says_so(daemon: Any, monkeypatc
 
 def test_a_bad_address_fails_the_synchronous_client_and_leaves_no_thread(daemon: Any) -> None:
     for address in ("nowhere", "tcp://", "tcp://127.0.0.1", "udp://127.0.0.1:1"):
-        with pytest.raises(DaemonUnreachable, match="no address"):
+        with pytest.raises(DaemonUnreachable, match="not a valid address"):
             Client(daemon.key, address=address, patience=_PATIENCE_S)
     assert "qied client" not in {thread.name for thread in threading.enumerate()}
 

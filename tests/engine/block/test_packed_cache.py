@@ -270,7 +270,7 @@ def test_a_disk_that_is_nearly_full_is_left_alone(file: Path, cache: DiskCache, 
     with structlog.testing.capture_logs() as logs:
         loaded = load(file, replace(cache, free_reserve_bytes=1 << 60))
     assert loaded.packed == 6 and not kept(cache)
-    assert "too little room" in logs[0]["event"] and "storage.packed_bytes" in logs[0]["remedy"]
+    assert "too little space" in logs[0]["event"] and "storage.packed_bytes" in logs[0]["remedy"]
 
 
 @pytest.fixture

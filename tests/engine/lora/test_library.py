@@ -88,7 +88,7 @@ def test_more_than_the_limit_together_is_refused_before_anything_is_loaded(
 ) -> None:
     known = library(size("one"))
     known.check([ONE])
-    with pytest.raises(InvalidRequest, match=f"{size('one')} are kept for them") as caught:
+    with pytest.raises(InvalidRequest, match=f"{size('one')} are reserved for LoRAs") as caught:
         known.check([ONE, TWO])
     assert "worker.loras_at_once" in caught.value.remedy
     assert known.device_bytes == 0
