@@ -26,7 +26,7 @@ from rich_pixels import HalfcellRenderer, Pixels
 
 from qied.cli.machine import read_machine
 from qied.config import Config
-from qied.hardware.native_windows import refuse_native_windows
+from qied.hardware.host import refuse_native_windows
 from qied.hardware.user_folders import user_home
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan, Refusal

@@ -18,7 +18,7 @@ from qied_client.installing import CLIENT_INSTALL
 from rich.console import Console
 from rich.table import Table
 
-from qied.hardware.native_windows import refuse_native_windows
+from qied.hardware.host import refuse_native_windows
 from qied.server.access.keys import KeyStore, write_credential
 
 keys = typer.Typer(help="Enrol and remove clients; a running daemon picks up changes at once.", no_args_is_help=True)

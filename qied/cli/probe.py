@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qied.cli.measuring import MeasuringProgress
+from qied.cli.progress import MeasuringProgress
 from qied.hardware.probe import probe as look
 from qied.hardware.selftest import measured
 from qied.hardware.snapshot import Gpu, Host, Pcie, SelfTest, Snapshot, Torch, Trial

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from qied.checkpoints.pipeline_folder import missing_parts
 from qied.cli.machine import usual_config
-from qied.cli.pulling import PullProgress
+from qied.cli.progress import PullProgress
 from qied.config import load_config
 from qied.doctor.words import some
 from qied.downloads.wanted import amount

@@ -16,13 +16,12 @@ from qied_client.cli.failures import failures_as_text
 from qied_client.credentials import LOCAL_FILE, default_home
 from rich.console import Console
 
-from qied.cli.loading import LoadingProgress
 from qied.cli.machine import usual_config
-from qied.cli.measuring import MeasuringProgress
 from qied.cli.plan_view import show_plan
 from qied.cli.profiles import user_profiles_folder
+from qied.cli.progress import LoadingProgress, MeasuringProgress
 from qied.config import LoadedConfig, load_config
-from qied.hardware.native_windows import refuse_native_windows
+from qied.hardware.host import refuse_native_windows
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
 from qied.hardware.user_folders import user_home

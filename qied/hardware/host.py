@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from qied_client.errors import SystemUnsupported
 
 from qied.hardware import cgroups
 from qied.hardware.snapshot import Host, System
@@ -88,3 +89,18 @@ def _cpus(limit: int | None) -> int | None:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     counts = [count for count in (usable, limit) if count]
     return min(counts, default=None)
+
+
+NATIVE_WINDOWS = "Windows"
+"""What ``platform.system`` says there; under WSL2 it says Linux."""
+SAID = "The qied daemon does not run on Windows itself; on Windows it runs under WSL2."
+REMEDY = (
+    "Run 'wsl --install' in PowerShell, then install and start qied in the Linux that it opens, as on any Linux; "
+    "clients on Windows reach it from outside."
+)
+
+
+def refuse_native_windows(system: str | None = None) -> None:
+    """Raise SystemUnsupported on Windows itself; ``system`` is this machine's unless it is given."""
+    if (platform.system() if system is None else system) == NATIVE_WINDOWS:
+        raise SystemUnsupported(SAID, REMEDY)

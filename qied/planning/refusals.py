@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qied.hardware.native_windows import NATIVE_WINDOWS, REMEDY, SAID
+from qied.hardware.host import NATIVE_WINDOWS, REMEDY, SAID
 from qied.hardware.snapshot import Gpu, Snapshot, driver_system
 from qied.hardware.torch_builds import install_command
 from qied.planning import candidates as floors

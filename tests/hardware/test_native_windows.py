@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from qied_client.errors import SystemUnsupported
 
-from qied.hardware.native_windows import refuse_native_windows
+from qied.hardware.host import refuse_native_windows
 
 
 def test_windows_itself_is_refused_in_one_sentence_that_names_wsl2():

@@ -91,6 +91,7 @@ def test_eight_gigabytes_still_serve_1024(machine: Machine) -> None:
 # What holds for any machine.
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(data=st.data())
 def test_a_plan_keeps_to_its_budget_and_a_refusal_says_what_to_do(
@@ -108,6 +109,7 @@ def test_a_plan_keeps_to_its_budget_and_a_refusal_says_what_to_do(
         assert outcome.execution.allocator_bytes < outcome.budget_bytes
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(data=st.data())
 def test_fp8_is_never_chosen_where_its_self_test_is_not_ok(
@@ -138,6 +140,7 @@ def test_a_plan_is_the_same_after_its_snapshot_was_written_and_read(
     assert plan(again, LARGE) == plan(snapshot, LARGE)
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(data=st.data())
 def test_more_of_anything_never_gives_less(

@@ -10,7 +10,7 @@ from qied_client.installing import pip_install
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
-from qied.hardware.native_windows import NATIVE_WINDOWS, REMEDY, SAID
+from qied.hardware.host import NATIVE_WINDOWS, REMEDY, SAID
 from qied.planning.candidates import at_least
 
 _PYTHON = "3.11"

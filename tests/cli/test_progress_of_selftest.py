@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from qied.cli.measuring import MeasuringProgress
+from qied.cli.progress import MeasuringProgress
 
 
 def told(*, terminal):

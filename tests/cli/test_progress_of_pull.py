@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from qied.cli.pulling import PullProgress
+from qied.cli.progress import PullProgress
 from qied.downloads.wanted import RemoteFile
 
 SHARD = RemoteFile("transformer/diffusion_pytorch_model-00001-of-00005.safetensors", 9_973_000_000, "a" * 64)

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from qied.cli.loading import LoadingProgress
+from qied.cli.progress import LoadingProgress
 
 
 def told(*, terminal: bool) -> str:
