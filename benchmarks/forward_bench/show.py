@@ -16,8 +16,8 @@ from forward_bench.setting import GB, MIDDLE, NATIVE, SIZES
 MODELS = {
     "diffusers": "diffusers BF16, eager",
     "compiled": "diffusers BF16, compiled blocks",
-    "compiled-graphs": "diffusers BF16, compiled blocks, CUDA graphs",
-    "compiled-autotune": "diffusers BF16, compiled blocks, max-autotune",
+    "compiled-graphs": "diffusers BF16, compiled, CUDA graphs",
+    "compiled-autotune": "diffusers BF16, compiled, max-autotune",
     "torchao": "diffusers + torchao FP8, compiled blocks",
     "bf16": "qied BF16",
     "fp8-storage": "qied FP8 storage",
