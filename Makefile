@@ -14,7 +14,7 @@ install: $(VENV)/.installed
 
 # The pinned torch comes first, so that nothing after it can choose another build.
 $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
-	@echo "Installing into $(VENV), once: 3 to 15 minutes, mostly for torch (sizes: README.md)."
+	@echo "Installing into $(VENV), once; most of it is torch (README.md says how much)."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt $$($(PYTHON) tools/torch_index.py) torch
 	$(PIP) install -c constraints.txt -e "client[cli,pictures]" -e ".[dev]"
@@ -80,6 +80,7 @@ client-test: .venv-client/.installed
 
 # The lowest accepted version of everything that is named in pyproject.toml, and the tests with it.
 test-lowest: install
+	mkdir -p dist
 	$(BIN)/python tools/pins.py lowest > dist/lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip --disable-pip-version-check install -r dist/lowest.txt --no-deps -e client -e .
