@@ -97,7 +97,7 @@ def test_nothing_is_built_while_a_graph_is_recorded() -> None:
     attention = CudnnFp8Attention(DEVICE)
     heads, scales = operands(300, 64)
     out = torch.zeros(300, 4, 64, device=DEVICE).to(torch.float8_e4m3fn)
-    with pytest.raises(RuntimeError, match="recorded"):
+    with pytest.raises(RuntimeError, match="captured"):
         GraphRecorder(DEVICE).record(lambda: attention(heads, 0, scales, out))
     attention(heads, 0, scales, out)
     assert torch.isfinite(out.float()).all()
