@@ -14,7 +14,6 @@ from qied_client.errors import JobFailed
 
 from memory_bench.cases import Case
 from qied.engine.edits.edit import Edit
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import ComponentSources
 from qied.planning.memory import MemoryModel, Tiles, model_of
@@ -65,7 +64,7 @@ def measure(engine: Engine, plan: Plan, model: ModelProfile, case: Case, card: C
     work = workload_of(spec, model, plan.max_reference_pixels)
     clear()
     weights = torch.cuda.memory_allocated()
-    peaks = _run(engine.begin(spec, _pictures(case), SceneCache(0)))
+    peaks = _run(engine.begin(spec, _pictures(case), None))
     allocated, reserved = peaks.allocated, peaks.reserved
     overhead = card.overhead()
     predicted = peak_alone(plan, model, work)

@@ -67,8 +67,8 @@ class Engines:
 
     def _with_vae(self, engine: Engine) -> Engine:
         """The same engine with the VAE in FP32."""
-        bench = engine._context
-        return Engine(replace(bench, models=replace(bench.models, vae=self.vae)))
+        context = replace(engine.context, models=replace(engine.models, vae=self.vae))
+        return Engine(context, engine.execution, engine.options)
 
     def _built(self, precision: Precision) -> Engine:
         """An engine as a worker builds it; one of plain casts has its weights and its linears exchanged."""

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from qied.edit import EditSpec
-from qied.engine.edits.scene_cache import SceneCache
-from qied.engine.engine import Edit as EngineEdit
+from qied.engine.edits.edit import Edit as EngineEdit
 from qied.engine.engine import Engine
 from quality_bench.loras import with_lora
 from quality_bench.rows import Row
@@ -102,7 +101,7 @@ def begin_edit(engine: Engine, row: Row, edit: Edit, given: Image.Image, seed: i
     )
     if row.lora is not None and chosen:
         spec = with_lora(spec, row.lora)
-    return engine.begin(spec, named, SceneCache(0))
+    return engine.begin(spec, named, None)
 
 
 def _measured(job: Job, session: Session, turn: int, chosen: bool, image: Image.Image, device: str) -> Outcome:

@@ -19,7 +19,6 @@ from PIL import Image
 from qied.edit import EditSpec
 from qied.engine import serving
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.serving import ServedEngine
 from qied.link.engine_port import RunningEdit
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
@@ -49,11 +48,11 @@ class WatchedEdit:
 
 
 class WatchedEngine:
-    """A served engine whose edits are watched; each goes alone."""
+    """An engine whose edits are watched; each goes alone."""
 
     sweep_room = None
 
-    def __init__(self, engine: ServedEngine, watch: Watch) -> None:
+    def __init__(self, engine: Engine, watch: Watch) -> None:
         self._engine = engine
         self._watch = watch
         self.device = engine.device
@@ -85,7 +84,7 @@ def load_random(order: LaunchOrder, on_progress: OnProgress) -> WatchedEngine:
     return _watched(order, lambda: _random(order, on_progress))
 
 
-def _watched(order: LaunchOrder, engine: Callable[[], ServedEngine]) -> WatchedEngine:
+def _watched(order: LaunchOrder, engine: Callable[[], Engine]) -> WatchedEngine:
     report = Path(os.environ[REPORT])
     on_card = order.execution.device == "cuda"
     before = card_used() if on_card else 0
@@ -102,11 +101,16 @@ def _watched(order: LaunchOrder, engine: Callable[[], ServedEngine]) -> WatchedE
     return WatchedEngine(loaded, Watch(report, before if on_card else None))
 
 
-def _random(order: LaunchOrder, on_progress: OnProgress) -> ServedEngine:
+def _random(order: LaunchOrder, on_progress: OnProgress) -> Engine:
     profile = load_profile(Path(order.profile))
     # A process that sees its card alone sees it as the first one.
     execution = replace(order.execution, device_index=0) if order.card else order.execution
     streamed = execution.text_encoder == "streamed"
     weights, _ = sources(torch.device(execution.device), keep_text_encoder=streamed)
-    engine = Engine.build(weights, profile, EngineOptions(execution=execution), on_progress)
-    return ServedEngine(engine, order, execution)
+    options = EngineOptions(
+        execution=execution,
+        scene_cache_bytes=order.cache_bytes,
+        budget_bytes=order.budget_bytes,
+        fixed_bytes=order.fixed_bytes,
+    )
+    return Engine.build(weights, profile, options, on_progress)

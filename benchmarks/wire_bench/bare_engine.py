@@ -33,18 +33,17 @@ def edit_spec(blob: str, seed: int, steps: int, previews: bool) -> EditSpec:
 
 def serve_bare_engine(pipe: Connection) -> None:
     """In a child process: load the built-in model as a worker does, then answer (picture, seed, steps, previews)."""
-    from qied.engine.engine import Engine, EngineOptions, SceneCache
+    from qied.engine.engine import Engine, EngineOptions
     from qied.planning.model_profile import shipped_profiles
     from qied.resources import builtin_model_folder
 
     profile = shipped_profiles()["builtin"]
     engine = Engine.load(builtin_model_folder(), profile, EngineOptions("cpu", "fp32"), lambda *_: None)
-    cache = SceneCache(256 << 20)
     for data, seed, steps, previews in questions(pipe):
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         blob = hash_of(data)
         started = time.perf_counter()
-        edit = engine.begin(edit_spec(blob, seed, steps, previews), {blob: picture}, cache)
+        edit = engine.begin(edit_spec(blob, seed, steps, previews), {blob: picture}, "bare")
         while (image := edit.advance().image) is None:
             pass
         pipe.send(BareEdit((time.perf_counter() - started) * 1000, hash_of(image.tobytes())))

@@ -7,6 +7,8 @@ import re
 
 import torch
 
+from qied.link.engine_port import DeviceLost
+
 _EXHAUSTED = re.compile(
     r"out of memory|can't allocate memory|not enough memory|Cannot allocate memory"
     r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_\w*ALLOC\w*",
@@ -39,3 +41,9 @@ def is_lost(error: BaseException, device: torch.device) -> bool:
         return float(torch.ones(1, device=device).sum()) != 1
     except RuntimeError as second:
         return not is_exhausted(second)
+
+
+def raise_if_lost(error: BaseException, device: torch.device) -> None:
+    """Raise DeviceLost if no edit of this process can continue after ``error``; see :func:`is_lost`."""
+    if is_lost(error, device):
+        raise DeviceLost(f"{device} no longer answers: {error}") from error

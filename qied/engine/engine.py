@@ -1,8 +1,8 @@
-"""The engine: one loaded model that begins edits; everything that a worker needs can be imported from here."""
+"""The engine: one loaded model that begins edits, with a cache for each session."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,14 +15,14 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.edit import EditSpec
 from qied.engine.allocator_bound import bound_allocator
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
-from qied.engine.edits.context import Advance, EngineContext
+from qied.engine.edits.context import EngineContext
 from qied.engine.edits.edit import Edit
 from qied.engine.edits.pacing import pacer_of
 from qied.engine.edits.preview import fit_preview
-from qied.engine.edits.scene_cache import SceneCache
-from qied.engine.edits.sweep import Sweeper
+from qied.engine.edits.scene_cache import SceneCaches
+from qied.engine.edits.sweep import Sweep
 from qied.engine.lora.library import LoraLibrary
-from qied.engine.models import ComponentSources, Models, build_models, open_checkpoint, open_pipeline
+from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
 from qied.engine.text.encoder import TextPositions
 from qied.engine.weights.sources import OnProgress
 from qied.loras.catalogue import LoraFile
@@ -30,8 +30,6 @@ from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.scheduling.sweep import SweepRoom
-
-__all__ = ["Advance", "Edit", "Engine", "EngineOptions", "SceneCache"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,9 @@ class EngineOptions:
     ``execution`` says it in full. Without one, everything stays on ``device`` (torch's name of it), and ``dtype`` is
     that of weights and activations (latents between steps are FP32 either way). ``text_positions`` are Qwen2.5-VL's
     own ("mrope"); "plain" is what diffusers' pipeline gives it. ``loras`` are the files that edits may name; those on
-    the device take ``lora_bytes`` at most. What took long to make is kept in ``caches`` for the next time.
+    the device take ``lora_bytes`` at most. What took long to make is kept in ``caches`` for the next time, and what
+    the encoders gave in ``scene_cache_bytes`` of the device, for the next turn of a session. The process may have
+    ``budget_bytes`` of the device, of which the plan counts ``fixed_bytes`` without an edit; both are 0 without a plan.
     """
 
     device: str = "cpu"
@@ -51,6 +51,9 @@ class EngineOptions:
     loras: Mapping[str, LoraFile] = field(default_factory=dict)
     lora_bytes: int = 0
     caches: DiskCaches = NO_CACHES
+    scene_cache_bytes: int = 256 << 20
+    budget_bytes: int = 0
+    fixed_bytes: int = 0
 
     def resolved(self, profile: ModelProfile) -> Execution:
         """The execution that these options mean for a model."""
@@ -77,11 +80,25 @@ class EngineOptions:
 
 
 class Engine:
-    """One model on one device. Edits begun here are independent of each other, however they advance."""
+    """One model on one device. Edits begun here are independent of each other, however they advance.
 
-    def __init__(self, context: EngineContext) -> None:
-        self._context = context
-        self._sweeper = Sweeper(context)
+    It is the engine of ``qied.link.engine_port``. ``weights_bytes`` are all that is on the device without an edit: what
+    the plan says, or the weights where they are more. ``caches`` has what is kept for each session, ``models`` the
+    model's parts as they were loaded, and ``context`` what all edits share.
+    """
+
+    def __init__(self, context: EngineContext, execution: Execution, options: EngineOptions) -> None:
+        self.context = context
+        self.execution = execution
+        self.options = options
+        self.models = context.models
+        self.sweep = Sweep(context)
+        self.caches = SceneCaches(options.scene_cache_bytes)
+        self.device = torch.cuda.get_device_name(execution.device_index) if execution.device == "cuda" else "CPU"
+        self.precision = execution.precision
+        self.model = context.profile.name
+        self.weights_bytes = max(options.fixed_bytes, self.memory_bytes())
+        self.budget_bytes = options.budget_bytes
 
     @staticmethod
     def load(
@@ -109,35 +126,39 @@ class Engine:
         loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)
         room = SweepRoom(execution.sweep_bytes, options.lora_bytes) if execution.sweeps else None
         pacer, references = pacer_of(models.device), execution.max_reference_pixels
-        return Engine(EngineContext(models, profile, preview, references, loras, pacer, room))
+        context = EngineContext(models, profile, preview, references, loras, pacer, room)
+        return Engine(context, execution, options)
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache) -> Edit:
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str | None) -> Edit:
         """Begin an edit; nothing is computed yet.
 
-        ``pictures`` holds decoded sRGB pictures by the hashes of ``spec``: RGB, and L for the mask. ``cache`` belongs
-        to one session on this engine. Raises InvalidRequest for what this model cannot run, and ModelUnsupported for a
-        LoRA whose file cannot be used.
+        ``pictures`` holds decoded sRGB pictures by the hashes of ``spec``: RGB, and L for the mask. ``scope`` names the
+        session whose cache is used; None keeps nothing. Raises InvalidRequest for what this model cannot run, and
+        ModelUnsupported for a LoRA whose file cannot be used.
         """
         held = {image: pictures[image] for image in (*spec.images, spec.mask) if image is not None}
         self._check(spec, held)
-        return Edit(self._context, spec, held, cache)
+        return Edit(self.context, spec, held, self.caches.of(scope))
 
-    @property
-    def models(self) -> Models:
-        """The model's parts as they were loaded."""
-        return self._context.models
+    def forget(self, scope: str) -> None:
+        """Drop the cache of a scope."""
+        self.caches.drop(scope)
 
     @property
     def sweep_room(self) -> SweepRoom | None:
         """Room for steps that go together (``Edit.step_needs``); None if each goes alone."""
-        return self._sweeper.room
+        return self.sweep.room
 
-    def sweep(self, edits: Sequence[Edit]) -> list[Advance | Exception]:
-        """Take the next step of each edit, for which blocks are copied once; returns what each did, or its error.
+    def device_memory(self) -> tuple[int, int] | None:
+        """Bytes of the device that this process has, and that are free; None on the CPU.
 
-        They must be steps, and fit ``sweep_room``. Raises DeviceLost, after which no edit can continue.
+        Besides what torch has reserved the process has its context, for which the plan leaves room in the budget.
         """
-        return self._sweeper.sweep(edits)
+        if self.execution.device == "cpu":
+            return None
+        free, _ = torch.cuda.mem_get_info(self.execution.device_index)
+        context = max(0, self.budget_bytes - self.execution.allocator_bytes)
+        return torch.cuda.memory_reserved(self.execution.device_index) + context, free
 
     def memory_bytes(self) -> int:
         """Bytes of weights that stay on the device, with the rings that others pass through."""
@@ -149,11 +170,11 @@ class Engine:
 
     def lora_bytes(self) -> int:
         """Bytes of LoRAs that are on the device now."""
-        return self._context.loras.device_bytes
+        return self.context.loras.device_bytes
 
     def _check(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
-        geometry = self._context.profile.geometry
-        limit = self._context.profile.max_prompt_tokens
+        geometry = self.context.profile.geometry
+        limit = self.context.profile.max_prompt_tokens
         if not 1 <= len(spec.images) <= geometry.max_references:
             raise _invalid("images", f"{len(spec.images)} pictures; 1 to {geometry.max_references} are possible.")
         if not all(within_aspect(*picture.size) for picture in pictures.values()):
@@ -163,7 +184,7 @@ class Engine:
                 raise _invalid(name, f"{side} is not a multiple of {geometry.side_multiple} pixels.")
         if spec.steps < 1:
             raise _invalid("steps", f"{spec.steps} steps; at least 1 is needed.")
-        self._context.loras.check(spec.loras)
+        self.context.loras.check(spec.loras)
         for name, text in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt or "")):
             if (tokens := self.models.text_encoder.tokens.count(text)) > limit:
                 raise _invalid(name, f"{tokens} tokens; at most {limit} are possible.")

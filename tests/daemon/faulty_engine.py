@@ -14,7 +14,7 @@ from PIL import Image
 
 from qied.edit import EditSpec
 from qied.engine import serving
-from qied.engine.serving import ServedEngine
+from qied.engine.engine import Engine
 from qied.link.launch import LaunchOrder
 
 
@@ -52,7 +52,7 @@ class FaultyEdit:
 class FaultyEngine:
     sweep_room = None
 
-    def __init__(self, engine: ServedEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.filled = False
         self.device, self.precision, self.model = engine.device, engine.precision, engine.model

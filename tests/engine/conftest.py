@@ -11,7 +11,6 @@ from qied.edit import EditSpec
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
@@ -155,8 +154,9 @@ def inputs() -> Callable[..., Scene]:
 
 
 @pytest.fixture
-def cache() -> SceneCache:
-    return SceneCache(1 << 24)
+def scope(request: pytest.FixtureRequest) -> str:
+    """A session of the test alone."""
+    return request.node.nodeid
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from qied.engine.edits.context import Advance
 from qied.engine.edits.denoise import initial_noise, unpack
 from qied.engine.edits.edit import Edit
 from qied.engine.edits.mask import FEATHER
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine
 from qied.engine.sigmas import sigma_schedule
 from qied.engine.transformer.transformer import Forward
@@ -90,10 +89,10 @@ def half_mask(width: int, height: int) -> Image.Image:
 
 
 def test_an_edit_is_visible_and_leaves_the_rest_alone(
-    load_engine: Callable[..., Engine], scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    load_engine: Callable[..., Engine], scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     picture = scene()
-    edit = load_engine(dtype="bf16").begin(spec(steps=8), {"a": picture}, cache)
+    edit = load_engine(dtype="bf16").begin(spec(steps=8), {"a": picture}, scope)
     pixels, before = np.asarray(result(finish(edit))).astype(float), np.asarray(picture).astype(float)
     distance = np.hypot(*(np.mgrid[:256, :256] - 127.5))
     assert np.abs(pixels[distance < 30].mean(axis=0) - BLUE).max() < 25
@@ -102,18 +101,18 @@ def test_an_edit_is_visible_and_leaves_the_rest_alone(
 
 
 def test_units_come_in_order_and_only_the_last_holds_the_result(
-    load_engine: Callable[..., Engine], scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    load_engine: Callable[..., Engine], scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     engine = load_engine(dtype="fp32")
     wanted = spec(images=("a", "b"), true_cfg_scale=2.0, negative_prompt=" ")
-    units = finish(engine.begin(wanted, {"a": scene(), "b": scene(200, 300)}, cache))
+    units = finish(engine.begin(wanted, {"a": scene(), "b": scene(200, 300)}, scope))
     encoding = [("encode_prompt", step, 4) for step in (1, 2, 3, 4)]
     images = [("encode_image", 1, 2), ("encode_image", 2, 2)]
     steps = [("denoise", step, 3) for step in (1, 2, 3)]
     rest = [("prepare_steps", 6, 6), *steps, ("decode", 1, 1)]
     assert [(unit.phase, unit.step, unit.steps) for unit in units] == [*encoding, *images, *rest]
     assert [unit.image is not None for unit in units] == [False] * 10 + [True]
-    again = finish(engine.begin(wanted, {"a": scene(), "b": scene(200, 300)}, cache))
+    again = finish(engine.begin(wanted, {"a": scene(), "b": scene(200, 300)}, scope))
     assert [unit.phase for unit in again] == ["denoise"] * 3 + ["decode"], "what is kept is not computed again"
     assert all(unit.milliseconds > 0 for unit in units)
     assert result(units).size == (256, 256) and result(units).mode == "RGB"
@@ -121,34 +120,34 @@ def test_units_come_in_order_and_only_the_last_holds_the_result(
 
 @pytest.mark.parametrize(("every", "expected"), [(0, []), (1, [1, 2, 3]), (2, [2]), (3, [3]), (4, [])])
 def test_previews_come_every_so_many_steps_and_never_at_the_last(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache, every: int, expected: list[int]
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str, every: int, expected: list[int]
 ) -> None:
     wanted = spec(steps=4, preview_every=every, width=64, height=96)
-    units = finish(engine.begin(wanted, {"a": scene(128, 128)}, cache))
+    units = finish(engine.begin(wanted, {"a": scene(128, 128)}, scope))
     assert [unit.step for unit in units if unit.preview is not None] == expected
     assert all(unit.preview.size == (8, 12) for unit in units if unit.preview is not None)
 
 
 def test_previews_do_not_change_the_result(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
-    results = [result(finish(engine.begin(spec(preview_every=n), {"a": scene()}, cache))) for n in (0, 1)]
+    results = [result(finish(engine.begin(spec(preview_every=n), {"a": scene()}, scope))) for n in (0, 1)]
     assert results[0].tobytes() == results[1].tobytes()
 
 
 def test_an_edit_that_is_over_cannot_be_advanced(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
-    edit = engine.begin(spec(steps=1, width=64, height=64), {"a": scene()}, cache)
+    edit = engine.begin(spec(steps=1, width=64, height=64), {"a": scene()}, scope)
     finish(edit)
     with pytest.raises(AssertionError, match="over"):
         edit.advance()
 
 
 def test_one_step_gives_a_finite_picture(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
-    image = result(finish(engine.begin(spec(steps=1), {"a": scene()}, cache)))
+    image = result(finish(engine.begin(spec(steps=1), {"a": scene()}, scope)))
     assert np.asarray(image).std() > 20
 
 
@@ -162,9 +161,8 @@ def test_edits_advanced_in_turns_give_the_bytes_of_each_alone(
         spec(images=("b", "a"), width=192, height=112, steps=2, true_cfg_scale=3.0, negative_prompt="", seed=8),
         spec(images=("b",), width=160, height=192, steps=4, mask="m", prompt="remove the green square"),
     ]
-    alone = [result(finish(engine.begin(each, pictures, SceneCache(0)))).tobytes() for each in specs]
-    shared = SceneCache(1 << 24)
-    edits = dict(enumerate(engine.begin(each, pictures, shared) for each in specs))
+    alone = [result(finish(engine.begin(each, pictures, None))).tobytes() for each in specs]
+    edits = dict(enumerate(engine.begin(each, pictures, f"shared {shuffle}") for each in specs))
     together: dict[int, bytes] = {}
     order = random.Random(shuffle)
     while edits:
@@ -176,63 +174,66 @@ def test_edits_advanced_in_turns_give_the_bytes_of_each_alone(
 
 
 def test_another_seed_on_the_same_picture_encodes_nothing_again(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     guided = {"true_cfg_scale": 2.0, "negative_prompt": " ", "width": 128, "height": 128}
     pictures = {"a": scene()}
-    finish(engine.begin(spec(**guided), pictures, cache))
+    finish(engine.begin(spec(**guided), pictures, scope))
     with calls(engine) as counted:
-        units = finish(engine.begin(spec(seed=99, **guided), pictures, cache))
+        units = finish(engine.begin(spec(seed=99, **guided), pictures, scope))
     assert counted == {"transformer": 6, "vae decoder": 1}
     assert [unit.phase for unit in units] == ["denoise"] * 3 + ["decode"]
+    cache = engine.caches.of(scope)
     assert (cache.hits["prompt"], cache.hits["reference"], cache.hits["vision"]) == (2, 1, 0)
     assert (cache.misses["prompt"], cache.misses["reference"], cache.misses["vision"]) == (2, 1, 1)
 
 
 def test_a_new_prompt_on_the_same_picture_runs_the_language_model_only(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     pictures = {"a": scene()}
-    finish(engine.begin(spec(width=128, height=128), pictures, cache))
+    finish(engine.begin(spec(width=128, height=128), pictures, scope))
     with calls(engine) as counted:
-        finish(engine.begin(spec(prompt="remove the green square", width=128, height=128), pictures, cache))
+        finish(engine.begin(spec(prompt="remove the green square", width=128, height=128), pictures, scope))
     assert counted == {"language": 1, "transformer": 3, "vae decoder": 1}
 
 
 def test_a_warm_cache_gives_the_bytes_of_an_empty_one(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     pictures = {"a": scene(), "b": scene(180, 300)}
     wanted = spec(images=("a", "b"), width=128, height=128)
-    finish(engine.begin(spec(images=("b",), width=128, height=128), pictures, cache))
-    finish(engine.begin(spec(images=("a", "b"), prompt="remove it", width=128, height=128), pictures, cache))
-    warm = result(finish(engine.begin(wanted, pictures, cache)))
+    finish(engine.begin(spec(images=("b",), width=128, height=128), pictures, scope))
+    finish(engine.begin(spec(images=("a", "b"), prompt="remove it", width=128, height=128), pictures, scope))
+    warm = result(finish(engine.begin(wanted, pictures, scope)))
+    cache = engine.caches.of(scope)
     assert cache.hits["vision"] and cache.hits["reference"]
-    assert warm.tobytes() == result(finish(engine.begin(wanted, pictures, SceneCache(0)))).tobytes()
+    assert warm.tobytes() == result(finish(engine.begin(wanted, pictures, None))).tobytes()
 
 
 def test_the_order_of_pictures_matters_to_the_prompt(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     pictures = {"a": scene(), "b": scene(180, 300, (10, 20, 60))}
     size = {"width": 128, "height": 128}
     first, second = (
-        result(finish(engine.begin(spec(images=order, **size), pictures, cache))) for order in (("a", "b"), ("b", "a"))
+        result(finish(engine.begin(spec(images=order, **size), pictures, scope))) for order in (("a", "b"), ("b", "a"))
     )
     assert first.tobytes() != second.tobytes()
+    cache = engine.caches.of(scope)
     assert cache.misses["prompt"] == 2 and cache.misses["reference"] == 2
 
 
 @pytest.mark.parametrize("size", [(256, 256), (192, 240)])
 def test_a_mask_keeps_pixels_outside_exactly_and_lets_the_inside_change(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache, size: tuple[int, int]
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str, size: tuple[int, int]
 ) -> None:
     width, height = size
     picture, mask = scene(*size), Image.new("L", size)
     box = (width // 2 - 48, height // 2 - 48, width // 2 + 48, height // 2 + 48)
     ImageDraw.Draw(mask).rectangle(box, fill=255)
     wanted = spec(mask="m", width=width, height=height, steps=8)
-    image = np.asarray(result(finish(engine.begin(wanted, {"a": picture, "m": mask}, cache)))).astype(int)
+    image = np.asarray(result(finish(engine.begin(wanted, {"a": picture, "m": mask}, scope)))).astype(int)
     before = np.asarray(picture).astype(int)
     outside = np.ones((height, width), bool)
     rim = 2 * FEATHER
@@ -243,12 +244,12 @@ def test_a_mask_keeps_pixels_outside_exactly_and_lets_the_inside_change(
 
 
 def test_at_every_step_the_model_sees_the_noised_source_outside_the_mask(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     models, seen = engine.models, []
     pictures = {"a": scene(), "m": half_mask(128, 128)}
     with seen_by_transformer(engine, lambda forward: seen.append(unpack(forward.latents, 16, 16))):
-        finish(engine.begin(spec(mask="m", width=128, height=128), pictures, cache))
+        finish(engine.begin(spec(mask="m", width=128, height=128), pictures, scope))
     with torch.inference_mode():
         source = models.vae.encode(pictures["a"], (128, 128))
     noise = initial_noise(7, 16, 16, 16)
@@ -259,18 +260,18 @@ def test_at_every_step_the_model_sees_the_noised_source_outside_the_mask(
 
 
 def test_a_black_mask_gives_the_source(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     pictures = {"a": scene(300, 300), "m": Image.new("L", (20, 20))}
-    image = result(finish(engine.begin(spec(mask="m", width=128, height=128), pictures, cache)))
+    image = result(finish(engine.begin(spec(mask="m", width=128, height=128), pictures, scope)))
     assert image.tobytes() == pictures["a"].resize((128, 128), Image.Resampling.LANCZOS).tobytes()
 
 
 def test_a_white_mask_gives_the_unmasked_result(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     pictures = {"a": scene(), "m": Image.new("L", (20, 20), 255)}
-    images = [result(finish(engine.begin(spec(mask=mask), pictures, cache))) for mask in (None, "m")]
+    images = [result(finish(engine.begin(spec(mask=mask), pictures, scope))) for mask in (None, "m")]
     assert images[0].tobytes() == images[1].tobytes()
 
 
@@ -288,7 +289,7 @@ def advance_to(edit: Edit, phase: str) -> None:
 
 
 def test_a_dropped_edit_frees_its_tensors_at_once(engine: Engine, scene: Scene, spec: MakeSpec) -> None:
-    edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
+    edit = engine.begin(spec(), {"a": scene()}, None)
     with embeddings_seen(engine) as seen:
         advance_to(edit, "denoise")
     gc.disable()
@@ -306,7 +307,7 @@ def test_decoded_pictures_are_dropped_once_they_are_encoded_apart_from_what_a_ma
 ) -> None:
     pictures = {"a": scene(128, 128), "b": scene(100, 128), "m": half_mask(64, 64)}
     alive = {image: weakref.ref(picture) for image, picture in pictures.items()}
-    edit = engine.begin(spec(images=("a", "b"), mask=mask, width=64, height=64), pictures, SceneCache(0))
+    edit = engine.begin(spec(images=("a", "b"), mask=mask, width=64, height=64), pictures, None)
     pictures.clear()
     advance_to(edit, "denoise")
     gc.collect()
@@ -314,7 +315,7 @@ def test_decoded_pictures_are_dropped_once_they_are_encoded_apart_from_what_a_ma
 
 
 def test_between_steps_no_velocity_stays(engine: Engine, scene: Scene, spec: MakeSpec) -> None:
-    edit = engine.begin(spec(preview_every=1), {"a": scene()}, SceneCache(0))
+    edit = engine.begin(spec(preview_every=1), {"a": scene()}, None)
     seen: list[weakref.ref[torch.Tensor]] = []
 
     def velocities(own: Callable[..., list[torch.Tensor]], forwards: list[Forward]) -> list[torch.Tensor]:
@@ -330,7 +331,7 @@ def test_between_steps_no_velocity_stays(engine: Engine, scene: Scene, spec: Mak
 def test_the_bytes_held_rise_with_the_work_and_end_at_nothing(
     engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish
 ) -> None:
-    edit = engine.begin(spec(mask="m"), {"a": scene(), "m": half_mask(64, 64)}, SceneCache(0))
+    edit = engine.begin(spec(mask="m"), {"a": scene(), "m": half_mask(64, 64)}, None)
     assert edit.state_bytes == 0
     advance_to(edit, "encode_image")
     encoded = edit.state_bytes
@@ -342,7 +343,7 @@ def test_the_bytes_held_rise_with_the_work_and_end_at_nothing(
 
 
 def test_out_of_memory_is_a_typed_error_that_holds_no_tensor(engine: Engine, scene: Scene, spec: MakeSpec) -> None:
-    edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
+    edit = engine.begin(spec(), {"a": scene()}, None)
 
     def exhaust(*_: object) -> list[torch.Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -363,7 +364,7 @@ def test_out_of_memory_is_a_typed_error_that_holds_no_tensor(engine: Engine, sce
 def test_memory_that_libraries_lack_is_out_of_memory_as_well(
     engine: Engine, scene: Scene, spec: MakeSpec, error: Exception
 ) -> None:
-    edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
+    edit = engine.begin(spec(), {"a": scene()}, None)
     advance_to(edit, "denoise")
     with transformer_replaced(engine, raising(error)), pytest.raises(OutOfMemory, match=str(error)):
         edit.advance()
@@ -373,7 +374,7 @@ def test_memory_that_libraries_lack_is_out_of_memory_as_well(
 def test_after_any_error_the_edit_is_over_and_holds_nothing(
     engine: Engine, scene: Scene, spec: MakeSpec, error: BaseException
 ) -> None:
-    edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
+    edit = engine.begin(spec(), {"a": scene()}, None)
     advance_to(edit, "denoise")
     with transformer_replaced(engine, raising(error)), pytest.raises(type(error)):
         edit.advance()
@@ -386,10 +387,10 @@ def test_after_any_error_the_edit_is_over_and_holds_nothing(
 def test_an_error_of_a_card_that_no_longer_answers_is_more_than_that_of_an_edit(
     engine: Engine, scene: Scene, spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
-    edit = engine.begin(spec(), {"a": scene()}, SceneCache(0))
+    edit = engine.begin(spec(), {"a": scene()}, None)
     advance_to(edit, "denoise")
     asked: list[object] = []
-    monkeypatch.setattr("qied.engine.edits.edit.is_lost", lambda *which: asked.append(which) or not answers)
+    monkeypatch.setattr("qied.engine.device_errors.is_lost", lambda *which: asked.append(which) or not answers)
     fault = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     with transformer_replaced(engine, raising(fault)), pytest.raises(type(fault) if answers else DeviceLost):
         edit.advance()
@@ -404,14 +405,14 @@ def raising(error: BaseException) -> Callable[..., list[torch.Tensor]]:
 
 
 def test_an_edit_can_be_begun_again_after_running_out_of_memory(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     test_out_of_memory_is_a_typed_error_that_holds_no_tensor(engine, scene, spec)
-    result(finish(engine.begin(spec(), {"a": scene()}, cache)))
+    result(finish(engine.begin(spec(), {"a": scene()}, scope)))
 
 
 def test_a_result_that_is_not_a_number_fails_the_job(
-    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, cache: SceneCache
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, scope: str
 ) -> None:
     with (
         transformer_replaced(
@@ -419,7 +420,7 @@ def test_a_result_that_is_not_a_number_fails_the_job(
         ),
         pytest.raises(JobFailed),
     ):
-        finish(engine.begin(spec(preview_every=1), {"a": scene()}, cache))
+        finish(engine.begin(spec(preview_every=1), {"a": scene()}, scope))
 
 
 @pytest.mark.parametrize(
@@ -436,9 +437,9 @@ def test_a_result_that_is_not_a_number_fails_the_job(
     ],
 )
 def test_what_the_model_cannot_run_is_refused_by_field(
-    engine: Engine, scene: Scene, spec: MakeSpec, cache: SceneCache, change: dict[str, object], field: str
+    engine: Engine, scene: Scene, spec: MakeSpec, scope: str, change: dict[str, object], field: str
 ) -> None:
     pictures = {"a": scene(), "long": Image.new("RGB", (6400, 100))}
     with pytest.raises(InvalidRequest) as raised:
-        engine.begin(spec(**change), pictures, cache)
+        engine.begin(spec(**change), pictures, scope)
     assert raised.value.details["field"] == field

@@ -15,7 +15,6 @@ from torch import Tensor
 from qied.edit import EditSpec
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.ops.attention import BACKENDS
@@ -45,7 +44,7 @@ def run(
     wanted = spec(width=96, height=128, steps=2, true_cfg_scale=2.0, negative_prompt=" ")
 
     def edit(engine: Engine) -> bytes:
-        image = finish(engine.begin(wanted, {"a": scene(128, 128)}, SceneCache(0)))[-1].image
+        image = finish(engine.begin(wanted, {"a": scene(128, 128)}, None))[-1].image
         assert image is not None
         return image.tobytes()
 
@@ -88,16 +87,16 @@ def test_fp8_takes_less_than_a_third_of_fp32_for_the_blocks(load: Load) -> None:
     assert sizes["fp8"] < sizes["fp32"] / 3.5
 
 
-@pytest.mark.parametrize(("cap", "pixels"), [(128 * 128, 128 * 128), (1 << 20, 256 * 256)])
+@pytest.mark.parametrize(("cap", "side"), [(128 * 128, 128), (1 << 20, 256)])
 def test_references_are_resized_to_the_cap(
-    load: Load, scene: Callable[..., Image.Image], spec: Callable[..., EditSpec], cap: int, pixels: int
+    load: Load, scene: Callable[..., Image.Image], spec: Callable[..., EditSpec], cap: int, side: int
 ) -> None:
-    engine, cache = load(max_reference_pixels=cap), SceneCache(1 << 24)
-    edit = engine.begin(spec(), {"a": scene(300, 300)}, cache)
+    engine = load(max_reference_pixels=cap)
+    edit = engine.begin(spec(), {"a": scene(300, 300)}, "session")
     while edit.advance().phase != "encode_image":
         pass
-    latents = next(value for (kind, _), value in cache._entries.items() if kind == "reference")
-    assert latents.shape == (1, pixels // 256, 64)
+    latents = engine.caches.of("session").get("reference", ("a", (side, side)), torch.Tensor)
+    assert latents is not None and latents.shape == (1, side * side // 256, 64)
 
 
 def test_tiles_reach_the_vae(load: Load) -> None:
@@ -121,7 +120,7 @@ def test_a_file_that_is_replaced_under_a_running_engine_fails_the_edit_and_says_
     file = max((tmp_path / "model" / component).glob("*.safetensors"))
     os.utime(file, ns=(1, 1))
     with pytest.raises(ModelUnsupported, match=f"{file.name} changed since it was loaded"):
-        finish(engine.begin(spec(width=64, height=64), {"a": scene(64, 64)}, SceneCache(0)))
+        finish(engine.begin(spec(width=64, height=64), {"a": scene(64, 64)}, None))
 
 
 def test_the_plans_attention_reaches_the_blocks(load: Load) -> None:

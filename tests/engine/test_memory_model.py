@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from qied.edit import EditSpec
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine
 from qied.engine.text import streaming as layer_streaming
 from qied.engine.transformer import modulation_table
@@ -42,10 +41,10 @@ def test_an_edit_holds_the_state_that_is_planned_for_it(
     engine = load_engine(dtype=dtype)
     wanted = spec(width=64, height=96, steps=3)
     model = MemoryModel(profile, Precisions(dtype, None, dtype), "cpu")
-    edit = engine.begin(wanted, {"a": scene(64, 96)}, SceneCache(0))
+    edit = engine.begin(wanted, {"a": scene(64, 96)}, None)
     while edit.advance().phase != "denoise":
         pass
-    parts = edit._account.parts
+    parts = edit.held.parts
     assert parts["modulation"] == model._step_rows() > 0
     assert edit.state_bytes == sum(parts.values()) <= model.state(workload_of(wanted, profile, 1 << 20))
     while edit.advance().step != 3:

@@ -20,7 +20,6 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from qied.edit import EditSpec
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine
 from qied.planning.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
@@ -131,7 +130,7 @@ def test_results_equal_the_pipelines(
     engine: Engine,
     reference: Reference,
     pictures: dict[str, Image.Image],
-    cache: SceneCache,
+    scope: str,
     spec: Callable[..., EditSpec],
     finish: Callable[[Edit], list[Advance]],
     images: str,
@@ -140,7 +139,7 @@ def test_results_equal_the_pipelines(
     guidance: dict[str, object],
 ) -> None:
     wanted = spec(images=tuple(images), width=width, height=height, **guidance)
-    image = finish(engine.begin(wanted, pictures, cache))[-1].image
+    image = finish(engine.begin(wanted, pictures, scope))[-1].image
     assert image is not None
     reference.mrope = True
     assert largest_difference(image, by_pipeline(reference, wanted, pictures)) <= TOLERANCE
@@ -151,13 +150,13 @@ def test_with_plain_positions_results_equal_the_untouched_pipelines(
     load_engine: Callable[..., Engine],
     reference: Reference,
     pictures: dict[str, Image.Image],
-    cache: SceneCache,
+    scope: str,
     spec: Callable[..., EditSpec],
     finish: Callable[[Edit], list[Advance]],
 ) -> None:
     wanted = spec(images=("b", "a"), width=256, height=160)
     plain = load_engine(dtype="fp32", text_positions="plain")
-    image = finish(plain.begin(wanted, pictures, cache))[-1].image
+    image = finish(plain.begin(wanted, pictures, scope))[-1].image
     assert image is not None
     reference.mrope = False
     assert largest_difference(image, by_pipeline(reference, wanted, pictures)) <= TOLERANCE

@@ -18,9 +18,9 @@ from qied.engine.disk.cache import NO_CACHES, DiskCache, DiskCaches
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
-from qied.engine.serving import ServedEngine
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.link.launch import LaunchOrder
+from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
 
@@ -58,60 +58,43 @@ def order(execution: Callable[..., Execution]) -> Callable[..., LaunchOrder]:
 
 
 @pytest.fixture
-def served(engine: Engine, order: Callable[..., LaunchOrder]) -> Callable[[int], ServedEngine]:
-    def serve(cache_bytes: int) -> ServedEngine:
-        launch = order(cache_bytes=cache_bytes)
-        return ServedEngine(engine, launch, launch.execution)
+def caching(profile: ModelProfile) -> Callable[[int], Engine]:
+    def load(limit_bytes: int) -> Engine:
+        options = EngineOptions(dtype="fp32", scene_cache_bytes=limit_bytes)
+        return Engine.load(builtin_model_folder(), profile, options, lambda *_: None)
 
-    return serve
-
-
-def used(engine: ServedEngine) -> int:
-    return sum(cache.bytes_used for cache in engine._caches.values())
+    return load
 
 
 def test_caches_of_all_sessions_share_one_limit_while_edits_run(
-    served: Callable[[int], ServedEngine], scene: Callable[..., Image.Image], spec: Make, finish: Finish
+    caching: Callable[[int], Engine], scene: Callable[..., Image.Image], spec: Make, finish: Finish
 ) -> None:
     picture, wanted = {"a": scene(128, 128)}, spec(width=64, height=64, steps=1)
-    free = served(1 << 24)
+    free = caching(1 << 24)
     finish(free.begin(wanted, picture, "one"))
-    size = used(free)
-    engine = served(size * 3 // 2)
+    size = free.caches.bytes_used
+    engine = caching(size * 3 // 2)
     edits = [engine.begin(wanted, picture, scope) for scope in ("one", "two", "three")]
     while edits:
         edits = [edit for edit in edits if edit.advance().image is None]
-        assert used(engine) <= size * 3 // 2
+        assert engine.caches.bytes_used <= size * 3 // 2
     finish(engine.begin(wanted, picture, "last"))
-    assert engine._caches["last"].bytes_used == size
-    assert used(engine) <= size * 3 // 2
+    assert engine.caches.of("last").bytes_used == size
+    assert engine.caches.bytes_used <= size * 3 // 2
 
 
 def test_an_edit_whose_cache_had_to_go_finishes_with_the_same_bytes_and_keeps_nothing(
-    served: Callable[[int], ServedEngine], scene: Callable[..., Image.Image], spec: Make, finish: Finish
+    engine: Engine, scene: Callable[..., Image.Image], spec: Make, finish: Finish
 ) -> None:
-    picture, wanted, engine = {"a": scene(128, 128)}, spec(width=64, height=64, steps=1), served(1 << 24)
+    picture, wanted = {"a": scene(128, 128)}, spec(width=64, height=64, steps=1)
     expected = finish(engine.begin(wanted, picture, "one"))[-1].image
     edit = engine.begin(wanted, picture, "two")
-    cache = engine._caches["two"]
+    cache = engine.caches.of("two")
     edit.advance()
     engine.forget("two")
     image = finish(edit)[-1].image
     assert image is not None and expected is not None and image.tobytes() == expected.tobytes()
-    assert cache.bytes_used == 0 and "two" not in engine._caches
-
-
-def test_the_least_recently_used_session_goes_first_and_their_number_is_limited(
-    served: Callable[[int], ServedEngine],
-    scene: Callable[..., Image.Image],
-    spec: Make,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(serving, "_SCOPES", 2)
-    engine, picture = served(1 << 24), {"a": scene(64, 64)}
-    for scope in ("one", "two", "one", "three"):
-        engine.begin(spec(), picture, scope)
-    assert list(engine._caches) == ["one", "three"]
+    assert cache.bytes_used == 0 and "two" not in engine.caches.scopes
 
 
 @pytest.mark.parametrize(("card", "index"), [({"CUDA_VISIBLE_DEVICES": "3"}, 0), ({}, 3)])
@@ -124,11 +107,12 @@ def test_a_process_that_sees_its_card_alone_sees_it_as_the_first(
     index: int,
 ) -> None:
     seen: list[Execution] = []
+    planned = Engine(engine.context, execution(), EngineOptions(budget_bytes=1 << 32))
 
     def load(folder: Path, profile: object, options: EngineOptions, on_progress: object) -> Engine:
         assert options.execution is not None
         seen.append(options.execution)
-        return engine
+        return planned
 
     monkeypatch.setattr(Engine, "load", staticmethod(load))
     serving.load(order(card=card, execution=execution(device_index=3)), lambda *_: None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from PIL import Image
@@ -12,16 +13,36 @@ from qied_client.errors import OutOfMemory
 from torch import Tensor
 
 from qied.edit import EditSpec
-from qied.engine.device_errors import is_exhausted, is_lost
+from qied.engine.device_errors import is_exhausted, raise_if_lost
 from qied.engine.edits.context import Advance, EditInputs, EngineContext, HeldBytes
 from qied.engine.edits.denoise import VelocityRequest
 from qied.engine.edits.pacing import Meter
 from qied.engine.edits.phases import Units, run_edit
 from qied.engine.edits.scene_cache import SceneCache
-from qied.link.engine_port import DeviceLost
 from qied.scheduling.sweep import StepNeeds
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _guarded(unit: Callable[Concatenate[Edit, P], T]) -> Callable[Concatenate[Edit, P], T]:
+    """Give an edit's unit the errors that ``Edit.advance`` documents; after any of them the edit is over."""
+
+    @wraps(unit)
+    def guarded(edit: Edit, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            with torch.inference_mode():
+                return unit(edit, *args, **kwargs)
+        except BaseException as error:
+            edit.close()
+            raise_if_lost(error, edit.device)
+            if not is_exhausted(error):
+                raise
+            exhausted = str(error)
+        # Raised only here, so that the error does not keep the failed frames and their tensors alive.
+        raise OutOfMemory(f"Memory ran out: {exhausted}", "Ask for a smaller picture.")
+
+    return guarded
 
 
 class Edit:
@@ -31,15 +52,16 @@ class Edit:
         self, context: EngineContext, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache
     ) -> None:
         self.spec = spec
+        self.device = context.models.device
         self.meter = Meter()
         self._context = context
-        self._account = HeldBytes()
-        self._units: Units[None] | None = run_edit(context, EditInputs(spec, pictures), cache, self._account)
+        self.held = HeldBytes()
+        self._units: Units[None] | None = run_edit(context, EditInputs(spec, pictures), cache, self.held)
 
     @property
     def state_bytes(self) -> int:
         """Bytes of tensors that this edit holds between units; what its cache holds as well is counted here too."""
-        return self._account.total
+        return self.held.total
 
     @property
     def step_needs(self) -> StepNeeds | None:
@@ -47,29 +69,15 @@ class Edit:
 
         Of every step but the first it is known, of that one where the engine sweeps.
         """
-        return self._account.step
+        return self.held.step
 
+    @_guarded
     def advance(self) -> Advance:
         """Do one bounded unit of work; what the cache holds is skipped.
 
         Raises OutOfMemory or JobFailed, and DeviceLost if no edit of this process can continue. After any error, and
         after the result, the edit is over and holds nothing.
         """
-        done = self._guarded(self._unit_alone)
-        return replace(done, ended=self.meter.take())
-
-    def begin_step(self) -> VelocityRequest:
-        """Begin the next unit, which must be a step; it waits for ``end_step``. Errors are those of ``advance``."""
-        assert self.step_needs is not None, "the next unit is not a step"
-        request = self._guarded(self._next)
-        assert isinstance(request, VelocityRequest), "a step asks for velocities"
-        return request
-
-    def end_step(self, velocities: Callable[[], list[Tensor]]) -> Advance:
-        """End a begun step; an error of ``velocities`` is its error as well. Errors are those of ``advance``."""
-        return self._guarded(lambda: self._stepped(velocities()))
-
-    def _unit_alone(self) -> Advance:
         with self._context.pacer.unit() as unit:
             work = self._next()
             if isinstance(work, Advance):
@@ -83,8 +91,21 @@ class Edit:
         if done.image is not None:
             # It was copied to the host, so there is nothing to wait for.
             self._context.pacer.finish()
-            self._finish()
-        return done
+            self.close()
+        return replace(done, ended=self.meter.take())
+
+    @_guarded
+    def begin_step(self) -> VelocityRequest:
+        """Begin the next unit, which must be a step; it waits for ``end_step``. Errors are those of ``advance``."""
+        assert self.step_needs is not None, "the next unit is not a step"
+        request = self._next()
+        assert isinstance(request, VelocityRequest), "a step asks for velocities"
+        return request
+
+    @_guarded
+    def end_step(self, velocities: Callable[[], list[Tensor]]) -> Advance:
+        """End a begun step; an error of ``velocities`` is its error as well. Errors are those of ``advance``."""
+        return self._stepped(velocities())
 
     def _next(self) -> Advance | VelocityRequest:
         assert self._units is not None, "the edit is over"
@@ -96,23 +117,7 @@ class Edit:
         assert isinstance(done, Advance), "a step asks for velocities once"
         return done
 
-    def _guarded(self, work: Callable[[], T]) -> T:
-        """Do a part of a unit; raises the errors of ``advance``."""
-        exhausted: str | None = None
-        try:
-            with torch.inference_mode():
-                return work()
-        except BaseException as error:
-            self._finish()
-            device = self._context.models.device
-            if is_lost(error, device):
-                raise DeviceLost(f"{device} no longer answers: {error}") from error
-            if not is_exhausted(error):
-                raise
-            exhausted = str(error)
-        # Raised only here, so that the error does not keep the failed frames and their tensors alive.
-        raise OutOfMemory(f"Memory ran out: {exhausted}", "Ask for a smaller picture.")
-
-    def _finish(self) -> None:
+    def close(self) -> None:
+        """Let go of everything that the edit holds; it is over."""
         self._units = None
-        self._account = HeldBytes()
+        self.held = HeldBytes()

@@ -1,4 +1,4 @@
-"""The cache of one session between its turns: encoder results, least recently used first out, within a byte limit."""
+"""What the encoders gave, kept between the turns of a session: least recently used first out, within one byte limit."""
 
 from __future__ import annotations
 
@@ -77,3 +77,49 @@ class SceneCache:
         value = self._entries.pop(entry, None)
         if value is not None:
             self.bytes_used -= value.nbytes
+
+
+_SCOPES = 64
+"""Sessions whose caches are kept at once."""
+
+
+class SceneCaches:
+    """A cache for each scope; all share one byte limit, and the least recently used scope goes first.
+
+    The limit holds at all times: what edits put in while they run takes the room of the others' caches.
+    """
+
+    def __init__(self, limit_bytes: int, scopes: int = _SCOPES) -> None:
+        self.limit_bytes = limit_bytes
+        self._scopes = scopes
+        self._caches: OrderedDict[str, SceneCache] = OrderedDict()
+
+    @property
+    def bytes_used(self) -> int:
+        """Bytes of device memory that all caches hold."""
+        return sum(cache.bytes_used for cache in self._caches.values())
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Scopes that have a cache, the least recently used first."""
+        return tuple(self._caches)
+
+    def of(self, scope: str | None) -> SceneCache:
+        """Return the cache of a scope, which is now the most recently used; for None one that keeps nothing."""
+        if scope is None:
+            return SceneCache(0)
+        if scope not in self._caches:
+            self._caches[scope] = SceneCache(self.limit_bytes, lambda: self._make_room(scope))
+        self._make_room(scope)
+        return self._caches[scope]
+
+    def drop(self, scope: str) -> None:
+        """Forget all values of a scope, and those that its edits in progress may still bring."""
+        if (cache := self._caches.pop(scope, None)) is not None:
+            cache.close()
+
+    def _make_room(self, scope: str) -> None:
+        self._caches.move_to_end(scope)
+        while len(self._caches) > 1 and (len(self._caches) > self._scopes or self.bytes_used > self.limit_bytes):
+            _, dropped = self._caches.popitem(last=False)
+            dropped.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.block.arena import Arena, Region, make_arena
 from qied.engine.block.graphs import Runner
-from qied.engine.block.packed import BLOCKS, BlockWeights, contents_of, pack_block, stored_names
+from qied.engine.block.packed import BLOCKS, contents_of, pack_block, stored_names
 from qied.engine.copying.streams import streams_of
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
@@ -134,20 +134,15 @@ class Transformer:
         with self.blocks.sweep() as blocks:
             for forward, region in zip(forwards, arena.regions, strict=True):
                 self._enter(forward, region)
-            keys = [(arena.address, tokens, width, index) for index in range(len(forwards))]
+            places = [(arena.address, tokens, width, index) for index in range(len(forwards))]
             for block, weights in enumerate(blocks):
-                for forward, region, key in zip(forwards, arena.regions, keys, strict=True):
-                    self._run_block(block, weights, forward, region, arena, key)
+                end = -1 if block == 0 else 1 if block == self.numbers.layers - 1 else 0
+                for forward, region, place in zip(forwards, arena.regions, places, strict=True):
+                    loras = forward.loras[block] if forward.loras else NO_LORAS
+                    launch = partial(run_block, self.operations, weights, region, arena.workspace, block, loras)
+                    # A slot holds one block after the other: which one it is, kernels read from the slot.
+                    self._runner.run((place, weights.number.data_ptr(), end, loras.key), launch)
             return [self._velocity(region, arena) for region in arena.regions]
-
-    def _run_block(
-        self, block: int, weights: BlockWeights, forward: Forward, region: Region, arena: Arena, place: Hashable
-    ) -> None:
-        loras = forward.loras[block] if forward.loras else NO_LORAS
-        # A slot holds one block after the other: which one it is, kernels read from the slot.
-        end = -1 if block == 0 else 1 if block == self.numbers.layers - 1 else 0
-        key = (place, weights.number.data_ptr(), end, loras.key)
-        self._runner.run(key, lambda: run_block(self.operations, weights, region, arena.workspace, block, loras))
 
     def _enter(self, forward: Forward, region: Region) -> None:
         """Embed latents and text as the residual streams, and bring what the blocks read to the region."""

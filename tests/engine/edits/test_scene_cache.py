@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from qied.engine.edits.scene_cache import SceneCache
+from qied.engine.edits.scene_cache import SceneCache, SceneCaches
 
 
 def floats(count: int) -> Tensor:
@@ -60,3 +60,16 @@ def test_the_bytes_used_are_those_of_what_is_kept_and_within_the_limit(puts: lis
         cache.put("vision", key, floats(count))
         kept = [cache.get("vision", each, Tensor) for each in range(6)]
         assert cache.bytes_used == sum(value.nbytes for value in kept if value is not None) <= limit
+
+
+def test_the_least_recently_used_scope_goes_first_and_their_number_is_limited() -> None:
+    caches = SceneCaches(100, scopes=2)
+    for scope in ("one", "two", "one", "three"):
+        caches.of(scope)
+    assert caches.scopes == ("one", "three")
+
+
+def test_without_a_scope_nothing_is_kept() -> None:
+    caches = SceneCaches(100)
+    caches.of(None).put("prompt", "a", floats(1))
+    assert (caches.bytes_used, caches.scopes) == (0, ())

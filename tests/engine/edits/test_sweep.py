@@ -17,7 +17,6 @@ from qied_client.errors import JobFailed, OutOfMemory
 from qied.edit import EditSpec
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.transformer import Forward
 from qied.link import messages as w
@@ -55,17 +54,17 @@ def small(spec: Make) -> Make:
 
 
 @pytest.fixture(scope="module")
-def cache() -> SceneCache:
-    """One for all engines here, whose encoders are the same."""
-    return SceneCache(1 << 26)
+def scope() -> str:
+    """One for all tests here, so that encoders run once an engine."""
+    return "sweeps"
 
 
 @pytest.fixture
-def begin(swept: Engine, scene: Callable[..., Image.Image], cache: SceneCache) -> Callable[..., Edit]:
+def begin(swept: Engine, scene: Callable[..., Image.Image], scope: str) -> Callable[..., Edit]:
     """Begin an edit and advance it to its first step."""
 
     def at_first_step(wanted: EditSpec, engine: Engine = swept) -> Edit:
-        edit = engine.begin(wanted, {"a": scene(128, 128)}, cache)
+        edit = engine.begin(wanted, {"a": scene(128, 128)}, scope)
         while edit.step_needs is None:
             edit.advance()
         return edit
@@ -121,7 +120,7 @@ def test_blocks_are_copied_once_for_all_steps_of_a_sweep(
 def test_each_step_tells_what_it_and_the_next_one_takes(
     begin: Callable[..., Edit], small: Make, profile: ModelProfile, scene: Callable[..., Image.Image], swept: Engine
 ) -> None:
-    fresh = swept.begin(small(), {"a": scene(128, 128)}, SceneCache(0))
+    fresh = swept.begin(small(), {"a": scene(128, 128)}, None)
     assert fresh.step_needs is None, "a prompt comes first"
     plain = begin(small(steps=2))
     guided = begin(small(true_cfg_scale=2.0, negative_prompt="a much longer prompt than that"))
@@ -142,13 +141,13 @@ def test_each_step_tells_what_it_and_the_next_one_takes(
 def test_the_first_step_is_seen_to_come_also_where_everything_is_kept(
     swept: Engine, begin: Callable[..., Edit], small: Make, scene: Callable[..., Image.Image]
 ) -> None:
-    cache, pictures = SceneCache(1 << 24), {"a": scene(128, 128)}
-    first = swept.begin(small(), pictures, cache)
+    pictures = {"a": scene(128, 128)}
+    first = swept.begin(small(), pictures, "kept")
     units = [first.advance()]
     while units[-1].phase != "denoise":
         units.append(first.advance())
     assert [unit.step for unit in units if unit.phase == "prepare_steps"][-1:] == [BLOCKS]
-    second = swept.begin(small(seed=9), pictures, cache)
+    second = swept.begin(small(seed=9), pictures, "kept")
     assert second.advance().phase == "prepare_steps"
     assert second.step_needs is not None
 
@@ -204,12 +203,12 @@ def test_an_error_before_or_after_the_velocities_is_its_edits_own(
     def fail(*_: object) -> None:
         raise JobFailed("no preview", "ask for none")
 
-    monkeypatch.setattr(type(swept._context.preview), "picture", fail)
+    monkeypatch.setattr(type(swept.context.preview), "picture", fail)
     failed, done = swept.sweep(edits)
     assert isinstance(failed, JobFailed) and isinstance(done, Advance)
     assert alone(edits[1]) == expected
     edits = [begin(small(seed=seed)) for seed in (1, 2)]
-    monkeypatch.setattr(swept._context.loras, "branches", lambda choices, left=[fail]: left.pop()() if left else ())
+    monkeypatch.setattr(swept.context.loras, "branches", lambda choices, left=[fail]: left.pop()() if left else ())
     failed, done = swept.sweep(edits)
     assert isinstance(failed, JobFailed) and isinstance(done, Advance)
     monkeypatch.undo()
@@ -220,7 +219,7 @@ def test_a_lost_device_ends_a_sweep_for_everybody(
     swept: Engine, begin: Callable[..., Edit], small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edits = [begin(small(seed=seed)) for seed in (1, 2)]
-    monkeypatch.setattr("qied.engine.edits.sweep.is_lost", lambda *_: True)
+    monkeypatch.setattr("qied.engine.device_errors.is_lost", lambda *_: True)
     fault = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     with velocities_replaced(swept, failing_together(fault)), pytest.raises(DeviceLost):
         swept.sweep(edits)
@@ -235,8 +234,8 @@ def test_a_lost_device_that_shows_when_the_unit_before_is_waited_for_is_no_defec
     def fail() -> None:
         raise fault
 
-    monkeypatch.setattr(swept._context.pacer._timeline, "mark", fail)
-    monkeypatch.setattr("qied.engine.edits.sweep.is_lost", lambda *_: True)
+    monkeypatch.setattr(swept.context.pacer._timeline, "mark", fail)
+    monkeypatch.setattr("qied.engine.device_errors.is_lost", lambda *_: True)
     with pytest.raises(DeviceLost):
         swept.sweep(edits)
 
@@ -273,13 +272,13 @@ def test_the_time_of_a_sweep_is_shared_by_tokens(swept: Engine, begin: Callable[
 
 
 def test_the_step_loop_sweeps_and_gives_the_bytes_of_each_alone(
-    load: Callable[..., Engine], small: Make, scene: Callable[..., Image.Image], cache: SceneCache
+    load: Callable[..., Engine], small: Make, scene: Callable[..., Image.Image], scope: str
 ) -> None:
     engine, results, reports = load(), {}, []
     specs = {f"job{seed}": small(seed=seed, width=48 + 16 * seed, preview_every=1) for seed in (1, 2, 3)}
     pictures = {"a": scene(128, 128)}
-    expected = {job: alone(engine.begin(each, pictures, cache)) for job, each in specs.items()}
-    served = type("Served", (), {"begin": lambda _, *args: engine.begin(args[0], args[1], cache)})()
+    expected = {job: alone(engine.begin(each, pictures, scope)) for job, each in specs.items()}
+    served = type("Served", (), {"begin": lambda _, *args: engine.begin(args[0], args[1], scope)})()
     served.sweep, served.sweep_room = engine.sweep, engine.sweep_room
     orders: queue.SimpleQueue = queue.SimpleQueue()
 

@@ -18,7 +18,6 @@ from qied.edit import EditSpec
 from qied.engine.edits import phases
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.sigmas import ScheduleConfig
@@ -47,7 +46,7 @@ def small(spec: Spec) -> Spec:
 @pytest.fixture
 def run(scene: Callable[..., Image.Image], finish: Finish) -> Callable[[Engine, EditSpec], bytes]:
     def edit(engine: Engine, wanted: EditSpec) -> bytes:
-        image = finish(engine.begin(wanted, {"a": scene(64, 64)}, SceneCache(0)))[-1].image
+        image = finish(engine.begin(wanted, {"a": scene(64, 64)}, None))[-1].image
         assert image is not None
         return image.tobytes()
 
@@ -110,7 +109,7 @@ def test_edits_in_turns_give_what_each_gives_alone_also_where_only_one_lora_fits
     assert len(set(alone)) == 4
     limit = 4 * catalogue.facts["one"].parameters
     narrow = load_with_loras(limit, resident_blocks=2, ring_slots=2)
-    edits = {index: narrow.begin(each, {"a": scene(64, 64)}, SceneCache(0)) for index, each in enumerate(wanted)}
+    edits = {index: narrow.begin(each, {"a": scene(64, 64)}, None) for index, each in enumerate(wanted)}
     results: dict[int, bytes] = {}
     while edits:
         for index, edit in list(edits.items()):
@@ -136,7 +135,7 @@ def test_loading_is_a_unit_of_work_before_the_steps(
     load_with_loras: Load, scene: Callable[..., Image.Image], small: Spec, finish: Finish
 ) -> None:
     engine = load_with_loras()
-    units = finish(engine.begin(small(loras=(ONE, TWO)), {"a": scene(64, 64)}, SceneCache(0)))
+    units = finish(engine.begin(small(loras=(ONE, TWO)), {"a": scene(64, 64)}, None))
     told = [(unit.phase, unit.step, unit.steps) for unit in units if unit.phase == "prepare_steps"]
     assert told == [("prepare_steps", 1, 2), ("prepare_steps", 2, 2), ("prepare_steps", 6, 6)]
 
@@ -164,7 +163,7 @@ def test_the_lightning_schedule_is_that_of_diffusers_with_its_settings(
 
     monkeypatch.setattr(phases, "sigma_schedule", watched)
     for schedule in ("lightning", "model"):
-        finish(engine.begin(small(steps=4, schedule=schedule), {"a": scene(64, 64)}, SceneCache(0)))
+        finish(engine.begin(small(steps=4, schedule=schedule), {"a": scene(64, 64)}, None))
     assert seen[0] == pytest.approx([1, 0.9, 0.75, 0.5, 0])
     assert seen[1][3] == pytest.approx(0.02)
 
@@ -173,12 +172,12 @@ def test_unknown_and_broken_loras_fail_at_the_start(
     engine: Engine, scene: Callable[..., Image.Image], small: Spec, profile: ModelProfile, tmp_path: Path
 ) -> None:
     with pytest.raises(UnknownLora, match="'three'"):
-        engine.begin(small(loras=(LoraChoice("three"),)), {"a": scene(64, 64)}, SceneCache(0))
+        engine.begin(small(loras=(LoraChoice("three"),)), {"a": scene(64, 64)}, None)
     (tmp_path / "a.safetensors").write_bytes(b"nothing at all")
     options = EngineOptions(dtype="fp32", loras={"a": LoraFile.at(tmp_path / "a.safetensors")}, lora_bytes=1 << 20)
     broken = Engine.load(builtin_model_folder(), profile, options, lambda *_: None)
     with pytest.raises(ModelUnsupported, match="The LoRA file a.safetensors cannot be used"):
-        broken.begin(small(loras=(LoraChoice("a"),)), {"a": scene(64, 64)}, SceneCache(0))
+        broken.begin(small(loras=(LoraChoice("a"),)), {"a": scene(64, 64)}, None)
 
 
 def test_edits_with_different_loras_swept_together_give_what_each_gives_alone(
@@ -193,7 +192,7 @@ def test_edits_with_different_loras_swept_together_give_what_each_gives_alone(
     alone = [run(engine, each) for each in wanted]
     limit = 4 * (catalogue.facts["one"].parameters + catalogue.facts["two"].parameters)
     swept = load_with_loras(limit, resident_blocks=2, ring_slots=2, sweep_bytes=1 << 30)
-    edits = [swept.begin(each, {"a": scene(64, 64)}, SceneCache(0)) for each in wanted]
+    edits = [swept.begin(each, {"a": scene(64, 64)}, None) for each in wanted]
     for edit in edits:
         while edit.step_needs is None:
             edit.advance()

@@ -110,7 +110,7 @@ def test_the_preview_map_is_the_same_at_every_load(vae: Vae) -> None:
 def test_previews_have_a_pixel_a_cell_up_to_the_cap(
     engine: Engine, rows: int, columns: int, size: tuple[int, int]
 ) -> None:
-    assert engine._context.preview.picture(torch.zeros(1, 16, rows, columns)).size == size
+    assert engine.context.preview.picture(torch.zeros(1, 16, rows, columns)).size == size
 
 
 @pytest.mark.parametrize("side", [256, 384])

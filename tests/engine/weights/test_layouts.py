@@ -19,7 +19,6 @@ from qied.edit import EditSpec
 from qied.engine.block.packed import block_tensors
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
-from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.weights.quantise import E4M3_MAX
 from qied.planning.block_layout import NORMS, linears
@@ -54,7 +53,7 @@ def edited(
     """The pixels of one short edit by a model that is loaded for it."""
 
     def run(files: dict[str, Path] | None = None, **changes: object) -> bytes:
-        image = finish(load(files, **changes).begin(spec(steps=2), {"a": scene()}, SceneCache(0)))[-1].image
+        image = finish(load(files, **changes).begin(spec(steps=2), {"a": scene()}, None))[-1].image
         assert image is not None
         return image.tobytes()
 
