@@ -30,10 +30,10 @@ from qied.hardware.host import refuse_native_windows
 from qied.hardware.user_folders import user_home
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan
+from qied.planning.wishes import Wishes
 from qied.private_daemon import private_daemon
 from qied.serving.model import BUILTIN, locate_model
-from qied.serving.plan import lora_room
+from qied.serving.plan import plan_for
 
 _MOST_COLUMNS = 48
 _GAP = 2
@@ -111,8 +111,7 @@ def _plan() -> Plan | Refusal:
     """What the planner says of this machine and the built-in model, as the daemon did."""
     config = Config.model_validate({"model": {"path": BUILTIN}})
     served = locate_model(config.model, os.environ, user_home())
-    room = lora_room(served, config)
-    return plan(read_machine(None), PlanRequest(served.profile, all_hardware_profiles(None), loras=room))
+    return plan_for(read_machine(None), served, config, Wishes(), all_hardware_profiles(None))
 
 
 def _report(scene: _Scene, quote: Quoted, result: Result, seconds: dict[str, float]) -> dict[str, Any]:

@@ -40,10 +40,9 @@ from qied.hardware.user_folders import user_home
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan
 from qied.planning.wishes import wishes_of
 from qied.serving.model import ServedModel, without_files
-from qied.serving.plan import lora_room, with_chosen_cards
+from qied.serving.plan import plan_for
 
 FAILED = 3
 """Exit status where the doctor itself failed."""
@@ -138,9 +137,8 @@ def _machine(asked: _Asked, waiting: _Waiting) -> Snapshot:
 
 
 def _planned(machine: Snapshot, model: ModelProfile, config: LoadedConfig) -> Plan | Refusal:
-    machine = with_chosen_cards(machine, config.config.model.gpus)
-    room = lora_room(without_files(model, model.name, config.config.model), config.config)
-    return plan(machine, PlanRequest(model, all_hardware_profiles(user_profiles_folder()), wishes_of(config), room))
+    served = without_files(model, model.name, config.config.model)
+    return plan_for(machine, served, config.config, wishes_of(config), all_hardware_profiles(user_profiles_folder()))
 
 
 def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, tuple[str, ...]]:

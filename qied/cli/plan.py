@@ -18,17 +18,16 @@ from rich.console import Console
 from qied.cli.machine import read_machine, usual_config
 from qied.cli.plan_view import show_plan, show_refusal
 from qied.cli.profiles import user_profiles_folder
-from qied.config import Config, ModelConfig, load_config
+from qied.config import ModelConfig, load_config
 from qied.hardware.user_folders import user_home
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan
 from qied.planning.quote import Answer, ask
 from qied.planning.wishes import Wishes, wishes_of
 from qied.serving.model import ServedModel, locate_model, without_files
-from qied.serving.plan import lora_room, with_chosen_cards
+from qied.serving.plan import plan_for
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SMALLEST_VRAM = 256 * 2**20
@@ -59,8 +58,8 @@ def plan_command(
             raise InvalidRequest(
                 f"--images: {profile.title} takes 1 to {profile.geometry.max_references} pictures.", "Ask for fewer."
             )
-        machine = with_chosen_cards(read_machine(snapshot), loaded.config.model.gpus)
-        outcome = plan(machine, _question(served, wishes, loaded.config))
+        profiles = all_hardware_profiles(user_profiles_folder())
+        outcome = plan_for(read_machine(snapshot), served, loaded.config, wishes, profiles)
         answer = None
         if isinstance(outcome, Plan) and width is not None and height is not None:
             answer = ask(outcome, profile, width=width, height=height, images=images, guided=cfg)
@@ -111,11 +110,6 @@ def _served(model: str, settings: ModelConfig) -> ServedModel:
     if not model and not settings.profile:
         return without_files(shipped["qwen-image-edit-2511"], "qwen-image-edit-2511", settings)
     return locate_model(settings.model_copy(update={"path": model}), os.environ, user_home())
-
-
-def _question(served: ServedModel, wishes: Wishes, config: Config) -> PlanRequest:
-    profiles = all_hardware_profiles(user_profiles_folder())
-    return PlanRequest(served.profile, profiles, wishes, lora_room(served, config))
 
 
 def _print(outcome: Plan | Refusal, answer: Answer | None, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from qied.link.launch import LaunchOrder
 from qied.planning.budget import device_budget, host_capacity
 from qied.planning.fitting import GRAPHS, LORAS
 from qied.planning.hardware_profile import LoadedProfile, match_profile
-from qied.planning.loras import LoraRoom, room_for
+from qied.planning.loras import room_for
 from qied.planning.memory import model_of
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan, plan_cards, worth
@@ -38,32 +38,41 @@ class Served:
     left_out: tuple[Refusal, ...]
 
 
+def plan_for(
+    snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes, profiles: Sequence[LoadedProfile]
+) -> Plan | Refusal:
+    """The plan of a worker on the best of the cards that are to be used, or why there is none; raises ConfigError."""
+    return plan(*plan_inputs(snapshot, model, config, wishes, profiles))
+
+
+def plan_inputs(
+    snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes, profiles: Sequence[LoadedProfile]
+) -> tuple[Snapshot, PlanRequest]:
+    """What the planner is given: the machine with the chosen cards alone, and the request; raises ConfigError."""
+    room = room_for(model.loras.facts.values(), config.worker.loras_at_once)
+    return with_chosen_cards(snapshot, config.model.gpus), PlanRequest(model.profile, profiles, wishes, room)
+
+
 def plan_service(
     snapshot: Snapshot, model: ServedModel, config: Config, wishes: Wishes, profiles: Sequence[LoadedProfile]
 ) -> Served:
     """Plan for every card that is to be used; raises PlanRefused where none can serve the model."""
-    question = PlanRequest(model.profile, profiles, wishes, lora_room(model, config))
-    snapshot = with_chosen_cards(snapshot, config.model.gpus)
-    outcomes = plan_cards(snapshot, question)
+    snapshot, request = plan_inputs(snapshot, model, config, wishes, profiles)
+    outcomes = plan_cards(snapshot, request)
     plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
     left_out = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
     plans, crowded_out = _within_host(plans, host_capacity(snapshot))
     left_out += crowded_out
     if not plans:
-        only = plan(snapshot, question)
+        only = plan(snapshot, request)
         if isinstance(only, Refusal):
             raise PlanRefused(only.message, only.remedy, reason=only.code)
         plans = [only]
     serving = Serving(
-        model.profile, tuple(_with_same_references(plans)), model.loras.facts, question.loras, model.lightning_steps
+        model.profile, tuple(_with_same_references(plans)), model.loras.facts, request.loras, model.lightning_steps
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))
-
-
-def lora_room(model: ServedModel, config: Config) -> LoraRoom:
-    """The room that each worker keeps for LoRAs; none if there are no LoRAs."""
-    return room_for(model.loras.facts.values(), config.worker.loras_at_once)
 
 
 def refitted_order(
