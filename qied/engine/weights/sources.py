@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,21 +73,6 @@ class TensorSource(Protocol):
 
     def release(self) -> None:
         """Let go of what reading has mapped; tensors that are still held stay valid."""
-
-
-class DenseSource(ABC):
-    """What a source that has nothing quantised need not say itself."""
-
-    @abstractmethod
-    def read(self, name: str) -> Tensor:
-        """Return a tensor."""
-
-    def stored(self, name: str) -> StoredWeight:
-        """The tensor as :meth:`read` gives it."""
-        return StoredWeight(self.read(name))
-
-    def release(self) -> None:  # noqa: B027 - few have anything to let go of
-        """Nothing is mapped."""
 
 
 class SafetensorsSource:
