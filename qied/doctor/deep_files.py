@@ -8,11 +8,12 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from qied_client.text import size_text
+
 from qied.doctor.checks.state import guarded
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import known_hash, weight_files
-from qied.doctor.words import size
 from qied.serving.model import ServedModel
 
 _CHUNK = 4 * 1024 * 1024
@@ -47,8 +48,10 @@ def weights(facts: Facts, watch: Watch) -> Verdict:
                 f"{file} does not match its download checksum.", _remove(file.resolve()) + ", then download it again."
             )
     if untold:
-        return skipped(f"All {len(files)} weight files ({size(total)}) can be read; {untold} have no known checksum.")
-    return ok(f"{len(files)} weight files ({size(total)}) match their checksums.")
+        return skipped(
+            f"All {len(files)} weight files ({size_text(total)}) can be read; {untold} have no known checksum."
+        )
+    return ok(f"{len(files)} weight files ({size_text(total)}) match their checksums.")
 
 
 def blobs(facts: Facts, watch: Watch) -> Verdict:

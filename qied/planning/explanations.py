@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qied_client.installing import install_extra
+from qied_client.text import GIB, gib, size_text
 
 from qied.hardware.snapshot import Gpu
 from qied.planning.budget import Budget, pinnable_bytes
@@ -14,7 +15,6 @@ from qied.planning.memory import Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.planning.wishes import Wishes
-from qied.planning.words import GIB, gib, size_text
 
 FP8_ATTENTION_PACKAGE = "nvidia-cudnn-frontend"
 """The optional package that attention in FP8 comes with."""

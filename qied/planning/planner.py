@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qied_client.text import gib
+
 from qied.hardware.snapshot import Gpu, Snapshot
 from qied.planning.budget import cpu_budget, device_budget, host_capacity, pinnable_bytes
 from qied.planning.candidates import Candidate, proven_attention, shortlist
@@ -34,7 +36,6 @@ from qied.planning.refusals import (
     unknown_memory,
 )
 from qied.planning.wishes import Wishes
-from qied.planning.words import gib
 
 __all__ = ["PlanRequest", "plan", "plan_cards", "worth"]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qied_client.text import GIB, at_least_gib, gib
+
 from qied.hardware.host import NATIVE_WINDOWS, REMEDY, SAID
-from qied.hardware.snapshot import Gpu, Snapshot, driver_system
+from qied.hardware.snapshot import Gpu, Snapshot, capability_text, driver_system
 from qied.hardware.torch_builds import install_command
 from qied.planning import candidates as floors
 from qied.planning.candidates import Candidate
@@ -14,7 +16,6 @@ from qied.planning.fitting import Rung
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.wishes import Wishes
-from qied.planning.words import GIB, at_least_gib, dotted, gib
 
 _CUDA_BROKEN = {
     "cuda_failed": "After a suspend, reload the driver's module (sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm) or "
@@ -53,8 +54,8 @@ def incompatible(snapshot: Snapshot, gpu: Gpu) -> Refusal | None:
     if capability < floors.LOWEST_CAPABILITY:
         return Refusal(
             "capability_too_old",
-            f"{gpu.name} has compute capability {dotted(capability)}; qied needs {dotted(floors.LOWEST_CAPABILITY)} "
-            "(Turing, 2018) or newer.",
+            f"{gpu.name} has compute capability {capability_text(capability)}; qied needs "
+            f"{capability_text(floors.LOWEST_CAPABILITY)} (Turing, 2018) or newer.",
             "Use a newer card: GeForce RTX 20 or later, or a T4.",
         )
     torch = snapshot.torch
