@@ -11,11 +11,11 @@ _DECIMAL = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 def size_text(count: int) -> str:
-    """Bytes in binary units, in which memory is counted: ``11.6 GiB``."""
+    """Bytes in binary units, in which memory is counted: ``11.6 GiB``, ``64 KiB``."""
     for unit, factor in _BINARY:
         if count >= factor:
             amount = count / factor
-            return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.1f} {unit}"
+            return f"{amount:.0f} {unit}" if amount >= 100 or unit == "KiB" else f"{amount:.1f} {unit}"
     return f"{count} bytes"
 
 

@@ -8,7 +8,7 @@ from qied_client.text import GIB, at_least_gib, column_size, file_size, gib, siz
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (200 * 1024**2, "200 MiB"), (12 * GIB, "12.0 GiB"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (64 * 1024, "64 KiB"), (200 * 1024**2, "200 MiB"), (12 * GIB, "12.0 GiB"),
      (3 * 1024**4 // 2, "1.5 TiB")],
 )  # fmt: skip
 def test_sizes_are_in_the_largest_unit_that_they_fill(count: int, text: str) -> None:
