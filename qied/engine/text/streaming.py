@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from qied.engine.block.views import views
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.streams import Streams, streams_of
 from qied.engine.weights.quantise import dequantise
@@ -218,10 +219,7 @@ class LayerLayout:
 
     def views(self, buffer: Tensor) -> dict[str, Tensor]:
         """Return the parameters by name as views of a buffer, uint8 [nbytes]."""
-        return {
-            name: buffer[offset : offset + shape.numel() * dtype.itemsize].view(dtype).view(shape)
-            for name, offset, shape, dtype in self.fields
-        }
+        return views(self.fields, buffer)
 
 
 def layer_layout(layer: nn.Module) -> LayerLayout:
