@@ -276,20 +276,10 @@ class WorkerPool:
         self._routes[route] = worker
         worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, limits.SILENCE_MS))
 
-    def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:  # noqa: PLR0912
+    def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:
+        if self._transfers.handle(peer, message):
+            return
         match message:
-            case m.Ping(nonce):
-                peer.send(m.Pong(nonce))
-            case m.Put():
-                self._transfers.put(peer, message)
-            case m.Chunk():
-                self._transfers.chunk(peer, message)
-            case m.Get():
-                self._transfers.get(peer, message)
-            case m.More():
-                self._transfers.more(peer, message)
-            case m.Drop():
-                self._transfers.drop(peer, message)
             case w.Loading(what, done, total):
                 self.on_loading(what, done, total)
             case w.Offer():
