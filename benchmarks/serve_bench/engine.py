@@ -23,9 +23,8 @@ from qied.engine.serving import ServedEngine
 from qied.link.engine_port import RunningEdit
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
+from qied.progress import OnProgress
 from serve_bench.watch import REPORT, Watch, write_line
-
-OnProgress = Callable[[str, int, int], None]
 
 
 class WatchedEdit:

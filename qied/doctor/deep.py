@@ -11,7 +11,7 @@ from qied_client.text import rate_text, size_text
 
 from qied.doctor.checks.port import running_daemon
 from qied.doctor.checkup import Check
-from qied.doctor.deep_files import Watch, blobs, weights
+from qied.doctor.deep_files import blobs, weights
 from qied.doctor.deep_trial import EditTrial, stranger_is_refused
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
@@ -19,6 +19,7 @@ from qied.doctor.pcie import link_bytes_per_s
 from qied.hardware.snapshot import Gpu
 from qied.planning.quote import peak_alone
 from qied.planning.workload import workload_of
+from qied.progress import OnProgress
 from qied.serving.model import ServedModel
 
 _FAIR_SHARE = 0.6
@@ -35,7 +36,7 @@ NOT_DEEP = "Only with --deep."
 class DeepChecks:
     """The deep checks of one run; ``do_trial`` starts the doctor's own daemon and does an edit, at most once."""
 
-    watch: Watch
+    watch: OnProgress
     do_trial: Callable[[], EditTrial]
 
     @property

@@ -21,10 +21,10 @@ from qied.engine.edits.edit import Edit
 from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_cache import MODULATION
-from qied.engine.weights.sources import OnProgress
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.planning.plan import Execution
+from qied.progress import OnProgress
 from qied.scheduling.sweep import SweepRoom
 
 _SCOPES = 64

@@ -15,11 +15,9 @@ from qied.checkpoints.part_file import PartRole, usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.weights.mapped_file import MappedFile
 from qied.engine.weights.quantise import E4M3, dequantise
+from qied.progress import OnProgress
 from qied.weights.header import Header
 from qied.weights.stored import Stored
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with (component, bytes read so far, bytes of all components)."""
 
 RELEASE_BYTES = 1 << 27
 """Mapped files are let go of each time that so many bytes of them were read: until then they count as memory."""

@@ -17,6 +17,7 @@ from qied_client.protocol import messages as m
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
 from qied.planning.plan import Execution
+from qied.progress import OnProgress
 from qied.scheduling import model as s
 from qied.server.access.authentication import Guest
 from qied.server.blobs.transfers import BlobTransfers
@@ -88,7 +89,7 @@ class WorkerPool:
         self._stopping = False
         self._address = ""
         self._first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.on_loading: Callable[[str, int, int], None] = lambda what, done, total: None
+        self.on_loading: OnProgress = lambda what, done, total: None
         self._port = RouterPort(context, "worker", server_keys[1], w.FROM_WORKER, self._on_message, self._on_gone)
 
     def authorise(self, key: bytes) -> str | None:
