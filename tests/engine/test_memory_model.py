@@ -27,7 +27,7 @@ def test_an_edit_holds_the_state_that_is_planned_for_it(
     edit = engine.begin(wanted, {"a": scene(64, 96)}, SceneCache(0))
     while edit.advance().phase != "denoise":
         pass
-    parts = edit._account.parts
+    parts = edit._held.parts
     assert parts["modulation"] == model._step_rows() > 0
     assert edit.state_bytes == sum(parts.values()) <= model.state(workload_of(wanted, profile, 1 << 20))
     while edit.advance().step != 3:

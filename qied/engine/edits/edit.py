@@ -33,13 +33,13 @@ class Edit:
         self.spec = spec
         self.meter = Meter()
         self._context = context
-        self._account = HeldBytes()
-        self._units: Units[None] | None = run_edit(context, EditInputs(spec, pictures), cache, self._account)
+        self._held = HeldBytes()
+        self._units: Units[None] | None = run_edit(context, EditInputs(spec, pictures), cache, self._held)
 
     @property
     def state_bytes(self) -> int:
         """Bytes of tensors that this edit holds between units; what its cache holds as well is counted here too."""
-        return self._account.total
+        return self._held.total
 
     @property
     def step_needs(self) -> StepNeeds | None:
@@ -47,7 +47,7 @@ class Edit:
 
         Of every step but the first it is known, of that one where the engine sweeps.
         """
-        return self._account.step
+        return self._held.step
 
     def advance(self) -> Advance:
         """Do one bounded unit of work; what the cache holds is skipped.
@@ -115,4 +115,4 @@ class Edit:
 
     def _finish(self) -> None:
         self._units = None
-        self._account = HeldBytes()
+        self._held = HeldBytes()

@@ -47,18 +47,16 @@ Units = Generator[Advance | VelocityRequest, list[Tensor], T]
 """Yields after each unit of work, and within a step where it needs velocities, which are sent to it."""
 
 
-def run_edit(context: EngineContext, order: EditInputs, cache: SceneCache, account: HeldBytes) -> Units[None]:
+def run_edit(context: EngineContext, order: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[None]:
     """Carry out one edit; the last unit brings the result."""
-    embeddings = yield from encode_prompts(context, order, cache, account)
-    encoded = yield from encode_images(context, order, cache, account)
+    embeddings = yield from encode_prompts(context, order, cache, held)
+    encoded = yield from encode_images(context, order, cache, held)
     order.pictures_are_encoded()
-    latents = yield from denoise(context, order, embeddings, encoded, account)
+    latents = yield from denoise(context, order, embeddings, encoded, held)
     yield decode(context, order, latents)
 
 
-def encode_prompts(
-    context: EngineContext, order: EditInputs, cache: SceneCache, account: HeldBytes
-) -> Units[Embeddings]:
+def encode_prompts(context: EngineContext, order: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[Embeddings]:
     """Return the embeddings; one unit for each prompt, and for each picture's vision features, not in the cache."""
     spec, encoder = order.spec, context.models.text_encoder
     negative = spec.negative_prompt if spec.guided else None
@@ -70,14 +68,14 @@ def encode_prompts(
             found[prompt] = embeddings
     missing = [prompt for prompt in prompts if prompt not in found]
     if missing:
-        features = yield from encode_vision(context, order, cache, account, len(missing))
+        features = yield from encode_vision(context, order, cache, held, len(missing))
         for index, prompt in enumerate(missing, 1):
             found[prompt] = encoder.prompt_embeddings(prompt, features.in_order)
             cache.put("prompt", (prompt, spec.images), found[prompt])
-            account.hold("embeddings", *found.values())
+            held.hold("embeddings", *found.values())
             yield Advance("encode_prompt", features.computed + index, features.computed + len(missing))
-    account.hold("vision")
-    account.hold("embeddings", *found.values())
+    held.hold("vision")
+    held.hold("embeddings", *found.values())
     return Embeddings(found[spec.prompt], None if negative is None else found[negative])
 
 
@@ -90,7 +88,7 @@ class VisionEncoding:
 
 
 def encode_vision(
-    context: EngineContext, order: EditInputs, cache: SceneCache, account: HeldBytes, prompts_to_come: int
+    context: EngineContext, order: EditInputs, cache: SceneCache, held: HeldBytes, prompts_to_come: int
 ) -> Units[VisionEncoding]:
     """Return the vision features of every picture; one unit for each that is not in the cache."""
     wanted = order.vision_inputs(context.profile)
@@ -104,13 +102,13 @@ def encode_vision(
         features = context.models.text_encoder.vision_features(order.pictures[image], size)
         found[image, size] = features
         cache.put("vision", (image, size), features)
-        account.hold("vision", *(picture.features for picture in found.values()))
+        held.hold("vision", *(picture.features for picture in found.values()))
         yield Advance("encode_prompt", step, len(missing) + prompts_to_come)
     return VisionEncoding([found[key] for key in wanted], len(missing))
 
 
 def encode_images(
-    context: EngineContext, order: EditInputs, cache: SceneCache, account: HeldBytes
+    context: EngineContext, order: EditInputs, cache: SceneCache, held: HeldBytes
 ) -> Units[dict[PictureAtSize, Tensor]]:
     """Return packed latents of each reference, and of a masked edit's source; one unit for each not in the cache."""
     references = order.references(context.profile, context.max_reference_pixels)
@@ -125,9 +123,9 @@ def encode_images(
         latents = pack(context.models.vae.encode(order.pictures[image], size)).to(context.models.dtype)
         found[image, size] = latents
         cache.put("reference", (image, size), latents)
-        account.hold("references", *found.values())
+        held.hold("references", *found.values())
         yield Advance("encode_image", step, len(missing))
-    account.hold("references", *found.values())
+    held.hold("references", *found.values())
     return found
 
 
@@ -136,7 +134,7 @@ def denoise(
     order: EditInputs,
     embeddings: Embeddings,
     encoded: dict[PictureAtSize, Tensor],
-    account: HeldBytes,
+    held: HeldBytes,
 ) -> Units[Tensor]:
     """Take the seed's noise to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
     spec, models = order.spec, context.models
@@ -144,14 +142,14 @@ def denoise(
     latents = pack(initial_noise(spec.seed, models.vae.channels, rows, columns)).to(models.device)
     kept = keep_outside_mask(context, order, encoded, latents) if spec.mask else None
     conditioning = condition(context, order, embeddings, encoded)
-    account.hold("latents", latents, *(kept.tensors if kept else ()))
-    account.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
+    held.hold("latents", latents, *(kept.tensors if kept else ()))
+    held.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
     schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
     sigmas = sigma_schedule(schedule, spec.steps, latents.shape[1])
     needs = step_needs(context, order, conditioning.tokens(latents))
-    table = yield from prepare_steps(context, order, sigmas, account, needs)
+    table = yield from prepare_steps(context, order, sigmas, held, needs)
     modulation = models.transformer.step_rows(table)
-    account.hold("modulation", modulation)
+    held.hold("modulation", modulation)
     for step in range(1, spec.steps + 1):
         velocity = guided(
             (yield ask(context, order, latents, modulation.step(step - 1), conditioning)), conditioning.scale
@@ -163,13 +161,13 @@ def denoise(
             preview = context.preview.picture(unpack(shown, rows, columns))
             del clean, shown
         latents = euler_step(latents, velocity, sigmas[step - 1], sigmas[step])
-        # Between units an edit holds what its account says, while others compute.
+        # Between units an edit holds what ``held`` counts, while others compute.
         del velocity
         if kept:
             latents = kept.restore(latents, sigmas[step])
-        account.step = needs if step < spec.steps else None
+        held.step = needs if step < spec.steps else None
         yield Advance("denoise", step, spec.steps, preview=preview)
-    account.hold("modulation")
+    held.hold("modulation")
     return unpack(latents, rows, columns)
 
 
@@ -186,7 +184,7 @@ def ask(
 
 
 def prepare_steps(
-    context: EngineContext, order: EditInputs, sigmas: Tensor, account: HeldBytes, needs: StepNeeds
+    context: EngineContext, order: EditInputs, sigmas: Tensor, held: HeldBytes, needs: StepNeeds
 ) -> Units[ModulationTable]:
     """Load the LoRAs, a unit each, and return the modulation of all steps of a schedule.
 
@@ -206,7 +204,7 @@ def prepare_steps(
         if done < blocks or context.sweep_room is None:
             yield Advance("prepare_steps", done, blocks)
     if context.sweep_room is not None:
-        account.step = needs
+        held.step = needs
         yield Advance("prepare_steps", blocks, blocks)
     return table
 
