@@ -148,7 +148,7 @@ def too_little_memory(case: CardRequest, rungs: Sequence[Rung]) -> Refusal:
     of_all = "" if total is None else f" of its {gib(total)}"
     return Refusal(
         "vram_too_small",
-        f"{case.question.model.title} needs at least {gib(needs)} of the memory of {case.gpu.name}; "
+        f"{case.request.model.title} needs at least {gib(needs)} of the memory of {case.gpu.name}; "
         f"{gib(case.budget.bytes)} may be used{of_all}.",
         _how_to_get(needs, case, 0 if total is None or free is None else total - free),
     )
@@ -156,7 +156,7 @@ def too_little_memory(case: CardRequest, rungs: Sequence[Rung]) -> Refusal:
 
 def _how_to_get(needs: int, case: CardRequest, taken: int) -> str:
     """What would make room for ``needs`` bytes; others have ``taken`` of the card."""
-    wishes, missing = case.question.wishes, needs - case.budget.bytes
+    wishes, missing = case.request.wishes, needs - case.budget.bytes
     if wishes.cache_bytes > missing and wishes.cache_bytes > GIB:
         return f"Lower {wishes.origin('cache_bytes', 'worker.cache_bytes')}: it is {gib(wishes.cache_bytes)}."
     if (held := _largest_lora_bytes(case)) > missing:
