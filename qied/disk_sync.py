@@ -1,10 +1,13 @@
-"""Syncs files and names to the disk itself, so that they survive a power loss."""
+"""Writes files whole or not at all, and syncs them and their names to the disk itself, to survive a power loss."""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -54,3 +57,33 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """Yield a temporary name next to ``path`` for a file that takes its name inside; then sync the name to the disk."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file of mode 0600 that is on the disk afterwards; raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        sync_file(file.fileno())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 in place of the one that may be there; raises OSError.
+
+    A reader, and the next start after a power loss, sees the old file or the new one.
+    """
+    with draft_of(path) as draft:
+        write_synced(draft, data)
+        draft.replace(path)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from qied.hardware.cuda_driver import has_card_device
+from tests.cards import has_card_device
 
 if not has_card_device():
     # Without a card, Triton's kernels run in its interpreter; it is told before anything imports it.

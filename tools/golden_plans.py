@@ -21,10 +21,10 @@ MODEL = "qwen-image-edit-2511"
 
 def main() -> None:
     """Record all plans; the difference in version control is what is to be reviewed."""
-    question = PlanRequest(shipped_profiles()[MODEL], shipped_hardware_profiles())
+    request = PlanRequest(shipped_profiles()[MODEL], shipped_hardware_profiles())
     table = Table("snapshot", "precision", "budget", "peak", "blocks", "text", "cap", "sessions", "tiles", "host GB")
     for file in sorted((GOLDEN / "snapshots").glob("*.json")):
-        outcome = plan(read_snapshot(file.read_bytes(), file.name), question)
+        outcome = plan(read_snapshot(file.read_bytes(), file.name), request)
         document = json.dumps(outcome.to_json(), indent=2)
         (GOLDEN / "plans" / file.name).write_text(document + "\n", encoding="utf-8")
         table.add_row(file.stem, *_row(outcome))

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
+from part_runs.dense_source import DenseSource
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from memory_bench.architecture import SCHEDULE, TEXT, TRANSFORMER, VAE, VISION
 from qied.engine.models import ComponentSources, open_pipeline
 from qied.engine.sigmas import schedule_config
-from qied.engine.weights.sources import DenseSource
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
+from part_runs.dense_source import DenseSource
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,7 +14,7 @@ from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.linear import Form, has_fp8_cores
 from qied.engine.ops.operations import Activation
 from qied.engine.weights.quantise import E4M3, E4M3_MAX
-from qied.engine.weights.sources import DenseSource, TensorSource
+from qied.engine.weights.sources import TensorSource
 from qied.planning.block_layout import BlockShape, linears
 
 

@@ -22,9 +22,8 @@ from qied.engine.engine import Engine, EngineOptions
 from qied.link.engine_port import RunningEdit
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
+from qied.progress import OnProgress
 from serve_bench.watch import REPORT, Watch, write_line
-
-OnProgress = Callable[[str, int, int], None]
 
 
 class WatchedEdit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from qied_client.text import file_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,7 +14,6 @@ from qied.checkpoints.report import Report
 _ROLES = {"text_encoder": "text encoder", "vae": "VAE", "lora": "LoRA", None: "?"}
 _WIDE = 110
 """Columns from which everything has room."""
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def show_reports(console: Console, reports: Sequence[Report]) -> None:
@@ -50,13 +50,5 @@ def _cells(report: Report) -> dict[str, str]:
         "layout": report.layout or "-",
         "precision": precision,
         "model": report.model or "-",
-        "size": size_in_words(report.bytes),
+        "size": file_size(report.bytes),
     }
-
-
-def size_in_words(size: int) -> str:
-    """Bytes in decimal units, as people know files: 40.9 GB."""
-    value, unit = float(size), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{size} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"

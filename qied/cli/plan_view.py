@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from qied_client.cli.status import size_text
+from qied_client.text import column_size
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
@@ -63,7 +63,7 @@ def _values(plan: Plan) -> Table:
     run, streamed = plan.execution, plan.execution.total_blocks - plan.execution.resident_blocks
     blocks = f"{run.resident_blocks} of {run.total_blocks} stay" + (f", {streamed} stream" if streamed else "")
     scaling = {"rowwise": ", a scale per row", "tensorwise": ", a scale per tensor", None: ""}[plan.scaling]
-    host = size_text(plan.host_bytes) + (f", {size_text(plan.pinned_bytes)} pinned" if plan.pinned_bytes else "")
+    host = column_size(plan.host_bytes) + (f", {column_size(plan.pinned_bytes)} pinned" if plan.pinned_bytes else "")
     rows = (
         ("precision", plan.precision + scaling, "precision"),
         ("blocks", blocks, "blocks"),
@@ -74,7 +74,7 @@ def _values(plan: Plan) -> Table:
         ("VAE encodes", _tile(run.encode_tile_px), "vae"),
         ("VAE decodes", _tile(run.decode_tile_px), "vae"),
         ("host memory", host, ""),
-        ("budget", size_text(plan.budget_bytes), "budget_bytes"),
+        ("budget", column_size(plan.budget_bytes), "budget_bytes"),
     )
     table = Table(Column(no_wrap=True, style="bold"), Column(), Column(style="dim"), box=None, show_header=False)
     for name, value, source in rows:
@@ -110,8 +110,8 @@ def _bar(plan: Plan) -> Text:
 
 def _legend(plan: Plan) -> list[Text]:
     free = max(0, plan.budget_bytes - plan.predicted_peak_bytes)
-    entries = [(*_MARKS[part.name], f"{part.name} {size_text(part.bytes)}") for part in plan.parts if part.bytes]
-    entries.append((".", "", f"free {size_text(free)}"))
+    entries = [(*_MARKS[part.name], f"{part.name} {column_size(part.bytes)}") for part in plan.parts if part.bytes]
+    entries.append((".", "", f"free {column_size(free)}"))
     lines = [Text()]
     for mark, colour, text in entries:
         if len(lines[-1]) + len(text) + 4 > _BAR_CELLS + 2:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from qied_client.cli.failures import failures_as_text
+from qied_client.text import gib, rate_text
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,9 +17,7 @@ from rich.text import Text
 from qied.cli.progress import MeasuringProgress
 from qied.hardware.probe import probe as look
 from qied.hardware.selftest import measured
-from qied.hardware.snapshot import Gpu, Host, Pcie, SelfTest, Snapshot, Torch, Trial
-
-_GIB = 1024**3
+from qied.hardware.snapshot import Gpu, Host, Pcie, SelfTest, Snapshot, Torch, Trial, capability_text
 
 
 def probe(
@@ -83,7 +82,7 @@ def _torch(torch: Torch) -> str:
 def _card(gpu: Gpu) -> Table:
     table = _table()
     capability = gpu.compute_capability
-    suffix = f", compute capability {capability[0]}.{capability[1]}" if capability else ""
+    suffix = f", compute capability {capability_text(capability)}" if capability else ""
     table.add_row(f"card {gpu.index}", Text.assemble((gpu.name, "bold"), suffix))
     if gpu.uuid:
         table.add_row("uuid", gpu.uuid)
@@ -120,7 +119,7 @@ def _trials(result: SelfTest) -> Iterator[tuple[str, Text]]:
     for name, trial in {**modes, **attention}.items():
         yield name, Text("not run") if trial is None else _trial(trial)
     rate = result.host_to_device_bytes_per_s
-    yield "host to card", Text(result.host_to_device_error or "not run" if rate is None else f"{rate / 1e9:.1f} GB/s")
+    yield "host to card", Text(result.host_to_device_error or "not run" if rate is None else rate_text(rate))
 
 
 def _trial(trial: Trial) -> Text:
@@ -138,4 +137,4 @@ def _table() -> Table:
 
 
 def _gib(size: int | None) -> str:
-    return "unknown" if size is None else f"{size / _GIB:.1f} GiB"
+    return "unknown" if size is None else gib(size)

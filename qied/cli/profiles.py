@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from qied.hardware.snapshot import capability_text
 from qied.hardware.user_folders import user_config_folder
 from qied.planning.hardware_profile import LoadedProfile, Match, all_hardware_profiles, shipped_hardware_profiles
 
@@ -140,9 +141,9 @@ def _cards(match: Match) -> str:
     if low is None and high is None:
         found = "any capability"
     elif low == high:
-        found = f"capability {_dotted(low)}"
+        found = f"capability {capability_text(low or (0, 0))}"
     else:
-        found = f"capability {_dotted(low) or '0.0'} " + (f"to {_dotted(high)}" if high else "and later")
+        found = f"capability {capability_text(low or (0, 0))} {f'to {capability_text(high)}' if high else 'and later'}"
     return found + (f", named {' or '.join(match.names)}" if match.names else "")
 
 
@@ -153,10 +154,6 @@ def _memory(match: Match) -> str:
     if not low:
         return f"below {high:g}"
     return f"from {low:g}" if high is None else f"{low:g}-{high:g}"
-
-
-def _dotted(capability: tuple[int, int] | None) -> str:
-    return "" if capability is None else f"{capability[0]}.{capability[1]}"
 
 
 def _megapixels(pixels: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from qied_client.cli.bar import Bar
+from qied_client.text import file_size
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,7 +18,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from qied.downloads.wanted import RemoteFile, amount
+from qied.downloads.wanted import RemoteFile
 
 
 class LoadingProgress(Bar):
@@ -59,7 +60,7 @@ class PullProgress(Bar):
     def __call__(self, file: RemoteFile, done: int, total: int) -> None:
         self.show(_short(file), done, total)
         if file != self._file and not self.console.is_terminal:
-            self.console.print(Text(f"{file.path}  {amount(file.bytes)}"), soft_wrap=True)
+            self.console.print(Text(f"{file.path}  {file_size(file.bytes)}"), soft_wrap=True)
         self._file = file
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from qied_client.cli.failures import failures_as_text
 from qied_client.errors import InvalidRequest
+from qied_client.text import file_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +21,6 @@ from qied.cli.machine import usual_config
 from qied.cli.progress import PullProgress
 from qied.config import load_config
 from qied.doctor.words import some
-from qied.downloads.wanted import amount
 from qied.loras.catalogue import SUFFIX
 from qied.loras.lightning import lightning_steps
 from qied.planning.model_profile import Download, shipped_downloads
@@ -80,8 +80,8 @@ def _in_short(prepared: Pull) -> str:
     """What is about to happen: ``Qwen/... at 0123456789ab: 29 files of 57.7 GB, 12.1 GB still to fetch``."""
     listing, wanted, left = prepared.listing, prepared.wanted, prepared.missing.bytes
     all_of_them = f"{len(wanted)} files of" if len(wanted) != 1 else "one file of"
-    rest = f"{amount(left)} still to download" if left else "all of it there"
-    size = amount(sum(file.bytes for file in wanted))
+    rest = f"{file_size(left)} still to download" if left else "all of it there"
+    size = file_size(sum(file.bytes for file in wanted))
     return f"{listing.repository} at {listing.commit[:12]}: {all_of_them} {size}, {rest}"
 
 

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qied_client.credentials import LOCAL_FILE, read_credential
+from qied_client.text import rate_text, size_text
 
 from qied.doctor.checks.port import running_daemon
 from qied.doctor.checkup import Check
-from qied.doctor.deep_files import Watch, blobs, weights
+from qied.doctor.deep_files import blobs, weights
 from qied.doctor.deep_trial import EditTrial, stranger_is_refused
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
-from qied.doctor.words import rate, size
 from qied.hardware.snapshot import Gpu
 from qied.planning.quote import peak_alone
 from qied.planning.workload import workload_of
+from qied.progress import OnProgress
 from qied.serving.model import ServedModel
 
 _FAIR_SHARE = 0.6
@@ -35,7 +36,7 @@ NOT_DEEP = "Only with --deep."
 class DeepChecks:
     """The deep checks of one run; ``do_trial`` starts the doctor's own daemon and does an edit, at most once."""
 
-    watch: Watch
+    watch: OnProgress
     do_trial: Callable[[], EditTrial]
 
     @property
@@ -121,9 +122,9 @@ def _no_edit(facts: Facts) -> str | None:
 
 def _memory_of(measured: int, planned: int) -> Verdict:
     """The memory model gives a bound, so that nothing above it is in order; far below it nothing was measured."""
-    said = f"An edit took {size(measured)} at its peak; at most {size(planned)} were planned for it."
+    said = f"An edit took {size_text(measured)} at its peak; at most {size_text(planned)} were planned for it."
     if measured > planned:
-        return error(said, f"Lower worker.budget_bytes by {size(measured - planned)}, and {_REPORT}")
+        return error(said, f"Lower worker.budget_bytes by {size_text(measured - planned)}, and {_REPORT}")
     if measured <= 0:
         return warning("The memory of an edit could not be measured: its meter read nothing.", f"Please {_REPORT}")
     if measured < planned * _LOW_SHARE:
@@ -142,8 +143,9 @@ def _rate_of(gpu: Gpu) -> Verdict:
         return skipped(f"The link of {gpu.name} or its rate is not known.")
     most, measured = link_bytes_per_s(generation, link.width), test.host_to_device_bytes_per_s
     if measured >= most * _FAIR_SHARE:
-        return ok(f"{rate(measured)} to {gpu.name}, of {rate(most)} that its link has.")
+        return ok(f"{rate_text(measured)} to {gpu.name}, of {rate_text(most)} that its link has.")
     return warning(
-        f"{rate(measured)} to {gpu.name}; its link (generation {generation}, {link.width} lanes) has {rate(most)}.",
+        f"{rate_text(measured)} to {gpu.name}; its link (generation {generation}, {link.width} lanes) "
+        f"has {rate_text(most)}.",
         "Look for a riser cable, a slower slot, PCIe power saving in the firmware, and limits on pinned memory.",
     )

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from qied_client.text import size_text
 
 from qied.doctor.checks.state import guarded
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import known_hash, weight_files
-from qied.doctor.words import size
+from qied.progress import OnProgress
 from qied.serving.model import ServedModel
 
 _CHUNK = 4 * 1024 * 1024
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
-Watch = Callable[[str, int, int], None]
-"""Gets what is done, how much of it is done, and how much there is: bytes, or 0 of 0 where nothing counts it."""
 
-
-def weights(facts: Facts, watch: Watch) -> Verdict:
+def weights(facts: Facts, watch: OnProgress) -> Verdict:
     """Each weight file can be read, and has the hash that it was downloaded with."""
     if not isinstance(facts.model, ServedModel):
         return skipped("There is no model.")
@@ -47,16 +46,18 @@ def weights(facts: Facts, watch: Watch) -> Verdict:
                 f"{file} does not match its download checksum.", _remove(file.resolve()) + ", then download it again."
             )
     if untold:
-        return skipped(f"All {len(files)} weight files ({size(total)}) can be read; {untold} have no known checksum.")
-    return ok(f"{len(files)} weight files ({size(total)}) match their checksums.")
+        return skipped(
+            f"All {len(files)} weight files ({size_text(total)}) can be read; {untold} have no known checksum."
+        )
+    return ok(f"{len(files)} weight files ({size_text(total)}) match their checksums.")
 
 
-def blobs(facts: Facts, watch: Watch) -> Verdict:
+def blobs(facts: Facts, watch: OnProgress) -> Verdict:
     """Each stored picture has the hash that is its name. Nothing is removed."""
     return guarded(lambda facts: _blobs(facts, watch))(facts)
 
 
-def _blobs(facts: Facts, watch: Watch) -> Verdict:
+def _blobs(facts: Facts, watch: OnProgress) -> Verdict:
     files = [file for file in sorted((facts.home / "blobs").glob("[0-9a-f][0-9a-f]/*")) if _HASH.fullmatch(file.name)]
     damaged = []
     for number, file in enumerate(files, 1):

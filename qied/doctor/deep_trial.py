@@ -15,11 +15,11 @@ from qied_client.credentials import LOCAL_FILE, Credential, read_credential
 from qied_client.errors import InternalError, QiedError, UnsafeAuthentication
 from qied_client.results import Progress
 
-from qied.doctor.deep_files import Watch
 from qied.doctor.meters import MeterOf, Peak, watching
 from qied.edit import EditSpec
 from qied.pictures.metadata import read_metadata
 from qied.private_daemon import PrivateDaemon, private_daemon
+from qied.progress import OnProgress
 from qied.server.access.authentication import prove_strangers_are_refused
 
 _START_S = 1200.0
@@ -45,7 +45,7 @@ class EditTrial:
 
 
 def run_trial(
-    arguments: Sequence[str], environ: Mapping[str, str], meters: AbstractContextManager[MeterOf], watch: Watch
+    arguments: Sequence[str], environ: Mapping[str, str], meters: AbstractContextManager[MeterOf], watch: OnProgress
 ) -> EditTrial:
     """Start ``qied serve`` with ``arguments``, knock with a stranger's key, do one edit, and stop it.
 
@@ -77,7 +77,7 @@ def stranger_is_refused(credential: Credential) -> bool:
     return True
 
 
-def _edit(daemon: PrivateDaemon, watch: Watch) -> EditSpec:
+def _edit(daemon: PrivateDaemon, watch: OnProgress) -> EditSpec:
     def tell(news: Progress) -> None:
         watch("editing a picture", news.done, news.total)
 

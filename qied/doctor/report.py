@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qied_client.errors import QiedError
+from qied_client.text import size_text
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -14,7 +15,6 @@ from rich.text import Text
 from qied.doctor.checkup import Checkup
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Finding, Status, Summary
-from qied.doctor.words import size
 from qied.hardware.snapshot import Snapshot
 from qied.planning.plan import Plan, Refusal
 
@@ -71,7 +71,9 @@ def show(console: Console, snapshot: Snapshot, checkup: Checkup, plan: Plan | No
 
 def _machine(snapshot: Snapshot) -> Text:
     """The machine in one line."""
-    cards = [gpu.name + (f" {size(gpu.memory_total_bytes)}" if gpu.memory_total_bytes else "") for gpu in snapshot.gpus]
+    cards = [
+        gpu.name + (f" {size_text(gpu.memory_total_bytes)}" if gpu.memory_total_bytes else "") for gpu in snapshot.gpus
+    ]
     parts = [" + ".join(cards) or "No NVIDIA card"]
     if snapshot.driver is not None:
         parts.append(f"driver {snapshot.driver.version}")
@@ -142,7 +144,7 @@ def _planned(plan: Plan) -> str:
         precision, blocks = "on the CPU", f"{work.precision}"
     many = "1 edit" if plan.sessions.at_max_pixels == 1 else f"{plan.sessions.at_max_pixels} edits"
     return (
-        f"{plan.model}: {precision}, {blocks}, {size(plan.predicted_peak_bytes)} at the peak, results up to "
+        f"{plan.model}: {precision}, {blocks}, {size_text(plan.predicted_peak_bytes)} at the peak, results up to "
         f"{plan.max_pixels / 1e6:.1f} MP, {many} of that size at once."
     )
 

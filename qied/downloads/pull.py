@@ -19,7 +19,7 @@ from qied.planning.model_profile import Download
 
 _LOCK_S = 0.5
 
-OnProgress = Callable[[RemoteFile, int, int], None]
+OnFileProgress = Callable[[RemoteFile, int, int], None]
 """Hears which file is being fetched, and bytes fetched and to fetch in all."""
 
 
@@ -55,7 +55,7 @@ def prepare(
         return Pull(listing, place, wanted, missing(map(place.stock, wanted)), endpoint)
 
 
-def carry_out(pull: Pull, reserve_bytes: int, on_progress: OnProgress, waits_s: Sequence[float] = WAITS_S) -> Path:
+def carry_out(pull: Pull, reserve_bytes: int, on_progress: OnFileProgress, waits_s: Sequence[float] = WAITS_S) -> Path:
     """Fetch what is missing; returns the folder that the files are in.
 
     Raises DiskFull before anything is written where ``reserve_bytes`` would not stay free; DownloadFailed; and
@@ -85,7 +85,7 @@ def _alone(place: Place) -> Iterator[None]:
         yield
 
 
-def _fetch_all(pull: Pull, on_progress: OnProgress, waits_s: Sequence[float]) -> None:
+def _fetch_all(pull: Pull, on_progress: OnFileProgress, waits_s: Sequence[float]) -> None:
     place, done, total = pull.place, 0, pull.missing.bytes
     for stock in pull.missing.stocks:
         file = stock.file

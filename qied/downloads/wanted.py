@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from qied_client.errors import DiskFull, DownloadFailed, InvalidRequest, ModelNotFound
 from qied_client.protocol.fields import FieldError, NameInFolder
+from qied_client.text import file_size
 
 _NAME: Final = NameInFolder(1024)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}", re.ASCII)
@@ -108,20 +109,11 @@ def check_room(bytes_to_fetch: int, free: int, reserve: int, folder: Path) -> No
     room = max(free - reserve, 0)
     if bytes_to_fetch > room:
         raise DiskFull(
-            f"{amount(bytes_to_fetch)} are still to download, but the disk of {folder} has room for {amount(room)}: "
-            f"{amount(free)} are free, of which {amount(reserve)} stay free.",
-            f"Free {amount(bytes_to_fetch - room)}, or name a folder on another disk: --to FOLDER, or HF_HOME for the "
-            "whole cache. storage.free_reserve_bytes is what stays free.",
+            f"{file_size(bytes_to_fetch)} are still to download, but the disk of {folder} has room for "
+            f"{file_size(room)}: {file_size(free)} are free, of which {file_size(reserve)} stay free.",
+            f"Free {file_size(bytes_to_fetch - room)}, or name a folder on another disk: --to FOLDER, or HF_HOME for "
+            "the whole cache. storage.free_reserve_bytes is what stays free.",
             needed=bytes_to_fetch,
             free=free,
             reserve=reserve,
         )
-
-
-def amount(count: int) -> str:
-    """Bytes in the decimal units usual for downloads and disks: ``9.97 GB``, ``128 kB``."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= factor:
-            number = count / factor
-            return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f} {unit}"
-    return f"{count} bytes"

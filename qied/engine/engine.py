@@ -24,11 +24,11 @@ from qied.engine.edits.sweep import Sweep
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
 from qied.engine.text.encoder import TextPositions
-from qied.engine.weights.sources import OnProgress
 from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.progress import OnProgress
 from qied.scheduling.sweep import SweepRoom
 
 

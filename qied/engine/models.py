@@ -24,9 +24,10 @@ from qied.engine.transformer.transformer import DTYPES, Transformer, load_transf
 from qied.engine.vae.single_frame import restrict_to_single_frames
 from qied.engine.vae.vae import Vae
 from qied.engine.weights.building import SkipRandomInit, blaming
-from qied.engine.weights.sources import OnProgress, SafetensorsSource, TensorSource, WeightReader
+from qied.engine.weights.sources import SafetensorsSource, TensorSource, WeightReader
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.progress import OnProgress
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from qied.engine.device_errors import is_exhausted
 from qied.engine.disk.cache import DiskCache, DiskCaches, Kind
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_cache import MODULATION
-from qied.engine.weights.sources import OnProgress
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
+from qied.progress import OnProgress
 
 
 def load(order: LaunchOrder, on_progress: OnProgress) -> Engine:

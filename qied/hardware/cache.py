@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qied.disk_sync import replace_file
 
 Kept = TypeVar("Kept", bound=BaseModel)
 Key = Mapping[str, str | int | None]
@@ -55,21 +55,9 @@ class FactCache:
         document = _Document(schema_version=_SCHEMA, key=dict(key), value=value.model_dump(mode="json"))
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            _replace(self.path(key), document.model_dump_json(indent=2).encode())
+            replace_file(self.path(key), document.model_dump_json(indent=2).encode())
 
     def path(self, key: Key) -> Path:
         """Where the facts of ``key`` are kept."""
         digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
         return self._folder / f"{self._kind}-{digest[:16]}.json"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write the file whole or not at all."""
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(draft).replace(path)
-    except OSError:
-        Path(draft).unlink(missing_ok=True)
-        raise

@@ -13,7 +13,6 @@ import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from qied.hardware.children import NoAnswer, ask_child
@@ -28,16 +27,6 @@ class CudaAnswer:
 
     uuids: tuple[str, ...] = ()
     error: str | None = None
-
-
-def has_card_device(root: Path = Path("/")) -> bool:
-    """Whether the system shows a device of the NVIDIA driver; ``root`` stands for its root folder.
-
-    WSL2's device is that of any maker's cards, so there the driver's library, which Windows lends, counts as well.
-    """
-    if (root / "dev/nvidiactl").exists():
-        return True
-    return (root / "dev/dxg").exists() and (root / _WSL_LIBRARY.lstrip("/")).exists()
 
 
 def ask_cuda(environ: Mapping[str, str], limit_s: float = 20.0) -> CudaAnswer:

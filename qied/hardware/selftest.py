@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from qied.hardware.cache import FactCache, Key
@@ -12,6 +12,7 @@ from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
 from qied.hardware.trial_lines import FinishedTrial
 from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import select_card
+from qied.progress import OnProgress
 
 CARD_SUITE = "qied.engine.selftest.trials:card"
 REVISION = 4
@@ -20,9 +21,6 @@ REVISION = 4
 _MATRIX_TRIALS = ("bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage")
 _ATTENTION = "attention."
 _TRANSFER = "host_to_device"
-
-OnProgress = Callable[[str, int, int], None]
-"""Told what is measured on which card, how many trials of it are done, and how many there are."""
 
 
 def measured(

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
@@ -16,6 +16,7 @@ from typing import IO
 from qied.hardware.children import command, ending
 from qied.hardware.snapshot import Trial
 from qied.hardware.trial_lines import FinishedTrial, Line, Ready, Started, parse_line
+from qied.progress import OnProgress
 
 CHILD = "qied.engine.selftest"
 _LAST_WORDS_BYTES = 4096
@@ -44,11 +45,7 @@ class Findings:
     lasting: bool = True
 
 
-OnTrial = Callable[[str, int, int], None]
-"""Told the name of the trial that starts, how many are done, and how many there are."""
-
-
-def run_trials(suite: str, environ: Mapping[str, str], limits: TimeLimits, on_trial: OnTrial) -> Findings:
+def run_trials(suite: str, environ: Mapping[str, str], limits: TimeLimits, on_trial: OnProgress) -> Findings:
     """Run the suite named ``module:function`` in child processes with this environment.
 
     A trial in which the child dies or hangs is not ok and says so; a new child runs the rest.
@@ -67,7 +64,7 @@ class _Silence(Exception):
 class _Run:
     """One run of a suite, over as many children as it takes."""
 
-    def __init__(self, suite: str, environ: Mapping[str, str], limits: TimeLimits, on_trial: OnTrial) -> None:
+    def __init__(self, suite: str, environ: Mapping[str, str], limits: TimeLimits, on_trial: OnProgress) -> None:
         self._suite = suite
         self._environ = environ
         self._limits = limits

@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qied_client.errors import ConfigError
 
 
+def capability_text(capability: tuple[int, int]) -> str:
+    """A compute capability such as ``8.9``."""
+    return f"{capability[0]}.{capability[1]}"
+
+
 class _Facts(BaseModel):
     """Bytes are integers; what is not known is None, never a guess."""
 

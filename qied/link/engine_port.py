@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qied.edit import EditSpec
 from qied.link.launch import LaunchOrder
+from qied.progress import OnProgress
 from qied.scheduling.sweep import StepNeeds, SweepRoom
 
 if TYPE_CHECKING:
@@ -101,5 +102,4 @@ class EnginePort(Protocol):
         """
 
 
-OnLoading = Callable[[str, int, int], None]
-LoadEngine = Callable[[LaunchOrder, OnLoading], EnginePort]
+LoadEngine = Callable[[LaunchOrder, OnProgress], EnginePort]

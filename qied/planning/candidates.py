@@ -6,13 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial
+from qied.hardware.snapshot import Gpu, SelfTest, Snapshot, Trial, capability_text
 from qied.planning.hardware_profile import Choice
 from qied.planning.memory import Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Scaling
 from qied.planning.wishes import Wishes
-from qied.planning.words import dotted
 
 Capability = tuple[int, int]
 
@@ -160,7 +159,9 @@ def _consider_fp8(gpu: Gpu, snapshot: Snapshot, found: Shortlist) -> None:
     if gpu.selftest is None:
         guess: Scaling = "rowwise" if _has_rowwise(gpu.compute_capability, snapshot) else "tensorwise"
         title = {"rowwise": "row-wise", "tensorwise": "per tensor"}[guess]
-        reason = f"FP8 {title} by capability {dotted(gpu.compute_capability)}; no self-test has proven it here yet"
+        reason = (
+            f"FP8 {title} by capability {capability_text(gpu.compute_capability)}; no self-test has proven it here yet"
+        )
         found.candidates.append(Candidate(numerics[guess], reason, proven=False))
         return
     if gpu.selftest.bf16 is not None and (failed := _why_not("BF16", gpu.selftest.bf16, None)):

@@ -33,7 +33,7 @@ class CardRequest:
     snapshot: Snapshot
     gpu: Gpu
     profile: LoadedProfile
-    question: PlanRequest
+    request: PlanRequest
     listed: Shortlist
     budget: Budget
 
@@ -44,5 +44,5 @@ class CardRequest:
 
     def fitter(self, numerics: Precisions) -> Fitter:
         """What fits a kind of numbers to a budget."""
-        memory = MemoryModel(self.question.model, numerics, "cuda")
-        return Fitter(memory, self.choice, self.question.wishes.cache_bytes, self.question.loras)
+        memory = MemoryModel(self.request.model, numerics, "cuda")
+        return Fitter(memory, self.choice, self.request.wishes.cache_bytes, self.request.loras)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qied_client.installing import install_extra
+from qied_client.text import GIB, gib, size_text
 
 from qied.hardware.snapshot import Gpu
 from qied.planning.budget import Budget, pinnable_bytes
@@ -14,7 +15,6 @@ from qied.planning.memory import Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.planning.wishes import Wishes
-from qied.planning.words import GIB, gib, size_text
 
 FP8_ATTENTION_PACKAGE = "nvidia-cudnn-frontend"
 """The optional package that attention in FP8 comes with."""
@@ -48,14 +48,14 @@ def warnings_of(case: CardRequest, chosen: Candidate, execution: Execution, bloc
         known = case.snapshot.host.memory_total_bytes is not None
         taken = "all of it is assumed to be." if known else "whether streamed blocks fit was not checked."
         warnings.append(f"How much host memory is free is not known; {taken}")
-    return warnings + fp8_attention_warnings(case.question.wishes, chosen.numerics, case.gpu, case.question.model)
+    return warnings + fp8_attention_warnings(case.request.wishes, chosen.numerics, case.gpu, case.request.model)
 
 
 def fp8_attention_reasons(case: CardRequest, numerics: Precisions) -> list[str]:
     """That the attention is in FP8, what it costs, or how it could be where nothing is known against it."""
     if numerics.fp8_attention:
         return ["attention in FP8 as well: proven here and faster, with about a seventh more error per block"]
-    if (numerics.precision, numerics.scaling) != ("fp8", "rowwise") or case.question.wishes.fp8_attention != "auto":
+    if (numerics.precision, numerics.scaling) != ("fp8", "rowwise") or case.request.wishes.fp8_attention != "auto":
         return []
     snapshot, capability = case.snapshot, case.gpu.compute_capability
     lacks = snapshot.packages.get(FP8_ATTENTION_PACKAGE) is None
@@ -100,11 +100,11 @@ _BUDGET = "what the budget leaves"
 def sources_of(case: CardRequest, rung: Rung, numerics: Precisions) -> dict[str, str]:
     """Where each value of a card's plan came from."""
     proof = "self-test" if case.gpu.selftest is not None else "compute capability"
-    wishes = case.question.wishes
+    wishes = case.request.wishes
     return {
         "precision": wishes.origin("precision", f"{_named(case.profile)}, {proof}"),
         "budget_bytes": case.budget.source,
-        **_limits(case.question.model, case.profile, wishes, rung),
+        **_limits(case.request.model, case.profile, wishes, rung),
         "blocks": _BUDGET if case.choice.residency == "resident-first" else _named(case.profile),
         "vae": "as large as fits",
         "text_encoder": _BUDGET,

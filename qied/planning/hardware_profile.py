@@ -12,7 +12,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from qied_client.errors import ConfigError
+from qied_client.text import GIB
 
+from qied.hardware.snapshot import capability_text
 from qied.planning.profile_files import Key, read_profile_file
 from qied.planning.tiling import MIN_TILE_PX
 from qied.resources import profiles_folder
@@ -27,7 +29,6 @@ BF16_UNITS_FROM = (8, 0)
 """First capability whose matrix units multiply BF16."""
 TILE_MULTIPLE = 32
 """Sides of VAE tiles are multiples of this many pixels, as are those of resized references."""
-_GIB = 1024**3
 
 
 class _Strict(BaseModel):
@@ -170,7 +171,7 @@ def fits(
             return False
     if match.memory_gib_from is not None or match.memory_gib_to is not None:
         least, below = _memory_range(match)
-        if memory_bytes is None or not least * _GIB <= memory_bytes < below * _GIB:
+        if memory_bytes is None or not least * GIB <= memory_bytes < below * GIB:
             return False
     return not match.names or any(re.search(pattern, name, re.IGNORECASE) for pattern in match.names)
 
@@ -185,7 +186,8 @@ def contradictions(profile: HardwareProfile) -> Iterator[Contradiction]:
 def _of_match(match: Match) -> Iterator[Contradiction]:
     least, below = _memory_range(match)
     if match.capability_from and match.capability_to and match.capability_from > match.capability_to:
-        problem = f"{_dotted(match.capability_from)} is later than capability_to {_dotted(match.capability_to)}."
+        first, last = capability_text(match.capability_from), capability_text(match.capability_to)
+        problem = f"{first} is later than capability_to {last}."
         yield Contradiction(("match", "capability_from"), problem, "Swap them; both are inclusive.")
     if least >= below:
         problem = f"{least:g} is not below memory_gib_to {below:g}."
@@ -224,10 +226,10 @@ def _needs(match: Match, needed: tuple[int, int], key: Key, what: str, instead: 
     if match.capability_from is None:
         given = "match.capability_from is not given"
     elif match.capability_from < needed:
-        given = f"match.capability_from is {_dotted(match.capability_from)}"
+        given = f"match.capability_from is {capability_text(match.capability_from)}"
     else:
         return
-    problem = f"{what} capability {_dotted(needed)} or later, and {given}."
+    problem = f"{what} capability {capability_text(needed)} or later, and {given}."
     yield Contradiction(key, problem, f"Set match.capability_from to [{needed[0]}, {needed[1]}] or later. {instead}")
 
 
@@ -261,7 +263,3 @@ def _rank(loaded: LoadedProfile) -> tuple[bool, int, float, str]:
 def _memory_range(match: Match) -> tuple[float, float]:
     """GiB from, and GiB below; 0 and infinity where not given."""
     return match.memory_gib_from or 0.0, inf if match.memory_gib_to is None else match.memory_gib_to
-
-
-def _dotted(capability: tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"

@@ -15,7 +15,7 @@ from qied_client.protocol import limits
 
 from qied.planning.block_layout import BlockShape, block_bytes
 from qied.planning.calibration import DEVICES, Factors
-from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout, attention_bytes, region_bytes
+from qied.planning.forward_layout import VALUES, Tokens, TransformerShape, arena_layout, attention_bytes, region_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Scaling
 from qied.planning.tiling import tile_grid
@@ -26,16 +26,15 @@ STORED = 2
 """Bytes of a weight of the text encoder as checkpoints have it."""
 TextEncoder = Literal["resident", "streamed"]
 STREAMED_SLOTS = 2
-"""Layers of a streamed text encoder that are on the device at once."""
+"""Layers of a streamed text encoder on the device at once: the one that runs, and the one copied meanwhile."""
 ENCODE_CANVAS = 1
 """Bytes of a picture's latents for each of its pixels: 16 channels FP32 for 8 x 8 pixels."""
 DECODE_CANVAS = 12
 """Bytes of a result for each of its pixels: 3 channels FP32."""
 STEPS_HELD = 2
-"""Steps whose modulation an edit has on the device at once."""
-_MODULATED = 6
-"""Rows of a block's modulation in one stream."""
-_CAST_BYTES = 16 * 1024 * 1024
+"""Steps whose modulation an edit has on the device at once: the one that runs, and the next one."""
+CAST_BYTES = 16 * 1024 * 1024
+"""Bytes of the FP32 copies by way of which numbers are cast, a chunk at a time."""
 _CASTS = 4
 """Chunks in FP32 that exist at once where torch's own kernels compute an operation."""
 
@@ -220,13 +219,13 @@ class MemoryModel:
     def _step_rows(self) -> int:
         """Modulation of the steps that are held (two streams of each block, and the last norm), and of timestep 0."""
         facts = self.profile.architecture
-        step, reference = 2 * facts.layers * _MODULATED + 2, facts.layers * _MODULATED
+        step, reference = 2 * facts.layers * VALUES + 2, facts.layers * VALUES
         return (STEPS_HELD * step + reference) * facts.inner_dim * self.numerics.element_bytes
 
     def _denoise(self, work: Workload) -> int:
         """The arena of a step, the attention's result, and casts to FP32 in chunks of 16 MiB, a few at a time."""
         step = _step_memory(self.numbers, forwards_of(work), work.lora_width)
-        return int((step + _CASTS * _CAST_BYTES) * self.factors.denoise)
+        return int((step + _CASTS * CAST_BYTES) * self.factors.denoise)
 
     @cached_property
     def numbers(self) -> TransformerShape:

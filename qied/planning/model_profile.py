@@ -97,7 +97,6 @@ class Architecture(_Strict):
     mlp_dim: int
     joint_dim: int
     latent_channels: int = 16
-    vae_factor: int = 8
     vae_base_dim: int
     vae_parameters: int = Field(description="parameters of the VAE restricted to single frames")
     text_encoder: TextEncoderFacts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qied_client.text import gib
+
 from qied.hardware.snapshot import Gpu, Snapshot
 from qied.planning.budget import cpu_budget, device_budget, host_capacity, pinnable_bytes
 from qied.planning.candidates import Candidate, proven_attention, shortlist
@@ -34,7 +36,6 @@ from qied.planning.refusals import (
     unknown_memory,
 )
 from qied.planning.wishes import Wishes
-from qied.planning.words import gib
 
 __all__ = ["PlanRequest", "plan", "plan_cards", "worth"]
 
@@ -42,29 +43,29 @@ CPU_PARAMETERS = 2_000_000_000
 """Parameters in a transformer's blocks above which a CPU takes hours for an edit."""
 
 
-def plan(snapshot: Snapshot, question: PlanRequest) -> Plan | Refusal:
+def plan(snapshot: Snapshot, request: PlanRequest) -> Plan | Refusal:
     """Plan for the best card, or the one that was asked for, or the CPU."""
     if (nowhere := no_daemon_there(snapshot)) is not None:
         return nowhere
-    outcomes = plan_cards(snapshot, question)
+    outcomes = plan_cards(snapshot, request)
     plans = [outcome for outcome in outcomes if isinstance(outcome, Plan)]
     if plans:
         return max(plans, key=worth)
-    wishes, fits_cpu = question.wishes, not _too_large_for_cpu(question.model)
+    wishes, fits_cpu = request.wishes, not _too_large_for_cpu(request.model)
     refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
     card_wanted = wishes.device == "cuda" or wishes.gpu is not None
     if not card_wanted and (wishes.device == "cpu" or fits_cpu):
-        return _plan_cpu(snapshot, question, refusals)
-    return nearest_to_serving(refusals) if refusals else no_card(snapshot, question.model, wishes, fits_cpu=fits_cpu)
+        return _plan_cpu(snapshot, request, refusals)
+    return nearest_to_serving(refusals) if refusals else no_card(snapshot, request.model, wishes, fits_cpu=fits_cpu)
 
 
-def plan_cards(snapshot: Snapshot, question: PlanRequest) -> list[Plan | Refusal]:
+def plan_cards(snapshot: Snapshot, request: PlanRequest) -> list[Plan | Refusal]:
     """Plan for each card of the machine, in the driver's order; empty where the CPU was asked for."""
-    wishes = question.wishes
+    wishes = request.wishes
     if wishes.device == "cpu":
         return []
     cards = [gpu for gpu in snapshot.gpus if wishes.gpu in (None, gpu.index)]
-    return [_plan_card(snapshot, gpu, question) for gpu in cards]
+    return [_plan_card(snapshot, gpu, request) for gpu in cards]
 
 
 def worth(candidate: Plan) -> tuple[int, int, int, int, int]:
@@ -78,26 +79,26 @@ def worth(candidate: Plan) -> tuple[int, int, int, int, int]:
     )
 
 
-def _plan_card(snapshot: Snapshot, gpu: Gpu, question: PlanRequest) -> Plan | Refusal:
+def _plan_card(snapshot: Snapshot, gpu: Gpu, request: PlanRequest) -> Plan | Refusal:
     refusal = no_daemon_there(snapshot) or incompatible(snapshot, gpu)
     if refusal is not None:
         return refusal
-    memory = gpu.memory_total_bytes or gpu.memory_free_bytes or question.wishes.budget_bytes
+    memory = gpu.memory_total_bytes or gpu.memory_free_bytes or request.wishes.budget_bytes
     if not memory:
         return unknown_memory(gpu)
-    profile = match_profile(question.profiles, "cuda", gpu.compute_capability, memory, gpu.name)
+    profile = match_profile(request.profiles, "cuda", gpu.compute_capability, memory, gpu.name)
     if profile is None:
         return no_profile(f"{gpu.name} with {gib(memory)}")
     choice = profile.profile.choose
-    listed = shortlist(gpu, snapshot, choice, question.model, question.wishes)
-    budget = device_budget(gpu, choice.reserve_bytes, question.wishes)
-    case = CardRequest(snapshot, gpu, profile, question, listed, budget)
+    listed = shortlist(gpu, snapshot, choice, request.model, request.wishes)
+    budget = device_budget(gpu, choice.reserve_bytes, request.wishes)
+    case = CardRequest(snapshot, gpu, profile, request, listed, budget)
     return _fit_card(case) if listed.candidates else no_precision(case)
 
 
 def _fit_card(case: CardRequest) -> Plan | Refusal:
     """Take the first candidate that reaches everything but a resident text encoder, else the one that gets furthest."""
-    rungs = _rungs(case.question, case.choice)
+    rungs = _rungs(case.request, case.choice)
     capacity = host_capacity(case.snapshot)
     fits: list[tuple[Candidate, Fit]] = []
     short_host: list[tuple[Candidate, int, int]] = []
@@ -108,7 +109,7 @@ def _fit_card(case: CardRequest) -> Plan | Refusal:
             continue
         needed = _host_needed(fitter, fit.rung)
         if capacity is not None and needed > capacity:
-            short_host.append((candidate, needed, case.question.model.architecture.layers - fit.rung.resident))
+            short_host.append((candidate, needed, case.request.model.architecture.layers - fit.rung.resident))
         else:
             fits.append((candidate, fit))
     if not fits:
@@ -122,7 +123,7 @@ def _fit_card(case: CardRequest) -> Plan | Refusal:
 
 
 def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequence[tuple[Candidate, int, int]]) -> Plan:
-    model, rung, wishes = case.question.model, fit.rung, case.question.wishes
+    model, rung, wishes = case.request.model, fit.rung, case.request.wishes
     layers = model.architecture.layers
     streamed = layers - rung.resident
     fitter = case.fitter(chosen.numerics)
@@ -177,18 +178,18 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
     )
 
 
-def _plan_cpu(snapshot: Snapshot, question: PlanRequest, refusals: Sequence[Refusal]) -> Plan | Refusal:
-    model, wishes = question.model, question.wishes
+def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refusal]) -> Plan | Refusal:
+    model, wishes = request.model, request.wishes
     if _too_large_for_cpu(model):
         return cpu_too_slow(model)
-    profile = match_profile(question.profiles, "cpu", None, None, "")
+    profile = match_profile(request.profiles, "cpu", None, None, "")
     if profile is None:
         return no_profile("the CPU")
     numerics = _cpu_numerics(wishes)
     memory = MemoryModel(model, numerics, "cpu")
-    fitter = Fitter(memory, profile.profile.choose, wishes.cache_bytes, question.loras)
+    fitter = Fitter(memory, profile.profile.choose, wishes.cache_bytes, request.loras)
     layers = model.architecture.layers
-    rungs = [rung for rung in _rungs(question, profile.profile.choose) if rung.text_encoder == "streamed"]
+    rungs = [rung for rung in _rungs(request, profile.profile.choose) if rung.text_encoder == "streamed"]
     rungs = [Rung(r.max_pixels, r.max_reference_pixels, r.sessions, layers, "resident") for r in rungs]
     budget = cpu_budget(snapshot.host, profile.profile.choose.reserve_bytes, wishes)
     fit = fitter.best(rungs, budget.bytes)
@@ -248,14 +249,14 @@ def _fp8_attention(numerics: Precisions) -> tuple[str, ...]:
     return (FP8_ATTENTION,) if numerics.fp8_attention else ()
 
 
-def _rungs(question: PlanRequest, choice: Choice) -> list[Rung]:
+def _rungs(request: PlanRequest, choice: Choice) -> list[Rung]:
     """The ladder, within the caps that were asked for."""
-    wishes = question.wishes
+    wishes = request.wishes
     caps = {
         name: min(getattr(choice, name), wished) if wished else getattr(choice, name)
         for name, wished in (("max_pixels", wishes.target_pixels), ("max_reference_pixels", wishes.reference_pixels))
     }
-    return ladder(question.model, choice.model_copy(update=caps), wishes.max_active)
+    return ladder(request.model, choice.model_copy(update=caps), wishes.max_active)
 
 
 def _sweep_bytes(fitter: Fitter, rung: Rung) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
 from qied_client.protocol.request import EditRequest
+from qied_client.text import gib
 
 from qied.edit import EditSpec
 from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
@@ -40,7 +41,7 @@ class Answer:
         size = f"{self.width} x {self.height} with {self.images} picture{'s' if self.images > 1 else ''}"
         guidance = " and guidance" if self.guided else ""
         if self.fits:
-            return f"{size}{guidance} fits: at most {self.predicted_peak_bytes / 1024**3:.1f} GiB, alone."
+            return f"{size}{guidance} fits: at most {gib(self.predicted_peak_bytes)}, alone."
         return f"{size} is above the cap; the nearest size that fits is {self.nearest[0]} x {self.nearest[1]}."
 
     def to_json(self) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qied_client.text import GIB, at_least_gib, gib
+
 from qied.hardware.host import NATIVE_WINDOWS, REMEDY, SAID
-from qied.hardware.snapshot import Gpu, Snapshot, driver_system
+from qied.hardware.snapshot import Gpu, Snapshot, capability_text, driver_system
 from qied.hardware.torch_builds import install_command
 from qied.planning import candidates as floors
 from qied.planning.candidates import Candidate
@@ -14,7 +16,6 @@ from qied.planning.fitting import Rung
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
 from qied.planning.wishes import Wishes
-from qied.planning.words import GIB, at_least_gib, dotted, gib
 
 _CUDA_BROKEN = {
     "cuda_failed": "After a suspend, reload the driver's module (sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm) or "
@@ -53,8 +54,8 @@ def incompatible(snapshot: Snapshot, gpu: Gpu) -> Refusal | None:
     if capability < floors.LOWEST_CAPABILITY:
         return Refusal(
             "capability_too_old",
-            f"{gpu.name} has compute capability {dotted(capability)}; qied needs {dotted(floors.LOWEST_CAPABILITY)} "
-            "(Turing, 2018) or newer.",
+            f"{gpu.name} has compute capability {capability_text(capability)}; qied needs "
+            f"{capability_text(floors.LOWEST_CAPABILITY)} (Turing, 2018) or newer.",
             "Use a newer card: GeForce RTX 20 or later, or a T4.",
         )
     torch = snapshot.torch
@@ -147,7 +148,7 @@ def too_little_memory(case: CardRequest, rungs: Sequence[Rung]) -> Refusal:
     of_all = "" if total is None else f" of its {gib(total)}"
     return Refusal(
         "vram_too_small",
-        f"{case.question.model.title} needs at least {gib(needs)} of the memory of {case.gpu.name}; "
+        f"{case.request.model.title} needs at least {gib(needs)} of the memory of {case.gpu.name}; "
         f"{gib(case.budget.bytes)} may be used{of_all}.",
         _how_to_get(needs, case, 0 if total is None or free is None else total - free),
     )
@@ -155,7 +156,7 @@ def too_little_memory(case: CardRequest, rungs: Sequence[Rung]) -> Refusal:
 
 def _how_to_get(needs: int, case: CardRequest, taken: int) -> str:
     """What would make room for ``needs`` bytes; others have ``taken`` of the card."""
-    wishes, missing = case.question.wishes, needs - case.budget.bytes
+    wishes, missing = case.request.wishes, needs - case.budget.bytes
     if wishes.cache_bytes > missing and wishes.cache_bytes > GIB:
         return f"Lower {wishes.origin('cache_bytes', 'worker.cache_bytes')}: it is {gib(wishes.cache_bytes)}."
     if (held := _largest_lora_bytes(case)) > missing:

@@ -47,7 +47,7 @@ class _Lane:
     def __init__(self, worker: WorkerRecord, now_ms: int) -> None:
         self._kind = worker.offer.kind
         self._room = self._free = worker.offer.budget_bytes - worker.offer.weights_bytes - worker.withheld_bytes
-        self._slots = 0 if worker.draining else worker.offer.max_active
+        self._slots = worker.offer.max_active
         self._running: list[tuple[int, int, JobRecord]] = []
         self._arena = 0
         self._alone = False

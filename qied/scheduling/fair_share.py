@@ -37,9 +37,6 @@ class _Turns:
     def charge(self, name: str, milliseconds: int) -> None:
         self.virtual[name] += milliseconds * _UNITS // self.weights[name]
 
-    def next(self) -> str:
-        return min(self.virtual, key=self.virtual.__getitem__)
-
     def order(self) -> list[str]:
         return sorted(self.virtual, key=self.virtual.__getitem__)
 
@@ -67,9 +64,6 @@ class _Lane:
         self.groups.charge(group, milliseconds)
         self.jobs[group].charge(key, milliseconds)
 
-    def next(self) -> str:
-        return self.jobs[self.groups.next()].next()
-
     def order(self) -> list[str]:
         return [job for group in self.groups.order() for job in self.jobs[group].order()]
 
@@ -77,9 +71,9 @@ class _Lane:
 class FairShare:
     """Weighted fair share over groups, then over each group's jobs, with previews first; nothing starves.
 
-    A turn is one ``pick`` and the ``charge`` that follows. Jobs may share a turn: the first so many of ``order``, each
-    of them charged for its own part of it. Q is the longest turn: the sum of all that was charged for it. Ties go to
-    the one that entered first.
+    A turn is the first of ``order`` and the ``charge`` that follows. Jobs may share a turn: the first so many of
+    ``order``, each of them charged for its own part of it. Q is the longest turn: the sum of all that was charged for
+    it. Ties go to the one that entered first.
 
     Bound: a job that is not a preview waits, from its last turn or from ``add``, at most ``4 * R + 4 * Q`` milliseconds
     of turns without it, where ``R = G * S + 2 * (G - 1) * Q``. G is the number of groups that had jobs other than
@@ -112,12 +106,6 @@ class FairShare:
         """Let a job take no more turns; raises KeyError when it is not there."""
         lane, group = self._jobs.pop(key)
         lane.remove(key, group)
-
-    def pick(self) -> str | None:
-        """The job whose turn it is, None without jobs. Changes nothing: it stays the same until the next change."""
-        if self._previews.jobs and (self._ahead <= 0 or not self._others.jobs):
-            return self._previews.next()
-        return self._others.next() if self._others.jobs else None
 
     def order(self) -> list[str]:
         """The job whose turn it is, and after it those that may share its turn, in the order in which they may.

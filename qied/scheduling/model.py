@@ -106,7 +106,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExpected:
-    """A worker is starting: until it is ready or lost for good, no job is refused for being too large for others."""
+    """A worker is starting: until it is ready, no job is refused for being too large for others."""
 
     worker: str
 
@@ -131,21 +131,10 @@ class MemoryWithheld:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker is gone: by itself (``blame``) or killed from outside.
-
-    ``returns``: it will be started again. When restarting is given up, the event comes once more with False.
-    """
+    """A worker is gone, by itself (``blame``) or killed from outside, and will be started again."""
 
     worker: str
     blame: bool
-    returns: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerDraining:
-    """A worker finishes its active jobs and takes no more."""
-
-    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +181,6 @@ Event = (
     | WorkerExpected
     | WorkerReady
     | WorkerLost
-    | WorkerDraining
     | MemoryWithheld
     | Progressed
     | Succeeded
@@ -204,11 +192,10 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run a job on a worker; ``alone`` promises that nothing else is active there until it ends."""
+    """Run a job on a worker."""
 
     worker: str
     key: JobKey
-    alone: bool
     weight: int
 
 

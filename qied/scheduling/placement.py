@@ -33,15 +33,10 @@ class Placement:
         """Forget a worker and what sessions it has in its memory; returns its last record."""
         worker = self.workers.pop(name, None)
         if worker is not None:
-            self.close(worker)
+            if worker.reserved_for is not None:
+                self.release(worker.reserved_for)
             self._sessions = {session: last for session, last in self._sessions.items() if last != name}
         return worker
-
-    def close(self, worker: WorkerRecord) -> None:
-        """Let nothing start on a worker any more."""
-        worker.draining = True
-        if worker.reserved_for is not None:
-            self.release(worker.reserved_for)
 
     @staticmethod
     def release(job: JobRecord) -> None:
@@ -66,7 +61,7 @@ class Placement:
         ``held_until_ms`` when a job that waits for its session's worker stops doing so.
         """
         self.held_until_ms = None
-        if all(worker.draining or len(worker.active) >= worker.offer.max_active for worker in self.workers.values()):
+        if all(len(worker.active) >= worker.offer.max_active for worker in self.workers.values()):
             return None
         refused: set[tuple[Demand, bool]] = set()
         passed: list[JobRecord] = []
@@ -111,8 +106,7 @@ class Placement:
         return [
             worker
             for worker in self.workers.values()
-            if not worker.draining
-            and (worker.reserved_for is None or worker.reserved_for is job)
+            if (worker.reserved_for is None or worker.reserved_for is job)
             and worker.can_hold(job, worker.active.values())
         ]
 
@@ -127,7 +121,7 @@ class Placement:
         return min(able, key=lambda worker: (worker.outstanding_ms, worker.offer.budget_bytes, worker.name))
 
     def _worth_waiting(self, job: JobRecord, home: WorkerRecord, now_ms: int) -> bool:
-        if home.draining or home.reserved_for is not None or not home.fits_empty(job.cost):
+        if home.reserved_for is not None or not home.fits_empty(job.cost):
             return False
         if job.reserved is not None or home.wait_ms(job) > AFFINITY_WAIT_MS:
             return False
@@ -155,7 +149,7 @@ class Placement:
             worker
             for worker in self.workers.values()
             # A worker whose memory others hold may never be free enough, so nothing is kept from it meanwhile.
-            if not worker.draining and worker.reserved_for is None and worker.fits_empty_now(job.cost)
+            if worker.reserved_for is None and worker.fits_empty_now(job.cost)
         ]
         if not usable:
             return False

@@ -59,7 +59,6 @@ class WorkerRecord:
 
     offer: WorkerOffer
     active: dict[JobKey, JobRecord] = field(default_factory=dict)
-    draining: bool = False
     reserved_for: JobRecord | None = None
     withheld_bytes: int = 0
 

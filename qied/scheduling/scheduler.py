@@ -35,7 +35,6 @@ from qied.scheduling.model import (
     Stop,
     Submitted,
     Succeeded,
-    WorkerDraining,
     WorkerExpected,
     WorkerLost,
     WorkerOffer,
@@ -126,7 +125,7 @@ class Scheduler:
                 return self._failed(event)
             case CancelRequested(key):
                 return self._cancel(key)
-            case WorkerExpected() | WorkerReady() | WorkerLost() | WorkerDraining():
+            case WorkerExpected() | WorkerReady() | WorkerLost():
                 return self._worker_changed(event)
             case MemoryWithheld(name, size):
                 return self._withhold(name, size)
@@ -134,7 +133,7 @@ class Scheduler:
                 self._draining = True
                 return True
 
-    def _worker_changed(self, event: WorkerExpected | WorkerReady | WorkerLost | WorkerDraining) -> bool:
+    def _worker_changed(self, event: WorkerExpected | WorkerReady | WorkerLost) -> bool:
         match event:
             case WorkerExpected(name):
                 if name not in self._placement.workers:
@@ -143,15 +142,10 @@ class Scheduler:
                 self._lose(offer.worker, blame=False)
                 self._expected.pop(offer.worker, None)
                 self._placement.workers[offer.worker] = WorkerRecord(offer)
-            case WorkerLost(name, blame, returns):
+            case WorkerLost(name, blame):
                 lost = self._lose(name, blame)
-                if not returns:
-                    self._expected.pop(name, None)
-                elif lost is not None:
+                if lost is not None:
                     self._expected[name] = lost.offer
-            case WorkerDraining(name):
-                if name in self._placement.workers:
-                    self._placement.close(self._placement.workers[name])
         self._refuse_too_large(list(self._jobs.values()))
         return True
 
@@ -313,7 +307,7 @@ class Scheduler:
             job.remaining_ms = job.cost.milliseconds
             job.forget_waiting()
             worker.active[job.key] = job
-            self._actions.append(Start(worker.name, job.key, job.alone, job.request.weight))
+            self._actions.append(Start(worker.name, job.key, job.request.weight))
 
     def _tell_places(self) -> None:
         """Announce places that changed, and expected starts that moved by a second and an eighth or more."""

@@ -22,7 +22,6 @@ class WorkerView:
     free_bytes: int
     active: int
     max_active: int
-    draining: bool
     reserved_for: JobKey | None
 
 
@@ -102,7 +101,6 @@ def _worker_view(worker: WorkerRecord) -> WorkerView:
         free_bytes=max(0, ledger.free_bytes),
         active=len(worker.active),
         max_active=worker.offer.max_active,
-        draining=worker.draining,
         reserved_for=worker.reserved_for.key if worker.reserved_for is not None else None,
     )
 

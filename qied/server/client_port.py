@@ -149,19 +149,9 @@ class ClientPort:
         peer.send(self._welcome(hello.id, peer.user))
 
     def _dispatch(self, peer: Peer, message: m.Message) -> None:
+        if self._transfers.handle(peer, message):
+            return
         match message:
-            case m.Ping(nonce):
-                peer.send(m.Pong(nonce))
-            case m.Chunk():
-                self._transfers.chunk(peer, message)
-            case m.More():
-                self._transfers.more(peer, message)
-            case m.Put():
-                self._transfers.put(peer, message)
-            case m.Get():
-                self._transfers.get(peer, message)
-            case m.Drop():
-                self._transfers.drop(peer, message)
             case m.Bye():
                 self._on_gone(peer.route)
             case m.Pong():

@@ -20,6 +20,7 @@ from qied import __version__
 from qied.config import Config
 from qied.link.launch import LaunchOrder
 from qied.planning.serving import Serving
+from qied.progress import OnProgress
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler
 from qied.server.access.authentication import Authenticator
@@ -119,7 +120,7 @@ class Daemon:
         self._tasks: list[asyncio.Task[None]] = []
         self.address = ""
 
-    async def start(self, on_loading: Callable[[str, int, int], None]) -> None:
+    async def start(self, on_loading: OnProgress) -> None:
         """Restore the state of an earlier run, listen, check that unknown keys are refused, and start workers.
 
         Returns once a worker is ready. Raises SetupError and its kinds.

@@ -185,7 +185,7 @@ class Dispatcher:
 
     def _perform(self, action: s.Action) -> None:
         match action:
-            case s.Start(worker, key, _, weight):
+            case s.Start(worker, key, weight):
                 self._start(self._known(key), worker, weight)
             case s.Stop(worker, key):
                 assert self._orders is not None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import queue
 import signal
 import sys
 import threading
-from typing import cast
 
 import structlog
 from qied_client.errors import QiedError
 
+from qied.child_process import leave_with_parent, load_by_name
 from qied.link import messages as w
 from qied.link.engine_port import DeviceLost, EnginePort, LoadEngine
 from qied.link.launch import LaunchOrder
@@ -34,7 +33,7 @@ def main() -> int:
     set_up_logs(order.log_format, order.log_level)
     log = structlog.get_logger(part="worker").bind(worker=order.worker)
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
-    threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
+    leave_with_parent()
 
     def lost(reason: QiedError) -> None:
         log.warning("the front is gone", reason=str(reason))
@@ -42,7 +41,8 @@ def main() -> int:
 
     link = Link(order, orders, lost)
     try:
-        engine = _loader(order.engine)(order, lambda *news: link.report(w.Loading(*news)))
+        load: LoadEngine = load_by_name(order.engine)
+        engine = load(order, lambda *news: link.report(w.Loading(*news)))
     except QiedError as error:
         link.close(w.Broken(error.code, error.message[:500], error.remedy[:500]))
         return 3
@@ -75,13 +75,6 @@ def _watch_memory(engine: EnginePort, link: Link) -> None:
         threading.Event().wait(_MEMORY_S)
 
 
-def _leave_with_parent() -> None:
-    """Exit when standard input ends, which it does when the front ends, even if that was killed."""
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
-
-
 def _first_line() -> bytes:
     """The launch order. Nothing follows it on this pipe.
 
@@ -91,11 +84,6 @@ def _first_line() -> bytes:
     while (part := os.read(0, 1 << 16)) and not part.endswith(b"\n"):
         parts.append(part)
     return b"".join([*parts, part])
-
-
-def _loader(name: str) -> LoadEngine:
-    module, _, function = name.partition(":")
-    return cast(LoadEngine, getattr(importlib.import_module(module), function))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from qied_client.errors import DiskFull, DownloadFailed, InvalidRequest, ModelNotFound
 
-from qied.downloads.wanted import Listing, RemoteFile, Stock, amount, check_room, missing, wanted_files
+from qied.downloads.wanted import Listing, RemoteFile, Stock, check_room, missing, wanted_files
 
 COMMIT = "c" * 40
 PATTERNS = {"vae": ("vae/*",), "index": ("model_index.json",)}
@@ -102,12 +102,3 @@ def test_one_byte_too_many_is_refused_with_the_numbers_and_what_to_do() -> None:
     assert caught.value.details == {"needed": 70 * 10**9 + 1, "free": 100 * 10**9, "reserve": 30 * 10**9}
     assert "/disk has room for 70.0 GB: 100 GB are free, of which 30.0 GB stay free" in caught.value.message
     assert "--to FOLDER" in caught.value.remedy
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.00 kB"), (57_700_000_000, "57.7 GB"), (9_973_000_000, "9.97 GB"),
-     (128_400_000, "128 MB"), (1_234_000_000_000, "1,234 GB")],
-)  # fmt: skip
-def test_amounts_have_three_digits(count: int, text: str) -> None:
-    assert amount(count) == text

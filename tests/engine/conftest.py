@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from benchmarks.part_runs.dense_source import DenseSource
 from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.pipeline_folder import STEMS, read_json, weight_files
 from qied.edit import EditSpec
@@ -14,7 +15,7 @@ from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
-from qied.engine.weights.sources import DenseSource, SafetensorsSource, TensorSource, WeightReader
+from qied.engine.weights.sources import SafetensorsSource, TensorSource, WeightReader
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder

@@ -12,13 +12,14 @@ from PIL import Image
 from qied_client.errors import ModelUnsupported
 from torch import Tensor
 
+from benchmarks.part_runs.dense_source import DenseSource
 from qied.edit import EditSpec
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.ops.attention import BACKENDS
-from qied.engine.weights.sources import DenseSource, TensorSource
+from qied.engine.weights.sources import TensorSource
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder

@@ -1,4 +1,4 @@
-"""Numbers of the engine that planning counts with: it cannot import them, so they are compared here."""
+"""What the engine holds is what planning counts."""
 
 from collections.abc import Callable
 
@@ -7,27 +7,9 @@ from PIL import Image
 
 from qied.edit import EditSpec
 from qied.engine.engine import Engine
-from qied.engine.text import streaming as layer_streaming
-from qied.engine.transformer import modulation_table
-from qied.engine.weights import quantise
-from qied.planning import memory
 from qied.planning.memory import MemoryModel, Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.workload import workload_of
-
-FP32_BYTES = 4
-
-
-def test_planning_knows_the_bytes_of_a_cast() -> None:
-    assert memory._CAST_BYTES == FP32_BYTES * quantise._CHUNK_ELEMENTS
-
-
-def test_planning_knows_how_many_streamed_layers_are_on_the_device() -> None:
-    assert memory.STREAMED_SLOTS == layer_streaming.SLOTS
-
-
-def test_planning_knows_how_many_steps_of_the_modulation_an_edit_holds() -> None:
-    assert memory.STEPS_HELD == modulation_table.STEPS_HELD
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from qied.hardware.cuda_driver import CudaAnswer, ask_cuda, has_card_device, list_cards
+from qied.hardware.cuda_driver import CudaAnswer, ask_cuda, list_cards
 
 FIRST = "49375ffb-ea5f-369d-5212-f34be947e633"
 SECOND = "0a1c2f6e-92d4-4c1b-8f52-6a1f0a3be0d7"
@@ -39,25 +39,6 @@ class FakeCuda:
     def cuGetErrorName(self, code, name):
         name._obj.value = self.name
         return 0
-
-
-@pytest.mark.parametrize(
-    ("files", "there"),
-    [
-        ([], False),
-        (["dev/nvidiactl"], True),
-        (["dev/dxg", "usr/lib/wsl/lib/libcuda.so.1"], True),
-        (["dev/dxg"], False),
-        (["usr/lib/wsl/lib/libcuda.so.1"], False),
-    ],
-    ids=["nothing", "linux", "wsl2", "wsl2 with a card of another maker", "the library alone"],
-)
-def test_a_card_shows_by_the_device_of_its_driver(tmp_path, files, there):
-    for name in files:
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    assert has_card_device(tmp_path) is there
 
 
 def test_cards_are_listed_in_cudas_order():

@@ -28,14 +28,14 @@ SMALL = PlanRequest(shipped_profiles()["builtin"], PROFILES)
 Machine = Callable[..., Snapshot]
 
 
-def planned(snapshot: Snapshot, question: PlanRequest = LARGE, **wishes: object) -> Plan:
-    outcome = plan(snapshot, replace(question, wishes=Wishes(**wishes)))  # type: ignore[arg-type]
+def planned(snapshot: Snapshot, request: PlanRequest = LARGE, **wishes: object) -> Plan:
+    outcome = plan(snapshot, replace(request, wishes=Wishes(**wishes)))  # type: ignore[arg-type]
     assert isinstance(outcome, Plan), outcome
     return outcome
 
 
-def refused(snapshot: Snapshot, question: PlanRequest = LARGE, **wishes: object) -> Refusal:
-    outcome = plan(snapshot, replace(question, wishes=Wishes(**wishes)))  # type: ignore[arg-type]
+def refused(snapshot: Snapshot, request: PlanRequest = LARGE, **wishes: object) -> Refusal:
+    outcome = plan(snapshot, replace(request, wishes=Wishes(**wishes)))  # type: ignore[arg-type]
     assert isinstance(outcome, Refusal), outcome
     return outcome
 
@@ -303,8 +303,8 @@ def test_on_windows_itself_nothing_is_served_and_wsl2_is_named(machine: Machine,
     windows = linux.model_copy(
         update={"os": linux.os.model_copy(update={"system": "Windows"}), "gpus": linux.gpus[:gpus]}
     )
-    for question in (LARGE, SMALL):
-        refusal = refused(windows, question, device=device)
+    for request in (LARGE, SMALL):
+        refusal = refused(windows, request, device=device)
         assert refusal.code == "native_windows"
         assert "WSL2" in refusal.message
         assert "wsl --install" in refusal.remedy

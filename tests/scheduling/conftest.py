@@ -102,6 +102,10 @@ class Front:
     def on(self, worker: str) -> list[Start]:
         return [start for start in self.active.values() if start.worker == worker]
 
+    def alone(self, key: JobKey) -> bool:
+        """Whether the scheduler lets an active job share its worker with no other."""
+        return next(job.alone for job in self.scheduler.snapshot().active if job.key == key)
+
     def promised(self, worker: str) -> int:
         costs = self.costs(worker)
         return (
@@ -119,7 +123,7 @@ class Front:
             starts = self.on(name)
             assert self.promised(name) <= offer.budget_bytes
             assert len(starts) <= offer.max_active
-            assert len(starts) == 1 or not any(start.alone for start in starts)
+            assert len(starts) == 1 or not any(self.alone(start.key) for start in starts)
         assert all(start.worker in self.offers for start in self.active.values())
         assert sorted(self.places.values()) == list(range(1, len(self.waiting) + 1))
         assert set(self.places) == self.waiting

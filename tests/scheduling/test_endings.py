@@ -86,7 +86,8 @@ def test_out_of_memory_is_retried_alone_and_then_fails(front: Any) -> None:
     out_of_memory = Failed(key("ann/1"), "out_of_memory", "no room", retry_smaller=True)
     assert Requeued(key("ann/1"), 0, "out of memory next to other jobs; runs alone next") in front.tell(out_of_memory)
     assert front.running() == ["bob/1"]
-    assert Start("gpu0", key("ann/1"), alone=True, weight=1) in front.succeed("bob/1")
+    assert Start("gpu0", key("ann/1"), weight=1) in front.succeed("bob/1")
+    assert front.alone(key("ann/1"))
     (end,) = front.tell(out_of_memory)
     assert (end.outcome, end.code) == ("failed", "out_of_memory")
 
@@ -110,7 +111,8 @@ def test_jobs_of_a_dead_worker_go_first_and_run_alone(front: Any) -> None:
     actions = front.tell(WorkerLost("gpu0", blame=True))
     assert [(a.key.user, a.deaths) for a in actions if isinstance(a, Requeued)] == [("ann", 1), ("bob", 1), ("ann", 1)]
     front.submit("ann/new", preview=True)
-    assert front.worker("gpu0")[0] == Start("gpu0", key("ann/1"), alone=True, weight=1)
+    assert front.worker("gpu0")[0] == Start("gpu0", key("ann/1"), weight=1)
+    assert front.alone(key("ann/1"))
     assert finish_all(front) == ["ann/1", "bob/1", "ann/2", "ann/new"]
 
 
@@ -133,7 +135,8 @@ def test_a_killer_is_poisoned_and_its_neighbours_succeed(front: Any) -> None:
 
 def test_deaths_that_the_journal_remembers_count(front: Any) -> None:
     front.worker()
-    assert front.submit("ann/1", deaths=1) == [Start("gpu0", key("ann/1"), alone=True, weight=1)]
+    assert front.submit("ann/1", deaths=1) == [Start("gpu0", key("ann/1"), weight=1)]
+    assert front.alone(key("ann/1"))
     (end,) = front.tell(WorkerLost("gpu0", blame=True))
     assert (end.outcome, end.code) == ("poisoned", "job_poisoned")
 

@@ -16,7 +16,6 @@ from qied.scheduling.model import (
     Progressed,
     Start,
     Succeeded,
-    WorkerDraining,
     WorkerExpected,
     WorkerLost,
 )
@@ -27,12 +26,12 @@ from tests.scheduling.actions import concluded, key
 
 def test_a_job_waits_until_a_worker_is_ready(front: Any) -> None:
     assert front.submit("ann/1") == [PlaceChanged(key("ann/1"), 1, None)]
-    assert front.worker("gpu0") == [Start("gpu0", key("ann/1"), alone=False, weight=1)]
+    assert front.worker("gpu0") == [Start("gpu0", key("ann/1"), weight=1)]
 
 
 def test_the_jobs_weight_goes_to_the_worker(front: Any) -> None:
     front.worker()
-    assert front.submit("ann/1", weight=3) == [Start("gpu0", key("ann/1"), alone=False, weight=3)]
+    assert front.submit("ann/1", weight=3) == [Start("gpu0", key("ann/1"), weight=3)]
 
 
 def test_states_and_the_largest_arena_stay_within_the_budget(front: Any) -> None:
@@ -101,14 +100,14 @@ def test_a_large_job_waits_for_a_large_worker_that_is_still_starting(front: Any)
     assert front.running("large") == ["ann/1"]
 
 
-def test_a_large_job_waits_for_its_worker_to_be_restarted_but_not_when_that_is_given_up(front: Any) -> None:
+def test_a_large_job_waits_for_its_worker_to_be_restarted(front: Any) -> None:
     front.worker("large", budget=9000)
     front.worker("small")
     front.submit("ann/1", state=5000)
     front.tell(WorkerLost("large", blame=False))
     assert front.outcome("ann/1") is None
-    front.tell(WorkerLost("large", blame=False, returns=False))
-    assert front.outcome("ann/1") == "failed"
+    front.worker("large", budget=9000)
+    assert front.running("large") == ["ann/1"]
 
 
 def test_a_daemon_that_drains_keeps_a_large_job_for_the_next_start(front: Any) -> None:
@@ -157,17 +156,6 @@ def test_admission_refuses_what_no_worker_can_hold_and_everything_when_draining(
 
 
 # Draining
-
-
-def test_a_draining_worker_keeps_its_jobs_and_takes_no_more(front: Any) -> None:
-    front.worker()
-    front.submit("ann/1")
-    front.tell(WorkerDraining("gpu0"))
-    front.submit("ann/2")
-    assert front.running() == ["ann/1"]
-    front.succeed("ann/1")
-    assert front.running() == []
-    assert front.worker("gpu0")[0] == Start("gpu0", key("ann/2"), alone=False, weight=1)
 
 
 def test_when_the_daemon_drains_nothing_starts_and_active_jobs_end(front: Any) -> None:

@@ -17,7 +17,6 @@ from qied.scheduling.model import (
     Limits,
     MemoryWithheld,
     Progressed,
-    WorkerDraining,
     WorkerExpected,
     WorkerLost,
 )
@@ -85,13 +84,9 @@ class Histories(RuleBasedStateMachine):
     def expected(self, name: str) -> None:
         self.front.tell(WorkerExpected(name))
 
-    @rule(name=WORKERS, returns=st.booleans())
-    def killed_from_outside(self, name: str, returns: bool) -> None:
-        self.front.tell(WorkerLost(name, blame=False, returns=returns))
-
     @rule(name=WORKERS)
-    def draining(self, name: str) -> None:
-        self.front.tell(WorkerDraining(name))
+    def killed_from_outside(self, name: str) -> None:
+        self.front.tell(WorkerLost(name, blame=False))
 
     @precondition(lambda self: self.killers & set(self.front.active))
     @rule(pick=PICK)
@@ -127,7 +122,7 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for name in ("gpu0", "gpu1", "gpu2"):
-            self.front.tell(WorkerLost(name, blame=False, returns=False))
+            self.front.tell(WorkerLost(name, blame=False))
         self.front.worker("large", budget=10_000, weights=0, slots=8)
         while self.front.active:
             key = min(self.front.active)

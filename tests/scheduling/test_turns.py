@@ -15,7 +15,7 @@ from qied.scheduling.model import (
     Limits,
     Progressed,
     Submitted,
-    WorkerDraining,
+    WorkerLost,
 )
 from qied.scheduling.placement import AFFINITY_WAIT_MS
 from qied.scheduling.scheduler import Scheduler
@@ -66,7 +66,7 @@ def test_jobs_that_share_the_sessions_worker_make_it_busy_for_longer(front: Any)
     front.worker("gpu0", slots=2)
     front.worker("gpu1", slots=2)
     front.submit("ann/1", session="s")
-    front.tell(WorkerDraining("gpu1"))
+    front.tell(WorkerLost("gpu1", blame=False))
     front.submit("eve/0", ms=AFFINITY_WAIT_MS - 500)
     front.succeed("ann/1")
     front.submit("eve/1", ms=AFFINITY_WAIT_MS - 500)

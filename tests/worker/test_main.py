@@ -64,10 +64,10 @@ def test_a_lost_device_ends_the_process_with_an_error_and_leaves_the_jobs_to_the
         raise Left(code)
 
     monkeypatch.setattr(process, "_first_line", lambda: launch_order().to_line())
-    monkeypatch.setattr(process, "_leave_with_parent", lambda: None)
+    monkeypatch.setattr(process, "leave_with_parent", lambda: None)
     monkeypatch.setattr(process, "set_up_logs", lambda *_: None)
     monkeypatch.setattr(process.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(process, "_loader", lambda _: lambda order, on_loading: Engine())
+    monkeypatch.setattr(process, "load_by_name", lambda _: lambda order, on_loading: Engine())
     monkeypatch.setattr(process, "Link", Link)
     monkeypatch.setattr(process.os, "_exit", leave)
     with pytest.raises(Left) as left:

@@ -9,8 +9,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from qied_client.protocol import messages as m
+from qied_client.text import GIB, column_size
 
-_GIB = 1024**3
 _BAR_CELLS = 60
 _USER_CELLS = 12
 _STYLES = {"ready": "green", "running": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
@@ -46,7 +46,7 @@ def _counts(report: m.StatusReport) -> Text:
     return Text(
         f"{report.running} running, {report.waiting} waiting, {_number(report.stored, 'result')} kept, "
         f"{_number(report.clients, 'client')}, "
-        f"{report.blob_bytes / _GIB:.1f} of {report.blob_limit / _GIB:.0f} GiB of pictures"
+        f"{report.blob_bytes / GIB:.1f} of {report.blob_limit / GIB:.0f} GiB of pictures"
     )
 
 
@@ -85,7 +85,7 @@ def _memory(rows: list[m.WorkerRow]) -> Table:
     sizes = ("budget", "weights", "sessions", "arena", "free")
     table = _table(_name("memory", 20), *(_right(size) for size in sizes))
     for row in rows:
-        table.add_row(Text(row.worker), *(size_text(getattr(row, size)) for size in sizes))
+        table.add_row(Text(row.worker), *(column_size(getattr(row, size)) for size in sizes))
     return table
 
 
@@ -143,10 +143,3 @@ def seconds(milliseconds: int) -> str:
     if total < 3570:
         return f"{total / 60:.0f} min"
     return f"{total / 3600:.1f} h" if total < 48 * 3600 else f"{total / 86400:.0f} days"
-
-
-def size_text(size: int) -> str:
-    """Bytes for people."""
-    if size == 0:
-        return "0"
-    return f"{size / _GIB:.2f} GiB" if size >= _GIB else f"{size / 1024**2:.1f} MiB"

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qied_client.cli.status import seconds, show_status, size_text
+from qied_client.cli.status import seconds, show_status
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from rich.console import Console
@@ -133,8 +133,3 @@ def test_a_bar_has_sixty_cells_whatever_the_ledger_says(budget: int, parts: list
 )
 def test_durations(milliseconds: int, text: str) -> None:
     assert seconds(milliseconds) == text
-
-
-@pytest.mark.parametrize(("size", "text"), [(0, "0"), (1024**2 // 2, "0.5 MiB"), (GIB, "1.00 GiB")])
-def test_sizes(size: int, text: str) -> None:
-    assert size_text(size) == text

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from qied_client.text import GIB, rate_text, size_text
+
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
-from qied.doctor.words import rate, size, some, until_then
+from qied.doctor.words import some, until_then
 from qied.hardware.snapshot import Gpu, SelfTest, Trial
 from qied.planning.candidates import LOWEST_BF16, LOWEST_CAPABILITY, LOWEST_FP8
 from qied.planning.plan import Plan
 
-_GIB = 1024**3
 _TAKEN_SHARE = 0.08
 """Share of a card's memory that a desktop may well take; the first GiB of it is never reported."""
 
@@ -61,17 +62,17 @@ def _memory_of(gpu: Gpu) -> Verdict:
     if total is None or free is None:
         return skipped(f"The free memory of {gpu.name} is not known.")
     taken = total - free
-    if taken <= max(_GIB, total * _TAKEN_SHARE):
-        return ok(f"{size(free)} of {size(total)} free on {gpu.name}.")
+    if taken <= max(GIB, total * _TAKEN_SHARE):
+        return ok(f"{size_text(free)} of {size_text(total)} free on {gpu.name}.")
     users = sorted(gpu.processes, key=lambda process: -(process.used_bytes or 0))
     named = [
         (process.name or f"process {process.pid}")
-        + (f" ({size(process.used_bytes)})" if process.used_bytes is not None else "")
+        + (f" ({size_text(process.used_bytes)})" if process.used_bytes is not None else "")
         for process in users
     ]
     by = f", by {some(named)}" if named else ""
     return warning(
-        f"{size(taken)} of {size(total)} on {gpu.name} are taken{by}.",
+        f"{size_text(taken)} of {size_text(total)} on {gpu.name} are taken{by}.",
         "Close what you do not need there; `nvidia-smi` shows it.",
     )
 
@@ -89,7 +90,7 @@ def _pcie_of(gpu: Gpu) -> Verdict:
     if link.width >= link.width_max:
         return ok(f"{gpu.name} has all {link.width} lanes.")
     generation = link.generation_max or link.generation
-    speed = f", at most {rate(link_bytes_per_s(generation, link.width))}" if generation else ""
+    speed = f", at most {rate_text(link_bytes_per_s(generation, link.width))}" if generation else ""
     return warning(
         f"{gpu.name} has {link.width} of {link.width_max} PCIe lanes{speed}.",
         "Put the card into the slot nearest the processor, seat it again, and look for an M.2 drive that shares its "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from qied_client.text import size_text
+
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
 from qied.doctor.pcie import link_bytes_per_s
-from qied.doctor.words import size
 from qied.hardware.snapshot import Gpu
 from qied.planning.plan import Refusal
 
@@ -34,19 +35,20 @@ def memory(facts: Facts) -> Verdict:
     if host.memory_total_bytes is None:
         return skipped("The host's memory is not known.")
     if plan is None:
-        return skipped(f"{size(host.memory_total_bytes)}; there is no plan to compare it with.")
+        return skipped(f"{size_text(host.memory_total_bytes)}; there is no plan to compare it with.")
     if host.memory_total_bytes < plan.host_bytes:
         return error(
-            f"The plan needs {size(plan.host_bytes)} of host memory; there is {size(host.memory_total_bytes)}.",
+            f"The plan needs {size_text(plan.host_bytes)} of host memory; "
+            f"there is {size_text(host.memory_total_bytes)}.",
             "Add memory, or use an FP8 checkpoint, which needs half.",
         )
     available = host.memory_available_bytes
     if available is not None and available < plan.host_bytes:
         return warning(
-            f"The plan needs {size(plan.host_bytes)} of host memory; {size(available)} is free now.",
+            f"The plan needs {size_text(plan.host_bytes)} of host memory; {size_text(available)} is free now.",
             "Close other programs before `qied serve`.",
         )
-    return ok(f"{size(host.memory_total_bytes)} of host memory; the plan needs {size(plan.host_bytes)}.")
+    return ok(f"{size_text(host.memory_total_bytes)} of host memory; the plan needs {size_text(plan.host_bytes)}.")
 
 
 def container(facts: Facts) -> Verdict:
@@ -55,17 +57,17 @@ def container(facts: Facts) -> Verdict:
     limit = host.memory_limit_bytes
     if limit is not None and isinstance(facts.plan, Refusal) and shortage(facts) == "host.container":
         return error(
-            f"This container may use {size(limit)} of memory. {facts.plan.message}",
+            f"This container may use {size_text(limit)} of memory. {facts.plan.message}",
             f"Start the container with a higher --memory, or without a limit. {facts.plan.remedy}",
         )
     if limit is None or (host.memory_total_bytes is not None and limit >= host.memory_total_bytes):
         return ok("No container limits the memory.")
     if plan is not None and plan.host_bytes > limit:
         return error(
-            f"This container may use {size(limit)} of memory; the plan needs {size(plan.host_bytes)}.",
+            f"This container may use {size_text(limit)} of memory; the plan needs {size_text(plan.host_bytes)}.",
             f"Start the container with --memory {-(-plan.host_bytes // 1024**3)}g or more.",
         )
-    return ok(f"This container may use {size(limit)} of memory.")
+    return ok(f"This container may use {size_text(limit)} of memory.")
 
 
 def memlock(facts: Facts) -> Verdict:
@@ -76,13 +78,13 @@ def memlock(facts: Facts) -> Verdict:
     if limit is None:
         return ok("Memory may be pinned without a limit.")
     if plan is None:
-        return skipped(f"{size(limit)} may be pinned; there is no plan to compare it with.")
+        return skipped(f"{size_text(limit)} may be pinned; there is no plan to compare it with.")
     if limit >= plan.pinned_bytes:
-        return ok(f"{size(limit)} may be pinned; the plan pins {size(plan.pinned_bytes)}.")
+        return ok(f"{size_text(limit)} may be pinned; the plan pins {size_text(plan.pinned_bytes)}.")
     if any(map(_copies_fast, facts.gpus)):
-        return ok(f"Copies to the card are fast, whatever the limit of {size(limit)} says.")
+        return ok(f"Copies to the card are fast, whatever the limit of {size_text(limit)} says.")
     return warning(
-        f"{size(limit)} may be pinned, and the plan wants {size(plan.pinned_bytes)}.",
+        f"{size_text(limit)} may be pinned, and the plan wants {size_text(plan.pinned_bytes)}.",
         "Raise it: ulimit -l unlimited; in a container --ulimit memlock=-1; for a service LimitMEMLOCK=infinity.",
     )
 

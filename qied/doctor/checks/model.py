@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from qied_client.errors import ModelNotFound, QiedError
+from qied_client.text import size_text
 
 from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.pipeline_folder import has_vocabulary, missing_parts
@@ -14,7 +15,7 @@ from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import damage, weight_files
-from qied.doctor.words import size, some
+from qied.doctor.words import some
 from qied.serving.model import ServedModel
 
 _NO_MODEL = "There is no model."
@@ -63,7 +64,7 @@ def sound(facts: Facts) -> Verdict:
         return skipped(_NO_MODEL if model is None else "There are no weight files.")
     broken = [(file, problem) for file in files if (problem := damage(file)) is not None]
     if not broken:
-        return ok(f"{len(files)} weight files of {size(sum(file.stat().st_size for file in files))} are complete.")
+        return ok(f"{len(files)} weight files of {size_text(sum(file.stat().st_size for file in files))} are complete.")
     file, problem = broken[0]
     more = f" {len(broken) - 1} more files are damaged." if len(broken) > 1 else ""
     return error(f"{file} is damaged: {problem}.{more}", f"Remove {file.resolve()}, then: {_again(file.parent.parent)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from qied_client.text import size_text
+
 from qied.config import Config
 from qied.doctor.checks.host import shortage
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
-from qied.doctor.words import size
 from qied.planning.plan import Plan, Refusal
 
 _NO_PLAN = "There is no plan."
@@ -43,7 +44,7 @@ def made(facts: Facts) -> Verdict:
     """The model can be served here."""
     match facts.plan:
         case Plan() as plan:
-            return ok(f"{plan.model} in {plan.precision}, {size(plan.predicted_peak_bytes)} at its peak.")
+            return ok(f"{plan.model} in {plan.precision}, {size_text(plan.predicted_peak_bytes)} at its peak.")
         case Refusal(code, message, remedy):
             return error(message, remedy, cause=shortage(facts) or _CAUSES.get(code, ""))
         case Exception() as defect:

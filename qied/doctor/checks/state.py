@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 
 from qied_client.credentials import LOCAL_FILE, read_credential
 from qied_client.errors import CredentialsMissing
+from qied_client.text import size_text
 
 from qied.config import Config
 from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
 from qied.doctor.mounts import mount_of
-from qied.doctor.words import size
 from qied.server.access.keys import KeyStore
 from qied.server.access.private_files import refuse_access_by_others
 
@@ -98,15 +98,15 @@ def disk(facts: Facts) -> Verdict:
     wanted = max(0, storage.blob_bytes - _stored_bytes(facts.home / "blobs"))
     if usable == 0:
         return error(
-            f"{size(free)} is free where {facts.home} is, less than storage.free_reserve_bytes.",
+            f"{size_text(free)} is free where {facts.home} is, less than storage.free_reserve_bytes.",
             "Free some space, or name a folder on another disk with --home.",
         )
     if usable < wanted:
         return warning(
-            f"{size(free)} is free where {facts.home} is; pictures may take {size(wanted)} more.",
+            f"{size_text(free)} is free where {facts.home} is; pictures may take {size_text(wanted)} more.",
             "Free some space, or lower storage.blob_bytes.",
         )
-    return ok(f"{size(free)} free, {size(wanted)} of them for pictures.")
+    return ok(f"{size_text(free)} free, {size_text(wanted)} of them for pictures.")
 
 
 @guarded

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from qied.engine.block.packed import DTYPES
-from qied.planning.block_layout import LayoutEntry
+from qied.engine.block.views import layout_views
 from qied.planning.forward_layout import ArenaLayout, Tokens
 
 
@@ -69,15 +68,9 @@ class Arena:
 def make_arena(layout: ArenaLayout, forwards: Sequence[Tokens], device: torch.device) -> Arena:
     """Allocate an arena; what it holds is undefined."""
     memory = torch.empty(layout.nbytes, dtype=torch.uint8, device=device)
-    workspace = Workspace(**_views(memory, layout.workspace))
+    workspace = Workspace(**layout_views(layout.workspace, memory))
     regions = tuple(
-        Region(tokens, **_views(memory, entries)) for tokens, entries in zip(forwards, layout.regions, strict=True)
+        Region(tokens, **layout_views(entries, memory))
+        for tokens, entries in zip(forwards, layout.regions, strict=True)
     )
     return Arena(workspace, regions, memory.data_ptr())
-
-
-def _views(memory: Tensor, entries: Iterable[LayoutEntry]) -> dict[str, Tensor]:
-    return {
-        entry.name: memory[entry.offset : entry.offset + entry.nbytes].view(DTYPES[entry.dtype]).view(entry.shape)
-        for entry in entries
-    }

@@ -9,19 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qied.engine.block.views import layout_views
 from qied.engine.disk.cache import Kind, identity_of
 from qied.engine.disk.file import Contents
 from qied.engine.weights.quantise import E4M3, quantise
 from qied.engine.weights.sources import SafetensorsSource, StoredWeight, TensorSource, WeightReader, check_shape
-from qied.planning.block_layout import NORMS, BlockLayout, ElementType, linears
-
-DTYPES: dict[ElementType, torch.dtype] = {
-    "e4m3": E4M3,
-    "bf16": torch.bfloat16,
-    "fp32": torch.float32,
-    "int32": torch.int32,
-}
-
+from qied.planning.block_layout import NORMS, BlockLayout, linears
 
 BLOCKS = "transformer_blocks."
 """Prefix of the names of all blocks' tensors in the checkpoint."""
@@ -59,10 +52,7 @@ class BlockWeights:
 
 def block_tensors(layout: BlockLayout, buffer: Tensor) -> dict[str, Tensor]:
     """Return the tensors of a block by the layout's names, as views of ``buffer`` (uint8 [layout.nbytes])."""
-    return {
-        entry.name: buffer[entry.offset : entry.offset + entry.nbytes].view(DTYPES[entry.dtype]).view(entry.shape)
-        for entry in layout.entries
-    }
+    return layout_views(layout.entries, buffer)
 
 
 def block_weights(layout: BlockLayout, buffer: Tensor) -> BlockWeights:

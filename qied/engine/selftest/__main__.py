@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from typing import TextIO
 
-from qied.engine.selftest.child import load_suite, run_suite
+from qied.child_process import leave_with_parent, load_by_name
+from qied.engine.selftest.child import run_suite
 from qied.hardware.trial_lines import Line
 
 
@@ -21,13 +21,13 @@ def main(arguments: list[str]) -> int:
         answers.write(json.dumps(facts()))
         answers.flush()
         return 0
-    threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
+    leave_with_parent()
 
     def report(line: Line) -> None:
         answers.write(line.model_dump_json() + "\n")
         answers.flush()
 
-    run_suite(load_suite(arguments[1]), arguments[2:], report)
+    run_suite(load_by_name(arguments[1])(), arguments[2:], report)
     return 0
 
 
@@ -36,13 +36,6 @@ def _own_output() -> TextIO:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
-
-
-def _leave_with_parent() -> None:
-    """Standard input ends when the parent does, even if that was killed: then nothing waits for this process."""
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
 
 
 if __name__ == "__main__":

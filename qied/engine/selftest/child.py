@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from qied.hardware.snapshot import Trial
 from qied.hardware.trial_lines import FinishedTrial, Line, Ready, Started
@@ -28,12 +26,6 @@ class Suite:
 
     trials: Mapping[str, Callable[[], Trial | Rate]]
     usable: Callable[[], bool] = field(default=_always)
-
-
-def load_suite(name: str) -> Suite:
-    """Call the function that ``name`` says as ``module:function``; its import may take seconds."""
-    module, _, function = name.partition(":")
-    return cast(Suite, getattr(importlib.import_module(module), function)())
 
 
 _LONGEST_ERROR = 200

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from qied.engine.block.views import views
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.streams import Streams, streams_of
 from qied.engine.weights.quantise import dequantise
-
-SLOTS = 2
-"""Layers on the device at once: the one that runs and the one that is copied meanwhile."""
+from qied.planning.memory import STREAMED_SLOTS
 
 _STACKS = ("visual.blocks.", "language_model.layers.")
 _TABLE = "language_model.embed_tokens"
@@ -28,8 +27,8 @@ _ALIGNMENT = 256
 class StreamedTextModel:
     """Where the bytes of a streamed text model are.
 
-    ``resident_bytes`` stay on the device; during a forward, and only then, ``SLOTS`` slots of at most ``slot_bytes``
-    come on top. ``host_bytes`` are the layers and the token embeddings.
+    ``resident_bytes`` stay on the device; during a forward, and only then, ``STREAMED_SLOTS`` slots of at most
+    ``slot_bytes`` come on top. ``host_bytes`` are the layers and the token embeddings.
     """
 
     resident_bytes: int
@@ -154,7 +153,7 @@ class LayerStack:
     def _begin(self) -> None:
         self._end()
         self._before_forward()
-        self._ring = CopyRing(self._device, self.slot_bytes, SLOTS, self._streams)
+        self._ring = CopyRing(self._device, self.slot_bytes, STREAMED_SLOTS, self._streams)
         self._ticket = self._ring.load_parts(self._parts[0])
 
     def _end(self) -> None:
@@ -218,10 +217,7 @@ class LayerLayout:
 
     def views(self, buffer: Tensor) -> dict[str, Tensor]:
         """Return the parameters by name as views of a buffer, uint8 [nbytes]."""
-        return {
-            name: buffer[offset : offset + shape.numel() * dtype.itemsize].view(dtype).view(shape)
-            for name, offset, shape, dtype in self.fields
-        }
+        return views(self.fields, buffer)
 
 
 def layer_layout(layer: nn.Module) -> LayerLayout:

@@ -11,15 +11,13 @@ from torch import Tensor
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.host_memory import HostBuffer
 from qied.engine.copying.streams import Streams
+from qied.planning.forward_layout import VALUES
+from qied.planning.memory import STEPS_HELD
 
-VALUES = 6
-"""Rows of a block's modulation: shift, scale, gate of the attention, then of the MLP."""
 STREAMS = 2
 """Of a block: image and text."""
 ENDS = 2
 """Rows of the last norm: scale and shift."""
-STEPS_HELD = 2
-"""Steps whose rows an edit has on the device: the one that runs, and the next one."""
 
 
 @dataclass(frozen=True)

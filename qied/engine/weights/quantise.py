@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qied.planning.memory import CAST_BYTES, FP32
 from qied.planning.plan import Scaling
 
 E4M3 = torch.float8_e4m3fn
@@ -16,8 +17,8 @@ E4M3_MAX = 448.0
 
 _SMALLEST_AMAX = 1e-12
 """Rows of zeros are divided by this, and not by zero."""
-_CHUNK_ELEMENTS = 1 << 22
-"""Casts go by way of FP32 copies of at most this many elements (16 MiB), so that they need little memory."""
+_CHUNK_ELEMENTS = CAST_BYTES // FP32
+"""Casts go by way of FP32 copies of at most this many elements, so that they need little memory."""
 
 
 @dataclass(frozen=True)

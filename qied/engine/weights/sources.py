@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,9 @@ from qied.checkpoints.part_file import PartRole, usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.weights.mapped_file import MappedFile
 from qied.engine.weights.quantise import E4M3, dequantise
+from qied.progress import OnProgress
 from qied.weights.header import Header
 from qied.weights.stored import Stored
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with (component, bytes read so far, bytes of all components)."""
 
 RELEASE_BYTES = 1 << 27
 """Mapped files are let go of each time that so many bytes of them were read: until then they count as memory."""
@@ -74,21 +71,6 @@ class TensorSource(Protocol):
 
     def release(self) -> None:
         """Let go of what reading has mapped; tensors that are still held stay valid."""
-
-
-class DenseSource(ABC):
-    """What a source that has nothing quantised need not say itself."""
-
-    @abstractmethod
-    def read(self, name: str) -> Tensor:
-        """Return a tensor."""
-
-    def stored(self, name: str) -> StoredWeight:
-        """The tensor as :meth:`read` gives it."""
-        return StoredWeight(self.read(name))
-
-    def release(self) -> None:  # noqa: B027 - few have anything to let go of
-        """Nothing is mapped."""
 
 
 class SafetensorsSource:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from qied_client.errors import ConfigError, SetupError
 
-from qied.disk_sync import make_folder, sync_file, sync_folder
+from qied.disk_sync import draft_of, make_folder, replace_file, write_synced
 
 _OTHERS = 0o077
 
@@ -50,8 +49,8 @@ def create_private(path: Path, data: bytes) -> None:
     Where the file system has no hard links it is there, and empty, a moment before. Raises FileExistsError where there
     is one, SetupError where it cannot be written.
     """
-    with _written(path) as draft:
-        _fill(draft, data)
+    with _typed_failures(path), draft_of(path) as draft:
+        write_synced(draft, data)
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -65,34 +64,18 @@ def replace_private(path: Path, data: bytes) -> None:
 
     Raises SetupError where it cannot be written.
     """
-    with _written(path) as draft:
-        _fill(draft, data)
-        draft.replace(path)
+    with _typed_failures(path):
+        replace_file(path, data)
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """Yield a temporary name next to ``path`` for a file that takes its name inside; syncs the name to the disk."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+def _typed_failures(path: Path) -> Iterator[None]:
     try:
-        try:
-            yield draft
-        finally:
-            draft.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        yield
     except FileExistsError:
         raise
     except OSError as error:
         raise _not_written(path, error) from error
-
-
-def _fill(draft: Path, data: bytes) -> None:
-    """Write a file that is on the disk when it gets a name that others read."""
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        sync_file(file.fileno())
 
 
 def _move_to_new_name(draft: Path, path: Path) -> None:

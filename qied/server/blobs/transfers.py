@@ -112,7 +112,26 @@ class BlobTransfers:
         self._make_room = make_room
         self._writing = asyncio.Lock()
 
-    def put(self, peer: Peer, message: m.Put) -> None:
+    def handle(self, peer: Peer, message: m.Message) -> bool:
+        """Take what any connection may send, a heartbeat or a message of a transfer; False for any other message."""
+        match message:
+            case m.Ping(nonce):
+                peer.send(m.Pong(nonce))
+            case m.Chunk():
+                self._chunk(peer, message)
+            case m.More():
+                self._more(peer, message)
+            case m.Put():
+                self._put(peer, message)
+            case m.Get():
+                self._get(peer, message)
+            case m.Drop():
+                self._drop(peer, message)
+            case _:
+                return False
+        return True
+
+    def _put(self, peer: Peer, message: m.Put) -> None:
         """Begin an upload."""
         uploads = sum(isinstance(transfer, Uploading) for transfer in peer.transfers.values())
         if uploads >= self._uploads_per_peer:
@@ -124,7 +143,7 @@ class BlobTransfers:
         uploading = peer.transfers[message.id] = Uploading()
         uploading.task = asyncio.create_task(self._upload(peer, message, uploading))
 
-    def chunk(self, peer: Peer, message: m.Chunk) -> None:
+    def _chunk(self, peer: Peer, message: m.Chunk) -> None:
         """Take one chunk of an upload; one of a transfer that has ended is ignored."""
         uploading = peer.transfers.get(message.transfer)
         if not isinstance(uploading, Uploading):
@@ -136,7 +155,7 @@ class BlobTransfers:
             uploading.abandon()
             peer.refuse(error, message.transfer)
 
-    def get(self, peer: Peer, message: m.Get) -> None:
+    def _get(self, peer: Peer, message: m.Get) -> None:
         """Begin a download."""
         if len(peer.transfers) >= 4 * self._uploads_per_peer or message.id in peer.transfers:
             peer.refuse(
@@ -149,13 +168,13 @@ class BlobTransfers:
         downloading = peer.transfers[message.id] = Downloading(message.credit)
         downloading.task = asyncio.create_task(self._download(peer, message, downloading))
 
-    def more(self, peer: Peer, message: m.More) -> None:
+    def _more(self, peer: Peer, message: m.More) -> None:
         """Take an acknowledgement of a download."""
         downloading = peer.transfers.get(message.transfer)
         if isinstance(downloading, Downloading):
             downloading.allow(message.credit)
 
-    def drop(self, peer: Peer, message: m.Drop) -> None:
+    def _drop(self, peer: Peer, message: m.Drop) -> None:
         """End a transfer that the peer no longer wants."""
         transfer = peer.transfers.pop(message.transfer, None)
         if transfer is not None:

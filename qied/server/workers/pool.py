@@ -17,6 +17,7 @@ from qied_client.protocol import messages as m
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
 from qied.planning.plan import Execution
+from qied.progress import OnProgress
 from qied.scheduling import model as s
 from qied.server.access.authentication import Guest
 from qied.server.blobs.transfers import BlobTransfers
@@ -88,7 +89,7 @@ class WorkerPool:
         self._stopping = False
         self._address = ""
         self._first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.on_loading: Callable[[str, int, int], None] = lambda what, done, total: None
+        self.on_loading: OnProgress = lambda what, done, total: None
         self._port = RouterPort(context, "worker", server_keys[1], w.FROM_WORKER, self._on_message, self._on_gone)
 
     def authorise(self, key: bytes) -> str | None:
@@ -276,20 +277,10 @@ class WorkerPool:
         self._routes[route] = worker
         worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, limits.SILENCE_MS))
 
-    def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:  # noqa: PLR0912
+    def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:
+        if self._transfers.handle(peer, message):
+            return
         match message:
-            case m.Ping(nonce):
-                peer.send(m.Pong(nonce))
-            case m.Put():
-                self._transfers.put(peer, message)
-            case m.Chunk():
-                self._transfers.chunk(peer, message)
-            case m.Get():
-                self._transfers.get(peer, message)
-            case m.More():
-                self._transfers.more(peer, message)
-            case m.Drop():
-                self._transfers.drop(peer, message)
             case w.Loading(what, done, total):
                 self.on_loading(what, done, total)
             case w.Offer():

@@ -14,6 +14,7 @@ from qied_client.errors import ModelUnsupported, UnknownLora
 from qied_client.protocol.request import LoraChoice
 from torch import Tensor
 
+from benchmarks.part_runs.dense_source import DenseSource
 from qied.edit import EditSpec
 from qied.engine.edits import phases
 from qied.engine.edits.context import Advance
@@ -21,7 +22,7 @@ from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.sigmas import ScheduleConfig
-from qied.engine.weights.sources import DenseSource, TensorSource
+from qied.engine.weights.sources import TensorSource
 from qied.loras.catalogue import Catalogue, LoraFile
 from qied.planning.model_profile import ModelProfile
 from qied.resources import builtin_model_folder

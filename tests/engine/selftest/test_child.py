@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qied.engine.selftest.child import Rate, Suite, load_suite, run_suite
+from qied.child_process import load_by_name
+from qied.engine.selftest.child import Rate, Suite, run_suite
 from qied.hardware.snapshot import Trial
 from qied.hardware.trial_lines import FinishedTrial, Ready, Started, parse_line
 
@@ -63,4 +64,4 @@ def test_other_lines_are_none(text):
 
 
 def test_suites_are_found_by_module_and_function():
-    assert "bf16" in load_suite("qied.engine.selftest.trials:cpu").trials
+    assert "bf16" in load_by_name("qied.engine.selftest.trials:cpu")().trials

@@ -16,7 +16,8 @@ from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.engine import Engine
 from qied.engine.text.encoder import TextEncoder, TextPositions, VisionFeatures
 from qied.engine.text.prompt import Grid
-from qied.engine.text.streaming import SLOTS, layer_layout, stream_text_model
+from qied.engine.text.streaming import layer_layout, stream_text_model
+from qied.planning.memory import STREAMED_SLOTS
 
 DEVICES = [torch.device(name) for name in (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])]
 Scene = Callable[..., Image.Image]
@@ -120,7 +121,7 @@ def test_the_device_holds_two_layers_while_a_forward_runs_and_none_afterwards(
     held = stream_text_model(model, device, torch.float32, {})
     encoded(replace(resident, model=model), scene(160, 120))
     assert len(rings.nbytes) == 2 and rings.alive == 0
-    assert largest <= max(rings.nbytes) // SLOTS == held.slot_bytes < 1.1 * largest
+    assert largest <= max(rings.nbytes) // STREAMED_SLOTS == held.slot_bytes < 1.1 * largest
 
 
 def test_the_bytes_of_every_weight_are_accounted_for(host_model: nn.Module) -> None:
@@ -213,4 +214,4 @@ def test_layers_that_are_stored_smaller_stay_so_and_are_cast_one_at_a_time(
     expected = encoded(replace(resident, model=cast), picture)
     assert_same(encoded(replace(resident, model=model), picture), expected)
     assert {weight.dtype for stack in _stacks(model) for weight in stack.parameters()} == {torch.bfloat16}
-    assert held.slot_bytes == max(rings.nbytes) // SLOTS
+    assert held.slot_bytes == max(rings.nbytes) // STREAMED_SLOTS

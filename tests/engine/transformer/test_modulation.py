@@ -6,12 +6,13 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 from torch.nn import functional
 
+from benchmarks.part_runs.dense_source import DenseSource
 from qied.engine.copying import host_memory
 from qied.engine.copying.host_memory import HostBuffer
 from qied.engine.transformer.modulation import Modulation
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Transformer
-from qied.engine.weights.sources import DenseSource, TensorSource
+from qied.engine.weights.sources import TensorSource
 from qied.resources import builtin_model_folder
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}

@@ -16,6 +16,7 @@ import structlog
 import torch
 from torch import Tensor
 
+from benchmarks.part_runs.dense_source import DenseSource
 from qied.checkpoints.pipeline_folder import STEMS, weight_files
 from qied.engine.disk.cache import DiskCache, DiskCaches
 from qied.engine.disk.file import Contents
@@ -23,7 +24,7 @@ from qied.engine.transformer import modulation, modulation_cache
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Transformer
-from qied.engine.weights.sources import DenseSource, SafetensorsSource, TensorSource
+from qied.engine.weights.sources import SafetensorsSource, TensorSource
 from qied.file_lock import try_lock
 from qied.resources import builtin_model_folder
 

@@ -102,7 +102,7 @@ def test_a_disk_that_takes_nothing_is_told_with_a_remedy(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("qied.server.access.private_files.sync_file", full)
+    monkeypatch.setattr("qied.disk_sync.sync_file", full)
     assert callable(write)
     with pytest.raises(SetupError, match="No space left") as refused:
         write(tmp_path / "file", b"data")
