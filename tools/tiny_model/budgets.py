@@ -102,9 +102,9 @@ class Budget:
 
 
 FULL = Budget("full")
-_SMOKE_FEED = FeedBudget(rows=2, fresh=1, every=2, workers=0)
+# Each step is fed, so that one which goes on where another stopped shows whether it has the same ring.
+_SMOKE_FEED = FeedBudget(rows=2, fresh=1, every=1, workers=0)
 _SMOKE_LORA = LoraBudget(steps=2, batch=1, feed=_SMOKE_FEED, evaluated=2, evaluated_steps=2)
-# The third step draws from the ring that the second one fed.
 _SMOKE_EDIT = EditBudget(
     steps=3,
     batch=1,
