@@ -23,6 +23,9 @@ $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
 demo: install
 	$(BIN)/qied demo --out $(OUT)
 
+# Tests start hundreds of processes, which would each compile qied anew where the shell forbids to keep byte code.
+test quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
+
 # One thread of torch for each of the two test processes: more of them would only wait for each other.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

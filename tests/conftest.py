@@ -24,12 +24,21 @@ settings.load_profile("shared machine")
 LONG_FILES = (
     "tests/daemon/test_nothing_lost.py",
     "tests/tiny_model/test_training.py",
-    "tests/planning/test_planner.py",
-    "tests/daemon/test_independence.py",
+    "tests/engine/block/test_packed_cache.py",
+    "tests/engine/weights/test_layouts.py",
+    "tests/engine/test_engine.py",
+    "tests/engine/test_parity.py",
     "tests/benchmarks/test_quality_run.py",
+    "tests/daemon/test_single_files.py",
+    "tests/daemon/test_builtin_model.py",
+    "tests/daemon/test_stop.py",
+    "tests/cli/test_doctor.py",
+    "tests/daemon/test_independence.py",
     "tests/benchmarks/test_wire_smoke.py",
+    "tests/engine/weights/test_loading_memory.py",
+    "tests/planning/test_planner.py",
 )
-"""Files whose few tests take long. Last, they would leave the other process idle for a minute."""
+"""The longest first. Last, they would leave the other process idle for a minute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,7 +25,7 @@ def main() -> None:
                     PROMPTS[serial % len(PROMPTS)],
                     job_id=f"client-{number}-job-{index}",
                     seed=serial,
-                    steps=3 + serial % 4,
+                    steps=2 + serial % 3,
                     true_cfg_scale=1.0 + serial % 2,
                     width=width,
                     height=height,

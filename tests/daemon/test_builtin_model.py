@@ -49,9 +49,9 @@ def builtin_daemon(tmp_path_factory, daemon_process):
 def test_two_turns_change_two_things_and_undo_goes_back(builtin_daemon):
     with builtin_daemon.client(patience=60.0) as client:
         session = client.session(PICTURE)
-        first = session.edit("make the red heart blue", seed=0)
-        second = session.edit("make the green square red", seed=0)
-        again = session.edit("make the red heart blue", base=0, seed=0)
+        first = session.edit("make the red heart blue", seed=0, steps=8)
+        second = session.edit("make the green square red", seed=0, steps=8)
+        again = session.edit("make the red heart blue", base=0, seed=0, steps=8)
         assert session.undo() == 0
     one, two = pixels(first.bytes), pixels(second.bytes)
     assert one[120, 128][2] > 180 > one[120, 128][0], "the heart turned blue"
@@ -65,7 +65,7 @@ def test_a_mask_keeps_the_pixels_outside(builtin_daemon):
     mask.paste(255, (70, 70, 186, 186))
     source = pixels(PICTURE.read_bytes())
     with builtin_daemon.client(patience=60.0) as client:
-        result = pixels(client.edit(PICTURE, "make the red heart blue", seed=0, mask=mask).bytes)
+        result = pixels(client.edit(PICTURE, "make the red heart blue", seed=0, steps=8, mask=mask).bytes)
     assert (result[:50] == source[:50]).all()
     assert result[120, 128][2] > 180
 
@@ -92,7 +92,7 @@ def test_a_session_of_two_turns_does_both_edits_and_keeps_the_rest(builtin_daemo
     turns = sample_session(Random(1), 2, "en")
     with builtin_daemon.client(patience=60.0) as client:
         session = client.session(drawn(turns[0].source))
-        results = [session.edit(turn.instruction, seed=1) for turn in turns]
+        results = [session.edit(turn.instruction, seed=1, steps=8) for turn in turns]
     assert [one.success for one in score(pictures(results), turns)] == [True, True]
 
 

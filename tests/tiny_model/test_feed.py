@@ -12,16 +12,13 @@ from tools.tiny_model.denoiser import PICTURE_TOKENS
 from tools.tiny_model.feed import UNKNOWN, FreshEdits, Inlet, Ring, stream
 from tools.tiny_model.picture_feed import PictureFeed
 from tools.tiny_model.text_probe import LABELS
-from tools.tiny_model.tokenizer import build_tokenizer
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    build_tokenizer(folder)
-    return folder
+def tokenizer(tokenizer_folder) -> Path:
+    return tokenizer_folder
 
 
 @pytest.fixture

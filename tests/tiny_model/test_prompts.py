@@ -40,10 +40,8 @@ CHINESE = "把左上角的红色圆形变成蓝色。"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    made = tmp_path_factory.mktemp("tokenizer")
-    building.build_tokenizer(made)
-    return made
+def folder(tokenizer_folder) -> Path:
+    return tokenizer_folder
 
 
 @pytest.fixture(scope="module")

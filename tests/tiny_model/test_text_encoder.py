@@ -26,7 +26,6 @@ from tools.tiny_model.text_encoder import (
     make_text_encoder,
     text_encoder_config,
 )
-from tools.tiny_model.tokenizer import build_tokenizer
 
 COUNT = 3
 PICTURES = pytest.mark.parametrize("pictures", [1, 2])
@@ -34,10 +33,8 @@ MROPE = pytest.mark.parametrize("mrope", [False, True], ids=["plain", "mrope"])
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    made = tmp_path_factory.mktemp("tokenizer")
-    build_tokenizer(made)
-    return made
+def folder(tokenizer_folder) -> Path:
+    return tokenizer_folder
 
 
 @pytest.fixture(scope="module")

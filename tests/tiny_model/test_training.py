@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
+from tools.tiny_model import optimisers
 from tools.tiny_model.__main__ import main
 from tools.tiny_model.budgets import FULL, SMOKE
 from tools.tiny_model.export import export_loras, export_pipeline
@@ -17,6 +20,14 @@ from tools.tiny_model.stage import STAGES
 from tools.tiny_model.training import AnotherBudgetError, OutOfTimeError, Run
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse_updates() -> Iterator[None]:
+    """Updates orthogonalised in one iteration: how well that goes is another test's concern, and it takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimisers, "_NEWTON_SCHULZ_STEPS", 1)
+        yield
 
 
 @pytest.fixture
@@ -46,6 +57,8 @@ def test_every_stage_reports_and_finishes(finished):
 
 
 def test_two_trainings_with_one_seed_are_alike_though_one_was_in_pieces(finished, tmp_path, console):
+    # Its bytes are always the same, which is a test of its own, and making it takes long.
+    shutil.copytree(finished / "tokenizer", tmp_path / "tokenizer")
     for name in STAGES:
         with pytest.raises(OutOfTimeError, match=f"{name}: 1 of"):
             Run(tmp_path, SMOKE, CPU, until=time.monotonic()).train(console, (name,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tools.tiny_model.weight_updates import Rates
 
@@ -101,13 +101,14 @@ class Budget:
     """Checks of a stage's averaged weights, the one at its end included."""
 
 
-_SMOKE_FEED = FeedBudget(rows=4, fresh=2, every=2, workers=0)
-_SMOKE_LORA = LoraBudget(steps=2, batch=2, feed=_SMOKE_FEED, evaluated=2, evaluated_steps=2)
 FULL = Budget("full")
+# Each step is fed, so that one which goes on where another stopped shows whether it has the same ring.
+_SMOKE_FEED = FeedBudget(rows=2, fresh=1, every=1, workers=0)
+_SMOKE_LORA = LoraBudget(steps=2, batch=1, feed=_SMOKE_FEED, evaluated=2, evaluated_steps=2)
 _SMOKE_EDIT = EditBudget(
     steps=3,
-    batch=2,
-    pair_batch=2,
+    batch=1,
+    pair_batch=1,
     pair_every=2,
     feed=_SMOKE_FEED,
     pair_feed=_SMOKE_FEED,
@@ -119,7 +120,7 @@ SMOKE = Budget(
     codec=CodecBudget(steps=3, batch=4, side=32, evaluated=2),
     text=TextBudget(steps=3, batch=2, feed=_SMOKE_FEED, evaluated=2),
     edit=_SMOKE_EDIT,
-    settle=_SMOKE_EDIT,
+    settle=replace(_SMOKE_EDIT, steps=2),
     lightning=_SMOKE_LORA,
     outline=_SMOKE_LORA,
     checks=1,

@@ -1,6 +1,7 @@
-"""Compiles every kernel of the fused operations for a kind of card, which need not be there; nothing runs.
+"""Compiles every kernel of the fused operations for kinds of cards, which need not be there; nothing runs.
 
-``python -m tests.engine.ops.compile_kernels 86`` prints the assembly of each kernel as JSON: {name: [PTX, ...]}.
+``python -m tests.engine.ops.compile_kernels 86 90`` prints the assembly of each kernel as JSON:
+{capability: {name: [PTX, ...]}}.
 """
 
 from __future__ import annotations
@@ -33,35 +34,44 @@ class Absent:
     """What Triton asks a driver for, of a card that is not there."""
 
     def __init__(self, capability: int) -> None:
+        self._capability = capability
         self._target = GPUTarget("cuda", capability, 32)
 
     def get_current_target(self) -> GPUTarget:
         return self._target
 
     def get_current_device(self) -> int:
-        return 0
+        # Triton keeps what it compiled by the number of the device.
+        return self._capability
 
     def get_current_stream(self, device: int) -> int:
         return device
 
 
-def main(capability: int) -> None:
-    found: dict[str, list[str]] = {}
-    run = JITFunction.run
-
-    def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        kernel = run(self, *args, grid=grid, warmup=True, **options)
-        found.setdefault(self.fn.__name__, []).append(kernel.asm["ptx"])
-        return kernel
-
-    JITFunction.run = compiled
+def compile_for(capability: int) -> None:
+    """Compile everything that a card of this capability runs."""
     driver.set_active(Absent(capability))
     has_fp8_cores = divmod(capability, 10) >= FP8_CAPABILITY
     for precision, scaling, fp8_attention in ANYWHERE + (WITH_FP8_CORES if has_fp8_cores else ()):
         operations = fused_operations(linear_kind(precision, scaling, CPU), Attention(), None)
         run_all(operations, TransformerShape(SHAPE, 3, precision, "bf16", fp8_attention), CPU)
-    print(json.dumps(found))
+
+
+def main(capabilities: list[int]) -> None:
+    every: dict[int, dict[str, list[str]]] = {}
+    run = JITFunction.run
+
+    def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        every[kernel.metadata.target.arch].setdefault(self.fn.__name__, []).append(kernel.asm["ptx"])
+        return kernel
+
+    JITFunction.run = compiled
+    for capability in capabilities:
+        every[capability] = {}
+        compile_for(capability)
+    print(json.dumps(every))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main([int(word) for word in sys.argv[1:]])

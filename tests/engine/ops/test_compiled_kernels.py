@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,29 +24,28 @@ CONSTANT = re.compile(r"\bmov\.b(?:16|32)\s+(%\w+), (0x[0-9A-Fa-f]+|-?\d+);")
 MINUS_ZERO, ONE = {0x8000, 0x80008000}, {0x3F80, 0x3F803F80}
 
 
+WITHOUT_FP8_CORES, WITH_FP8_CORES = (80, 86), (89, 90, 100, 120)
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    folder = tmp_path_factory.mktemp("triton")
-
-    @cache
-    def made(capability: int) -> dict[str, list[str]]:
-        environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(folder)}
-        command = [sys.executable, "-m", "tests.engine.ops.compile_kernels", str(capability)]
-        root = Path(__file__).parents[3]
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found: dict[str, list[str]] = json.loads(done.stdout)
-        return found
-
-    return made
+    """The assembly of each kernel by its name, for a compute capability. One process compiles for all of them."""
+    capabilities = WITHOUT_FP8_CORES + WITH_FP8_CORES
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
+    command = [sys.executable, "-m", "tests.engine.ops.compile_kernels", *map(str, capabilities)]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, list[str]]] = json.loads(done.stdout)
+    return lambda capability: found[str(capability)]
 
 
-@pytest.mark.parametrize("capability", [80, 86])
+@pytest.mark.parametrize("capability", WITHOUT_FP8_CORES)
 def test_cards_without_fp8_cores_get_fused_kernels_and_expanded_weights(compiled: Compiled, capability: int) -> None:
     assert compiled(capability).keys() == KERNELS
 
 
-@pytest.mark.parametrize("capability", [89, 90, 100, 120])
+@pytest.mark.parametrize("capability", WITH_FP8_CORES)
 def test_cards_with_fp8_cores_get_all_of_them(compiled: Compiled, capability: int) -> None:
     assert compiled(capability).keys() == KERNELS | FOR_FP8_ATTENTION
 
