@@ -47,18 +47,18 @@ Units = Generator[Advance | VelocityRequest, list[Tensor], T]
 """Yields after each unit of work, and within a step where it needs velocities, which are sent to it."""
 
 
-def run_edit(context: EngineContext, order: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[None]:
+def run_edit(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[None]:
     """Carry out one edit; the last unit brings the result."""
-    embeddings = yield from encode_prompts(context, order, cache, held)
-    encoded = yield from encode_images(context, order, cache, held)
-    order.pictures_are_encoded()
-    latents = yield from denoise(context, order, embeddings, encoded, held)
-    yield decode(context, order, latents)
+    embeddings = yield from encode_prompts(context, inputs, cache, held)
+    encoded = yield from encode_images(context, inputs, cache, held)
+    inputs.pictures_are_encoded()
+    latents = yield from denoise(context, inputs, embeddings, encoded, held)
+    yield decode(context, inputs, latents)
 
 
-def encode_prompts(context: EngineContext, order: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[Embeddings]:
+def encode_prompts(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[Embeddings]:
     """Return the embeddings; one unit for each prompt, and for each picture's vision features, not in the cache."""
-    spec, encoder = order.spec, context.models.text_encoder
+    spec, encoder = inputs.spec, context.models.text_encoder
     negative = spec.negative_prompt if spec.guided else None
     prompts = dict.fromkeys(prompt for prompt in (spec.prompt, negative) if prompt is not None)
     found: dict[str, Tensor] = {}
@@ -68,7 +68,7 @@ def encode_prompts(context: EngineContext, order: EditInputs, cache: SceneCache,
             found[prompt] = embeddings
     missing = [prompt for prompt in prompts if prompt not in found]
     if missing:
-        features = yield from encode_vision(context, order, cache, held, len(missing))
+        features = yield from encode_vision(context, inputs, cache, held, len(missing))
         for index, prompt in enumerate(missing, 1):
             found[prompt] = encoder.prompt_embeddings(prompt, features.in_order)
             cache.put("prompt", (prompt, spec.images), found[prompt])
@@ -88,10 +88,10 @@ class VisionEncoding:
 
 
 def encode_vision(
-    context: EngineContext, order: EditInputs, cache: SceneCache, held: HeldBytes, prompts_to_come: int
+    context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes, prompts_to_come: int
 ) -> Units[VisionEncoding]:
     """Return the vision features of every picture; one unit for each that is not in the cache."""
-    wanted = order.vision_inputs(context.profile)
+    wanted = inputs.vision_inputs(context.profile)
     found: dict[PictureAtSize, VisionFeatures] = {}
     for key in dict.fromkeys(wanted):
         features = cache.get("vision", key, VisionFeatures)
@@ -99,7 +99,7 @@ def encode_vision(
             found[key] = features
     missing = [key for key in dict.fromkeys(wanted) if key not in found]
     for step, (image, size) in enumerate(missing, 1):
-        features = context.models.text_encoder.vision_features(order.pictures[image], size)
+        features = context.models.text_encoder.vision_features(inputs.pictures[image], size)
         found[image, size] = features
         cache.put("vision", (image, size), features)
         held.hold("vision", *(picture.features for picture in found.values()))
@@ -108,11 +108,11 @@ def encode_vision(
 
 
 def encode_images(
-    context: EngineContext, order: EditInputs, cache: SceneCache, held: HeldBytes
+    context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes
 ) -> Units[dict[PictureAtSize, Tensor]]:
     """Return packed latents of each reference, and of a masked edit's source; one unit for each not in the cache."""
-    references = order.references(context.profile, context.max_reference_pixels)
-    wanted = dict.fromkeys([*references, order.source] if order.spec.mask else references)
+    references = inputs.references(context.profile, context.max_reference_pixels)
+    wanted = dict.fromkeys([*references, inputs.source] if inputs.spec.mask else references)
     found: dict[PictureAtSize, Tensor] = {}
     for key in wanted:
         latents = cache.get("reference", key, Tensor)
@@ -120,7 +120,7 @@ def encode_images(
             found[key] = latents
     missing = [key for key in wanted if key not in found]
     for step, (image, size) in enumerate(missing, 1):
-        latents = pack(context.models.vae.encode(order.pictures[image], size)).to(context.models.dtype)
+        latents = pack(context.models.vae.encode(inputs.pictures[image], size)).to(context.models.dtype)
         found[image, size] = latents
         cache.put("reference", (image, size), latents)
         held.hold("references", *found.values())
@@ -131,28 +131,28 @@ def encode_images(
 
 def denoise(
     context: EngineContext,
-    order: EditInputs,
+    inputs: EditInputs,
     embeddings: Embeddings,
     encoded: dict[PictureAtSize, Tensor],
     held: HeldBytes,
 ) -> Units[Tensor]:
     """Take the seed's noise to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
-    spec, models = order.spec, context.models
+    spec, models = inputs.spec, context.models
     rows, columns = spec.height // models.vae.cell, spec.width // models.vae.cell
     latents = pack(initial_noise(spec.seed, models.vae.channels, rows, columns)).to(models.device)
-    kept = keep_outside_mask(context, order, encoded, latents) if spec.mask else None
-    conditioning = condition(context, order, embeddings, encoded)
+    kept = keep_outside_mask(context, inputs, encoded, latents) if spec.mask else None
+    conditioning = condition(context, inputs, embeddings, encoded)
     held.hold("latents", latents, *(kept.tensors if kept else ()))
     held.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
     schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
     sigmas = sigma_schedule(schedule, spec.steps, latents.shape[1])
-    needs = step_needs(context, order, conditioning.tokens(latents))
-    table = yield from prepare_steps(context, order, sigmas, held, needs)
+    needs = step_needs(context, inputs, conditioning.tokens(latents))
+    table = yield from prepare_steps(context, inputs, sigmas, held, needs)
     modulation = models.transformer.step_rows(table)
     held.hold("modulation", modulation)
     for step in range(1, spec.steps + 1):
         velocity = guided(
-            (yield ask(context, order, latents, modulation.step(step - 1), conditioning)), conditioning.scale
+            (yield ask(context, inputs, latents, modulation.step(step - 1), conditioning)), conditioning.scale
         )
         preview: Image.Image | None = None
         if spec.preview_every and step % spec.preview_every == 0 and step < spec.steps:
@@ -171,30 +171,30 @@ def denoise(
     return unpack(latents, rows, columns)
 
 
-def step_needs(context: EngineContext, order: EditInputs, forwards: Sequence[Tokens]) -> StepNeeds:
+def step_needs(context: EngineContext, inputs: EditInputs, forwards: Sequence[Tokens]) -> StepNeeds:
     """What each step of an edit adds to those of others, with the tokens of each of its ``forwards``."""
-    return StepNeeds(step_bytes(context.models.transformer.numbers, forwards), context.loras.sizes(order.loras))
+    return StepNeeds(step_bytes(context.models.transformer.numbers, forwards), context.loras.sizes(inputs.loras))
 
 
 def ask(
-    context: EngineContext, order: EditInputs, latents: Tensor, modulation: StepModulation, conditioning: Conditioning
+    context: EngineContext, inputs: EditInputs, latents: Tensor, modulation: StepModulation, conditioning: Conditioning
 ) -> VelocityRequest:
     """Ask for the velocities of a step."""
-    return velocity_request(latents, modulation, conditioning, context.loras.branches(order.loras))
+    return velocity_request(latents, modulation, conditioning, context.loras.branches(inputs.loras))
 
 
 def prepare_steps(
-    context: EngineContext, order: EditInputs, sigmas: Tensor, held: HeldBytes, needs: StepNeeds
+    context: EngineContext, inputs: EditInputs, sigmas: Tensor, held: HeldBytes, needs: StepNeeds
 ) -> Units[ModulationTable]:
     """Load the LoRAs, a unit each, and return the modulation of all steps of a schedule.
 
     That takes some units of work where no edit has had it lately. Where steps of several edits go together there is one
     in any case, so that the scheduler sees the first step coming.
     """
-    for done, loras in context.loras.load(order.loras):
+    for done, loras in context.loras.load(inputs.loras):
         yield Advance("prepare_steps", done, loras)
     blocks = context.profile.architecture.layers
-    making = context.models.transformer.modulation_table(sigmas[:-1], context.loras.modulation(order.loras))
+    making = context.models.transformer.modulation_table(sigmas[:-1], context.loras.modulation(inputs.loras))
     while True:
         try:
             done, _ = next(making)
@@ -210,23 +210,23 @@ def prepare_steps(
 
 
 def keep_outside_mask(
-    context: EngineContext, order: EditInputs, encoded: dict[PictureAtSize, Tensor], noise: Tensor
+    context: EngineContext, inputs: EditInputs, encoded: dict[PictureAtSize, Tensor], noise: Tensor
 ) -> KeptSource:
     """Fit the mask to the latents of a masked edit."""
-    assert order.spec.mask is not None
+    assert inputs.spec.mask is not None
     vae = context.models.vae
-    mask = fit_mask(order.pictures[order.spec.mask], order.spec.width, order.spec.height)
+    mask = fit_mask(inputs.pictures[inputs.spec.mask], inputs.spec.width, inputs.spec.height)
     editable = editable_tokens(mask, vae.channels, vae.cell).to(context.models.device)
-    return KeptSource(encoded[order.source].float(), noise, editable)
+    return KeptSource(encoded[inputs.source].float(), noise, editable)
 
 
 def condition(
-    context: EngineContext, order: EditInputs, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor]
+    context: EngineContext, inputs: EditInputs, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor]
 ) -> Conditioning:
     """Collect what every step sees: references behind the target, embeddings, and the shapes of all in tokens."""
-    references = order.references(context.profile, context.max_reference_pixels)
+    references = inputs.references(context.profile, context.max_reference_pixels)
     token = context.models.vae.cell * PATCH
-    sizes = [(order.spec.width, order.spec.height), *(size for _, size in references)]
+    sizes = [(inputs.spec.width, inputs.spec.height), *(size for _, size in references)]
     shapes = [(1, height // token, width // token) for width, height in sizes]
     longest = max(text.shape[1] for text in (embeddings.positive, embeddings.negative) if text is not None)
     return Conditioning(
@@ -234,15 +234,15 @@ def condition(
         rotation=context.models.transformer.rotation(shapes, longest),
         positive=embeddings.positive,
         negative=embeddings.negative,
-        scale=order.spec.true_cfg_scale,
+        scale=inputs.spec.true_cfg_scale,
     )
 
 
-def decode(context: EngineContext, order: EditInputs, latents: Tensor) -> Advance:
+def decode(context: EngineContext, inputs: EditInputs, latents: Tensor) -> Advance:
     """Decode the latents to the result and lay it over the source through the mask, where there is one."""
     image = context.models.vae.decode(latents)
-    if order.spec.mask is not None:
-        name, size = order.source
-        source = order.pictures[name].resize(size, Image.Resampling.LANCZOS)
-        image = composite(image, source, fit_mask(order.pictures[order.spec.mask], *size))
+    if inputs.spec.mask is not None:
+        name, size = inputs.source
+        source = inputs.pictures[name].resize(size, Image.Resampling.LANCZOS)
+        image = composite(image, source, fit_mask(inputs.pictures[inputs.spec.mask], *size))
     return Advance("decode", 1, 1, image=image)
