@@ -74,7 +74,7 @@ class TransformerShape:
     ``fp8_attention`` says that the attention is in FP8 as well, which needs FP8 weights.
     """
 
-    shape: BlockShape
+    block: BlockShape
     layers: int
     precision: Precision
     compute: Compute
@@ -90,52 +90,52 @@ class ArenaLayout:
     nbytes: int
 
 
-def arena_layout(numbers: TransformerShape, forwards: Sequence[Tokens], lora_width: int = 0) -> ArenaLayout:
+def arena_layout(shape: TransformerShape, forwards: Sequence[Tokens], lora_width: int = 0) -> ArenaLayout:
     """Lay out the arena of a sweep; LoRAs have up to ``lora_width`` values of a token between their two matrices."""
-    workspace, end = workspace_entries(numbers, forwards, lora_width)
+    workspace, end = workspace_entries(shape, forwards, lora_width)
     regions = []
     for tokens in forwards:
-        entries, end = _placed(_region(numbers, tokens), end)
+        entries, end = _placed(_region(shape, tokens), end)
         regions.append(entries)
     return ArenaLayout(workspace, tuple(regions), end)
 
 
-def region_bytes(numbers: TransformerShape, tokens: Tokens) -> int:
+def region_bytes(shape: TransformerShape, tokens: Tokens) -> int:
     """Bytes that one more forward takes in a sweep."""
-    return _placed(_region(numbers, tokens), 0)[1]
+    return _placed(_region(shape, tokens), 0)[1]
 
 
-def attention_bytes(numbers: TransformerShape, tokens: Tokens) -> int:
+def attention_bytes(shape: TransformerShape, tokens: Tokens) -> int:
     """Bytes of an attention's result, and of the sums of its softmax, FP32 for each head and token."""
-    heads = numbers.shape.inner_dim // numbers.shape.head_dim
-    return tokens.all * (numbers.shape.inner_dim * ELEMENT_BYTES[numbers.compute] + heads * ELEMENT_BYTES["fp32"])
+    heads = shape.block.inner_dim // shape.block.head_dim
+    return tokens.all * (shape.block.inner_dim * ELEMENT_BYTES[shape.compute] + heads * ELEMENT_BYTES["fp32"])
 
 
 def workspace_entries(
-    numbers: TransformerShape, forwards: Sequence[Tokens], lora_width: int
+    shape: TransformerShape, forwards: Sequence[Tokens], lora_width: int
 ) -> tuple[tuple[LayoutEntry, ...], int]:
     """The workspace that suffices for each of ``forwards``, and its end in bytes.
 
     QKV and the attention's result are over when the MLP begins, so the MLP's temporaries lie where those were.
     """
-    shape, compute = numbers.shape, numbers.compute
+    block, compute = shape.block, shape.compute
     rows = max(tokens.all for tokens in forwards)
     # As if every image filled its spans: a smaller one, cut into fewer, must not need more than a larger one.
     wide_rows = max(tokens.text + min(tokens.image, SPAN_TOKENS) for tokens in forwards)
     padding = SCALE_ALIGNMENT
     always: list[tuple[str, ElementType, tuple[int, ...]]] = []
-    wide: list[tuple[str, ElementType, tuple[int, ...]]] = [("wide", compute, (wide_rows, shape.mlp_dim))]
-    if numbers.precision == "fp8":
-        always += [("quantised", "e4m3", (rows, shape.inner_dim)), ("scale", "fp32", (rows + padding,))]
-        wide += [("wide_quantised", "e4m3", (wide_rows, shape.mlp_dim)), ("wide_scale", "fp32", (wide_rows + padding,))]
-    if numbers.precision == "fp8-storage":
-        always.append(("expanded", compute, (shape.mlp_dim * shape.inner_dim,)))
+    wide: list[tuple[str, ElementType, tuple[int, ...]]] = [("wide", compute, (wide_rows, block.mlp_dim))]
+    if shape.precision == "fp8":
+        always += [("quantised", "e4m3", (rows, block.inner_dim)), ("scale", "fp32", (rows + padding,))]
+        wide += [("wide_quantised", "e4m3", (wide_rows, block.mlp_dim)), ("wide_scale", "fp32", (wide_rows + padding,))]
+    if shape.precision == "fp8-storage":
+        always.append(("expanded", compute, (block.mlp_dim * block.inner_dim,)))
     if lora_width:
         always.append(("low_rank", compute, (rows, lora_width)))
     common, start = _placed(always, 0)
-    heads: list[tuple[str, ElementType, tuple[int, ...]]] = [("qkv", compute, (rows, 3 * shape.inner_dim))]
-    if numbers.fp8_attention:
-        heads += [("heads", "e4m3", (rows, 3 * shape.inner_dim)), ("attention_scales", "fp32", ATTENTION_SCALES)]
+    heads: list[tuple[str, ElementType, tuple[int, ...]]] = [("qkv", compute, (rows, 3 * block.inner_dim))]
+    if shape.fp8_attention:
+        heads += [("heads", "e4m3", (rows, 3 * block.inner_dim)), ("attention_scales", "fp32", ATTENTION_SCALES)]
     qkv, end = _placed(heads, start)
     mlp, other_end = _placed(wide, start)
     return (*common, *qkv, *mlp), max(end, other_end)
@@ -146,14 +146,14 @@ def scale_begin(text_rows: int) -> int:
     return _aligned(text_rows, SCALE_ALIGNMENT)
 
 
-def _region(numbers: TransformerShape, tokens: Tokens) -> list[tuple[str, ElementType, tuple[int, ...]]]:
-    shape, compute = numbers.shape, numbers.compute
+def _region(shape: TransformerShape, tokens: Tokens) -> list[tuple[str, ElementType, tuple[int, ...]]]:
+    block, compute = shape.block, shape.compute
     return [
-        ("residual", compute, (tokens.all, shape.inner_dim)),
-        ("update", compute, (tokens.all, shape.inner_dim)),
-        ("rotation", "fp32", (tokens.all, shape.head_dim)),
+        ("residual", compute, (tokens.all, block.inner_dim)),
+        ("update", compute, (tokens.all, block.inner_dim)),
+        ("rotation", "fp32", (tokens.all, block.head_dim)),
         # One more than there are blocks: shift and scale of the norm behind the last one.
-        ("modulation", compute, (numbers.layers + 1, KINDS, VALUES, shape.inner_dim)),
+        ("modulation", compute, (shape.layers + 1, KINDS, VALUES, block.inner_dim)),
     ]
 
 

@@ -164,7 +164,7 @@ class MemoryModel:
         """
         if self.device == "cpu" or self.numerics.compute != "bf16":
             return 0
-        return attention_bytes(self.numbers, forwards_of(work)[0]) + self.factors.graphs
+        return attention_bytes(self.shape, forwards_of(work)[0]) + self.factors.graphs
 
     def footprint(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Footprint:
         """State and arena of exactly this edit, with what the allocator loses."""
@@ -224,11 +224,11 @@ class MemoryModel:
 
     def _denoise(self, work: Workload) -> int:
         """The arena of a step, the attention's result, and casts to FP32 in chunks of 16 MiB, a few at a time."""
-        step = _step_memory(self.numbers, forwards_of(work), work.lora_width)
+        step = _step_memory(self.shape, forwards_of(work), work.lora_width)
         return int((step + _CASTS * CAST_BYTES) * self.factors.denoise)
 
     @cached_property
-    def numbers(self) -> TransformerShape:
+    def shape(self) -> TransformerShape:
         """What the arena of a step depends on."""
         facts, numerics = self.profile.architecture, self.numerics
         shape = BlockShape(facts.inner_dim, facts.mlp_dim, facts.head_dim)
@@ -236,9 +236,9 @@ class MemoryModel:
 
 
 @lru_cache(maxsize=4096)
-def _step_memory(numbers: TransformerShape, forwards: tuple[Tokens, ...], lora_width: int) -> int:
+def _step_memory(shape: TransformerShape, forwards: tuple[Tokens, ...], lora_width: int) -> int:
     """The arena of a step and the attention's result; a plan asks for the same ones a hundred times."""
-    return arena_layout(numbers, forwards, lora_width).nbytes + attention_bytes(numbers, forwards[0])
+    return arena_layout(shape, forwards, lora_width).nbytes + attention_bytes(shape, forwards[0])
 
 
 def forwards_of(work: Workload) -> tuple[Tokens, ...]:
@@ -247,12 +247,12 @@ def forwards_of(work: Workload) -> tuple[Tokens, ...]:
     return (tokens,) * (2 if work.guided else 1)
 
 
-def step_bytes(numbers: TransformerShape, forwards: Iterable[Tokens]) -> int:
+def step_bytes(shape: TransformerShape, forwards: Iterable[Tokens]) -> int:
     """Bytes that the forwards of one edit's step hold while others pass the same block: in a sweep they add up.
 
     All else of a step is there for one forward at a time.
     """
-    return sum(region_bytes(numbers, tokens) for tokens in forwards)
+    return sum(region_bytes(shape, tokens) for tokens in forwards)
 
 
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:

@@ -261,7 +261,7 @@ def _rungs(request: PlanRequest, choice: Choice) -> list[Rung]:
 
 def _sweep_bytes(fitter: Fitter, rung: Rung) -> int:
     """What the largest edit's own step takes: in the arena that is planned for it, several smaller ones go together."""
-    return step_bytes(fitter.memory.numbers, forwards_of(fitter.work(rung)))
+    return step_bytes(fitter.memory.shape, forwards_of(fitter.work(rung)))
 
 
 def _host_needed(fitter: Fitter, rung: Rung) -> int:

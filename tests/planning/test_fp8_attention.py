@@ -122,7 +122,7 @@ def test_on_a_cpu_it_is_simulated_with_fp8(machine: Machine, precision: str, sim
 
 def test_its_memory_is_planned(machine: Machine) -> None:
     found = planned(machine((9, 0), 80), FAST)
-    numbers = model_of(found.execution, LARGE).numbers
+    numbers = model_of(found.execution, LARGE).shape
     assert numbers.fp8_attention
     assert kind_of(found.execution) != kind_of(replace(found.execution, attention=found.execution.attention[1:]))
 

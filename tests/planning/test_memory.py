@@ -93,7 +93,7 @@ def test_streamed_layers_of_the_text_encoder_are_in_its_arena():
 
 
 def test_a_step_holds_two_rows_for_each_token_with_its_rotation_and_its_modulation_beside_the_steps_of_others():
-    one, two = (step_bytes(model("fp8").numbers, [Tokens(0, tokens, 0)]) for tokens in (4096, 2 * 4096))
+    one, two = (step_bytes(model("fp8").shape, [Tokens(0, tokens, 0)]) for tokens in (4096, 2 * 4096))
     assert two - one == 4096 * (2 * 3072 * 2 + 128 * 4)
     assert one - (two - one) == 61 * 3 * 6 * 3072 * 2
 

@@ -76,7 +76,7 @@ def test_as_much_is_swept_as_the_largest_edits_own_step_takes_and_nothing_where_
 ) -> None:
     streamed, resident = planned(machine((8, 9), 12)), planned(machine((8, 9), 24))
     work = largest_workload(LARGE.model, streamed.max_pixels, streamed.max_reference_pixels)
-    numbers = model_of(streamed.execution, LARGE.model).numbers
+    numbers = model_of(streamed.execution, LARGE.model).shape
     assert streamed.execution.sweep_bytes == step_bytes(numbers, forwards_of(work))
     assert 0 < streamed.execution.sweep_bytes < streamed.arena_bytes
     assert resident.execution.sweep_bytes == 0

@@ -174,7 +174,7 @@ def denoise(
 
 def step_needs(context: EngineContext, inputs: EditInputs, forwards: Sequence[Tokens]) -> StepNeeds:
     """What each step of an edit adds to those of others, with the tokens of each of its ``forwards``."""
-    return StepNeeds(step_bytes(context.models.transformer.numbers, forwards), context.loras.sizes(inputs.loras))
+    return StepNeeds(step_bytes(context.models.transformer.shape, forwards), context.loras.sizes(inputs.loras))
 
 
 def prepare_steps(

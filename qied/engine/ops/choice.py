@@ -31,7 +31,7 @@ class Executor:
     runner: Runner
 
 
-def choose_executor(execution: Execution, numbers: TransformerShape, device: torch.device) -> Executor:
+def choose_executor(execution: Execution, shape: TransformerShape, device: torch.device) -> Executor:
     """Fused kernels and graphs where Triton runs and is proven to be right, torch's own kernels elsewhere."""
     linears = linear_kind(execution.precision, execution.scaling, device)
     attention = Attention([name for name in execution.attention if name != FP8_ATTENTION])
@@ -40,7 +40,7 @@ def choose_executor(execution: Execution, numbers: TransformerShape, device: tor
     if execution.compute != "bf16" or not has_triton(device):
         return plain
     fused = fused_operations(linears, attention, in_fp8)
-    reason = disproof(fused, plain.operations, numbers, device)
+    reason = disproof(fused, plain.operations, shape, device)
     if reason is not None:
         structlog.get_logger(part="operations").warning(
             "fused kernels do not work here, using torch's slower ones", reason=reason

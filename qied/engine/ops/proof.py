@@ -21,12 +21,12 @@ _LAYERS, _BLOCK = 3, 1
 _OUTPUTS = 48
 
 
-def disproof(fused: Operations, plain: Operations, numbers: TransformerShape, device: torch.device) -> str | None:
+def disproof(fused: Operations, plain: Operations, shape: TransformerShape, device: torch.device) -> str | None:
     """Say what is wrong with ``fused`` kernels at a model's widths, None where nothing is.
 
     Compiles what it runs, which a first step would do otherwise; takes seconds where nothing is kept of an earlier run.
     """
-    small = replace(numbers, layers=_LAYERS)
+    small = replace(shape, layers=_LAYERS)
     try:
         found, expected = (run_all(operations, small, device) for operations in (fused, plain))
     except Exception as error:  # noqa: BLE001 (compilers fail in many ways, and each means the same here)
@@ -39,14 +39,14 @@ def disproof(fused: Operations, plain: Operations, numbers: TransformerShape, de
 
 
 @torch.inference_mode()
-def run_all(operations: Operations, numbers: TransformerShape, device: torch.device) -> dict[str, Tensor]:
+def run_all(operations: Operations, shape: TransformerShape, device: torch.device) -> dict[str, Tensor]:
     """Run each operation once; returns what it makes of the same random rows, FP32, by its name."""
-    arena = make_arena(arena_layout(numbers, (TOKENS,)), (TOKENS,), device)
+    arena = make_arena(arena_layout(shape, (TOKENS,)), (TOKENS,), device)
     generator = torch.Generator().manual_seed(5)
     _fill(arena, generator)
     (region,), workspace = arena.regions, arena.workspace
     number = torch.tensor([_BLOCK], dtype=torch.int32, device=device)
-    weights = _weights(numbers, number, generator)
+    weights = _weights(shape, number, generator)
     normed = _whole(operations.norm(region, workspace, _BLOCK, number, "mlp"))
     qkv = _drawn(generator, workspace.qkv)
     operations.heads(qkv, region, weights)
@@ -63,8 +63,8 @@ def run_all(operations: Operations, numbers: TransformerShape, device: torch.dev
         "activation": activated,
         "attention's result": prepared,
     }
-    if numbers.precision == "fp8-storage":
-        side, out = StreamLinear(_linear(numbers, device, generator)), attended.new_empty(TOKENS.all, _OUTPUTS)
+    if shape.precision == "fp8-storage":
+        side, out = StreamLinear(_linear(shape, device, generator)), attended.new_empty(TOKENS.all, _OUTPUTS)
         operations.linear(made, side, side, out, workspace)
         found["linear with expanded weights"] = out.float()
     if workspace.heads is not None and workspace.attention_scales is not None:
@@ -85,25 +85,25 @@ def _drawn(generator: torch.Generator, tensor: Tensor) -> Tensor:
     return tensor.copy_(torch.randn(tensor.shape, generator=generator))
 
 
-def _weights(numbers: TransformerShape, number: Tensor, generator: torch.Generator) -> BlockWeights:
+def _weights(shape: TransformerShape, number: Tensor, generator: torch.Generator) -> BlockWeights:
     """A block of which only the norms of the heads are there."""
     nothing = PackedLinear(number, number, None)
-    dtype = torch.bfloat16 if numbers.compute == "bf16" else torch.float32
+    dtype = torch.bfloat16 if shape.compute == "bf16" else torch.float32
 
     def stream() -> StreamWeights:
         norms = [
-            _drawn(generator, torch.empty(numbers.shape.head_dim, dtype=dtype, device=number.device)) for _ in range(2)
+            _drawn(generator, torch.empty(shape.block.head_dim, dtype=dtype, device=number.device)) for _ in range(2)
         ]
         return StreamWeights(nothing, nothing, nothing, nothing, *norms)
 
     return BlockWeights(stream(), stream(), number)
 
 
-def _linear(numbers: TransformerShape, device: torch.device, generator: torch.Generator) -> PackedLinear:
+def _linear(shape: TransformerShape, device: torch.device, generator: torch.Generator) -> PackedLinear:
     """A linear whose weights are E4M3 with a scale for each row."""
-    weight = torch.randn(_OUTPUTS, numbers.shape.inner_dim, generator=generator).to(device)
+    weight = torch.randn(_OUTPUTS, shape.block.inner_dim, generator=generator).to(device)
     quantised = quantise(weight, "rowwise")
-    dtype = torch.bfloat16 if numbers.compute == "bf16" else torch.float32
+    dtype = torch.bfloat16 if shape.compute == "bf16" else torch.float32
     bias = _drawn(generator, torch.empty(_OUTPUTS, dtype=dtype, device=device))
     return PackedLinear(quantised.values, bias, quantised.scale.flatten())
 

@@ -79,7 +79,7 @@ class Transformer:
         blocks: Blocks,
         modulation: Modulation,
         executor: Executor,
-        numbers: TransformerShape,
+        shape: TransformerShape,
         device: torch.device,
     ) -> None:
         self._embedders = embedders
@@ -87,12 +87,12 @@ class Transformer:
         self.modulation = modulation
         self.operations = executor.operations
         self._runner: Runner = executor.runner
-        self.numbers = numbers
+        self.shape = shape
         """What the arena of a step depends on."""
         self._device = device
         self._copies = streams_of(device)
         self._rope = Rope(embedders.config.axes_dims_rope)
-        self._behind_last = torch.tensor([numbers.layers], dtype=torch.int32, device=device)
+        self._behind_last = torch.tensor([shape.layers], dtype=torch.int32, device=device)
 
     @property
     def device_bytes(self) -> int:
@@ -130,13 +130,13 @@ class Transformer:
         """
         tokens = tuple(forward.tokens for forward in forwards)
         width = max(forward.lora_width for forward in forwards)
-        arena = make_arena(_laid_out(self.numbers, tokens, width), tokens, self._device)
+        arena = make_arena(_laid_out(self.shape, tokens, width), tokens, self._device)
         with self.blocks.sweep() as blocks:
             for forward, region in zip(forwards, arena.regions, strict=True):
                 self._enter(forward, region)
             places = [(arena.address, tokens, width, index) for index in range(len(forwards))]
             for block, weights in enumerate(blocks):
-                end = -1 if block == 0 else 1 if block == self.numbers.layers - 1 else 0
+                end = -1 if block == 0 else 1 if block == self.shape.layers - 1 else 0
                 for forward, region, place in zip(forwards, arena.regions, places, strict=True):
                     loras = forward.loras[block] if forward.loras else NO_LORAS
                     launch = partial(run_block, self.operations, weights, region, arena.workspace, block, loras)
@@ -164,16 +164,16 @@ class Transformer:
         region.modulation[-1, _TARGET, :2].copy_(modulation.out.flip(0))
 
     def _velocity(self, region: Region, arena: Arena) -> Tensor:
-        normed = self.operations.norm(region, arena.workspace, self.numbers.layers, self._behind_last, "out")
+        normed = self.operations.norm(region, arena.workspace, self.shape.layers, self._behind_last, "out")
         assert normed.image is not None
         projection = self._embedders.proj_out
         return functional.linear(normed.image.values, projection.weight, projection.bias).float().unsqueeze(0)
 
 
 @lru_cache(maxsize=64)
-def _laid_out(numbers: TransformerShape, tokens: tuple[Tokens, ...], lora_width: int) -> ArenaLayout:
+def _laid_out(shape: TransformerShape, tokens: tuple[Tokens, ...], lora_width: int) -> ArenaLayout:
     """Layouts are the same in every step of an edit."""
-    return arena_layout(numbers, tokens, lora_width)
+    return arena_layout(shape, tokens, lora_width)
 
 
 def load_transformer(
@@ -222,9 +222,9 @@ def load_transformer(
         for index, buffer in enumerate(blocks.buffers()):
             pack(index, buffer)
     reader.finish(source, start)
-    numbers = TransformerShape(layout.shape, layers, execution.precision, execution.compute, execution.fp8_attention)
-    executor = choose_executor(execution, numbers, device)
-    return Transformer(embedders, blocks, modulation, executor, numbers, device)
+    shape = TransformerShape(layout.shape, layers, execution.precision, execution.compute, execution.fp8_attention)
+    executor = choose_executor(execution, shape, device)
+    return Transformer(embedders, blocks, modulation, executor, shape, device)
 
 
 def _is_fp8(source: SafetensorsSource) -> bool:

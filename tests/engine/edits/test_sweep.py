@@ -130,7 +130,7 @@ def test_each_step_tells_what_it_and_the_next_one_takes(
     ):
         needs = plain.step_needs, guided.step_needs
         plain.advance(), guided.advance()
-    numbers = swept.models.transformer.numbers
+    numbers = swept.models.transformer.shape
     assert [each.bytes for each in needs] == [step_bytes(numbers, tokens) for tokens in seen]
     assert len(seen[0]) == 1 and len(seen[1]) == 2
     plain.advance()

@@ -112,7 +112,7 @@ def test_a_branch_reads_activations_as_they_are_before_they_are_quantised(
     )
     branch = library(dtype=torch.bfloat16).branches([LoraChoice("one")])[0].image.up[0].branch
     share = branch.shares[0]
-    layout = arena_layout(transformer.numbers, (Tokens(0, 7, 0),), lora_width=len(branch.down))
+    layout = arena_layout(transformer.shape, (Tokens(0, 7, 0),), lora_width=len(branch.down))
     arena = make_arena(layout, (Tokens(0, 7, 0),), torch.device("cpu"))
     (region,), workspace = arena.regions, arena.workspace
     # One value far above the others: in FP8 the small ones would lose most of their digits.

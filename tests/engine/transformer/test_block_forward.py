@@ -39,7 +39,7 @@ def weights(transformer: Transformer) -> BlockWeights:
 
 
 def arena_of(transformer: Transformer, forward: Forward) -> tuple[Region, Workspace]:
-    layout = arena_layout(transformer.numbers, (forward.tokens,))
+    layout = arena_layout(transformer.shape, (forward.tokens,))
     arena = make_arena(layout, (forward.tokens,), torch.device("cpu"))
     transformer._enter(forward, arena.regions[0])
     return arena.regions[0], arena.workspace
