@@ -30,7 +30,8 @@
     │   ├── JobCancelled                 job_cancelled
     │   ├── JobPoisoned                  job_poisoned            two workers died of it
     │   ├── JobFailed                    job_failed              the engine could not finish it
-    │   │   └── OutOfMemory              out_of_memory           even in every smaller form
+    │   │   ├── OutOfMemory              out_of_memory           even in every smaller form
+    │   │   └── JobUnreadable            job_unreadable          stored by another version, or damaged on disk
     │   └── DependencyFailed             dependency_failed       the turn that it edits did not succeed
     ├── SessionError
     │   ├── UnknownSession               unknown_session         no such session of this user
@@ -244,6 +245,12 @@ class OutOfMemory(JobFailed):
     """The job ran out of memory even in every smaller form."""
 
     code = "out_of_memory"
+
+
+class JobUnreadable(JobFailed):
+    """The daemon cannot read what it stored of the job: another version wrote it, or it is damaged."""
+
+    code = "job_unreadable"
 
 
 class DependencyFailed(JobError):
