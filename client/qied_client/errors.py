@@ -19,6 +19,7 @@
     ├── BlobError
     │   ├── UnknownBlob                  unknown_blob            a hash that was never uploaded, or has expired
     │   ├── BlobMismatch                 blob_mismatch           the bytes do not have the hash that was announced
+    │   ├── BlobDamaged                  blob_damaged            the daemon's disk has changed a stored picture
     │   └── BlobTooLarge                 blob_too_large
     ├── PictureError
     │   ├── UnsupportedPicture           unsupported_picture     not a PNG, JPEG or WebP
@@ -42,6 +43,7 @@
     │   ├── QuotaExceeded                quota_exceeded          too many jobs, sessions or uploads of one user
     │   ├── QueueFull                    queue_full
     │   ├── DiskFull                     disk_full
+    │   ├── DiskUnavailable              disk_unavailable        read-only, or no free file descriptors
     │   └── ShuttingDown                 shutting_down
     ├── SetupError
     │   ├── SystemUnsupported            system_unsupported      the daemon does not run on this operating system
@@ -173,6 +175,12 @@ class BlobMismatch(BlobError):
     """The bytes do not have the hash or size that was announced."""
 
     code = "blob_mismatch"
+
+
+class BlobDamaged(BlobError):
+    """The daemon's disk has changed a stored picture, so that it was removed: it can be uploaded again."""
+
+    code = "blob_damaged"
 
 
 class BlobTooLarge(BlobError):
@@ -311,6 +319,12 @@ class DiskFull(CapacityError):
     """A disk is full, or the daemon's share of one."""
 
     code = "disk_full"
+
+
+class DiskUnavailable(CapacityError):
+    """The daemon cannot use its disk for now: it is read-only or away, or there are too many open files."""
+
+    code = "disk_unavailable"
 
 
 class ShuttingDown(CapacityError):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgpack
 import structlog
-from qied_client.errors import DependencyFailed, DiskFull, JobCancelled, JobUnreadable, QiedError
+from qied_client.errors import DependencyFailed, JobCancelled, JobUnreadable, QiedError
 
 from qied.edit import EditSpec
 from qied.link import messages as w
@@ -21,6 +21,7 @@ from qied.scheduling.scheduler import Scheduler
 from qied.scheduling.view import SchedulerView
 from qied.server.blobs.ownership import Ownership
 from qied.server.clock import now_ms
+from qied.server.disk_failures import PASSING
 from qied.server.jobs import Job, JobBook
 from qied.server.journal.changes import Change, CountDeath, OutcomeState, OwnBlob, StoreOutcome
 from qied.server.journal.journal import Journal
@@ -267,11 +268,11 @@ class Dispatcher:
         return True
 
     async def _journal_until_done(self, *changes: Change) -> tuple[bool, ...]:
-        """Journal what must not be lost: a full disk delays it and is logged, but does not drop it."""
+        """Journal what must not be lost: a disk that is full or away delays it and is logged, but does not drop it."""
         while True:
             try:
                 return await self._journal.apply(*changes)
-            except DiskFull as error:
+            except PASSING as error:
                 self._log.error("cannot journal, trying again", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
 
