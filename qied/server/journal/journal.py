@@ -8,7 +8,7 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 
-from qied_client.errors import ConfigError
+from qied_client.errors import ConfigError, SetupError
 
 from qied.disk_sync import make_folder
 from qied.file_lock import try_lock
@@ -27,9 +27,14 @@ class DaemonLock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the lock; raises ConfigError that names the process where another daemon holds it."""
+        """Take the lock; raises ConfigError that names the process where another daemon holds it, or SetupError."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if not try_lock(self._descriptor):
+        try:
+            locked = try_lock(self._descriptor)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise _without_locks(path, error) from error
+        if not locked:
             holder = os.pread(self._descriptor, 32, 0)
             os.close(self._descriptor)
             raise _refusal(path, holder)
@@ -50,6 +55,14 @@ def _refusal(path: Path, holder: bytes) -> ConfigError:
         "Stop that daemon, or give this one a state folder of its own.",
         path=str(path),
         pid=pid,
+    )
+
+
+def _without_locks(path: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"The file system of {path.parent} has no locks: {error.strerror}.",
+        "Name a state folder on a disk of this machine with --home or QIED_HOME.",
+        path=str(path),
     )
 
 
