@@ -38,12 +38,17 @@ def refuse_access_by_others(path: Path, wanted_mode: str) -> None:
     if mode & OTHERS:
         raise ConfigError(
             f"{path} is open to other users of this machine (mode {mode:o}).",
-            f"Run: chmod {wanted_mode} {shlex.quote(str(path))}"
-            if keeps_modes(path if path.is_dir() else path.parent)
-            else f"{WITHOUT_MODES} Name a folder on another one with --home or QIED_HOME, {MOUNT_OPTION}.",
+            closing_others_out(path, f"Run: chmod {wanted_mode} {shlex.quote(str(path))}"),
             path=str(path),
             mode=f"{mode:o}",
         )
+
+
+def closing_others_out(path: Path, command: str) -> str:
+    """The remedy for a file or folder that others can open: ``command``, unless the file system keeps no modes."""
+    if keeps_modes(path if path.is_dir() else path.parent):
+        return command
+    return f"{WITHOUT_MODES} Name a folder on another one with --home or QIED_HOME, {MOUNT_OPTION}."
 
 
 def create_private(path: Path, data: bytes) -> None:

@@ -241,10 +241,8 @@ class BlobStore:
             return True
 
     def _scan(self) -> None:
-        for path in self._root.glob("[0-9a-f][0-9a-f]/*"):
+        for path in self._files():
             status = path.stat()
-            if not _HASH.fullmatch(path.name) or path.parent.name != path.name[:2]:
-                continue
             if status.st_size == 0:  # what a crash of the machine can leave of a file
                 path.unlink()
             else:
@@ -253,6 +251,13 @@ class BlobStore:
             if _PARTIAL.fullmatch(path.name):
                 status = path.stat()
                 self._ledger.suspend(path.name, Kept(status.st_size, status.st_mtime))
+
+    def _files(self) -> Iterator[Path]:
+        """Files of blobs; raises OSError. Not by glob, which takes a folder that cannot be read for empty."""
+        for number in range(256):
+            with os.scandir(self._root / f"{number:02x}") as entries:
+                found = [Path(entry) for entry in entries]
+            yield from (path for path in found if _HASH.fullmatch(path.name) and path.name[:2] == path.parent.name)
 
     @contextmanager
     def _reading(self, digest: str) -> Iterator[None]:

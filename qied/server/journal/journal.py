@@ -99,9 +99,12 @@ class Journal:
             raise opening_failure(path, error) from error
 
     def load(self) -> JournalState:
-        """Everything committed so far (blocking)."""
-        with open_reader(self._path) as connection:
-            return statements.load(connection)
+        """Everything committed so far (blocking); raises SetupError where it cannot be read."""
+        try:
+            with open_reader(self._path) as connection:
+                return statements.load(connection)
+        except sqlite3.Error as error:
+            raise opening_failure(self._path, error) from error
 
     async def apply(self, *changes: Change) -> tuple[bool, ...]:
         """Store all of ``changes`` or none; returns after the commit, for each change whether it had an effect.
