@@ -98,7 +98,7 @@ class Housekeeper:
         now = self._clock.now(wall, monotonic)
         ahead = self._clock.ahead_s(wall, monotonic)
         if ahead and not self._waits_for_clock:
-            self._log.warning(
+            self._log.info(
                 "the system's clock is ahead of the last known time, so nothing expires by it for an hour",
                 hours_ahead=round(ahead / 3600, 1),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
@@ -235,7 +236,12 @@ class BlobTransfers:
 
     def _read(self, blob: str, offset: int, total: int, digest: _Hash | None) -> bytes:
         """The next chunk; raises BlobDamaged, before the last one, where the bytes are not those of the hash."""
-        data = self._store.read(blob, offset, limits.CHUNK_BYTES)
+        try:
+            data = self._store.read(blob, offset, limits.CHUNK_BYTES)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""  # a part of the disk that cannot be read: the file is damaged
         if digest is not None:
             digest.update(data)
         wrong = digest is not None and offset + len(data) == total and digest.hexdigest() != blob
