@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -12,11 +13,13 @@ else:
 
 # Windows locks are mandatory: a byte past what anybody writes is locked, so that the file stays readable.
 _LOCKED_BYTE = 4096
+_HELD = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})
 
 
 def try_lock(descriptor: int) -> bool:
     """Take the one lock on a file; False where another open file holds it. Closing the descriptor lets go of it.
 
+    Raises OSError where the file system has no locks, as NFS without its lock service.
     The lock belongs to the open file, so a child made by fork without exec would keep it.
     """
     try:
@@ -26,6 +29,8 @@ def try_lock(descriptor: int) -> bool:
             os.lseek(descriptor, 0, os.SEEK_SET)
         else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import stat
 import sys
@@ -13,10 +14,14 @@ from pathlib import Path
 from typing import TypeGuard
 
 from qied_client.errors import CredentialsMissing
+from qied_client.system_failures import expanded, user_home
 
 LOCAL_FILE = "local.key.json"
 """Name of the machine owner's own key file in the daemon's home folder."""
 VERSION = 1
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+WITHOUT_MODES = "Its file system keeps no Unix modes."
+MOUNT_OPTION = "or mount that file system with the option umask=077"
 _FIELDS = ("user", "endpoint", "server_key", "public_key", "secret_key")
 _MAX_BYTES = 16 * 1024
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -38,11 +43,11 @@ def default_home(environ: Mapping[str, str], platform: str = sys.platform) -> Pa
     """The folder where the daemon of this user keeps its state.
 
     QIED_HOME, else what the system provides for it; empty variables count as absent, and so does an XDG_STATE_HOME
-    that is not absolute.
+    that is not absolute. Raises ConfigError where nothing tells it.
     """
     if named := environ.get("QIED_HOME"):
-        return Path(named).expanduser()
-    user = Path(environ.get("USERPROFILE" if platform == "win32" else "HOME") or Path.home())
+        return expanded(Path(named))
+    user = Path(environ.get("USERPROFILE" if platform == "win32" else "HOME") or user_home())
     if platform == "win32":
         return Path(environ.get("LOCALAPPDATA") or user / "AppData" / "Local") / "qied"
     if platform == "darwin":
@@ -54,12 +59,13 @@ def default_home(environ: Mapping[str, str], platform: str = sys.platform) -> Pa
 def find_credential(environ: Mapping[str, str], explicit: Path | None = None) -> Credential:
     """Read the file ``explicit``, else the one that QIED_KEY names, else the local daemon's own.
 
-    The first one named is used, even if the file is missing. Raises CredentialsMissing.
+    The first one named is used, even if the file is missing. Raises CredentialsMissing, or ConfigError where no home
+    folder is known.
     """
     if explicit is not None:
-        return read_credential(explicit.expanduser())
+        return read_credential(expanded(explicit))
     if named := environ.get("QIED_KEY"):
-        return read_credential(Path(named).expanduser())
+        return read_credential(expanded(Path(named)))
     return read_credential(default_home(environ) / LOCAL_FILE)
 
 
@@ -93,11 +99,27 @@ def _z85_word(characters: str) -> int:
 
 
 def _refuse_access_by_others(path: Path, mode: int) -> None:
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if os.name == "posix" and mode & OTHERS:
         raise CredentialsMissing(
             f"The key file {path} is open to other users of this machine (mode {stat.S_IMODE(mode):o}).",
-            f"Run: chmod 600 {shlex.quote(str(path))}",
+            f"Run: chmod 600 {shlex.quote(str(path))}"
+            if keeps_modes(path.parent)
+            else f"{WITHOUT_MODES} Copy the file to your home folder and name it there with --key, {MOUNT_OPTION}.",
         )
+
+
+def keeps_modes(folder: Path) -> bool:
+    """Whether files in ``folder`` can be closed to others: not on NTFS, exFAT, SMB and some mounts of containers."""
+    probe = folder / f".{secrets.token_hex(8)}"
+    try:
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        return True  # nothing can be tried there
+    try:
+        return not os.fstat(descriptor).st_mode & OTHERS
+    finally:
+        os.close(descriptor)
+        probe.unlink(missing_ok=True)
 
 
 def _parse(path: Path, content: bytes) -> Credential:

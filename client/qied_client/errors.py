@@ -19,6 +19,7 @@
     ├── BlobError
     │   ├── UnknownBlob                  unknown_blob            a hash that was never uploaded, or has expired
     │   ├── BlobMismatch                 blob_mismatch           the bytes do not have the hash that was announced
+    │   ├── BlobDamaged                  blob_damaged            the daemon's disk has changed a stored picture
     │   └── BlobTooLarge                 blob_too_large
     ├── PictureError
     │   ├── UnsupportedPicture           unsupported_picture     not a PNG, JPEG or WebP
@@ -30,7 +31,8 @@
     │   ├── JobCancelled                 job_cancelled
     │   ├── JobPoisoned                  job_poisoned            two workers died of it
     │   ├── JobFailed                    job_failed              the engine could not finish it
-    │   │   └── OutOfMemory              out_of_memory           even in every smaller form
+    │   │   ├── OutOfMemory              out_of_memory           even in every smaller form
+    │   │   └── JobUnreadable            job_unreadable          stored by another version, or damaged on disk
     │   └── DependencyFailed             dependency_failed       the turn that it edits did not succeed
     ├── SessionError
     │   ├── UnknownSession               unknown_session         no such session of this user
@@ -41,6 +43,7 @@
     │   ├── QuotaExceeded                quota_exceeded          too many jobs, sessions or uploads of one user
     │   ├── QueueFull                    queue_full
     │   ├── DiskFull                     disk_full
+    │   ├── DiskUnavailable              disk_unavailable        read-only, or no free file descriptors
     │   └── ShuttingDown                 shutting_down
     ├── SetupError
     │   ├── SystemUnsupported            system_unsupported      the daemon does not run on this operating system
@@ -174,6 +177,12 @@ class BlobMismatch(BlobError):
     code = "blob_mismatch"
 
 
+class BlobDamaged(BlobError):
+    """The daemon's disk has changed a stored picture, so that it was removed: it can be uploaded again."""
+
+    code = "blob_damaged"
+
+
 class BlobTooLarge(BlobError):
     """More bytes than one blob may have."""
 
@@ -246,6 +255,12 @@ class OutOfMemory(JobFailed):
     code = "out_of_memory"
 
 
+class JobUnreadable(JobFailed):
+    """The daemon cannot read what it stored of the job: another version wrote it, or it is damaged."""
+
+    code = "job_unreadable"
+
+
 class DependencyFailed(JobError):
     """The turn whose result this job edits did not succeed."""
 
@@ -304,6 +319,12 @@ class DiskFull(CapacityError):
     """A disk is full, or the daemon's share of one."""
 
     code = "disk_full"
+
+
+class DiskUnavailable(CapacityError):
+    """The daemon cannot use its disk for now: it is read-only or away, or there are too many open files."""
+
+    code = "disk_unavailable"
 
 
 class ShuttingDown(CapacityError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
+from qied_client.system_failures import expanded
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation, Kind
@@ -174,7 +175,7 @@ def _named_part(role: PartRole, named: str, model: ModelProfile) -> tuple[Path, 
 def expanded_path(key: str, named: str) -> Path:
     """A path of the configuration; raises ConfigError if its ~ names no user."""
     try:
-        return Path(named).expanduser().absolute()
+        return expanded(Path(named)).absolute()
     except RuntimeError as error:
         raise ConfigError(f"{key}: {named} cannot be resolved: {error}.", "Write the full path.") from error
 

@@ -19,6 +19,7 @@ from qied_client.cli.bar import Bar
 from qied_client.cli.failures import show_failure
 from qied_client.credentials import default_home
 from qied_client.errors import ConfigError, QiedError
+from qied_client.system_failures import system_failure
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
@@ -67,6 +68,9 @@ def doctor(
         status = _examine(_Asked(snapshot, deep, strict, as_json, bundle, model, config, home))
     except QiedError as problem:
         show_failure(problem)
+        status = FAILED
+    except OSError as problem:
+        show_failure(system_failure(problem))
         status = FAILED
     except Exception:  # noqa: BLE001 - whatever it was, it is the doctor that failed, not the machine
         traceback.print_exc()

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from qied_client.cli.failures import failures_as_text
 from qied_client.credentials import LOCAL_FILE, default_home, read_credential
-from qied_client.errors import CredentialsMissing, InvalidRequest
+from qied_client.errors import CredentialsMissing, InvalidRequest, QiedError
 from qied_client.installing import CLIENT_INSTALL
 from rich.console import Console
 from rich.table import Table
@@ -58,7 +58,11 @@ def add(
         if path.exists():
             raise InvalidRequest(f"{path} exists already.", "Name another file with --out.")
         credential = store.add(name, endpoint or _endpoint(_home(home)))
-        write_credential(path, credential)
+        try:
+            write_credential(path, credential)
+        except QiedError:  # the secret is nowhere then, and the name must not be taken
+            store.remove(name)
+            raise
     console.print(f"{name} is enrolled for {credential.endpoint}.")
     console.print(f"Hand over {path} in a safe way, with the wheel of the client: `make wheels` writes it to dist/.")
     console.print("On their machine:")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from qied_client.cli.failures import failures_as_text
 from qied_client.errors import QiedError
+from qied_client.system_failures import expanded
 from rich.console import Console
 
 from qied.checkpoints.listing import Listed, listing
@@ -49,8 +50,8 @@ def models_command(
 
 def _found(settings: ModelConfig) -> Iterator[Listed]:
     named = [settings.path, settings.text_encoder, settings.vae]
-    paths = [Path(path).expanduser().absolute() for path in named if path and path != BUILTIN]
-    loras = [Path(folder).expanduser().absolute() for folder in settings.loras]
+    paths = [expanded(Path(path)).absolute() for path in named if path and path != BUILTIN]
+    loras = [expanded(Path(folder)).absolute() for folder in settings.loras]
     return listing(os.environ, user_home(), loras, paths)
 
 

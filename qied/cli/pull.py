@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from qied_client.cli.failures import failures_as_text
 from qied_client.errors import InvalidRequest
+from qied_client.system_failures import expanded
 from qied_client.text import file_size
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +45,7 @@ def pull(
         if name not in downloads:
             raise InvalidRequest(f"There is no {name!r} to pull.", f"Available: {', '.join(downloads)}.", field="name")
         reserve = load_config(usual_config(config), os.environ, {}).config.storage.free_reserve_bytes
-        folder = None if to is None else to.expanduser().absolute()
+        folder = None if to is None else expanded(to).absolute()
         _pull(name, downloads[name], folder, only or [], reserve)
 
 

@@ -6,11 +6,10 @@ up to 10 GB. So bytes are read here, with the library's session, headers and err
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from huggingface_hub import HfApi, constants, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
@@ -20,6 +19,7 @@ from qied_client.errors import DownloadFailed
 
 from qied import __version__
 from qied.disk_sync import sync_file
+from qied.downloads.partial import Partial
 from qied.downloads.wanted import Listing, RemoteFile
 
 WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)
@@ -60,24 +60,25 @@ def address_of(file: RemoteFile, listing: Listing, endpoint: str | None = None) 
 
 
 def fetch(
-    address: str, partial: Path, size: int, on_bytes: Callable[[int], None], waits_s: Sequence[float] = WAITS_S
+    address: str, partial: Path, file: RemoteFile, on_bytes: Callable[[int], None], waits_s: Sequence[float] = WAITS_S
 ) -> None:
-    """Bring ``partial`` to ``size`` bytes, from the end of what it holds, and all of them to the disk.
+    """Bring ``partial`` to all bytes of ``file``, from the end of what it holds, and all of them to the disk.
 
     ``on_bytes`` hears of each piece, and of a negative number if a server cannot resume and starts over. Connections
     that break are made again, after each of ``waits_s`` in turn for as long as nothing comes. Raises DownloadFailed for
-    more bytes than ``size``, and whatever the library, the network and the disk do; ``partial`` is kept.
+    more bytes than listed, and whatever the library, the network and the disk do; ``partial`` is kept. Bytes without
+    the listed hash are removed, and raise DownloadFailed as well.
     """
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.touch()
     # Not in append mode: two processes on it, where locks do not work, would write the same bytes to the same place.
     with partial.open("r+b") as stored:
-        if stored.seek(0, io.SEEK_END) > size:
-            stored.truncate(stored.seek(0))
+        gathered = Partial(stored, file)
         failures = 0
-        while (before := stored.tell()) < size:
-            problem = _attempt(address, stored, size, on_bytes)
-            failures = 0 if stored.tell() > before else failures
+        while gathered.lacks:
+            before = gathered.bytes
+            problem = _attempt(address, gathered, file.bytes, on_bytes)
+            failures = 0 if gathered.bytes > before else failures
             if problem is not None:
                 if failures == len(waits_s):
                     raise problem
@@ -86,11 +87,18 @@ def fetch(
         # What gets its name next is taken to be whole by its size.
         stored.flush()
         sync_file(stored.fileno())
+    if not gathered.is_right:
+        partial.unlink()
+        raise DownloadFailed(
+            f"{file.path} came with other bytes than the hub lists: its hash is not {file.hash[:12]}….",
+            "The same command fetches it again. If it stays so, check HF_ENDPOINT and whether a proxy answers instead.",
+            path=file.path,
+        )
 
 
-def _attempt(address: str, stored: BinaryIO, size: int, on_bytes: Callable[[int], None]) -> Exception | None:
+def _attempt(address: str, gathered: Partial, size: int, on_bytes: Callable[[int], None]) -> Exception | None:
     """Read one answer to its end; returns what broke it off, if another attempt may go better."""
-    at = stored.tell()
+    at = gathered.bytes
     headers = build_hf_headers(library_name="qied", library_version=__version__)
     # Only plain bytes can be continued at a position.
     headers |= {"Accept-Encoding": "identity"} | ({"Range": f"bytes={at}-"} if at else {})
@@ -99,14 +107,14 @@ def _attempt(address: str, stored: BinaryIO, size: int, on_bytes: Callable[[int]
             hf_raise_for_status(answer)
             if at and answer.status_code != 206:
                 on_bytes(-at)
-                stored.truncate(stored.seek(0))
+                gathered.restart()
             for piece in answer.iter_bytes():
-                if stored.tell() + len(piece) > size:
+                if not gathered.fits(piece):
                     raise DownloadFailed(
                         f"{address} sent more than the {size} bytes listed.",
                         "Check HF_ENDPOINT, and whether a proxy answers in its place.",
                     )
-                stored.write(piece)
+                gathered.append(piece)
                 on_bytes(len(piece))
     except HfHubHTTPError as error:
         if error.response.status_code not in _PASSING:
@@ -114,6 +122,6 @@ def _attempt(address: str, stored: BinaryIO, size: int, on_bytes: Callable[[int]
         return error
     except httpx.TransportError as error:
         return error
-    if stored.tell() < size:
-        return DownloadFailed(f"{address} ends after {stored.tell()} of {size} bytes.", "Try again later.")
+    if gathered.lacks:
+        return DownloadFailed(f"{address} ends after {gathered.bytes} of {size} bytes.", "Try again later.")
     return None

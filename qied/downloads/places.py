@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 from qied_client.errors import DownloadFailed
 
 from qied import __version__
+from qied.downloads.partial import new_hash
 from qied.downloads.wanted import Listing, RemoteFile, Stock
 
 _PARTIAL: Final = ".qied-partial"
@@ -133,9 +134,7 @@ class PlainFolder:
 def hash_of(path: Path, like: str) -> str:
     """The hash of a file, of the kind that ``like`` is: SHA-256 with 64 digits, else the SHA-1 that git has of it."""
     with path.open("rb") as file:
-        if len(like) == 64:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        started = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        started = new_hash(like, path.stat().st_size)
         return hashlib.file_digest(file, lambda: started).hexdigest()
 
 

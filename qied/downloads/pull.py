@@ -100,7 +100,7 @@ def _fetch_all(pull: Pull, on_progress: OnFileProgress, waits_s: Sequence[float]
         if stock.state == "partial" and place.stock(file).state == "partial":
             came(0)
             partial = place.partial(file)
-            fetch(address_of(file, pull.listing, pull.endpoint), partial, file.bytes, came, waits_s)
+            fetch(address_of(file, pull.listing, pull.endpoint), partial, file, came, waits_s)
             stock.content.parent.mkdir(parents=True, exist_ok=True)
             partial.replace(stock.content)
         place.settle(file)

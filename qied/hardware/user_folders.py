@@ -7,11 +7,9 @@ from pathlib import Path
 
 import platformdirs
 from qied_client.errors import ConfigError
+from qied_client.system_failures import user_home
 
-
-def user_home() -> Path:
-    """The home folder; raises ConfigError where nothing tells it, as for a user of a container without a name."""
-    return _told(Path.home)
+__all__ = ["user_cache_folder", "user_config_folder", "user_home"]
 
 
 def user_cache_folder() -> Path:

@@ -91,7 +91,14 @@ class Daemon:
             scheduler, self._journal, self._jobs, self._sessions, self._ownership, launch.serving
         )
         self._housekeeper = Housekeeper(
-            config.storage, self._journal, self._store, self._executor, self._jobs, self._sessions, self._ownership
+            config.storage,
+            self._journal,
+            self._store,
+            self._executor,
+            self._jobs,
+            self._sessions,
+            self._ownership,
+            state.known_time,
         )
         keys = (self._server_keys.public, self._server_keys.secret)
         self._pool = WorkerPool(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgpack
 import structlog
-from qied_client.errors import DependencyFailed, DiskFull, JobCancelled, QiedError
+from qied_client.errors import DependencyFailed, JobCancelled, JobUnreadable, QiedError
 
 from qied.edit import EditSpec
 from qied.link import messages as w
@@ -21,6 +21,7 @@ from qied.scheduling.scheduler import Scheduler
 from qied.scheduling.view import SchedulerView
 from qied.server.blobs.ownership import Ownership
 from qied.server.clock import now_ms
+from qied.server.disk_failures import PASSING
 from qied.server.jobs import Job, JobBook
 from qied.server.journal.changes import Change, CountDeath, OutcomeState, OwnBlob, StoreOutcome
 from qied.server.journal.journal import Journal
@@ -28,6 +29,7 @@ from qied.server.sessions import SessionBook
 
 _RETRY_S = 1.0
 _SETTLE_S = 5.0
+_SUBMIT_ANEW = "Submit the edit again under a new id, or start the version of qied that accepted it."
 
 
 class Orders(Protocol):
@@ -92,7 +94,11 @@ class Dispatcher:
             self._perform(action)
 
     def _submission(self, job: Job) -> s.Submitted | None:
-        """The job as the scheduler sees it; None, and an outcome, where the turn that it edits has no result."""
+        """The job as the scheduler sees it; None, and an outcome, where it or the turn that it edits cannot be had."""
+        if job.unreadable is not None:
+            message = f"The daemon cannot read this job any more: {job.unreadable}."[:500]
+            self._spawn(self._conclude(s.Conclude(job.key, "failed", JobUnreadable.code, message, _SUBMIT_ANEW)))
+            return None
         depends_on = None if job.depends_on is None else s.JobKey(job.key.user, job.depends_on)
         base = None if depends_on is None else self._jobs.get(depends_on)
         if base is not None and base.finished and base.state != "succeeded":
@@ -262,11 +268,11 @@ class Dispatcher:
         return True
 
     async def _journal_until_done(self, *changes: Change) -> tuple[bool, ...]:
-        """Journal what must not be lost: a full disk delays it and is logged, but does not drop it."""
+        """Journal what must not be lost: a disk that is full or away delays it and is logged, but does not drop it."""
         while True:
             try:
                 return await self._journal.apply(*changes)
-            except DiskFull as error:
+            except PASSING as error:
                 self._log.error("cannot journal, trying again", reason=str(error))
                 await asyncio.sleep(_RETRY_S)
 

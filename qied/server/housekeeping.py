@@ -13,6 +13,7 @@ from qied.config import StorageConfig
 from qied.scheduling.model import JobKey
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
+from qied.server.clock import ExpiryClock
 from qied.server.jobs import JobBook
 from qied.server.journal.changes import DisownBlob, ExpireBefore
 from qied.server.journal.journal import Journal
@@ -21,6 +22,8 @@ from qied.server.requests import Requests
 from qied.server.sessions import SessionBook
 
 _INTERVAL_S = 300.0
+_MOST_AT_ONCE = 1000
+"""Jobs, sessions and uploads that one sweep lets expire."""
 _GRACE_S = 600.0
 """Files younger than this are never collected: an upload may be on its way into the journal."""
 
@@ -37,7 +40,9 @@ class Housekeeper:
         jobs: JobBook,
         sessions: SessionBook,
         ownership: Ownership,
+        known_time: float | None,
     ) -> None:
+        """``known_time`` is the newest time in the journal that was right, in seconds since the epoch."""
         self._log = structlog.get_logger(part="housekeeping")
         self._config = config
         self._journal = journal
@@ -46,6 +51,8 @@ class Housekeeper:
         self._jobs = jobs
         self._sessions = sessions
         self._ownership = ownership
+        self._clock = ExpiryClock(known_time, time.time(), time.monotonic())
+        self._waits_for_clock = False
 
     async def run(self, requests: Requests) -> None:
         """Keep house for ever."""
@@ -58,10 +65,11 @@ class Housekeeper:
 
     async def sweep(self, requests: Requests) -> None:
         """Delete whatever has expired."""
-        now = time.time()
+        now = self._now()
         results_before = now - self._config.result_hours * 3600
+        sessions_before = now - self._config.session_hours * 3600
         expired = await self._journal.expire(
-            ExpireBefore(results_before, results_before, now - self._config.session_hours * 3600, now)
+            ExpireBefore(results_before, results_before, sessions_before, now, _MOST_AT_ONCE)
         )
         for key in (JobKey(*pair) for pair in expired.jobs):
             job = self._jobs.get(key)
@@ -75,7 +83,7 @@ class Housekeeper:
             owner
             for owner in self._ownership.older_than(now - self._config.upload_hours * 3600)
             if owner.hash not in needed
-        ]
+        ][:_MOST_AT_ONCE]
         if stale:
             await self._journal.apply(*(DisownBlob(owner.user, owner.hash) for owner in stale))
             self._ownership.disown((owner.user, owner.hash) for owner in stale)
@@ -83,6 +91,21 @@ class Housekeeper:
         removed = await off_loop(self._executor, self._store.collect, keep, now - _GRACE_S)
         if expired.jobs or expired.sessions or removed.blobs:
             self._log.info("swept", jobs=len(expired.jobs), sessions=len(expired.sessions), blobs=len(removed.blobs))
+
+    def _now(self) -> float:
+        """The time by which things expire; says when that begins and ceases to differ from the system's clock."""
+        wall, monotonic = time.time(), time.monotonic()
+        now = self._clock.now(wall, monotonic)
+        ahead = self._clock.ahead_s(wall, monotonic)
+        if ahead and not self._waits_for_clock:
+            self._log.info(
+                "the system's clock is ahead of the last known time, so nothing expires by it for an hour",
+                hours_ahead=round(ahead / 3600, 1),
+            )
+        elif self._waits_for_clock and not ahead:
+            self._log.info("the system's clock is believed again")
+        self._waits_for_clock = bool(ahead)
+        return now
 
     async def make_room(self, size: int) -> bool:
         """Delete unused uploads, the oldest first, for ``size`` bytes; returns whether that was enough."""

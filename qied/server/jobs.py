@@ -7,22 +7,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgpack
 from qied_client.protocol import messages as m
-from qied_client.protocol.fields import read
 from qied_client.protocol.request import EditRequest
 
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
-from qied.server.journal.changes import StoredJob, StoreOutcome
+from qied.server.journal.changes import AcceptJob, StoredJob, StoreOutcome
 from qied.server.ports.peer import Peer
+from qied.server.stored_edit import UnreadableRow, size_in, timings_in, unpack
 
 State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poisoned"]
 
 
 @dataclass
 class Job:
-    """One accepted job. ``news`` keeps the last event of each kind, which is all that a latecomer needs."""
+    """One accepted job. ``news`` keeps the last event of each kind, which is all that a latecomer needs.
+
+    ``unreadable`` says why request and spec could not be read from the journal; both are stand-ins then.
+    """
 
     key: JobKey
     order: int
@@ -43,6 +45,7 @@ class Job:
     numbers: int = 0
     news: dict[str, m.Event] = field(default_factory=dict)
     followers: set[int] = field(default_factory=set)
+    unreadable: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -51,20 +54,22 @@ class Job:
 
     @classmethod
     def restored(cls, stored: StoredJob) -> Job:
-        """Take a job back from the journal."""
+        """Take a job back from the journal; one that cannot be read is ``unreadable``, and keeps its result."""
         accepted = stored.accepted
+        request, spec, unreadable = _edit_of(accepted)
         job = cls(
             key=JobKey(accepted.user, accepted.job),
             order=accepted.order,
             payload_hash=accepted.payload_hash,
-            request=read(EditRequest, msgpack.unpackb(accepted.request)),
-            spec=read(EditSpec, msgpack.unpackb(accepted.spec)),
+            request=request,
+            spec=spec,
             session=accepted.session,
             turn=accepted.turn,
             depends_on=accepted.depends_on,
             deaths=stored.deaths,
             requeues=stored.requeues,
             outcome=stored.outcome,
+            unreadable=unreadable,
         )
         if stored.outcome is not None:
             job.state = stored.outcome.state
@@ -84,11 +89,21 @@ class Job:
             width=self.spec.width,
             height=self.spec.height,
             seed=outcome.seed,
-            timings=msgpack.unpackb(outcome.timings) if outcome.timings else {},
+            timings=timings_in(outcome.timings),
             code=outcome.error_code or "",
             message=outcome.error_message or "",
             remedy=outcome.error_remedy or "",
         )
+
+
+def _edit_of(accepted: AcceptJob) -> tuple[EditRequest, EditSpec, str | None]:
+    """Request and spec as stored, or stand-ins that hold on to the job's pictures, and why they are that."""
+    try:
+        return unpack(EditRequest, accepted.request), unpack(EditSpec, accepted.spec), None
+    except UnreadableRow as problem:
+        width, height = size_in(accepted.spec)
+        spec = EditSpec(accepted.blobs, "", None, seed=0, steps=1, true_cfg_scale=1.0, width=width, height=height)
+        return EditRequest(accepted.blobs, "", seed=0), spec, str(problem)
 
 
 class JobBook:

@@ -9,7 +9,6 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import msgpack
 import structlog
 from qied_client.errors import (
     DependencyFailed,
@@ -24,7 +23,6 @@ from qied_client.errors import (
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
-from qied_client.protocol.fields import write
 
 from qied.config import LimitsConfig
 from qied.edit import EditSpec
@@ -41,6 +39,7 @@ from qied.server.named_locks import NamedLocks
 from qied.server.off_loop import off_loop
 from qied.server.ports.peer import Peer
 from qied.server.sessions import Session, SessionBook, Turn
+from qied.server.stored_edit import pack
 
 
 @dataclass(frozen=True)
@@ -258,7 +257,7 @@ class Requests:
                 f"Turn {turn.number} ended as {job.state}, so there is no picture to edit.",
                 "Edit another turn (base), or undo.",
             )
-        if job is not None:
+        if job is not None and job.unreadable is None:
             size = (job.spec.width, job.spec.height)
         elif turn.result_blob is not None:
             size = await self._picture_size(turn.result_blob)
@@ -386,8 +385,8 @@ def _changes(job: Job, base: _Base | None) -> list[Change]:
         job=job.key.job,
         order=job.order,
         payload_hash=job.payload_hash,
-        request=msgpack.packb(write(job.request)),
-        spec=msgpack.packb(write(job.spec)),
+        request=pack(job.request),
+        spec=pack(job.spec),
         session=job.session,
         turn=job.turn,
         depends_on=job.depends_on,

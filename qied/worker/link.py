@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from qied_client.connection import Connection
 from qied_client.driver import Driver
-from qied_client.errors import DiskFull, JobCancelled, QiedError
+from qied_client.errors import DiskFull, DiskUnavailable, JobCancelled, QiedError
 from qied_client.picture_header import PictureLimits
 from qied_client.protocol.messages import Message
 from qied_client.transfers import hash_of
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _PATIENCE_S = 10.0
 """Seconds without the front after which a worker gives up."""
-_DISK_TRIES, _DISK_WAIT_S = 30, 2.0
+_DISK_WAIT_S = 2.0
 _MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
 
 
@@ -51,7 +51,7 @@ class Link:
         self._orders = orders
         self._on_lost = on_lost
         self._preparing: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._delivering: set[asyncio.Future[None]] = set()
+        self._delivering: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="pictures")
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="link", daemon=True).start()
@@ -68,11 +68,20 @@ class Link:
     def deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str) -> None:
         """Encode a result, bring it to the front and report it, all without waiting here."""
         work = self._deliver(begin, image, timings, model)
-        self._loop.call_soon_threadsafe(lambda: self._keep(self._loop.create_task(work)))
+        self._loop.call_soon_threadsafe(lambda: self._keep(self._delivering, begin, work))
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._delivering.add(task)
-        task.add_done_callback(self._delivering.discard)
+    def _keep(
+        self, tasks: dict[tuple[str, str], asyncio.Task[None]], begin: w.Begin, work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run one side's work for an edit; says that it was cancelled, also of work that has not begun."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.pop((begin.user, begin.job), None)
+            if task.cancelled():
+                self._driver.say(failure(begin, JobCancelled("The job was cancelled.")))
+
+        task = tasks[begin.user, begin.job] = self._loop.create_task(work)
+        task.add_done_callback(ended)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -92,10 +101,8 @@ class Link:
 
     def _pushed(self, message: Message) -> None:
         match message:
-            case w.Begin(user, job):
-                task = self._loop.create_task(self._prepare(message))
-                self._preparing[user, job] = task
-                task.add_done_callback(lambda done: self._prepared(message, done))
+            case w.Begin():
+                self._keep(self._preparing, message, self._prepare(message))
             case w.StopEdit(user, job):
                 self._stop(user, job)
             case w.ForgetScope(scope):
@@ -103,14 +110,8 @@ class Link:
             case _:
                 pass
 
-    def _prepared(self, begin: w.Begin, task: asyncio.Task[None]) -> None:
-        """Also of a task that was cancelled before its first step, which can report nothing itself."""
-        self._preparing.pop((begin.user, begin.job), None)
-        if task.cancelled():
-            self._driver.say(failure(begin, JobCancelled("The job was cancelled.")))
-
     def _stop(self, user: str, job: str) -> None:
-        task = self._preparing.get((user, job))
+        task = self._preparing.get((user, job)) or self._delivering.get((user, job))
         if task is None or task.done():
             self._orders.put(DropEdit(user, job))
         else:
@@ -119,9 +120,9 @@ class Link:
     async def _prepare(self, begin: w.Begin) -> None:
         """Fetch and decode the pictures of an edit, then hand it to the step loop."""
         try:
-            pictures = {blob: await self._picture(blob, decode) for blob in set(begin.spec.images)}
+            pictures = {blob: await self._picture(begin, blob, decode) for blob in set(begin.spec.images)}
             if begin.spec.mask is not None:
-                pictures[begin.spec.mask] = await self._picture(begin.spec.mask, decode_mask)
+                pictures[begin.spec.mask] = await self._picture(begin, begin.spec.mask, decode_mask)
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
@@ -130,19 +131,19 @@ class Link:
         else:
             self._orders.put(BeginEdit(begin, pictures))
 
-    async def _picture(self, blob: str, read: Callable[[bytes, PictureLimits], Image]) -> Image:
-        data = await self._driver.download(blob)
+    async def _picture(self, begin: w.Begin, blob: str, read: Callable[[bytes, PictureLimits], Image]) -> Image:
+        data = await self._patiently(begin, lambda: self._driver.download(blob))
         return await self._loop.run_in_executor(self._pool, read, data, PictureLimits())
 
-    async def _bring(self, blob: str, data: bytes) -> None:
-        """Upload a result; while the front's disk is full it is tried again, since it cost GPU time."""
-        for _ in range(_DISK_TRIES):
+    async def _patiently(self, begin: w.Begin, transfer: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Repeat a transfer while the front's disk is full or cannot be used; the job was accepted, so it waits."""
+        while True:
             try:
-                return await self._driver.upload(blob, memoryview(data))
-            except DiskFull as error:
-                self._log.error("the result is waiting for disk space", reason=str(error))
+                return await transfer()
+            except (DiskFull, DiskUnavailable) as error:
+                self._log.error("a job waits for the front's disk", user=begin.user, job=begin.job, reason=str(error))
+                self._driver.say(w.Stepped(begin.user, begin.job, "disk", 0, 0, 0, 0))
                 await asyncio.sleep(_DISK_WAIT_S)
-        return await self._driver.upload(blob, memoryview(data))
 
     async def _deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str) -> None:
         started = perf_counter()
@@ -152,7 +153,7 @@ class Link:
             data = await self._loop.run_in_executor(self._pool, encode, image, spec.output_format, metadata)
             blob = hash_of(data)
             timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
-            await self._bring(blob, data)
+            await self._patiently(begin, lambda: self._driver.upload(blob, memoryview(data)))
         except QiedError as error:
             self._driver.say(failure(begin, error))
             return

@@ -44,3 +44,11 @@ def test_an_engine_that_cannot_be_loaded_ends_the_daemon_with_the_reason(tmp_pat
     done = serve(tmp_path, "--model", str(model), "--listen", "tcp://127.0.0.1:*")
     assert done.returncode == 2
     assert "error model_" in done.stderr
+
+
+def test_a_state_folder_that_cannot_be_made_is_told_with_what_helps(tmp_path):
+    (tmp_path / "home").write_text("a file")
+    done = serve(tmp_path, "--model", "builtin", "--listen", "tcp://127.0.0.1:*")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "home" in done.stderr and "move it away" in " ".join(done.stderr.split())

@@ -105,6 +105,26 @@ def test_results_and_sessions_go_when_their_time_is_over_and_what_waits_stays(da
         assert client.job(waiting.id).result(timeout=60).bytes
 
 
+def test_a_clock_that_is_ahead_at_the_start_deletes_nothing(daemon, pictures):
+    of_finished, of_session, *_ = pictures
+    with daemon.client() as client:
+        finished = client.submit(of_finished, "x", seed=1, steps=1)
+        result = finished.result().bytes
+        client.session(of_session, session_id="ours")
+    daemon.kill()
+    let_pass(daemon.home, 30 * 24 * HOUR)
+    with closing(sqlite3.connect(daemon.home / "journal.db")) as journal:
+        journal.execute("UPDATE meta SET value = value - ? WHERE key = 'swept_at'", (30 * 24 * HOUR,))
+        journal.commit()
+    daemon.start_unready()
+    daemon.wait_for("the system's clock is ahead of the last known time, so nothing expires by it for an hour")
+    daemon.wait_for("ready")
+    with daemon.client() as client:
+        assert client.job(finished.id).result().bytes == result
+        assert client.take_up_session("ours").history() == ()
+    assert is_stored(daemon, of_finished)
+
+
 def test_a_file_that_has_no_owner_yet_is_left_alone_for_ten_minutes(daemon):
     daemon.kill()
     store = BlobStore(daemon.home / "blobs", 1 << 30, 1 << 20, 0)

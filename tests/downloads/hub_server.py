@@ -57,6 +57,8 @@ class Hub:
     """For each file: after how many bytes of each coming answer the connection breaks."""
     busy_times: dict[str, int] = field(default_factory=dict)
     pauses: dict[str, Pause] = field(default_factory=dict)
+    sent_instead: dict[str, bytes] = field(default_factory=dict)
+    """For each file: other bytes than those that are listed."""
     knows_ranges: bool = True
     list_as_html: bool = False
 
@@ -191,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.busy_times[file] -= 1
             self._finish(503, b"", {})
             return
-        content = repository.files[file]
+        content = self.hub.sent_instead.get(file, repository.files[file])
         asked = self.headers["Range"] if self.hub.knows_ranges else None
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
         part = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if asked else {}

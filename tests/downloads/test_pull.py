@@ -322,6 +322,32 @@ def test_more_bytes_than_were_listed_are_refused(hub: Hub, pulled: Pulled) -> No
         pulled()
 
 
+@pytest.mark.parametrize("to_folder", [False, True])
+@pytest.mark.parametrize("path", [FIRST, "tokenizer/vocab.json"])
+def test_other_bytes_than_listed_get_no_name_and_are_fetched_anew(
+    hub: Hub, pulled: Pulled, tmp_path: Path, to_folder: bool, path: str
+) -> None:
+    where = {"folder": tmp_path / "model"} if to_folder else {}
+    hub.sent_instead[path] = b"W" * len(hub.repositories[MODEL].files[path])
+    with pytest.raises(DownloadFailed, match="other bytes than the hub lists") as caught:
+        pulled(**where)
+    assert caught.value.details["path"] == path
+    assert not any(file.read_bytes() == hub.sent_instead[path] for file in tmp_path.rglob("*") if file.is_file())
+    hub.sent_instead.clear()
+    assert (pulled(**where) / path).read_bytes() == hub.repositories[MODEL].files[path]
+
+
+def test_a_partial_file_that_was_damaged_is_noticed_at_its_end(hub: Hub, pulled: Pulled, tmp_path: Path) -> None:
+    hub.cut_off_after[FIRST] = [50_000]
+    with pytest.raises(DownloadFailed):
+        pulled(only=["transformer"])
+    (partial,) = (file for file in tmp_path.rglob("*partial") if file.stat().st_size)
+    partial.write_bytes(b"x" + partial.read_bytes()[1:])
+    with pytest.raises(DownloadFailed, match="other bytes than the hub lists"):
+        pulled(only=["transformer"])
+    assert pulled(only=["transformer"]).is_dir()
+
+
 def test_a_page_in_place_of_a_list_is_told(hub: Hub, prepared: Prepared) -> None:
     hub.list_as_html = True
     with pytest.raises(DownloadFailed, match="did not answer with the files"):

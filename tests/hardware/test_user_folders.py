@@ -7,6 +7,7 @@ import pwd
 from pathlib import Path
 
 import pytest
+from qied_client.credentials import default_home, find_credential
 from qied_client.errors import ConfigError
 
 from qied.hardware.user_folders import user_cache_folder, user_config_folder, user_home
@@ -28,6 +29,16 @@ def test_a_user_without_home_and_name_is_told_to_set_home(monkeypatch, folder):
     monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])
     with pytest.raises(ConfigError, match="Set HOME"):
         folder()
+
+
+def test_a_client_without_home_is_told_to_set_it(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])
+    for ask in (default_home, find_credential):
+        with pytest.raises(ConfigError, match="Set HOME"):
+            ask({})
+    with pytest.raises(ConfigError, match="Write the whole path"):
+        find_credential({"QIED_KEY": "~nobody-of-this-name/key.json"})
 
 
 def test_a_named_cache_folder_needs_no_home(monkeypatch, tmp_path):

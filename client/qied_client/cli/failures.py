@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.errors import InvalidRequest, JobCancelled, PictureError, QiedError, SetupError, UnreachableError
+from qied_client.system_failures import system_failure
 
 _STATUS = (
     (UnreachableError, 3),
@@ -23,16 +24,26 @@ _STATUS = (
 
 @contextmanager
 def failures_as_text() -> Iterator[None]:
-    """Print a typed error in two lines and exit with its status, 1 by default."""
+    """Print a typed error in two lines and exit with its status, 1 by default.
+
+    The last resort for errors of the operating system: places that know more about one give it a type before.
+    """
     try:
         yield
     except QiedError as error:
-        show_failure(error)
-        status = next((number for kind, number in _STATUS if isinstance(error, kind)), 1)
-        raise typer.Exit(status) from None
+        raise _shown(error) from None
+    except BrokenPipeError:  # whoever reads the output has gone; the command line's library ends quietly
+        raise
+    except OSError as error:
+        raise _shown(system_failure(error)) from None
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         raise typer.Exit(130) from None
+
+
+def _shown(error: QiedError) -> typer.Exit:
+    show_failure(error)
+    return typer.Exit(next((number for kind, number in _STATUS if isinstance(error, kind)), 1))
 
 
 def show_failure(error: QiedError) -> None:

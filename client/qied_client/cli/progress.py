@@ -20,6 +20,7 @@ _LABELS = {
     "prepare_steps": "preparing the steps",
     "denoise": "editing",
     "decode": "finishing",
+    "disk": "waiting for the daemon's disk",
 }
 
 

@@ -21,7 +21,7 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
 from qied.doctor.mounts import mount_of
 from qied.server.access.keys import KeyStore
-from qied.server.access.private_files import refuse_access_by_others
+from qied.server.access.private_files import closing_others_out, refuse_access_by_others
 
 _OTHERS = 0o077
 _MOUNTS = Path("/proc/mounts")
@@ -63,7 +63,8 @@ def folder(facts: Facts) -> Verdict:
     mode = home.stat().st_mode & 0o777
     if sys.platform != "win32" and mode & _OTHERS:
         return warning(
-            f"{home} is open to other users of this machine (mode {mode:o}).", f"chmod 700 {shlex.quote(str(home))}"
+            f"{home} is open to other users of this machine (mode {mode:o}).",
+            closing_others_out(home, f"chmod 700 {shlex.quote(str(home))}"),
         )
     return ok(f"{home} is private and writable.")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from qied.server.access.authentication import Guest
-from qied.server.access.keys import KeyStore
+from qied.server.access.keys import ClientList, KeyStore
 from qied.server.clock import now_ms
 
 _REFRESH_MS = 500
@@ -25,6 +25,8 @@ class GuestList:
         self._stamp: object = None
         self._looked_ms = -_REFRESH_MS
         self._clients: Mapping[bytes, str] = {}
+        self._unread: tuple[str, ...] = ()
+        self._problem = ""
         self.workers: Callable[[bytes], str | None] = lambda key: None
 
     def lookup(self, domain: str, key: bytes) -> str | None:
@@ -45,7 +47,21 @@ class GuestList:
         try:
             stamp = self._store.version()
             if stamp != self._stamp:
-                self._clients = self._store.authorised()
-                self._stamp = stamp
+                self._take(self._store.authorised(self._clients))
+                self._stamp = None if self._unread else stamp
+            else:
+                self._say_once("")
         except OSError as error:  # out of file descriptors, for one: then the list stays as it is for now
-            self._log.error("cannot read the enrolled keys", reason=str(error))
+            self._say_once(str(error))
+
+    def _take(self, found: ClientList) -> None:
+        self._clients, self._unread = found.clients, found.unread
+        for problem in found.damaged:
+            self._log.warning("client_left_out", problem=problem)
+        self._say_once(f"not readable now: {', '.join(found.unread)}" if found.unread else "")
+
+    def _say_once(self, problem: str) -> None:
+        """Log why keys cannot be read; the list is read again soon, and one line for each reason is enough."""
+        if problem and problem != self._problem:
+            self._log.error("cannot read the enrolled keys", reason=problem)
+        self._problem = problem

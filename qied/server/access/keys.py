@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ KeyStamp = tuple[tuple[str, int, int], ...]
 """Names, inode numbers and modification times (nanoseconds) of the files of all clients."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
+_FILE = re.compile(r"[a-z0-9].*\.json", re.ASCII)
 _MAX_BYTES = 16 * 1024
 
 _log = structlog.get_logger(part="keys")
@@ -48,6 +50,18 @@ class ServerKeys:
     def __repr__(self) -> str:
         """Leave the secret out of logs."""
         return f"ServerKeys(public={self.public!r})"
+
+
+@dataclass(frozen=True)
+class ClientList:
+    """Names by public key (Z85 bytes), with what is wrong with damaged files, which count for no client.
+
+    The files in ``unread`` could not be read for a moment, so the list is to be read again.
+    """
+
+    clients: Mapping[bytes, str]
+    damaged: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class KeyStore:
@@ -135,8 +149,11 @@ class KeyStore:
         return credential
 
     def list(self) -> tuple[EnrolledClient, ...]:
-        """All enrolled clients by name; raises ConfigError for a file that is damaged."""
-        return tuple(_read_client(path) for path in self._files())
+        """All enrolled clients by name; raises ConfigError for a file that is damaged or cannot be read."""
+        try:
+            return tuple(_read_client(path) for path in self._files())
+        except OSError as error:
+            raise _unreadable(self._clients, error) from error
 
     def remove(self, name: str) -> bool:
         """Stop letting the client in; returns whether it was enrolled. The local user's key file is removed as well.
@@ -151,23 +168,46 @@ class KeyStore:
             (self._home / LOCAL_FILE).unlink(missing_ok=True)
         return known
 
-    def authorised(self) -> Mapping[bytes, str]:
-        """Names by public key (Z85 bytes). A damaged file is logged and lets no client in."""
-        return {client.public_key.encode(): client.name for client in self._readable()}
+    def authorised(self, known: Mapping[bytes, str] | None = None) -> ClientList:
+        """Who is let in. A client of ``known`` whose file cannot be read for a moment stays.
+
+        Raises OSError where the folder cannot be read: that is not an empty list.
+        """
+        clients: dict[bytes, str] = {}
+        damaged, unread = [], []
+        for path in self._files():
+            try:
+                client = _client_in(path, _load(path))
+            except FileNotFoundError:  # removed since the folder was listed
+                continue
+            except OSError:
+                unread.append(path.name)
+                clients.update({key: name for key, name in (known or {}).items() if name == path.stem})
+            except ConfigError as error:
+                damaged.append(error.message)
+            else:
+                clients[client.public_key.encode()] = client.name
+        return ClientList(clients, tuple(damaged), tuple(unread))
 
     def version(self) -> KeyStamp:
         """A stamp that is cheap to take and differs after each ``enrol`` and ``remove`` of any process."""
         return tuple(_stamps(self._files()))
 
     def _readable(self) -> Iterator[EnrolledClient]:
-        for path in self._files():
+        try:
+            files = self._files()
+        except OSError as error:
+            raise _unreadable(self._clients, error) from error
+        for path in files:
             try:
                 yield _read_client(path)
             except ConfigError as error:
                 _log.warning("client_left_out", file=str(path), problem=error.message)
 
     def _files(self) -> tuple[Path, ...]:
-        return tuple(sorted(self._clients.glob("[a-z0-9]*.json")))
+        """Files of clients by name; raises OSError. Not by glob, which takes a folder that cannot be read for empty."""
+        with os.scandir(self._clients) as entries:
+            return tuple(sorted(Path(entry) for entry in entries if _FILE.fullmatch(entry.name)))
 
     def _file(self, name: str) -> Path:
         return self._clients / f"{name}.json"
@@ -179,7 +219,10 @@ def write_credential(path: Path, credential: Credential) -> None:
 
 
 def _read_client(path: Path) -> EnrolledClient:
-    values = _read_json(path)
+    return _client_in(path, _read_json(path))
+
+
+def _client_in(path: Path, values: dict[str, object]) -> EnrolledClient:
     name, public_key, added_at = values.get("name"), values.get("public_key"), values.get("added_at")
     if name != path.stem or not _is_name(name) or not is_key(public_key) or not isinstance(added_at, int | float):
         raise ConfigError(
@@ -190,15 +233,23 @@ def _read_client(path: Path) -> EnrolledClient:
 
 def _read_json(path: Path) -> dict[str, object]:
     try:
+        return _load(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _load(path: Path) -> dict[str, object]:
+    """The fields of a file, none where it is damaged; raises OSError."""
+    try:
         with path.open("rb") as file:
             values = json.loads(file.read(_MAX_BYTES))
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}.", "Give the daemon's user permission to read it."
-        ) from error
     except (ValueError, RecursionError):
         values = None
     return values if isinstance(values, dict) else {}
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path} cannot be read: {error.strerror}.", "Give the daemon's user permission to read it.")
 
 
 def _stamps(files: Iterable[Path]) -> Iterator[tuple[str, int, int]]:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from qied_client.credentials import MOUNT_OPTION, OTHERS, WITHOUT_MODES, keeps_modes
 from qied_client.errors import ConfigError, SetupError
+from qied_client.system_failures import what_helps
 
 from qied.disk_sync import draft_of, make_folder, replace_file, write_synced
-
-_OTHERS = 0o077
 
 
 def private_folder(path: Path) -> Path:
@@ -34,13 +34,20 @@ def refuse_access_by_others(path: Path, wanted_mode: str) -> None:
     if sys.platform == "win32":
         return
     mode = path.stat().st_mode & 0o777
-    if mode & _OTHERS:
+    if mode & OTHERS:
         raise ConfigError(
             f"{path} is open to other users of this machine (mode {mode:o}).",
-            f"Run: chmod {wanted_mode} {shlex.quote(str(path))}",
+            closing_others_out(path, f"Run: chmod {wanted_mode} {shlex.quote(str(path))}"),
             path=str(path),
             mode=f"{mode:o}",
         )
+
+
+def closing_others_out(path: Path, command: str) -> str:
+    """The remedy for a file or folder that others can open: ``command``, unless the file system keeps no modes."""
+    if keeps_modes(path if path.is_dir() else path.parent):
+        return command
+    return f"{WITHOUT_MODES} Name a folder on another one with --home or QIED_HOME, {MOUNT_OPTION}."
 
 
 def create_private(path: Path, data: bytes) -> None:
@@ -89,8 +96,9 @@ def _move_to_new_name(draft: Path, path: Path) -> None:
 
 
 def _not_written(path: Path, error: OSError) -> SetupError:
+    culprit = "" if error.filename in (None, str(path)) else f" ({error.filename})"
     return SetupError(
-        f"{path} cannot be written: {error.strerror or error}.",
-        "Give your user permission to write there, free space on that disk, or choose another folder.",
+        f"{path} cannot be written: {error.strerror or error}{culprit}.",
+        what_helps(error),
         path=str(path),
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from itertools import count
 from pathlib import Path
 
-from qied_client.errors import BlobMismatch, BlobTooLarge, DiskFull, InvalidRequest
+from qied_client.errors import BlobDamaged, BlobTooLarge, DiskFull, InvalidRequest, UnknownBlob
 
 from qied.disk_sync import sync_folder
 from qied.server.access.private_files import private_folder
@@ -26,6 +27,10 @@ __all__ = ["BlobStore", "Removed", "Upload", "Usage"]
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _PARTIAL = re.compile(r"[0-9a-f]{64}\.[A-Za-z0-9._-]{1,80}", re.ASCII)
+
+_TRUSTED_S = 600.0
+"""Seconds for which a blob that was read and found whole is not read again for a PUT of it."""
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class BlobStore:
         self._partials = private_folder(root / "partial")
         self._max_blob_bytes = max_blob_bytes
         self._clock = clock
+        self._verified_s: dict[str, float] = {}
         self._ledger = BlobLedger(limit_bytes, free_reserve_bytes, lambda: shutil.disk_usage(root).free)
         for number in range(256):
             (root / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
@@ -67,15 +73,18 @@ class BlobStore:
         """Open an upload of ``size`` bytes that continues where an earlier one of ``owner`` stopped.
 
         ``owner`` (up to 64 letters, digits, ``.``, ``_`` and ``-``) tells uploaders apart. A blob that is stored
-        already counts as used and needs no bytes: ``offset`` is ``size``. Raises InvalidRequest, BlobTooLarge,
-        BlobMismatch (stored, with another size), DiskFull before any byte is taken, BlobError.
+        already counts as used and needs no bytes: ``offset`` is ``size``. It is read first, unless that was a moment
+        ago: one that the disk has damaged is wanted again, as is one of another size. Raises InvalidRequest,
+        BlobTooLarge, DiskFull before any byte is taken, DiskUnavailable, BlobError.
         """
         final = self._path(digest)
         if not _OWNER.fullmatch(owner):
             raise InvalidRequest(f"{owner[:80]!r} cannot be part of a file's name.", field="owner")
         self._check_size(size)
+        if self._ledger.size(digest) == size:
+            self._remove_if_damaged(digest)
         with self._ledger.changing():
-            if stored := self._is_stored(digest, size):
+            if stored := self._ledger.size(digest) == size:
                 self.touch(digest)
                 name = digest
             else:
@@ -131,17 +140,42 @@ class BlobStore:
             return file.read(length)
 
     def verify(self, digest: str) -> None:
-        """Read a stored blob whole and compare its hash; raises UnknownBlob, or BlobMismatch for a damaged one.
+        """Read a stored blob whole and compare its hash; raises UnknownBlob, or BlobDamaged for a damaged one.
 
         A damaged one is removed, since it would stand in the way of an upload that replaces it.
         """
         with self.open_read(digest) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            seen = os.fstat(file.fileno())
+            try:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                found = "unreadable"
         if found != digest:
-            self.delete(digest)
-            raise BlobMismatch(
-                f"Blob {digest} was damaged on the daemon's disk.", "Upload it again, and check that disk.", hash=digest
+            self._remove_damaged(digest, seen)
+            raise BlobDamaged(
+                f"Picture {digest} was damaged on the daemon's disk.",
+                "Upload it again, then submit the edit again under a new id; and check that disk.",
+                hash=digest,
             )
+        self._verified_s[digest] = time.monotonic()
+
+    def _remove_if_damaged(self, digest: str) -> None:
+        if time.monotonic() - self._verified_s.get(digest, -_TRUSTED_S) < _TRUSTED_S:
+            return
+        if len(self._verified_s) > _REMEMBERED:
+            self._verified_s.clear()
+        with suppress(UnknownBlob, BlobDamaged):
+            self.verify(digest)
+
+    def _remove_damaged(self, digest: str, seen: os.stat_result) -> None:
+        """Remove the file that was ``seen``, unless a new one has taken its place since."""
+        path = self._path(digest)
+        with self._ledger.changing(), self._reading(digest):
+            if os.path.samestat(path.stat(), seen):
+                path.unlink()
+                self._ledger.forget(digest)
 
     def delete(self, digest: str) -> bool:
         """Remove a blob; returns whether it was stored."""
@@ -207,10 +241,8 @@ class BlobStore:
             return True
 
     def _scan(self) -> None:
-        for path in self._root.glob("[0-9a-f][0-9a-f]/*"):
+        for path in self._files():
             status = path.stat()
-            if not _HASH.fullmatch(path.name) or path.parent.name != path.name[:2]:
-                continue
             if status.st_size == 0:  # what a crash of the machine can leave of a file
                 path.unlink()
             else:
@@ -220,6 +252,13 @@ class BlobStore:
                 status = path.stat()
                 self._ledger.suspend(path.name, Kept(status.st_size, status.st_mtime))
 
+    def _files(self) -> Iterator[Path]:
+        """Files of blobs; raises OSError. Not by glob, which takes a folder that cannot be read for empty."""
+        for number in range(256):
+            with os.scandir(self._root / f"{number:02x}") as entries:
+                found = [Path(entry) for entry in entries]
+            yield from (path for path in found if _HASH.fullmatch(path.name) and path.name[:2] == path.parent.name)
+
     @contextmanager
     def _reading(self, digest: str) -> Iterator[None]:
         """Turn a file that somebody else removed into UnknownBlob, and forget it."""
@@ -228,14 +267,6 @@ class BlobStore:
         except FileNotFoundError as error:
             self._ledger.forget(digest)
             raise unknown_blob(digest) from error
-
-    def _is_stored(self, digest: str, size: int) -> bool:
-        stored = self._ledger.size(digest)
-        if stored is not None and stored != size:
-            raise BlobMismatch(
-                f"Blob {digest} has {stored} bytes, not {size}.", "Announce the actual size.", hash=digest, size=stored
-            )
-        return stored is not None
 
     def _check_size(self, size: int) -> None:
         if size < 1:

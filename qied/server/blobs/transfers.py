@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 from qied_client.errors import (
-    BlobError,
     BlobMismatch,
     DiskFull,
     InvalidRequest,
@@ -24,8 +26,12 @@ from qied_client.protocol import messages as m
 
 from qied.server.blobs.store import BlobStore, Upload
 from qied.server.blobs.upload import Proof
+from qied.server.disk_failures import disk_failure
 from qied.server.off_loop import off_loop
 from qied.server.ports.peer import Peer
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 _log = structlog.get_logger(part="transfers")
 
@@ -235,18 +241,33 @@ class BlobTransfers:
             with _refusals(peer, message.id):
                 total = await off_loop(self._executor, self._store.size, message.hash)
                 offset = message.offset
+                digest = hashlib.sha256() if offset == 0 else None
                 if offset >= total:
                     raise InvalidRequest(f"offset: the blob ends at {total}, before {offset}.", field="offset")
                 while offset < total:
                     await downloading.spend()
-                    data = await off_loop(self._executor, self._store.read, message.hash, offset, limits.CHUNK_BYTES)
-                    if not data:
-                        raise BlobMismatch("The stored file has become shorter.", "Upload it or run the edit again.")
+                    data = await off_loop(self._executor, self._read, message.hash, offset, total, digest)
                     if not peer.send(m.Chunk(message.id, offset, total, data)):
                         return
                     offset += len(data)
         finally:
             self._end(peer, message.id)
+
+    def _read(self, blob: str, offset: int, total: int, digest: _Hash | None) -> bytes:
+        """The next chunk; raises BlobDamaged, before the last one, where the bytes are not those of the hash."""
+        try:
+            data = self._store.read(blob, offset, limits.CHUNK_BYTES)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""  # a part of the disk that cannot be read: the file is damaged
+        if digest is not None:
+            digest.update(data)
+        wrong = digest is not None and offset + len(data) == total and digest.hexdigest() != blob
+        if wrong or not data:
+            self._store.verify(blob)
+            raise BlobMismatch("The stored picture was read wrongly.", "Try again, and check the daemon's disk.")
+        return data
 
 
 @contextmanager
@@ -258,9 +279,7 @@ def _refusals(peer: Peer, transfer: int) -> Iterator[None]:
         peer.refuse(error, transfer)
     except OSError as error:
         _log.exception("a transfer failed because of the disk", user=peer.user)
-        peer.refuse(
-            BlobError(f"The daemon's disk failed: {error.strerror}.", "Try again, and see the daemon's log."), transfer
-        )
+        peer.refuse(disk_failure("The daemon's disk failed", error), transfer)
 
 
 def _unknown(blob_hash: str) -> UnknownBlob:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
-from qied_client.errors import BlobError, BlobMismatch, DiskFull, ProtocolError
+from qied_client.errors import BlobMismatch, ProtocolError
 
 from qied.disk_sync import sync_file, sync_folder
 from qied.server.blobs.ledger import BlobLedger, Kept
+from qied.server.disk_failures import disk_failure
 
 
 class Proof:
@@ -38,7 +38,6 @@ class Proof:
             raise BlobMismatch("The bytes do not match the announced hash.", "Hash what you send.")
 
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_BYTES = 1 << 20
 
 
@@ -58,7 +57,7 @@ class Upload:
         clock: Callable[[], float],
         stored: bool = False,
     ) -> None:
-        """Continue ``partial``, which is open in ``ledger``; raises DiskFull or BlobError.
+        """Continue ``partial``, which is open in ``ledger``; raises DiskFull, DiskUnavailable or BlobError.
 
         With ``stored`` the blob is there already: ``offset`` is at its end, and ``finish`` has nothing to do.
         """
@@ -140,7 +139,7 @@ class Upload:
     def _move(self) -> None:
         now = self._clock()
         with self._ledger.changing():
-            if self._ledger.size(self.hash) is None:
+            if self._ledger.size(self.hash) != self.size:  # absent, or cut short by a failing disk
                 self._partial.replace(self._final)
                 self._ledger.promote(self._partial.name, self.hash, now)
             else:
@@ -170,19 +169,14 @@ class Upload:
             raise
         except OSError as error:
             self._remove()
-            if error.errno in _NO_SPACE:
-                raise DiskFull(
-                    f"The daemon could not write blob {self.hash} to its disk: {error.strerror}.",
-                    "Free space on the daemon's disk, then upload again.",
-                    size=self.size,
-                ) from error
-            raise BlobError(f"The daemon's disk failed: {error.strerror}.", "Check the daemon's disk.") from error
+            raise disk_failure(f"The daemon could not write blob {self.hash} to its disk", error) from error
 
     def _remove(self) -> None:
         self._close()
         with self._ledger.changing():
             if not self._stored:
-                self._partial.unlink(missing_ok=True)
+                with suppress(OSError):  # on a disk that has become read-only
+                    self._partial.unlink(missing_ok=True)
                 self._ledger.drop(self._partial.name)
 
     def _close(self) -> None:

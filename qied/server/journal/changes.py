@@ -153,13 +153,14 @@ class ExpireBefore:
     """Limits of age: jobs by their end, tombstones by their release, sessions by their last use; ``now`` is now.
 
     An expired job leaves a tombstone dated ``now``. Kept at any age: a job without an outcome, one that such a job
-    depends on, and a session with such a job.
+    depends on, and a session with such a job. At most ``most`` jobs and as many sessions go at once, the oldest first.
     """
 
     finished_before: float
     released_before: float
     sessions_idle_before: float
     now: float
+    most: int = 1000
 
 
 @dataclass(frozen=True)
@@ -216,9 +217,13 @@ class Tombstone:
 
 @dataclass(frozen=True)
 class JournalState:
-    """Everything stored, at one moment; ``jobs`` in the order of acceptance."""
+    """Everything stored, at one moment; ``jobs`` in the order of acceptance.
+
+    ``known_time`` is when expiry was looked at last, else the newest time that is stored; None in a new journal.
+    """
 
     jobs: Mapping[Key, StoredJob]
     sessions: Mapping[Key, StoredSession]
     owners: Mapping[Key, OwnBlob]
     tombstones: Mapping[Key, Tombstone]
+    known_time: float | None = None

@@ -6,7 +6,8 @@ import shlex
 import sqlite3
 from pathlib import Path
 
-from qied_client.errors import DiskFull, InternalError, QiedError, SetupError
+from qied_client.errors import DiskFull, DiskUnavailable, InternalError, QiedError, SetupError
+from qied_client.system_failures import what_helps
 
 
 class DuplicateJob(Exception):
@@ -19,29 +20,39 @@ class DuplicateJob(Exception):
         self.released = released
 
 
+_NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_UNAVAILABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM}
+
+
 def is_disk_failure(error: Exception) -> bool:
-    """Whether the disk did not take the bytes: full, over a quota, or broken."""
-    return _code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    """Whether the disk did not take the bytes: full, over a quota, broken, read-only, or without free descriptors."""
+    return _code(error) in _NO_SPACE | _UNAVAILABLE
 
 
 def writing_failure(error: Exception) -> QiedError:
     """What a caller gets when its change could not be stored."""
-    if is_disk_failure(error):
+    if _code(error) in _NO_SPACE:
         return DiskFull(
             f"The daemon's journal cannot be written: {error}.", "Free space on the daemon's disk, then try again."
+        )
+    if _code(error) in _UNAVAILABLE:
+        return DiskUnavailable(
+            f"The daemon's journal cannot be written: {error}.",
+            "Make the daemon's state folder writable again, or raise its limit of open files (ulimit -n).",
         )
     return InternalError(f"The journal refused a change: {error}.", "See the daemon's log, and report this.")
 
 
 def opening_failure(path: Path, error: Exception) -> QiedError:
     """Why the journal could not be opened."""
-    if is_disk_failure(error):
+    if _code(error) in _NO_SPACE:
         return writing_failure(error)
     if _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return damaged(path, str(error))
+    remedy = "Give the daemon permission to read and write there, or configure another state folder."
     return SetupError(
         f"The journal {path} cannot be opened: {error}.",
-        "Give the daemon permission to read and write there, or configure another state folder.",
+        what_helps(error) if isinstance(error, OSError) else remedy,
         path=str(path),
     )
 

@@ -8,7 +8,7 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 
-from qied_client.errors import ConfigError
+from qied_client.errors import ConfigError, SetupError
 
 from qied.disk_sync import make_folder
 from qied.file_lock import try_lock
@@ -27,9 +27,14 @@ class DaemonLock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the lock; raises ConfigError that names the process where another daemon holds it."""
+        """Take the lock; raises ConfigError that names the process where another daemon holds it, or SetupError."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if not try_lock(self._descriptor):
+        try:
+            locked = try_lock(self._descriptor)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise _without_locks(path, error) from error
+        if not locked:
             holder = os.pread(self._descriptor, 32, 0)
             os.close(self._descriptor)
             raise _refusal(path, holder)
@@ -50,6 +55,14 @@ def _refusal(path: Path, holder: bytes) -> ConfigError:
         "Stop that daemon, or give this one a state folder of its own.",
         path=str(path),
         pid=pid,
+    )
+
+
+def _without_locks(path: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"The file system of {path.parent} has no locks: {error.strerror}.",
+        "Name a state folder on a disk of this machine with --home or QIED_HOME.",
+        path=str(path),
     )
 
 
@@ -86,9 +99,12 @@ class Journal:
             raise opening_failure(path, error) from error
 
     def load(self) -> JournalState:
-        """Everything committed so far (blocking)."""
-        with open_reader(self._path) as connection:
-            return statements.load(connection)
+        """Everything committed so far (blocking); raises SetupError where it cannot be read."""
+        try:
+            with open_reader(self._path) as connection:
+                return statements.load(connection)
+        except sqlite3.Error as error:
+            raise opening_failure(self._path, error) from error
 
     async def apply(self, *changes: Change) -> tuple[bool, ...]:
         """Store all of ``changes`` or none; returns after the commit, for each change whether it had an effect.

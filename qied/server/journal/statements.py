@@ -190,15 +190,21 @@ def expire(limits: ExpireBefore, connection: sqlite3.Connection) -> Expired:
     tombstones = _keys(connection, "SELECT user, job FROM tombstones WHERE released_at < ?", limits.released_before)
     connection.execute("DELETE FROM tombstones WHERE released_at < ?", (limits.released_before,))
     needed = _UNFINISHED.format(table="outcomes", reference="depends_on", name="job")
-    finished = f"SELECT user, job FROM outcomes WHERE finished_at < ? AND NOT EXISTS (SELECT 1 {needed})"
+    finished = f"""SELECT user, job FROM outcomes WHERE finished_at < ? AND NOT EXISTS (SELECT 1 {needed})
+        ORDER BY finished_at LIMIT {limits.most}"""
     jobs = _keys(connection, finished, limits.finished_before)
     for user, job in jobs:
         _release_job(ReleaseJob(user, job, limits.now), connection)
     busy = _UNFINISHED.format(table="sessions", reference="session", name="session")
-    idle = f"SELECT user, session FROM sessions WHERE used_at < ? AND NOT EXISTS (SELECT 1 {busy})"
+    idle = f"""SELECT user, session FROM sessions WHERE used_at < ? AND NOT EXISTS (SELECT 1 {busy})
+        ORDER BY used_at LIMIT {limits.most}"""
     sessions = _keys(connection, idle, limits.sessions_idle_before)
     for user, session in sessions:
         _close_session(CloseSession(user, session), connection)
+    connection.execute(
+        "INSERT INTO meta VALUES ('swept_at', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (int(limits.now),),
+    )
     return Expired(jobs, tombstones, sessions)
 
 
@@ -214,9 +220,24 @@ def load(connection: sqlite3.Connection) -> JournalState:
         sessions={(session.user, session.session): session for session in _sessions(connection)},
         owners={(owner.user, owner.hash): owner for owner in owners},
         tombstones={(tombstone.user, tombstone.job): tombstone for tombstone in dead},
+        known_time=_known_time(connection),
     )
     connection.execute("COMMIT")
     return state
+
+
+def _known_time(connection: sqlite3.Connection) -> float | None:
+    """When expiry was looked at last; a journal from before that was noted has the newest of its other times."""
+    noted = connection.execute("SELECT value FROM meta WHERE key = 'swept_at'").fetchone()
+    if noted is not None:
+        return float(noted[0])
+    (newest,) = connection.execute(
+        """SELECT max(at) FROM (
+            SELECT max(accepted_at) AS at FROM jobs UNION ALL SELECT max(finished_at) FROM outcomes
+            UNION ALL SELECT max(released_at) FROM tombstones UNION ALL SELECT max(used_at) FROM sessions
+            UNION ALL SELECT max(stored_at) FROM blob_owners)"""
+    ).fetchone()
+    return None if newest is None else float(newest)
 
 
 def _jobs(connection: sqlite3.Connection) -> Iterator[StoredJob]:

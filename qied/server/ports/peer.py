@@ -12,6 +12,7 @@ from qied_client.errors import InternalError, QiedError, QuotaExceeded
 from qied_client.protocol.messages import Failure, Message
 
 from qied.server.access.authentication import Guest
+from qied.server.disk_failures import disk_failure
 
 _log = structlog.get_logger(part="peer")
 
@@ -68,6 +69,9 @@ class Peer:
             answer = await work
         except QiedError as error:
             self.refuse(error, request)
+        except OSError as error:
+            _log.exception("a request failed because of the disk", user=self.user)
+            self.refuse(disk_failure("The daemon's disk failed", error), request)
         except Exception:
             _log.exception("a request failed because of a bug", user=self.user)
             self.refuse(

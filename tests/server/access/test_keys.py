@@ -95,7 +95,7 @@ class TestEnrolment:
         assert zmq.curve_public(credential.secret_key.encode()) == credential.public_key.encode()
         assert (credential.user, credential.endpoint) == ("ann", ENDPOINT)
         assert credential.server_key.encode() == store.server_keys().public
-        assert store.authorised() == {credential.public_key.encode(): "ann"}
+        assert store.authorised().clients == {credential.public_key.encode(): "ann"}
         write_credential(tmp_path / "ann.key.json", credential)
         assert read_credential(tmp_path / "ann.key.json") == credential
 
@@ -134,7 +134,7 @@ class TestEnrolment:
     def test_ends_with_removal(self, store: KeyStore) -> None:
         store.add("ann", ENDPOINT)
         assert (store.remove("ann"), store.remove("ann")) == (True, False)
-        assert store.authorised() == {}
+        assert store.authorised().clients == {}
         store.add("ann", ENDPOINT)
 
     @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ class TestEnrolment:
     ) -> None:
         ann = store.add("ann", ENDPOINT)
         (home / "keys" / "clients" / "bob.json").write_bytes(content)
-        assert store.authorised() == {ann.public_key.encode(): "ann"}
+        assert store.authorised().clients == {ann.public_key.encode(): "ann"}
         with pytest.raises(ConfigError, match=r"bob\.json"):
             store.list()
 
@@ -173,7 +173,7 @@ class TestLocalUser:
     def test_gets_a_key_file_that_lets_in(self, store: KeyStore, home: Path) -> None:
         credential = store.ensure_local(ENDPOINT)
         assert read_credential(home / "local.key.json") == credential
-        assert store.authorised() == {credential.public_key.encode(): "local"}
+        assert store.authorised().clients == {credential.public_key.encode(): "local"}
 
     def test_keeps_the_pair_and_learns_the_new_address(self, store: KeyStore, home: Path) -> None:
         first = store.ensure_local(ENDPOINT)
@@ -185,7 +185,7 @@ class TestLocalUser:
         first = store.ensure_local(ENDPOINT)
         (home / "local.key.json").unlink()
         second = store.ensure_local(ENDPOINT)
-        assert store.authorised() == {second.public_key.encode(): "local"}
+        assert store.authorised().clients == {second.public_key.encode(): "local"}
         assert second.public_key != first.public_key
 
     @on_posix

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from qied_client.errors import SetupError
+from qied_client.credentials import read_credential
+from qied_client.errors import ConfigError, CredentialsMissing, SetupError
 
 from qied.server.access.private_files import create_private, private_folder, replace_private
 from tests.lost_power import Disk, watching
@@ -106,12 +107,42 @@ def test_a_disk_that_takes_nothing_is_told_with_a_remedy(
     assert callable(write)
     with pytest.raises(SetupError, match="No space left") as refused:
         write(tmp_path / "file", b"data")
-    assert str(tmp_path / "file") in refused.value.message and "free space" in refused.value.remedy
+    assert str(tmp_path / "file") in refused.value.message and "Free space" in refused.value.remedy
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_a_remedy(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other errors for these")
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("file/keys", "A file, or a link to nothing, has this name"),
+        ("dangling/keys", "A file, or a link to nothing, has this name"),
+        ("circle/keys", "A file, or a link to nothing, has this name"),
+        (f"{'long' * 100}/keys", "Choose a shorter name"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told_with_a_remedy_that_works(tmp_path: Path, name: str, remedy: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="File exists") as refused:
-        private_folder(tmp_path / "file" / "keys")
-    assert refused.value.remedy
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(SetupError) as refused:
+        private_folder(tmp_path / name)
+    assert remedy in refused.value.remedy
+    assert str(tmp_path / name.partition("/")[0]) in refused.value.message
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has these rights")
+def test_where_chmod_has_no_effect_no_remedy_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wide(found: os.stat_result) -> os.stat_result:
+        return os.stat_result((found.st_mode | 0o777, *tuple(found)[1:]))
+
+    file, stat_of, fstat_of = tmp_path / "ann.key.json", os.stat, os.fstat
+    file.touch(mode=0o600)
+    monkeypatch.setattr(os, "stat", lambda path, **more: wide(stat_of(path, **more)))
+    monkeypatch.setattr(os, "fstat", lambda descriptor: wide(fstat_of(descriptor)))
+    for refused in (lambda: private_folder(tmp_path), lambda: read_credential(file)):
+        with pytest.raises((ConfigError, CredentialsMissing), match="open to other users") as unsafe:
+            refused()
+        assert "no Unix modes" in unsafe.value.remedy and "umask=077" in unsafe.value.remedy
+        assert "chmod" not in unsafe.value.remedy
+    assert [path.name for path in tmp_path.iterdir()] == ["ann.key.json"]

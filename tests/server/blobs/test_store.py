@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from qied_client.errors import (
+    BlobDamaged,
     BlobMismatch,
     BlobTooLarge,
     ConfigError,
@@ -29,6 +30,7 @@ from qied.server.blobs.upload import Upload
 
 DATA = bytes(range(256)) * 8
 DIGEST = hashlib.sha256(DATA).hexdigest()
+Harm = Callable[[bytes], bytes]
 
 
 class Clock:
@@ -95,8 +97,6 @@ class TestUpload:
         upload.finish()
         with pytest.raises(ProtocolError):
             upload.write(len(DATA), b"more")
-        with pytest.raises(BlobMismatch):
-            store.begin(DIGEST, len(DATA) + 1, "bob")
         assert store.put(DATA) == DIGEST
         assert store.usage().stored == len(DATA)
 
@@ -292,10 +292,31 @@ class TestStoredBlobs:
         store.verify(DIGEST)
         file = root / DIGEST[:2] / DIGEST
         file.write_bytes(bytes([DATA[0] ^ 1]) + DATA[1:])
-        with pytest.raises(BlobMismatch, match="damaged"):
+        with pytest.raises(BlobDamaged, match="damaged"):
             store.verify(DIGEST)
         store.put(DATA)
         store.verify(DIGEST)
+
+    @pytest.mark.parametrize("harm", [lambda data: bytes([data[0] ^ 1]) + data[1:], lambda data: data[:-20]])
+    @pytest.mark.parametrize("restarted", [False, True])
+    def test_that_rotted_are_mended_by_sending_them_again(
+        self, store: BlobStore, root: Path, open_store: Callable[..., BlobStore], harm: Harm, restarted: bool
+    ) -> None:
+        store.put(DATA)
+        (root / DIGEST[:2] / DIGEST).write_bytes(harm(DATA))
+        store = open_store() if restarted else store
+        assert store.begin(DIGEST, len(DATA), "bob").offset == 0
+        store.put(DATA)
+        store.verify(DIGEST)
+        assert store.usage().stored == len(DATA)
+
+    def test_keep_their_bytes_whatever_size_somebody_announces(self, store: BlobStore) -> None:
+        store.put(DATA)
+        upload = store.begin(DIGEST, len(DATA) + 1, "bob")
+        upload.write(0, DATA + b"x")
+        with pytest.raises(BlobMismatch):
+            upload.finish()
+        assert store.read(DIGEST, 0, len(DATA)) == DATA
 
     def test_that_a_crash_left_empty_are_not_taken_for_stored(
         self, store: BlobStore, root: Path, open_store: Callable[..., BlobStore]

@@ -216,6 +216,22 @@ class TestExpiry:
         assert set(state.sessions) == {("ann", "busy")}
         assert {key: tombstone.released_at for key, tombstone in state.tombstones.items()} == {("ann", "old"): 50.0}
 
+    async def test_drops_only_so_many_at_once_the_oldest_first(self, journal: Journal) -> None:
+        await journal.apply(*(accept(f"job {number}", number) for number in (1, 2, 3)))
+        await journal.apply(*(outcome(f"job {number}", finished_at=20.0 - number) for number in (1, 2, 3)))
+        few = ExpireBefore(99.0, 0.0, 0.0, now=100.0, most=2)
+        assert (await journal.expire(few)).jobs == (("ann", "job 3"), ("ann", "job 2"))
+        assert (await journal.expire(few)).jobs == (("ann", "job 1"),)
+
+    async def test_notes_when_it_was_asked_for(self, journal: Journal, path: Path) -> None:
+        assert journal.load().known_time is None
+        await journal.apply(accept("one", 1), outcome("one", finished_at=70.0), OwnBlob("ann", SOURCE, 1, 60.0))
+        assert journal.load().known_time == 70.0
+        await journal.expire(ExpireBefore(0.0, 0.0, 0.0, now=50.0))
+        again = await reopened(journal, path)
+        assert again.load().known_time == 50.0
+        await again.close()
+
     async def test_spares_what_an_unfinished_job_needs(self, journal: Journal) -> None:
         waiting = dataclasses.replace(accept("next", 2, session="s"), depends_on="base")
         await journal.apply(OpenSession("ann", "s", SOURCE, 1.0), accept("base", 1), waiting, outcome("base"))

@@ -1,0 +1,69 @@
+"""The bytes of a request and of its edit in the journal: written, read back, and kept readable across versions."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import msgpack
+from qied_client.protocol.fields import FieldError, read, write
+
+T = TypeVar("T")
+
+VERSION: Final = 1
+"""Version of the fields of EditRequest and EditSpec together; a field added, removed or changed makes a new one."""
+
+
+class UnreadableRow(Exception):
+    """The bytes cannot be read; its text says why, as the end of a sentence."""
+
+
+def pack(value: object, version: int = VERSION) -> bytes:
+    """Bytes of a request or a spec: a mapping in version 1, the version and the mapping from version 2 on."""
+    fields = write(value)
+    return bytes(msgpack.packb(fields if version == 1 else [version, fields]))
+
+
+def unpack(kind: type[T], stored: object) -> T:
+    """Read a request or a spec of this version or an older one; raises UnreadableRow for everything else."""
+    version, fields = _parts(stored)
+    if version > VERSION:
+        raise UnreadableRow(f"a newer qied stored it (version {version}; this one reads up to {VERSION})")
+    try:
+        return read(kind, fields)
+    except FieldError as error:
+        raise UnreadableRow(
+            f"{error} ({kind.__name__}); another version of qied stored it, or it is damaged"
+        ) from error
+
+
+def size_in(stored: object) -> tuple[int, int]:
+    """Width and height that a spec names, as far as they can be read; 0 each where they cannot."""
+    try:
+        _, fields = _parts(stored)
+        sides = [fields.get(name) for name in ("width", "height")]
+    except (UnreadableRow, AttributeError):
+        return 0, 0
+    width, height = (side if type(side) is int and 0 < side < 2**16 else 0 for side in sides)
+    return width, height
+
+
+def timings_in(stored: bytes) -> dict[str, Any]:
+    """Timings of an outcome; none where they cannot be read."""
+    try:
+        found = msgpack.unpackb(stored) if stored else {}
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _parts(stored: object) -> tuple[int, Any]:
+    try:
+        found = msgpack.unpackb(stored)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise UnreadableRow("its bytes in the journal are damaged") from error
+    match found:
+        case dict():
+            return 1, found
+        case [int(version), dict() as fields] if version > 1:
+            return version, fields
+    raise UnreadableRow("its bytes in the journal are damaged")
