@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from qied_client.cli.exit_status import FAILED
 from qied_client.cli.failures import failures_as_text
 from rich.console import Console
 from rich.progress import track
@@ -14,9 +15,6 @@ from rich.progress import track
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.report import Report
 from qied.cli.model_table import show_reports
-
-PROBLEMS = 1
-"""Exit status where something is wrong with a file."""
 
 
 def inspect_command(
@@ -31,7 +29,7 @@ def inspect_command(
         else:
             show_reports(Console(highlight=False), reports)
     if any(report.problems for report in reports):
-        raise typer.Exit(PROBLEMS)
+        raise typer.Exit(FAILED)
 
 
 def _inspected(paths: list[Path]) -> list[Report]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from qied_client.cli.exit_status import REFUSED
 from qied_client.cli.failures import failures_as_text
 from qied_client.errors import InvalidRequest
 from qied_client.protocol import limits
@@ -31,8 +32,6 @@ from qied.serving.plan import plan_for
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SMALLEST_VRAM = 256 * 2**20
-REFUSED = 2
-"""Exit status where nothing can be served."""
 
 
 def plan_command(

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from qied_client.cli.exit_status import INTERRUPTED
 from qied_client.cli.failures import failures_as_text
 from qied_client.errors import InvalidRequest
 from qied_client.system_failures import expanded
@@ -63,7 +64,7 @@ def _pull(name: str, download: Download, to: Path | None, only: list[str], reser
             found = carry_out(prepared, reserve, progress)
     except KeyboardInterrupt:
         told.print("\nStopped. What was downloaded is kept: the same command resumes from there.", soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     out = Console(highlight=False, markup=False)
     for line in _next_steps(name, download, prepared, found, to is None):
         out.print(Text(line), soft_wrap=True)

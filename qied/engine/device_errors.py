@@ -1,11 +1,15 @@
-"""What a torch error means: out of memory, or a device whose context is lost."""
+"""Torch's errors that mean out of memory or a lost device: how they are recognised, and how an edit ends by them."""
 
 from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
+from qied_client.errors import OutOfMemory
 
 from qied.link.engine_port import DeviceLost
 
@@ -47,3 +51,37 @@ def raise_if_lost(error: BaseException, device: torch.device) -> None:
     """Raise DeviceLost if no edit of this process can continue after ``error``; see :func:`is_lost`."""
     if is_lost(error, device):
         raise DeviceLost(f"{device} no longer answers: {error}") from error
+
+
+class RunsOnDevice(Protocol):
+    """Work of which an error makes an end."""
+
+    device: torch.device
+
+    def close(self) -> None:
+        """Let go of everything that is held."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+W = TypeVar("W", bound=RunsOnDevice)
+
+
+def guarded(unit: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:
+    """Make a method raise OutOfMemory or DeviceLost for torch's errors of that kind; any error closes its object."""
+
+    @wraps(unit)
+    def guard(work: W, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            with torch.inference_mode():
+                return unit(work, *args, **kwargs)
+        except BaseException as error:
+            work.close()
+            raise_if_lost(error, work.device)
+            if not is_exhausted(error):
+                raise
+            exhausted = str(error)
+        # Raised only here, so that the error does not keep the failed frames and their tensors alive.
+        raise OutOfMemory(f"Memory ran out: {exhausted}", "Ask for a smaller picture.")
+
+    return guard

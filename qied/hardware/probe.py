@@ -16,10 +16,10 @@ from qied.hardware.cache import FactCache
 from qied.hardware.cuda_driver import CudaAnswer, ask_cuda
 from qied.hardware.host import process_name, read_host, read_packages, read_system
 from qied.hardware.nvml import Cards, read_nvml
-from qied.hardware.snapshot import Driver, Gpu, Problem, Snapshot
+from qied.hardware.snapshot import Driver, Problem, Snapshot
 from qied.hardware.torch_facts import find_torch, read_torch
 from qied.hardware.user_folders import user_cache_folder
-from qied.hardware.visibility import VARIABLE, in_cuda_order, visible
+from qied.hardware.visibility import choose_visible
 
 _MODULE_VERSION = re.compile(r"NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s")
 
@@ -76,49 +76,6 @@ def read_cards(environ: Mapping[str, str], nvml: Any, places: ProbeSources = _US
         if told.answered:
             return told
     return _without_management(cards, places)
-
-
-def choose_visible(
-    gpus: tuple[Gpu, ...], environ: Mapping[str, str], cuda: CudaAnswer
-) -> tuple[tuple[Gpu, ...], tuple[Problem, ...]]:
-    """The cards that programs get, in CUDA's order where it answered, and what is wrong with that."""
-    wanted = environ.get(VARIABLE)
-    by_rule = visible(gpus, wanted)
-    if not by_rule:
-        hidden = f"{VARIABLE}={wanted} hides every card of this machine."
-        return (), (Problem(code="gpus_hidden", message=hidden),) if gpus else ()
-    if not cuda.uuids:
-        reason = cuda.error or "it finds no card"
-        return by_rule, (Problem(code="cuda_failed", message=f"CUDA does not work: {reason}."),)
-    if any(gpu.uuid is None for gpu in by_rule):
-        return by_rule, _uncounted(by_rule, len(cuda.uuids))
-    listed = in_cuda_order(gpus, cuda.uuids)
-    # CUDA lists one MIG instance only, but any can be selected.
-    instances = tuple(gpu for gpu in by_rule if _is_instance(gpu) and gpu not in listed)
-    missed = tuple(gpu for gpu in by_rule if not _is_instance(gpu) and gpu not in listed)
-    # Indices may mean other cards to CUDA than by the rule: then as many are listed, and none is missed.
-    whole = sum(not _is_instance(gpu) for gpu in by_rule)
-    if len(listed) - sum(map(_is_instance, listed)) >= whole:
-        missed = ()
-    return (*listed, *instances), tuple(map(_missed, missed))
-
-
-def _is_instance(gpu: Gpu) -> bool:
-    return (gpu.uuid or "").startswith("MIG-")
-
-
-def _missed(gpu: Gpu) -> Problem:
-    text = f"The driver shows {gpu.name} (card {gpu.index}), but CUDA does not offer it to programs."
-    return Problem(code="cuda_misses_card", message=text)
-
-
-def _uncounted(gpus: tuple[Gpu, ...], listed: int) -> tuple[Problem, ...]:
-    """Cards without uuid cannot be told from each other, but counted."""
-    if listed >= len(gpus):
-        return ()
-    names = ", ".join(f"{gpu.name} (card {gpu.index})" for gpu in gpus)
-    text = f"CUDA offers programs only {listed} of these {len(gpus)} cards: {names}."
-    return (Problem(code="cuda_misses_card", message=text),)
 
 
 def parse_kernel_module(text: str) -> str | None:

@@ -4,10 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from qied.hardware.snapshot import Gpu
+from qied.hardware.cuda_driver import CudaAnswer
+from qied.hardware.snapshot import Gpu, Problem
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
+
+
+def choose_visible(
+    gpus: tuple[Gpu, ...], environ: Mapping[str, str], cuda: CudaAnswer
+) -> tuple[tuple[Gpu, ...], tuple[Problem, ...]]:
+    """The cards that programs get, in CUDA's order where it answered, and what is wrong with that."""
+    wanted = environ.get(VARIABLE)
+    by_rule = visible(gpus, wanted)
+    if not by_rule:
+        hidden = f"{VARIABLE}={wanted} hides every card of this machine."
+        return (), (Problem(code="gpus_hidden", message=hidden),) if gpus else ()
+    if not cuda.uuids:
+        reason = cuda.error or "it finds no card"
+        return by_rule, (Problem(code="cuda_failed", message=f"CUDA does not work: {reason}."),)
+    if any(gpu.uuid is None for gpu in by_rule):
+        return by_rule, _uncounted(by_rule, len(cuda.uuids))
+    listed = in_cuda_order(gpus, cuda.uuids)
+    # CUDA lists one MIG instance only, but any can be selected.
+    instances = tuple(gpu for gpu in by_rule if _is_instance(gpu) and gpu not in listed)
+    missed = tuple(gpu for gpu in by_rule if not _is_instance(gpu) and gpu not in listed)
+    # Indices may mean other cards to CUDA than by the rule: then as many are listed, and none is missed.
+    whole = sum(not _is_instance(gpu) for gpu in by_rule)
+    if len(listed) - sum(map(_is_instance, listed)) >= whole:
+        missed = ()
+    return (*listed, *instances), tuple(map(_missed, missed))
+
+
+def _is_instance(gpu: Gpu) -> bool:
+    return (gpu.uuid or "").startswith("MIG-")
+
+
+def _missed(gpu: Gpu) -> Problem:
+    text = f"The driver shows {gpu.name} (card {gpu.index}), but CUDA does not offer it to programs."
+    return Problem(code="cuda_misses_card", message=text)
+
+
+def _uncounted(gpus: tuple[Gpu, ...], listed: int) -> tuple[Problem, ...]:
+    """Cards without uuid cannot be told from each other, but counted."""
+    if listed >= len(gpus):
+        return ()
+    names = ", ".join(f"{gpu.name} (card {gpu.index})" for gpu in gpus)
+    text = f"CUDA offers programs only {listed} of these {len(gpus)} cards: {names}."
+    return (Problem(code="cuda_misses_card", message=text),)
 
 
 def visible(gpus: Sequence[Gpu], value: str | None) -> tuple[Gpu, ...]:

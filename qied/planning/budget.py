@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
-from qied.hardware.snapshot import Gpu, Host, Snapshot, driver_system
+from qied.hardware.snapshot import Gpu, Host, Snapshot
 from qied.planning.wishes import Wishes
 
 MIB = 1024**2
 HOST_RESERVE = 1024 * MIB
 """Host memory that is left to everything else."""
-WINDOWS_PINNED_SHARE = 0.5
-"""Part of the host memory that a program may pin where the driver is that of Windows (WSL2)."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +51,6 @@ def host_capacity(snapshot: Snapshot) -> int | None:
     if free is None:
         return None
     return max(0, free - HOST_RESERVE)
-
-
-def pinnable_bytes(snapshot: Snapshot) -> int:
-    """Host memory that a program may pin; what the kernel allows beyond that is found out by trying."""
-    total = snapshot.host.memory_total_bytes
-    if driver_system(snapshot) == "Windows" and total is not None:
-        return int(total * WINDOWS_PINNED_SHARE)
-    return sys.maxsize
 
 
 def _free_host(host: Host) -> int | None:

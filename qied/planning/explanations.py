@@ -6,13 +6,14 @@ from qied_client.installing import install_extra
 from qied_client.text import GIB, gib, size_text
 
 from qied.hardware.snapshot import Gpu
-from qied.planning.budget import Budget, pinnable_bytes
+from qied.planning.budget import Budget
 from qied.planning.candidates import LOWEST_FP8_ATTENTION, Candidate, why_no_fp8_attention
 from qied.planning.case import CardRequest
 from qied.planning.fitting import Rung
 from qied.planning.hardware_profile import LoadedProfile
 from qied.planning.memory import Precisions
 from qied.planning.model_profile import ModelProfile
+from qied.planning.pinning import pinnable_bytes
 from qied.planning.plan import Execution
 from qied.planning.wishes import Wishes
 

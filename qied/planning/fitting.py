@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from qied.planning.hardware_profile import Choice
@@ -11,6 +12,7 @@ from qied.planning.loras import NO_LORAS, LoraRoom
 from qied.planning.memory import Footprint, MemoryModel, TextEncoder, Tiles
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import ARENA, Part
+from qied.planning.tile_size import largest_tiles
 from qied.planning.workload import Workload, largest_workload
 
 FIRST_SESSIONS = 8
@@ -68,8 +70,6 @@ LORAS = "LoRAs"
 """Name of the part that is kept for LoRAs."""
 GRAPHS = "graphs"
 """Name of the part that CUDA graphs of blocks hold."""
-TILE_STEP = 64
-"""Tiles are multiples of this many pixels."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class Fitter:
         for index in range(len(rungs) - 1, -1, -1):
             rung = rungs[index]
             if self.needed(rung) <= budget:
-                tiles = self._largest_tiles(rung, budget)
+                fits = partial(self._fits, rung, budget)
+                tiles = largest_tiles(fits, self._whole("decode", rung), self._whole("encode", rung), self.choice)
                 return Fit(index, rung, tiles, self.parts(rung, tiles))
         return None
 
@@ -163,27 +164,11 @@ class Fitter:
             self._graph_bytes[key] = self.memory.graphs(work)
         return self._graph_bytes[key]
 
+    def _fits(self, rung: Rung, budget: int, tiles: Tiles) -> bool:
+        return self._peak(rung, tiles) <= budget
+
     def _peak(self, rung: Rung, tiles: Tiles) -> int:
         return sum(size for _, size in self._sizes(rung, tiles))
-
-    def _largest_tiles(self, rung: Rung, budget: int) -> Tiles:
-        """Grow the decoder's tile first, then the encoder's, while the rung stays within the budget."""
-        smallest = self.choice.min_tile_px
-        decode = self._largest("decode", rung, budget, smallest)
-        return Tiles(self._largest("encode", rung, budget, decode), decode)
-
-    def _largest(self, way: Literal["encode", "decode"], rung: Rung, budget: int, other: int | None) -> int | None:
-        def tiles(side: int | None) -> Tiles:
-            return Tiles(other, side) if way == "decode" else Tiles(side, other)
-
-        if self._peak(rung, tiles(None)) <= budget and self._whole(way, rung) <= self.choice.max_tile_px**2:
-            return None
-        fitting = [
-            side
-            for side in range(self.choice.min_tile_px, self.choice.max_tile_px + 1, TILE_STEP)
-            if self._peak(rung, tiles(side)) <= budget
-        ]
-        return max(fitting, default=self.choice.min_tile_px)
 
     def _whole(self, way: str, rung: Rung) -> int:
         work = self.work(rung)

@@ -16,7 +16,7 @@ from qied_client.text import GIB
 
 from qied.hardware.snapshot import capability_text
 from qied.planning.profile_files import Key, read_profile_file
-from qied.planning.tiling import MIN_TILE_PX
+from qied.planning.tile_grid import MIN_TILE_PX
 from qied.resources import profiles_folder
 
 Precision = Literal["fp8", "fp8-storage", "bf16", "cpu"]

@@ -18,7 +18,7 @@ from qied.planning.calibration import DEVICES, Factors
 from qied.planning.forward_layout import VALUES, Tokens, TransformerShape, arena_layout, attention_bytes, region_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Scaling
-from qied.planning.tiling import tile_grid
+from qied.planning.tile_grid import tile_grid
 from qied.planning.workload import Workload
 
 FP32 = 4

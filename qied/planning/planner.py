@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qied_client.text import gib
 
 from qied.hardware.snapshot import Gpu, Snapshot
-from qied.planning.budget import cpu_budget, device_budget, host_capacity, pinnable_bytes
+from qied.planning.budget import cpu_budget, device_budget, host_capacity
 from qied.planning.candidates import Candidate, proven_attention, shortlist
 from qied.planning.case import CardRequest, PlanRequest
 from qied.planning.explanations import (
@@ -22,6 +22,7 @@ from qied.planning.fitting import RING_SLOTS, Fit, Fitter, Rung, ladder
 from qied.planning.hardware_profile import Choice, match_profile
 from qied.planning.memory import MemoryModel, Precisions, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
+from qied.planning.pinning import pinnable_bytes
 from qied.planning.plan import FP8_ATTENTION, Execution, Plan, Refusal, Sessions
 from qied.planning.refusals import (
     cpu_too_slow,

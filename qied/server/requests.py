@@ -26,7 +26,7 @@ from qied_client.protocol import messages as m
 
 from qied.config import LimitsConfig
 from qied.edit import EditSpec
-from qied.planning.quote import Resolved, Size, admitted, resolve
+from qied.planning.request_defaults import Resolved, Size, admitted, resolve
 from qied.planning.serving import Serving
 from qied.scheduling.model import JobKey
 from qied.server.blobs.ownership import Ownership

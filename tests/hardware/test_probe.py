@@ -12,8 +12,9 @@ import pynvml
 import pytest
 
 from qied.hardware.cuda_driver import CudaAnswer
-from qied.hardware.probe import ProbeSources, choose_visible, parse_kernel_module, probe, read_cards
+from qied.hardware.probe import ProbeSources, parse_kernel_module, probe, read_cards
 from qied.hardware.snapshot import Gpu, read_snapshot
+from qied.hardware.visibility import choose_visible
 
 CARDS = (
     Gpu(index=0, uuid="GPU-aaaa", name="slow"),

@@ -10,7 +10,7 @@ from qied_client.protocol.request import EditRequest, LoraChoice
 from qied.planning.loras import LoraFacts, LoraRoom
 from qied.planning.model_profile import Preset, shipped_profiles
 from qied.planning.plan import Execution, Plan, Sessions
-from qied.planning.quote import resolve
+from qied.planning.request_defaults import resolve
 from qied.planning.serving import Serving
 
 PRESETS = {

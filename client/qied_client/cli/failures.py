@@ -10,16 +10,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from qied_client.errors import InvalidRequest, JobCancelled, PictureError, QiedError, SetupError, UnreachableError
+from qied_client.cli.exit_status import INTERRUPTED, status_of
+from qied_client.errors import QiedError
 from qied_client.system_failures import system_failure
-
-_STATUS = (
-    (UnreachableError, 3),
-    (InvalidRequest, 2),
-    (PictureError, 2),
-    (SetupError, 2),
-    (JobCancelled, 130),
-)
 
 
 @contextmanager
@@ -38,12 +31,12 @@ def failures_as_text() -> Iterator[None]:
         raise _shown(system_failure(error)) from None
     except KeyboardInterrupt:
         sys.stderr.write("\n")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _shown(error: QiedError) -> typer.Exit:
     show_failure(error)
-    return typer.Exit(next((number for kind, number in _STATUS if isinstance(error, kind)), 1))
+    return typer.Exit(status_of(error))
 
 
 def show_failure(error: QiedError) -> None:

@@ -4,45 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
 
-import torch
 from PIL import Image
-from qied_client.errors import OutOfMemory
 from torch import Tensor
 
 from qied.edit import EditSpec
-from qied.engine.device_errors import is_exhausted, raise_if_lost
+from qied.engine.device_errors import guarded
 from qied.engine.edits.context import Advance, EditInputs, EngineContext, HeldBytes
 from qied.engine.edits.denoise import VelocityRequest
 from qied.engine.edits.pacing import Meter
 from qied.engine.edits.phases import Units, run_edit
 from qied.engine.edits.scene_cache import SceneCache
 from qied.scheduling.sweep import StepNeeds
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _guarded(unit: Callable[Concatenate[Edit, P], T]) -> Callable[Concatenate[Edit, P], T]:
-    """Give an edit's unit the errors that ``Edit.advance`` documents; after any of them the edit is over."""
-
-    @wraps(unit)
-    def guarded(edit: Edit, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            with torch.inference_mode():
-                return unit(edit, *args, **kwargs)
-        except BaseException as error:
-            edit.close()
-            raise_if_lost(error, edit.device)
-            if not is_exhausted(error):
-                raise
-            exhausted = str(error)
-        # Raised only here, so that the error does not keep the failed frames and their tensors alive.
-        raise OutOfMemory(f"Memory ran out: {exhausted}", "Ask for a smaller picture.")
-
-    return guarded
 
 
 class Edit:
@@ -71,7 +44,7 @@ class Edit:
         """
         return self.held.step
 
-    @_guarded
+    @guarded
     def advance(self) -> Advance:
         """Do one bounded unit of work; what the cache holds is skipped.
 
@@ -94,7 +67,7 @@ class Edit:
             self.close()
         return replace(done, ended=self.meter.take())
 
-    @_guarded
+    @guarded
     def begin_step(self) -> VelocityRequest:
         """Begin the next unit, which must be a step; it waits for ``end_step``. Errors are those of ``advance``."""
         assert self.step_needs is not None, "the next unit is not a step"
@@ -102,7 +75,7 @@ class Edit:
         assert isinstance(request, VelocityRequest), "a step asks for velocities"
         return request
 
-    @_guarded
+    @guarded
     def end_step(self, velocities: Callable[[], list[Tensor]]) -> Advance:
         """End a begun step; an error of ``velocities`` is its error as well. Errors are those of ``advance``."""
         return self._stepped(velocities())

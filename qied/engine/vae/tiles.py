@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qied.planning.tiling import TileGrid
+from qied.planning.tile_grid import TileGrid
 
 
 @dataclass(frozen=True)

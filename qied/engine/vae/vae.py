@@ -12,7 +12,7 @@ from qied_client.errors import JobFailed
 from torch import Tensor
 
 from qied.engine.vae.tiles import windows
-from qied.planning.tiling import MARGIN_PX, tile_grid
+from qied.planning.tile_grid import MARGIN_PX, tile_grid
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,133 @@
+"""The defaults of a request: preset, steps, guidance, size and schedule, where the request leaves them out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
+from qied_client.protocol.request import EditRequest
+
+from qied.edit import EditSpec
+from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
+from qied.planning.lora_choices import chosen_loras, schedule_for, unsuited
+from qied.planning.model_profile import ModelProfile, Preset
+from qied.planning.serving import Serving
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request with every default in place. ``nearest`` is the largest size of this aspect within the cap.
+
+    ``warnings`` name settings that are probably not what the user intended.
+    """
+
+    spec: EditSpec
+    nearest: Size
+    fits: bool
+    warnings: tuple[str, ...] = ()
+
+
+def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Resolved:
+    """Fill in the defaults. ``sizes`` are the displayed sizes of all input pictures in pixels, a turn's base first.
+
+    Raises InvalidRequest and its kinds; a size above the cap is not an error here, see ``admitted``.
+    """
+    geometry = serving.profile.geometry
+    if not 1 <= len(sizes) <= geometry.max_references:
+        raise InvalidRequest(
+            f"images: {serving.profile.title} takes 1 to {geometry.max_references} pictures, not {len(sizes)}.",
+            "Send fewer pictures." if sizes else "Send at least one picture.",
+            field="images",
+        )
+    for width, height in sizes:
+        if not within_aspect(width, height):
+            raise InvalidRequest(
+                f"images: a picture of {width} x {height} is more than {MAX_ASPECT} times as long as it is wide.",
+                "Crop it first.",
+                field="images",
+            )
+    preset = _preset(request, serving.profile)
+    _check_precision(request, serving)
+    loras = chosen_loras(request, preset, serving)
+    wanted = _wanted_size(request, sizes[-1], serving.profile)
+    nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
+    fits = wanted[0] * wanted[1] <= serving.max_pixels
+    width, height = nearest if request.on_cap == "fit" else wanted
+    # A model that is distilled itself is run as it was made for, where neither settings nor a preset are asked for.
+    distilled = serving.lightning_steps if request.preset is None else None
+    own_scale = preset.true_cfg_scale if distilled is None else 1.0
+    scale = own_scale if request.true_cfg_scale is None else request.true_cfg_scale
+    negative = request.negative_prompt
+    if scale > 1.0 and negative is None:
+        negative = serving.profile.default_negative_prompt
+    steps = (distilled or preset.steps) if request.steps is None else request.steps
+    spec = EditSpec(
+        images=request.images,
+        prompt=request.prompt,
+        negative_prompt=negative if scale > 1.0 else None,
+        seed=request.seed,
+        steps=steps,
+        true_cfg_scale=scale,
+        width=width,
+        height=height,
+        mask=request.mask,
+        output_format="webp" if request.output_format == "webp" else "png",
+        preview_every=max(1, steps // 10) if request.previews else 0,
+        loras=loras,
+        schedule=schedule_for(preset, loras, serving),
+    )
+    return Resolved(
+        spec, nearest, fits, (*unsuited(spec, preset, serving), *_other_precision(request, preset, serving))
+    )
+
+
+def admitted(resolved: Resolved, request: EditRequest, serving: Serving) -> EditSpec:
+    """Return the edit, or raise AboveCap with the number and the nearest size that fits."""
+    if resolved.fits or request.on_cap == "fit":
+        return resolved.spec
+    spec, (width, height) = resolved.spec, resolved.nearest
+    raise AboveCap(
+        f"{spec.width} x {spec.height} are {spec.width * spec.height} pixels; the cap here is {serving.max_pixels}.",
+        f"Ask for {width} x {height}, or let the daemon fit it (on_cap='fit').",
+        max_pixels=serving.max_pixels,
+        width=width,
+        height=height,
+    )
+
+
+def _preset(request: EditRequest, profile: ModelProfile) -> Preset:
+    try:
+        return profile.preset(request.preset)
+    except KeyError:
+        raise UnknownPreset(
+            f"There is no preset {request.preset!r}.",
+            f"Presets of {profile.name}: {', '.join(sorted(profile.presets))}.",
+            field="preset",
+        ) from None
+
+
+def _check_precision(request: EditRequest, serving: Serving) -> None:
+    if request.precision not in (None, "auto", serving.precision):
+        raise PrecisionUnavailable(
+            f"This daemon does not run {request.precision!r}.",
+            f"It runs {serving.precision}; leave the precision out.",
+            field="precision",
+        )
+
+
+def _other_precision(request: EditRequest, preset: Preset, serving: Serving) -> tuple[str, ...]:
+    """That a preset was named which is meant for another precision than the daemon runs."""
+    if request.preset is None or preset.precision in (None, serving.precision):
+        return ()
+    return (
+        f"The preset {request.preset!r} is meant for {preset.precision}, but this daemon runs {serving.precision}.",
+    )
+
+
+def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Size:
+    if request.width is not None and request.height is not None:
+        return request.width, request.height
+    return default_target_size(profile, *last)
