@@ -17,4 +17,4 @@ def read_size(text: str) -> int:
     if found is None or unit is None:
         raise ValueError(f"{text!r} is not a size; write it as {EXAMPLES}")
     whole, _, part = found["number"].partition(".")
-    return int(whole) * unit + int(part or 0) * unit // 10 ** len(part)
+    return int(whole) * unit + int(part or 0) * unit // int(10 ** len(part))

@@ -32,6 +32,7 @@ from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan
 from qied.planning.wishes import wishes_of
 from qied.server.daemon import Daemon, Launch
+from qied.server.ports.listening import refuse_taken_port
 from qied.serving.model import ServedModel, locate_model
 from qied.serving.plan import plan_service, refitted_order
 
@@ -65,6 +66,7 @@ def serve(
         loaded = load_config(usual_config(config), os.environ, overrides)
         settings = loaded.config
         set_up_logs(settings.daemon.log_format, settings.daemon.log_level)
+        refuse_taken_port(settings.daemon.listen)
         served = locate_model(settings.model, os.environ, user_home())
         folder = default_home(os.environ) if home is None else home
         _allow_many_connections()
