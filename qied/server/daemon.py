@@ -139,6 +139,10 @@ class Daemon:
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
         await self._pool.first_ready()
 
+    def reload(self) -> None:
+        """Read the enrolled clients again; changes count without it as well, within half a second."""
+        self._guests.refresh()
+
     async def broken(self) -> None:
         """Wait until a part that must not fail has failed; raises InternalError then."""
         error = await asyncio.shield(self._dispatcher.broken)
