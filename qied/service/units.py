@@ -33,7 +33,7 @@ def user_unit(environ: Mapping[str, str]) -> Unit:
     steps = (
         "systemctl --user daemon-reload",
         "systemctl --user enable --now qied",
-        "loginctl enable-linger     # so that it also runs while nobody is logged in",
+        "loginctl enable-linger     # so that it also runs while you are logged out",
         "journalctl --user -u qied  # its log",
     )
     return Unit(folder / "qied.service", _text("qied-user.service"), steps)
