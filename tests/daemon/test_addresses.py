@@ -19,6 +19,15 @@ def has_ipv6() -> bool:
     return True
 
 
+def knows_ipv6() -> bool:
+    """Whether the system has sockets of this family, with or without an address for them."""
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     ("listen", "hosts"),
     [
@@ -32,16 +41,16 @@ def test_clients_reach_it_at_every_address_it_listens_at(tmp_path, daemon_proces
     daemon = daemon_process(tmp_path / "home")
     daemon.listen = listen
     daemon.start_unready()
-    if "[" in listen and not has_ipv6():
+    if ("[::1]" in listen and not has_ipv6()) or ("[" in listen and not knows_ipv6()):
         assert daemon.wait() == 2
         assert "daemon.listen: cannot listen at" in str(daemon.log)
         return
-    try:
+    try:  # [::] is served over IPv4 alone where this machine has no address of IPv6
         daemon.wait_for("ready")
         with daemon.client() as local:
             assert local.status().workers
         port = read_credential(daemon.key).endpoint.rpartition(":")[2]
-        for host in hosts:
+        for host in hosts if has_ipv6() else set(hosts) - {"[::1]"}:
             with daemon.client(address=f"tcp://{host}:{port}") as client:
                 assert client.status().workers
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -62,7 +63,6 @@ def test_all_interfaces_of_both_families_are_reached_by_the_family_that_answers(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert reached_from_here(f"tcp://[::]:{port}") == f"tcp://127.0.0.1:{port}"
-    if socket.has_dualstack_ipv6():
-        with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
-            port = server.getsockname()[1]
-            assert reached_from_here(f"tcp://[::]:{port}") == f"tcp://[::1]:{port}"
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6) as server:  # if there is IPv6
+        port = server.getsockname()[1]
+        assert reached_from_here(f"tcp://[::]:{port}") == f"tcp://[::1]:{port}"
