@@ -10,8 +10,12 @@ from typing import Annotated, Any, Literal
 
 import tomli
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from qied_client.address import read_address
 from qied_client.errors import ConfigError
 from qied_client.protocol import limits
+
+from qied.environment import nearest, settings_in, variable_of
+from qied.sizes import read_size
 
 GIB = 1024**3
 MIB = 1024**2
@@ -23,7 +27,7 @@ SMALLEST_CAP = 65_536
 
 def _no_cap_or_a_useful_one(pixels: int) -> int:
     if 0 < pixels < SMALLEST_CAP:
-        raise ValueError(f"Input should be 0 or at least {SMALLEST_CAP}")
+        raise ValueError(f"{pixels} is too small; use 0, or at least {SMALLEST_CAP}")
     return pixels
 
 
@@ -38,6 +42,42 @@ def _folders(value: object) -> object:
 Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
 
 
+def _bytes(value: object) -> object:
+    return read_size(value) if isinstance(value, str) else value
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes)]
+"""Bytes, as a number or as a text with a unit such as 8GB (10^9) or 8GiB (2^30)."""
+
+
+def _address(text: str) -> str:
+    read_address(text, listening=True)
+    return text
+
+
+def _cards(text: str) -> str:
+    """The entries of ``model.gpus``, without blanks."""
+    entries = [entry.strip() for entry in text.split(",")]
+    for entry in entries:
+        if not _CARD.fullmatch(entry) and entries != ["all"]:
+            raise ValueError(
+                f"{text!r} does not name cards; use all, or indices or UUIDs as nvidia-smi -L shows them: "
+                "0,2 or GPU-8f1c9a2e or MIG-5b3d7c10"
+            )
+    return ",".join(entries)
+
+
+def _function(text: str) -> str:
+    if not _FUNCTION.fullmatch(text):
+        raise ValueError(f"{text!r} does not name a function; write it as module:function, such as {_ENGINE}")
+    return text
+
+
+_CARD = re.compile(r"[0-9]{1,4}|(GPU|MIG)-[0-9A-Za-z/-]+", re.ASCII)
+_FUNCTION = re.compile(r"[\w.]+:\w+")
+_ENGINE = "qied.engine.serving:load"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,10 +85,8 @@ class _Section(BaseModel):
 class DaemonConfig(_Section):
     """How the daemon is reached and how it logs and stops."""
 
-    listen: str = Field(
-        "tcp://127.0.0.1:7447",
-        pattern=r"^tcp://.+:(\d+|\*)$",
-        description="address to listen on; port * picks a free one",
+    listen: Annotated[str, AfterValidator(_address)] = Field(
+        "tcp://127.0.0.1:7447", description="address to listen on; port * picks a free one"
     )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text in a terminal, else JSON lines")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -69,8 +107,8 @@ class ModelConfig(_Section):
     loras: Folders = Field((), description="folders of LoRA files, in addition to the model's own")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "fp8", "fp8-storage", "bf16", "fp32"] = "auto"
-    gpus: str = Field(
-        "all", pattern=r"^(all|\d+(,\d+)*)$", description="cards that get a worker: all, or indices as 0,2"
+    gpus: Annotated[str, AfterValidator(_cards)] = Field(
+        "all", description="cards that get a worker: all, or indices and UUIDs as 0,2 or GPU-8f1c9a2e"
     )
 
 
@@ -93,21 +131,21 @@ class LimitsConfig(_Section):
 class StorageConfig(_Section):
     """What is kept on disk, how much and for how long."""
 
-    blob_bytes: int = Field(20 * GIB, ge=64 * MIB, description="most bytes of pictures on disk")
-    free_reserve_bytes: int = Field(1 * GIB, ge=0, description="bytes of the file system to leave free")
+    blob_bytes: Bytes = Field(20 * GIB, ge=64 * MIB, description="most bytes of pictures on disk")
+    free_reserve_bytes: Bytes = Field(1 * GIB, ge=0, description="bytes of the file system to leave free")
     result_hours: float = Field(72.0, gt=0, le=24 * 365, description="hours that an unreleased result is kept")
     upload_hours: float = Field(12.0, gt=0, le=24 * 365, description="hours that an unused upload is kept")
     session_hours: float = Field(168.0, gt=0, le=24 * 365, description="hours that an idle session is kept")
-    packed_bytes: int = Field(64 * GIB, ge=0, description="bytes of quantised models kept for the next start; 0: none")
-    modulation_bytes: int = Field(4 * GIB, ge=0, description="bytes of modulation tables kept on disk; 0: none")
+    packed_bytes: Bytes = Field(64 * GIB, ge=0, description="bytes of quantised models kept on disk; 0: none")
+    modulation_bytes: Bytes = Field(4 * GIB, ge=0, description="bytes of modulation tables kept on disk; 0: none")
 
 
 class WorkerConfig(_Section):
     """What a worker process holds and when it is given up."""
 
     max_active: int = Field(0, ge=0, le=256, description="edits that one worker holds at once; 0: as the plan says")
-    budget_bytes: int = Field(0, ge=0, description="memory that a worker may use; 0: what is free, less a reserve")
-    cache_bytes: int = Field(256 * MIB, ge=0, description="reference latents and embeddings kept between turns")
+    budget_bytes: Bytes = Field(0, ge=0, description="memory that a worker may use; 0: what is free, less a reserve")
+    cache_bytes: Bytes = Field(256 * MIB, ge=0, description="reference latents and embeddings kept between turns")
     loras_at_once: int = Field(
         2,
         ge=1,
@@ -120,8 +158,8 @@ class WorkerConfig(_Section):
     step_timeout_s: int = Field(
         300, ge=1, le=86_400, description="seconds without progress after which a worker is killed"
     )
-    engine: str = Field(
-        "qied.engine.serving:load", pattern=r"^[\w.]+:\w+$", description="module:function that loads the engine"
+    engine: Annotated[str, AfterValidator(_function)] = Field(
+        _ENGINE, description="module:function that loads the engine"
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0: its own choice")
 
@@ -166,10 +204,8 @@ def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mappin
         for section, keys in table.items():
             for key, value in keys.items():
                 _put(values, sources, f"{section}.{key}", value, "file")
-    for key in all_keys():
-        name = "QIED_" + key.replace(".", "_").upper()
-        if name in environ:
-            _put(values, sources, key, environ[name], "environment")
+    for key, value in settings_in(environ, all_keys()).items():
+        _put(values, sources, key, value, "environment")
     for key, value in overrides.items():
         if value is not None:
             _put(values, sources, key, value, "command line")
@@ -179,7 +215,9 @@ def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mappin
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         where = _where(sources.get(key, "default"), key, path, text)
-        raise ConfigError(f"{where}: {key}: {first['msg']}, not {first['input']!r}.", "Correct this value.") from None
+        own = first["type"] == "value_error"  # our own words, which name the value
+        said = first["msg"].removeprefix("Value error, ") if own else f"{first['msg']}, not {first['input']!r}"
+        raise ConfigError(f"{where}: {key}: {said}.", "Correct this value.") from None
 
 
 def all_keys() -> list[str]:
@@ -214,7 +252,8 @@ def _check_keys(path: Path, text: str, table: Mapping[str, Any]) -> None:
         if section not in _sections():
             line = _line(text, rf"^\s*\[?\s*{re.escape(section)}\b")
             raise ConfigError(
-                f"{path}:{line}: {section} is not a known section; known are {', '.join(_sections())}.", "Remove it."
+                f"{path}:{line}: {section} is not a known section; known are {', '.join(_sections())}.",
+                _rename(nearest(section, _sections())),
             )
         if not isinstance(keys, dict):
             raise ConfigError(f"{path}: {section} must be a table.", f"Write [{section}] on a line of its own.")
@@ -223,8 +262,13 @@ def _check_keys(path: Path, text: str, table: Mapping[str, Any]) -> None:
             if key not in known:
                 line = _line(text, rf"^\s*{re.escape(key)}\s*=")
                 raise ConfigError(
-                    f"{path}:{line}: {section}.{key} is not a known key; known are {', '.join(known)}.", "Remove it."
+                    f"{path}:{line}: {section}.{key} is not a known key; known are {', '.join(known)}.",
+                    _rename(nearest(key, known)),
                 )
+
+
+def _rename(near: tuple[str, ...]) -> str:
+    return f"Did you mean {' or '.join(near)}? Else remove it." if near else "Remove it."
 
 
 def _line(text: str, pattern: str) -> int:
@@ -237,5 +281,5 @@ def _where(source: Source, key: str, path: Path | None, text: str) -> str:
         pattern = rf"^[ \t]*{re.escape(key.rpartition('.')[2])}[ \t]*="
         return f"{path}:{_line(text, pattern)}"
     if source == "environment":
-        return "QIED_" + key.replace(".", "_").upper()
+        return variable_of(key)
     return source

@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import TextIO, cast
 
 import structlog
 
 
 class _CurrentStderr:
-    """Standard error as it is at each write: a progress bar takes it over for a while, and puts lines above itself."""
+    """Standard error as it is at each write: a progress bar takes it over for a while, and puts lines above itself.
+
+    Where nothing can be written, as to a terminal that was closed, lines are dropped: no work fails for its log.
+    """
 
     def write(self, text: str) -> int:
         """Write text."""
-        return sys.stderr.write(text)
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+class _Threshold:
+    """Drops what is below a level that may change while loggers are in use, which structlog's own may not."""
+
+    def __init__(self) -> None:
+        self.lowest = logging.INFO
+
+    def __call__(self, _: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if getattr(logging, method.upper(), logging.ERROR) < self.lowest:
+            raise structlog.DropEvent
+        return event
+
+
+_threshold = _Threshold()
+
+
+def set_level(level: str) -> None:
+    """From now on, log this level and those above it."""
+    _threshold.lowest = getattr(logging, level.upper())
 
 
 def set_up_logs(log_format: str, level: str) -> None:
@@ -30,7 +57,9 @@ def set_up_logs(log_format: str, level: str) -> None:
         if text
         else structlog.processors.JSONRenderer()
     )
+    set_level(level)
     processors: list[structlog.typing.Processor] = [
+        _threshold,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not text),
@@ -41,7 +70,7 @@ def set_up_logs(log_format: str, level: str) -> None:
         processors.append(structlog.processors.ExceptionRenderer(transformer))
     structlog.configure(
         processors=[*processors, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _CurrentStderr())),
         cache_logger_on_first_use=True,
     )

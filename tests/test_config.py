@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from qied_client.errors import ConfigError
 
 from qied.config import Config, all_keys, load_config
+from qied.environment import variable_of
 
 EXAMPLE = Path(__file__).parent.parent / "qied.toml"
 
@@ -48,7 +51,12 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path):
         ("[limit]\njobs_waiting = 1\n", ":1: limit is not a known section"),
         ("[limits]\njobs_waiting = 0\n", ":2: limits.jobs_waiting: Input should be greater than or equal to 1, not 0"),
         ("[limits]\njobs_waiting = 'many'\n", ":2: limits.jobs_waiting"),
-        ("[daemon]\nlisten = 'ipc:///tmp/x'\n", ":2: daemon.listen"),
+        ("[daemon]\nlisten = 'ipc:///tmp/x'\n", ":2: daemon.listen: 'ipc:///tmp/x' is not an address; use tcp://"),
+        ("[storage]\nblob_bytes = '20GX'\n", ":2: storage.blob_bytes: '20GX' is not a size; write it as 8GB"),
+        ("[storage]\nblob_bytes = '63MiB'\n", ":2: storage.blob_bytes: Input should be greater"),
+        ("[limits]\ntarget_pixels = 7\n", ":2: limits.target_pixels: 7 is too small; use 0, or at least 65536."),
+        ("[worker]\nengine = 'mine'\n", ":2: worker.engine: 'mine' does not name a function"),
+        ("[model]\ngpus = 'fast one'\n", ":2: model.gpus: 'fast one' does not name cards"),
         ("limits = 3\n", "limits must be a table"),
         ("[limits\n", "line 1"),
     ],
@@ -66,6 +74,74 @@ def test_a_wrong_file_is_refused_with_file_line_and_key(tmp_path, text, said):
 def test_a_wrong_environment_variable_is_named():
     with pytest.raises(ConfigError, match=r"QIED_WORKER_MAX_ACTIVE: worker.max_active"):
         load_config(None, {"QIED_WORKER_MAX_ACTIVE": "none"}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("QIED_LIMITS_JOBS_WAITNG", "Did you mean QIED_LIMITS_JOBS_WAITING?"),
+        ("QIED_WORKER_BUDGET", "Did you mean QIED_WORKER_BUDGET_BYTES?"),
+        ("QIED_LISTEN", "Did you mean QIED_DAEMON_LISTEN?"),
+        ("QIED_MODEL", "QIED_MODEL_PATH or "),
+        ("QIED_KYE", "Did you mean QIED_KEY?"),
+        ("QIED_COLOUR", "qied.toml has every section and key"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_what_it_may_have_meant(name, remedy):
+    with pytest.raises(ConfigError, match=f"{name} is not a known variable") as caught:
+        load_config(None, {name: "1", "PATH": "/bin"}, {})
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["QIED_MODEL_PATH", "QIED_LIMITS_JOBS_WAITING", "QIED_MODEL_LORAS"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_variable_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name} is set, but empty"):
+        load_config(None, {name: value}, {})
+
+
+def test_every_variable_that_the_code_reads_is_known():
+    """Those of the client and of the tests as well: a daemon may inherit them."""
+    read = set()
+    for folder in ("qied", "client/qied_client", "tests", "benchmarks", "tools"):
+        for path in (EXAMPLE.parent / folder).rglob("*.py"):
+            if path.name != Path(__file__).name:
+                read |= set(re.findall(r"[\"'](QIED_[A-Z0-9_]*[A-Z0-9])[\"']", path.read_text(encoding="utf-8")))
+    assert {"QIED_HOME", "QIED_KEY", "QIED_TEST_MEMORY", "QIED_MODEL_GPUS"} <= read
+    load_config(None, dict.fromkeys(read - {variable_of(key) for key in all_keys()}, ""), {})
+
+
+@pytest.mark.parametrize("key", [key for key in all_keys() if key.endswith("_bytes")])
+def test_every_size_in_bytes_can_have_a_unit_wherever_it_is_set(tmp_path, key):
+    section, name = key.split(".")
+    path = tmp_path / "qied.toml"
+    path.write_text(f'[{section}]\n{name} = "2.5 GiB"\n')
+    found = [load_config(path, {}, {}), load_config(None, {variable_of(key): "2.5 GiB"}, {})]
+    found.append(load_config(None, {}, {key: "2.5 GiB"}))
+    assert [loaded.value(key) for loaded in found] == [5 * 2**29] * 3
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "", "http", "99999999999999999999"])
+def test_a_port_is_from_1_to_65535_or_any(port):
+    with pytest.raises(ConfigError, match=r"daemon\.listen: .*has no port from 1 to 65535 or \*; use tcp://"):
+        load_config(None, {"QIED_DAEMON_LISTEN": f"tcp://127.0.0.1:{port}"}, {})
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://[::]:*", "tcp://[::1]:1", "tcp://*:65535", "tcp://eth0:7447", "tcp://[fe80::1%lo]:2"]
+)
+def test_addresses_of_every_family_are_accepted(address):
+    assert load_config(None, {"QIED_DAEMON_LISTEN": address}, {}).config.daemon.listen == address
+
+
+def test_no_message_shows_a_regular_expression():
+    for key in all_keys():
+        with suppress(ConfigError):
+            load_config(None, {}, {key: "\\?"})
+            continue
+        with pytest.raises(ConfigError) as caught:
+            load_config(None, {}, {key: "\\?"})
+        assert "pattern" not in caught.value.message
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
+from qied_client.address import read_address
 from qied_client.errors import CredentialsMissing
 from qied_client.system_failures import expanded, user_home
 
@@ -134,6 +135,10 @@ def _parse(path: Path, content: bytes) -> Credential:
     found = {name: text for name in _FIELDS if (text := _text(name, values.get(name))) is not None}
     if wrong := [name for name in _FIELDS if name not in found]:
         raise CredentialsMissing(f"The key file {path} lacks a valid {', '.join(wrong)}.", _ENROL)
+    try:
+        read_address(found["endpoint"])
+    except ValueError as error:
+        raise CredentialsMissing(f"The key file {path}: endpoint: {error}.", "Correct it in the file.") from error
     return Credential(**found)
 
 

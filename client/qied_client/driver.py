@@ -10,6 +10,7 @@ from typing import Any
 import zmq.asyncio
 
 from qied_client import connection as c
+from qied_client.address import read_address
 from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
@@ -22,9 +23,11 @@ from qied_client.errors import (
 )
 from qied_client.protocol import messages as m
 from qied_client.transfers import Source
-from qied_client.transport import Endpoint, Transport, new_context, require_curve
+from qied_client.transport import REACHING, Endpoint, Transport, new_context, require_curve
 
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+_AT_ONCE_S = 1.0
+"""Seconds after which an address that did not answer was silent, rather than refusing the connection."""
 _REFUSALS = 3
 """Handshakes that must fail in a row to count as a refusal: a daemon that is being killed can look like one."""
 
@@ -57,6 +60,9 @@ class Driver:
         self.patience_s = patience_s
         self._context: zmq.asyncio.Context | None = None
         self._transport: Transport | None = None
+        self._address = ""
+        self._families: tuple[bool, ...] = (False,)
+        self._family = 0
         self._futures: dict[int, asyncio.Future[Any]] = {}
         self._moves: dict[int, OnMove] = {}
         self._arrivals: set[asyncio.Future[m.Message]] = set()
@@ -167,15 +173,26 @@ class Driver:
                 reason = await self._converse()
             except QiedError as error:
                 reason = error
-            if self._ready.is_set():
+            greeted = self._ready.is_set()
+            if greeted:
                 attempt = refusals = 0
                 self._down_since = time.monotonic()
             self._ready.clear()
             self._connection.lost()
             refusals = refusals + 1 if isinstance(reason, HandshakeRefused) else 0
+            if not greeted and self._has_another_family(reason):
+                continue
             await self._judge(reason, refusals)
             await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
             attempt += 1
+
+    def _has_another_family(self, reason: QiedError) -> bool:
+        """Whether nothing answered, but the name may stand for an address of the other family as well."""
+        if not isinstance(reason, DaemonUnreachable):
+            return False
+        self._family += 1
+        down = time.monotonic() - (self._down_since or 0)
+        return self._family % len(self._families) != 0 and down < max(self.patience_s, _AT_ONCE_S)
 
     async def _judge(self, reason: QiedError, refusals: int) -> None:
         """Fail what waits once waiting longer is pointless, then rest until something is wanted again."""
@@ -192,7 +209,10 @@ class Driver:
     async def _converse(self) -> QiedError:
         """Talk over one transport until it is no longer usable; returns why."""
         self._context = self._context or new_context()
-        self._transport = transport = Transport(self._context, self._endpoint())
+        endpoint = self._endpoint()
+        self._address, self._families = endpoint.address, _families(endpoint.address)
+        ipv6 = self._families[self._family % len(self._families)]
+        self._transport = transport = Transport(self._context, endpoint, ipv6=ipv6)
         self._useless = asyncio.get_running_loop().create_future()
         self._connection.connect(_now_ms())
         tasks = [
@@ -259,9 +279,15 @@ class Driver:
                 case c.Pushed(message):
                     self._on_push(message)
                 case c.Lost(reason):
-                    self._give_up(DaemonUnreachable(f"The connection was lost: {reason}."))
+                    self._give_up(self._lost(reason))
                 case c.Unusable(error):
                     self._give_up(error)
+
+    def _lost(self, reason: str) -> DaemonUnreachable:
+        """One that was never there was not lost: a firewall that drops packets, say."""
+        if self._ready.is_set():
+            return DaemonUnreachable(f"The connection to {self._address} was lost: {reason}.", REACHING)
+        return DaemonUnreachable(f"The daemon at {self._address} could not be reached: {reason}.", REACHING)
 
     def _moved(self, identifier: int, done: int, total: int) -> None:
         move = self._moves.get(identifier)
@@ -291,6 +317,13 @@ class Driver:
             if not arrival.done():
                 arrival.set_exception(error)
         self._on_failure(error)
+
+
+def _families(address: str) -> tuple[bool, ...]:
+    try:
+        return read_address(address).families
+    except ValueError:  # the transport says so
+        return (False,)
 
 
 def _settle(future: asyncio.Future[Any], value: object) -> None:

@@ -12,11 +12,13 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
+from qied_client.address import read_address
 from qied_client.descriptors import FOR_A_CLIENT, FOR_A_SOCKET, require_descriptors
 from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
     HandshakeRefused,
+    InvalidRequest,
     ProtocolError,
     SocketUnavailable,
     UnreachableError,
@@ -38,6 +40,13 @@ _FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
 )
+
+
+REACHING = (
+    "Is it running ('qied serve' on its machine)? Is this its address (it is in the key file)? From another machine: "
+    "does it listen on the network (daemon.listen), and does its firewall let the port in?"
+)
+"""Remedy where a daemon cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +92,17 @@ def _no_socket() -> Iterator[None]:
 
 
 class Transport:
-    """One attempt to talk to the daemon; a new attempt takes a new transport.
+    """One attempt to talk to the daemon, over IPv4 or IPv6; a new attempt takes a new transport.
 
-    Raises DaemonUnreachable for an invalid address, CredentialsMissing for invalid keys, and
-    SocketUnavailable if no socket can be opened; nothing is left open then.
+    Raises InvalidRequest for an invalid address, CredentialsMissing for invalid keys, and
+    SocketUnavailable if no socket can be opened; nothing is left open then. libzmq tries one address of a name: the
+    first of IPv6 if there is one, so an IPv4 socket is tried for it as well (``Address.families``).
     """
 
-    def __init__(self, context: zmq.asyncio.Context, endpoint: Endpoint) -> None:
+    def __init__(self, context: zmq.asyncio.Context, endpoint: Endpoint, *, ipv6: bool = False) -> None:
         self._endpoint = endpoint
+        self._ipv6 = ipv6
+        self.let_in = asyncio.Event()
         self._monitor: zmq.asyncio.Socket | None = None
         require_descriptors(FOR_A_SOCKET)
         with _no_socket():
@@ -106,6 +118,7 @@ class Transport:
 
     def _configure(self) -> None:
         self._socket.linger = 500
+        self._socket.ipv6 = self._ipv6
         self._socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
@@ -126,12 +139,13 @@ class Transport:
 
     def _connect(self) -> None:
         try:
+            read_address(self._endpoint.address)
+        except ValueError as error:
+            raise InvalidRequest(f"{error}.", "Correct the address.", field="address") from error
+        try:
             self._socket.connect(self._endpoint.address)
         except zmq.ZMQError as error:
-            raise DaemonUnreachable(
-                f"{self._endpoint.address!r} is not a valid address to connect to: {error}.",
-                "Use one such as tcp://host:7447.",
-            ) from error
+            raise DaemonUnreachable(f"Cannot connect to {self._endpoint.address}: {error}.", REACHING) from error
 
     async def watch_handshake(self) -> UnreachableError:
         """Wait until this transport turns out to be useless, and return why.
@@ -148,10 +162,11 @@ class Transport:
                 connected = True
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 shaken = True
+                self.let_in.set()
             elif event in _FAILED or (event == zmq.EVENT_DISCONNECTED and connected and not shaken):
                 return self._refused()
             elif event == zmq.EVENT_DISCONNECTED:
-                return DaemonUnreachable("The connection to the daemon was lost.", "Is the daemon running?")
+                return DaemonUnreachable(f"The connection to {self._endpoint.address} was lost.", REACHING)
             elif event == zmq.EVENT_CONNECT_RETRIED and not connected:
                 return self._unreachable()
 
@@ -183,9 +198,7 @@ class Transport:
         )
 
     def _unreachable(self) -> DaemonUnreachable:
-        return DaemonUnreachable(
-            f"Nothing answers at {self._endpoint.address}.", "Start the daemon with 'qied serve', or check the address."
-        )
+        return DaemonUnreachable(f"Nothing answers at {self._endpoint.address}.", REACHING)
 
 
 def _see_that_it_is_watched(socket: zmq.asyncio.Socket) -> None:

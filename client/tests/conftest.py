@@ -43,6 +43,7 @@ class SmallDaemon:
         # A silence that no machine is slow enough for: who wants one makes it short.
         self.welcome = m.Welcome(0, 1, "small", "ann", "echo", (), 100, 60_000, limits.CHUNK_BYTES, 4, 2**26, 3)
         self.before: Callable[[m.Message], Reply] = lambda message: None
+        self.listen = "tcp://127.0.0.1:*"
         self.raw: list[bytes] | None = None
         self.reading = True
         self.heard: queue.SimpleQueue[m.Message] = queue.SimpleQueue()
@@ -113,7 +114,8 @@ class SmallDaemon:
         router.curve_secretkey = self._server_secret
         router.zap_domain = b"client"
         router.linger = zap.linger = 0
-        router.bind("tcp://127.0.0.1:*")
+        router.ipv6 = "[" in self.listen
+        router.bind(self.listen)
         tasks = [asyncio.create_task(self._authenticate(zap)), asyncio.create_task(self._listen(router))]
         bound.put(cast(bytes, router.last_endpoint).decode())
         await asyncio.wait([*tasks, asyncio.create_task(self._stopping.wait())], return_when=asyncio.FIRST_COMPLETED)

@@ -13,6 +13,7 @@ from qied_client.driver import Driver
 from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
+    InvalidRequest,
     QiedError,
     RequestTimeout,
     SocketUnavailable,
@@ -218,7 +219,7 @@ def test_where_there_is_no_daemon_the_patience_ends(daemon: Any, free_address: s
     async def main() -> None:
         for key, address, kind in (
             (daemon.key, free_address, DaemonUnreachable),
-            (daemon.key, "nowhere", DaemonUnreachable),
+            (daemon.key, "nowhere", InvalidRequest),
             (daemon.key.with_name("absent"), None, CredentialsMissing),
         ):
             client = AsyncClient(key, address=address, patience=0.1)

@@ -67,6 +67,7 @@ def test_a_key_file_open_to_others_is_refused_with_the_command_that_helps(tmp_pa
         ({**CONTENT, "version": 2}, "version 1"),
         ({**CONTENT, "user": 5}, "valid user"),
         ({**CONTENT, "endpoint": ""}, "valid endpoint"),
+        ({**CONTENT, "endpoint": "tcp://::1:7431"}, r"endpoint: 'tcp://::1:7431' is not an address; use tcp://"),
         ({**CONTENT, "server_key": SERVER[:-1]}, "valid server_key"),
         ({**CONTENT, "secret_key": "#" * 40}, "valid secret_key"),
         ({key: value for key, value in CONTENT.items() if key != "public_key"}, "valid public_key"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,10 +128,66 @@ async def test_where_nothing_listens_the_patience_ends(daemon: Any, free_address
 
 
 async def test_an_address_that_is_none_is_said_so(daemon: Any, drive: Drive) -> None:
-    daemon.write_key("somewhere")
-    error = await failure_of(drive(daemon.key, patience_s=0.1).start())
+    nowhere = replace(endpoint_of(daemon.key), address="somewhere")
+    error = await failure_of(drive(lambda: nowhere).start())
+    assert type(error) is InvalidRequest
+    assert "'somewhere' is not an address; use tcp://" in error.message
+
+
+async def test_a_name_that_may_stand_for_either_family_is_tried_in_both(daemon: Any, drive: Drive) -> None:
+    """The name of this machine's loopback, while the daemon listens at one of its two addresses only."""
+    for host in hosts_of_localhost():
+        daemon.stop()
+        daemon.listen = f"tcp://{host}:*"
+        daemon.start()
+        by_name = replace(endpoint_of(daemon.key), address=f"tcp://localhost:{daemon.address.rpartition(':')[2]}")
+        await asyncio.wait_for(drive(lambda where=by_name: where, patience_s=0.0).start(), _LIMIT_S)
+
+
+def hosts_of_localhost() -> list[str]:
+    """127.0.0.1, and [::1] where the name stands for it and this machine has it."""
+    found = ["127.0.0.1"]
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        addresses = socket.getaddrinfo("localhost", None, socket.AF_INET6)
+        found += ["[::1]"] if ("::1", 0, 0, 0) in {entry[4] for entry in addresses} else []
+    return found
+
+
+async def test_an_ipv6_address_is_connected_to_or_said_to_be_unreachable(daemon: Any, drive: Drive) -> None:
+    daemon.stop()
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+        daemon.listen = "tcp://[::1]:*"
+    except OSError:  # a machine without IPv6
+        daemon.listen = "tcp://127.0.0.1:*"
+    daemon.start()
+    where = replace(endpoint_of(daemon.key), address=f"tcp://[::1]:{daemon.address.rpartition(':')[2]}")
+    driver = drive(lambda: where, patience_s=0.2)
+    if "[::1]" in daemon.listen:
+        await asyncio.wait_for(driver.start(), _LIMIT_S)
+    else:
+        assert isinstance(await failure_of(driver.start()), DaemonUnreachable)
+
+
+async def test_who_never_answered_was_not_lost_but_could_not_be_reached(daemon: Any, drive: Drive) -> None:
+    """As behind a firewall that drops packets: the connection is accepted by the system, and never served."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        where = replace(endpoint_of(daemon.key), address=address)
+        connection = Connection(lambda n: m.Hello(n, 1, 1, "test"), m.Welcome, FROM_DAEMON)
+        connection.heartbeat_ms, connection.silence_ms = 50, 300
+        driver = Driver(connection, lambda: where, lambda message: None, lambda error: None, 0.1)
+        try:
+            error = await failure_of(driver.start())
+        finally:
+            await driver.close()
     assert type(error) is DaemonUnreachable
-    assert "'somewhere' is not a valid address" in error.message
+    assert error.message.startswith(f"The daemon at {address} could not be reached: ")
+    assert "lost" not in error.message
+    for remedy in ("qied serve", "firewall", "key file"):
+        assert remedy in error.remedy
 
 
 async def test_a_driver_that_gave_up_connects_when_it_is_wanted_again(

@@ -153,7 +153,7 @@ def _checkup(asked: _Asked, facts: Facts, waiting: _Waiting) -> tuple[Checkup, t
 
     card = _planned_card(facts)
     meters: AbstractContextManager[MeterOf] = host_meter() if card is None else card_meter(card)
-    environ = dict(os.environ) | ({} if card is None else {"QIED_MODEL_GPUS": str(card.index)})
+    environ = dict(os.environ) | ({} if card is None else {"QIED_MODEL_GPUS": card.uuid or str(card.index)})
     deep = DeepChecks(waiting, lambda: run_trial(_serve_arguments(asked, facts), environ, meters, waiting))
     return joined([quick, run_checks(deep.checks, facts)]), deep.log
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from qied_client.address import read_address
 from qied_client.cli.failures import failures_as_text
 from qied_client.credentials import LOCAL_FILE, default_home, read_credential
 from qied_client.errors import CredentialsMissing, InvalidRequest, QiedError
@@ -54,6 +55,8 @@ def add(
             store.enrol(name, public_key)
             console.print(f"{name} is enrolled. Server key for their key file: {store.server_keys().public.decode()}")
             return
+        if endpoint is not None:
+            _check_endpoint(endpoint)
         path = out or Path(f"{name}.key.json")
         if path.exists():
             raise InvalidRequest(f"{path} exists already.", "Name another file with --out.")
@@ -93,6 +96,13 @@ def remove(name: Annotated[str, typer.Argument(help="Client name, as listed.")],
         if not KeyStore(_home(home)).remove(name):
             raise InvalidRequest(f"No client {name!r} is enrolled.", "See 'qied keys list'.")
     Console(highlight=False).print(f"{name} is removed.")
+
+
+def _check_endpoint(text: str) -> None:
+    try:
+        read_address(text)
+    except ValueError as error:
+        raise InvalidRequest(f"--endpoint: {error}.", "Correct it.") from None
 
 
 def _endpoint(home: Path) -> str:

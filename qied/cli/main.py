@@ -20,6 +20,7 @@ from qied.cli.probe import probe
 from qied.cli.profiles import profile
 from qied.cli.pull import pull
 from qied.cli.serve import serve
+from qied.service.command import service
 
 app = typer.Typer(
     name="qied",
@@ -39,6 +40,7 @@ app.command("models")(models_command)
 add_client_commands(app)
 app.add_typer(keys, name="keys")
 app.add_typer(profile, name="profile")
+app.add_typer(service, name="service")
 
 
 def _show_version(wanted: bool) -> None:

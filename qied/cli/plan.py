@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +28,8 @@ from qied.planning.quote import Answer, ask
 from qied.planning.wishes import Wishes, wishes_of
 from qied.serving.model import ServedModel, locate_model, without_files
 from qied.serving.plan import plan_for
+from qied.sizes import read_size
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SMALLEST_VRAM = 256 * 2**20
 
 
@@ -82,23 +81,21 @@ def _check_sides(width: int | None, height: int | None) -> None:
         raise InvalidRequest(f"{width} x {height} is more than {MAX_ASPECT} times as long as wide.", "Correct it.")
 
 
-def read_size(text: str) -> int:
-    """Bytes of a size such as ``12GB`` (10^9), ``8GiB`` (2^30) or ``500M``; raises InvalidRequest."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE)
-    size = 0.0 if found is None else float(found[1]) * _UNITS.get(found[2].lower(), 0)
-    if size < 1:
-        raise InvalidRequest(f"{text!r} is not a size.", "Write it as 12GB, 11.5GiB or 500MB.")
-    return int(size)
-
-
 def _with_options(wishes: Wishes, vram: str | None, gpu: int | None) -> Wishes:
     if vram is not None:
         origins = {**wishes.origins, "budget_bytes": "command line (--vram)"}
-        size = read_size(vram)
+        size = _size(vram)
         if size < _SMALLEST_VRAM:
             raise InvalidRequest(f"--vram: {vram} is only {size} bytes.", "Name a unit, such as 12GB or 11.5GiB.")
         wishes = replace(wishes, budget_bytes=size, origins=origins)
     return wishes if gpu is None else replace(wishes, gpu=gpu)
+
+
+def _size(text: str) -> int:
+    try:
+        return read_size(text)
+    except ValueError as error:
+        raise InvalidRequest(f"--vram: {error}.", "Correct it.") from None
 
 
 def _served(model: str, settings: ModelConfig) -> ServedModel:

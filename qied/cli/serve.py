@@ -32,6 +32,9 @@ from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan
 from qied.planning.wishes import wishes_of
 from qied.server.daemon import Daemon, Launch
+from qied.server.ports.listening import refuse_taken_port
+from qied.service.notify import Notifier
+from qied.service.reload import Reloading
 from qied.serving.model import ServedModel, locate_model
 from qied.serving.plan import plan_service, refitted_order
 
@@ -51,9 +54,10 @@ def serve(
     precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
 ) -> None:
-    """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once."""
+    """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once. SIGHUP reloads."""
     with failures_as_text():
         refuse_native_windows()
+        _end_quietly_before_it_runs()
         overrides = {
             "model.path": model,
             "model.version": model_version,
@@ -62,21 +66,31 @@ def serve(
             "model.precision": precision,
             "daemon.log_format": log_format,
         }
-        loaded = load_config(usual_config(config), os.environ, overrides)
+        file = usual_config(config)
+        loaded = load_config(file, os.environ, overrides)
         settings = loaded.config
         set_up_logs(settings.daemon.log_format, settings.daemon.log_level)
+        refuse_taken_port(settings.daemon.listen)
         served = locate_model(settings.model, os.environ, user_home())
         folder = default_home(os.environ) if home is None else home
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
-        asyncio.run(_run(plan_launch(folder, loaded, served)))
+        manager = Notifier.from_environment(os.environ)
+        launch = plan_launch(folder, loaded, served, manager)
+        asyncio.run(_run(launch, manager, Reloading(loaded, lambda: load_config(file, os.environ, overrides))))
 
 
-def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel) -> Launch:
+def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: Notifier) -> Launch:
     """Look at this machine, run the self-test where its result is not known, plan, and show the plan in a terminal."""
     log = structlog.get_logger(part="serve")
+    manager.starting("looking at this machine")
     with MeasuringProgress() as progress:
-        snapshot = measured(probe(os.environ), on_progress=progress)
+
+        def measuring(what: str, done: int, total: int) -> None:
+            progress(what, done, total)
+            manager.starting(f"self-test: {what}, {done} of {total}")
+
+        snapshot = measured(probe(os.environ), on_progress=measuring)
     profiles = all_hardware_profiles(user_profiles_folder())
     planned = plan_service(snapshot, served, loaded.config, wishes_of(loaded), profiles)
     _tell_of_loras(log, served.loras)
@@ -134,7 +148,14 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _run(launch: Launch) -> None:
+def _end_quietly_before_it_runs() -> None:
+    """Until the daemon has its own handlers: SIGTERM ends it with status 0 and its children, SIGHUP does nothing."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+async def _run(launch: Launch, manager: Notifier, reloading: Reloading) -> None:
     log = structlog.get_logger(part="serve")
     stop = asyncio.Event()
     at_once = asyncio.Event()
@@ -150,15 +171,27 @@ async def _run(launch: Launch) -> None:
         # signal.signal rather than the loop's own handlers, which Windows does not have.
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(told_to_stop))
     daemon = Daemon(launch)
+    feeding = asyncio.create_task(manager.feed_watchdog(), name="watchdog")
     try:
         with LoadingProgress() as progress:
-            if not await _unless(stop, daemon.start(progress)):
+
+            def loading(what: str, done: int, total: int) -> None:
+                progress(what, done, total)
+                manager.starting(f"loading {what}, {done * 100 // max(total, 1)} %")
+
+            if not await _unless(stop, daemon.start(loading)):
                 return
+        reloading.at_each_hangup(loop, manager, daemon.reload)
         _say_ready(daemon, launch)
+        manager.ready(f"serving {launch.serving.profile.name} at {daemon.address}")
         if not await _unless(stop, daemon.broken()):
+            manager.stopping("running jobs finish", launch.config.daemon.stop_grace_s)
             await _unless(at_once, daemon.drain())
     finally:
+        manager.stopping("stopping", 0)
         await daemon.stop()
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

@@ -26,7 +26,7 @@ _LOG_FIELDS = frozenset({"event", "level", "timestamp", "part", "model", "precis
 _HOMES = re.compile(r"(?:/home/|/Users/)[^/\s\"':]+|[A-Za-z]:\\Users\\[^\\\"':\r\n]+")
 _KEY = re.compile(r"(?<![^\s\"'=:(])[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}(?![^\s\"',.)])")
 """Forty characters of Z85 that stand by themselves."""
-_HOST = re.compile(r"(?P<scheme>tcp://)(?!127\.|localhost|0\.0\.0\.0|\*|\[::)[^:/\s]+")
+_HOST = re.compile(r"(?P<scheme>tcp://)(?!127\.|localhost|0\.0\.0\.0|\*|\[::1?\])(?:\[[^\]\s]*\]|[^:/\s]+)")
 _UUID = re.compile(r"\b(?:GPU|MIG)-[0-9a-fA-F-]{8,}")
 _PLAIN_USERS = frozenset({"", "root"})
 

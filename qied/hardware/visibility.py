@@ -85,6 +85,27 @@ def select_card(gpu: Gpu) -> Mapping[str, str]:
     return {VARIABLE: str(gpu.index), ORDER: "PCI_BUS_ID"}
 
 
+def named_cards(gpus: Sequence[Gpu], entries: Sequence[str]) -> tuple[Gpu, ...]:
+    """The cards that ``entries`` name, in the order of ``gpus``: indices, UUIDs, or the beginning of one UUID.
+
+    An index stands for the whole card, with all of its MIG instances. Raises ValueError for an entry that names no
+    card, or several.
+    """
+    wanted: list[Gpu] = []
+    for entry in entries:
+        found = [gpu for gpu in gpus if _is_named(gpu, entry)]
+        if not found:
+            raise ValueError(f"there is no card {entry}")
+        if len(found) > 1 and not entry.isdecimal():
+            raise ValueError(f"{entry} is the beginning of {len(found)} UUIDs")
+        wanted += found
+    return tuple(gpu for gpu in gpus if gpu in wanted)
+
+
+def _is_named(gpu: Gpu, entry: str) -> bool:
+    return gpu.index == int(entry) if entry.isdecimal() else gpu.uuid is not None and gpu.uuid.startswith(entry)
+
+
 def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:
     if entry.isdecimal():
         return next((gpu for gpu in gpus if gpu.index == int(entry)), None)

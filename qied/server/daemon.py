@@ -37,6 +37,7 @@ from qied.server.jobs import Job, JobBook
 from qied.server.journal.changes import JournalState, OwnBlob
 from qied.server.journal.journal import Journal
 from qied.server.ports.flood_guard import can_guard
+from qied.server.ports.listening import reached_from_here
 from qied.server.ports.peer import Peer
 from qied.server.ports.reach import only_this_machine
 from qied.server.requests import FrontServices, Requests
@@ -136,7 +137,7 @@ class Daemon:
         self.address = self._clients.bind(self._launch.config.daemon.listen)
         if not only_this_machine(self.address) and not await asyncio.to_thread(can_guard):
             self._log.warning("connections that send an endless message are not closed on this system", **_UNGUARDED)
-        reachable, workers = _reachable(self.address), self._pool.listen()
+        reachable, workers = await asyncio.to_thread(reached_from_here, self.address), self._pool.listen()
         local = await asyncio.to_thread(self._keys.ensure_local, reachable)
         await prove_ports_are_closed(self._authenticator, reachable, workers, local)
         self._log.info("checked that unknown keys are refused, and clients' keys at the workers' port")
@@ -145,6 +146,10 @@ class Daemon:
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
         await self._pool.first_ready()
+
+    def reload(self) -> None:
+        """Read the enrolled clients again; changes count without it as well, within half a second."""
+        self._guests.refresh()
 
     async def broken(self) -> None:
         """Wait until a part that must not fail has failed; raises InternalError then."""
@@ -261,8 +266,3 @@ class Daemon:
 
 def _tombstones(state: JournalState) -> list[tuple[s.JobKey, str]]:
     return [(s.JobKey(stone.user, stone.job), stone.payload_hash) for stone in state.tombstones.values()]
-
-
-def _reachable(address: str) -> str:
-    """The address for a client on this machine, where the daemon listens on all of its interfaces."""
-    return address.replace("tcp://0.0.0.0:", "tcp://127.0.0.1:").replace("tcp://[::]:", "tcp://127.0.0.1:")

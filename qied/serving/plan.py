@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from qied_client.errors import ConfigError, PlanRefused
 
 from qied.config import Config
-from qied.hardware.snapshot import Snapshot
+from qied.hardware.snapshot import Gpu, Snapshot
 from qied.hardware.user_folders import user_cache_folder
-from qied.hardware.visibility import select_card
+from qied.hardware.visibility import named_cards, select_card
 from qied.link.launch import LaunchOrder
 from qied.planning.budget import device_budget, host_capacity
 from qied.planning.fitting import GRAPHS, LORAS
@@ -120,14 +120,19 @@ def with_chosen_cards(snapshot: Snapshot, gpus: str) -> Snapshot:
     """Leave out the cards that ``model.gpus`` does not name; raises ConfigError for one that is not there."""
     if gpus == "all":
         return snapshot
-    wanted = {int(index) for index in gpus.split(",")}
-    there = {gpu.index for gpu in snapshot.gpus}
-    if missing := sorted(wanted - there):
+    try:
+        kept = named_cards(snapshot.gpus, gpus.split(","))
+    except ValueError as error:
+        there = ", ".join(dict.fromkeys(str(gpu.index) for gpu in snapshot.gpus)) or "none"
         raise ConfigError(
-            f"model.gpus: there is no card {missing[0]}.",
-            f"Cards of this machine: {', '.join(map(str, sorted(there))) or 'none'}.",
-        )
-    return snapshot.model_copy(update={"gpus": tuple(gpu for gpu in snapshot.gpus if gpu.index in wanted)})
+            f"model.gpus: {error}; there {'is' if there == 'none' else 'are'} {there}.",
+            f"Choose from: {'; '.join(map(_in_words, snapshot.gpus))}." if snapshot.gpus else "See: qied doctor",
+        ) from None
+    return snapshot.model_copy(update={"gpus": kept})
+
+
+def _in_words(gpu: Gpu) -> str:
+    return f"{gpu.index} is {gpu.name}{'' if gpu.uuid is None else f' ({gpu.uuid})'}"
 
 
 def _with_same_references(plans: Sequence[Plan]) -> list[Plan]:

@@ -9,9 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from qied_client.errors import InvalidRequest
-
-from qied.cli.plan import read_size
 
 GOLDEN = Path(__file__).parent.parent / "planning" / "golden"
 
@@ -158,25 +155,3 @@ def test_a_snapshot_with_an_unknown_field_is_refused_with_its_name(tmp_path):
     done = plan("--snapshot", "bad.json", cwd=tmp_path)
     assert done.returncode == 2
     assert "host.memory_gigabytes" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("12GB", 12 * 10**9),
-        ("8GiB", 8 * 2**30),
-        ("11.5 gib", int(11.5 * 2**30)),
-        ("500M", 500 * 10**6),
-        ("1TB", 10**12),
-        ("7", 7),
-    ],
-    ids=str,
-)
-def test_sizes_are_read_in_decimal_and_binary_units(text, size):
-    assert read_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "12XB", "1e9"], ids=repr)
-def test_what_is_no_size_is_refused(text):
-    with pytest.raises(InvalidRequest):
-        read_size(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -15,12 +16,12 @@ import zmq
 import zmq.asyncio
 from qied_client import AsyncClient
 from qied_client.credentials import read_credential
-from qied_client.errors import HandshakeRefused, UnsafeAuthentication
+from qied_client.errors import HandshakeRefused, SetupError, UnsafeAuthentication
 from qied_client.protocol import messages as m
 from typer.testing import CliRunner
 
 from qied.cli.keys import keys as keys_command
-from qied.server.access.authentication import Authenticator, prove_strangers_are_refused
+from qied.server.access.authentication import Authenticator, prove_a_key_is_refused, prove_strangers_are_refused
 from qied.server.access.keys import KeyStore
 from qied.server.access.private_files import create_private, private_folder
 
@@ -84,6 +85,17 @@ def test_a_printed_key_is_whole_although_it_looks_like_markup(tmp_path):
     assert public.decode() in CliRunner().invoke(keys_command, add).output
 
 
+def test_an_address_that_no_client_could_use_is_not_put_into_a_key_file(daemon, tmp_path):
+    for endpoint in ("workstation", "tcp://workstation", "tcp://*:7447", "tcp://fd00::5:7447"):
+        out = tmp_path / "eve.key.json"
+        done = CliRunner().invoke(
+            keys_command, ["add", "eve", "--home", str(daemon.home), "--out", str(out), "--endpoint", endpoint]
+        )
+        assert (done.exit_code, out.exists()) == (2, False)
+        assert "--endpoint: " in done.output
+    assert "eve" not in {client.name for client in KeyStore(daemon.home).list()}
+
+
 def test_a_removed_client_is_told_goodbye_and_cannot_come_back(daemon, keys, add, picture, tmp_path):
     key = add("bob")
     with daemon.client(key) as client, daemon.raw(key) as silent:
@@ -121,7 +133,21 @@ def test_a_handshake_that_is_not_refused_keeps_the_daemon_from_serving():
         port.bind("tcp://127.0.0.1:*")
         address = port.last_endpoint.decode()
         with pytest.raises(UnsafeAuthentication):
-            asyncio.run(prove_strangers_are_refused(address, public, timeout_s=0.5))
+            asyncio.run(prove_strangers_are_refused(address, public))
+
+
+async def test_a_proof_that_cannot_look_does_not_call_the_daemon_unsafe():
+    """The one refuses connections, the other accepts them and is silent."""
+    _, server_key = zmq.curve_keypair()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(SetupError, match="could not be checked: there was no answer for 0.2 s") as unanswered:
+            await prove_a_key_is_refused(address, server_key, zmq.curve_keypair(), "A key", 0.2)
+    with pytest.raises(SetupError, match="could not be checked: Nothing answers at") as refused:
+        await prove_a_key_is_refused(address, server_key, zmq.curve_keypair(), "A key", 60.0)
+    for error in (unanswered.value, refused.value):
+        assert not isinstance(error, UnsafeAuthentication)
+        assert "firewall" in error.remedy
 
 
 @asynccontextmanager
@@ -149,7 +175,7 @@ async def test_the_proof_sees_whether_the_authenticator_lets_strangers_in():
         await prove_strangers_are_refused(address, server_key)
     async with _port(lambda domain, key: "anybody") as (address, server_key):
         with pytest.raises(UnsafeAuthentication):
-            await prove_strangers_are_refused(address, server_key, timeout_s=0.5)
+            await prove_strangers_are_refused(address, server_key)
 
 
 async def test_a_lookup_that_fails_refuses_the_key_and_is_asked_again_for_the_next():

@@ -21,7 +21,6 @@ from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.wishes import Wishes
 from qied.resources import builtin_model_folder
-from qied.server.access import start_proof
 from qied.server.access.authentication import prove_a_key_is_refused
 from qied.server.access.guest_list import GuestList
 from qied.server.access.keys import KeyStore
@@ -103,7 +102,6 @@ async def daemon_without_workers(tmp_path: Path):
     ],
 )
 async def test_a_daemon_that_lets_in_whom_it_should_not_does_not_start(tmp_path, monkeypatch, lookup, whose):
-    monkeypatch.setattr(start_proof, "PATIENCE_S", 0.5)
     monkeypatch.setattr(GuestList, "lookup", lookup)
     async with daemon_without_workers(tmp_path) as daemon:
         with pytest.raises(UnsafeAuthentication, match=whose) as refused:

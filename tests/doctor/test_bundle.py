@@ -123,6 +123,14 @@ def test_names_are_replaced_as_whole_words_and_keys_of_objects_stay():
     assert identity.scrub({"torch": "tor has torch.cuda, a vector"}) == {"torch": "<user> has <host>.cuda, a vector"}
 
 
+def test_addresses_of_machines_go_in_both_families_and_those_of_the_loopback_stay():
+    identity = Identity(Path("/home/anna"), "anna", "box", Path("/state"))
+    for host in ("fd00::5", "2001:db8::7%eth0", "::ffff:192.168.1.4"):
+        assert identity.scrub(f"at tcp://[{host}]:7447.") == "at tcp://<host>:7447."
+    for address in ("tcp://[::1]:7447", "tcp://[::]:7447", "tcp://127.0.0.1:7447", "tcp://*:7447"):
+        assert identity.scrub(address) == address
+
+
 def test_a_bundle_that_cannot_be_written_is_a_typed_error(facts, machine, tmp_path):
     examined = facts()
     checkup = run_checks((), examined)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qied.hardware.snapshot import Gpu
-from qied.hardware.visibility import in_cuda_order, select_card, visible
+from qied.hardware.visibility import in_cuda_order, named_cards, select_card, visible
 
 CARDS = (
     Gpu(index=0, uuid="GPU-49375ffb-ea5f", name="a"),
@@ -59,3 +59,26 @@ def test_a_worker_is_given_its_card_by_uuid_or_else_by_its_place_on_the_bus():
         "CUDA_VISIBLE_DEVICES": "3",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }
+
+
+@pytest.mark.parametrize(
+    ("gpus", "entries", "numbers"),
+    [
+        (CARDS, ["2", "0"], [0, 2]),
+        (CARDS, ["GPU-0a1cf", "0"], [0, 2]),
+        (CARDS, ["GPU-49375ffb-ea5f", "0"], [0]),
+        (SPLIT, ["MIG-2"], [1]),
+        (SPLIT, ["0"], [0, 1]),
+        (SPLIT, ["MIG-1111", "GPU-9999"], [0, 2]),
+    ],
+)
+def test_cards_are_chosen_by_index_uuid_or_the_beginning_of_one(gpus, entries, numbers):
+    assert named_cards(gpus, entries) == tuple(gpus[number] for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"), [("7", "there is no card 7"), ("GPU-f", "no card GPU-f"), ("GPU-0a1c", "beginning of 2 UUIDs")]
+)
+def test_an_entry_that_names_no_card_or_several_is_refused(entry, said):
+    with pytest.raises(ValueError, match=said):
+        named_cards(CARDS, ["0", entry])

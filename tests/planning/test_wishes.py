@@ -42,7 +42,15 @@ def test_every_wish_tells_where_it_was_set(tmp_path):
     }
 
 
-@pytest.mark.parametrize("gpus", ["all,0", "0;1", "-1", "first"])
-def test_cards_are_all_or_indices(gpus):
-    with pytest.raises(ConfigError, match=r"model\.gpus"):
+@pytest.mark.parametrize("gpus", ["all,0", "0;1", "-1", "first", "", "GPU-", "GPU-1 2", "0,,1"])
+def test_cards_are_all_or_indices_or_uuids(gpus):
+    with pytest.raises(ConfigError, match=r"model\.gpus: .* does not name cards; use all") as caught:
         load_config(None, {}, {"model.gpus": gpus})
+    assert "pattern" not in caught.value.message
+
+
+def test_blanks_between_cards_do_not_count():
+    assert load_config(None, {"QIED_MODEL_GPUS": " 0, GPU-8f1c , MIG-5b3d"}, {}).config.model.gpus == (
+        "0,GPU-8f1c,MIG-5b3d"
+    )
+    assert load_config(None, {"QIED_MODEL_GPUS": " all "}, {}).config.model.gpus == "all"

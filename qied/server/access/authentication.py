@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self, TypeAlias
 
@@ -16,7 +16,8 @@ import structlog
 import zmq
 import zmq.asyncio
 import zmq.utils.z85
-from qied_client.errors import HandshakeRefused, UnreachableError, UnsafeAuthentication
+from qied_client.address import read_address
+from qied_client.errors import HandshakeRefused, SetupError, UnreachableError, UnsafeAuthentication
 from qied_client.transport import Endpoint, Transport, new_context
 
 _ZAP = "inproc://zeromq.zap.01"
@@ -105,23 +106,44 @@ async def prove_strangers_are_refused(address: str, server_key: bytes, timeout_s
 
 
 async def prove_a_key_is_refused(address: str, server_key: bytes, pair: KeyPair, whose: str, timeout_s: float) -> None:
-    """Connect with a key pair and see that it is refused; else raises UnsafeAuthentication, which says ``whose``."""
+    """Connect with a key pair and see that it is refused.
+
+    Raises UnsafeAuthentication, which says ``whose``, where it was not, and SetupError where no connection could be
+    made to find out.
+    """
     public, secret = pair
     context = new_context()
     endpoint = Endpoint(address, server_key.decode(), public.decode(), secret.decode())
-    verdict: UnreachableError | None = None
     try:
-        transport = Transport(context, endpoint)
+        transport = Transport(context, endpoint, ipv6=read_address(address).families[0])
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    verdict = await transport.watch_handshake()
+            verdict = await _verdict(transport, timeout_s)
+            let_in = transport.let_in.is_set()
         finally:
             transport.close()
     finally:
         context.destroy(linger=0)
-    if not isinstance(verdict, HandshakeRefused):
+    if let_in:
         raise UnsafeAuthentication(
-            f"{whose} was not refused at {address} (seen: {verdict or 'no refusal'}).",
+            f"{whose} was not refused at {address}.",
             "Do not serve like this. Check that pyzmq is built with CURVE, and report it.",
         )
+    if not isinstance(verdict, HandshakeRefused):
+        seen = f"there was no answer for {timeout_s:g} s." if verdict is None else verdict.message
+        raise SetupError(
+            f"Whether unknown keys are refused at {address} could not be checked: {seen}",
+            "See whether a firewall keeps this machine from its own address, or choose another daemon.listen.",
+        )
+
+
+async def _verdict(transport: Transport, timeout_s: float) -> UnreachableError | None:
+    """Why the transport is useless; None where it was let in, or where nothing is known after ``timeout_s``."""
+    useless = asyncio.ensure_future(transport.watch_handshake())
+    let_in = asyncio.ensure_future(transport.let_in.wait())
+    try:
+        await asyncio.wait([useless, let_in], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return useless.result() if useless.done() else None
+    finally:
+        for task in (useless, let_in):
+            task.cancel()
+        await asyncio.gather(useless, let_in, return_exceptions=True)

@@ -42,6 +42,11 @@ class GuestList:
             self._read()
         return self._clients.get(guest.key) == guest.name
 
+    def refresh(self) -> None:
+        """Read the enrolled clients again, whatever the stamps of their files say."""
+        self._stamp = None
+        self._read()
+
     def _read(self) -> None:
         self._looked_ms = now_ms()
         try:

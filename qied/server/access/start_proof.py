@@ -16,7 +16,8 @@ async def prove_ports_are_closed(
 ) -> None:
     """Knock at both addresses with the key of a stranger, and at that of ``workers`` also with one of a client.
 
-    Raises UnsafeAuthentication where one of them is let in, or hears nothing for ``PATIENCE_S``.
+    Raises UnsafeAuthentication where one of them is let in, and SetupError where nothing is heard for ``PATIENCE_S``
+    or no connection can be made.
     """
     stranger = zmq.curve_keypair()
     client: KeyPair = (enrolled.public_key.encode(), enrolled.secret_key.encode())

@@ -9,13 +9,15 @@ from typing import cast
 import structlog
 import zmq
 import zmq.asyncio
-from qied_client.errors import ConfigError, QiedError
+from qied_client.address import read_address
+from qied_client.errors import QiedError
 from qied_client.protocol import limits
 from qied_client.protocol.codec import Registry, decode, encode
 from qied_client.protocol.messages import Message
 
 from qied.server.access.authentication import Guest
 from qied.server.ports.flood_guard import QUEUE_MESSAGES, FloodGuard
+from qied.server.ports.listening import cannot_listen
 
 OnMessage = Callable[[bytes, Guest, Message | QiedError], None]
 """Called with the route of the connection, who is behind it, and the message or what was wrong."""
@@ -46,15 +48,21 @@ class RouterPort:
         self._task: asyncio.Task[None] | None = None
 
     def bind(self, address: str) -> str:
-        """Listen and return the address with its real port; raises ConfigError where that is not possible."""
-        self._socket.ipv6 = "[" in address
-        try:
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
-            raise ConfigError(
-                f"daemon.listen: cannot listen at {address}: {error}.",
-                "Choose a free port, or stop the program that uses it.",
-            ) from error
+        """Listen and return the address with its real port; raises ConfigError where that is not possible.
+
+        A name is listened to at its IPv4 address if it has one.
+        """
+        failure: zmq.ZMQError | None = None
+        for ipv6 in read_address(address, listening=True).families:
+            self._socket.ipv6 = ipv6
+            try:
+                self._socket.bind(address)
+                break
+            except zmq.ZMQError as error:
+                failure = failure or error
+        else:
+            assert failure is not None, "an address has a family"
+            raise cannot_listen(address, failure.errno, str(failure)) from failure
         self._task = asyncio.create_task(self._pump(), name="port")
         return cast(bytes, self._socket.last_endpoint).decode()
 
