@@ -29,6 +29,7 @@
     │   ├── JobConflict                  job_conflict            same job id, different request
     │   ├── JobCancelled                 job_cancelled
     │   ├── JobPoisoned                  job_poisoned            two workers died of it
+    │   │   └── JobSetAside              job_set_aside           the machine went down twice while it ran
     │   ├── JobFailed                    job_failed              the engine could not finish it
     │   │   └── OutOfMemory              out_of_memory           even in every smaller form
     │   └── DependencyFailed             dependency_failed       the turn that it edits did not succeed
@@ -232,6 +233,12 @@ class JobPoisoned(JobError):
     """Two workers died while they ran this job, so it is not tried again."""
 
     code = "job_poisoned"
+
+
+class JobSetAside(JobPoisoned):
+    """The machine went down twice while this job ran, so it is not run again by itself."""
+
+    code = "job_set_aside"
 
 
 class JobFailed(JobError):

@@ -22,7 +22,10 @@ State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poiso
 
 @dataclass
 class Job:
-    """One accepted job. ``news`` keeps the last event of each kind, which is all that a latecomer needs."""
+    """One accepted job. ``news`` keeps the last event of each kind, which is all that a latecomer needs.
+
+    ``kills`` and ``downs`` count how often it ran when the daemon was killed or the machine went down.
+    """
 
     key: JobKey
     order: int
@@ -35,6 +38,8 @@ class Job:
     state: State = "waiting"
     deaths: int = 0
     requeues: int = 0
+    kills: int = 0
+    downs: int = 0
     outcome: StoreOutcome | None = None
     worker: str | None = None
     place: int | None = None
@@ -64,6 +69,8 @@ class Job:
             depends_on=accepted.depends_on,
             deaths=stored.deaths,
             requeues=stored.requeues,
+            kills=stored.kills,
+            downs=stored.downs,
             outcome=stored.outcome,
         )
         if stored.outcome is not None:
