@@ -42,12 +42,17 @@ _FAILED = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a daemon listens and the CURVE keys (Z85 text) to talk to it."""
+    """Where a daemon listens and the CURVE keys (Z85 text) to talk to it.
+
+    ``heartbeats``: ZeroMQ itself sees that the other machine is there. On one machine the system tells of each end, and
+    a side that was stopped for a while is not to be cut off.
+    """
 
     address: str
     server_key: str
     public_key: str
     secret_key: str
+    heartbeats: bool = True
 
 
 def require_curve() -> None:
@@ -108,8 +113,9 @@ class Transport:
         self._socket.linger = 500
         self._socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
+        if self._endpoint.heartbeats:
+            self._socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
+            self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
         _see_that_it_is_watched(self._socket)
 
