@@ -40,7 +40,7 @@ class LogFile:
 
     @property
     def waiting(self) -> int:
-        """Lines that nobody has taken up yet."""
+        """Lines that are not taken up yet."""
         return self._lines.qsize()
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class LogFile:
 
 
 class _Rotating(RotatingFileHandler):
-    """The rotation of the standard library, for this user alone, that reports no failure and opens its file anew."""
+    """The rotation of the standard library, for this user alone, that keeps failures to itself and opens its file again."""
 
     def __init__(self, path: Path, file_bytes: int, files: int) -> None:
         super().__init__(path, maxBytes=file_bytes, backupCount=files - 1, encoding="utf-8", delay=True)
@@ -66,7 +66,7 @@ class _Rotating(RotatingFileHandler):
         return os.fdopen(descriptor, "a", encoding=self.encoding)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        stream, self.stream = self.stream, None  # type: ignore[assignment]
+        stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(OSError, ValueError):
                 stream.close()

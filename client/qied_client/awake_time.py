@@ -8,7 +8,7 @@ class AwakeTime:
 
     After a pause of the owner (a stopped process, a frozen container, a paused machine) the next tick comes far too
     late. Such a tick counts as ``most_ms``, however long the pause was: the owner heard nothing because it did not
-    listen, which says nothing about anybody else. Ticks that are always late still add up, so no wait becomes endless.
+    listen, not because the other side was silent. Ticks that are always late still add up, so no wait becomes endless.
     """
 
     def __init__(self, most_ms: int, now_ms: int) -> None:

@@ -45,7 +45,7 @@ class Endpoint:
     """Where a daemon listens and the CURVE keys (Z85 text) to talk to it.
 
     ``heartbeats``: ZeroMQ itself sees that the other machine is there. On one machine the system tells of each end, and
-    a side that was stopped for a while is not to be cut off.
+    the connection should outlast a side that is stopped for a while.
     """
 
     address: str

@@ -229,7 +229,7 @@ class Scheduler:
         counts = blame and not (for_memory and len(worker.active) > 1)
         reason = "the worker died" if counts else "the worker was stopped from outside"
         if blame and not counts:
-            reason = "the host's memory ran out beside other jobs; runs alone next"
+            reason = "the host's memory ran out next to other jobs; runs alone next"
         for job in sorted(worker.active.values(), key=lambda job: job.order):
             if job.stopping:
                 self._conclude_cancelled(job)

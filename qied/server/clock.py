@@ -12,7 +12,7 @@ def now_ms() -> int:
 
 
 def slept_ms() -> int:
-    """Milliseconds that this machine was suspended since its start (Linux); 0 where the system does not tell."""
+    """Milliseconds that this machine was suspended since its start (Linux); 0 on other systems."""
     if sys.platform != "linux":
         return 0
     return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()) // 1_000_000

@@ -190,7 +190,7 @@ class Daemon:
         self._log.info("stopped", results_kept=sum(job.finished for job in self._jobs), requeued=left)
 
     async def _forget_running(self) -> None:
-        """From now on an end of the machine is no interruption of a job: it was asked for, or comes soon anyway."""
+        """From now on an end of the machine does not count as an interruption of jobs: the daemon stops in order."""
         with suppress(QiedError):
             await self._journal.apply(ForgetRunning())
 

@@ -19,7 +19,7 @@ def note_for_waiting_jobs(troubles: Iterable[QiedError | None]) -> str:
 
 
 def died_while_loading(times: int, ending: Ending) -> QiedError:
-    """A worker that ended, again and again, without a word of why."""
+    """A worker that ended and did not say why."""
     often = "once" if times == 1 else f"{times} times"
     return SetupError(
         f"The worker ended {often} before its engine was loaded (last: {ending}).",
@@ -39,5 +39,5 @@ def held_by_others(size: int) -> QiedError:
     """Other programs hold ``size`` bytes of the card that were planned with."""
     return CapacityError(
         f"Other programs hold {size / _GIB:.1f} GiB of the card's memory that the plan counts on.",
-        "Close them (nvidia-smi lists them); edits that do not fit beside them wait.",
+        "Close them (nvidia-smi lists them); edits that do not fit next to them wait.",
     )
