@@ -55,7 +55,7 @@ class LogFile:
 
 
 class _Rotating(RotatingFileHandler):
-    """The rotation of the standard library, for this user alone, that keeps failures to itself and opens its file again."""
+    """The standard library's rotation, for this user alone; a failure is kept to itself, and the file opened again."""
 
     def __init__(self, path: Path, file_bytes: int, files: int) -> None:
         super().__init__(path, maxBytes=file_bytes, backupCount=files - 1, encoding="utf-8", delay=True)
