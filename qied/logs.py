@@ -1,4 +1,4 @@
-"""Structured logs on standard error: readable in a terminal, JSON lines elsewhere."""
+"""Structured logs on standard error (readable in a terminal, JSON lines elsewhere), and all of them in a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import TextIO, cast
 
 import structlog
+
+from qied.log_file import LogFile
 
 
 class _CurrentStderr:
@@ -47,8 +49,32 @@ def set_level(level: str) -> None:
     _threshold.lowest = getattr(logging, level.upper())
 
 
-def set_up_logs(log_format: str, level: str) -> None:
-    """Choose the form of all logs of this process: ``auto``, ``text`` or ``json``."""
+class _IntoFile:
+    """A step between an event and its line on standard error, which also puts it into the file as JSON.
+
+    The file has everything from ``info`` on, whatever level goes to standard error.
+    """
+
+    def __init__(self, file: LogFile) -> None:
+        self._file = file
+        # Without local variables: they hold prompts and keys.
+        self._exceptions = structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        )
+        self._utc = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        self._json = structlog.processors.JSONRenderer()
+
+    def __call__(
+        self, logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        if getattr(logging, str(event["level"]).upper(), logging.ERROR) >= logging.INFO:
+            copy = self._exceptions(logger, name, self._utc(logger, name, dict(event)))
+            self._file.add(str(self._json(logger, name, copy)))
+        return event
+
+
+def set_up_logs(log_format: str, level: str, file: LogFile | None = None) -> None:
+    """Choose the form of all logs of this process on standard error: ``auto``, ``text`` or ``json``."""
     text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(
@@ -59,11 +85,13 @@ def set_up_logs(log_format: str, level: str) -> None:
     )
     set_level(level)
     processors: list[structlog.typing.Processor] = [
-        _threshold,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not text),
     ]
+    if file is not None:
+        processors.append(_IntoFile(file))
+    processors.append(_threshold)
     if not text:
         # Without local variables: they hold prompts and keys.
         transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from qied_client.awake_time import AwakeTime
 from qied_client.errors import CapacityError, InvalidRequest, ProtocolError, QiedError, VersionMismatch
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
@@ -73,7 +74,8 @@ Frames = list[bytes | memoryview]
 # Silence
 #
 # 13. Whatever arrives counts as heard, even if it cannot be decoded, and so does connect(). In GREETING and READY,
-#     tick() reports Lost once nothing was heard for silence_ms.
+#     tick() reports Lost once nothing was heard for silence_ms. Between two ticks heartbeat_ms count at most: a driver
+#     that was stopped for longer has not listened, so the next ticks show whether the other side is alive.
 # 14. In READY, tick() sends PING every heartbeat_ms, however much else is sent or heard: the other side counts only
 #     what reaches it. PING is answered by PONG at once, in GREETING as well. The welcome may set both times.
 
@@ -159,6 +161,7 @@ class Connection:
         self._quiet_resumes: dict[int, str] = {}
         self._postponed: list[str] = []
         self._out: deque[Frames] = deque()
+        self._awake = AwakeTime(limits.HEARTBEAT_MS, 0)
         self._heard_ms = 0
         self._asked_ms = 0
         self.heartbeat_ms = limits.HEARTBEAT_MS
@@ -170,7 +173,9 @@ class Connection:
         """Start the handshake over a fresh transport."""
         self._out.clear()
         self.ready = False
-        self._heard_ms = self._asked_ms = now_ms
+        self._awake = AwakeTime(self.heartbeat_ms, now_ms)
+        self._heard_ms = 0
+        self._asked_ms = now_ms
         self._hello_id = self._take_id()
         self._send(self._greet(self._hello_id))
 
@@ -182,7 +187,7 @@ class Connection:
 
     def receive(self, frames: Sequence[bytes | memoryview], now_ms: int) -> list[Happening]:
         """Take one message from the peer; never raises, whatever the frames hold."""
-        self._heard_ms = now_ms
+        self._heard_ms = self._awake.at(now_ms)
         try:
             return self._take(decode(frames, self._known))
         except QiedError as error:
@@ -195,7 +200,7 @@ class Connection:
         """
         if self._hello_id is None:
             return []
-        quiet = now_ms - self._heard_ms
+        quiet = self._awake.tick(now_ms) - self._heard_ms
         if quiet >= self.silence_ms:
             return [Lost(f"nothing was received for {quiet} ms")]
         postponed, self._postponed = self._postponed, []
@@ -294,6 +299,7 @@ class Connection:
             self.ready = True
             self.heartbeat_ms = getattr(message, "heartbeat_ms", self.heartbeat_ms)
             self.silence_ms = getattr(message, "silence_ms", self.silence_ms)
+            self._awake.most_ms = self.heartbeat_ms
             self._ask_again()
             return [Ready(message)]
         if isinstance(message, m.Failure) and message.re == self._hello_id:

@@ -11,6 +11,7 @@ import zmq.asyncio
 
 from qied_client import connection as c
 from qied_client.address import read_address
+from qied_client.awake_time import AwakeTime
 from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
@@ -70,7 +71,8 @@ class Driver:
         self._task: asyncio.Task[None] | None = None
         self._useless: asyncio.Future[QiedError] | None = None
         self._wanted = asyncio.Event()
-        self._down_since: float | None = None
+        self._awake = AwakeTime(connection.heartbeat_ms, _now_ms())
+        self._down_since_ms: int | None = None
         self._ready = asyncio.Event()
         self.welcome: m.Message | None = None
 
@@ -168,7 +170,8 @@ class Driver:
     async def _run(self) -> None:
         attempt = refusals = 0
         while True:
-            self._down_since = self._down_since or time.monotonic()
+            if self._down_since_ms is None:
+                self._down_since_ms = self._awake.tick(_now_ms())
             try:
                 reason = await self._converse()
             except QiedError as error:
@@ -176,7 +179,7 @@ class Driver:
             greeted = self._ready.is_set()
             if greeted:
                 attempt = refusals = 0
-                self._down_since = time.monotonic()
+                self._down_since_ms = self._awake.tick(_now_ms())
             self._ready.clear()
             self._connection.lost()
             refusals = refusals + 1 if isinstance(reason, HandshakeRefused) else 0
@@ -191,20 +194,24 @@ class Driver:
         if not isinstance(reason, DaemonUnreachable):
             return False
         self._family += 1
-        down = time.monotonic() - (self._down_since or 0)
-        return self._family % len(self._families) != 0 and down < max(self.patience_s, _AT_ONCE_S)
+        return self._family % len(self._families) != 0 and self._down_s() < max(self.patience_s, _AT_ONCE_S)
+
+    def _down_s(self) -> float:
+        return (self._awake.tick(_now_ms()) - (self._down_since_ms or 0)) / 1000
 
     async def _judge(self, reason: QiedError, refusals: int) -> None:
-        """Fail what waits once waiting longer is pointless, then rest until something is wanted again."""
-        down = time.monotonic() - (self._down_since or 0)
+        """Fail what waits once waiting longer is pointless, then rest until something is wanted again.
+
+        A pause of this program itself costs no patience: nothing was tried meanwhile.
+        """
         final = not isinstance(reason, UnreachableError) or isinstance(reason, (CredentialsMissing, VersionMismatch))
-        if not final and refusals < _REFUSALS and down < self.patience_s:
+        if not final and refusals < _REFUSALS and self._down_s() < self.patience_s:
             return
         self.welcome = None
         self._wanted.clear()
         self._fail_all(reason)
         await self._wanted.wait()
-        self._down_since = None
+        self._down_since_ms = None
 
     async def _converse(self) -> QiedError:
         """Talk over one transport until it is no longer usable; returns why."""
@@ -242,6 +249,7 @@ class Driver:
     async def _keep_time(self) -> QiedError:
         while True:
             await asyncio.sleep(self._connection.heartbeat_ms / 2000)
+            self._awake.tick(_now_ms())
             self._handle(self._connection.tick(_now_ms()))
             self._flush()
 
@@ -265,7 +273,7 @@ class Driver:
                 case c.Ready(welcome):
                     self.welcome = welcome
                     self._ready.set()
-                    self._down_since = None
+                    self._down_since_ms = None
                     for arrival in self._arrivals:
                         _settle(arrival, welcome)
                 case c.Replied(identifier, message):

@@ -30,6 +30,7 @@
     │   ├── JobConflict                  job_conflict            same job id, different request
     │   ├── JobCancelled                 job_cancelled
     │   ├── JobPoisoned                  job_poisoned            two workers died of it
+    │   │   └── JobSetAside              job_set_aside           the machine went down twice while it ran
     │   ├── JobFailed                    job_failed              the engine could not finish it
     │   │   ├── OutOfMemory              out_of_memory           even in every smaller form
     │   │   └── JobUnreadable            job_unreadable          stored by another version, or damaged on disk
@@ -241,6 +242,12 @@ class JobPoisoned(JobError):
     """Two workers died while they ran this job, so it is not tried again."""
 
     code = "job_poisoned"
+
+
+class JobSetAside(JobPoisoned):
+    """The machine went down twice while this job ran, so it is not run again by itself."""
+
+    code = "job_set_aside"
 
 
 class JobFailed(JobError):

@@ -51,12 +51,17 @@ REACHING = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a daemon listens and the CURVE keys (Z85 text) to talk to it."""
+    """Where a daemon listens and the CURVE keys (Z85 text) to talk to it.
+
+    ``heartbeats``: ZeroMQ itself sees that the other machine is there. On one machine the system tells of each end, and
+    the connection should outlast a side that is stopped for a while.
+    """
 
     address: str
     server_key: str
     public_key: str
     secret_key: str
+    heartbeats: bool = True
 
 
 def require_curve() -> None:
@@ -121,8 +126,9 @@ class Transport:
         self._socket.ipv6 = self._ipv6
         self._socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
+        if self._endpoint.heartbeats:
+            self._socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
+            self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
         _see_that_it_is_watched(self._socket)
 

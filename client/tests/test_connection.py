@@ -54,6 +54,14 @@ class Talk:
         self.now += ms
         return self.connection.tick(self.now)
 
+    def watch(self, ms: int) -> list[c.Happening]:
+        """Wait as a driver does, which ticks all the time."""
+        happenings: list[c.Happening] = []
+        while ms > 0:
+            happenings += self.wait(min(ms, HEARTBEAT_MS // 2))
+            ms -= HEARTBEAT_MS // 2
+        return happenings
+
 
 @pytest.fixture
 def talk() -> Talk:
@@ -103,7 +111,7 @@ def test_a_daemon_that_is_stopping_loses_the_connection_but_does_not_make_it_unu
 def test_a_handshake_without_an_answer_is_lost() -> None:
     talk = Talk()
     talk.connection.connect(0)
-    assert talk.wait(limits.SILENCE_MS - 1) == []
+    assert talk.watch(limits.SILENCE_MS - 1) == []
     assert isinstance(talk.wait(1)[0], c.Lost)
 
 
@@ -123,14 +131,22 @@ def test_a_quiet_peer_is_pinged_and_a_silent_one_is_lost(talk: Talk) -> None:
     assert isinstance(ping, m.Ping)
     assert talk.wait(1) == []
     assert talk.sent() == []
-    assert talk.wait(SILENCE_MS - HEARTBEAT_MS - 2) == []
+    assert talk.watch(SILENCE_MS - HEARTBEAT_MS - 2) == []
+    assert talk.wait(1) == [c.Lost(f"nothing was received for {SILENCE_MS} ms")]
+
+
+def test_a_pause_of_this_side_is_no_silence_of_the_other(talk: Talk) -> None:
+    assert talk.wait(100 * SILENCE_MS) == []
+    assert any(isinstance(message, m.Ping) for message in talk.sent())
+    talk.hear(m.Pong(1))
+    assert talk.watch(SILENCE_MS - 1) == []
     assert talk.wait(1) == [c.Lost(f"nothing was received for {SILENCE_MS} ms")]
 
 
 @pytest.mark.parametrize("message", [m.Pong(1), m.Ping(1), m.Event("job", 1, "step"), report(99)], ids=str)
 def test_any_traffic_is_a_sign_of_life(talk: Talk, message: m.Message) -> None:
     for _ in range(5):
-        assert talk.wait(SILENCE_MS - 1) == []
+        assert talk.watch(SILENCE_MS - 1) == []
         talk.hear(message)
 
 

@@ -38,6 +38,7 @@ from qied.doctor.report import document, show
 from qied.hardware.selftest import measured
 from qied.hardware.snapshot import Gpu, Snapshot
 from qied.hardware.user_folders import user_home
+from qied.log_file import LOG_FOLDER
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
@@ -110,7 +111,8 @@ def _examine(asked: _Asked) -> int:
         checkup, log = _checkup(asked, facts, waiting)
     if asked.bundle is not None:
         identity = Identity(person, _user(), socket.gethostname(), facts.home.absolute())
-        Bundle(machine, document(checkup, facts), checkup, loaded, log).write(asked.bundle, identity)
+        made = Bundle(machine, document(checkup, facts), checkup, loaded, log, facts.home / LOG_FOLDER)
+        made.write(asked.bundle, identity)
     _say(asked, facts, checkup)
     return checkup.summary.exit_status(asked.strict)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
 from qied.hardware.user_folders import user_home
 from qied.link.launch import LaunchOrder
+from qied.log_file import LOG_FOLDER, LogFile
 from qied.logs import set_up_logs
 from qied.loras.catalogue import Catalogue
 from qied.planning.hardware_profile import all_hardware_profiles
@@ -69,10 +71,11 @@ def serve(
         file = usual_config(config)
         loaded = load_config(file, os.environ, overrides)
         settings = loaded.config
-        set_up_logs(settings.daemon.log_format, settings.daemon.log_level)
+        folder = default_home(os.environ) if home is None else home
+        log_file = LogFile(folder / LOG_FOLDER / "daemon.jsonl")
+        set_up_logs(settings.daemon.log_format, settings.daemon.log_level, log_file)
         refuse_taken_port(settings.daemon.listen)
         served = locate_model(settings.model, os.environ, user_home())
-        folder = default_home(os.environ) if home is None else home
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)
@@ -105,10 +108,11 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
             show_plan(console, plan)
     wishes = wishes_of(loaded)
 
-    def refit(order: LaunchOrder) -> LaunchOrder | None:
+    def refit(order: LaunchOrder) -> LaunchOrder:
         return refitted_order(order, probe(os.environ), served, wishes, profiles)
 
-    return Launch(home, loaded.config, planned.serving, planned.orders, refit)
+    orders = tuple(replace(order, log_folder=str(home / LOG_FOLDER)) for order in planned.orders)
+    return Launch(home, loaded.config, planned.serving, orders, refit)
 
 
 def _tell_of_loras(log: Any, loras: Catalogue) -> None:

@@ -19,9 +19,17 @@ import qied
 from qied.config import LoadedConfig
 from qied.doctor.checkup import Checkup
 from qied.hardware.snapshot import Snapshot
+from qied.log_file import newest_lines
 
 _LOG_LINES = 200
-_LOG_FIELDS = frozenset({"event", "level", "timestamp", "part", "model", "precision", "problem", "exception", "error"})
+_DAEMON_LINES = 2_000
+_LOG_FIELDS = frozenset(
+    (
+        *("event", "level", "timestamp", "part", "model", "precision", "problem", "exception", "error", "worker"),
+        *("trouble", "remedy", "how", "by_itself", "state", "code", "deaths", "withheld_bytes", "budget_bytes"),
+        "resident_blocks",
+    )
+)
 """What may leave of a log line: prompts, keys, names and addresses are in the others."""
 _HOMES = re.compile(r"(?:/home/|/Users/)[^/\s\"':]+|[A-Za-z]:\\Users\\[^\\\"':\r\n]+")
 _KEY = re.compile(r"(?<![^\s\"'=:(])[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}(?![^\s\"',.)])")
@@ -69,13 +77,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What goes into the zip; ``log`` are lines of JSON of a daemon, the newest last."""
+    """What goes into the zip; ``log`` are lines of JSON of a daemon that was tried, the newest last.
+
+    The daemon's own log files are in ``log_folder``.
+    """
 
     snapshot: Snapshot
     document: dict[str, Any]
     checkup: Checkup
     config: LoadedConfig | ConfigError
     log: Sequence[str] = ()
+    log_folder: Path | None = None
 
     def write(self, path: Path, identity: Identity) -> None:
         """Write the zip; raises ConfigError where it cannot be written."""
@@ -84,8 +96,9 @@ class Bundle:
                 archive.writestr("README.txt", README)
                 for name, value in self._parts():
                     archive.writestr(name, json.dumps(identity.scrub(value), indent=1) + "\n")
-                lines = [json.dumps(identity.scrub(line)) for line in map(_log_line, self.log[-_LOG_LINES:])]
-                archive.writestr("log.jsonl", "".join(f"{line}\n" for line in lines))
+                archive.writestr("log.jsonl", _scrubbed(self.log[-_LOG_LINES:], identity))
+                for file in () if self.log_folder is None else sorted(self.log_folder.glob("*.jsonl")):
+                    archive.writestr(f"log/{file.name}", _scrubbed(newest_lines(file, _DAEMON_LINES), identity))
         except OSError as error:
             raise ConfigError(
                 f"{path} cannot be written: {error.strerror}.", "Name another file with --bundle."
@@ -132,6 +145,11 @@ def _versions(snapshot: Snapshot) -> dict[str, Any]:
         "torch": None if snapshot.torch is None else snapshot.torch.version,
         **snapshot.packages,
     }
+
+
+def _scrubbed(lines: Sequence[str], identity: Identity) -> str:
+    """Lines of a log as they may leave."""
+    return "".join(json.dumps(identity.scrub(line)) + "\n" for line in map(_log_line, lines))
 
 
 def _log_line(line: str) -> dict[str, Any]:

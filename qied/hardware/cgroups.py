@@ -46,6 +46,14 @@ def memory_used(membership: str, mount: Path = MOUNT) -> int | None:
     return None if taken is None else max(0, taken - _statistic(folder / "memory.stat", cache))
 
 
+def oom_counter(membership: str, mount: Path = MOUNT) -> Path | None:
+    """The file of the innermost group that counts its processes killed for lack of memory; None where none does."""
+    for folder, name in _places(membership, mount, "memory", "memory.events", "memory.oom_control"):
+        if any(line.startswith("oom_kill ") for line in _text(folder / name).splitlines()):
+            return folder / name
+    return None
+
+
 def cpu_limit(membership: str, mount: Path = MOUNT) -> int | None:
     """The smallest processor quota on the way to the root, rounded up to whole processors; None where there is none."""
     quotas: list[float] = []

@@ -20,7 +20,7 @@ class LaunchOrder:
     the process sees its card alone. ``kind`` names workers on which an edit takes the same bytes. ``loras`` are the
     files that edits may name; those on the device take ``lora_bytes`` at most. Models that had to be quantised are kept
     in ``packed_folder`` within ``packed_bytes`` where there is one, modulation tables likewise, and
-    ``free_reserve_bytes`` of their disk are left alone.
+    ``free_reserve_bytes`` of their disk are left alone. ``log_folder`` is where its log file is, if anywhere.
     """
 
     worker: str
@@ -49,6 +49,7 @@ class LaunchOrder:
     modulation_folder: str = ""
     modulation_bytes: int = 0
     free_reserve_bytes: int = 0
+    log_folder: str = ""
 
     def to_line(self) -> bytes:
         """One line of JSON."""

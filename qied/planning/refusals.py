@@ -141,6 +141,31 @@ def unknown_memory(gpu: Gpu) -> Refusal:
     )
 
 
+def card_gone(snapshot: Snapshot) -> Refusal:
+    """The card that a worker had is not there any more."""
+    for problem in snapshot.problems:
+        if problem.code in _NO_CARD:
+            return Refusal(_NO_CARD[problem.code][0], problem.message, _NO_CARD[problem.code][1])
+    return Refusal(
+        "no_gpu",
+        "The card that this worker used is not there any more.",
+        "See whether nvidia-smi lists it; if not, restart the machine, and if that does not help for long, look at the "
+        "card's power and its slot.",
+    )
+
+
+def too_little_to_restart(gpu: Gpu, budget_bytes: int) -> Refusal:
+    """Others hold so much of the card that a worker cannot start again."""
+    total, free = gpu.memory_total_bytes, gpu.memory_free_bytes
+    taken = "" if total is None or free is None else f"; other programs hold {gib(total - free)}"
+    return Refusal(
+        "vram_too_small",
+        f"Only {gib(budget_bytes)} of the memory of {gpu.name} may be used now, too little to start the worker "
+        f"again{taken}.",
+        "Close programs that use the card (nvidia-smi lists them); the worker starts as soon as there is room.",
+    )
+
+
 def too_little_memory(case: CardRequest, rungs: Sequence[Rung]) -> Refusal:
     """Not even the lowest rung fits."""
     needs = min(case.fitter(candidate.numerics).needed(rungs[0]) for candidate in case.listed.candidates)

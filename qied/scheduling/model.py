@@ -54,7 +54,8 @@ class JobRequest:
     """One accepted job.
 
     ``order`` is the unique position of acceptance. ``deaths`` counts workers that died while they ran it, as the
-    journal remembers them. ``weight`` is its share of its user's time on the worker that runs it.
+    journal remembers them; ``alone``: it must run alone for another reason. ``weight`` is its share of its user's time
+    on the worker that runs it.
     """
 
     key: JobKey
@@ -65,6 +66,7 @@ class JobRequest:
     preview: bool = False
     deaths: int = 0
     weight: int = 1
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +133,14 @@ class MemoryWithheld:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker is gone, by itself (``blame``) or killed from outside, and will be started again."""
+    """A worker is gone: by itself (``blame``) or killed from outside, and will be started again.
+
+    ``for_memory``: the host's memory had run out, which jobs that ran together may have caused together.
+    """
 
     worker: str
     blame: bool
+    for_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 Rules: a worker's promises stay within its budget (`ledger`); the user served least is next (`queue`); a job that does
 not fit is not overtaken for ever (`placement`); a job that was active when a worker died by itself runs alone from
-then on, and is poisoned when a worker dies of it again while it is alone, so its neighbours never are. Whatever waits
-for another worker or for memory waits for a busy worker, whose next report is the event that lets it continue.
+then on, and is poisoned when a worker dies of it again while it is alone, so its neighbours never are. If the host's
+memory ran out, jobs that were active together run alone from then on, and only one that was alone is blamed. Whatever
+waits for another worker or for memory waits for a busy worker, whose next report is the event that lets it continue.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ class Scheduler:
                 self._lose(offer.worker, blame=False)
                 self._expected.pop(offer.worker, None)
                 self._placement.workers[offer.worker] = WorkerRecord(offer)
-            case WorkerLost(name, blame):
-                lost = self._lose(name, blame)
+            case WorkerLost(name, blame, for_memory):
+                lost = self._lose(name, blame, for_memory=for_memory)
                 if lost is not None:
                     self._expected[name] = lost.offer
         self._refuse_too_large(list(self._jobs.values()))
@@ -161,7 +162,7 @@ class Scheduler:
         if request.key in self._jobs:
             return False
         waits_for = request.depends_on if request.depends_on in self._jobs else None
-        job = JobRecord(request, request.deaths, alone=request.deaths > 0, waits_for=waits_for)
+        job = JobRecord(request, request.deaths, alone=request.alone or request.deaths > 0, waits_for=waits_for)
         self._jobs[job.key] = job
         if waits_for is not None:
             self._blocked.setdefault(waits_for, []).append(job)
@@ -214,26 +215,29 @@ class Scheduler:
         self._actions.append(Stop(job.worker.name, key))
         return False
 
-    def _lose(self, name: str, blame: bool) -> WorkerRecord | None:
+    def _lose(self, name: str, blame: bool, *, for_memory: bool = False) -> WorkerRecord | None:
         """Drop a worker; its active jobs wait again or end. Returns its last record, None when it was not there."""
         worker = self._placement.drop(name)
         if worker is None:
             return None
+        counts = blame and not (for_memory and len(worker.active) > 1)
+        reason = "the worker died" if counts else "the worker was stopped from outside"
+        if blame and not counts:
+            reason = "the host's memory ran out next to other jobs; runs alone next"
         for job in sorted(worker.active.values(), key=lambda job: job.order):
             if job.stopping:
                 self._conclude_cancelled(job)
                 continue
-            if blame:
-                job.deaths += 1
-                job.alone = True
+            job.deaths += counts
+            job.alone = job.alone or blame
             # A job with a death behind it only ever starts alone, so nobody else can have caused this second one.
-            if blame and job.deaths >= POISONED_DEATHS:
+            if counts and job.deaths >= POISONED_DEATHS:
                 message = f"{job.deaths} workers died while they ran this job, the last one with nothing else active."
                 self._conclude(
                     job, "poisoned", "job_poisoned", message, "Change the request, and report this as a bug."
                 )
             else:
-                self._requeue(job, "the worker died" if blame else "the worker was stopped from outside")
+                self._requeue(job, reason)
         return worker
 
     def _requeue(self, job: JobRecord, reason: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 import zmq.asyncio
+from qied_client.awake_time import AwakeTime
 from qied_client.errors import ProtocolError, QiedError, VersionMismatch
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
@@ -49,6 +50,7 @@ class ClientPort:
         self._is_enrolled = is_enrolled
         self._requests_per_client = requests_per_client
         self._peers: dict[bytes, Peer] = {}
+        self._awake = AwakeTime(round(2000 * _REAP_S), now_ms())
         self._port = RouterPort(context, "client", server_secret, FROM_CLIENT, self._on_message, self._on_gone)
         self._reaper: asyncio.Task[None] | None = None
 
@@ -94,7 +96,7 @@ class ClientPort:
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(_REAP_S)
-            limit = now_ms() - limits.SILENCE_MS
+            limit = self._awake.tick(now_ms()) - limits.SILENCE_MS
             for route, peer in list(self._peers.items()):
                 if not self._is_enrolled(peer.guest):
                     self._dismiss(route, _NOT_ENROLLED)
@@ -117,10 +119,10 @@ class ClientPort:
                 route,
                 guest,
                 lambda answer: self._port.send(route, answer),
-                now_ms(),
+                self._awake.at(now_ms()),
                 most_requests=self._requests_per_client,
             )
-        peer.heard_ms = now_ms()
+        peer.heard_ms = self._awake.at(now_ms())
         if isinstance(message, QiedError):
             identifier = message.details.get("id")
             self._log.info("refused a message", user=guest.name, reason=str(message))

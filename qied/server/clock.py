@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Final
 
@@ -46,3 +47,10 @@ class ExpiryClock:
         if self._claimed_s is None or abs(offset - self._claimed_s) > TOLERANCE_S:
             self._claimed_s, self._claimed_at_s = offset, monotonic_s
         return monotonic_s - self._claimed_at_s >= CONFIRMED_S
+
+
+def slept_ms() -> int:
+    """Milliseconds that this machine was suspended since its start (Linux); 0 on other systems."""
+    if sys.platform != "linux":
+        return 0
+    return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()) // 1_000_000

@@ -6,18 +6,20 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 import zmq
 import zmq.asyncio
-from qied_client.errors import InternalError
+from qied_client.errors import DiskFull, InternalError, QiedError
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
 from qied import __version__
 from qied.config import Config
+from qied.hardware.boot import boot_id
 from qied.link.launch import LaunchOrder
 from qied.planning.serving import Serving
 from qied.progress import OnProgress
@@ -33,8 +35,9 @@ from qied.server.blobs.transfers import BlobTransfers
 from qied.server.client_port import ClientPort
 from qied.server.dispatcher import Dispatcher
 from qied.server.housekeeping import Housekeeper
+from qied.server.interruptions import PATIENT_KILLS, counted
 from qied.server.jobs import Job, JobBook
-from qied.server.journal.changes import JournalState, OwnBlob
+from qied.server.journal.changes import CountInterruption, ForgetRunning, JournalState, OwnBlob
 from qied.server.journal.journal import Journal
 from qied.server.ports.flood_guard import can_guard
 from qied.server.ports.listening import reached_from_here
@@ -54,14 +57,15 @@ _QUIET_S = 0.3
 class Launch:
     """The decisions of ``serve``: the state folder, the configuration, the served model, and how workers start.
 
-    ``refit`` fits an order to the memory that is free when its worker starts again; it blocks.
+    ``refit`` fits an order to the memory that is free when its worker starts again, or raises the QiedError that says
+    why it cannot start; it blocks.
     """
 
     home: Path
     config: Config
     serving: Serving
     orders: tuple[LaunchOrder, ...]
-    refit: Callable[[LaunchOrder], LaunchOrder | None]
+    refit: Callable[[LaunchOrder], LaunchOrder]
 
 
 class Daemon:
@@ -82,6 +86,9 @@ class Daemon:
         self._jobs = JobBook(self._journal.incarnation)
         self._sessions = SessionBook()
         self._ownership = Ownership(state.owners.values())
+        self._boot = boot_id()
+        self._interrupted: list[CountInterruption] = []
+        self._next_order = self._journal.next_order
         self._restored = self._restore(state)
         self._context = zmq.asyncio.Context()
         self._guests = GuestList(self._keys)
@@ -89,7 +96,7 @@ class Daemon:
         quotas = config.limits
         scheduler = Scheduler(s.Limits(quotas.jobs_running_per_user, quotas.jobs_waiting_per_user, quotas.jobs_waiting))
         self._dispatcher = Dispatcher(
-            scheduler, self._journal, self._jobs, self._sessions, self._ownership, launch.serving
+            scheduler, self._journal, self._jobs, self._sessions, self._ownership, launch.serving, self._boot
         )
         self._housekeeper = Housekeeper(
             config.storage,
@@ -114,7 +121,7 @@ class Daemon:
         self._guests.workers = self._pool.authorise
         self._dispatcher.use(self._pool)
         self._reporter = Reporter(launch.serving, self._jobs, self._sessions, self._store, self._dispatcher, self._pool)
-        self._requests = Requests(self._desk(), self._journal.next_order, _tombstones(state))
+        self._requests = Requests(self._desk(), self._next_order, _tombstones(state))
         self._clients = ClientPort(
             self._context,
             self._server_keys.secret,
@@ -133,6 +140,8 @@ class Daemon:
 
         Returns once a worker is ready. Raises SetupError and its kinds.
         """
+        with suppress(DiskFull):  # then they are counted at the next start
+            await self._journal.apply(*self._interrupted)
         self._dispatcher.submit(*self._restored)  # before anybody can cancel one of them, or submit a turn on one
         self.address = self._clients.bind(self._launch.config.daemon.listen)
         if not only_this_machine(self.address) and not await asyncio.to_thread(can_guard):
@@ -164,6 +173,7 @@ class Daemon:
         Unfinished jobs stay in the journal: the next start runs them again.
         """
         self._requests.draining = True
+        await self._forget_running()
         self._dispatcher.feed(s.DrainRequested())
         running = self._count("running")
         grace = self._launch.config.daemon.stop_grace_s
@@ -183,6 +193,7 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._pool.close()
         await self._dispatcher.settle()
+        await self._forget_running()
         self._clients.say_goodbye("The daemon is stopping.")
         await self._clients.close()
         await self._authenticator.close()
@@ -191,6 +202,11 @@ class Daemon:
         self._context.term()
         self._log.info("stopped", results_kept=sum(job.finished for job in self._jobs), requeued=left)
 
+    async def _forget_running(self) -> None:
+        """From now on an end of the machine does not count as an interruption of jobs: the daemon stops in order."""
+        with suppress(QiedError):
+            await self._journal.apply(ForgetRunning())
+
     def _count(self, state: str) -> int:
         return sum(job.state == state for job in self._jobs)
 
@@ -198,12 +214,19 @@ class Daemon:
         unfinished = []
         for stored in state.jobs.values():
             job = Job.restored(stored)
+            if (counts := counted(stored, self._boot)) is not None:
+                job.kills, job.downs = counts.kills, counts.downs
+                self._interrupted.append(counts)
             self._jobs.add(job)
             if not job.finished:
                 unfinished.append(job)
         for session in state.sessions.values():
             self._sessions.restore(session)
-        return sorted(unfinished, key=lambda job: job.order)
+        unfinished.sort(key=lambda job: job.order)
+        for job in unfinished:
+            if job.kills >= PATIENT_KILLS:
+                job.order, self._next_order = self._next_order, self._next_order + 1
+        return unfinished
 
     def _desk(self) -> FrontServices:
         return FrontServices(

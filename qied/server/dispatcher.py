@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
 import msgpack
 import structlog
-from qied_client.errors import DependencyFailed, JobCancelled, JobUnreadable, QiedError
+from qied_client.errors import DependencyFailed, JobCancelled, JobSetAside, JobUnreadable, QiedError, ShuttingDown
 
 from qied.edit import EditSpec
 from qied.link import messages as w
@@ -22,8 +23,9 @@ from qied.scheduling.view import SchedulerView
 from qied.server.blobs.ownership import Ownership
 from qied.server.clock import now_ms
 from qied.server.disk_failures import PASSING
+from qied.server.interruptions import MOST_DOWNS, PATIENT_KILLS
 from qied.server.jobs import Job, JobBook
-from qied.server.journal.changes import Change, CountDeath, OutcomeState, OwnBlob, StoreOutcome
+from qied.server.journal.changes import Change, CountDeath, MarkRunning, OutcomeState, OwnBlob, StoreOutcome
 from qied.server.journal.journal import Journal
 from qied.server.sessions import SessionBook
 
@@ -53,6 +55,7 @@ class Dispatcher:
         sessions: SessionBook,
         ownership: Ownership,
         serving: Serving,
+        boot: str = "",
     ) -> None:
         self._log = structlog.get_logger(part="dispatcher")
         self._scheduler = scheduler
@@ -64,6 +67,9 @@ class Dispatcher:
         self._background: set[asyncio.Task[object]] = set()
         self._orders: Orders | None = None
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._boot = boot
+        self._note = ""
+        self._ending: set[s.JobKey] = set()
         self.pace = Pace(serving)
 
     def use(self, orders: Orders) -> None:
@@ -94,17 +100,22 @@ class Dispatcher:
             self._perform(action)
 
     def _submission(self, job: Job) -> s.Submitted | None:
-        """The job as the scheduler sees it; None, and an outcome, where it or the turn that it edits cannot be had."""
+        """The job as the scheduler sees it; None, and an outcome, where it is set aside or cannot be had any more."""
         if job.unreadable is not None:
             message = f"The daemon cannot read this job any more: {job.unreadable}."[:500]
             self._spawn(self._conclude(s.Conclude(job.key, "failed", JobUnreadable.code, message, _SUBMIT_ANEW)))
             return None
+        if job.downs >= MOST_DOWNS:
+            self._log.warning("a job is set aside", user=job.key.user, job=job.key.job, downs=job.downs)
+            self._end_unqueued(job, "poisoned", _set_aside(job.downs))
+            return None
         depends_on = None if job.depends_on is None else s.JobKey(job.key.user, job.depends_on)
         base = None if depends_on is None else self._jobs.get(depends_on)
-        if base is not None and base.finished and base.state != "succeeded":
-            message = f"Turn job {base.key.job} ended as {base.state}, so there is no picture to edit."
+        if base is not None and ((base.finished and base.state != "succeeded") or base.key in self._ending):
+            ended = f" ended as {base.state}" if base.finished else "'s turn did not succeed"
+            message = f"Turn job {base.key.job}{ended}, so there is no picture to edit."
             remedy = "Edit another turn, or the first picture (base 0)."
-            self._spawn(self._conclude(s.Conclude(job.key, "dependency_failed", "dependency_failed", message, remedy)))
+            self._end_unqueued(job, "dependency_failed", DependencyFailed(message, remedy))
             return None
         return s.Submitted(
             s.JobRequest(
@@ -115,13 +126,28 @@ class Dispatcher:
                 depends_on=depends_on,
                 preview=job.request.preset == "preview",
                 deaths=job.deaths,
+                alone=job.downs > 0 or job.kills >= PATIENT_KILLS,
             )
         )
+
+    def _end_unqueued(self, job: Job, outcome: s.Outcome, error: QiedError) -> None:
+        """End a job that the scheduler never hears of, and remember that for the turns on it until it is stored."""
+        self._ending.add(job.key)
+        self._spawn(self._conclude(s.Conclude(job.key, outcome, error.code, error.message, error.remedy)))
 
     def feed(self, event: s.Event) -> None:
         """Feed events to the scheduler, and carry out its actions."""
         for action in self._scheduler.handle(event, now_ms()):
             self._perform(action)
+
+    def tell_waiting(self, note: str) -> None:
+        """Have all jobs that wait, now or later, hear what keeps the workers from working ("" if nothing does)."""
+        if note == self._note:
+            return
+        self._note = note
+        for job in self._jobs:
+            if job.state == "waiting":
+                self._jobs.publish(job, "queued", place=job.place, starts_in_ms=job.starts_in_ms, note=note)
 
     # Reports of workers
 
@@ -203,7 +229,7 @@ class Dispatcher:
             case s.PlaceChanged(key, place, starts_in_ms):
                 job = self._known(key)
                 job.place, job.starts_in_ms = place, starts_in_ms
-                self._jobs.publish(job, "queued", place=place, starts_in_ms=starts_in_ms)
+                self._jobs.publish(job, "queued", place=place, starts_in_ms=starts_in_ms, note=self._note)
 
     def _start(self, job: Job, worker: str, weight: int) -> None:
         assert self._orders is not None
@@ -215,7 +241,13 @@ class Dispatcher:
             return
         scope = f"{job.key.user}/{job.session or ''}"
         order = w.Begin(job.key.user, job.key.job, spec, scope, weight, job.request.preset == "preview")
+        self._spawn(self._mark_running(job))
         self._orders.begin(worker, order)
+
+    async def _mark_running(self, job: Job) -> None:
+        """Note that it runs, in case that the machine goes down; without the note it only counts as innocent."""
+        with suppress(*PASSING, ShuttingDown):
+            await self._journal.apply(MarkRunning(job.key.user, job.key.job, self._boot))
 
     def _complete(self, job: Job) -> EditSpec | None:
         """The edit with the picture of the turn that it waited for; None where the user has given that up since."""
@@ -296,6 +328,15 @@ class Dispatcher:
         job = self._jobs.get(key)
         assert job is not None, f"the scheduler knows a job that the book does not: {key}"
         return job
+
+
+def _set_aside(downs: int) -> QiedError:
+    often = "twice" if downs == 2 else f"{downs} times"
+    return JobSetAside(
+        f"Set aside, because the machine went down {often} while it ran.",
+        "If something else took the machine down, submit it again under a new id; else look at the machine's power, "
+        "memory and driver first.",
+    )
 
 
 def _outcome(

@@ -24,6 +24,7 @@ class Job:
     """One accepted job. ``news`` keeps the last event of each kind, which is all that a latecomer needs.
 
     ``unreadable`` says why request and spec could not be read from the journal; both are stand-ins then.
+    ``kills`` and ``downs`` count how often it ran when the daemon was killed or the machine went down.
     """
 
     key: JobKey
@@ -37,6 +38,8 @@ class Job:
     state: State = "waiting"
     deaths: int = 0
     requeues: int = 0
+    kills: int = 0
+    downs: int = 0
     outcome: StoreOutcome | None = None
     worker: str | None = None
     place: int | None = None
@@ -68,6 +71,8 @@ class Job:
             depends_on=accepted.depends_on,
             deaths=stored.deaths,
             requeues=stored.requeues,
+            kills=stored.kills,
+            downs=stored.downs,
             outcome=stored.outcome,
             unreadable=unreadable,
         )

@@ -72,6 +72,7 @@ class Reporter:
                     arena=view.arena_bytes if view else 0,
                     free=view.free_bytes if view else 0,
                     restarts=worker.restarts,
+                    trouble="" if worker.trouble is None else _shortened(str(worker.trouble)),
                 )
             )
         return rows[:8]
@@ -108,3 +109,10 @@ class Reporter:
             )
             for session in newest[: limits.STATUS_ROWS]
         ]
+
+
+def _shortened(text: str) -> str:
+    raw = text.encode()
+    return (
+        text if len(raw) <= limits.TROUBLE_BYTES else raw[: limits.TROUBLE_BYTES - 4].decode(errors="ignore") + " ..."
+    )

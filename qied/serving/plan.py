@@ -20,7 +20,7 @@ from qied.planning.memory import model_of
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan, plan_cards, worth
 from qied.planning.refit import refit
-from qied.planning.refusals import beside_other_cards
+from qied.planning.refusals import beside_other_cards, card_gone, incompatible, too_little_to_restart
 from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
 from qied.serving.model import BUILTIN, ServedModel
@@ -66,7 +66,7 @@ def plan_service(
     if not plans:
         only = plan(snapshot, request)
         if isinstance(only, Refusal):
-            raise PlanRefused(only.message, only.remedy, reason=only.code)
+            raise _refused(only)
         plans = [only]
     serving = Serving(
         model.profile, tuple(_with_same_references(plans)), model.loras.facts, request.loras, model.lightning_steps
@@ -77,16 +77,18 @@ def plan_service(
 
 def refitted_order(
     order: LaunchOrder, snapshot: Snapshot, model: ServedModel, wishes: Wishes, profiles: Sequence[LoadedProfile]
-) -> LaunchOrder | None:
-    """The order fitted to what is free on its card now, for a worker that starts again; None where that is too little.
+) -> LaunchOrder:
+    """The order fitted to what is free on its card now, for a worker that starts again.
 
-    A card that is not there any more counts as one without memory.
+    Raises PlanRefused with what is to be done where the card is gone, cannot be used any more, or has too little free.
     """
     if order.execution.device == "cpu":
         return order
     card = next((gpu for gpu in snapshot.gpus if select_card(gpu) == order.card), None)
     if card is None:
-        return None
+        raise _refused(card_gone(snapshot))
+    if (broken := incompatible(snapshot, card)) is not None:
+        raise _refused(broken)
     profile = match_profile(profiles, "cuda", card.compute_capability, card.memory_total_bytes, card.name)
     reserve = 0 if profile is None else profile.profile.choose.reserve_bytes
     budget = device_budget(card, reserve, wishes).bytes
@@ -99,8 +101,12 @@ def refitted_order(
         context_bytes=order.budget_bytes - order.execution.allocator_bytes,
     )
     if found is None:
-        return None
+        raise _refused(too_little_to_restart(card, budget))
     return replace(order, execution=found.execution, fixed_bytes=found.fixed_bytes, budget_bytes=budget)
+
+
+def _refused(refusal: Refusal) -> PlanRefused:
+    return PlanRefused(refusal.message, refusal.remedy, reason=refusal.code)
 
 
 def _within_host(plans: Sequence[Plan], capacity: int | None) -> tuple[list[Plan], list[Refusal]]:

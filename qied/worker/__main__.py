@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import structlog
 from qied_client.errors import QiedError
@@ -14,7 +15,9 @@ from qied_client.errors import QiedError
 from qied.child_process import leave_with_parent, load_by_name
 from qied.link import messages as w
 from qied.link.engine_port import DeviceLost, EnginePort, LoadEngine
+from qied.link.exit_codes import DEVICE_LOST, ENGINE_BROKEN, FRONT_GONE
 from qied.link.launch import LaunchOrder
+from qied.log_file import LogFile
 from qied.logs import set_up_logs
 from qied.pictures.encode import encode_preview
 from qied.worker.link import Link
@@ -30,22 +33,24 @@ def main() -> int:
         # A terminal's Ctrl-C and a service manager's stop reach the whole group; the front decides when workers end.
         signal.signal(number, signal.SIG_IGN)
     order = LaunchOrder.from_line(_first_line())
-    set_up_logs(order.log_format, order.log_level)
+    log_file = LogFile(Path(order.log_folder) / f"{order.worker}.jsonl") if order.log_folder else None
+    set_up_logs(order.log_format, order.log_level, log_file)
     log = structlog.get_logger(part="worker").bind(worker=order.worker)
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     leave_with_parent()
 
     def lost(reason: QiedError) -> None:
         log.warning("the front is gone", reason=str(reason))
-        os._exit(4)
+        os._exit(FRONT_GONE)
 
     link = Link(order, orders, lost)
     try:
         load: LoadEngine = load_by_name(order.engine)
         engine = load(order, lambda *news: link.report(w.Loading(*news)))
     except QiedError as error:
+        log.error("the engine cannot be loaded", trouble=error.message, remedy=error.remedy)
         link.close(w.Broken(error.code, error.message[:500], error.remedy[:500]))
-        return 3
+        return ENGINE_BROKEN
     link.report(w.Offer(engine.device, engine.precision, engine.budget_bytes, engine.weights_bytes, order.max_active))
     threading.Thread(target=_watch_memory, args=(engine, link), name="memory", daemon=True).start()
     loop = StepLoop(
@@ -60,7 +65,9 @@ def main() -> int:
     except DeviceLost:
         log.exception("the device is lost: this worker exits, and its edits restart on a new one")
         # Without the finalisers of a context that answers nothing: they would fail, or wait for ever.
-        os._exit(5)
+        if log_file is not None:
+            log_file.close()
+        os._exit(DEVICE_LOST)
     link.close()
     return 0
 

@@ -52,6 +52,7 @@ class Link:
         self._on_lost = on_lost
         self._preparing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._delivering: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._closing = False
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="pictures")
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="link", daemon=True).start()
@@ -88,13 +89,19 @@ class Link:
 
     async def _open(self) -> Driver:
         order = self._order
-        endpoint = Endpoint(order.endpoint, order.server_key, order.public_key, order.secret_key)
+        endpoint = Endpoint(order.endpoint, order.server_key, order.public_key, order.secret_key, heartbeats=False)
         connection = Connection(lambda n: w.Attach(n, order.worker), w.Attached, w.FROM_FRONT)
-        driver = Driver(connection, lambda: endpoint, self._pushed, self._on_lost, _PATIENCE_S)
+        driver = Driver(connection, lambda: endpoint, self._pushed, self._failed, _PATIENCE_S)
         await driver.start()
         return driver
 
+    def _failed(self, reason: QiedError) -> None:
+        """The link is lost; one that we close ourselves is not."""
+        if not self._closing:
+            self._on_lost(reason)
+
     async def _close(self, last: tuple[Message, ...]) -> None:
+        self._closing = True
         for message in last:
             self._driver.say(message)
         await self._driver.close()

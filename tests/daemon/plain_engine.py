@@ -3,7 +3,8 @@
 The result is the first picture at the size of the spec, shifted by the seed and a number for each step. Words in the
 prompt: ``crash`` ends the process, ``lost`` loses the device, ``hang`` never returns, ``fail`` raises, ``oom`` runs out
 of memory, ``defect`` raises what nobody expects, ``unencodable`` gives a result that is no picture, ``gate=PATH`` waits
-at each step until PATH exists, before any other word is obeyed.
+at each step until PATH exists, before any other word is obeyed. While the file that QIED_TEST_BROKEN names exists, the
+engine cannot be loaded, for the reason that is in it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import cast
 
 from PIL import Image
-from qied_client.errors import JobFailed, OutOfMemory
+from qied_client.errors import JobFailed, OutOfMemory, SetupError
 
 from qied.edit import EditSpec
 from qied.link.engine_port import DeviceLost
@@ -102,6 +103,8 @@ class PlainEngine:
 
 def load(order: LaunchOrder, on_progress: Callable[[str, int, int], None]) -> PlainEngine:
     on_progress("nothing", 1, 1)
+    if (broken := Path(os.environ.get("QIED_TEST_BROKEN", ""))).is_file():
+        raise SetupError(broken.read_text(), "Mend it.")
     return PlainEngine(order.budget_bytes or 4_000_000_000)
 
 

@@ -70,7 +70,10 @@ def written(facts, machine, home, tmp_path):
     ]
     path = tmp_path / "bundle.zip"
     identity = Identity(home, SECRETS["user"], f"{SECRETS['host']}.lan", state)
-    Bundle(snapshot, document(checkup, examined), checkup, loaded, log).write(path, identity)
+    (state / "log").mkdir()
+    own = [json.dumps({"event": "a worker cannot work", "trouble": f"{home} is gone", "user": SECRETS["user"]}), *log]
+    (state / "log" / "daemon.jsonl").write_text("\n".join(own))
+    Bundle(snapshot, document(checkup, examined), checkup, loaded, log, state / "log").write(path, identity)
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name).decode() for name in archive.namelist()}
     return files, credential
@@ -97,6 +100,7 @@ def test_it_tells_the_machine_and_what_was_found(written):
         "config.json",
         "versions.json",
         "log.jsonl",
+        "log/daemon.jsonl",
     }
     assert read_snapshot(files["snapshot.json"]).gpus[0].name == "NVIDIA GeForce RTX 4070"
     assert json.loads(files["findings.json"])["summary"]["error"] >= 1
@@ -106,6 +110,8 @@ def test_it_tells_the_machine_and_what_was_found(written):
     assert config["limits.jobs_waiting"]["source"] == "default"
     assert json.loads(files["versions.json"])["diffusers"] == "0.42.1"
     events = [json.loads(line)["event"] for line in files["log.jsonl"].splitlines()]
+    own = [json.loads(line) for line in files["log/daemon.jsonl"].splitlines()]
+    assert own[0] == {"event": "a worker cannot work", "trouble": "~ is gone"}
     assert events[0] == "accepted"
     assert events[2] == "wrote <state>/blobs for <user>"
 

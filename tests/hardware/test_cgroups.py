@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qied.hardware.cgroups import cpu_limit, memory_limit, memory_used, parse_membership
+from qied.hardware.cgroups import cpu_limit, memory_limit, memory_used, oom_counter, parse_membership
 
 
 def write(folder, **files):
@@ -87,3 +87,12 @@ def test_without_a_limit_or_where_the_kernel_does_not_tell_nothing_is_said_to_be
     assert memory_used("0::/\n", tmp_path) is None
     write(tmp_path / "inner", memory__max="1048576")
     assert memory_used("0::/inner\n", tmp_path) is None
+
+
+def test_kills_for_lack_of_memory_are_counted_by_the_innermost_group_that_does(tmp_path):
+    assert oom_counter("0::/a/b\n", tmp_path) is None
+    write(tmp_path / "a", memory__events="low 0\noom 1\noom_kill 1")
+    write(tmp_path / "a" / "b", memory__events="low 0")
+    assert oom_counter("0::/a/b\n", tmp_path) == tmp_path / "a" / "memory.events"
+    write(tmp_path / "memory", memory__oom_control="oom_kill_disable 0\noom_kill 3")
+    assert oom_counter("4:memory:/elsewhere\n", tmp_path) == tmp_path / "memory" / "memory.oom_control"

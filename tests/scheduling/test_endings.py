@@ -141,6 +141,23 @@ def test_deaths_that_the_journal_remembers_count(front: Any) -> None:
     assert (end.outcome, end.code) == ("poisoned", "job_poisoned")
 
 
+def test_memory_of_the_host_that_runs_out_beside_others_is_no_proof_and_alone_it_is(front: Any) -> None:
+    front.worker()
+    front.submit("ann/1")
+    front.submit("bob/1")
+    front.tell(WorkerLost("gpu0", blame=True, for_memory=True))
+    assert front.deaths == {key("ann/1"): 0, key("bob/1"): 0}
+    front.worker()
+    assert front.running() == ["ann/1"]
+    front.tell(WorkerLost("gpu0", blame=True, for_memory=True))
+    assert (front.deaths[key("ann/1")], front.outcome("ann/1")) == (1, None)
+    front.worker()
+    assert front.running() == ["ann/1"]
+    front.tell(WorkerLost("gpu0", blame=True, for_memory=True))
+    front.worker()
+    assert (front.outcome("ann/1"), front.running()) == ("poisoned", ["bob/1"])
+
+
 def test_a_worker_killed_from_outside_is_not_held_against_its_jobs(front: Any) -> None:
     front.worker()
     front.submit("ann/1")

@@ -10,7 +10,7 @@ from qied_client.errors import ConfigError, PlanRefused
 
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.config import Config
-from qied.hardware.snapshot import Snapshot, read_snapshot
+from qied.hardware.snapshot import Problem, Snapshot, read_snapshot
 from qied.link.launch import LaunchOrder
 from qied.loras.catalogue import Catalogue, LoraFile
 from qied.planning.hardware_profile import shipped_hardware_profiles
@@ -150,8 +150,27 @@ def test_a_worker_that_starts_again_is_fitted_to_what_is_free_then():
     assert (fewer.kind, fewer.max_active) == (order.kind, order.max_active)
     assert fewer.fixed_bytes + fewer.edits_bytes <= fewer.budget_bytes < 8_000_000_000
     full = machine.gpus[0].model_copy(update={"memory_free_bytes": 2_000_000_000})
-    assert refitted(order, machine.model_copy(update={"gpus": (full,)})) is None
-    assert refitted(order, machine.model_copy(update={"gpus": ()})) is None
+    with pytest.raises(PlanRefused, match="other programs hold") as refused:
+        refitted(order, machine.model_copy(update={"gpus": (full,)}))
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("cards", "problem", "said"),
+    [
+        (0, None, "not there any more"),
+        (0, "gpu_lost", "GPU 0 is lost"),
+        (0, "driver_mismatch", "driver"),
+        (1, "cuda_failed", "CUDA"),
+    ],
+)
+def test_a_worker_that_cannot_start_again_says_why_and_what_to_do(cards, problem, said):
+    machine = recorded("rtx-4070-ti-12gb")
+    (order,) = served(machine).orders
+    problems = () if problem is None else (Problem(code=problem, message=f"{said}: it does not answer."),)
+    with pytest.raises(PlanRefused, match=said) as refused:
+        refitted(order, machine.model_copy(update={"gpus": machine.gpus[:cards], "problems": problems}))
+    assert refused.value.remedy
 
 
 def test_a_worker_on_the_cpu_starts_again_as_it_was():
@@ -176,7 +195,7 @@ def test_workers_get_the_loras_with_room_for_the_largest_ones():
     assert order.edits_bytes == sum(part.bytes for part in made.parts if part.name in ("arena", "sessions"))
     assert order.fixed_bytes + order.edits_bytes == made.predicted_peak_bytes
     refitted = refitted_order(order, machine, model, Wishes(), shipped_hardware_profiles())
-    assert refitted is not None and refitted.lora_bytes == 800_000_000
+    assert refitted.lora_bytes == 800_000_000
 
 
 def test_what_is_kept_for_the_next_start_has_a_folder_and_a_limit_of_its_own():

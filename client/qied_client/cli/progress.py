@@ -33,7 +33,8 @@ def describe(news: News) -> str:
             return "downloading"
         case "queued":
             place = "" if news.place is None else f", place {news.place}"
-            return f"waiting{place}" + ("" if news.starts_in_ms is None else f", {seconds(news.starts_in_ms)} to go")
+            waiting = f"waiting{place}"
+            return waiting if news.starts_in_ms is None else f"{waiting}, {seconds(news.starts_in_ms)} to go"
         case "started":
             return "started"
         case "requeued":
@@ -63,16 +64,24 @@ class EditProgress(Bar):
             TimeElapsedColumn(),
         )
         super().__init__(*columns, console=Console(file=stream or sys.stderr, highlight=False))
-        self._said = ""
+        self._said = self._noted = ""
 
     def __enter__(self) -> Self:
         self.show("connecting", 0, None, count="")
         return self
 
     def __call__(self, news: News) -> None:
+        if news.kind == "queued":
+            self._note(news.note)
         text = describe(news)
         if self.console.is_terminal:
             self.show(text, news.done, news.total or None, count=_count(news))
         elif text != self._said:
             self._said = text
             self.console.print(Text(text), soft_wrap=True)
+
+    def _note(self, note: str) -> None:
+        """Say once why nothing starts, above the bar; a note is too long for a bar's line."""
+        if note and note != self._noted:
+            self.console.print(Text(f"no edit can start now: {note}", "yellow"), soft_wrap=True)
+        self._noted = note

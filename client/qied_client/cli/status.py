@@ -28,6 +28,8 @@ def show_status(console: Console, report: m.StatusReport) -> None:
 def _parts(report: m.StatusReport) -> Iterator[Table]:
     if report.workers:
         yield _workers(report)
+    if troubled := [row for row in report.workers if row.trouble]:
+        yield _troubles(troubled)
     if measured := [row for row in report.workers if row.budget]:
         yield _memory(measured)
         yield _bars(measured)
@@ -78,6 +80,13 @@ def _workers(report: m.StatusReport) -> Table:
     table = _table(_name("worker", 20), Column("state", no_wrap=True), _right("restarts"), _whole("device"))
     for row in report.workers:
         table.add_row(Text(row.worker), _state(row.state), str(row.restarts), Text(row.device or "-"))
+    return table
+
+
+def _troubles(rows: list[m.WorkerRow]) -> Table:
+    table = _table(_name("worker", 20), _whole("what keeps it from working"))
+    for row in rows:
+        table.add_row(Text(row.worker), Text(row.trouble))
     return table
 
 

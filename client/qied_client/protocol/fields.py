@@ -169,6 +169,19 @@ class Maybe:
 
 
 @dataclass(frozen=True)
+class Later:
+    """What ``check`` allows, in a field that came after the first release: sent only where it is not the default.
+
+    A reader that does not know the field takes it for an error, so it meets the field only when there is no other way.
+    """
+
+    check: Callable[[object], Any]
+
+    def __call__(self, value: object) -> Any:
+        return self.check(value)
+
+
+@dataclass(frozen=True)
 class ListOf:
     """A list of ``least`` to ``most`` items, returned as a tuple."""
 
@@ -298,6 +311,7 @@ def write(value: Any) -> dict[str, Any]:
         name: _plain(getattr(value, name))
         for name, (check, _) in _checks(type(value)).items()
         if not isinstance(check, Body)
+        and not (isinstance(check, Later) and getattr(value, name) == getattr(type(value), name))
     }
 
 

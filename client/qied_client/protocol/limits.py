@@ -37,5 +37,6 @@ TEXT_CHARS: Final = 2_000
 SCALARS: Final = 32
 SCALAR_BYTES: Final = 256
 """Entries of a mapping of details or timings, and bytes of a text in one."""
+TROUBLE_BYTES: Final = 400
 STATUS_ROWS: Final = 20
 HISTORY_TURNS: Final = 64

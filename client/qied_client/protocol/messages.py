@@ -16,6 +16,7 @@ from qied_client.protocol.fields import (
     Hash,
     Identifier,
     Int,
+    Later,
     ListOf,
     Maybe,
     Nested,
@@ -501,7 +502,10 @@ class JobRow:
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """One worker's ledger in bytes: ``weights + state + arena + free`` is its budget."""
+    """One worker's ledger in bytes: ``weights + state + arena + free`` is its budget.
+
+    ``trouble`` is what keeps it from working, and what to do about that.
+    """
 
     worker: Annotated[str, _ID]
     state: Annotated[str, OneOf(("starting", "ready", "draining", "lost"))]
@@ -512,6 +516,7 @@ class WorkerRow:
     arena: Annotated[int, _COUNT]
     free: Annotated[int, _COUNT]
     restarts: Annotated[int, _COUNT]
+    trouble: Annotated[str, Later(Text(limits.TROUBLE_BYTES, empty=True))] = ""
 
 
 @dataclass(frozen=True)

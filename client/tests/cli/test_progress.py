@@ -57,6 +57,29 @@ def test_a_terminal_shows_a_bar_in_80_columns_that_goes_away(monkeypatch: pytest
     assert stream.getvalue().endswith("\x1b[2K")
 
 
+def test_why_nothing_starts_is_said_once_and_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [Progress("queued", place=place, note="The card [gone] is away.") for place in (2, 1)]
+    stream = io.StringIO()
+    with EditProgress(stream) as progress:
+        for news in [*held, Progress("queued", place=1), held[0]]:
+            progress(news)
+    why = "no edit can start now: The card [gone] is away."
+    assert stream.getvalue().splitlines() == [
+        why,
+        "waiting, place 2",
+        "waiting, place 1",
+        why,
+        "waiting, place 2",
+    ]
+    stream = io.StringIO()
+    progress = EditProgress(stream)
+    progress.console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    with progress:
+        for news in held:
+            progress(news)
+    assert stream.getvalue().count(why) == 1
+
+
 def test_what_is_not_known_is_left_out() -> None:
     assert describe(Progress("queued")) == "waiting"
     assert describe(Progress("queued", place=2)) == "waiting, place 2"

@@ -53,7 +53,8 @@ WORST = m.StatusReport(
     blob_bytes=10**14,
     blob_limit=10**14,
     draining=True,
-    workers=(m.WorkerRow("w" * 64, "draining", "d" * 128, 10**14, 10**14, 10**14, 10**14, 10**14, 10**6),) * 8,
+    workers=(m.WorkerRow("w" * 64, "draining", "d" * 128, 10**14, 10**14, 10**14, 10**14, 10**14, 10**6, "t" * 400),)
+    * 8,
     jobs=(m.JobRow("u" * 64, "j" * 64, "succeeded", 200, 200, 8192, 8192, 10**6, 10**10),) * limits.STATUS_ROWS,
     sessions=(m.SessionRow("u" * 64, "s" * 64, 10**6, 10**11),) * limits.STATUS_ROWS,
 )
@@ -88,6 +89,17 @@ def test_a_report_reads_well_in_80_columns_without_colour() -> None:
         "user  turns   idle  session",
         "ann       3  1 min  session-0123456789abcdef0123",
     ]
+
+
+def test_what_keeps_a_worker_from_working_is_shown_whole() -> None:
+    why = "CUDA does not start. Reload the driver's module: " + "x" * 100
+    report = replace(REPORT, workers=(READY, replace(STARTING, trouble=why)))
+    lines = shown(report)
+    assert max(map(len, lines)) <= 80
+    head = next(n for n, line in enumerate(lines) if "what keeps it from working" in line)
+    said = "".join(line[8:] + " " * (len(line) < 80) for line in lines[head + 1 : lines.index("", head)])
+    assert lines[head + 1].startswith("gpu-1")
+    assert said.replace(" ", "") == why.replace(" ", "")
 
 
 @pytest.mark.parametrize("report", [REPORT, WORST], ids=["usual", "largest"])

@@ -37,6 +37,8 @@ def largest(check: Any) -> Any:
             return max(allowed, key=len)
         case f.Maybe(inner):
             return largest(inner)
+        case f.Later(inner):
+            return largest(inner)
         case f.ListOf(inner, most, _):
             return (largest(inner),) * most
         case f.Scalars(most):
@@ -68,6 +70,13 @@ def test_the_daemon_names_no_device_while_a_worker_starts() -> None:
     row = m.WorkerRow("gpu-0", "starting", "", 0, 0, 0, 0, 0, 0)
     report = m.StatusReport(1, "model", "bf16", 0, 0, 0, 0, 0, 0, 0, False, (row,), (), ())
     assert decode(encode(report), FROM_DAEMON) == report
+
+
+def test_a_field_that_came_later_is_sent_only_where_it_says_something() -> None:
+    quiet = m.WorkerRow("gpu-0", "ready", "", 0, 0, 0, 0, 0, 0)
+    assert "trouble" not in f.write(quiet)
+    troubled = m.WorkerRow("gpu-0", "lost", "", 0, 0, 0, 0, 0, 0, "The card is gone.")
+    assert f.read(m.WorkerRow, f.write(troubled)) == troubled
 
 
 def test_each_side_has_the_connections_messages_and_its_own() -> None:

@@ -44,6 +44,30 @@ class CountDeath:
 
 
 @dataclass(frozen=True)
+class MarkRunning:
+    """A job runs from now on, in this boot of the machine ("" where that is not known), until it is queued again."""
+
+    user: str
+    job: str
+    boot: str
+
+
+@dataclass(frozen=True)
+class CountInterruption:
+    """The new totals of a job that ran when the daemon ended: killed, or with the whole machine. It runs no more."""
+
+    user: str
+    job: str
+    kills: int
+    downs: int
+
+
+@dataclass(frozen=True)
+class ForgetRunning:
+    """The daemon stops in order: what runs now is not interrupted."""
+
+
+@dataclass(frozen=True)
 class StoreOutcome:
     """How a job ended. The first one counts; a second, or one for a job that is gone, has no effect.
 
@@ -137,6 +161,9 @@ class DisownBlob:
 Change = (
     AcceptJob
     | CountDeath
+    | MarkRunning
+    | CountInterruption
+    | ForgetRunning
     | StoreOutcome
     | ReleaseJob
     | OpenSession
@@ -174,12 +201,18 @@ class Expired:
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A job as accepted, with its later changes; ``outcome`` is None while it is promised."""
+    """A job as accepted, with its later changes; ``outcome`` is None while it is promised.
+
+    ``boot`` is None unless it ran when the daemon ended: ``kills`` and ``downs`` count the earlier times of that.
+    """
 
     accepted: AcceptJob
     deaths: int
     requeues: int
     outcome: StoreOutcome | None
+    boot: str | None = None
+    kills: int = 0
+    downs: int = 0
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,16 @@ _FIRST = (
         PRIMARY KEY (user, hash)) WITHOUT ROWID""",
 )
 
+_INTERRUPTIONS = (
+    """CREATE TABLE interruptions (
+        user TEXT NOT NULL, job TEXT NOT NULL, boot TEXT, kills INTEGER NOT NULL DEFAULT 0,
+        downs INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (user, job),
+        FOREIGN KEY (user, job) REFERENCES jobs ON DELETE CASCADE) WITHOUT ROWID""",
+)
+
 Migrations = Sequence[Sequence[str]]
-MIGRATIONS: Migrations = (_FIRST,)
+MIGRATIONS: Migrations = (_FIRST, _INTERRUPTIONS)
 """Statements that lead from version n (the index) to n + 1; released ones never change."""
 
 

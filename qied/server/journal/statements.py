@@ -14,11 +14,14 @@ from qied.server.journal.changes import (
     AddTurn,
     CloseSession,
     CountDeath,
+    CountInterruption,
     DisownBlob,
     ExpireBefore,
     Expired,
+    ForgetRunning,
     JournalState,
     Key,
+    MarkRunning,
     MoveHead,
     OpenSession,
     OwnBlob,
@@ -76,7 +79,26 @@ def _accept_job(change: AcceptJob, connection: sqlite3.Connection) -> bool:
 @execute.register
 def _count_death(change: CountDeath, connection: sqlite3.Connection) -> bool:
     counts = (change.deaths, change.requeues, change.user, change.job)
+    connection.execute("UPDATE interruptions SET boot = NULL WHERE user = ? AND job = ?", (change.user, change.job))
     return _hit(connection, "UPDATE jobs SET deaths = ?, requeues = ? WHERE user = ? AND job = ?", counts)
+
+
+@execute.register
+def _mark_running(change: MarkRunning, connection: sqlite3.Connection) -> bool:
+    marked = """INSERT INTO interruptions (user, job, boot) SELECT user, job, ? FROM jobs WHERE user = ? AND job = ?
+        ON CONFLICT (user, job) DO UPDATE SET boot = excluded.boot"""
+    return _hit(connection, marked, (change.boot, change.user, change.job))
+
+
+@execute.register
+def _count_interruption(change: CountInterruption, connection: sqlite3.Connection) -> bool:
+    counted = "UPDATE interruptions SET boot = NULL, kills = ?, downs = ? WHERE user = ? AND job = ?"
+    return _hit(connection, counted, (change.kills, change.downs, change.user, change.job))
+
+
+@execute.register
+def _forget_running(change: ForgetRunning, connection: sqlite3.Connection) -> bool:
+    return _hit(connection, "UPDATE interruptions SET boot = NULL WHERE boot IS NOT NULL", ())
 
 
 @execute.register
@@ -244,13 +266,17 @@ def _jobs(connection: sqlite3.Connection) -> Iterator[StoredJob]:
     rows = connection.execute("SELECT user, job, hash FROM job_blobs ORDER BY user, job, place")
     blobs = {key: tuple(row[2] for row in group) for key, group in groupby(rows, key=lambda row: (row[0], row[1]))}
     outcomes = {(row[0], row[1]): StoreOutcome(*row) for row in connection.execute("SELECT * FROM outcomes")}
+    interrupted = {
+        (user, job): counts
+        for user, job, *counts in connection.execute("SELECT user, job, boot, kills, downs FROM interruptions")
+    }
     for *head, accepted_at, deaths, requeues in connection.execute(
         """SELECT user, job, order_number, payload_hash, request, spec, session, turn, depends_on, accepted_at, deaths,
             requeues FROM jobs ORDER BY order_number"""
     ):
         key = (head[0], head[1])
         accepted = AcceptJob(*(*head, blobs.get(key, ()), accepted_at))
-        yield StoredJob(accepted, deaths, requeues, outcomes.get(key))
+        yield StoredJob(accepted, deaths, requeues, outcomes.get(key), *interrupted.get(key, ()))
 
 
 def _sessions(connection: sqlite3.Connection) -> Iterator[StoredSession]:

@@ -93,8 +93,9 @@ class RouterPort:
         socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES)
         socket.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
         socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
+        if domain != "worker":  # those are on this machine, see qied_client.transport.Endpoint
+            socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
 
     async def _pump(self) -> None:
         taken = 0

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import structlog
 import zmq
 import zmq.asyncio
-from qied_client.errors import QiedError, SetupError, from_code
+from qied_client.awake_time import AwakeTime
+from qied_client.errors import QiedError, from_code
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
@@ -25,12 +26,16 @@ from qied.server.clock import now_ms
 from qied.server.dispatcher import Dispatcher
 from qied.server.ports.peer import Peer
 from qied.server.ports.router_port import RouterPort
+from qied.server.workers.hindrance import died_while_loading, held_by_others, note_for_waiting_jobs, process_refused
+from qied.server.workers.oom_kills import OomKills
 from qied.server.workers.process import Ending, WorkerProcess
 
 _RESTART_BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 
-Condition = Literal["starting", "ready", "draining", "lost"]
+_SILENCE_MS = 600_000
+"""How long a worker waits for a front that is alive but stopped; when the front ends, the worker's input does."""
 
+Condition = Literal["starting", "ready", "draining", "lost"]
 
 _WITHHELD_STEP = 64 * 1024 * 1024
 _SURPLUS_BYTES = 2 * 1024**3
@@ -41,7 +46,8 @@ _SURPLUS_BYTES = 2 * 1024**3
 class Worker:
     """One worker: what it is launched with, its process, its connection once attached, and its offer once loaded.
 
-    ``withheld_bytes`` of its budget are held by other programs, as it last reported.
+    ``withheld_bytes`` of its budget are held by other programs, as it last reported. ``broken`` is why its engine could
+    not be loaded, by its own report, and ``trouble`` what keeps it from working now.
     """
 
     name: str
@@ -57,13 +63,15 @@ class Worker:
     progress_ms: int = 0
     withheld_bytes: int = 0
     surplus_told: bool = False
+    broken: QiedError | None = None
+    trouble: QiedError | None = None
 
 
 class WorkerPool:
     """Keeps the configured workers running and speaks the link with them.
 
     ``orders`` has a launch order for each worker; names, keys and endpoint are filled in here. ``refit`` fits one to
-    the memory that is free when its worker starts again, or says by None that it is too little.
+    the memory that is free when its worker starts again, or raises the QiedError that says why that is not possible.
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class WorkerPool:
         context: zmq.asyncio.Context,
         server_keys: tuple[bytes, bytes],
         orders: Sequence[LaunchOrder],
-        refit: Callable[[LaunchOrder], LaunchOrder | None],
+        refit: Callable[[LaunchOrder], LaunchOrder],
         dispatcher: Dispatcher,
         transfers: BlobTransfers,
         step_timeout_s: int,
@@ -83,6 +91,9 @@ class WorkerPool:
         self._dispatcher = dispatcher
         self._transfers = transfers
         self._step_timeout_ms = step_timeout_s * 1000
+        self._watch_s = min(1.0, self._step_timeout_ms / 4000)
+        self._awake = AwakeTime(round(2000 * self._watch_s), now_ms())
+        self._oom_kills = OomKills()
         self._workers: dict[str, Worker] = {}
         self._routes: dict[bytes, Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,7 +135,7 @@ class WorkerPool:
         found = self._workers[worker]
         found.active.add((order.user, order.job))
         self._log.info("started", user=order.user, job=order.job, worker=worker, active=len(found.active))
-        found.progress_ms = now_ms()
+        self._progressed(found)
         if found.peer is not None:
             found.peer.send(order)
 
@@ -178,7 +189,7 @@ class WorkerPool:
                 continue
             public, secret = zmq.curve_keypair()
             worker.public_key = public
-            worker.condition = "starting"
+            worker.condition, worker.broken = "starting", None
             order = replace(
                 worker.order,
                 worker=worker.name,
@@ -188,21 +199,23 @@ class WorkerPool:
                 secret_key=secret.decode(),
             )
             try:
-                worker.process = await WorkerProcess.start(order)
+                worker.process = await WorkerProcess.start(order, self._oom_kills)
             except OSError as error:
-                self._log.error("a worker could not be started", worker=worker.name, reason=str(error))
+                worker.broken = process_refused(error)
+                self._hinder(worker, worker.broken)
                 self._lost(worker, Ending(0, by_itself=False))
             else:
-                worker.progress_ms = now_ms()
+                self._progressed(worker)
                 self._log.info("worker started", worker=worker.name, pid=worker.process.pid)
                 self._lost(worker, await worker.process.wait())
             await asyncio.sleep(_RESTART_BACKOFF_S[min(worker.failed_starts, len(_RESTART_BACKOFF_S) - 1)])
 
     async def _fits_again(self, worker: Worker) -> bool:
         """Fit a restarting worker to the memory that others leave on its card; returns whether it can start."""
-        order = await asyncio.to_thread(self._refit, worker.order)
-        if order is None:
-            self._log.warning("too little card memory is free to restart, waiting", worker=worker.name)
+        try:
+            order = await asyncio.to_thread(self._refit, worker.order)
+        except QiedError as error:
+            self._hinder(worker, error)
             return False
         if order != worker.order:
             self._log.info(
@@ -224,14 +237,11 @@ class WorkerPool:
             worker.peer.gone()
             worker.peer = None
         self._log.warning("worker ended", worker=worker.name, how=str(ending), by_itself=ending.by_itself)
-        self._dispatcher.feed(s.WorkerLost(worker.name, blame=ending.by_itself))
+        self._dispatcher.feed(s.WorkerLost(worker.name, blame=ending.by_itself, for_memory=ending.for_memory))
+        if worker.failed_starts and worker.broken is None:
+            self._hinder(worker, died_while_loading(worker.failed_starts, ending))
         if worker.failed_starts >= len(_RESTART_BACKOFF_S):
-            self._give_up(
-                SetupError(
-                    f"The worker ended {worker.failed_starts} times before its engine was loaded (last: {ending}).",
-                    "See the log above.",
-                )
-            )
+            self._give_up(died_while_loading(worker.failed_starts, ending))
 
     def _give_up(self, error: QiedError) -> None:
         if not self._first_ready.done():
@@ -239,20 +249,37 @@ class WorkerPool:
 
     async def _watch_progress(self) -> None:
         while True:
-            await asyncio.sleep(min(1.0, self._step_timeout_ms / 4000))
+            await asyncio.sleep(self._watch_s)
+            now = self._awake.tick(now_ms())
             for worker in self._workers.values():
-                silent = now_ms() - worker.progress_ms
+                silent = now - worker.progress_ms
                 if worker.active and worker.process is not None and silent > self._step_timeout_ms:
                     self._log.error("worker makes no progress, killing it", worker=worker.name, silent_ms=silent)
                     worker.process.kill_hung()
-                    worker.progress_ms = now_ms()
+                    worker.progress_ms = now
+
+    def _progressed(self, worker: Worker) -> None:
+        """It has just shown that it works. Time in which this front was not run itself counts for no worker."""
+        worker.progress_ms = self._awake.at(now_ms())
+        if worker.process is not None:
+            worker.process.reported()
+
+    # What keeps workers from working
+
+    def _hinder(self, worker: Worker, trouble: QiedError | None) -> None:
+        """Note what keeps a worker from working, or that nothing does any more: in the log, and for all that wait."""
+        if trouble is not None and str(worker.trouble or "") != str(trouble):
+            self._log.error("a worker cannot work", worker=worker.name, trouble=trouble.message, remedy=trouble.remedy)
+        worker.trouble = trouble
+        self._dispatcher.tell_waiting(note_for_waiting_jobs(other.trouble for other in self._workers.values()))
 
     # Messages
 
     def _on_gone(self, route: bytes) -> None:
         worker = self._routes.pop(route, None)
         if worker is not None and worker.peer is not None and worker.process is not None:
-            self._log.warning("the link to a worker broke, killing it", worker=worker.name)
+            if worker.broken is None:
+                self._log.warning("the link to a worker broke, killing it", worker=worker.name)
             worker.process.kill()
 
     def _on_message(self, route: bytes, guest: Guest, message: m.Message | QiedError) -> None:
@@ -275,7 +302,7 @@ class WorkerPool:
             return
         worker.peer = Peer(route, guest, lambda answer: self._port.send(route, answer), now_ms())
         self._routes[route] = worker
-        worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, limits.SILENCE_MS))
+        worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, _SILENCE_MS))
 
     def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:
         if self._transfers.handle(peer, message):
@@ -286,25 +313,28 @@ class WorkerPool:
             case w.Offer():
                 self._ready(worker, message)
             case w.Broken(code, text, remedy):
-                self._give_up(from_code(code, text, remedy))
+                worker.broken = from_code(code, text, remedy)
+                self._hinder(worker, worker.broken)
+                self._give_up(worker.broken)
             case w.Memory():
                 self._withhold(worker, message)
             case w.Stepped():
-                worker.progress_ms = now_ms()
+                self._progressed(worker)
                 self._dispatcher.stepped(message)
             case w.EditFinished(user, job):
                 worker.active.discard((user, job))
-                worker.progress_ms = now_ms()
+                self._progressed(worker)
                 self._spawn(self._dispatcher.finished(message))
             case w.EditFailed(user, job):
                 worker.active.discard((user, job))
-                worker.progress_ms = now_ms()
+                self._progressed(worker)
                 self._spawn(self._dispatcher.failed(message))
             case _:
                 pass
 
     def _ready(self, worker: Worker, offer: w.Offer) -> None:
         worker.offer, worker.condition, worker.failed_starts = offer, "ready", 0
+        self._hinder(worker, None)
         self._log.info(
             "worker ready",
             worker=worker.name,
@@ -342,9 +372,11 @@ class WorkerPool:
             return
         worker.withheld_bytes = size
         if size:
+            worker.trouble = held_by_others(size)
             self._log.warning("other programs hold memory of the card", worker=worker.name, withheld_bytes=size)
         else:
             self._log.info("the card's memory is free again", worker=worker.name)
+        self._hinder(worker, worker.trouble if size else None)
         self._dispatcher.feed(s.MemoryWithheld(worker.name, size))
 
 

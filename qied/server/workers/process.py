@@ -10,39 +10,57 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from qied.link.exit_codes import DEVICE_LOST, FRONT_GONE
 from qied.link.launch import LaunchOrder
+from qied.server.clock import slept_ms
+from qied.server.workers.oom_kills import OomKills
 
-_OOM_COUNTER = Path("/proc/vmstat")
+_FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS"}
+"""Signals that a program gets for what it does itself; all others are sent by somebody."""
+_SUSPENDED_MS = 1_000
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a worker process ended. ``by_itself`` is False if it was killed from outside."""
+    """How a worker process ended. ``by_itself`` is False if that says nothing about its jobs.
+
+    ``for_memory``: the kernel killed it, since the host's memory had run out.
+    """
 
     code: int
     by_itself: bool
+    for_memory: bool = False
 
     def __str__(self) -> str:
-        if self.code < 0:
-            with suppress(ValueError):
-                return signal.Signals(-self.code).name
-        return f"exit {self.code}"
+        return _name(self.code)
+
+
+def judge(code: int, *, hung: bool = False, for_memory: bool = False, suspended_ms: int = 0) -> Ending:
+    """Whose doing an end was.
+
+    By itself: any exit, a signal for a fault, a kill for hanging (``hung``) and one by the kernel (``for_memory``).
+    Not by itself: a signal that somebody sent, a front that did not answer, and a device that was lost over a suspend
+    of the machine (``suspended_ms`` since the last report).
+    """
+    if code < 0:
+        sent = _name(code) not in _FAULTS and not hung and not for_memory
+        return Ending(code, by_itself=not sent, for_memory=for_memory)
+    nobody = code == FRONT_GONE or (code == DEVICE_LOST and suspended_ms >= _SUSPENDED_MS)
+    return Ending(code, by_itself=not nobody)
 
 
 class WorkerProcess:
-    """A child process that ends when this one does: it reads the end of its standard input.
+    """A child process that ends when this one does: it reads the end of its standard input."""
 
-    ``oom_counter`` is where the kernel counts the processes that it killed for lack of memory.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process, oom_counter: Path = _OOM_COUNTER) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, oom_kills: OomKills) -> None:
         self._process = process
-        self._oom_counter = oom_counter
-        self._oom_kills = count_oom_kills(oom_counter)
+        self._oom_kills = oom_kills
+        self._oom_mark = oom_kills.mark()
+        self._slept_ms = slept_ms()
         self._hung = False
 
     @classmethod
-    async def start(cls, order: LaunchOrder) -> WorkerProcess:
+    async def start(cls, order: LaunchOrder, oom_kills: OomKills) -> WorkerProcess:
         """Start the process and hand it its order."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -57,29 +75,26 @@ class WorkerProcess:
         with suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(order.to_line())
             await process.stdin.drain()
-        return cls(process)
+        return cls(process, oom_kills)
 
     @property
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
 
-    async def wait(self) -> Ending:
-        """Wait for the end and judge it.
+    def reported(self) -> None:
+        """It has just sent a report, so its device was well until now."""
+        self._slept_ms = slept_ms()
 
-        SIGTERM, SIGINT and SIGKILL come from outside, unless the kernel killed for lack of memory meanwhile, or the
-        process hung and was killed for it: then it is the work's own doing, as any other end is.
-        """
+    async def wait(self) -> Ending:
+        """Wait for the end and judge it."""
         code = await self._process.wait()
-        outside = code in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL) and not self._hung
-        if outside and code == -signal.SIGKILL:
-            now = count_oom_kills(self._oom_counter)
-            outside = now is None or now == self._oom_kills
-        return Ending(code, by_itself=not outside)
+        for_memory = code == -signal.SIGKILL and not self._hung and self._oom_kills.explains(self._oom_mark)
+        return judge(code, hung=self._hung, for_memory=for_memory, suspended_ms=slept_ms() - self._slept_ms)
 
     def kill_hung(self) -> None:
-        """Kill it because it makes no progress."""
-        self._hung = True
+        """Kill it because it makes no progress, which is its own doing unless somebody has stopped it."""
+        self._hung = not is_stopped(self.pid)
         self.kill()
 
     def kill(self) -> None:
@@ -93,13 +108,16 @@ class WorkerProcess:
             self._process.stdin.close()
 
 
-def count_oom_kills(counter: Path) -> int | None:
-    """Processes that the kernel has killed for lack of memory by now (Linux), or None where it does not say."""
+def _name(code: int) -> str:
+    if code < 0:
+        with suppress(ValueError):
+            return signal.Signals(-code).name
+    return f"exit {code}"
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether somebody has stopped this process, by SIGSTOP or a debugger (Linux; elsewhere False)."""
     try:
-        for line in counter.read_text().splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
     except OSError:
-        pass
-    return None
+        return False

@@ -343,7 +343,7 @@ class TestOpening:
         more = (*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN note TEXT NOT NULL DEFAULT 'none'",))
         with closing(open_database(path, more)) as migrated:
             assert migrated.execute("SELECT job, note FROM jobs").fetchall() == [("one", "none")]
-            assert migrated.execute("PRAGMA user_version").fetchone() == (2,)
+            assert migrated.execute("PRAGMA user_version").fetchone() == (len(more),)
 
     async def test_takes_no_half_of_a_migration(self, journal: Journal, path: Path) -> None:
         await journal.close()
