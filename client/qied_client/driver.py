@@ -11,6 +11,7 @@ import zmq.asyncio
 
 from qied_client import connection as c
 from qied_client.errors import (
+    CapacityError,
     CredentialsMissing,
     DaemonUnreachable,
     HandshakeRefused,
@@ -180,7 +181,8 @@ class Driver:
     async def _judge(self, reason: QiedError, refusals: int) -> None:
         """Fail what waits once waiting longer is pointless, then rest until something is wanted again."""
         down = time.monotonic() - (self._down_since or 0)
-        final = not isinstance(reason, UnreachableError) or isinstance(reason, (CredentialsMissing, VersionMismatch))
+        passing = isinstance(reason, (UnreachableError, CapacityError))
+        final = not passing or isinstance(reason, (CredentialsMissing, VersionMismatch))
         if not final and refusals < _REFUSALS and down < self.patience_s:
             return
         self.welcome = None
@@ -258,8 +260,8 @@ class Driver:
                     self._moved(identifier, done, total)
                 case c.Pushed(message):
                     self._on_push(message)
-                case c.Lost(reason):
-                    self._give_up(DaemonUnreachable(f"The connection was lost: {reason}."))
+                case c.Lost(reason, error):
+                    self._give_up(error or DaemonUnreachable(f"The connection was lost: {reason}."))
                 case c.Unusable(error):
                     self._give_up(error)
 

@@ -38,7 +38,7 @@
     │   ├── UnknownTurn                  unknown_turn
     │   └── NothingToUndo                nothing_to_undo
     ├── CapacityError
-    │   ├── QuotaExceeded                quota_exceeded          too many jobs, sessions or uploads of one user
+    │   ├── QuotaExceeded                quota_exceeded          one user holds too much: details name the setting
     │   ├── QueueFull                    queue_full
     │   ├── DiskFull                     disk_full
     │   └── ShuttingDown                 shutting_down
@@ -289,7 +289,7 @@ class CapacityError(QiedError):
 
 
 class QuotaExceeded(CapacityError):
-    """One user has too many jobs, sessions or uploads at once."""
+    """One user holds too much at once; ``details["setting"]`` names the limit that was met."""
 
     code = "quota_exceeded"
 
