@@ -74,6 +74,14 @@ class ReleaseJob:
 
 
 @dataclass(frozen=True)
+class ForgetTombstone:
+    """Forget that a job was released, however lately."""
+
+    user: str
+    job: str
+
+
+@dataclass(frozen=True)
 class OpenSession:
     """A session on one picture; no effect where it is open on the same one, SessionConflict on another."""
 
@@ -139,6 +147,7 @@ Change = (
     | CountDeath
     | StoreOutcome
     | ReleaseJob
+    | ForgetTombstone
     | OpenSession
     | AddTurn
     | MoveHead
