@@ -121,6 +121,16 @@ class LimitsConfig(_Section):
     sessions_per_user: int = Field(32, ge=1, le=10_000)
     uploads_per_client: int = Field(8, ge=1, le=256)
     requests_per_client: int = Field(64, ge=1, le=1024, description="unanswered requests of one connection")
+    connections_per_user: int = Field(256, ge=1, le=10_000)
+    requests_per_user: int = Field(512, ge=1, le=10_000, description="unanswered requests on all of its connections")
+    uploads_per_user: int = Field(32, ge=1, le=1024, description="uploads in progress on all of its connections")
+    downloads_per_user: int = Field(64, ge=1, le=1024, description="downloads in progress on all of its connections")
+    unread_bytes_per_user: int = Field(
+        64 * MIB, ge=4 * MIB, description="bytes that were sent to a user and are not known to have been read"
+    )
+    submits_per_minute: int = Field(1200, ge=1, le=1_000_000, description="new jobs of one user in a minute")
+    jobs_kept_per_user: int = Field(2000, ge=1, le=100_000, description="finished jobs that were not released")
+    turns_per_session: int = Field(1000, ge=1, le=100_000)
     picture_pixels: int = Field(limits.PIXELS, ge=1024, le=limits.PIXELS, description="pixels of an input picture")
     target_pixels: Cap = Field(0, ge=0, description="pixels of a result; 0: what the plan allows")
     reference_pixels: Cap = Field(
@@ -133,6 +143,8 @@ class StorageConfig(_Section):
 
     blob_bytes: Bytes = Field(20 * GIB, ge=64 * MIB, description="most bytes of pictures on disk")
     free_reserve_bytes: Bytes = Field(1 * GIB, ge=0, description="bytes of the file system to leave free")
+    user_share: float = Field(0.5, gt=0, le=1, description="part of blob_bytes that one user's pictures may take")
+    result_share: float = Field(0.25, ge=0, le=0.9, description="part of blob_bytes that uploads leave to results")
     result_hours: float = Field(72.0, gt=0, le=24 * 365, description="hours that an unreleased result is kept")
     upload_hours: float = Field(12.0, gt=0, le=24 * 365, description="hours that an unused upload is kept")
     session_hours: float = Field(168.0, gt=0, le=24 * 365, description="hours that an idle session is kept")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from qied_client.awake_time import AwakeTime
 from qied_client.errors import CapacityError, InvalidRequest, ProtocolError, QiedError, VersionMismatch
@@ -129,9 +129,10 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Lost:
-    """Nothing was received for too long, or the peer left: reconnect."""
+    """Nothing was received for too long, or the peer left: reconnect. ``error`` is why it refused the greeting."""
 
     reason: str
+    error: QiedError | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -305,7 +306,7 @@ class Connection:
         if isinstance(message, m.Failure) and message.re == self._hello_id:
             error = message.error()
             fatal = isinstance(error, (VersionMismatch, ProtocolError))
-            return [Unusable(error)] if fatal else [Lost(error.message)]
+            return [Unusable(error)] if fatal else [Lost(error.message, error)]
         return []
 
     def _ask_again(self) -> None:

@@ -13,6 +13,7 @@ from qied_client import connection as c
 from qied_client.address import read_address
 from qied_client.awake_time import AwakeTime
 from qied_client.errors import (
+    CapacityError,
     CredentialsMissing,
     DaemonUnreachable,
     HandshakeRefused,
@@ -204,7 +205,8 @@ class Driver:
 
         A pause of this program itself costs no patience: nothing was tried meanwhile.
         """
-        final = not isinstance(reason, UnreachableError) or isinstance(reason, (CredentialsMissing, VersionMismatch))
+        passing = isinstance(reason, (UnreachableError, CapacityError))
+        final = not passing or isinstance(reason, (CredentialsMissing, VersionMismatch))
         if not final and refusals < _REFUSALS and self._down_s() < self.patience_s:
             return
         self.welcome = None
@@ -286,8 +288,8 @@ class Driver:
                     self._moved(identifier, done, total)
                 case c.Pushed(message):
                     self._on_push(message)
-                case c.Lost(reason):
-                    self._give_up(self._lost(reason))
+                case c.Lost(reason, error):
+                    self._give_up(error or self._lost(reason))
                 case c.Unusable(error):
                     self._give_up(error)
 

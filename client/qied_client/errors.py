@@ -41,7 +41,7 @@
     │   ├── UnknownTurn                  unknown_turn
     │   └── NothingToUndo                nothing_to_undo
     ├── CapacityError
-    │   ├── QuotaExceeded                quota_exceeded          too many jobs, sessions or uploads of one user
+    │   ├── QuotaExceeded                quota_exceeded          one user holds too much: details name the setting
     │   ├── QueueFull                    queue_full
     │   ├── DiskFull                     disk_full
     │   ├── DiskUnavailable              disk_unavailable        read-only, or no free file descriptors
@@ -311,7 +311,7 @@ class CapacityError(QiedError):
 
 
 class QuotaExceeded(CapacityError):
-    """One user has too many jobs, sessions or uploads at once."""
+    """One user holds too much at once; ``details["setting"]`` names the limit that was met."""
 
     code = "quota_exceeded"
 

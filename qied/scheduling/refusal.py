@@ -25,8 +25,9 @@ def above_cap(cost: JobCost, offers: Iterable[WorkerOffer]) -> AboveCap:
 def over_quota(user: str, waiting: int, limits: Limits) -> QuotaExceeded:
     """The error for one more job of a user that has as many waiting as it may."""
     return QuotaExceeded(
-        f"{user} has {waiting} jobs waiting; the limit is {limits.queued_per_user}.",
+        f"{user} has {waiting} jobs waiting; the limit is {limits.queued_per_user} (limits.jobs_waiting_per_user).",
         "Wait until one of them starts, or cancel one.",
+        setting="limits.jobs_waiting_per_user",
         waiting=waiting,
         limit=limits.queued_per_user,
     )

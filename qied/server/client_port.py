@@ -13,15 +13,26 @@ from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.roles import FROM_CLIENT
 
+from qied.config import LimitsConfig
 from qied.server.access.authentication import Guest
 from qied.server.blobs.transfers import BlobTransfers
 from qied.server.clock import now_ms
 from qied.server.jobs import JobBook
+from qied.server.log_budget import LogBudget
+from qied.server.ports.account import Account, Accounts, over_limit
+from qied.server.ports.backlog import ASK_BYTES
+from qied.server.ports.flood_guard import UNFINISHED_BYTES
 from qied.server.ports.peer import Peer
 from qied.server.ports.router_port import RouterPort
 from qied.server.requests import Requests
 
 _REAP_S = 0.5
+_HELLO_MS = 10_000
+"""Time to say HELLO, from the first message on."""
+_READING_MS = 120_000
+"""Time to read what waits: a PONG proves it, see ports.backlog."""
+_GOODBYE_MS = 1_500
+"""Time between BYE and the end of the TCP connection; a HELLO meanwhile saves it."""
 _NOT_ENROLLED = "this key is no longer enrolled"
 
 
@@ -40,18 +51,30 @@ class ClientPort:
         jobs: JobBook,
         welcome: Callable[[int, str], m.Welcome],
         is_enrolled: Callable[[Guest], bool],
-        requests_per_client: int,
+        quotas: LimitsConfig,
     ) -> None:
         self._log = structlog.get_logger(part="clients")
+        self._budget = LogBudget()
         self._transfers = transfers
         self._requests = requests
         self._jobs = jobs
         self._welcome = welcome
         self._is_enrolled = is_enrolled
-        self._requests_per_client = requests_per_client
+        self._quotas = quotas
+        self._accounts = Accounts(quotas)
         self._peers: dict[bytes, Peer] = {}
         self._awake = AwakeTime(round(2000 * _REAP_S), now_ms())
-        self._port = RouterPort(context, "client", server_secret, FROM_CLIENT, self._on_message, self._on_gone)
+        self._leaving: dict[bytes, int] = {}
+        in_flight = 2 * quotas.uploads_per_user * limits.CREDIT * limits.CHUNK_BYTES
+        self._port = RouterPort(
+            context,
+            "client",
+            server_secret,
+            FROM_CLIENT,
+            self._on_message,
+            self._on_gone,
+            max(UNFINISHED_BYTES, in_flight),
+        )
         self._reaper: asyncio.Task[None] | None = None
 
     def bind(self, address: str) -> str:
@@ -83,58 +106,125 @@ class ClientPort:
         if self._reaper is not None:
             self._reaper.cancel()
             await asyncio.gather(self._reaper, return_exceptions=True)
-        for route in list(self._peers):
-            self._on_gone(route)
+        for peer in self._peers.values():
+            peer.gone()
+        self._peers.clear()
         await self._port.close()
+
+    def _send(self, peer: Peer, message: m.Message) -> bool:
+        size = self._port.send(peer.route, message)
+        if not size:
+            return False
+        question = peer.backlog.sent(size, self._now())
+        if question is not None:
+            self._port.send(peer.route, m.Ping(question))
+        if peer.backlog.overflows:
+            self._dismiss(peer, "you do not read what is sent to you")
+            return False
+        return True
 
     def _on_gone(self, route: bytes) -> None:
         peer = self._peers.pop(route, None)
-        if peer is not None:
-            peer.gone()
-            self._jobs.unfollow(peer)
+        if peer is None:
+            return
+        unread = peer.backlog.unread
+        peer.account.connections -= 1
+        peer.gone()
+        self._jobs.unfollow(peer)
+        if unread > ASK_BYTES:
+            self._port.end(route)  # what waits for it takes memory, which is not counted from now on
+        else:
+            self._leaving.setdefault(route, self._now() + _GOODBYE_MS)
 
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(_REAP_S)
-            limit = self._awake.tick(now_ms()) - limits.SILENCE_MS
-            for route, peer in list(self._peers.items()):
-                if not self._is_enrolled(peer.guest):
-                    self._dismiss(route, _NOT_ENROLLED)
-                elif peer.heard_ms < limit:
-                    self._log.info("a client fell silent", user=peer.user)
-                    self._dismiss(route, "nothing was received from you")
+            now = self._awake.tick(now_ms())
+            for peer in list(self._peers.values()):
+                reason = self._why_it_ends(peer, now)
+                if reason is not None:
+                    self._dismiss(peer, reason)
+                elif (question := peer.backlog.wanted(now)) is not None:
+                    self._port.send(peer.route, m.Ping(question))
+            for route, due_ms in list(self._leaving.items()):
+                if now >= due_ms:
+                    del self._leaving[route]
+                    returned = self._peers.get(route)
+                    if returned is None or not returned.ready:
+                        self._port.end(route)
 
-    def _dismiss(self, route: bytes, reason: str) -> None:
+    def _now(self) -> int:
+        """Milliseconds in which this program was itself run; see ``qied_client.awake_time``."""
+        return self._awake.at(now_ms())
+
+    def _why_it_ends(self, peer: Peer, now: int) -> str | None:
+        if not self._is_enrolled(peer.guest):
+            return _NOT_ENROLLED
+        if peer.heard_ms < now - limits.SILENCE_MS:
+            return "nothing was received from you"
+        if not peer.ready and peer.since_ms < now - _HELLO_MS:
+            return "you did not say HELLO"
+        if peer.backlog.asked_ms is not None and peer.backlog.asked_ms < now - _READING_MS:
+            return "you do not read what is sent to you"
+        return None
+
+    def _dismiss(self, peer: Peer, reason: str) -> None:
         """End a connection and say so: a client that is alive after all reconnects."""
-        self._port.send(route, m.Bye(reason))
-        self._on_gone(route)
+        left_out = self._budget.take(peer.user, now_ms())
+        if left_out is not None:
+            self._log.info("ended a connection", user=peer.user, reason=reason, left_out=left_out)
+        self._port.send(peer.route, m.Bye(reason))
+        self._on_gone(peer.route)
 
     def _on_message(self, route: bytes, guest: Guest, message: m.Message | QiedError) -> None:
-        if not self._is_enrolled(guest):
-            self._dismiss(route, _NOT_ENROLLED)
-            return
         peer = self._peers.get(route)
+        if not self._is_enrolled(guest):
+            self._dismiss(peer or self._admit(route, guest), _NOT_ENROLLED)
+            return
         if peer is None:
-            peer = self._peers[route] = Peer(
-                route,
-                guest,
-                lambda answer: self._port.send(route, answer),
-                self._awake.at(now_ms()),
-                most_requests=self._requests_per_client,
-            )
-        peer.heard_ms = self._awake.at(now_ms())
+            account = self._accounts.of(guest.name)
+            if account.connections >= self._quotas.connections_per_user:
+                self._turn_away(route, account, message)
+                return
+            peer = self._admit(route, guest)
+        peer.heard_ms = self._now()
         if isinstance(message, QiedError):
-            identifier = message.details.get("id")
-            self._log.info("refused a message", user=guest.name, reason=str(message))
-            peer.refuse(message, identifier if isinstance(identifier, int) else None)
+            self._refuse(peer, message)
         elif isinstance(message, m.Hello):
             self._greet(peer, message)
         elif not peer.ready:
             # It may have been taken for gone while it was busy: its requests must be asked again, not fail.
             peer.refuse(ProtocolError("HELLO comes first.", "Reconnect."), None)
-            self._dismiss(route, "HELLO comes first")
+            self._dismiss(peer, "HELLO comes first")
         else:
             self._dispatch(peer, message)
+
+    def _admit(self, route: bytes, guest: Guest) -> Peer:
+        account = self._accounts.of(guest.name)
+        peer = self._peers[route] = Peer(
+            route, guest, lambda answer: self._send(peer, answer), self._now(), account=account
+        )
+        account.connections += 1
+        return peer
+
+    def _turn_away(self, route: bytes, account: Account, message: m.Message | QiedError) -> None:
+        """Refuse a connection to a user who has as many as may be."""
+        error = over_limit(
+            "limits.connections_per_user", account.connections, "connections", "Close some of them, then connect again."
+        )
+        self._port.send(route, m.Failure.of(error, message.id if isinstance(message, m.Hello) else None))
+        self._leaving.setdefault(route, self._now() + _GOODBYE_MS)
+        left_out = self._budget.take(account.user, now_ms())
+        if left_out is not None:
+            self._log.info("refused a connection", user=account.user, reason=str(error), left_out=left_out)
+
+    def _refuse(self, peer: Peer, error: QiedError) -> None:
+        """Answer what is not a message of the protocol; of many such messages a few are logged."""
+        identifier = error.details.get("id")
+        left_out = self._budget.take(peer.user, now_ms())
+        if left_out is not None:
+            self._log.info("refused a message", user=peer.user, reason=str(error), left_out=left_out)
+        peer.refuse(error, identifier if isinstance(identifier, int) else None)
 
     def _greet(self, peer: Peer, hello: m.Hello) -> None:
         if not hello.min_version <= limits.VERSION <= hello.max_version:
@@ -156,7 +246,7 @@ class ClientPort:
         match message:
             case m.Bye():
                 self._on_gone(peer.route)
-            case m.Pong():
-                pass
+            case m.Pong(nonce):
+                peer.backlog.answered(nonce)
             case _:
                 self._requests.handle(peer, message)

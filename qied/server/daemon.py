@@ -29,6 +29,7 @@ from qied.server.access.authentication import Authenticator
 from qied.server.access.guest_list import GuestList
 from qied.server.access.keys import KeyStore
 from qied.server.access.start_proof import prove_ports_are_closed
+from qied.server.admission import Admission, Shares
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.blobs.transfers import BlobTransfers
@@ -80,15 +81,20 @@ class Daemon:
         self._journal = Journal.open(launch.home / "journal.db")
         state = self._journal.load()
         self._executor = ThreadPoolExecutor(4, thread_name_prefix="disk")
-        self._store = BlobStore(
-            launch.home / "blobs", config.storage.blob_bytes, limits.BLOB_BYTES, config.storage.free_reserve_bytes
-        )
         self._jobs = JobBook(self._journal.incarnation)
         self._sessions = SessionBook()
         self._ownership = Ownership(state.owners.values())
         self._boot = boot_id()
         self._interrupted: list[CountInterruption] = []
         self._next_order = self._journal.next_order
+        self._shares = Shares(config.storage, self._jobs, self._ownership)
+        self._store = BlobStore(
+            launch.home / "blobs",
+            config.storage.blob_bytes,
+            limits.BLOB_BYTES,
+            config.storage.free_reserve_bytes,
+            left_to_results=self._shares.left_to_results,
+        )
         self._restored = self._restore(state)
         self._context = zmq.asyncio.Context()
         self._guests = GuestList(self._keys)
@@ -107,6 +113,7 @@ class Daemon:
             self._sessions,
             self._ownership,
             state.known_time,
+            self._shares.own_bytes,
         )
         keys = (self._server_keys.public, self._server_keys.secret)
         self._pool = WorkerPool(
@@ -130,7 +137,7 @@ class Daemon:
             self._jobs,
             self._welcome,
             self._guests.is_enrolled,
-            quotas.requests_per_client,
+            quotas,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.address = ""
@@ -232,6 +239,7 @@ class Daemon:
         return FrontServices(
             serving=self._launch.serving,
             quotas=self._launch.config.limits,
+            admission=Admission(self._launch.config.limits, self._shares, self._jobs, self._store),
             journal=self._journal,
             store=self._store,
             executor=self._executor,
@@ -241,6 +249,7 @@ class Daemon:
             dispatcher=self._dispatcher,
             report=self._report,
             forget_scope=self._pool.forget,
+            make_room=self._housekeeper.make_room,
         )
 
     def _report(self, identifier: int, user: str) -> m.StatusReport:
@@ -272,10 +281,11 @@ class Daemon:
         return BlobTransfers(
             self._store,
             self._executor,
-            self._launch.config.limits.uploads_per_client,
+            "user",
             stored,
             lambda peer, blob: self._ownership.may_read(peer.user, blob),
-            self._housekeeper.make_room,
+            lambda peer: self._shares.own_bytes(peer.user),
+            lambda peer, size: self._housekeeper.make_room(peer.user, size),
         )
 
     def _worker_transfers(self) -> BlobTransfers:
@@ -283,7 +293,13 @@ class Daemon:
             """A result gets its owner with the outcome; until then its age keeps it from being collected."""
 
         return BlobTransfers(
-            self._store, self._executor, 64, stored, lambda peer, blob: True, self._housekeeper.make_room
+            self._store,
+            self._executor,
+            "worker",
+            stored,
+            lambda peer, blob: True,
+            lambda peer: None,
+            lambda peer, size: self._housekeeper.make_room(None, size),
         )
 
 

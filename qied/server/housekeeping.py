@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from functools import partial
 
 import structlog
 from qied_client.errors import DiskFull, QiedError
 
 from qied.config import StorageConfig
 from qied.scheduling.model import JobKey
+from qied.server.blobs.ledger import counted
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.clock import ExpiryClock
 from qied.server.jobs import JobBook
-from qied.server.journal.changes import DisownBlob, ExpireBefore
+from qied.server.journal.changes import DisownBlob, ExpireBefore, Key
 from qied.server.journal.journal import Journal
 from qied.server.off_loop import off_loop
 from qied.server.requests import Requests
@@ -26,6 +29,8 @@ _MOST_AT_ONCE = 1000
 """Jobs, sessions and uploads that one sweep lets expire."""
 _GRACE_S = 600.0
 """Files younger than this are never collected: an upload may be on its way into the journal."""
+_UNUSED_S = 60.0
+"""Seconds without use after which a picture may go to make room for others of its owner."""
 
 
 class Housekeeper:
@@ -41,8 +46,12 @@ class Housekeeper:
         sessions: SessionBook,
         ownership: Ownership,
         known_time: float | None,
+        own_bytes: Callable[[str], int],
     ) -> None:
-        """``known_time`` is the newest time in the journal that was right, in seconds since the epoch."""
+        """``known_time`` is the newest time in the journal that was right, in seconds since the epoch.
+
+        ``own_bytes`` says how much a user may have under way within the user's share.
+        """
         self._log = structlog.get_logger(part="housekeeping")
         self._config = config
         self._journal = journal
@@ -53,6 +62,7 @@ class Housekeeper:
         self._ownership = ownership
         self._clock = ExpiryClock(known_time, time.time(), time.monotonic())
         self._waits_for_clock = False
+        self._own_bytes = own_bytes
 
     async def run(self, requests: Requests) -> None:
         """Keep house for ever."""
@@ -107,17 +117,42 @@ class Housekeeper:
         self._waits_for_clock = bool(ahead)
         return now
 
-    async def make_room(self, size: int) -> bool:
-        """Delete unused uploads, the oldest first, for ``size`` bytes; returns whether that was enough."""
+    async def make_room(self, user: str | None, size: int) -> bool:
+        """Delete unused pictures, the oldest first, for ``size`` bytes; returns whether that was enough.
+
+        Only what this user alone owns, or what has no owner, goes; without a user, it is room for a result.
+        """
+        used_before = time.time() - _UNUSED_S
+        if user is not None and not await self._make_room_in_share(user, size, used_before):
+            return False
+        pinned = self._needed() | self._ownership.of_others(user)
+        owner = "" if user is None else f"user.{user}"
+        make_room = partial(self._store.make_room, owner=owner, result=user is None)
         try:
-            removed = await off_loop(self._executor, self._store.make_room, size, self._needed(), time.time() - 60.0)
+            removed = await off_loop(self._executor, make_room, size, pinned, used_before)
         except DiskFull:
             return False
-        keys = [key for blob in removed.blobs for key in self._ownership.of_blob(blob)]
-        if keys:
-            self._ownership.disown(keys)
-            await self._journal.apply(*(DisownBlob(user, blob) for user, blob in keys))
+        await self._disown(key for blob in removed.blobs for key in self._ownership.of_blob(blob))
         return True
+
+    async def _make_room_in_share(self, user: str, size: int, used_before: float) -> bool:
+        """Have a user give up unused pictures until ``size`` bytes fit into the user's share."""
+        missing = counted(size) + self._store.under_way(f"user.{user}") - self._own_bytes(user)
+        needed, given_up = self._needed(), list[Key]()
+        for owner in self._ownership.of_user(user, used_before) if missing > 0 else ():
+            if missing > 0 and owner.hash not in needed:
+                given_up.append((user, owner.hash))
+                missing -= counted(owner.size)
+        if missing > 0:
+            return False
+        await self._disown(given_up)
+        return True
+
+    async def _disown(self, keys: Iterable[Key]) -> None:
+        gone = list(keys)
+        if gone:
+            self._ownership.disown(gone)
+            await self._journal.apply(*(DisownBlob(user, blob) for user, blob in gone))
 
     def _needed(self) -> frozenset[str]:
         """Blobs of unreleased jobs, their results, open sessions and requests that are being taken in."""

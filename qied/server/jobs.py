@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.request import EditRequest
 
@@ -111,6 +113,11 @@ def _edit_of(accepted: AcceptJob) -> tuple[EditRequest, EditSpec, str | None]:
         return EditRequest(accepted.blobs, "", seed=0), spec, str(problem)
 
 
+def result_bytes(spec: EditSpec) -> int:
+    """The most that a result can take: its pixels as they are (PNG and WebP are lossless), and its metadata."""
+    return min(spec.width * spec.height * 3 * 101 // 100 + 64 * 1024, limits.BLOB_BYTES)
+
+
 class JobBook:
     """All jobs that are not released, by user and id.
 
@@ -120,15 +127,35 @@ class JobBook:
     def __init__(self, incarnation: int) -> None:
         self._base_number = incarnation << 32
         self._jobs: dict[JobKey, Job] = {}
+        self._live: dict[JobKey, Job] = {}
+        self._kept: dict[str, dict[JobKey, Job]] = {}
+        self._promised: Counter[str] = Counter()
+        self.promised_bytes = 0
+        """Bytes that the results of all accepted jobs may take."""
         self._peers: dict[int, Peer] = {}
         self._stopped_running = asyncio.Event()
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
+    @property
+    def live(self) -> Collection[Job]:
+        """Jobs without an outcome."""
+        return self._live.values()
+
+    @property
+    def finished(self) -> int:
+        """How many jobs have their outcome."""
+        return len(self._jobs) - len(self._live)
+
     def add(self, job: Job) -> None:
         """Enter a job that is in the journal."""
         self._jobs[job.key] = job
+        if job.finished:
+            self._kept.setdefault(job.key.user, {})[job.key] = job
+        else:
+            self._live[job.key] = job
+            self.promise(job.key.user, result_bytes(job.spec))
 
     def get(self, key: JobKey) -> Job | None:
         """The job, or None."""
@@ -137,7 +164,28 @@ class JobBook:
     def drop(self, keys: Iterable[JobKey]) -> None:
         """Forget released or expired jobs."""
         for key in keys:
-            self._jobs.pop(key, None)
+            job = self._jobs.pop(key, None)
+            if job is not None and self._live.pop(key, None) is not None:
+                self.promise(key.user, -result_bytes(job.spec))
+            self._kept.get(key.user, {}).pop(key, None)
+
+    def kept(self, user: str) -> int:
+        """How many finished jobs of a user are not released."""
+        return len(self._kept.get(user, ()))
+
+    def oldest_without_result(self, user: str) -> JobKey | None:
+        """The finished job of a user that can be forgotten with the least loss: it ended first, and has no picture."""
+        theirs = self._kept.get(user, {}).values()
+        return next((job.key for job in theirs if job.state != "succeeded"), None)
+
+    def promise(self, user: str, size: int) -> None:
+        """Count bytes that a result of this user may take; negative where it is there, or will never be."""
+        self._promised[user] += size
+        self.promised_bytes += size
+
+    def promised_to(self, user: str) -> int:
+        """Bytes that the results of a user's accepted jobs may take."""
+        return self._promised[user]
 
     def publish(self, job: Job, kind: str, **fields: Any) -> None:
         """Number an event, keep it for late followers and send it to the job's followers."""
@@ -150,6 +198,9 @@ class JobBook:
         """Enter the outcome that is now in the journal, and send it to the job's followers."""
         job.outcome = outcome
         job.state = outcome.state
+        if self._live.pop(job.key, None) is not None:
+            self.promise(job.key.user, -result_bytes(job.spec))
+            self._kept.setdefault(job.key.user, {})[job.key] = job
         job.worker = job.place = job.starts_in_ms = None
         self._send(job, job.result_message(self._base_number))
         job.news.clear()
@@ -163,7 +214,7 @@ class JobBook:
 
     async def none_running(self) -> None:
         """Wait until no job is running."""
-        while any(job.state == "running" for job in self._jobs.values()):
+        while any(job.state == "running" for job in self._live.values()):
             self._stopped_running.clear()
             await self._stopped_running.wait()
 
@@ -181,7 +232,7 @@ class JobBook:
     def unfollow(self, peer: Peer) -> None:
         """Forget a peer whose connection is gone."""
         if self._peers.pop(id(peer), None) is not None:
-            for job in self._jobs.values():
+            for job in self._live.values():
                 job.followers.discard(id(peer))
 
     def _send(self, job: Job, message: m.Message) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import structlog
 from qied_client.errors import (
     DependencyFailed,
+    DiskFull,
     InvalidRequest,
     JobConflict,
     NothingToUndo,
@@ -29,14 +30,26 @@ from qied.edit import EditSpec
 from qied.planning.request_defaults import Resolved, Size, admitted, resolve
 from qied.planning.serving import Serving
 from qied.scheduling.model import JobKey
+from qied.server.admission import Admission, ReleasedJobs
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
+from qied.server.clock import now_ms
 from qied.server.dispatcher import Dispatcher
-from qied.server.jobs import Job, JobBook
-from qied.server.journal.changes import AcceptJob, AddTurn, Change, CloseSession, MoveHead, OpenSession, ReleaseJob
+from qied.server.jobs import Job, JobBook, result_bytes
+from qied.server.journal.changes import (
+    AcceptJob,
+    AddTurn,
+    Change,
+    CloseSession,
+    ForgetTombstone,
+    MoveHead,
+    OpenSession,
+    ReleaseJob,
+)
 from qied.server.journal.journal import Journal
 from qied.server.named_locks import NamedLocks
 from qied.server.off_loop import off_loop
+from qied.server.ports.account import over_limit
 from qied.server.ports.peer import Peer
 from qied.server.sessions import Session, SessionBook, Turn
 from qied.server.stored_edit import pack
@@ -60,6 +73,7 @@ class FrontServices:
 
     serving: Serving
     quotas: LimitsConfig
+    admission: Admission
     journal: Journal
     store: BlobStore
     executor: Executor
@@ -69,6 +83,7 @@ class FrontServices:
     dispatcher: Dispatcher
     report: Callable[[int, str], m.StatusReport]
     forget_scope: Callable[[str], None]
+    make_room: Callable[[str, int], Awaitable[bool]]
 
 
 class Requests:
@@ -78,7 +93,7 @@ class Requests:
         self._log = structlog.get_logger(part="requests")
         self._desk = desk
         self._next_order = first_order
-        self._released: dict[JobKey, str] = dict(released)
+        self._released = ReleasedJobs(released)
         self._locks = NamedLocks()
         self._accepting: Counter[str] = Counter()
         self._sizes: dict[str, Size] = {}
@@ -86,12 +101,11 @@ class Requests:
 
     def forget_released(self, keys: Iterable[JobKey]) -> None:
         """The tombstones of these jobs have expired."""
-        for key in keys:
-            self._released.pop(key, None)
+        self._released.forget(keys)
 
     def bury(self, job: Job) -> None:
         """Remember that this job existed, so that a late SUBMIT does not run it again."""
-        self._released[job.key] = job.payload_hash
+        self._released.add(job.key, job.payload_hash)
 
     def handle(self, peer: Peer, message: m.Message) -> None:
         """Answer one request, in the background where it takes time."""
@@ -203,9 +217,11 @@ class Requests:
             spec = admitted(resolved, request, self._desk.serving)
             if base is not None and base.blob is not None:
                 spec = replace(spec, images=(base.blob, *spec.images))
+            await self._find_room(key.user, spec)
             refusal = self._desk.dispatcher.refusal(key.user, spec, self._accepting)
             if refusal is not None:
                 raise refusal
+            gives_way = self._desk.admission.check(key.user, now_ms())
             job = Job(
                 key=key,
                 order=self._take_order(),
@@ -216,7 +232,9 @@ class Requests:
                 turn=None if base is None else base.turn,
                 depends_on=None if base is None else base.waits_for,
             )
-            with self._counted_as_accepting(key.user):
+            with self._counted_as_accepting(key.user), self._desk.admission.promised(key.user, spec):
+                if gives_way is not None and (old := self._desk.jobs.get(gives_way)) is not None:
+                    await self._forget(old)
                 await self._desk.journal.apply(*_changes(job, base))
         self._desk.jobs.add(job)
         for warning in resolved.warnings:
@@ -228,6 +246,14 @@ class Requests:
             base.session.head = base.turn
             base.session.used_at = time.time()
         return job
+
+    async def _find_room(self, user: str, spec: EditSpec) -> None:
+        """See that the result will find room, if need be in place of what the user does not use."""
+        try:
+            self._desk.admission.check_room(user, spec)
+        except (QuotaExceeded, DiskFull):
+            await self._desk.make_room(user, result_bytes(spec))
+            self._desk.admission.check_room(user, spec)
 
     @contextmanager
     def _counted_as_accepting(self, user: str) -> Iterator[None]:
@@ -248,6 +274,9 @@ class Requests:
             return None
         session = self._desk.sessions.get(user, message.session)
         turn = session.base(message.base)
+        if len(session.turns) >= self._desk.quotas.turns_per_session:
+            limit, remedy = len(session.turns), "Open a new session on the picture that you want to edit."
+            raise over_limit("limits.turns_per_session", limit, "turns in this session", remedy)
         if turn is None:
             size = await self._picture_size(session.source)
             return _Base(session, session.next_turn, 0, size, session.source, None)
@@ -286,10 +315,18 @@ class Requests:
         job = self._job(peer, message.job)
         if not job.finished:
             raise InvalidRequest("job: it has not finished.", "Cancel it first, or wait.", field="job")
-        await self._desk.journal.apply(ReleaseJob(key.user, key.job, time.time()))
-        self.bury(job)
-        self._desk.jobs.drop([key])
+        await self._forget(job)
         return m.Released(message.id, message.job)
+
+    async def _forget(self, job: Job) -> None:
+        """Release a finished job."""
+        oldest = self._released.gives_way(job.key.user)
+        forgotten = () if oldest is None else (ForgetTombstone(oldest.user, oldest.job),)
+        await self._desk.journal.apply(ReleaseJob(job.key.user, job.key.job, time.time()), *forgotten)
+        self.bury(job)
+        self._desk.jobs.drop([job.key])
+        if job.outcome is not None and job.outcome.result_blob is not None:
+            self._desk.ownership.give_up(job.key.user, job.outcome.result_blob)
 
     def _job(self, peer: Peer, name: str) -> Job:
         job = self._desk.jobs.get(JobKey(peer.user, name))
@@ -308,9 +345,8 @@ class Requests:
         session = desk.sessions.check_open(peer.user, message.session, message.image)
         if session is None:
             if desk.sessions.of_user(peer.user) >= desk.quotas.sessions_per_user:
-                raise QuotaExceeded(
-                    f"{desk.quotas.sessions_per_user} sessions are open, which is the limit.", "Close one first."
-                )
+                limit = desk.quotas.sessions_per_user
+                raise over_limit("limits.sessions_per_user", limit, "open sessions", "Close one first.")
             with desk.ownership.hold(peer.user, (message.image,)):
                 desk.store.touch(message.image)
                 await self._picture_size(message.image)

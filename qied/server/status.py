@@ -45,9 +45,9 @@ class Reporter:
             precision=self._serving.precision,
             uptime_ms=now_ms() - self._started_ms,
             clients=clients,
-            waiting=sum(job.state == "waiting" for job in self._jobs),
-            running=sum(job.state == "running" for job in self._jobs),
-            stored=sum(job.finished for job in self._jobs),
+            waiting=sum(job.state == "waiting" for job in self._jobs.live),
+            running=sum(job.state == "running" for job in self._jobs.live),
+            stored=self._jobs.finished,
             blob_bytes=usage.stored,
             blob_limit=usage.limit,
             draining=draining,
@@ -78,10 +78,7 @@ class Reporter:
         return rows[:8]
 
     def _job_rows(self, user: str) -> list[m.JobRow]:
-        live = sorted(
-            (job for job in self._jobs if not job.finished),
-            key=lambda job: (job.state != "running", job.place or 0, job.order),
-        )
+        live = sorted(self._jobs.live, key=lambda job: (job.state != "running", job.place or 0, job.order))
         return [
             m.JobRow(
                 user=job.key.user,

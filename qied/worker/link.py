@@ -89,7 +89,7 @@ class Link:
 
     async def _open(self) -> Driver:
         order = self._order
-        endpoint = Endpoint(order.endpoint, order.server_key, order.public_key, order.secret_key, heartbeats=False)
+        endpoint = Endpoint(order.endpoint, order.server_key, order.public_key, order.secret_key)
         connection = Connection(lambda n: w.Attach(n, order.worker), w.Attached, w.FROM_FRONT)
         driver = Driver(connection, lambda: endpoint, self._pushed, self._failed, _PATIENCE_S)
         await driver.start()

@@ -17,9 +17,14 @@ MIB = 1024 * 1024
 
 
 def test_pictures_of_waiting_jobs_are_not_given_up_for_new_uploads(start_daemon, picture, tmp_path):
-    daemon = start_daemon(QIED_STORAGE_BLOB_BYTES=str(64 * MIB), QIED_LIMITS_JOBS_RUNNING_PER_USER="1")
+    limits = {
+        "QIED_STORAGE_USER_SHARE": "1",
+        "QIED_STORAGE_RESULT_SHARE": "0",
+        "QIED_LIMITS_JOBS_RUNNING_PER_USER": "1",
+    }
+    daemon = start_daemon(QIED_STORAGE_BLOB_BYTES=str(64 * MIB), **limits)
     gate = tmp_path / "gate"
-    with daemon.client() as client, daemon.raw() as raw:
+    with daemon.client() as client, daemon.raw(daemon.enrol("other")) as raw:
         running = client.submit(picture, f"gate={gate}", steps=2)
         waiting = client.submit(picture + bytes(33 * MIB), "a large one that waits", steps=2)
         refused = raw.hello().ask(lambda n: m.Put(n, "0" * 64, 40 * MIB))

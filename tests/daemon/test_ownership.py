@@ -45,7 +45,7 @@ def test_a_stored_picture_of_somebody_else_cannot_be_claimed_by_its_hash(daemon,
 def test_an_upload_that_ended_just_before_its_last_sync_is_finished_by_the_next_offer(start_daemon, picture, tmp_path):
     home, blob = tmp_path / "home", hash_of(picture)
     home.mkdir(mode=0o700)
-    left = BlobStore(home / "blobs", 2**30, 2**20, 0).begin(blob, len(picture), "local")
+    left = BlobStore(home / "blobs", 2**30, 2**20, 0).begin(blob, len(picture), "user.local")
     left.write(0, picture)
     left.suspend()
     with start_daemon(home).client() as client:

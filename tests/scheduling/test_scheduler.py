@@ -127,7 +127,7 @@ def test_admission_names_the_users_quota(make_front: Callable[..., Any]) -> None
     front.submit("ann/2")
     error = front.scheduler.check_admission("ann", JobCost(1, 1, 1))
     assert isinstance(error, QuotaExceeded)
-    assert error.details == {"waiting": 2, "limit": 2} and error.remedy
+    assert error.details == {"setting": "limits.jobs_waiting_per_user", "waiting": 2, "limit": 2} and error.remedy
     assert front.scheduler.check_admission("bob", JobCost(1, 1, 1)) is None
 
 

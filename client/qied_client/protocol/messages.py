@@ -113,7 +113,7 @@ class Welcome(Message):
 
 @dataclass(frozen=True)
 class Ping(Message):
-    """Are you alive? Either side may ask; any other traffic counts as an answer."""
+    """Are you alive, and have you read what came before? Either side may ask."""
 
     TYPE = b"PING"
     nonce: Annotated[int, _COUNT]
@@ -121,7 +121,7 @@ class Ping(Message):
 
 @dataclass(frozen=True)
 class Pong(Message):
-    """Answer to PING with its nonce."""
+    """Answer to PING with its nonce, at once and in the order of messages."""
 
     TYPE = b"PONG"
     nonce: Annotated[int, _COUNT]

@@ -20,6 +20,9 @@ from qied_client.address import read_address
 from qied_client.errors import HandshakeRefused, SetupError, UnreachableError, UnsafeAuthentication
 from qied_client.transport import Endpoint, Transport, new_context
 
+from qied.server.clock import now_ms
+from qied.server.log_budget import LogBudget
+
 _ZAP = "inproc://zeromq.zap.01"
 _REQUEST_FRAMES = 7
 
@@ -54,6 +57,7 @@ class Authenticator:
         self._lookup = lookup
         self._expected: frozenset[bytes] = frozenset()
         self._log = structlog.get_logger(part="authentication")
+        self._budget = LogBudget()
         self._socket: zmq.asyncio.Socket = context.socket(zmq.REP)
         self._socket.linger = 0
         self._socket.bind(_ZAP)
@@ -91,8 +95,9 @@ class Authenticator:
         z85 = zmq.utils.z85.encode(key)
         name = self._lookup(domain.decode("ascii", "replace"), z85)
         if name is None:
-            if z85 not in self._expected:
-                self._log.warning("refused a key that is not enrolled", address=address.decode(), key=z85.decode())
+            if z85 not in self._expected and (left_out := self._budget.take("", now_ms())) is not None:
+                fields = {"address": address.decode(), "key": z85.decode(), "left_out": left_out}
+                self._log.warning("refused a key that is not enrolled", **fields)
             return [b"1.0", sequence, b"400", b"not enrolled", b"", b""]
         return [b"1.0", sequence, b"200", b"OK", Guest(name, z85).to_user_id(), b""]
 

@@ -26,6 +26,8 @@ KeyStamp = tuple[tuple[str, int, int], ...]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 _FILE = re.compile(r"[a-z0-9].*\.json", re.ASCII)
+_ROLE = re.compile(r"daemon|worker(-.*)?", re.ASCII)
+"""Names of the daemon's own parts, which no client gets."""
 _MAX_BYTES = 16 * 1024
 
 _log = structlog.get_logger(part="keys")
@@ -112,6 +114,8 @@ class KeyStore:
         Raises InvalidRequest for a name or key that cannot be used, ConfigError for a name or key that is enrolled.
         """
         _check_name(name)
+        if _ROLE.fullmatch(name):
+            raise InvalidRequest(f"{name!r} is the name of a part of the daemon.", "Choose another name.", field="name")
         if not is_key(public_key):
             raise InvalidRequest(
                 "This is not a public key.", "Give the 40 characters (Z85) of a CURVE public key.", field="public_key"

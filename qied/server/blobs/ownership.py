@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from qied_client.errors import UnknownBlob
 
+from qied.server.blobs.ledger import counted
 from qied.server.journal.changes import Key, OwnBlob
 
 
@@ -15,8 +16,13 @@ class Ownership:
     """A blob belongs to each user who uploaded it or got it as a result; knowing its hash is not enough."""
 
     def __init__(self, owners: Iterable[OwnBlob]) -> None:
-        self._owners: dict[Key, OwnBlob] = {(owner.user, owner.hash): owner for owner in owners}
+        self._owners: dict[Key, OwnBlob] = {}
+        self._users: dict[str, set[str]] = {}
+        self._bytes: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
+        self._given_up: set[Key] = set()
+        for owner in owners:
+            self.own(owner)
 
     def may_read(self, user: str, blob: str) -> bool:
         """Whether the user may have this blob."""
@@ -24,12 +30,30 @@ class Ownership:
 
     def own(self, owner: OwnBlob) -> None:
         """Enter an ownership that is in the journal."""
+        self.disown([(owner.user, owner.hash)])
         self._owners[owner.user, owner.hash] = owner
+        self._users.setdefault(owner.hash, set()).add(owner.user)
+        self._bytes[owner.user] += counted(owner.size)
 
     def disown(self, keys: Iterable[Key]) -> None:
         """Forget ownerships."""
         for key in keys:
-            self._owners.pop(key, None)
+            self._given_up.discard(key)
+            owner = self._owners.pop(key, None)
+            if owner is not None:
+                self._bytes[owner.user] -= counted(owner.size)
+                self._users[owner.hash].discard(owner.user)
+                if not self._users[owner.hash]:
+                    del self._users[owner.hash]
+
+    def give_up(self, user: str, blob: str) -> None:
+        """The user has released a result: it stays while there is room, and makes way for the pictures of any user."""
+        if (user, blob) in self._owners:
+            self._given_up.add((user, blob))
+
+    def bytes_of(self, user: str) -> int:
+        """Bytes of all blobs that a user owns, as they count in the user's share."""
+        return self._bytes[user]
 
     @contextmanager
     def hold(self, user: str, blobs: Sequence[str]) -> Iterator[None]:
@@ -62,11 +86,22 @@ class Ownership:
     @property
     def owned(self) -> frozenset[str]:
         """Blobs that somebody may name."""
-        return frozenset(blob for _, blob in self._owners)
+        return frozenset(self._users)
+
+    def of_others(self, user: str | None) -> frozenset[str]:
+        """Blobs that somebody else owns and has not given up."""
+        theirs = (key for key in self._owners if key[0] != user and key not in self._given_up)
+        return frozenset(blob for _, blob in theirs)
+
+    def of_user(self, user: str, stored_before: float) -> list[OwnBlob]:
+        """A user's ownerships from before that moment (seconds since the epoch), the oldest first."""
+        theirs = (owner for owner in self._owners.values() if owner.user == user and owner.stored_at < stored_before)
+        return sorted(theirs, key=lambda owner: owner.stored_at)
 
     def older_than(self, stored_before: float) -> list[OwnBlob]:
         """Ownerships from before that moment (seconds since the epoch)."""
         return [owner for owner in self._owners.values() if owner.stored_at < stored_before]
 
     def of_blob(self, blob: str) -> list[Key]:
-        return [key for key in self._owners if key[1] == blob]
+        """Its ownerships."""
+        return [(user, blob) for user in self._users.get(blob, ())]

@@ -12,21 +12,31 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import count
 from pathlib import Path
 
 from qied_client.errors import BlobDamaged, BlobTooLarge, DiskFull, InvalidRequest, UnknownBlob
 
 from qied.disk_sync import sync_folder
 from qied.server.access.private_files import private_folder
-from qied.server.blobs.ledger import BlobLedger, Kept, Usage, enough, unknown_blob
+from qied.server.blobs.ledger import (
+    BlobLedger,
+    Claim,
+    Kept,
+    Usage,
+    enough,
+    owner_of,
+    partial_names,
+    unknown_blob,
+)
 from qied.server.blobs.upload import Upload
 
 __all__ = ["BlobStore", "Removed", "Upload", "Usage"]
 
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_PARTIAL = re.compile(r"[0-9a-f]{64}\.[A-Za-z0-9._-]{1,80}", re.ASCII)
+_PARTIAL = re.compile(r"[0-9a-f]{64}-[1-9][0-9]{0,9}-[A-Za-z0-9._-]{1,64}", re.ASCII)
+_OLD_PARTIAL = re.compile(r"[0-9a-f]{64}\.[A-Za-z0-9._-]{1,80}", re.ASCII)
+"""What versions up to 0.2 called a partial file: its owner is not certain, so nothing continues from it."""
 
 _TRUSTED_S = 600.0
 """Seconds for which a blob that was read and found whole is not read again for a PUT of it."""
@@ -43,7 +53,7 @@ class Removed:
 
 
 class BlobStore:
-    """Blobs in ``root/ab/<hash>``, uploads in ``root/partial/<hash>.<owner>``. Blocking; safe in any thread.
+    """Blobs in ``root/ab/<hash>``, uploads in ``root/partial/<hash>-<number>-<owner>``. Blocking; safe in any thread.
 
     Files have mode 0600, folders 0700. Hashes are 64 lower-case hexadecimal digits, everything else raises
     InvalidRequest before it touches a path. Ownership is not checked here.
@@ -56,39 +66,47 @@ class BlobStore:
         max_blob_bytes: int,
         free_reserve_bytes: int,
         clock: Callable[[], float] = time.time,
+        left_to_results: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Load the files in ``root``, created if missing; raises ConfigError where others can read the folder."""
+        """Load the files in ``root``, created if missing; raises ConfigError where others can read the folder.
+
+        ``left_to_results`` says how many bytes of the limit uploads must leave; it is called in any thread.
+        """
         self._root = private_folder(root)
         self._partials = private_folder(root / "partial")
         self._max_blob_bytes = max_blob_bytes
         self._clock = clock
         self._verified_s: dict[str, float] = {}
-        self._ledger = BlobLedger(limit_bytes, free_reserve_bytes, lambda: shutil.disk_usage(root).free)
+        self._ledger = BlobLedger(
+            limit_bytes, free_reserve_bytes, lambda: shutil.disk_usage(root).free, left_to_results
+        )
         for number in range(256):
             (root / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
         sync_folder(root)
         self._scan()
 
-    def begin(self, digest: str, size: int, owner: str) -> Upload:
+    def begin(self, digest: str, size: int, owner: str, own_bytes: int | None = None, *, known: bool = True) -> Upload:
         """Open an upload of ``size`` bytes that continues where an earlier one of ``owner`` stopped.
 
-        ``owner`` (up to 64 letters, digits, ``.``, ``_`` and ``-``) tells uploaders apart. A blob that is stored
-        already counts as used and needs no bytes: ``offset`` is ``size``. It is read first, unless that was a moment
-        ago: one that the disk has damaged is wanted again, as is one of another size. Raises InvalidRequest,
-        BlobTooLarge, DiskFull before any byte is taken, DiskUnavailable, BlobError.
+        ``owner`` (up to 64 letters, digits, ``.``, ``_`` and ``-``) tells uploaders apart; ``own_bytes`` is how much it
+        may have under way, None for a result. A blob that is stored already and that the owner may know of counts as
+        used and needs no bytes: ``offset`` is ``size``. It is read first, unless that was a moment ago: one that the
+        disk has damaged is wanted again, as is one of another size. For an owner that may not know of it, it makes no
+        difference that it is there. Raises InvalidRequest, BlobTooLarge, QuotaExceeded and DiskFull before any byte is
+        taken, DiskUnavailable, BlobError.
         """
         final = self._path(digest)
         if not _OWNER.fullmatch(owner):
             raise InvalidRequest(f"{owner[:80]!r} cannot be part of a file's name.", field="owner")
         self._check_size(size)
-        if self._ledger.size(digest) == size:
+        if known and self._ledger.size(digest) == size:
             self._remove_if_damaged(digest)
         with self._ledger.changing():
-            if stored := self._ledger.size(digest) == size:
+            if stored := known and self._ledger.size(digest) == size:
                 self.touch(digest)
                 name = digest
             else:
-                name = self._ledger.reserve(_partial_names(digest, owner), size)
+                name = self._ledger.reserve(partial_names(digest, owner), size, Claim(owner, own_bytes))
         return Upload(self._partials / name, final, size, ledger=self._ledger, clock=self._clock, stored=stored)
 
     def put(self, data: bytes) -> str:
@@ -191,20 +209,33 @@ class BlobStore:
         """Usage now, in bytes."""
         return self._ledger.usage()
 
+    def under_way(self, owner: str) -> int:
+        """Bytes of an owner's unfinished uploads, as they count in the owner's share."""
+        return self._ledger.under_way(owner)
+
     def collect(self, pinned: Set[str], unpinned_before: float) -> Removed:
         """Remove blobs that are not ``pinned`` and abandoned uploads, where last used before that moment."""
         blobs, uploads = self._ledger.idle(pinned, unpinned_before)
         return self._remove(blobs, uploads)
 
-    def make_room(self, size: int, pinned: Set[str], used_before: float) -> Removed:
+    def make_room(
+        self,
+        size: int,
+        pinned: Set[str],
+        used_before: float,
+        *,
+        owner: str | None = None,
+        result: bool = False,
+    ) -> Removed:
         """Remove just enough, oldest first, for an upload of ``size`` bytes: abandoned uploads, then unpinned blobs.
 
-        ``used_before`` must lie before the moment at which ``pinned`` was put together. Raises DiskFull, with
-        nothing removed, where all of it would not be enough.
+        Of the uploads only those of ``owner`` are removed (None: of all). ``used_before`` must lie before the moment at
+        which ``pinned`` was put together. Raises DiskFull, with nothing removed, where all of it would not be enough.
         """
         self._check_size(size)
-        needed = self._ledger.shortfall(size)
+        needed = self._ledger.shortfall(size, result=result)
         blobs, uploads = self._ledger.idle(pinned, used_before)
+        uploads = {name: kept for name, kept in uploads.items() if owner is None or owner_of(name) == owner}
         candidates = uploads | blobs
         wanted = enough(candidates, needed)
         if wanted is None:
@@ -251,6 +282,8 @@ class BlobStore:
             if _PARTIAL.fullmatch(path.name):
                 status = path.stat()
                 self._ledger.suspend(path.name, Kept(status.st_size, status.st_mtime))
+            elif _OLD_PARTIAL.fullmatch(path.name):
+                path.unlink()
 
     def _files(self) -> Iterator[Path]:
         """Files of blobs; raises OSError. Not by glob, which takes a folder that cannot be read for empty."""
@@ -285,9 +318,3 @@ class BlobStore:
                 f"{digest[:80]!r} is not a SHA-256 hash.", "Send 64 lower-case hexadecimal digits.", field="hash"
             )
         return self._root / digest[:2] / digest
-
-
-def _partial_names(digest: str, owner: str) -> Iterator[str]:
-    """Names for uploads of one blob by one owner that are open at the same time."""
-    yield f"{digest}.{owner}"
-    yield from (f"{digest}.{owner}.{number}" for number in count(2))

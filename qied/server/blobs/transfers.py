@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 from qied_client.errors import (
@@ -25,9 +25,9 @@ from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
 from qied.server.blobs.store import BlobStore, Upload
-from qied.server.blobs.upload import Proof
 from qied.server.disk_failures import disk_failure
 from qied.server.off_loop import off_loop
+from qied.server.ports.account import Account, over_limit
 from qied.server.ports.peer import Peer
 
 if TYPE_CHECKING:
@@ -96,25 +96,29 @@ class Downloading:
 class BlobTransfers:
     """Uploads and downloads of all connections.
 
-    ``on_stored`` is awaited with the peer, hash and size before STORED is sent; ``may_read`` says whether a peer may
-    have a blob; ``make_room`` frees bytes on a full disk and says whether it could. Uploads take turns at hashing and
-    writing, a chunk at a time, so that many of them never keep requests and heartbeats from threads and cores.
+    ``role`` tells the partial files of clients from those of workers. ``on_stored`` is awaited with the peer, hash and
+    size before STORED is sent; ``may_read`` says whether a peer may have a blob; ``own_bytes`` how much a peer may have
+    under way (None: it brings results); ``make_room`` frees bytes for a peer and says whether it could. Uploads take
+    turns at hashing and writing, a chunk at a time, so that many of them never keep requests and heartbeats from
+    threads and cores.
     """
 
     def __init__(
         self,
         store: BlobStore,
         executor: Executor,
-        uploads_per_peer: int,
+        role: Literal["user", "worker"],
         on_stored: Callable[[Peer, str, int], Awaitable[None]],
         may_read: Callable[[Peer, str], bool],
-        make_room: Callable[[int], Awaitable[bool]],
+        own_bytes: Callable[[Peer], int | None],
+        make_room: Callable[[Peer, int], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._executor = executor
-        self._uploads_per_peer = uploads_per_peer
+        self._role = role
         self._on_stored = on_stored
         self._may_read = may_read
+        self._own_bytes = own_bytes
         self._make_room = make_room
         self._writing = asyncio.Lock()
 
@@ -140,14 +144,27 @@ class BlobTransfers:
     def _put(self, peer: Peer, message: m.Put) -> None:
         """Begin an upload."""
         uploads = sum(isinstance(transfer, Uploading) for transfer in peer.transfers.values())
-        if uploads >= self._uploads_per_peer:
-            peer.refuse(QuotaExceeded(f"{uploads} uploads are in progress.", "Finish one first."), message.id)
+        if refusal := self._too_many_uploads(peer.account, uploads):
+            peer.refuse(refusal, message.id)
             return
         if message.id in peer.transfers:
             peer.refuse(ProtocolError(f"Transfer {message.id} is already in progress."), message.id)
             return
         uploading = peer.transfers[message.id] = Uploading()
         uploading.task = asyncio.create_task(self._upload(peer, message, uploading))
+        peer.account.uploads += 1
+        uploading.task.add_done_callback(lambda _: _end_upload(peer.account))
+
+    def _too_many_uploads(self, account: Account, of_connection: int) -> QuotaExceeded | None:
+        limits, remedy = account.limits, "Finish one first."
+        if self._role == "worker":
+            return None
+        if of_connection >= limits.uploads_per_client:
+            things = "uploads in progress on this connection"
+            return over_limit("limits.uploads_per_client", of_connection, things, remedy)
+        if account.uploads >= limits.uploads_per_user:
+            return over_limit("limits.uploads_per_user", account.uploads, "uploads in progress", remedy)
+        return None
 
     def _chunk(self, peer: Peer, message: m.Chunk) -> None:
         """Take one chunk of an upload; one of a transfer that has ended is ignored."""
@@ -163,16 +180,22 @@ class BlobTransfers:
 
     def _get(self, peer: Peer, message: m.Get) -> None:
         """Begin a download."""
-        if len(peer.transfers) >= 4 * self._uploads_per_peer or message.id in peer.transfers:
-            peer.refuse(
-                QuotaExceeded(f"{len(peer.transfers)} transfers are in progress.", "Finish one first."), message.id
-            )
+        if message.id in peer.transfers:
+            peer.refuse(ProtocolError(f"Transfer {message.id} is already in progress."), message.id)
+            return
+        account = peer.account
+        if self._role == "user" and account.downloads >= account.limits.downloads_per_user:
+            setting = "limits.downloads_per_user"
+            refusal = over_limit(setting, account.downloads, "downloads in progress", "Finish one first.")
+            peer.refuse(refusal, message.id)
             return
         if not self._may_read(peer, message.hash):
             peer.refuse(_unknown(message.hash), message.id)
             return
         downloading = peer.transfers[message.id] = Downloading(message.credit)
         downloading.task = asyncio.create_task(self._download(peer, message, downloading))
+        account.downloads += 1
+        downloading.task.add_done_callback(lambda _: _end_download(account))
 
     def _more(self, peer: Peer, message: m.More) -> None:
         """Take an acknowledgement of a download."""
@@ -193,9 +216,7 @@ class BlobTransfers:
         opened: list[Upload] = []
         try:
             with _refusals(peer, message.id):
-                begun = await self._begin(peer, message, opened)
-                claimed = begun.stored and not self._may_read(peer, message.hash)
-                upload = Proof(message.hash, message.size) if claimed else begun
+                upload = await self._begin(peer, message, opened)
                 await self._receive(peer, message, uploading, upload)
                 async with self._writing:
                     await off_loop(self._executor, upload.finish)
@@ -211,17 +232,19 @@ class BlobTransfers:
         """Open the upload; it is in ``opened`` even where the waiting for it is cancelled, so it cannot leak."""
 
         def begin() -> Upload:
-            opened.append(self._store.begin(message.hash, message.size, peer.user))
+            owner, limit = f"{self._role}.{peer.user}", self._own_bytes(peer)
+            opened.append(self._store.begin(message.hash, message.size, owner, limit, known=known))
             return opened[-1]
 
+        known = self._may_read(peer, message.hash)
         try:
             return await off_loop(self._executor, begin)
-        except DiskFull:
-            if not await self._make_room(message.size):
+        except (DiskFull, QuotaExceeded):
+            if not await self._make_room(peer, message.size):
                 raise
         return await off_loop(self._executor, begin)
 
-    async def _receive(self, peer: Peer, message: m.Put, uploading: Uploading, upload: Upload | Proof) -> None:
+    async def _receive(self, peer: Peer, message: m.Put, uploading: Uploading, upload: Upload) -> None:
         received = upload.offset
         if received < message.size:
             peer.send(m.Want(message.id, received, limits.CREDIT))
@@ -246,14 +269,23 @@ class BlobTransfers:
                     raise InvalidRequest(f"offset: the blob ends at {total}, before {offset}.", field="offset")
                 while offset < total:
                     await downloading.spend()
-                    data = await off_loop(self._executor, self._read, message.hash, offset, total, digest)
+                    data = await self._read(peer, message.hash, offset, total, digest)
                     if not peer.send(m.Chunk(message.id, offset, total, data)):
                         return
                     offset += len(data)
         finally:
             self._end(peer, message.id)
 
-    def _read(self, blob: str, offset: int, total: int, digest: _Hash | None) -> bytes:
+    async def _read(self, peer: Peer, blob: str, offset: int, total: int, digest: _Hash | None) -> bytes:
+        """Read the next chunk of a download once its client has read enough of those before."""
+        size = min(limits.CHUNK_BYTES, total - offset)
+        await peer.backlog.room(size)
+        try:
+            return await off_loop(self._executor, self._checked, blob, offset, total, digest)
+        finally:
+            peer.backlog.give_back(size)
+
+    def _checked(self, blob: str, offset: int, total: int, digest: _Hash | None) -> bytes:
         """The next chunk; raises BlobDamaged, before the last one, where the bytes are not those of the hash."""
         try:
             data = self._store.read(blob, offset, limits.CHUNK_BYTES)
@@ -268,6 +300,14 @@ class BlobTransfers:
             self._store.verify(blob)
             raise BlobMismatch("The stored picture was read wrongly.", "Try again, and check the daemon's disk.")
         return data
+
+
+def _end_upload(account: Account) -> None:
+    account.uploads -= 1
+
+
+def _end_download(account: Account) -> None:
+    account.downloads -= 1
 
 
 @contextmanager

@@ -15,29 +15,6 @@ from qied.disk_sync import sync_file, sync_folder
 from qied.server.blobs.ledger import BlobLedger, Kept
 from qied.server.disk_failures import disk_failure
 
-
-class Proof:
-    """Takes the chunks of an upload as the store does, and keeps nothing but their hash."""
-
-    def __init__(self, digest: str, size: int) -> None:
-        self.offset = 0
-        self._wanted = digest
-        self._size = size
-        self._digest = hashlib.sha256()
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Take the next bytes; raises ProtocolError for others than those."""
-        if offset != self.offset or offset + len(data) > self._size:
-            raise ProtocolError(f"A chunk came at offset {offset} of {self._size}; {self.offset} was expected.")
-        self._digest.update(data)
-        self.offset += len(data)
-
-    def finish(self) -> None:
-        """Raises BlobMismatch where these were not the bytes of the blob."""
-        if self._digest.hexdigest() != self._wanted:
-            raise BlobMismatch("The bytes do not match the announced hash.", "Hash what you send.")
-
-
 _READ_BYTES = 1 << 20
 
 
@@ -126,6 +103,9 @@ class Upload:
         with self._lock:
             if self._file is None:
                 return
+            if self.offset == 0:
+                self._remove()
+                return
             with self._removed_on_failure():
                 sync_file(self._file)
                 self._close()
@@ -139,14 +119,8 @@ class Upload:
     def _move(self) -> None:
         now = self._clock()
         with self._ledger.changing():
-            if self._ledger.size(self.hash) != self.size:  # absent, or cut short by a failing disk
-                self._partial.replace(self._final)
-                self._ledger.promote(self._partial.name, self.hash, now)
-            else:
-                self._partial.unlink()
-                self._ledger.drop(self._partial.name)
-                self._ledger.touch(self.hash, now)
-                os.utime(self._final, (now, now))
+            self._partial.replace(self._final)  # in place of one that may be there: these bytes are right
+            self._ledger.promote(self._partial.name, self.hash, now)
         self._stored = True
 
     def _hash_prefix(self, file: int) -> int:

@@ -98,6 +98,14 @@ class ReleaseJob:
 
 
 @dataclass(frozen=True)
+class ForgetTombstone:
+    """Forget that a job was released, however lately."""
+
+    user: str
+    job: str
+
+
+@dataclass(frozen=True)
 class OpenSession:
     """A session on one picture; no effect where it is open on the same one, SessionConflict on another."""
 
@@ -166,6 +174,7 @@ Change = (
     | ForgetRunning
     | StoreOutcome
     | ReleaseJob
+    | ForgetTombstone
     | OpenSession
     | AddTurn
     | MoveHead

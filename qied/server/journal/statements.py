@@ -19,6 +19,7 @@ from qied.server.journal.changes import (
     ExpireBefore,
     Expired,
     ForgetRunning,
+    ForgetTombstone,
     JournalState,
     Key,
     MarkRunning,
@@ -146,6 +147,11 @@ def _release_job(change: ReleaseJob, connection: sqlite3.Connection) -> bool:
 
 
 @execute.register
+def _forget_tombstone(change: ForgetTombstone, connection: sqlite3.Connection) -> bool:
+    return _hit(connection, "DELETE FROM tombstones WHERE user = ? AND job = ?", (change.user, change.job))
+
+
+@execute.register
 def _open_session(change: OpenSession, connection: sqlite3.Connection) -> bool:
     opened = _hit(
         connection,
@@ -234,9 +240,7 @@ def load(connection: sqlite3.Connection) -> JournalState:
     """Read everything in one transaction of ``connection``."""
     connection.execute("BEGIN")
     owners = [OwnBlob(*row) for row in connection.execute("SELECT user, hash, size, stored_at FROM blob_owners")]
-    dead = [
-        Tombstone(*row) for row in connection.execute("SELECT user, job, payload_hash, released_at FROM tombstones")
-    ]
+    dead = [Tombstone(*row) for row in connection.execute("SELECT * FROM tombstones ORDER BY released_at")]
     state = JournalState(
         jobs={(job.accepted.user, job.accepted.job): job for job in _jobs(connection)},
         sessions={(session.user, session.session): session for session in _sessions(connection)},

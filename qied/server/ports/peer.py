@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from qied_client.errors import InternalError, QiedError, QuotaExceeded
+from qied_client.errors import InternalError, QiedError
 from qied_client.protocol.messages import Failure, Message
 
 from qied.server.access.authentication import Guest
 from qied.server.disk_failures import disk_failure
+from qied.server.ports.account import Account, over_limit
+from qied.server.ports.backlog import Backlog
 
 _log = structlog.get_logger(part="peer")
 
@@ -21,17 +23,25 @@ _log = structlog.get_logger(part="peer")
 class Peer:
     """A connection. ``transfers`` are its uploads and downloads by the client's id, which end with it.
 
+    ``account`` is shared by all connections of the user. ``heard_ms`` is when the last message came.
+
     Requests that have begun are finished even if the client is gone: memory must agree with the journal.
     """
 
     route: bytes
     guest: Guest
-    send: Callable[[Message], bool]
+    send: Callable[[Message], int]
     heard_ms: int
     ready: bool = False
     transfers: dict[int, Any] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    most_requests: int = 64
+    account: Account = field(default_factory=Account)
+    backlog: Backlog = field(init=False)
+    since_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.backlog = Backlog(self.account)
+        self.since_ms = self.heard_ms
 
     @property
     def user(self) -> str:
@@ -44,18 +54,26 @@ class Peer:
 
     def spawn(self, request: int, work: Coroutine[Any, Any, Message | None]) -> None:
         """Answer a request in the background with what ``work`` returns or raises."""
-        if len(self.tasks) >= self.most_requests:
+        account, limits = self.account, self.account.limits
+        refusal = None
+        if len(self.tasks) >= limits.requests_per_client:
+            things = "unanswered requests on this connection"
+            refusal = over_limit("limits.requests_per_client", len(self.tasks), things, "Wait for their answers.")
+        elif account.requests >= limits.requests_per_user:
+            things = "unanswered requests on all your connections"
+            refusal = over_limit("limits.requests_per_user", account.requests, things, "Wait for their answers.")
+        if refusal is not None:
             work.close()
-            self.refuse(
-                QuotaExceeded(
-                    f"{len(self.tasks)} requests of this connection are unanswered.", "Wait for their answers."
-                ),
-                request,
-            )
+            self.refuse(refusal, request)
             return
         task = asyncio.create_task(self._answer(request, work))
+        account.requests += 1
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self.account.requests -= 1
 
     def gone(self) -> None:
         """End the transfers: the connection is no more."""
@@ -63,6 +81,7 @@ class Peer:
         for transfer in list(self.transfers.values()):
             transfer.abandon()
         self.transfers.clear()
+        self.backlog.close()
 
     async def _answer(self, request: int, work: Coroutine[Any, Any, Message | None]) -> None:
         try:

@@ -14,9 +14,10 @@ from qied_client.errors import QiedError
 from qied_client.protocol import limits
 from qied_client.protocol.codec import Registry, decode, encode
 from qied_client.protocol.messages import Message
+from qied_client.transport import keep_alive
 
 from qied.server.access.authentication import Guest
-from qied.server.ports.flood_guard import QUEUE_MESSAGES, FloodGuard
+from qied.server.ports.flood_guard import QUEUE_MESSAGES, UNFINISHED_BYTES, FloodGuard
 from qied.server.ports.listening import cannot_listen
 
 OnMessage = Callable[[bytes, Guest, Message | QiedError], None]
@@ -37,6 +38,7 @@ class RouterPort:
         known: Registry,
         on_message: OnMessage,
         on_gone: Callable[[bytes], None],
+        unfinished_bytes: int = UNFINISHED_BYTES,
     ) -> None:
         self._log = structlog.get_logger(part=f"{domain} port")
         self._known = known
@@ -44,7 +46,7 @@ class RouterPort:
         self._on_gone = on_gone
         self._socket: zmq.asyncio.Socket = context.socket(zmq.ROUTER)
         self._configure(domain, server_secret)
-        self._guard = FloodGuard(self._socket)
+        self._guard = FloodGuard(self._socket, unfinished_bytes)
         self._task: asyncio.Task[None] | None = None
 
     def bind(self, address: str) -> str:
@@ -66,15 +68,20 @@ class RouterPort:
         self._task = asyncio.create_task(self._pump(), name="port")
         return cast(bytes, self._socket.last_endpoint).decode()
 
-    def send(self, route: bytes, message: Message) -> bool:
-        """Send without waiting; False where the connection is gone or does not read."""
+    def send(self, route: bytes, message: Message) -> int:
+        """Send without waiting; returns its bytes, 0 where the connection is gone or does not read."""
         frames = [route, *encode(message)]
         sent = cast(asyncio.Future[object], self._socket.send_multipart(frames, flags=zmq.NOBLOCK, copy=True))
         error = sent.exception() if sent.done() else None
         if error is not None:
             self._log.debug("could not send", reason=str(error), type=message.TYPE.decode())
             self._on_gone(route)
-        return error is None
+            return 0
+        return sum(map(len, frames))
+
+    def end(self, route: bytes) -> None:
+        """Close the TCP connection of a route at once, with everything that still waits to be sent."""
+        self._guard.end(route)
 
     async def close(self) -> None:
         """Close the socket; messages just sent still leave."""
@@ -93,9 +100,7 @@ class RouterPort:
         socket.setsockopt(zmq.MAXMSGSIZE, limits.FRAME_BYTES)
         socket.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
         socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-        if domain != "worker":  # those are on this machine, see qied_client.transport.Endpoint
-            socket.setsockopt(zmq.HEARTBEAT_IVL, limits.HEARTBEAT_MS)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, limits.SILENCE_MS)
+        keep_alive(socket)
 
     async def _pump(self) -> None:
         taken = 0
@@ -111,7 +116,7 @@ class RouterPort:
         if not rest:
             return
         guest = Guest.of_user_id(cast(str, rest[0].get("User-Id")))
-        self._guard.delivered(rest[0].get(zmq.SRCFD))
+        self._guard.delivered(rest[0].get(zmq.SRCFD), route, guest.name)
         try:
             parts = [frame.bytes for frame in rest[:2]] + [frame.buffer for frame in rest[2:4]]
             message: Message | QiedError = decode(parts, self._known)

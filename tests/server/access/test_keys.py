@@ -116,6 +116,12 @@ class TestEnrolment:
             assert refused.value.details["field"] == "name"
         assert store.list() == ()
 
+    @pytest.mark.parametrize("name", ["daemon", "worker", "worker-0", "worker-x"])
+    def test_under_the_name_of_a_part_of_the_daemon_is_refused(self, store: KeyStore, name: str) -> None:
+        with pytest.raises(InvalidRequest, match="part of the daemon"):
+            store.add(name, ENDPOINT)
+        store.add("coworker", ENDPOINT)
+
     @pytest.mark.parametrize("key", ["", "short", "#" * 40, "é" * 40])
     def test_of_what_is_no_key_is_refused(self, store: KeyStore, key: str) -> None:
         with pytest.raises(InvalidRequest):

@@ -22,9 +22,11 @@ from qied_client.errors import (
     DiskFull,
     InvalidRequest,
     ProtocolError,
+    QuotaExceeded,
     UnknownBlob,
 )
 
+from qied.server.blobs.ledger import LEAST_BYTES
 from qied.server.blobs.store import BlobStore, Removed
 from qied.server.blobs.upload import Upload
 
@@ -162,12 +164,55 @@ class TestUpload:
         upload = begin(store)
         upload.write(0, DATA[:700])
         upload.suspend()
-        (root / "partial" / f"{DIGEST}.ann").write_bytes(bytes(700))
+        (root / "partial" / f"{DIGEST}-1-ann").write_bytes(bytes(700))
         upload = begin(store)
         upload.write(700, DATA[700:])
         with pytest.raises(BlobMismatch):
             upload.finish()
         assert begin(store).offset == 0
+
+    def test_of_an_owner_whose_name_ends_like_a_number_never_continues_that_of_another(self, store: BlobStore) -> None:
+        uploads = [begin(store, owner="ann") for _ in range(3)]
+        for upload in uploads:
+            upload.write(0, DATA[:700])
+            upload.suspend()
+        for owner in ("ann.2", "ann-2", "2-ann", "1-ann", "nn", "2"):
+            upload = begin(store, owner=owner)
+            assert upload.offset == 0
+            upload.suspend()
+        assert begin(store, owner="ann").offset == 700
+
+    def test_of_a_blob_that_somebody_else_has_goes_like_that_of_a_new_one(self, store: BlobStore, root: Path) -> None:
+        def offer(data: bytes, announced: int) -> list[object]:
+            """Everything that the uploader sees."""
+            upload = store.begin(digest_of(data), announced, "bob", 2**20, known=False)
+            upload.write(0, bytes(100))
+            upload.suspend()
+            again = store.begin(digest_of(data), announced, "bob", 2**20, known=False)
+            seen: list[object] = [upload.stored, again.offset]
+            again.write(100, bytes(announced - 100))
+            with pytest.raises(BlobMismatch) as refused:
+                again.finish()
+            return [*seen, refused.value.message.replace(digest_of(data), "hash"), refused.value.remedy]
+
+        store.put(DATA)
+        assert offer(DATA, 300) == offer(b"unknown", 300)
+        assert offer(DATA, len(DATA)) == offer(b"unknown", len(DATA))
+        assert store.read(DIGEST, 0, len(DATA)) == DATA
+        upload = store.begin(DIGEST, len(DATA), "bob", 2**20, known=False)
+        upload.write(0, DATA)
+        upload.finish()
+        assert (store.usage().used, partials(root)) == (len(DATA), [])
+
+    def test_without_a_byte_leaves_nothing(self, store: BlobStore, root: Path) -> None:
+        begin(store).suspend()
+        assert (partials(root), store.under_way("ann")) == ([], 0)
+
+    def test_that_an_older_version_left_is_not_continued(
+        self, store: BlobStore, root: Path, open_store: Callable[..., BlobStore]
+    ) -> None:
+        (root / "partial" / f"{DIGEST}.ann.2").write_bytes(DATA[:700])
+        assert (open_store().usage().suspended, partials(root)) == (0, [])
 
     def test_twice_at_once_by_one_owner_works_for_both(self, store: BlobStore, root: Path) -> None:
         one, two = begin(store), begin(store)
@@ -207,6 +252,29 @@ class TestLimits:
         assert store.usage().used == 10_000 - len(DATA) + 1_000
         begin(store).write(1_000, DATA[1_000:])
         assert store.usage().used == 10_000
+
+    def test_hold_for_all_uploads_of_one_owner(self, open_store: Callable[..., BlobStore]) -> None:
+        share = 10 * LEAST_BYTES
+        store = open_store(limit=100 * LEAST_BYTES, max_blob=share)
+        held = [store.begin(digest_of(bytes([n])), 1, "ann", share) for n in range(9)]
+        with pytest.raises(QuotaExceeded, match=r"storage\.user_share"):
+            store.begin(DIGEST, LEAST_BYTES + 1, "ann", share)
+        store.begin(DIGEST, share, "bob", share)
+        last = store.begin(DIGEST, LEAST_BYTES, "ann", share)
+        with pytest.raises(QuotaExceeded):
+            store.begin(digest_of(b"one more"), 1, "ann", share)
+        last.write(0, DATA)
+        last.suspend()
+        assert store.begin(DIGEST, LEAST_BYTES, "ann", share).offset == len(DATA)
+        held[0].suspend()
+        assert store.under_way("ann") == 9 * LEAST_BYTES
+
+    def test_leave_a_part_to_results(self, root: Path) -> None:
+        store = BlobStore(root, 10_000, 5_000, 0, left_to_results=lambda: 4_000)
+        begin(store, bytes(4_000)).write(0, bytes(4_000))
+        with pytest.raises(DiskFull):
+            store.begin(DIGEST, 2_001, "ann", 2**20)
+        store.begin(DIGEST, 5_000, "worker.worker-0")
 
     def test_leave_the_file_system_its_reserve(self, open_store: Callable[..., BlobStore]) -> None:
         with pytest.raises(DiskFull, match="stay free") as full:
@@ -359,7 +427,7 @@ class TestCollection:
         running.write(0, b"r")
         assert store.collect({pinned}, cutoff) == Removed((old,), 1, 7)
         assert [store.exists(digest) for digest in (old, pinned, new)] == [False, True, True]
-        assert partials(root) == [f"{digest_of(b'running')}.ann"]
+        assert partials(root) == [f"{digest_of(b'running')}-1-ann"]
         assert store.usage().used == len(b"pinned" + b"new" + b"running")
 
     def test_spares_what_was_used_since(self, clock: Clock, store: BlobStore) -> None:
@@ -395,6 +463,16 @@ class TestCollection:
         assert store.make_room(1_000, {digests[0]}, now) == Removed((digests[1],), 0, 2_500)
         assert store.make_room(1_000, {digests[0]}, now) == Removed((), 0, 0)
         begin(store)
+
+    def test_makes_room_of_the_uploads_of_one_owner_alone(self, clock: Clock, store: BlobStore) -> None:
+        for owner in ("ann", "bob"):
+            upload = begin(store, b"x" * 5_000, owner)
+            upload.write(0, b"x" * 4_000)
+            upload.suspend()
+        with pytest.raises(DiskFull):
+            store.make_room(5_000, set(), clock(), owner="carl")
+        assert store.make_room(5_000, set(), clock(), owner="bob") == Removed((), 1, 4_000)
+        assert begin(store, b"x" * 5_000, "ann").offset == 4_000
 
     def test_gives_up_abandoned_uploads_before_blobs(self, clock: Clock, store: BlobStore) -> None:
         store.put(bytes(5_000))
@@ -458,12 +536,12 @@ class TestFullDisk:
     def test_refuses_before_bytes_are_taken_and_counts_what_is_on_its_way(self, small_disk: Path) -> None:
         store = BlobStore(small_disk / "blobs", 2**40, 2**30, 200_000)
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
-        promised = store.begin(DIGEST, free - 500_000, "ann")
+        promised = store.begin(DIGEST, free - 500_000, "ann", 2**40)
         with pytest.raises(DiskFull) as full:
-            store.begin(digest_of(b""), 350_000, "ann")
+            store.begin(digest_of(b""), 350_000, "ann", 2**40)
         assert full.value.details["reserve"] == 200_000
         promised.write(0, bytes(300_000))
-        other = store.begin(digest_of(b""), 250_000, "ann")
+        other = store.begin(digest_of(b""), 250_000, "ann", 2**40)
         promised.suspend()
         other.suspend()
 
@@ -581,6 +659,9 @@ class Accounting(RuleBasedStateMachine):
         assert usage.reserved == sum(upload.size for upload in self.open)
         assert usage.suspended == partial_files - open_files
         assert usage.used <= self.limit
+        for owner in ("ann", "bob"):
+            names = [path.name for path in (self.root / "partial").iterdir() if path.name.endswith(f"-{owner}")]
+            assert self.store.under_way(owner) == len(names) * LEAST_BYTES
 
     def teardown(self) -> None:
         for upload in self.open:

@@ -33,6 +33,7 @@ from qied.server.journal.changes import (
     DisownBlob,
     ExpireBefore,
     Expired,
+    ForgetTombstone,
     MoveHead,
     OpenSession,
     OwnBlob,
@@ -131,6 +132,15 @@ class TestJobs:
             await journal.apply(accept(order=2))
         assert refused.value.released
         assert await journal.apply(outcome(), ReleaseJob("ann", "one", 31.0)) == (False, False)
+
+    async def test_released_can_be_forgotten_and_the_rest_comes_back_in_the_order_of_release(
+        self, journal: Journal
+    ) -> None:
+        for order, (name, released_at) in enumerate({"one": 33.0, "two": 31.0, "three": 32.0}.items()):
+            await journal.apply(accept(name, order), outcome(name), ReleaseJob("ann", name, released_at))
+        assert await journal.apply(ForgetTombstone("ann", "three"), ForgetTombstone("ann", "four")) == (True, False)
+        assert list(journal.load().tombstones) == [("ann", "two"), ("ann", "one")]
+        assert await journal.apply(accept("three", 9)) == (True,)
 
     async def test_cannot_be_released_before_their_outcome(self, journal: Journal) -> None:
         await journal.apply(accept())
