@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image
 from qied_client.errors import InvalidRequest
 
 from qied.checkpoints.checkpoint import Checkpoint
@@ -25,9 +24,11 @@ from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import ComponentSources, Models, build_models, open_checkpoint, open_pipeline
 from qied.engine.text.encoder import TextPositions
 from qied.engine.weights.sources import OnProgress
+from qied.link.engine_port import Picture
 from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
+from qied.planning.pictures import View, views_of
 from qied.planning.plan import Execution
 from qied.scheduling.sweep import SweepRoom
 
@@ -111,12 +112,16 @@ class Engine:
         pacer, references = pacer_of(models.device), execution.max_reference_pixels
         return Engine(EngineContext(models, profile, preview, references, loras, pacer, room))
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache) -> Edit:
+    def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
+        """All that an edit needs of one of its pictures, whose size is (width, height)."""
+        return views_of(spec, blob, size, self._context.profile, self._context.max_reference_pixels)
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], cache: SceneCache) -> Edit:
         """Begin an edit; nothing is computed yet.
 
-        ``pictures`` holds decoded sRGB pictures by the hashes of ``spec``: RGB, and L for the mask. ``cache`` belongs
-        to one session on this engine. Raises InvalidRequest for what this model cannot run, and ModelUnsupported for a
-        LoRA whose file cannot be used.
+        ``pictures`` holds decoded sRGB pictures by the hashes of ``spec``: RGB, and L for the mask; whole, or with the
+        views that ``views`` names. ``cache`` belongs to one session on this engine. Raises InvalidRequest for what this
+        model cannot run, and ModelUnsupported for a LoRA whose file cannot be used.
         """
         held = {image: pictures[image] for image in (*spec.images, spec.mask) if image is not None}
         self._check(spec, held)
@@ -151,7 +156,7 @@ class Engine:
         """Bytes of LoRAs that are on the device now."""
         return self._context.loras.device_bytes
 
-    def _check(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
+    def _check(self, spec: EditSpec, pictures: Mapping[str, Picture]) -> None:
         geometry = self._context.profile.geometry
         limit = self._context.profile.max_prompt_tokens
         if not 1 <= len(spec.images) <= geometry.max_references:

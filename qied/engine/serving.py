@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from qied_client.errors import ModelUnsupported
 
 from qied.checkpoints.checkpoint import Checkpoint
@@ -22,8 +21,10 @@ from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.engine.weights.sources import OnProgress
+from qied.link.engine_port import Picture
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
+from qied.planning.pictures import View
 from qied.planning.plan import Execution
 from qied.scheduling.sweep import SweepRoom
 
@@ -49,7 +50,11 @@ class ServedEngine:
         self.weights_bytes = max(order.fixed_bytes, engine.memory_bytes())
         self.budget_bytes = order.budget_bytes
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> Edit:
+    def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
+        """All that an edit will need of one of its pictures."""
+        return self._engine.views(spec, blob, size)
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str) -> Edit:
         """Begin an edit with the cache of its scope; raises InvalidRequest, or ModelUnsupported for a LoRA."""
         return self._engine.begin(spec, pictures, self._cache(scope))
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from PIL import Image
 from qied_client.errors import OutOfMemory
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from qied.engine.edits.denoise import VelocityRequest
 from qied.engine.edits.pacing import Meter
 from qied.engine.edits.phases import Units, run_edit
 from qied.engine.edits.scene_cache import SceneCache
-from qied.link.engine_port import DeviceLost
+from qied.link.engine_port import DeviceLost, Picture
 from qied.scheduling.sweep import StepNeeds
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ class Edit:
     """One edit in progress; dropping it frees its memory, and its result depends on nothing but spec and pictures."""
 
     def __init__(
-        self, context: EngineContext, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache
+        self, context: EngineContext, spec: EditSpec, pictures: Mapping[str, Picture], cache: SceneCache
     ) -> None:
         self.spec = spec
         self.meter = Meter()
