@@ -15,12 +15,13 @@ DECODERS: Final = 4
 """Processes that decode pictures; each has one picture at a time, and so one user's."""
 DECODING_ROOM: Final = 1792 * MIB
 """Bytes for the pictures that are decoded at the same time: the largest one, and beside it some of common sizes."""
+LEAST_ROOM: Final = 512 * MIB
+"""The room where the host has little memory: for pictures of some 20 megapixels, and larger ones are refused."""
 _DECODER_AT_REST: Final = 64 * MIB
-_FILE: Final = 64 * MIB
-"""The largest file, which a worker holds while it is decoded."""
 _PIXEL: Final = 20
 """Bytes of a pixel while it is decoded, at most: lossless WebP with opacity takes 18, PNG and JPEG 9 to 12."""
-_COPIES_OF_FILE: Final = 3
+_COPIES_OF_FILE: Final = 4
+"""One in the worker, and up to three in the process that decodes it."""
 _OTHER: Final = 64 * MIB
 _HELD_PIXEL: Final = 4
 """Bytes that Pillow takes for a pixel of an RGB picture."""
@@ -61,7 +62,12 @@ def decoding_bytes(pixels: int, file_bytes: int) -> int:
     return pixels * _PIXEL + file_bytes * _COPIES_OF_FILE + _OTHER
 
 
-def pictures_host_bytes(work: Workload, vision_pixels: int, active: int) -> int:
-    """Bytes of host memory for pictures: those being decoded, and what ``active`` edits of this size hold."""
+def held_bytes(work: Workload, vision_pixels: int, active: int) -> int:
+    """Bytes of host memory for the views that ``active`` edits of this size hold, and for idle decoders."""
     held = work.references * (work.reference_pixels + vision_pixels) + (2 * work.target_pixels if work.masked else 0)
-    return DECODING_ROOM + DECODERS * (_DECODER_AT_REST + _FILE) + active * held * _HELD_PIXEL
+    return active * held * _HELD_PIXEL + DECODERS * _DECODER_AT_REST
+
+
+def decoding_room(spare_bytes: int | None) -> int:
+    """Bytes for pictures that are decoded, where so many are free for it; None where that is not known."""
+    return DECODING_ROOM if spare_bytes is None else max(LEAST_ROOM, min(spare_bytes, DECODING_ROOM))

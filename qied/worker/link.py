@@ -27,7 +27,7 @@ from qied.pictures.metadata import OutputMetadata
 from qied.pictures.reduced import ReducedPicture
 from qied.planning.pictures import View, mask_view
 from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure
-from qied.worker.pictures import Pictures
+from qied.worker.pictures import DecodeLimits, Pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,7 +57,7 @@ class Link:
         self._preparing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._delivering: set[asyncio.Future[None]] = set()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="encoding")
-        self._pictures = Pictures()
+        self._pictures = Pictures(DecodeLimits(room_bytes=order.decoding_bytes))
         self._views_of: ViewsOf = lambda spec, blob, size: ()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="link", daemon=True).start()
@@ -137,6 +137,7 @@ class Link:
             self._log.exception("preparing pictures failed because of a bug", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
         else:
+            self._driver.say(w.Prepared(begin.user, begin.job))
             self._orders.put(BeginEdit(begin, pictures))
 
     async def _decoded(self, begin: w.Begin) -> dict[str, ReducedPicture]:

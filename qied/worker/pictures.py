@@ -15,18 +15,19 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from PIL import Image
+from qied_client.errors import PictureTooLarge
 from qied_client.picture_header import PictureHeader, PictureLimits, read_header
 
 from qied.pictures.decoder_messages import DecodeOrder
 from qied.pictures.decoder_process import Decoder, DecoderKilled, time_exceeded
 from qied.pictures.reduced import ReducedPicture
-from qied.planning.pictures import DECODERS, DECODING_ROOM, View, decoding_bytes
+from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, View, decoding_bytes
 from qied.worker.turns import Turns
 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What decoding one picture may take.
+    """What decoding one picture may take, and ``room_bytes`` for all that are decoded at the same time.
 
     The largest pictures take some seconds of a processor, and one with the most scans several times that. ``wall_s`` is
     for processes that do not compute, and longer, since other programs may have the processors.
@@ -35,6 +36,7 @@ class DecodeLimits:
     cpu_s: float = 30.0
     wall_s: float = 120.0
     max_pixels: int = PictureLimits.max_pixels
+    room_bytes: int = DECODING_ROOM
 
 
 Fetch = Callable[[], Awaitable[bytes]]
@@ -48,7 +50,7 @@ class Pictures:
     def __init__(self, limits: DecodeLimits | None = None) -> None:
         self._limits = limits or DecodeLimits()
         self._decoders = Gate(Turns(DECODERS))
-        self._room = Gate(Turns(DECODING_ROOM))
+        self._room = Gate(Turns(self._limits.room_bytes))
         self._idle = [Decoder() for _ in range(DECODERS)]
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoding")
 
@@ -63,8 +65,9 @@ class Pictures:
             header = await loop.run_in_executor(self._pool, self._header, data)
             size = header.displayed_size
             memory = decoding_bytes(size[0] * size[1], len(data))
-            views = views_of(size)
             limits = self._limits
+            _check(size, memory, limits.room_bytes)
+            views = views_of(size)
             async with self._room.turn(user, memory):
                 order = DecodeOrder(views, mask, limits.max_pixels, memory, limits.cpu_s)
                 images = await self._decoded(data, order)
@@ -98,6 +101,17 @@ class Pictures:
             return await work
         except DecoderKilled:
             raise time_exceeded(self._limits.wall_s) from None
+
+
+def _check(size: tuple[int, int], memory_bytes: int, room_bytes: int) -> None:
+    if memory_bytes > room_bytes:
+        raise PictureTooLarge(
+            f"The picture is {size[0]} x {size[1]} pixels; decoding it may take {memory_bytes // MIB} MiB of memory, "
+            f"and this machine has {room_bytes // MIB} MiB.",
+            "Scale it down first.",
+            bytes=memory_bytes,
+            max_bytes=room_bytes,
+        )
 
 
 class Gate:
