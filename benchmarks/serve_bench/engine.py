@@ -22,7 +22,7 @@ from qied.engine.serving import ServedEngine
 from qied.link.engine_port import Picture, RunningEdit
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
-from qied.planning.pictures import View
+from qied.planning.view import View
 from serve_bench.watch import REPORT, Watch, write_line
 
 OnProgress = Callable[[str, int, int], None]

@@ -28,8 +28,9 @@ from qied.link.engine_port import Picture
 from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
-from qied.planning.pictures import View, views_of
+from qied.planning.pictures import views_of
 from qied.planning.plan import Execution
+from qied.planning.view import View
 from qied.scheduling.sweep import SweepRoom
 
 __all__ = ["Advance", "Edit", "Engine", "EngineOptions", "SceneCache"]

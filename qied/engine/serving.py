@@ -24,8 +24,8 @@ from qied.engine.weights.sources import OnProgress
 from qied.link.engine_port import Picture
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
-from qied.planning.pictures import View
 from qied.planning.plan import Execution
+from qied.planning.view import View
 from qied.scheduling.sweep import SweepRoom
 
 _SCOPES = 64

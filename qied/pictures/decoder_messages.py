@@ -13,7 +13,7 @@ from typing import Final
 
 from qied_client.errors import PictureError, PictureTooCostly, PictureTooLarge, PictureUnreadable, UnsupportedPicture
 
-from qied.planning.pictures import View
+from qied.planning.view import View
 
 REQUEST: Final = struct.Struct(">IQ")
 LENGTH: Final = struct.Struct(">I")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from qied.planning.pictures import View
+from qied.planning.view import View
 
 
 @dataclass(frozen=True)

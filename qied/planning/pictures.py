@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from qied.edit import EditSpec
 from qied.planning.geometry import reference_size, vision_size
 from qied.planning.model_profile import ModelProfile
+from qied.planning.view import View
 from qied.planning.workload import Workload
 
 MIB: Final = 1024**2
@@ -25,17 +25,6 @@ _COPIES_OF_FILE: Final = 4
 _OTHER: Final = 64 * MIB
 _HELD_PIXEL: Final = 4
 """Bytes that Pillow takes for a pixel of an RGB picture."""
-
-Filter = Literal["lanczos", "box"]
-
-
-@dataclass(frozen=True)
-class View:
-    """A picture reduced (or enlarged) to ``width`` x ``height`` pixels with a filter."""
-
-    width: int
-    height: int
-    filter: Filter = "lanczos"
 
 
 def views_of(

@@ -25,7 +25,8 @@ from qied.link.launch import LaunchOrder
 from qied.pictures.encode import encode
 from qied.pictures.metadata import OutputMetadata
 from qied.pictures.reduced import ReducedPicture
-from qied.planning.pictures import View, mask_view
+from qied.planning.pictures import mask_view
+from qied.planning.view import View
 from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure
 from qied.worker.pictures import DecodeLimits, Pictures
 

@@ -21,7 +21,8 @@ from qied_client.picture_header import PictureHeader, PictureLimits, read_header
 from qied.pictures.decoder_messages import DecodeOrder
 from qied.pictures.decoder_process import Decoder, DecoderKilled, time_exceeded
 from qied.pictures.reduced import ReducedPicture
-from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, View, decoding_bytes
+from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, decoding_bytes
+from qied.planning.view import View
 from qied.worker.turns import Turns
 
 

@@ -16,7 +16,7 @@ from qied.engine import serving
 from qied.engine.serving import ServedEngine
 from qied.link.engine_port import Picture
 from qied.link.launch import LaunchOrder
-from qied.planning.pictures import View
+from qied.planning.view import View
 
 
 class FaultyEdit:

@@ -23,7 +23,7 @@ from qied_client.errors import JobFailed, OutOfMemory
 from qied.edit import EditSpec
 from qied.link.engine_port import DeviceLost, Picture
 from qied.link.launch import LaunchOrder
-from qied.planning.pictures import View
+from qied.planning.view import View
 
 
 @dataclass(frozen=True)
