@@ -165,8 +165,9 @@ async def test_too_much_processor_time_is_an_error_of_that_picture_alone(many_sc
         assert (await decoded(pictures, FILES["rgb"])).size == (60, 40)
 
 
+@pytest.mark.slow
 async def test_a_process_that_does_nothing_at_all_is_ended_too(decoders_of: DecodersOf) -> None:
-    async with decoding(wall_s=0.5) as pictures:
+    async with decoding(wall_s=5) as pictures:
         await decoded(pictures, FILES["rgb"])
         (stopped,) = decoders_of(os.getpid())
         os.kill(stopped, signal.SIGSTOP)
