@@ -67,7 +67,7 @@ def error_to_json(error: PictureError) -> bytes:
 
 
 def error_from_json(data: bytes) -> PictureError:
-    """Read it back; what is no such error means that the file has taken the process over, or broken it."""
+    """Read it back; anything else is taken for an unreadable picture, since the process may be in a file's hands."""
     try:
         fields = json.loads(data)
         error: PictureError = _ERRORS[fields["code"]](

@@ -48,8 +48,8 @@ class Decoder:
     def decode(self, data: bytes, order: DecodeOrder) -> list[Image.Image]:
         """Return the views that were ordered of a file's picture.
 
-        Raises PictureError and its kinds, and DecoderKilled. A process that ends without reason is started anew and
-        gets the file once more, as it may have been killed from outside.
+        Raises PictureError and its kinds, and DecoderKilled. A process that ends without reason is started again
+        and gets the file once more, as it may have been killed from outside.
         """
         for last in (False, True):
             process = self._running()

@@ -22,7 +22,7 @@ class ReducedPicture:
         for view, image in self.views.items():
             if (view.width, view.height) == size and resampling(view) == resample:
                 return image
-        raise AssertionError(f"nobody asked for {size} with filter {resample}: {list(self.views)}")
+        raise AssertionError(f"{size} with filter {resample} was not asked for: {list(self.views)}")
 
     def with_views(self, views: Mapping[View, Image.Image]) -> ReducedPicture:
         """The same picture with other forms besides its own."""

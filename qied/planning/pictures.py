@@ -14,7 +14,7 @@ MIB: Final = 1024**2
 DECODERS: Final = 4
 """Processes that decode pictures; each has one picture at a time, and so one user's."""
 DECODING_ROOM: Final = 1792 * MIB
-"""Bytes for the pictures that are decoded at the same time: the largest one, and beside it some of common sizes."""
+"""Bytes for the pictures that are decoded at the same time: the largest one, together with some of common sizes."""
 LEAST_ROOM: Final = 512 * MIB
 """The room where the host has little memory: for pictures of some 20 megapixels, and larger ones are refused."""
 _DECODER_AT_REST: Final = 64 * MIB

@@ -2,7 +2,7 @@
 
 A picture may be made to take minutes or all memory, or to crash its decoder. So it is decoded in a child process with
 limits of processor time and memory, which is killed when they are exceeded or the job is cancelled. Each user has at
-most one at a time, so that nobody waits for the pictures of another while a process is free.
+most one at a time, so that no user waits for the pictures of another while a process is free.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Pictures:
                 # Killed, it takes a moment; until then its turn is not over, however often the job is cancelled.
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({work})
-            work.exception()  # looked at here: nobody else does after a cancel
+            work.exception()  # looked at here, since after a cancel it is not awaited
             self._idle.append(decoder)
         try:
             return await work

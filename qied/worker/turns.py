@@ -1,7 +1,7 @@
 """Whose picture is decoded next: one of each user at a time, within a capacity that they share. Pure.
 
 Those who wait are admitted in the order of their users' last turns, and of their coming. One that is too large for what
-is free now is overtaken by smaller ones, but at most ``OVERTAKES`` times: then nobody else is admitted before it.
+is free now is overtaken by smaller ones, but at most ``OVERTAKES`` times: then no other is admitted before it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Turns:
         self._count = 0
 
     def ask(self, name: Hashable, user: str, size: int) -> None:
-        """Wait for ``size`` of the capacity; what is larger than all of it waits until everybody else is gone."""
+        """Wait for ``size`` of the capacity; what is larger than all of it waits until all others are gone."""
         self._waiting[name] = _Turn(user, min(size, self.capacity))
 
     def leave(self, name: Hashable) -> None:
