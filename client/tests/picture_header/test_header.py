@@ -230,7 +230,7 @@ def with_scans(count: int, between: bytes = b"", pixels: bytes = b"\x00\xff\x00\
         (b"", bytes(MAX_PIECE - 1) + b"\xff\x00"),
         (b"\xff\xfe\x00\x04\xff\xda", b""),
         (b"\xff\xff\xff", b"\xff\xd7"),
-        (b"", b"\xff\x02\xff\xf0"),
+        (b"", b"\xff\x02\x7f\xf0"),
     ],
     ids=["escapes and restarts", "longer than a piece", "comments", "fill bytes", "no segment"],
 )
