@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from qied.edit import EditSpec
+from qied.link.engine_port import Picture
 from qied.link.launch import LaunchOrder
+from qied.planning.view import View
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,11 @@ class IdleEngine:
     weights_bytes = 1_000_000
     sweep_room = None
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> IdleEdit:
+    def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
+        """An edit needs nothing of its pictures."""
+        return ()
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str) -> IdleEdit:
         """Begin an edit that ignores its pictures."""
         return IdleEdit(spec)
 

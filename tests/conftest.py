@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 from tests.cards import has_card_device
 
@@ -115,3 +118,33 @@ def lora_writer(
 def write_lora() -> Callable[..., dict[str, Any]]:
     """Write a random LoRA; returns what it adds to each linear in FP64, by the linear's name in the model."""
     return lora_writer
+
+
+@pytest.fixture(scope="session")
+def many_scans() -> Callable[..., bytes]:
+    """Make a gray progressive JPEG of so many scans, of which all but the first few change nothing."""
+
+    def make(side: int, scans: int) -> bytes:
+        target = io.BytesIO()
+        Image.new("L", (side, side), 200).save(target, "JPEG", progressive=True)
+        whole = target.getvalue().removesuffix(b"\xff\xd9")
+        last = whole[whole.rindex(b"\xff\xda") :]
+        return whole + last * (scans - whole.count(b"\xff\xda")) + b"\xff\xd9"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def decoders_of() -> Callable[[int], list[int]]:
+    """Find the processes that decode pictures for a process, by its id (Linux)."""
+
+    def find(pid: int) -> list[int]:
+        found = []
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                for child in map(int, children.read_text().split()):
+                    if b"decoder_child" in Path(f"/proc/{child}/cmdline").read_bytes():
+                        found.append(child)
+        return sorted(found)
+
+    return find

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from memory_bench.full_size import sources
 from part_runs.card import card_used
-from PIL import Image
 
 from qied.edit import EditSpec
 from qied.engine import serving
 from qied.engine.engine import Engine, EngineOptions
-from qied.link.engine_port import RunningEdit
+from qied.link.engine_port import Picture, RunningEdit
 from qied.link.launch import LaunchOrder
 from qied.planning.model_profile import load_profile
+from qied.planning.view import View
 from qied.progress import OnProgress
 from serve_bench.watch import REPORT, Watch, write_line
 
@@ -60,7 +60,11 @@ class WatchedEngine:
         self.budget_bytes = engine.budget_bytes
         self.weights_bytes = engine.weights_bytes
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> WatchedEdit:
+    def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
+        """All that an edit needs of a picture."""
+        return self._engine.views(spec, blob, size)
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str) -> WatchedEdit:
         """Begin an edit."""
         return WatchedEdit(self._engine.begin(spec, pictures, scope), self._watch)
 

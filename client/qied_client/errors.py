@@ -24,6 +24,7 @@
     ├── PictureError
     │   ├── UnsupportedPicture           unsupported_picture     not a PNG, JPEG or WebP
     │   ├── PictureTooLarge              picture_too_large       more pixels than the limit, or none at all
+    │   ├── PictureTooCostly             picture_too_costly      decoding takes more time or memory than the limit
     │   └── PictureUnreadable            picture_unreadable      truncated or corrupt
     ├── JobError
     │   ├── UnknownJob                   unknown_job             no such job of this user
@@ -206,6 +207,12 @@ class PictureTooLarge(PictureError):
     """The picture has more pixels than the limit, or none at all."""
 
     code = "picture_too_large"
+
+
+class PictureTooCostly(PictureError):
+    """Decoding the picture takes more time, memory or scans than the limit."""
+
+    code = "picture_too_costly"
 
 
 class PictureUnreadable(PictureError):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image
 from qied_client.errors import InvalidRequest
 
 from qied.checkpoints.checkpoint import Checkpoint
@@ -24,10 +23,13 @@ from qied.engine.edits.sweep import Sweep
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
 from qied.engine.text.encoder import TextPositions
+from qied.link.engine_port import Picture
 from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
+from qied.planning.pictures import views_of
 from qied.planning.plan import Execution
+from qied.planning.view import View
 from qied.progress import OnProgress
 from qied.scheduling.sweep import SweepRoom
 
@@ -129,12 +131,16 @@ class Engine:
         context = EngineContext(models, profile, preview, references, loras, pacer, room)
         return Engine(context, execution, options)
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str | None) -> Edit:
+    def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
+        """All that an edit needs of one of its pictures, whose size is (width, height)."""
+        return views_of(spec, blob, size, self.context.profile, self.context.max_reference_pixels)
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str | None) -> Edit:
         """Begin an edit; nothing is computed yet.
 
-        ``pictures`` holds decoded sRGB pictures by the hashes of ``spec``: RGB, and L for the mask. ``scope`` names the
-        session whose cache is used; None keeps nothing. Raises InvalidRequest for what this model cannot run, and
-        ModelUnsupported for a LoRA whose file cannot be used.
+        ``pictures`` holds decoded sRGB pictures by the hashes of ``spec``: RGB, and L for the mask; whole, or with the
+        views that ``views`` names. ``scope`` names the session whose cache is used; None keeps nothing. Raises
+        InvalidRequest for what this model cannot run, and ModelUnsupported for a LoRA whose file cannot be used.
         """
         held = {image: pictures[image] for image in (*spec.images, spec.mask) if image is not None}
         self._check(spec, held)
@@ -172,7 +178,7 @@ class Engine:
         """Bytes of LoRAs that are on the device now."""
         return self.context.loras.device_bytes
 
-    def _check(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
+    def _check(self, spec: EditSpec, pictures: Mapping[str, Picture]) -> None:
         geometry = self.context.profile.geometry
         limit = self.context.profile.max_prompt_tokens
         if not 1 <= len(spec.images) <= geometry.max_references:

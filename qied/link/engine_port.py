@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qied.edit import EditSpec
 from qied.link.launch import LaunchOrder
+from qied.planning.view import View
 from qied.progress import OnProgress
 from qied.scheduling.sweep import StepNeeds, SweepRoom
 
@@ -26,6 +27,17 @@ class Ended:
     phase: str
     step: int
     milliseconds: float
+
+
+class Picture(Protocol):
+    """A decoded picture, upright and in sRGB: a whole one, or one of which only some views are kept."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole picture in pixels."""
+
+    def resize(self, size: tuple[int, int], resample: int, /) -> Image:
+        """The picture at a size, with one of Pillow's filters; of the kept views alone, where not all of it is."""
 
 
 class AdvancedEdit(Protocol):
@@ -89,8 +101,14 @@ class EnginePort(Protocol):
         Called only with ``sweep_room``. Raises DeviceLost.
         """
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image], scope: str) -> RunningEdit:
-        """Begin an edit that may use the cache of ``scope``; raises QiedError."""
+    def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
+        """All that an edit will need of one of its pictures, whose size is (width, height); of the mask it is known.
+
+        Called from another thread than the engine's.
+        """
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str) -> RunningEdit:
+        """Begin an edit that may use the cache of ``scope``; raises QiedError. Pictures have the views asked for."""
 
     def forget(self, scope: str) -> None:
         """Drop the cache of a scope."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.loras.catalogue import LoraFile
+from qied.planning.pictures import DECODING_ROOM
 from qied.planning.plan import Execution
 
 
@@ -20,7 +21,8 @@ class LaunchOrder:
     the process sees its card alone. ``kind`` names workers on which an edit takes the same bytes. ``loras`` are the
     files that edits may name; those on the device take ``lora_bytes`` at most. Models that had to be quantised are kept
     in ``packed_folder`` within ``packed_bytes`` where there is one, modulation tables likewise, and
-    ``free_reserve_bytes`` of their disk are left alone. ``log_folder`` is where its log file is, if anywhere.
+    ``free_reserve_bytes`` of their disk are left alone. ``log_folder`` is where its log file is, if anywhere. Pictures
+    are decoded in ``decoding_bytes`` of the host.
     """
 
     worker: str
@@ -50,6 +52,7 @@ class LaunchOrder:
     modulation_bytes: int = 0
     free_reserve_bytes: int = 0
     log_folder: str = ""
+    decoding_bytes: int = DECODING_ROOM
 
     def to_line(self) -> bytes:
         """One line of JSON."""

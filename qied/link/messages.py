@@ -108,6 +108,15 @@ class ForgetScope(m.Message):
 
 
 @dataclass(frozen=True)
+class Prepared(m.Message):
+    """Report: the pictures of an edit are decoded, and the engine has it from now on."""
+
+    TYPE = b"PREPARED"
+    user: Annotated[str, _ID]
+    job: Annotated[str, _ID]
+
+
+@dataclass(frozen=True)
 class Stepped(m.Message):
     """Report: one unit of work is done. ``spent_ms`` since the last report, ``remaining_ms`` to the end of the edit.
 
@@ -158,6 +167,7 @@ FROM_WORKER = registry(
     Offer,
     Memory,
     Broken,
+    Prepared,
     Stepped,
     EditFinished,
     EditFailed,

@@ -19,7 +19,7 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, b
     where the profile is broken or of another kind of colour.
     """
     if not profile:
-        return picture.convert("RGB"), True
+        return (picture if picture.mode == "RGB" else picture.convert("RGB")), True
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _MODE_OF_SPACE[source.profile.xcolor_space]

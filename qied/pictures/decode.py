@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -26,6 +27,7 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_BAND_PIXELS: Final = 1_000_000
 _BOMB_ERRORS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _DECODER_ERRORS: Final = (
     OSError,
@@ -52,10 +54,16 @@ def decode(data: bytes | Path, limits: PictureLimits) -> Image.Image:
     truncated or corrupt file; OSError where the path cannot be opened.
     """
     picture, header = _load(data, limits)
+    profile = picture.info.get("icc_profile")
     colour, alpha = _split_alpha(picture)
-    rgb, respected = to_srgb(colour, picture.info.get("icc_profile"))
+    # Each of these may be 256 MB, and a decoder's own canvas more.
+    del picture
+    rgb, respected = to_srgb(colour, profile)
+    del colour
     if alpha is not None:
-        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+        paper = Image.new("RGB", rgb.size, "white")
+        paper.paste(rgb, None, alpha)
+        rgb = paper
     upright = _upright(rgb, header)
     upright.info = {} if respected else {PROFILE_IGNORED: True}
     return upright
@@ -69,7 +77,8 @@ def decode_mask(data: bytes | Path, limits: PictureLimits) -> Image.Image:
     """
     picture, header = _load(data, limits)
     colour, alpha = _split_alpha(picture)
-    mask = colour.convert("L")
+    del picture
+    mask = colour if colour.mode == "L" else colour.convert("L")
     if alpha is not None:
         mask = alpha if _one_colour(colour, alpha) else Image.composite(mask, Image.new("L", mask.size), alpha)
     upright = _upright(mask, header)
@@ -115,24 +124,41 @@ def _split_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]
     if picture.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
         picture.info["transparency"] = tuple(level >> 8 for level in key)
     if picture.has_transparency_data:
-        whole = picture.convert("RGBA")
+        whole = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         return whole.convert("RGB"), whole.getchannel("A")
     return picture.convert("RGB"), None
 
 
 def _split_gray_16(picture: Image.Image, key: object) -> tuple[Image.Image, Image.Image | None]:
-    levels = np.asarray(picture, dtype=np.uint32)
-    gray = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-    if not isinstance(key, int):
-        return gray, None
-    return gray, Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8))
+    gray = Image.new("L", picture.size)
+    opacity = Image.new("L", picture.size) if isinstance(key, int) else None
+    for band in _bands(picture):
+        levels = np.asarray(picture.crop(band), dtype=np.uint32)
+        gray.paste(Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8)), band)
+        if opacity is not None:
+            opacity.paste(Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8)), band)
+    return gray, opacity
 
 
 def _one_colour(colour: Image.Image, alpha: Image.Image) -> bool:
     """Whether all that is visible has one colour, and something is not opaque."""
-    opacity = np.asarray(alpha)
-    visible = np.asarray(colour)[opacity > 0]
-    return bool((opacity < 255).any()) and bool((visible == visible[:1]).all())
+    transparent, first = False, None
+    for band in _bands(colour):
+        opacity = np.asarray(alpha.crop(band))
+        visible = np.asarray(colour.crop(band))[opacity > 0]
+        transparent = transparent or bool((opacity < 255).any())
+        if first is None and len(visible):
+            first = visible[:1]
+        if first is not None and not (visible == first).all():
+            return False
+    return transparent
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes of some rows each that cover a picture: arrays of all of it at once take several times its memory."""
+    rows = max(1, _BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        yield 0, top, picture.width, min(top + rows, picture.height)
 
 
 def _upright(picture: Image.Image, header: PictureHeader) -> Image.Image:

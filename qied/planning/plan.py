@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from qied.planning.pictures import DECODING_ROOM, LEAST_ROOM
 
 Scaling = Literal["rowwise", "tensorwise"]
 FP8_ATTENTION = "fp8"
@@ -74,7 +76,8 @@ class Plan:
     """How this machine runs this model. Bytes are those of the device, unless they say host.
 
     ``sources`` tells for each value where it came from (profile, configuration, command line, measured, computed).
-    ``gpu_uuid`` tells cards and their partitions apart, which share an index.
+    ``gpu_uuid`` tells cards and their partitions apart, which share an index. ``decoding_bytes`` are those of
+    ``host_bytes`` in which pictures are decoded.
     """
 
     model: str
@@ -95,6 +98,12 @@ class Plan:
     warnings: tuple[str, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     gpu_uuid: str | None = None
+    decoding_bytes: int = DECODING_ROOM
+
+    def with_least_decoding(self) -> Plan:
+        """The same plan with less host memory for decoding pictures, of which the largest are refused then."""
+        least = min(LEAST_ROOM, self.decoding_bytes)
+        return replace(self, decoding_bytes=least, host_bytes=self.host_bytes - self.decoding_bytes + least)
 
     @property
     def arena_bytes(self) -> int:
@@ -119,6 +128,7 @@ class Plan:
                 "streamed": self.execution.total_blocks - self.execution.resident_blocks,
             },
             "host_bytes": self.host_bytes,
+            "decoding_bytes": self.decoding_bytes,
             "pinned_bytes": self.pinned_bytes,
             "text_encoder": self.execution.text_encoder,
             "vae": {"encode_tile_px": self.execution.encode_tile_px, "decode_tile_px": self.execution.decode_tile_px},

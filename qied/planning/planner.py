@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from qied_client.text import gib
 
 from qied.hardware.snapshot import Gpu, Snapshot
-from qied.planning.budget import cpu_budget, device_budget, host_capacity
+from qied.planning.budget import HOST_RESERVE, cpu_budget, device_budget, host_capacity
 from qied.planning.candidates import Candidate, proven_attention, shortlist
 from qied.planning.case import CardRequest, PlanRequest
 from qied.planning.explanations import (
@@ -22,6 +23,7 @@ from qied.planning.fitting import RING_SLOTS, Fit, Fitter, Rung, ladder
 from qied.planning.hardware_profile import Choice, match_profile
 from qied.planning.memory import MemoryModel, Precisions, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
+from qied.planning.pictures import decoding_room, held_bytes
 from qied.planning.pinning import pinnable_bytes
 from qied.planning.plan import FP8_ATTENTION, Execution, Plan, Refusal, Sessions
 from qied.planning.refusals import (
@@ -157,6 +159,8 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         attention=(*_fp8_attention(chosen.numerics), *proven_attention(case.gpu, model.architecture.head_dim)),
         sweep_bytes=_sweep_bytes(fitter, rung) if streamed else 0,
     )
+    active = _session_limit(case.choice, wishes)
+    pictures = _with_pictures(case.snapshot, fitter, rung, active, _host_needed(fitter, rung))
     return Plan(
         model=model.name,
         gpu=case.gpu.name,
@@ -167,11 +171,12 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         reasons=reasons,
         budget_bytes=case.budget.bytes,
         predicted_peak_bytes=fit.peak,
-        host_bytes=_host_needed(fitter, rung),
+        host_bytes=pictures.host_bytes,
+        decoding_bytes=pictures.room,
         pinned_bytes=streamed * block if execution.pin else 0,
         max_pixels=rung.max_pixels,
         max_reference_pixels=rung.max_reference_pixels,
-        sessions=Sessions(_session_limit(case.choice, wishes), rung.sessions),
+        sessions=Sessions(active, rung.sessions),
         execution=execution,
         parts=fit.parts,
         warnings=(*case.budget.warnings, *warnings_of(case, chosen, execution, block)),
@@ -209,6 +214,8 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
         attention=_fp8_attention(numerics),
     )  # fmt: skip
     plain = numerics.precision == "fp32"
+    active = _session_limit(profile.profile.choose, wishes)
+    pictures = _with_pictures(snapshot, fitter, rung, active, fit.peak)
     return Plan(
         model=model.name,
         gpu="CPU",
@@ -222,11 +229,12 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
         ),
         budget_bytes=budget.bytes,
         predicted_peak_bytes=fit.peak,
-        host_bytes=fit.peak,
+        host_bytes=pictures.host_bytes,
+        decoding_bytes=pictures.room,
         pinned_bytes=0,
         max_pixels=rung.max_pixels,
         max_reference_pixels=rung.max_reference_pixels,
-        sessions=Sessions(_session_limit(profile.profile.choose, wishes), rung.sessions),
+        sessions=Sessions(active, rung.sessions),
         execution=execution,
         parts=fit.parts,
         warnings=(*budget.warnings, *fp8_attention_warnings(wishes, numerics, None, model)),
@@ -266,7 +274,27 @@ def _sweep_bytes(fitter: Fitter, rung: Rung) -> int:
 
 
 def _host_needed(fitter: Fitter, rung: Rung) -> int:
+    """Bytes of the host besides pictures."""
     return fitter.memory.host_bytes(fitter.memory.profile.architecture.layers - rung.resident)
+
+
+@dataclass(frozen=True)
+class _WithPictures:
+    """Bytes of the host in all, and those of them in which pictures are decoded."""
+
+    host_bytes: int
+    room: int
+
+
+def _with_pictures(snapshot: Snapshot, fitter: Fitter, rung: Rung, active: int, needed: int) -> _WithPictures:
+    """Add the pictures of ``active`` edits, and as much room to decode them as there is, most of the reserve included.
+
+    Decoding takes moments, so it never keeps a machine from serving that can hold the rest.
+    """
+    capacity = host_capacity(snapshot)
+    taken = needed + held_bytes(fitter.work(rung), fitter.memory.profile.geometry.vision_pixels, active)
+    room = decoding_room(None if capacity is None else capacity + HOST_RESERVE * 3 // 4 - taken)
+    return _WithPictures(taken + room, room)
 
 
 def _session_limit(choice: Choice, wishes: Wishes) -> int:

@@ -110,7 +110,12 @@ def _refused(refusal: Refusal) -> PlanRefused:
 
 
 def _within_host(plans: Sequence[Plan], capacity: int | None) -> tuple[list[Plan], list[Refusal]]:
-    """Keep the workers that the host's memory holds together, the best first."""
+    """Keep the workers that the host's memory holds together, the best first.
+
+    Where it does not hold them all as they are, each has less room to decode pictures.
+    """
+    if capacity is not None and len(plans) > 1 and sum(made.host_bytes for made in plans) > capacity:
+        plans = [made.with_least_decoding() for made in plans]
     kept: list[Plan] = []
     refusals: list[Refusal] = []
     for made in plans:
@@ -171,6 +176,7 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         edits_bytes=sum(part.bytes for part in made.parts if part.name not in FIXED_PARTS),
         cache_bytes=wishes.cache_bytes,
         max_active=made.sessions.limit,
+        decoding_bytes=made.decoding_bytes,
         loras=dict(model.loras.files),
         lora_bytes=next((part.bytes for part in made.parts if part.name == LORAS), 0),
         threads=config.worker.threads,

@@ -51,7 +51,8 @@ def main() -> int:
         log.error("the engine cannot be loaded", trouble=error.message, remedy=error.remedy)
         link.close(w.Broken(error.code, error.message[:500], error.remedy[:500]))
         return ENGINE_BROKEN
-    link.report(w.Offer(engine.device, engine.precision, engine.budget_bytes, engine.weights_bytes, order.max_active))
+    offer = w.Offer(engine.device, engine.precision, engine.budget_bytes, engine.weights_bytes, order.max_active)
+    link.offer(offer, engine.views)
     threading.Thread(target=_watch_memory, args=(engine, link), name="memory", daemon=True).start()
     loop = StepLoop(
         engine,

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,22 +15,26 @@ import structlog
 from qied_client.connection import Connection
 from qied_client.driver import Driver
 from qied_client.errors import DiskFull, DiskUnavailable, JobCancelled, QiedError
-from qied_client.picture_header import PictureLimits
 from qied_client.protocol.messages import Message
 from qied_client.transfers import hash_of
 from qied_client.transport import Endpoint
 
+from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
-from qied.pictures.decode import decode, decode_mask
 from qied.pictures.encode import encode
 from qied.pictures.metadata import OutputMetadata
+from qied.pictures.reduced import ReducedPicture
+from qied.planning.pictures import mask_view
+from qied.planning.view import View
 from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure
+from qied.worker.pictures import DecodeLimits, Pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+ViewsOf = Callable[[EditSpec, str, tuple[int, int]], tuple[View, ...]]
 
 _PATIENCE_S = 10.0
 """Seconds without the front after which a worker gives up."""
@@ -40,7 +45,7 @@ _MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
 class Link:
     """Reports go out by ``report`` and ``deliver`` from any thread; orders come in through the queue.
 
-    Pictures are fetched, decoded and encoded here, in parallel with the engine's thread.
+    Pictures are fetched, decoded (in processes of their own) and encoded in parallel with the engine's thread.
     """
 
     def __init__(
@@ -53,10 +58,17 @@ class Link:
         self._preparing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._delivering: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._closing = False
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="pictures")
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="encoding")
+        self._pictures = Pictures(DecodeLimits(room_bytes=order.decoding_bytes))
+        self._views_of: ViewsOf = lambda spec, blob, size: ()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="link", daemon=True).start()
         self._driver = self._run(self._open())
+
+    def offer(self, offer: w.Offer, views_of: ViewsOf) -> None:
+        """Report that the engine is loaded; from now on edits may come, of whose pictures it wants certain views."""
+        self._views_of = views_of
+        self.report(offer)
 
     def report(self, message: Message) -> None:
         """Send a report without waiting."""
@@ -127,20 +139,35 @@ class Link:
     async def _prepare(self, begin: w.Begin) -> None:
         """Fetch and decode the pictures of an edit, then hand it to the step loop."""
         try:
-            pictures = {blob: await self._picture(begin, blob, decode) for blob in set(begin.spec.images)}
-            if begin.spec.mask is not None:
-                pictures[begin.spec.mask] = await self._picture(begin, begin.spec.mask, decode_mask)
+            pictures = await self._decoded(begin)
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("preparing pictures failed because of a bug", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
         else:
+            self._driver.say(w.Prepared(begin.user, begin.job))
             self._orders.put(BeginEdit(begin, pictures))
 
-    async def _picture(self, begin: w.Begin, blob: str, read: Callable[[bytes, PictureLimits], Image]) -> Image:
-        data = await self._patiently(begin, lambda: self._driver.download(blob))
-        return await self._loop.run_in_executor(self._pool, read, data, PictureLimits())
+    async def _download(self, begin: w.Begin, blob: str) -> bytes:
+        return await self._patiently(begin, lambda: self._driver.download(blob))
+
+    async def _decoded(self, begin: w.Begin) -> dict[str, ReducedPicture]:
+        """An edit's pictures, one after the other, as what the engine wants of each."""
+        spec = begin.spec
+        pictures: dict[str, ReducedPicture] = {}
+        for blob in dict.fromkeys(spec.images):
+            pictures[blob] = await self._pictures.picture(
+                begin.user, partial(self._download, begin, blob), partial(self._views_of, spec, blob)
+            )
+        if spec.mask is not None:
+            mask = await self._pictures.picture(
+                begin.user, partial(self._download, begin, spec.mask), lambda _: (mask_view(spec),), mask=True
+            )
+            # One file may be both.
+            both = pictures.get(spec.mask)
+            pictures[spec.mask] = mask if both is None else both.with_views(mask.views)
+        return pictures
 
     async def _patiently(self, begin: w.Begin, transfer: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Repeat a transfer while the front's disk is full or cannot be used; the job was accepted, so it waits."""

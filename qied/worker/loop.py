@@ -13,7 +13,7 @@ from qied_client.errors import InternalError, JobCancelled, OutOfMemory, QiedErr
 from qied_client.protocol.messages import Message
 
 from qied.link import messages as w
-from qied.link.engine_port import AdvancedEdit, DeviceLost, EnginePort, RunningEdit
+from qied.link.engine_port import AdvancedEdit, DeviceLost, EnginePort, Picture, RunningEdit
 from qied.scheduling.fair_share import FairShare
 from qied.scheduling.sweep import going_together
 from qied.worker.active import ActiveEdit
@@ -27,7 +27,7 @@ class BeginEdit:
     """Order: an edit whose pictures are decoded."""
 
     begin: w.Begin
-    pictures: Mapping[str, Image]
+    pictures: Mapping[str, Picture]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class StepLoop:
                 case QuitLoop():
                     return False
 
-    def _take(self, begin: w.Begin, pictures: Mapping[str, Image]) -> None:
+    def _take(self, begin: w.Begin, pictures: Mapping[str, Picture]) -> None:
         key = f"{begin.user}/{begin.job}"
         assert key not in self._active, "the scheduler starts a job once"
         try:

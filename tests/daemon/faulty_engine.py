@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 
 from qied.edit import EditSpec
 from qied.engine import serving
 from qied.engine.engine import Engine
+from qied.link.engine_port import Picture
 from qied.link.launch import LaunchOrder
+from qied.planning.view import View
 
 
 class FaultyEdit:
@@ -58,7 +59,10 @@ class FaultyEngine:
         self.device, self.precision, self.model = engine.device, engine.precision, engine.model
         self.budget_bytes, self.weights_bytes = engine.budget_bytes, engine.weights_bytes
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> FaultyEdit:
+    def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
+        return self._engine.views(spec, blob, size)
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str) -> FaultyEdit:
         return FaultyEdit(self._engine.begin(spec, pictures, scope), spec.prompt, self)
 
     def sweep(self, edits: Sequence[Any]) -> list[Any]:

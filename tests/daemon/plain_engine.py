@@ -22,8 +22,9 @@ from PIL import Image
 from qied_client.errors import JobFailed, OutOfMemory, SetupError
 
 from qied.edit import EditSpec
-from qied.link.engine_port import DeviceLost
+from qied.link.engine_port import DeviceLost, Picture
 from qied.link.launch import LaunchOrder
+from qied.planning.view import View
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Unit:
 
 
 class PlainEdit:
-    def __init__(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
+    def __init__(self, spec: EditSpec, pictures: Mapping[str, Picture]) -> None:
         self._spec = spec
-        self._picture = pictures[spec.images[0]].resize((spec.width, spec.height))
+        self._picture = pictures[spec.images[0]].resize((spec.width, spec.height), Image.Resampling.LANCZOS)
         self._step = 0
         self._shift = 0
         found = re.search(r"gate=(\S+)", spec.prompt)
@@ -87,7 +88,10 @@ class PlainEngine:
         self.budget_bytes = budget_bytes
         self.weights_bytes = 1_000_000
 
-    def begin(self, spec: EditSpec, pictures: Mapping[str, Image.Image], scope: str) -> PlainEdit:
+    def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
+        return (View(spec.width, spec.height),)
+
+    def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str) -> PlainEdit:
         return PlainEdit(spec, pictures)
 
     def forget(self, scope: str) -> None:

@@ -20,6 +20,9 @@ from qied.engine.engine import Engine
 from qied.engine.sigmas import sigma_schedule
 from qied.engine.transformer.transformer import Forward
 from qied.link.engine_port import DeviceLost
+from qied.pictures.reduced import ReducedPicture, resampling
+from qied.planning.pictures import mask_view
+from qied.planning.view import View
 
 Scene = Callable[..., Image.Image]
 MakeSpec = Callable[..., EditSpec]
@@ -273,6 +276,31 @@ def test_a_white_mask_gives_the_unmasked_result(
     pictures = {"a": scene(), "m": Image.new("L", (20, 20), 255)}
     images = [result(finish(engine.begin(spec(mask=mask), pictures, scope))) for mask in (None, "m")]
     assert images[0].tobytes() == images[1].tobytes()
+
+
+@pytest.mark.parametrize("mask", [None, "m", "a"])
+def test_views_of_pictures_are_all_that_an_edit_needs_of_them(
+    engine: Engine, scene: Scene, spec: MakeSpec, finish: Finish, mask: str | None
+) -> None:
+    pictures = {"a": scene(300, 200), "b": scene(130, 170)}
+    masks = {"m": half_mask(150, 150), "a": pictures["a"].convert("L")}
+    wanted = spec(images=("a", "b"), mask=mask, width=128, height=96)
+    reduced = {
+        name: ReducedPicture(picture.size, views_made(picture, engine.views(wanted, name, picture.size)))
+        for name, picture in pictures.items()
+    }
+    if mask is not None:
+        of_mask = ReducedPicture(masks[mask].size, views_made(masks[mask], (mask_view(wanted),)))
+        both = reduced.get(mask)
+        reduced[mask] = of_mask if both is None else both.with_views(of_mask.views)
+    image = result(finish(engine.begin(wanted, reduced, None)))
+    if mask != "a":  # whole, one picture cannot be both
+        whole = result(finish(engine.begin(wanted, {**pictures, **masks, "a": pictures["a"]}, None)))
+        assert image.tobytes() == whole.tobytes()
+
+
+def views_made(picture: Image.Image, views: tuple[View, ...]) -> dict[View, Image.Image]:
+    return {view: picture.resize((view.width, view.height), resampling(view)) for view in views}
 
 
 @contextmanager

@@ -24,6 +24,9 @@ class Engine:
     device, precision, model, budget_bytes, weights_bytes = "test", "fp32", "test", 1, 0
     sweep_room = None
 
+    def views(self, spec, blob, size):
+        return ()
+
     def begin(self, spec, pictures, scope):
         return Edit()
 
@@ -42,6 +45,9 @@ class Link:
         Link.last = self
         spec = EditSpec(("a" * 64,), "go", None, 1, 3, 1.0, 16, 16)
         orders.put(BeginEdit(w.Begin("anna", "one", spec, "anna.user", 1, False), {}))
+
+    def offer(self, offer, views_of):
+        self.report(offer)
 
     def report(self, message):
         self.reports.append(message)

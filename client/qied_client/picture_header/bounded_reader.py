@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import BinaryIO
 
 from qied_client.errors import PictureUnreadable
@@ -15,7 +16,7 @@ class BoundedReader:
     """A cursor over a seekable file that hands out at most 64 KiB at a time and 1 MiB in all.
 
     Skipping costs nothing against the total: it moves the cursor and reads no bytes. Lengths found in the file may
-    therefore be passed on as they are.
+    therefore be passed on as they are. Finding reads what it passes over, and that does not count either.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -49,6 +50,18 @@ class BoundedReader:
     def skip(self, count: int) -> None:
         """Move on by ``count`` bytes, at most to the end of the file."""
         self._position = self._file.seek(min(self._position + count, self.size))
+
+    def find(self, pair: re.Pattern[bytes]) -> None:
+        """Move to where the next two bytes match ``pair``, or to the end of the file."""
+        while self.size - self._position >= 2:
+            piece = self._file.read(MAX_PIECE)
+            found = pair.search(piece)
+            if found is not None:
+                self._position = self._file.seek(self._position + found.start())
+                return
+            # The last byte may be the first of a pair.
+            self._position = self._file.seek(self._position + max(len(piece) - 1, 1))
+        self._position = self._file.seek(self.size)
 
     def _read(self, count: int) -> bytes:
         assert 0 <= count <= MAX_PIECE, count

@@ -58,9 +58,10 @@ class PictureHeader:
 def read_header(file: BinaryIO, limits: PictureLimits) -> PictureHeader:
     """Read the header of a PNG, JPEG or WebP from ``file``, which must be seekable and is read from its start.
 
-    At most 1 MiB is read, 64 KiB at a time, whatever the file says; no pixel is decoded. Of an animated PNG or WebP
-    the first frame counts, as everywhere in qied. Raises UnsupportedPicture for anything else than these formats,
-    PictureTooLarge above ``limits`` or without pixels, and PictureUnreadable for a truncated or damaged header.
+    At most 1 MiB is looked at, 64 KiB at a time, whatever the file says; no pixel is decoded, and a JPEG's pixels are
+    passed over only to count its scans. Of an animated PNG or WebP the first frame counts, as everywhere in qied.
+    Raises UnsupportedPicture for anything else than these formats, PictureTooLarge above ``limits`` or without pixels,
+    PictureTooCostly for a JPEG of too many scans, and PictureUnreadable for a truncated or damaged header.
     """
     reader = BoundedReader(file)
     _check_bytes(reader.size, limits)

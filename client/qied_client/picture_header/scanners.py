@@ -1,22 +1,28 @@
-"""Finding size and orientation in the chunks of PNG and WebP files and in the segments of JPEG files."""
+"""Finding size and orientation in the chunks of PNG and WebP files and the segments of JPEG files, and their scans."""
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from qied_client.errors import PictureUnreadable, UnsupportedPicture
+from qied_client.errors import PictureTooCostly, PictureUnreadable, UnsupportedPicture
 from qied_client.picture_header.bounded_reader import MAX_PIECE, BoundedReader
 from qied_client.picture_header.exif import UPRIGHT, orientation
 
 MAX_PARTS = 16_384
+MAX_JPEG_SCANS = 100
+"""Each scan passes over all pixels, however few bytes it has. Encoders write about ten."""
 _MAX_STRAY_BYTES = 1024
 _JPEG_SIZE_SEGMENTS = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _JPEG_OTHER_PROCESSES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
 _JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-_JPEG_END_OF_HEADER = frozenset({0xD9, 0xDA})
+_JPEG_END = 0xD9
+_JPEG_SCAN = 0xDA
 _JPEG_APP1 = 0xE1
+_AFTER_JPEG_PIXELS = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+"""A marker that ends the pixels of a scan, which restarts do not, nor codes that no decoder takes for a segment."""
 _EXPORT_AGAIN = "Export the picture again as PNG, JPEG or WebP."
 
 
@@ -113,25 +119,42 @@ def _exif_among(parts: Iterator[_Part], reader: BoundedReader, name: bytes) -> i
 
 
 def scan_jpeg(reader: BoundedReader) -> Scan:
-    """Read a JPEG from its start marker on, as far as the first scan of pixels.
+    """Read a JPEG from its start marker on; of what comes after the first scan of pixels, scans are counted.
 
-    Raises PictureUnreadable where no frame header comes before that, and UnsupportedPicture for lossless,
-    hierarchical and 12-bit JPEG.
+    Raises PictureUnreadable where no frame header comes before the pixels, UnsupportedPicture for lossless,
+    hierarchical and 12-bit JPEG, and PictureTooCostly for more than ``MAX_JPEG_SCANS`` scans.
     """
     size: tuple[int, int] | None = None
     turn: int | None = None
+    scans = 0
     for marker, length in _jpeg_segments(reader):
-        if marker in _JPEG_OTHER_PROCESSES:
+        if marker == _JPEG_SCAN:
+            scans += 1
+            _check_scans(scans)
+        elif scans:
+            continue
+        elif marker in _JPEG_OTHER_PROCESSES:
             raise UnsupportedPicture("The JPEG is of a lossless or hierarchical kind.", _EXPORT_AGAIN)
-        if marker in _JPEG_SIZE_SEGMENTS and size is None:
+        elif marker in _JPEG_SIZE_SEGMENTS and size is None:
             size = _jpeg_size(reader.take(6))
         elif marker == _JPEG_APP1 and turn is None and reader.peek(min(length, 6)) == b"Exif\0\0":
             turn = orientation(reader.take(min(length, reader.size - reader.position)))
+        if size is None and scans:
+            break
     if size is None:
         raise PictureUnreadable(
             "The JPEG's header is truncated: it gives no size.", "Copy or export the picture again."
         )
     return Scan(*size, turn or UPRIGHT)
+
+
+def _check_scans(scans: int) -> None:
+    if scans > MAX_JPEG_SCANS:
+        raise PictureTooCostly(
+            f"The JPEG has more than {MAX_JPEG_SCANS} scans, which takes too long to decode.",
+            "Save the picture again as PNG.",
+            max_scans=MAX_JPEG_SCANS,
+        )
 
 
 def _jpeg_size(body: bytes) -> tuple[int, int]:
@@ -142,13 +165,16 @@ def _jpeg_size(body: bytes) -> tuple[int, int]:
 
 
 def _jpeg_segments(reader: BoundedReader) -> Iterator[tuple[int, int]]:
-    """Marker and body length of each segment with a body, the reader at its start; ends where the pixels begin."""
+    """Marker and body length of each segment with a body, the reader at its start; the pixels of scans are passed over.
+
+    Raises PictureUnreadable for more than ``MAX_PARTS`` segments.
+    """
     reader.skip(2)
     stray = _MAX_STRAY_BYTES
     for _ in range(MAX_PARTS):
         marker, passed = _next_marker(reader, stray)
         stray -= passed
-        if marker is None or marker in _JPEG_END_OF_HEADER:
+        if marker is None or marker == _JPEG_END:
             return
         if marker in _JPEG_WITHOUT_LENGTH:
             continue
@@ -158,6 +184,9 @@ def _jpeg_segments(reader: BoundedReader) -> Iterator[tuple[int, int]]:
         body = reader.position
         yield marker, length
         reader.skip(body + length - reader.position)
+        if marker == _JPEG_SCAN:
+            reader.find(_AFTER_JPEG_PIXELS)
+    raise PictureUnreadable(f"The JPEG has more than {MAX_PARTS} segments.", _EXPORT_AGAIN)
 
 
 def _next_marker(reader: BoundedReader, limit: int) -> tuple[int | None, int]:

@@ -12,9 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from qied_client.errors import PictureError, PictureTooLarge, PictureUnreadable, UnsupportedPicture
+from qied_client.errors import (
+    PictureError,
+    PictureTooCostly,
+    PictureTooLarge,
+    PictureUnreadable,
+    UnsupportedPicture,
+)
 from qied_client.picture_header.bounded_reader import MAX_PIECE, MAX_TOTAL
 from qied_client.picture_header.header import PictureHeader, PictureLimits, read_header
+from qied_client.picture_header.scanners import MAX_JPEG_SCANS, MAX_PARTS
 
 
 class CountingFile(io.BytesIO):
@@ -207,6 +214,44 @@ def test_files_made_to_be_read_for_ever_are_not(data: bytes) -> None:
     assert file.reads < 60_000
     assert file.total <= MAX_TOTAL
     assert file.largest <= MAX_PIECE
+
+
+def with_scans(count: int, between: bytes = b"", pixels: bytes = b"\x00\xff\x00\xff\xd0") -> bytes:
+    """A JPEG of so many scans, of which only the headers are real, each with ``between`` before it."""
+    start = saved("JPEG", progressive=True)
+    start = start[: start.index(b"\xff\xda")]
+    return start + (between + b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10" + pixels) * count + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("between", "pixels"),
+    [
+        (b"", b"\x00\xff\x00\xff\xd0"),
+        (b"", bytes(MAX_PIECE - 1) + b"\xff\x00"),
+        (b"\xff\xfe\x00\x04\xff\xda", b""),
+        (b"\xff\xff\xff", b"\xff\xd7"),
+        (b"", b"\xff\x02\x7f\xf0"),
+    ],
+    ids=["escapes and restarts", "longer than a piece", "comments", "fill bytes", "no segment"],
+)
+def test_a_jpeg_of_more_scans_than_the_limit_is_refused_and_the_limit_itself_is_taken(
+    between: bytes, pixels: bytes
+) -> None:
+    assert header_of(with_scans(MAX_JPEG_SCANS, between, pixels)).displayed_size == (40, 24)
+    with pytest.raises(PictureTooCostly, match="100 scans") as caught:
+        header_of(with_scans(MAX_JPEG_SCANS + 1, between, pixels))
+    assert "PNG" in caught.value.remedy
+
+
+def test_what_looks_like_a_scan_in_a_thumbnail_or_behind_the_end_does_not_count() -> None:
+    thumbnail = b"\xff\xe2\x08\x02" + b"\xff\xda" * 1024
+    data = with_scans(2, thumbnail)
+    assert header_of(data + data * MAX_JPEG_SCANS).displayed_size == (40, 24)
+
+
+def test_scans_cannot_hide_behind_more_segments_than_are_looked_at() -> None:
+    with pytest.raises(PictureUnreadable, match="segments"):
+        header_of(with_scans(1, b"\xff\xfe\x00\x02" * MAX_PARTS) + b"\xff\xd8" + with_scans(MAX_JPEG_SCANS))
 
 
 def assert_handled(data: bytes) -> None:

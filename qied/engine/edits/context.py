@@ -13,7 +13,7 @@ from qied.engine.edits.pacing import Pacer
 from qied.engine.edits.preview import PreviewMap
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import Models
-from qied.link.engine_port import Ended
+from qied.link.engine_port import Ended, Picture
 from qied.planning.geometry import reference_size, vision_size
 from qied.planning.model_profile import ModelProfile
 from qied.scheduling.sweep import StepNeeds, SweepRoom
@@ -66,7 +66,7 @@ class EngineContext:
 class EditInputs:
     """One edit as the phases see it: the spec, and its decoded pictures by hash for as long as they are needed."""
 
-    def __init__(self, spec: EditSpec, pictures: Mapping[str, Image.Image]) -> None:
+    def __init__(self, spec: EditSpec, pictures: Mapping[str, Picture]) -> None:
         self.spec = spec
         self.loras = tuple(lora for lora in spec.loras if lora.strength)
         self.pictures = dict(pictures)

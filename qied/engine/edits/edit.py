@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from PIL import Image
 from torch import Tensor
 
 from qied.edit import EditSpec
@@ -15,6 +14,7 @@ from qied.engine.edits.denoise import VelocityRequest
 from qied.engine.edits.pacing import Meter
 from qied.engine.edits.phases import Units, run_edit
 from qied.engine.edits.scene_cache import SceneCache
+from qied.link.engine_port import Picture
 from qied.scheduling.sweep import StepNeeds
 
 
@@ -22,7 +22,7 @@ class Edit:
     """One edit in progress; dropping it frees its memory, and its result depends on nothing but spec and pictures."""
 
     def __init__(
-        self, context: EngineContext, spec: EditSpec, pictures: Mapping[str, Image.Image], cache: SceneCache
+        self, context: EngineContext, spec: EditSpec, pictures: Mapping[str, Picture], cache: SceneCache
     ) -> None:
         self.spec = spec
         self.device = context.models.device

@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from qied.engine.edits.denoise import pack
+from qied.link.engine_port import Picture
 
 FEATHER = 4
 """Half of the soft rim outside the mask, in pixels: the rim is one latent cell wide."""
@@ -17,9 +18,9 @@ FEATHER = 4
 _WHITE = 128
 
 
-def fit_mask(mask: Image.Image, width: int, height: int) -> Image.Image:
-    """Resize a mask to the target in pixels and make it black and white; grey from 128 up counts as white."""
-    resized = mask.convert("L").resize((width, height), Image.Resampling.BOX)
+def fit_mask(mask: Picture, width: int, height: int) -> Image.Image:
+    """Resize a mask ("L") to the target in pixels and make it black and white; grey from 128 up counts as white."""
+    resized = mask.resize((width, height), Image.Resampling.BOX)
     return resized.point([0] * _WHITE + [255] * (256 - _WHITE))
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from qied.engine.text.prompt import Grid, PromptTokens, mrope_positions, plain_positions
+from qied.link.engine_port import Picture
 
 TextPositions = Literal["mrope", "plain"]
 
@@ -44,7 +45,7 @@ class TextEncoder:
     dtype: torch.dtype
     positions: TextPositions = "mrope"
 
-    def vision_features(self, picture: Image.Image, size: tuple[int, int]) -> VisionFeatures:
+    def vision_features(self, picture: Picture, size: tuple[int, int]) -> VisionFeatures:
         """Run the vision tower on an RGB picture resized to ``size`` (width, height)."""
         resized = picture.resize(size, Image.Resampling.LANCZOS)
         inputs = self.processor(images=[resized], return_tensors="pt")

@@ -12,6 +12,7 @@ from qied_client.errors import JobFailed
 from torch import Tensor
 
 from qied.engine.vae.tiles import windows
+from qied.link.engine_port import Picture
 from qied.planning.tile_grid import MARGIN_PX, tile_grid
 
 
@@ -43,12 +44,12 @@ class Vae:
         """Pixels along each side of a latent cell."""
         return int(self.model.spatial_compression_ratio)
 
-    def encode(self, picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    def encode(self, picture: Picture, size: tuple[int, int]) -> Tensor:
         """Resize an RGB picture to ``size`` (width, height) and return latents FP32 [1, C, H / cell, W / cell].
 
         They are the mode of the VAE's distribution, normalised.
         """
-        resized = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+        resized = picture.resize(size, Image.Resampling.LANCZOS)
         return self.encode_pixels(torch.from_numpy(np.array(resized)).permute(2, 0, 1).unsqueeze(0))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:

@@ -195,16 +195,6 @@ class BlobStore:
                 path.unlink()
                 self._ledger.forget(digest)
 
-    def delete(self, digest: str) -> bool:
-        """Remove a blob; returns whether it was stored."""
-        path = self._path(digest)
-        with self._ledger.changing():
-            if self._ledger.size(digest) is None:
-                return False
-            path.unlink(missing_ok=True)
-            self._ledger.forget(digest)
-        return True
-
     def usage(self) -> Usage:
         """Usage now, in bytes."""
         return self._ledger.usage()

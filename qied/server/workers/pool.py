@@ -46,8 +46,9 @@ _SURPLUS_BYTES = 2 * 1024**3
 class Worker:
     """One worker: what it is launched with, its process, its connection once attached, and its offer once loaded.
 
-    ``withheld_bytes`` of its budget are held by other programs, as it last reported. ``broken`` is why its engine could
-    not be loaded, by its own report, and ``trouble`` what keeps it from working now.
+    ``withheld_bytes`` of its budget are held by other programs, as it last reported. Of its ``active`` edits the engine
+    has not yet those that are ``preparing``: their pictures are being decoded, which has limits of its own. ``broken``
+    is why its engine could not be loaded, by its own report, and ``trouble`` what keeps it from working now.
     """
 
     name: str
@@ -60,11 +61,17 @@ class Worker:
     restarts: int = 0
     failed_starts: int = 0
     active: set[tuple[str, str]] = field(default_factory=set)
+    preparing: set[tuple[str, str]] = field(default_factory=set)
     progress_ms: int = 0
     withheld_bytes: int = 0
     surplus_told: bool = False
     broken: QiedError | None = None
     trouble: QiedError | None = None
+
+    def concluded(self, edit: tuple[str, str]) -> None:
+        """Forget an edit, of which the worker has said the last."""
+        self.active.discard(edit)
+        self.preparing.discard(edit)
 
 
 class WorkerPool:
@@ -134,6 +141,7 @@ class WorkerPool:
         """Have a worker begin an edit."""
         found = self._workers[worker]
         found.active.add((order.user, order.job))
+        found.preparing.add((order.user, order.job))
         self._log.info("started", user=order.user, job=order.job, worker=worker, active=len(found.active))
         self._progressed(found)
         if found.peer is not None:
@@ -232,6 +240,7 @@ class WorkerPool:
         worker.restarts += 1
         worker.condition, worker.offer, worker.withheld_bytes = "lost", None, 0
         worker.active.clear()
+        worker.preparing.clear()
         if worker.peer is not None:
             self._routes.pop(worker.peer.route, None)
             worker.peer.gone()
@@ -253,7 +262,8 @@ class WorkerPool:
             now = self._awake.tick(now_ms())
             for worker in self._workers.values():
                 silent = now - worker.progress_ms
-                if worker.active and worker.process is not None and silent > self._step_timeout_ms:
+                held = worker.active - worker.preparing
+                if held and worker.process is not None and silent > self._step_timeout_ms:
                     self._log.error("worker makes no progress, killing it", worker=worker.name, silent_ms=silent)
                     worker.process.kill_hung()
                     worker.progress_ms = now
@@ -318,15 +328,18 @@ class WorkerPool:
                 self._give_up(worker.broken)
             case w.Memory():
                 self._withhold(worker, message)
+            case w.Prepared(user, job):
+                worker.preparing.discard((user, job))
+                self._progressed(worker)
             case w.Stepped():
                 self._progressed(worker)
                 self._dispatcher.stepped(message)
             case w.EditFinished(user, job):
-                worker.active.discard((user, job))
+                worker.concluded((user, job))
                 self._progressed(worker)
                 self._spawn(self._dispatcher.finished(message))
             case w.EditFailed(user, job):
-                worker.active.discard((user, job))
+                worker.concluded((user, job))
                 self._progressed(worker)
                 self._spawn(self._dispatcher.failed(message))
             case _:

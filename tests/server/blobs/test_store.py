@@ -313,7 +313,6 @@ def test_what_is_no_hash_reaches_no_path(store: BlobStore, digest: str) -> None:
         lambda: store.read(digest, 0, 1),
         lambda: store.size(digest),
         lambda: store.exists(digest),
-        lambda: store.delete(digest),
         lambda: store.verify(digest),
         lambda: store.touch(digest),
     ]
@@ -329,9 +328,6 @@ def test_an_owner_that_is_no_name_reaches_no_path(store: BlobStore, owner: str) 
 
 
 class TestStoredBlobs:
-    def test_can_be_deleted_once(self, store: BlobStore) -> None:
-        store.put(DATA)
-        assert (store.delete(DIGEST), store.delete(DIGEST)) == (True, False)
         assert store.usage().used == 0
 
     def test_that_are_unknown_are_reported(self, store: BlobStore) -> None:
@@ -629,10 +625,6 @@ class Accounting(RuleBasedStateMachine):
     def suspend(self, upload: Upload) -> None:
         upload.suspend()
         self.open.discard(upload)
-
-    @rule(kind=st.integers(0, 5), size=st.integers(1, 40))
-    def delete(self, kind: int, size: int) -> None:
-        self.store.delete(digest_of(bytes([kind]) * size))
 
     @rule(age=st.integers(0, 20))
     def collect(self, age: int) -> None:

@@ -1,0 +1,78 @@
+"""What a worker and a process that decodes for it say to each other: lengths, JSON and raw bytes, nothing to unpickle.
+
+A request is the lengths of a JSON object and of a file, then both. An answer is one byte: 0, and the pixels of each
+view in order, whose number follows from the request; or 1, and an error as JSON after its length.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from qied_client.errors import PictureError, PictureTooCostly, PictureTooLarge, PictureUnreadable, UnsupportedPicture
+
+from qied.planning.view import View
+
+REQUEST: Final = struct.Struct(">IQ")
+LENGTH: Final = struct.Struct(">I")
+DECODED: Final = b"\0"
+REFUSED: Final = b"\1"
+MAX_ERROR: Final = 64 * 1024
+_ERRORS: Final = {
+    error.code: error for error in (PictureTooLarge, PictureTooCostly, PictureUnreadable, UnsupportedPicture)
+}
+
+
+@dataclass(frozen=True)
+class DecodeOrder:
+    """What is wanted of a file: ``views`` of the picture, or of a mask, within limits.
+
+    ``max_pixels`` bounds the picture, ``memory_bytes`` what decoding adds to the process, ``cpu_s`` its seconds of
+    processor time.
+    """
+
+    views: tuple[View, ...]
+    mask: bool
+    max_pixels: int
+    memory_bytes: int
+    cpu_s: float
+
+    @property
+    def mode(self) -> str:
+        """Pillow's mode of the views."""
+        return "L" if self.mask else "RGB"
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of each view."""
+        return [view.width * view.height * (1 if self.mask else 3) for view in self.views]
+
+    def to_json(self) -> bytes:
+        """The order as JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> DecodeOrder:
+        """Read it back."""
+        fields = json.loads(data)
+        return cls(**{**fields, "views": tuple(View(**view) for view in fields["views"])})
+
+
+def error_to_json(error: PictureError) -> bytes:
+    """An error for the worker."""
+    fields = {"code": error.code, "message": error.message[:500], "remedy": error.remedy[:500]}
+    return json.dumps({**fields, "details": error.details}).encode()
+
+
+def error_from_json(data: bytes) -> PictureError:
+    """Read it back; anything else is taken for an unreadable picture, since the process may be in a file's hands."""
+    try:
+        fields = json.loads(data)
+        error: PictureError = _ERRORS[fields["code"]](
+            str(fields["message"]), str(fields["remedy"]), **fields["details"]
+        )
+    except (ValueError, KeyError, TypeError):
+        return PictureUnreadable("The picture cannot be decoded.", "Save the picture again as PNG.")
+    return error

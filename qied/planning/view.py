@@ -1,0 +1,17 @@
+"""A view of a picture: all that is kept of it, at a size that a model wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Filter = Literal["lanczos", "box"]
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture reduced (or enlarged) to ``width`` x ``height`` pixels with a filter."""
+
+    width: int
+    height: int
+    filter: Filter = "lanczos"

@@ -1,0 +1,56 @@
+"""The host memory that pictures take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from qied_client.picture_header import PictureLimits
+
+from qied.hardware.snapshot import Snapshot
+from qied.planning.hardware_profile import shipped_hardware_profiles
+from qied.planning.model_profile import shipped_profiles
+from qied.planning.pictures import DECODING_ROOM, LEAST_ROOM, decoding_bytes, decoding_room
+from qied.planning.plan import Plan
+from qied.planning.planner import PlanRequest, plan
+from qied.planning.wishes import Wishes
+
+Machine = Callable[..., Snapshot]
+MODEL = shipped_profiles()["qwen-image-edit-2511"]
+PROFILES = shipped_hardware_profiles()
+
+
+def planned(machine: Snapshot, max_active: int = 0) -> Plan:
+    made = plan(machine, PlanRequest(MODEL, PROFILES, Wishes(max_active=max_active)))
+    assert isinstance(made, Plan), made
+    return made
+
+
+def test_the_largest_picture_has_room() -> None:
+    limits = PictureLimits()
+    assert decoding_bytes(limits.max_pixels, limits.max_bytes) <= DECODING_ROOM
+
+
+@pytest.mark.parametrize(("spare", "room"), [(None, DECODING_ROOM), (0, LEAST_ROOM), (10**9, 10**9)])
+def test_decoding_gets_what_is_spare_between_two_bounds(spare: int | None, room: int) -> None:
+    assert decoding_room(spare) == room
+
+
+def test_a_host_with_little_memory_serves_with_less_room_for_decoding(machine: Machine) -> None:
+    rooms = [planned(machine((8, 9), 8, free=7.6, host=host)).decoding_bytes for host in (17, 18, 19, 64)]
+    assert rooms == sorted(rooms)
+    assert rooms[0] < DECODING_ROOM == rooms[-1]
+    assert rooms[0] >= LEAST_ROOM
+
+
+def test_the_hosts_memory_has_what_every_active_edit_holds_of_its_pictures(machine: Machine) -> None:
+    one, two, three = (planned(machine((9, 0), 80), active) for active in (1, 2, 3))
+    assert one.decoding_bytes == three.decoding_bytes
+    assert three.host_bytes - two.host_bytes == two.host_bytes - one.host_bytes >= 3 * one.max_reference_pixels * 3
+
+
+def test_a_plan_with_the_least_decoding_differs_in_that_alone(machine: Machine) -> None:
+    made = planned(machine((9, 0), 80))
+    least = made.with_least_decoding()
+    assert (least.decoding_bytes, made.host_bytes - least.host_bytes) == (LEAST_ROOM, DECODING_ROOM - LEAST_ROOM)
+    assert least.execution == made.execution
