@@ -328,8 +328,6 @@ def test_an_owner_that_is_no_name_reaches_no_path(store: BlobStore, owner: str) 
 
 
 class TestStoredBlobs:
-        assert store.usage().used == 0
-
     def test_that_are_unknown_are_reported(self, store: BlobStore) -> None:
         for call in (store.size, store.open_read, store.verify, store.touch):
             with pytest.raises(UnknownBlob):
