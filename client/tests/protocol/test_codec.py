@@ -45,6 +45,8 @@ def values(check: Any) -> st.SearchStrategy[Any]:
             return st.sampled_from(allowed)
         case f.Maybe(inner):
             return st.none() | values(inner)
+        case f.Later(inner):
+            return values(inner)
         case f.ListOf(inner, most, least):
             return st.lists(values(inner), min_size=least, max_size=min(most, 4)).map(tuple)
         case f.Scalars():
