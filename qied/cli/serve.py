@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,7 @@ def serve(
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
+    paused: Annotated[bool, typer.Option("--paused", help="Start no edits until 'qied resume'.")] = False,
 ) -> None:
     """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once."""
     with failures_as_text():
@@ -69,7 +71,7 @@ def serve(
         folder = default_home(os.environ) if home is None else home
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
-        asyncio.run(_run(plan_launch(folder, loaded, served)))
+        asyncio.run(_run(replace(plan_launch(folder, loaded, served), paused=paused)))
 
 
 def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel) -> Launch:
@@ -150,6 +152,7 @@ async def _run(launch: Launch) -> None:
         # signal.signal rather than the loop's own handlers, which Windows does not have.
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(told_to_stop))
     daemon = Daemon(launch)
+    daemon.control.on_stop = stop.set
     try:
         with LoadingProgress() as progress:
             if not await _unless(stop, daemon.start(progress)):

@@ -30,6 +30,7 @@ from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.blobs.transfers import BlobTransfers
 from qied.server.client_port import ClientPort
+from qied.server.control import Control, watch_idle_workers
 from qied.server.dispatcher import Dispatcher
 from qied.server.housekeeping import Housekeeper
 from qied.server.jobs import Job, JobBook
@@ -53,6 +54,7 @@ class Launch:
     """The decisions of ``serve``: the state folder, the configuration, the served model, and how workers start.
 
     ``refit`` fits an order to the memory that is free when its worker starts again; it blocks.
+    ``paused``: the queue is paused from the start on, until the owner resumes it.
     """
 
     home: Path
@@ -60,6 +62,7 @@ class Launch:
     serving: Serving
     orders: tuple[LaunchOrder, ...]
     refit: Callable[[LaunchOrder], LaunchOrder | None]
+    paused: bool = False
 
 
 class Daemon:
@@ -81,11 +84,13 @@ class Daemon:
         self._sessions = SessionBook()
         self._ownership = Ownership(state.owners.values())
         self._restored = self._restore(state)
+        self._was_paused = state.paused
         self._context = zmq.asyncio.Context()
         self._guests = GuestList(self._keys)
         self._authenticator = Authenticator(self._context, self._guests.lookup)
         quotas = config.limits
-        scheduler = Scheduler(s.Limits(quotas.jobs_running_per_user, quotas.jobs_waiting_per_user, quotas.jobs_waiting))
+        shares = s.Limits(quotas.jobs_running_per_user, quotas.jobs_waiting_per_user, quotas.jobs_waiting)
+        scheduler = Scheduler(shares, config.worker.idle_unload_s * 1000)
         self._dispatcher = Dispatcher(
             scheduler, self._journal, self._jobs, self._sessions, self._ownership, launch.serving
         )
@@ -104,8 +109,10 @@ class Daemon:
         )
         self._guests.workers = self._pool.authorise
         self._dispatcher.use(self._pool)
+        self.control = Control(self._journal, self._dispatcher, self._jobs)
         self._reporter = Reporter(launch.serving, self._jobs, self._sessions, self._store, self._dispatcher, self._pool)
         self._requests = Requests(self._desk(), self._journal.next_order, _tombstones(state))
+        self.control.are_accepted = lambda: self._requests.accepts_now
         self._clients = ClientPort(
             self._context,
             self._server_keys.secret,
@@ -124,6 +131,7 @@ class Daemon:
 
         Returns once a worker is ready. Raises SetupError and its kinds.
         """
+        await self.control.start(self._was_paused, self._launch.paused)
         self._dispatcher.submit(*self._restored)  # before anybody can cancel one of them, or submit a turn on one
         self.address = self._clients.bind(self._launch.config.daemon.listen)
         if not only_this_machine(self.address) and not await asyncio.to_thread(can_guard):
@@ -135,6 +143,8 @@ class Daemon:
         self._pool.on_loading = on_loading
         self._pool.start()
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
+        if idle_unload_s := self._launch.config.worker.idle_unload_s:
+            self._tasks.append(asyncio.create_task(watch_idle_workers(self._dispatcher, idle_unload_s), name="idle"))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
         await self._pool.first_ready()
 
@@ -165,6 +175,7 @@ class Daemon:
     async def stop(self) -> None:
         """Close everything at once; unfinished jobs stay in the journal."""
         left = self._count("running") + self._count("waiting")
+        await self.control.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -204,11 +215,14 @@ class Daemon:
             ownership=self._ownership,
             dispatcher=self._dispatcher,
             report=self._report,
+            control=self.control.obey,
+            finishing=lambda: self.control.finishing,
             forget_scope=self._pool.forget,
         )
 
-    def _report(self, identifier: int, user: str) -> m.StatusReport:
-        return self._reporter.report(identifier, user, self._clients.connected, self._requests.draining)
+    def _report(self, identifier: int, user: str, everyone: bool) -> m.StatusReport:
+        connected, draining = self._clients.connected, self._requests.draining
+        return self._reporter.report(identifier, user, connected, draining, self.control.finishing, everyone=everyone)
 
     def _welcome(self, identifier: int, user: str) -> m.Welcome:
         profile = self._launch.serving.profile

@@ -26,6 +26,7 @@ from qied.server.journal.changes import Change, CountDeath, OutcomeState, OwnBlo
 from qied.server.journal.journal import Journal
 from qied.server.sessions import SessionBook
 
+_WHY_WAITING: dict[s.WaitReason, str] = {"": "", "paused": "paused by the owner", "loading": "loading the model"}
 _RETRY_S = 1.0
 _SETTLE_S = 5.0
 
@@ -38,6 +39,12 @@ class Orders(Protocol):
 
     def stop(self, worker: str, order: w.StopEdit) -> None:
         """Have a worker drop an edit."""
+
+    def unload(self, worker: str) -> None:
+        """End a worker's process until it is wanted again."""
+
+    def load(self, worker: str) -> None:
+        """Start the process of a worker that was unloaded."""
 
 
 class Dispatcher:
@@ -61,6 +68,7 @@ class Dispatcher:
         self._serving = serving
         self._background: set[asyncio.Task[object]] = set()
         self._orders: Orders | None = None
+        self._why_waiting = ""
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.pace = Pace(serving)
 
@@ -109,6 +117,7 @@ class Dispatcher:
                 depends_on=depends_on,
                 preview=job.request.preset == "preview",
                 deaths=job.deaths,
+                priority=job.request.priority,
             )
         )
 
@@ -168,9 +177,10 @@ class Dispatcher:
         """A worker let go of a job that was cancelled and released meanwhile: its place and bytes are free."""
         self.feed(s.Failed(key, JobCancelled.code, "cancelled and released while it ran"))
 
-    async def cancel(self, job: Job) -> None:
+    async def cancel(self, job: Job, by: str = "") -> None:
         """Store the outcome first, so that it stands whatever happens next; then stop the work."""
-        error = JobCancelled("The job was cancelled.", "Submit it again under a new id if you want it after all.")
+        message = f"The job was cancelled{by}."
+        error = JobCancelled(message, "Submit it again under a new id if you want it after all.")
         if await self._store(job, _outcome(job, "cancelled", error=error)):
             self.feed(s.CancelRequested(job.key))
 
@@ -197,7 +207,21 @@ class Dispatcher:
             case s.PlaceChanged(key, place, starts_in_ms):
                 job = self._known(key)
                 job.place, job.starts_in_ms = place, starts_in_ms
-                self._jobs.publish(job, "queued", place=place, starts_in_ms=starts_in_ms)
+                self._tell_place(job)
+            case s.Unload(worker):
+                assert self._orders is not None
+                self._orders.unload(worker)
+            case s.Wake(worker):
+                assert self._orders is not None
+                self._orders.load(worker)
+            case s.WaitReasonChanged(reason):
+                self._why_waiting = _WHY_WAITING[reason]
+                for job in self._jobs:
+                    if job.place is not None:
+                        self._tell_place(job)
+
+    def _tell_place(self, job: Job) -> None:
+        self._jobs.publish(job, "queued", place=job.place, starts_in_ms=job.starts_in_ms, note=self._why_waiting)
 
     def _start(self, job: Job, worker: str, weight: int) -> None:
         assert self._orders is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +31,7 @@ from qied.edit import EditSpec
 from qied.planning.quote import Resolved, Size, admitted, resolve
 from qied.planning.serving import Serving
 from qied.scheduling.model import JobKey
+from qied.server.access.owner import require_owner
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.dispatcher import Dispatcher
@@ -68,7 +69,9 @@ class FrontServices:
     sessions: SessionBook
     ownership: Ownership
     dispatcher: Dispatcher
-    report: Callable[[int, str], m.StatusReport]
+    report: Callable[[int, str, bool], m.StatusReport]
+    control: Callable[[Peer, m.Control], Awaitable[m.Message]]
+    finishing: Callable[[], bool]
     forget_scope: Callable[[str], None]
 
 
@@ -115,8 +118,22 @@ class Requests:
                 peer.spawn(message.id, self._history(peer, message))
             case m.Close():
                 peer.spawn(message.id, self._close(peer, message))
+            case m.Status(everyone=True):
+                peer.spawn(message.id, self._report_all(peer, message))
             case m.Status():
-                peer.send(self._desk.report(message.id, peer.user))
+                peer.send(self._desk.report(message.id, peer.user, False))
+            case m.Control():
+                peer.spawn(message.id, self._control(peer, message))
+
+    # The owner
+
+    async def _report_all(self, peer: Peer, message: m.Status) -> m.Message:
+        require_owner(peer.user, "see the jobs of everyone")
+        self._log.info("showed everyone's jobs", user=peer.user)
+        return self._desk.report(message.id, peer.user, True)
+
+    async def _control(self, peer: Peer, message: m.Control) -> m.Message:
+        return await self._desk.control(peer, message)
 
     # Quoting
 
@@ -188,8 +205,7 @@ class Requests:
             raise JobConflict(f"Job {job.key.job!r} was submitted as another turn.", "Use a new job id.")
 
     async def _accept(self, key: JobKey, message: m.Submit) -> Job:
-        if self.draining:
-            raise ShuttingDown("The daemon is stopping.", "Submit again once it is back; nothing was accepted.")
+        self._refuse_if_stopping()
         request = message.request.validated()
         base = await self._base(key.user, message)
         blobs = (*request.images, *((request.mask,) if request.mask else ()))
@@ -217,6 +233,7 @@ class Requests:
                 turn=None if base is None else base.turn,
                 depends_on=None if base is None else base.waits_for,
             )
+            self._refuse_if_stopping()
             with self._counted_as_accepting(key.user):
                 await self._desk.journal.apply(*_changes(job, base))
         self._desk.jobs.add(job)
@@ -229,6 +246,20 @@ class Requests:
             base.session.head = base.turn
             base.session.used_at = time.time()
         return job
+
+    def _refuse_if_stopping(self) -> None:
+        if self.draining:
+            raise ShuttingDown("The daemon is stopping.", "Submit again once it is back; nothing was accepted.")
+        if self._desk.finishing():
+            raise ShuttingDown(
+                "The daemon finishes the jobs that it has, then stops, and accepts no more.",
+                "Submit again once it is back; nothing was accepted.",
+            )
+
+    @property
+    def accepts_now(self) -> bool:
+        """Whether a job is on its way into the journal."""
+        return bool(self._accepting)
 
     @contextmanager
     def _counted_as_accepting(self, user: str) -> Iterator[None]:
@@ -274,9 +305,14 @@ class Requests:
         return None
 
     async def _cancel(self, peer: Peer, message: m.Cancel) -> m.Message:
-        job = self._job(peer, message.job)
+        others = message.user is not None and message.user != peer.user
+        if others:
+            require_owner(peer.user, "cancel the jobs of others")
+        job = self._job(peer, message.job, message.user)
         if not job.finished:
-            await self._desk.dispatcher.cancel(job)
+            if others:
+                self._log.info("the owner cancels a job", user=job.key.user, job=job.key.job)
+            await self._desk.dispatcher.cancel(job, by=" by the owner of the machine" if others else "")
         answer = "cancelled" if job.state == "cancelled" else "finished"
         return m.Cancelling(message.id, message.job, answer, job.state)
 
@@ -292,10 +328,13 @@ class Requests:
         self._desk.jobs.drop([key])
         return m.Released(message.id, message.job)
 
-    def _job(self, peer: Peer, name: str) -> Job:
-        job = self._desk.jobs.get(JobKey(peer.user, name))
+    def _job(self, peer: Peer, name: str, user: str | None = None) -> Job:
+        """A job of the peer's, or of another ``user``."""
+        whose = peer.user if user is None else user
+        job = self._desk.jobs.get(JobKey(whose, name))
         if job is None:
-            raise UnknownJob(f"You have no job {name!r}.", "It was never submitted, or released, or expired.")
+            who = "You have" if whose == peer.user else f"{whose} has"
+            raise UnknownJob(f"{who} no job {name!r}.", "It was never submitted, or released, or expired.")
         return job
 
     # Sessions

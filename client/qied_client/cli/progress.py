@@ -32,7 +32,9 @@ def describe(news: News) -> str:
             return "downloading"
         case "queued":
             place = "" if news.place is None else f", place {news.place}"
-            return f"waiting{place}" + ("" if news.starts_in_ms is None else f", {seconds(news.starts_in_ms)} to go")
+            return f"{news.note or 'waiting'}{place}" + (
+                "" if news.starts_in_ms is None else f", {seconds(news.starts_in_ms)} to go"
+            )
         case "started":
             return "started"
         case "requeued":

@@ -134,6 +134,13 @@ class DisownBlob:
     hash: str
 
 
+@dataclass(frozen=True)
+class SetPaused:
+    """Whether the owner has paused the queue, for the next start to know."""
+
+    paused: bool
+
+
 Change = (
     AcceptJob
     | CountDeath
@@ -145,6 +152,7 @@ Change = (
     | CloseSession
     | OwnBlob
     | DisownBlob
+    | SetPaused
 )
 
 
@@ -222,3 +230,4 @@ class JournalState:
     sessions: Mapping[Key, StoredSession]
     owners: Mapping[Key, OwnBlob]
     tombstones: Mapping[Key, Tombstone]
+    paused: bool = False
