@@ -138,3 +138,13 @@ def test_durations(milliseconds: int, text: str) -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0"), (1024**2 // 2, "0.5 MiB"), (GIB, "1.00 GiB")])
 def test_sizes(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_a_paused_queue_and_an_unloaded_worker_are_shown() -> None:
+    lines = shown(replace(REPORT, paused=True, finishing=True, workers=(replace(STARTING, state="unloaded"),)))
+    assert (
+        "".join(lines[:2])
+        .replace(" ", "")
+        .startswith("Qwen-Image-Edit-2511infp8-storage,up3.4h,pausedbytheowner,stoppingwhenthequeueisdone")
+    )
+    assert "gpu-1   unloaded         0  -" in lines

@@ -1,4 +1,4 @@
-"""What only the owner of the machine may do: whoever holds the local key."""
+"""The right of the machine's owner, who holds the local key, to do what others may not."""
 
 from __future__ import annotations
 
