@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["cancelled", "poisoned", "dependency_failed", "failed"]
-WaitReason = Literal["", "paused", "loading"]
+WaitReason = Literal["", "paused", "loading", "late"]
 Demand = tuple[int, int, tuple[tuple[str, int, int], ...]]
 """State and arena bytes of a job, and what they are on other kinds of workers."""
 
@@ -301,7 +301,10 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class WaitReasonChanged:
-    """Why no waiting job starts, other than that workers are busy; empty: nothing keeps them."""
+    """Why no waiting job starts, other than that workers are busy; empty: nothing keeps them.
+
+    ``late``: an unloaded worker could not start again so far.
+    """
 
     reason: WaitReason
 

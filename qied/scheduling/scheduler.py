@@ -224,8 +224,9 @@ class Scheduler:
             self._actions.append(Wake(name))
 
     def _tell_wait_reason(self) -> None:
-        loading = not self._placement.workers and self._standby.some_wake
-        reason: WaitReason = "paused" if self._paused else "loading" if loading else ""
+        reason: WaitReason = "" if self._placement.workers else self._standby.wait_reason
+        if self._paused:
+            reason = "paused"
         if reason != self._wait_reason:
             self._wait_reason = reason
             self._actions.append(WaitReasonChanged(reason))

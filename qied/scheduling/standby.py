@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qied.scheduling.model import WorkerOffer
+from qied.scheduling.model import WaitReason, WorkerOffer
 from qied.scheduling.queue import FairQueue
 from qied.scheduling.record import WorkerRecord
 
@@ -22,9 +22,11 @@ class Standby:
         """Workers on their way back, and for each whether it has failed to come so far."""
 
     @property
-    def some_wake(self) -> bool:
-        """Whether a worker is on its way back."""
-        return bool(self._waking)
+    def wait_reason(self) -> WaitReason:
+        """What jobs wait for when no other worker is there."""
+        if not self._waking:
+            return ""
+        return "late" if all(self._waking.values()) else "loading"
 
     def sleeps(self, name: str) -> bool:
         """Whether a worker is unloaded."""

@@ -26,7 +26,12 @@ from qied.server.journal.changes import Change, CountDeath, OutcomeState, OwnBlo
 from qied.server.journal.journal import Journal
 from qied.server.sessions import SessionBook
 
-_WHY_WAITING: dict[s.WaitReason, str] = {"": "", "paused": "paused by the owner", "loading": "loading the model"}
+_WHY_WAITING: dict[s.WaitReason, str] = {
+    "": "",
+    "paused": "paused by the owner",
+    "loading": "loading the model",
+    "late": "waiting to load the model",
+}
 _RETRY_S = 1.0
 _SETTLE_S = 5.0
 

@@ -7,7 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from qied_client.credentials import LOCAL_FILE
 from qied_client.errors import Busy, NotPermitted, ShuttingDown, UnknownJob
+from typer.testing import CliRunner
+
+from qied.cli.main import app
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the daemon does not run there")
 
@@ -205,3 +209,28 @@ def test_an_urgent_job_overtakes_ones_own_batch(start_daemon, picture, gate):
         assert client.job("bulk2").result(timeout=60).bytes
         started = [line["job"] for line in daemon.log[before:] if line["event"] == "started"]
         assert started == ["urgent", "bulk0", "bulk1", "bulk2"]
+
+
+def test_the_commands_say_what_they_did_and_refuse_others(daemon, picture, gate):
+    key = daemon.enrol("ann")
+
+    def run(*words, key=daemon.home / LOCAL_FILE):
+        return CliRunner().invoke(app, [*words, "--key", str(key)], env={"COLUMNS": "200"})
+
+    with closing(daemon.client(key)) as ann:
+        ann.submit(picture, f"gate={gate}", seed=1, steps=2, job_id="hers")
+        assert run("pause").output == "paused: 1 running, 0 waiting\n"
+        refused = run("resume", key=key)
+        assert refused.exit_code == 1
+        assert "not_permitted" in refused.output
+        shown = run("ps", "--all").output
+        assert "paused by the owner" in shown
+        assert "hers" in shown
+        assert "hers" not in run("ps").output
+        assert run("cancel", "ann/hers").output == "ann/hers: cancelled\n"
+        assert run("unload").output.startswith("unloaded")
+        assert "unloaded" in run("ps").output
+        assert run("load").exit_code == 0
+        assert run("resume").output == "resumed: 0 running, 0 waiting\n"
+        assert run("stop", "--when-done").output == "stops when done: 0 running, 0 waiting\n"
+    assert daemon.wait() == 0

@@ -114,6 +114,8 @@ def test_another_card_is_woken_where_the_first_one_is_taken_by_another_program(f
     assert Wake("gpu0") in front.submit("ann/1")
     assert Wake("gpu1") in front.tell(WorkerLost("gpu0", blame=False))
     assert front.reason == "loading"
+    front.tell(WorkerLost("gpu1", blame=False))
+    assert front.reason == "late"
     assert started(front.worker("gpu1")) == ["ann/1"]
 
 
