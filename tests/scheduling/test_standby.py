@@ -7,6 +7,7 @@ from typing import Any
 from qied.scheduling.model import (
     DrainRequested,
     LoadRequested,
+    MemoryWithheld,
     QueuePaused,
     QueueResumed,
     Requeued,
@@ -74,7 +75,16 @@ def test_without_an_idle_time_no_worker_is_unloaded(front: Any) -> None:
     assert front.tell(Tick(), after_ms=10**9) == []
 
 
-def test_a_worker_with_jobs_that_wait_for_memory_is_not_idle_but_in_a_paused_queue_it_is(make_front: Any) -> None:
+def test_a_worker_with_jobs_that_wait_for_its_memory_is_not_idle(make_front: Any) -> None:
+    front = make_front(idle_unload_ms=1000)
+    front.worker(budget=1000, weights=0)
+    front.tell(MemoryWithheld("gpu0", 1000))
+    front.submit("ann/1")
+    front.tell(Tick())
+    assert Unload("gpu0") not in front.tell(Tick(), after_ms=5000)
+
+
+def test_in_a_paused_queue_a_worker_is_idle_whatever_waits(make_front: Any) -> None:
     front = make_front(idle_unload_ms=1000)
     front.tell(QueuePaused())
     front.worker()
