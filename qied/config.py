@@ -170,6 +170,9 @@ class WorkerConfig(_Section):
     step_timeout_s: int = Field(
         300, ge=1, le=86_400, description="seconds without progress after which a worker is killed"
     )
+    idle_unload_s: int = Field(
+        0, ge=0, le=604_800, description="seconds without work after which the worker's memory is freed; 0: never"
+    )
     engine: Annotated[str, AfterValidator(_function)] = Field(
         _ENGINE, description="module:function that loads the engine"
     )

@@ -40,7 +40,7 @@ def check_text(check: Any) -> str:
         case f.Maybe(inner):
             return f"null, or {check_text(inner)}"
         case f.Later(inner):
-            return f"{check_text(inner)}; left out where it is the default"
+            return f"{check_text(inner)}; left out while it has its default"
         case f.ListOf(inner, most, least):
             return f"list of {least} to {most}: {check_text(inner)}"
         case f.Nested(kind):

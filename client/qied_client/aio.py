@@ -302,7 +302,7 @@ class AsyncClient:
         ``timeout`` is in seconds and covers everything, uploads too.
 
         ``options`` are the fields of ``EditRequest``: negative_prompt, seed, steps, true_cfg_scale, width, height,
-        preset, precision, loras, mask (a picture, white where to edit), on_cap, output_format, previews.
+        preset, precision, loras, mask (a picture, white where to edit), on_cap, output_format, previews, priority.
         Raises InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and RequestTimeout.
         """
         try:
@@ -343,9 +343,12 @@ class AsyncClient:
         """Attach to an existing session by its id; raises UnknownSession."""
         return AsyncSession(self, await self._ask(lambda n: m.History(n, session_id)))
 
-    async def cancel(self, job_id: str) -> str:
-        """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob."""
-        answer: m.Cancelling = await self._ask(lambda n: m.Cancel(n, job_id))
+    async def cancel(self, job_id: str, *, user: str | None = None) -> str:
+        """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob.
+
+        The owner of the daemon's machine may name another ``user``, whose job it is; others get NotPermitted.
+        """
+        answer: m.Cancelling = await self._ask(lambda n: m.Cancel(n, job_id, user))
         return answer.answer
 
     async def release(self, job_id: str) -> None:
@@ -353,10 +356,18 @@ class AsyncClient:
         await self._ask(lambda n: m.Release(n, job_id))
         self._jobs.pop(job_id, None)
 
-    async def status(self) -> m.StatusReport:
-        """What the daemon is doing."""
-        report: m.StatusReport = await self._ask(m.Status)
+    async def status(self, *, everyone: bool = False) -> m.StatusReport:
+        """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""
+        report: m.StatusReport = await self._ask(lambda n: m.Status(n, everyone))
         return report
+
+    async def control(self, action: str) -> m.Controlled:
+        """Give the daemon an order of its machine's owner: one of ``messages.CONTROLS``.
+
+        Raises NotPermitted with any other key than the daemon's local one, Busy where jobs are in the way.
+        """
+        answer: m.Controlled = await self._ask(lambda n: m.Control(n, action))
+        return answer
 
     async def download(self, blob_hash: str, on_progress: OnProgress | None = None) -> bytes:
         """Fetch a blob that this user owns; its hash is checked."""

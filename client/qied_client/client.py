@@ -171,14 +171,18 @@ class Client:
         """Attach to an existing session by its id; raises UnknownSession."""
         return Session(self._loop, self._loop.run(self._client.take_up_session(session_id)))
 
-    def cancel(self, job_id: str) -> str:
-        """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob."""
-        return self._loop.run(self._client.cancel(job_id))
+    def cancel(self, job_id: str, *, user: str | None = None) -> str:
+        """Stop a job, one's own or, for the owner, that of ``user``; see ``AsyncClient.cancel``."""
+        return self._loop.run(self._client.cancel(job_id, user=user))
 
     def release(self, job_id: str) -> None:
         """Tell the daemon that a job's result may be deleted."""
         self._loop.run(self._client.release(job_id))
 
-    def status(self) -> m.StatusReport:
-        """What the daemon is doing."""
-        return self._loop.run(self._client.status())
+    def status(self, *, everyone: bool = False) -> m.StatusReport:
+        """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""
+        return self._loop.run(self._client.status(everyone=everyone))
+
+    def control(self, action: str) -> m.Controlled:
+        """Give the daemon an order of its machine's owner; see ``AsyncClient.control``."""
+        return self._loop.run(self._client.control(action))

@@ -10,6 +10,7 @@
     │   ├── VersionMismatch              version_mismatch        no protocol version in common
     │   ├── SocketUnavailable            socket_unavailable      this program cannot make a socket
     │   └── RequestTimeout               timeout                 no answer within the time that the caller gave
+    ├── NotPermitted                     not_permitted           only the machine's owner may do this
     ├── ProtocolError                    protocol_error          frames that are not protocol 1, or out of order
     ├── InvalidRequest                   invalid_request         a field of a request is wrong
     │   ├── UnknownPreset                unknown_preset
@@ -46,6 +47,7 @@
     │   ├── QueueFull                    queue_full
     │   ├── DiskFull                     disk_full
     │   ├── DiskUnavailable              disk_unavailable        read-only, or no free file descriptors
+    │   ├── Busy                         busy                    jobs are in the way of what was asked for
     │   └── ShuttingDown                 shutting_down
     ├── SetupError
     │   ├── SystemUnsupported            system_unsupported      the daemon does not run on this operating system
@@ -123,6 +125,12 @@ class RequestTimeout(UnreachableError):
     """No answer came within the time that the caller gave."""
 
     code = "timeout"
+
+
+class NotPermitted(QiedError):
+    """Only the owner of the daemon's machine may do this."""
+
+    code = "not_permitted"
 
 
 class ProtocolError(QiedError):
@@ -339,6 +347,12 @@ class DiskUnavailable(CapacityError):
     """The daemon cannot use its disk for now: it is read-only or away, or there are too many open files."""
 
     code = "disk_unavailable"
+
+
+class Busy(CapacityError):
+    """Jobs that run or wait are in the way of what was asked for."""
+
+    code = "busy"
 
 
 class ShuttingDown(CapacityError):

@@ -55,6 +55,7 @@ def serve(
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
+    paused: Annotated[bool, typer.Option("--paused", help="Start no edits until 'qied resume'.")] = False,
 ) -> None:
     """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once. SIGHUP reloads."""
     with failures_as_text():
@@ -79,7 +80,7 @@ def serve(
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)
-        launch = plan_launch(folder, loaded, served, manager)
+        launch = replace(plan_launch(folder, loaded, served, manager), paused=paused)
         asyncio.run(_run(launch, manager, Reloading(loaded, lambda: load_config(file, os.environ, overrides))))
 
 
@@ -176,6 +177,7 @@ async def _run(launch: Launch, manager: Notifier, reloading: Reloading) -> None:
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(told_to_stop))
     daemon = Daemon(launch)
     feeding = asyncio.create_task(manager.feed_watchdog(), name="watchdog")
+    daemon.control.on_stop = stop.set
     try:
         with LoadingProgress() as progress:
 

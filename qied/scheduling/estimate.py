@@ -1,8 +1,8 @@
 """Places and expected starts of waiting jobs, by playing the schedule forward from the expected costs.
 
-An estimate, not a promise: active jobs of a worker share its time equally, a user's jobs start in order with all its
-previews first, and where the next user's job does not fit, ``LOOKAHEAD`` users behind it are tried. The first
-``HORIZON`` jobs are played start by start; the rest follow in fair order at the pace of all workers together.
+An estimate, not a promise: active jobs of a worker share its time equally, a user's jobs start by priority, of
+equals all previews first, and where the next user's job does not fit, ``LOOKAHEAD`` users behind it are tried. The
+first ``HORIZON`` jobs are played start by start; the rest follow in fair order at the pace of all workers together.
 O(n log n) for n waiting jobs.
 """
 
@@ -27,13 +27,15 @@ def predict(
     blocked: Mapping[JobKey, Sequence[JobRecord]],
     cap: int,
     now_ms: int,
+    *,
+    paused: bool = False,
 ) -> list[tuple[JobRecord, int | None]]:
     """Order all waiting jobs by predicted start, each with that time in milliseconds, None where it cannot be told.
 
     ``blocked`` has the jobs that wait for another job's success, by that job's key; ``cap`` limits a user's active
-    jobs; times are on the scale of ``now_ms``.
+    jobs; times are on the scale of ``now_ms``. ``paused``: nothing starts for now.
     """
-    forecast = _Forecast(workers, queue, blocked, cap, now_ms)
+    forecast = _Forecast([_Lane(worker, now_ms, paused) for worker in workers], queue, blocked, cap, now_ms)
     forecast.play(min(HORIZON, queue.waiting))
     forecast.place_rest()
     return forecast.placed
@@ -44,10 +46,10 @@ class _Lane:
 
     __slots__ = ("_alone", "_arena", "_free", "_kind", "_room", "_running", "_slots", "_time", "_virtual", "ends_at")
 
-    def __init__(self, worker: WorkerRecord, now_ms: int) -> None:
+    def __init__(self, worker: WorkerRecord, now_ms: int, closed: bool) -> None:
         self._kind = worker.offer.kind
         self._room = self._free = worker.offer.budget_bytes - worker.offer.weights_bytes - worker.withheld_bytes
-        self._slots = worker.offer.max_active
+        self._slots = 0 if closed else worker.offer.max_active
         self._running: list[tuple[int, int, JobRecord]] = []
         self._arena = 0
         self._alone = False
@@ -138,7 +140,7 @@ class _Forecast:
 
     def __init__(
         self,
-        workers: Iterable[WorkerRecord],
+        lanes: list[_Lane],
         queue: FairQueue,
         blocked: Mapping[JobKey, Sequence[JobRecord]],
         cap: int,
@@ -148,7 +150,7 @@ class _Forecast:
         self._now = now_ms
         self._cap = cap
         self._blocked = blocked
-        self._lanes = [_Lane(worker, now_ms) for worker in workers]
+        self._lanes = lanes
         self._clients = {user.name: _Client(user, queue.charged_ms(user)) for user in queue.users.values()}
         self._next: list[tuple[int, int, _Client]] = []
         for client in self._clients.values():
@@ -171,7 +173,7 @@ class _Forecast:
         ahead_ms = 0
         while self._next:
             client = self._pop()
-            job = client.pending[-1][2]
+            job = client.pending[-1][-1]
             starts_at = None
             if soonest is not None and any(lane.could_hold(job) for lane in pace):
                 starts_at = soonest + ahead_ms // len(pace)
@@ -187,7 +189,7 @@ class _Forecast:
         lanes = [lane for lane in self._lanes if lane.open]
         while lanes and self._next and not started and len(aside) <= LOOKAHEAD:
             client = self._pop()
-            job = client.pending[-1][2]
+            job = client.pending[-1][-1]
             fitting = [lane for lane in lanes if lane.fits(job)]
             if fitting:
                 self._place(client, self._now)
@@ -213,7 +215,7 @@ class _Forecast:
         return True
 
     def _place(self, client: _Client, starts_at: int | None) -> None:
-        job = client.pending.pop()[2]
+        job = client.pending.pop()[-1]
         client.charged += job.cost.milliseconds
         self.placed.append((job, starts_at))
 
@@ -226,7 +228,7 @@ class _Forecast:
     def _enqueue(self, client: _Client) -> None:
         if client.pending and client.active < self._cap and not client.queued:
             client.queued = True
-            heappush(self._next, (client.charged, client.pending[-1][2].order, client))
+            heappush(self._next, (client.charged, client.pending[-1][-1].order, client))
 
     def _pop(self) -> _Client:
         client = heappop(self._next)[2]
@@ -234,7 +236,7 @@ class _Forecast:
         return client
 
 
-def _rank(job: JobRecord) -> tuple[int, int, JobRecord]:
-    """Sort key whose largest value starts first: returned jobs, previews, others, each by order."""
-    kind = 0 if job.requeues else 1 if job.request.preview else 2
-    return -kind, -job.order, job
+def _rank(job: JobRecord) -> tuple[bool, int, bool, int, JobRecord]:
+    """Sort key whose largest value starts first: returned jobs, then by priority, previews and order."""
+    returned = job.requeues > 0
+    return returned, job.request.priority, job.request.preview and not returned, -job.order, job

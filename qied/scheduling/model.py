@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["cancelled", "poisoned", "dependency_failed", "failed"]
+WaitReason = Literal["", "paused", "loading", "late"]
 Demand = tuple[int, int, tuple[tuple[str, int, int], ...]]
 """State and arena bytes of a job, and what they are on other kinds of workers."""
 
@@ -55,7 +56,7 @@ class JobRequest:
 
     ``order`` is the unique position of acceptance. ``deaths`` counts workers that died while they ran it, as the
     journal remembers them; ``alone``: it must run alone for another reason. ``weight`` is its share of its user's time
-    on the worker that runs it.
+    on the worker that runs it. ``priority`` orders it among its user's waiting jobs, the highest first.
     """
 
     key: JobKey
@@ -67,6 +68,7 @@ class JobRequest:
     deaths: int = 0
     weight: int = 1
     alone: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,31 @@ class DrainRequested:
     """The daemon is stopping: nothing is started any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class QueuePaused:
+    """The owner wants the card for something else: active jobs go on, nothing else starts until ``QueueResumed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueResumed:
+    """Waiting jobs start again."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadRequested:
+    """All workers are to give their memory back: their active jobs wait again, and the next start wakes a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequested:
+    """Workers that were unloaded are to come back, whether a job waits or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: workers that have been idle for too long are unloaded."""
+
+
 Event = (
     Submitted
     | WorkerExpected
@@ -193,6 +220,11 @@ Event = (
     | Failed
     | CancelRequested
     | DrainRequested
+    | QueuePaused
+    | QueueResumed
+    | UnloadRequested
+    | LoadRequested
+    | Tick
 )
 
 
@@ -245,4 +277,28 @@ class PlaceChanged:
     starts_in_ms: int | None
 
 
-Action = Start | Stop | Conclude | Requeued | PlaceChanged
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """End a worker's process, so that its memory is free; it holds no job by now, and nothing that it says counts."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Start an unloaded worker's process again."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitReasonChanged:
+    """Why no waiting job starts, other than that workers are busy; empty: nothing keeps them.
+
+    ``late``: an unloaded worker could not start again so far.
+    """
+
+    reason: WaitReason
+
+
+Action = Start | Stop | Conclude | Requeued | PlaceChanged | Unload | Wake | WaitReasonChanged

@@ -3,6 +3,7 @@
 Each user has a virtual time: the GPU milliseconds of its jobs, raised to the others' level when it comes back, so that
 absence earns nothing and a newcomer does not shut the others out. The user with the least virtual time plus expected
 rest of its active jobs is next. A user whose jobs cannot start keeps at most ``CREDIT_MS`` of what it misses.
+Priorities order the jobs of one user; which user is next does not depend on them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from itertools import chain, islice
 
 from qied.scheduling.model import JobKey
@@ -19,13 +21,25 @@ CREDIT_MS = 60_000
 PREVIEWS_AHEAD = 4
 
 
-def _order(job: JobRecord) -> int:
-    return job.order
+def _rank(job: JobRecord) -> tuple[int, int]:
+    return -job.request.priority, job.order
+
+
+def _level(job: JobRecord) -> int:
+    return -job.request.priority
+
+
+def _oldest(jobs: list[JobRecord]) -> int:
+    """Order of the oldest of some jobs, which is the first one unless they differ in priority."""
+    return jobs[0].order if _level(jobs[0]) == _level(jobs[-1]) else min(job.order for job in jobs)
 
 
 @dataclass(eq=False, slots=True)
 class UserQueue:
-    """One user's jobs and account. Every waiting job is in exactly one of the four lists, each sorted by order."""
+    """One user's jobs and account.
+
+    Every waiting job is in exactly one of the four lists, each sorted by priority and then by order.
+    """
 
     name: str
     virtual_ms: int = 0
@@ -51,13 +65,19 @@ class UserQueue:
         return len(self.returned) + len(self.previews) + len(self.regular) + len(self.blocked)
 
     def ready(self) -> Iterator[JobRecord]:
-        """Jobs that could start, in this user's order: returned ones, previews, the rest.
+        """Jobs that could start, in this user's order: returned ones, then by priority, of equals previews first.
 
-        After ``PREVIEWS_AHEAD`` previews in a row the oldest other job goes before the previews.
+        After ``PREVIEWS_AHEAD`` previews in a row the oldest other job goes before the previews of its priority.
         """
-        ahead = self.previews_ahead >= PREVIEWS_AHEAD
-        first, rest = (1, 1) if ahead else (0, 0)
-        return chain(self.returned, islice(self.regular, first), self.previews, islice(self.regular, rest, None))
+        first = 1 if self.previews_ahead >= PREVIEWS_AHEAD and self._other_is_level() else 0
+        by_priority = merge(self.previews, islice(self.regular, first, None), key=_level)
+        return chain(self.returned, islice(self.regular, first), by_priority)
+
+    def _other_is_level(self) -> bool:
+        """Whether the first job that is not a preview has the priority of the first preview at least."""
+        if not self.regular or not self.previews:
+            return False
+        return _level(self.regular[0]) <= _level(self.previews[0])
 
 
 class FairQueue:
@@ -81,7 +101,7 @@ class FairQueue:
         """Users with a job that could start, the next one first; equal ones by their oldest such job."""
         ranked = []
         for user in self.users.values():
-            oldest = min((jobs[0].order for jobs in (user.returned, user.previews, user.regular) if jobs), default=None)
+            oldest = min((_oldest(jobs) for jobs in (user.returned, user.previews, user.regular) if jobs), default=None)
             if oldest is not None:
                 ranked.append((self.charged_ms(user), oldest, user))
         return [user for _, _, user in sorted(ranked, key=lambda rank: rank[:2])]
@@ -92,7 +112,7 @@ class FairQueue:
         if not user.waiting and not user.active:
             others = [self._virtual_ms(other) for other in self.users.values() if other.waiting or other.active]
             user.virtual_ms = max(user.virtual_ms, min(others, default=self._idle_floor))
-        insort(user.list_of(job), job, key=_order)
+        insort(user.list_of(job), job, key=_rank)
         self.waiting += 1
 
     def remove(self, job: JobRecord) -> None:
@@ -104,7 +124,7 @@ class FairQueue:
         """Let a blocked job start from now on: what it waited for has succeeded."""
         self._take(job)
         job.waits_for = None
-        insort(self.user(job.key.user).list_of(job), job, key=_order)
+        insort(self.user(job.key.user).list_of(job), job, key=_rank)
         self.waiting += 1
 
     def start(self, job: JobRecord) -> None:
@@ -128,7 +148,7 @@ class FairQueue:
     def requeue(self, job: JobRecord) -> None:
         """Move an active job back to the waiting ones; its user was never away."""
         user = self.user(job.key.user)
-        insort(user.list_of(job), job, key=_order)
+        insort(user.list_of(job), job, key=_rank)
         self.waiting += 1
         del user.active[job.key]
 
@@ -143,7 +163,7 @@ class FairQueue:
 
     def _take(self, job: JobRecord) -> None:
         jobs = self.user(job.key.user).list_of(job)
-        position = bisect_left(jobs, job.order, key=_order)
+        position = bisect_left(jobs, _rank(job), key=_rank)
         assert jobs[position] is job
         del jobs[position]
         self.waiting -= 1

@@ -54,13 +54,15 @@ class JobRecord:
 class WorkerRecord:
     """A worker that is there, the jobs active on it, and the waiting job that it is kept free for, if any.
 
-    ``withheld_bytes`` of its budget are held by other programs for now.
+    ``withheld_bytes`` of its budget are held by other programs for now. ``idle_since_ms`` is when it was first seen
+    with nothing to do, None since its last start.
     """
 
     offer: WorkerOffer
     active: dict[JobKey, JobRecord] = field(default_factory=dict)
     reserved_for: JobRecord | None = None
     withheld_bytes: int = 0
+    idle_since_ms: int | None = None
 
     @property
     def name(self) -> str:

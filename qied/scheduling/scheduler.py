@@ -5,6 +5,7 @@ not fit is not overtaken for ever (`placement`); a job that was active when a wo
 then on, and is poisoned when a worker dies of it again while it is alone, so its neighbours never are. If the host's
 memory ran out, jobs that were active together run alone from then on, and only one that was alone is blamed. Whatever
 waits for another worker or for memory waits for a busy worker, whose next report is the event that lets it continue.
+Workers that are unloaded are woken when a job waits that could start on them (`standby`).
 """
 
 from __future__ import annotations
@@ -27,15 +28,24 @@ from qied.scheduling.model import (
     JobKey,
     JobRequest,
     Limits,
+    LoadRequested,
     MemoryWithheld,
     Outcome,
     PlaceChanged,
     Progressed,
+    QueuePaused,
+    QueueResumed,
     Requeued,
     Start,
     Stop,
     Submitted,
     Succeeded,
+    Tick,
+    Unload,
+    UnloadRequested,
+    WaitReason,
+    WaitReasonChanged,
+    Wake,
     WorkerExpected,
     WorkerLost,
     WorkerOffer,
@@ -44,6 +54,7 @@ from qied.scheduling.model import (
 from qied.scheduling.placement import Placement
 from qied.scheduling.queue import FairQueue
 from qied.scheduling.record import JobRecord, WorkerRecord
+from qied.scheduling.standby import Standby, has_use_for
 from qied.scheduling.view import SchedulerView, view_of
 
 MAX_REQUEUES = 16
@@ -58,15 +69,19 @@ class Scheduler:
 
     An event about a job that is unknown, has ended or is not in the state that the event speaks of is stale and
     changes nothing. Events must come from a job's current worker: those of a lost one are to be dropped before.
+    Workers with nothing to do for ``idle_unload_ms`` are unloaded at the next ``Tick``; 0: never.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, idle_unload_ms: int = 0) -> None:
         self._limits = limits
         self._jobs: dict[JobKey, JobRecord] = {}
         self._blocked: dict[JobKey, list[JobRecord]] = {}
         self._expected: dict[str, WorkerOffer | None] = {}
         self._queue = FairQueue()
         self._placement = Placement(limits.active_per_user)
+        self._standby = Standby(idle_unload_ms)
+        self._paused = False
+        self._wait_reason: WaitReason = ""
         self._draining = False
         self._now = 0
         self._told_at = 0
@@ -83,6 +98,8 @@ class Scheduler:
         held_until = self._placement.held_until_ms
         if any(changes) or (held_until is not None and self._now >= held_until):
             self._start_jobs()
+            self._wake_worker()
+            self._tell_wait_reason()
             self._tell_places()
         elif self._now - self._told_at >= max(REFRESH_MS, REFRESH_MS_PER_JOB * self._queue.waiting):
             self._tell_places()
@@ -111,7 +128,9 @@ class Scheduler:
 
     def snapshot(self) -> SchedulerView:
         """The state after the last event, for people."""
-        return view_of(self._placement.workers.values(), self._queue, self._jobs.values(), self._now, self._draining)
+        return view_of(
+            self._placement.workers.values(), self._queue, self._jobs.values(), self._now, self._draining, self._paused
+        )
 
     def _apply(self, event: Event) -> bool:
         """Change the state; True when jobs may start or places may move because of it."""
@@ -133,6 +152,11 @@ class Scheduler:
             case DrainRequested():
                 self._draining = True
                 return True
+            case QueuePaused() | QueueResumed():
+                self._paused = isinstance(event, QueuePaused)
+                return True
+            case UnloadRequested() | LoadRequested() | Tick():
+                return self._standby_changed(event)
 
     def _worker_changed(self, event: WorkerExpected | WorkerReady | WorkerLost) -> bool:
         match event:
@@ -142,13 +166,64 @@ class Scheduler:
             case WorkerReady(offer):
                 self._lose(offer.worker, blame=False)
                 self._expected.pop(offer.worker, None)
+                self._standby.is_up(offer.worker)
                 self._placement.workers[offer.worker] = WorkerRecord(offer)
             case WorkerLost(name, blame, for_memory):
                 lost = self._lose(name, blame, for_memory=for_memory)
                 if lost is not None:
                     self._expected[name] = lost.offer
+                self._standby.is_late(name)
         self._refuse_too_large(list(self._jobs.values()))
         return True
+
+    def _standby_changed(self, event: UnloadRequested | LoadRequested | Tick) -> bool:
+        if self._draining:
+            return False
+        match event:
+            case UnloadRequested():
+                names = [*self._placement.workers, *(name for name in self._expected if not self._standby.sleeps(name))]
+            case LoadRequested():
+                self._actions += [Wake(name) for name in self._standby.wake_all()]
+                return True
+            case Tick():
+                names = [
+                    worker.name
+                    for worker in list(self._placement.workers.values())
+                    if self._standby.idle_for_too_long(worker, self._now, busy=self._has_use_for(worker))
+                ]
+        for name in names:
+            self._unload(name)
+        return bool(names)
+
+    def _unload(self, name: str) -> None:
+        """Put a worker to sleep: it is expected back, as large as it was."""
+        lost = self._lose(name, blame=False, reason="the owner freed the card's memory")
+        if lost is not None:
+            self._expected[name] = lost.offer
+        self._standby.put_to_sleep(name)
+        self._actions.append(Unload(name))
+
+    def _has_use_for(self, worker: WorkerRecord) -> bool:
+        return not self._paused and has_use_for(worker, self._queue, self._limits.active_per_user)
+
+    def _wake_worker(self) -> None:
+        """Wake an unloaded worker if a job waits that could start on it, and not only for its session's worker."""
+        if self._paused or self._draining or self._placement.held_until_ms is not None:
+            return
+        cap = self._limits.active_per_user
+        name = self._standby.wake_one(self._expected, self._queue, cap)
+        if name is None and not self._placement.workers:
+            name = self._standby.wake_one({}, self._queue, cap)  # it may come back larger; if not, the job is refused
+        if name is not None:
+            self._actions.append(Wake(name))
+
+    def _tell_wait_reason(self) -> None:
+        reason: WaitReason = "" if self._placement.workers else self._standby.wait_reason
+        if self._paused:
+            reason = "paused"
+        if reason != self._wait_reason:
+            self._wait_reason = reason
+            self._actions.append(WaitReasonChanged(reason))
 
     def _withhold(self, name: str, size: int) -> bool:
         worker = self._placement.workers.get(name)
@@ -215,15 +290,15 @@ class Scheduler:
         self._actions.append(Stop(job.worker.name, key))
         return False
 
-    def _lose(self, name: str, blame: bool, *, for_memory: bool = False) -> WorkerRecord | None:
+    def _lose(self, name: str, blame: bool, reason: str = "", *, for_memory: bool = False) -> WorkerRecord | None:
         """Drop a worker; its active jobs wait again or end. Returns its last record, None when it was not there."""
         worker = self._placement.drop(name)
         if worker is None:
             return None
         counts = blame and not (for_memory and len(worker.active) > 1)
-        reason = "the worker died" if counts else "the worker was stopped from outside"
         if blame and not counts:
             reason = "the host's memory ran out next to other jobs; runs alone next"
+        reason = reason or ("the worker died" if counts else "the worker was stopped from outside")
         for job in sorted(worker.active.values(), key=lambda job: job.order):
             if job.stopping:
                 self._conclude_cancelled(job)
@@ -299,7 +374,7 @@ class Scheduler:
 
     def _start_jobs(self) -> None:
         self._placement.held_until_ms = None
-        while not self._draining:
+        while not self._draining and not self._paused:
             found = self._placement.next_start(self._queue, self._now)
             if found is None:
                 return
@@ -311,13 +386,15 @@ class Scheduler:
             job.remaining_ms = job.cost.milliseconds
             job.forget_waiting()
             worker.active[job.key] = job
+            worker.idle_since_ms = None
             self._actions.append(Start(worker.name, job.key, job.request.weight))
 
     def _tell_places(self) -> None:
         """Announce places that changed, and expected starts that moved by a second and an eighth or more."""
         self._told_at = self._now
         workers = () if self._draining else self._placement.workers.values()
-        placed = predict(workers, self._queue, self._blocked, self._limits.active_per_user, self._now)
+        cap = self._limits.active_per_user
+        placed = predict(workers, self._queue, self._blocked, cap, self._now, paused=self._paused)
         for place, (job, starts_at) in enumerate(placed, start=1):
             if job.place != place or _moved(job.starts_at_ms, starts_at, self._now):
                 job.place, job.starts_at_ms = place, starts_at

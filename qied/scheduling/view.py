@@ -66,10 +66,16 @@ class SchedulerView:
     waiting: tuple[WaitingView, ...]
     users: tuple[UserView, ...]
     draining: bool
+    paused: bool
 
 
 def view_of(
-    workers: Iterable[WorkerRecord], queue: FairQueue, jobs: Iterable[JobRecord], now_ms: int, draining: bool
+    workers: Iterable[WorkerRecord],
+    queue: FairQueue,
+    jobs: Iterable[JobRecord],
+    now_ms: int,
+    draining: bool,
+    paused: bool,
 ) -> SchedulerView:
     """Take the snapshot."""
     by_order = sorted(jobs, key=lambda job: job.order)
@@ -87,6 +93,7 @@ def view_of(
             for user in sorted(queue.users.values(), key=lambda user: user.name)
         ),
         draining=draining,
+        paused=paused,
     )
 
 

@@ -34,6 +34,7 @@ from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.blobs.transfers import BlobTransfers
 from qied.server.client_port import ClientPort
+from qied.server.control import Control, watch_idle_workers
 from qied.server.dispatcher import Dispatcher
 from qied.server.housekeeping import Housekeeper
 from qied.server.interruptions import PATIENT_KILLS, counted
@@ -59,7 +60,7 @@ class Launch:
     """The decisions of ``serve``: the state folder, the configuration, the served model, and how workers start.
 
     ``refit`` fits an order to the memory that is free when its worker starts again, or raises the QiedError that says
-    why it cannot start; it blocks.
+    why it cannot start; it blocks. ``paused``: the queue is paused from the start on, until the owner resumes it.
     """
 
     home: Path
@@ -67,6 +68,7 @@ class Launch:
     serving: Serving
     orders: tuple[LaunchOrder, ...]
     refit: Callable[[LaunchOrder], LaunchOrder]
+    paused: bool = False
 
 
 class Daemon:
@@ -96,11 +98,13 @@ class Daemon:
             left_to_results=self._shares.left_to_results,
         )
         self._restored = self._restore(state)
+        self._was_paused = state.paused
         self._context = zmq.asyncio.Context()
         self._guests = GuestList(self._keys)
         self._authenticator = Authenticator(self._context, self._guests.lookup)
         quotas = config.limits
-        scheduler = Scheduler(s.Limits(quotas.jobs_running_per_user, quotas.jobs_waiting_per_user, quotas.jobs_waiting))
+        shares = s.Limits(quotas.jobs_running_per_user, quotas.jobs_waiting_per_user, quotas.jobs_waiting)
+        scheduler = Scheduler(shares, config.worker.idle_unload_s * 1000)
         self._dispatcher = Dispatcher(
             scheduler, self._journal, self._jobs, self._sessions, self._ownership, launch.serving, self._boot
         )
@@ -127,8 +131,10 @@ class Daemon:
         )
         self._guests.workers = self._pool.authorise
         self._dispatcher.use(self._pool)
+        self.control = Control(self._journal, self._dispatcher, self._jobs)
         self._reporter = Reporter(launch.serving, self._jobs, self._sessions, self._store, self._dispatcher, self._pool)
         self._requests = Requests(self._desk(), self._next_order, _tombstones(state))
+        self.control.are_accepted = lambda: self._requests.accepts_now
         self._clients = ClientPort(
             self._context,
             self._server_keys.secret,
@@ -149,6 +155,7 @@ class Daemon:
         """
         with suppress(DiskFull):  # then they are counted at the next start
             await self._journal.apply(*self._interrupted)
+        await self.control.start(self._was_paused, self._launch.paused)
         self._dispatcher.submit(*self._restored)  # before anybody can cancel one of them, or submit a turn on one
         self.address = self._clients.bind(self._launch.config.daemon.listen)
         if not only_this_machine(self.address) and not await asyncio.to_thread(can_guard):
@@ -160,6 +167,8 @@ class Daemon:
         self._pool.on_loading = on_loading
         self._pool.start()
         self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
+        if idle_unload_s := self._launch.config.worker.idle_unload_s:
+            self._tasks.append(asyncio.create_task(watch_idle_workers(self._dispatcher, idle_unload_s), name="idle"))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
         await self._pool.first_ready()
 
@@ -195,6 +204,7 @@ class Daemon:
     async def stop(self) -> None:
         """Close everything at once; unfinished jobs stay in the journal."""
         left = self._count("running") + self._count("waiting")
+        await self.control.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -248,12 +258,15 @@ class Daemon:
             ownership=self._ownership,
             dispatcher=self._dispatcher,
             report=self._report,
+            control=self.control.obey,
+            finishing=lambda: self.control.finishing,
             forget_scope=self._pool.forget,
             make_room=self._housekeeper.make_room,
         )
 
-    def _report(self, identifier: int, user: str) -> m.StatusReport:
-        return self._reporter.report(identifier, user, self._clients.connected, self._requests.draining)
+    def _report(self, identifier: int, user: str, everyone: bool) -> m.StatusReport:
+        connected, draining = self._clients.connected, self._requests.draining
+        return self._reporter.report(identifier, user, connected, draining, self.control.finishing, everyone=everyone)
 
     def _welcome(self, identifier: int, user: str) -> m.Welcome:
         profile = self._launch.serving.profile

@@ -29,6 +29,12 @@ from qied.server.journal.changes import Change, CountDeath, MarkRunning, Outcome
 from qied.server.journal.journal import Journal
 from qied.server.sessions import SessionBook
 
+_WHY_WAITING: dict[s.WaitReason, str] = {
+    "": "",
+    "paused": "paused by the owner",
+    "loading": "loading the model",
+    "late": "waiting to load the model",
+}
 _RETRY_S = 1.0
 _SETTLE_S = 5.0
 _SUBMIT_ANEW = "Submit the edit again under a new id, or start the version of qied that accepted it."
@@ -42,6 +48,12 @@ class Orders(Protocol):
 
     def stop(self, worker: str, order: w.StopEdit) -> None:
         """Have a worker drop an edit."""
+
+    def unload(self, worker: str) -> None:
+        """End a worker's process until it is wanted again."""
+
+    def load(self, worker: str) -> None:
+        """Start the process of a worker that was unloaded."""
 
 
 class Dispatcher:
@@ -66,9 +78,10 @@ class Dispatcher:
         self._serving = serving
         self._background: set[asyncio.Task[object]] = set()
         self._orders: Orders | None = None
+        self._why_waiting: s.WaitReason = ""
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._boot = boot
-        self._note = ""
+        self._trouble = ""
         self._ending: set[s.JobKey] = set()
         self.pace = Pace(serving)
 
@@ -127,6 +140,7 @@ class Dispatcher:
                 preview=job.request.preset == "preview",
                 deaths=job.deaths,
                 alone=job.downs > 0 or job.kills >= PATIENT_KILLS,
+                priority=job.request.priority,
             )
         )
 
@@ -142,12 +156,10 @@ class Dispatcher:
 
     def tell_waiting(self, note: str) -> None:
         """Have all jobs that wait, now or later, hear what keeps the workers from working ("" if nothing does)."""
-        if note == self._note:
+        if note == self._trouble:
             return
-        self._note = note
-        for job in self._jobs:
-            if job.state == "waiting":
-                self._jobs.publish(job, "queued", place=job.place, starts_in_ms=job.starts_in_ms, note=note)
+        self._trouble = note
+        self._tell_places()
 
     # Reports of workers
 
@@ -200,9 +212,10 @@ class Dispatcher:
         """A worker let go of a job that was cancelled and released meanwhile: its place and bytes are free."""
         self.feed(s.Failed(key, JobCancelled.code, "cancelled and released while it ran"))
 
-    async def cancel(self, job: Job) -> None:
+    async def cancel(self, job: Job, by: str = "") -> None:
         """Store the outcome first, so that it stands whatever happens next; then stop the work."""
-        error = JobCancelled("The job was cancelled.", "Submit it again under a new id if you want it after all.")
+        message = f"The job was cancelled{by}."
+        error = JobCancelled(message, "Submit it again under a new id if you want it after all.")
         if await self._store(job, _outcome(job, "cancelled", error=error)):
             self.feed(s.CancelRequested(job.key))
 
@@ -229,7 +242,27 @@ class Dispatcher:
             case s.PlaceChanged(key, place, starts_in_ms):
                 job = self._known(key)
                 job.place, job.starts_in_ms = place, starts_in_ms
-                self._jobs.publish(job, "queued", place=place, starts_in_ms=starts_in_ms, note=self._note)
+                self._tell_place(job)
+            case s.Unload(worker):
+                assert self._orders is not None
+                self._orders.unload(worker)
+            case s.Wake(worker):
+                assert self._orders is not None
+                self._orders.load(worker)
+            case s.WaitReasonChanged(reason):
+                self._why_waiting = reason
+                self._tell_places()
+
+    def _tell_places(self) -> None:
+        for job in self._jobs:
+            if job.state == "waiting":
+                self._tell_place(job)
+
+    def _tell_place(self, job: Job) -> None:
+        """Say where a job is in the queue, and what keeps everybody in it, if anything does."""
+        why = _WHY_WAITING[self._why_waiting]
+        note = why if self._why_waiting == "paused" else self._trouble or why
+        self._jobs.publish(job, "queued", place=job.place, starts_in_ms=job.starts_in_ms, note=note)
 
     def _start(self, job: Job, worker: str, weight: int) -> None:
         assert self._orders is not None

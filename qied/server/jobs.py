@@ -218,6 +218,12 @@ class JobBook:
             self._stopped_running.clear()
             await self._stopped_running.wait()
 
+    async def none_left(self) -> None:
+        """Wait until every job has its outcome."""
+        while any(not job.finished for job in self._jobs.values()):
+            self._stopped_running.clear()
+            await self._stopped_running.wait()
+
     def follow(self, job: Job, peer: Peer, after: int) -> None:
         """Send a peer the events it has not seen, and those to come."""
         for event in sorted(job.news.values(), key=lambda event: event.number):

@@ -30,6 +30,7 @@ from qied.edit import EditSpec
 from qied.planning.request_defaults import Resolved, Size, admitted, resolve
 from qied.planning.serving import Serving
 from qied.scheduling.model import JobKey
+from qied.server.access.owner import require_owner
 from qied.server.admission import Admission, ReleasedJobs
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
@@ -81,7 +82,9 @@ class FrontServices:
     sessions: SessionBook
     ownership: Ownership
     dispatcher: Dispatcher
-    report: Callable[[int, str], m.StatusReport]
+    report: Callable[[int, str, bool], m.StatusReport]
+    control: Callable[[Peer, m.Control], Awaitable[m.Message]]
+    finishing: Callable[[], bool]
     forget_scope: Callable[[str], None]
     make_room: Callable[[str, int], Awaitable[bool]]
 
@@ -128,8 +131,22 @@ class Requests:
                 peer.spawn(message.id, self._history(peer, message))
             case m.Close():
                 peer.spawn(message.id, self._close(peer, message))
+            case m.Status(everyone=True):
+                peer.spawn(message.id, self._report_all(peer, message))
             case m.Status():
-                peer.send(self._desk.report(message.id, peer.user))
+                peer.send(self._desk.report(message.id, peer.user, False))
+            case m.Control():
+                peer.spawn(message.id, self._control(peer, message))
+
+    # The owner
+
+    async def _report_all(self, peer: Peer, message: m.Status) -> m.Message:
+        require_owner(peer.user, "see the jobs of everyone")
+        self._log.info("showed everyone's jobs", user=peer.user)
+        return self._desk.report(message.id, peer.user, True)
+
+    async def _control(self, peer: Peer, message: m.Control) -> m.Message:
+        return await self._desk.control(peer, message)
 
     # Quoting
 
@@ -201,8 +218,7 @@ class Requests:
             raise JobConflict(f"Job {job.key.job!r} was submitted as another turn.", "Use a new job id.")
 
     async def _accept(self, key: JobKey, message: m.Submit) -> Job:
-        if self.draining:
-            raise ShuttingDown("The daemon is stopping.", "Submit again once it is back; nothing was accepted.")
+        self._refuse_if_stopping()
         request = message.request.validated()
         base = await self._base(key.user, message)
         blobs = (*request.images, *((request.mask,) if request.mask else ()))
@@ -232,6 +248,7 @@ class Requests:
                 turn=None if base is None else base.turn,
                 depends_on=None if base is None else base.waits_for,
             )
+            self._refuse_if_stopping()
             with self._counted_as_accepting(key.user), self._desk.admission.promised(key.user, spec):
                 if gives_way is not None and (old := self._desk.jobs.get(gives_way)) is not None:
                     await self._forget(old)
@@ -254,6 +271,20 @@ class Requests:
         except (QuotaExceeded, DiskFull):
             await self._desk.make_room(user, result_bytes(spec))
             self._desk.admission.check_room(user, spec)
+
+    def _refuse_if_stopping(self) -> None:
+        if self.draining:
+            raise ShuttingDown("The daemon is stopping.", "Submit again once it is back; nothing was accepted.")
+        if self._desk.finishing():
+            raise ShuttingDown(
+                "The daemon finishes the jobs that it has, then stops, and accepts no more.",
+                "Submit again once it is back; nothing was accepted.",
+            )
+
+    @property
+    def accepts_now(self) -> bool:
+        """Whether a job is on its way into the journal."""
+        return bool(self._accepting)
 
     @contextmanager
     def _counted_as_accepting(self, user: str) -> Iterator[None]:
@@ -302,9 +333,14 @@ class Requests:
         return None
 
     async def _cancel(self, peer: Peer, message: m.Cancel) -> m.Message:
-        job = self._job(peer, message.job)
+        others = message.user is not None and message.user != peer.user
+        if others:
+            require_owner(peer.user, "cancel the jobs of others")
+        job = self._job(peer, message.job, message.user)
         if not job.finished:
-            await self._desk.dispatcher.cancel(job)
+            if others:
+                self._log.info("the owner cancels a job", user=job.key.user, job=job.key.job)
+            await self._desk.dispatcher.cancel(job, by=" by the owner of the machine" if others else "")
         answer = "cancelled" if job.state == "cancelled" else "finished"
         return m.Cancelling(message.id, message.job, answer, job.state)
 
@@ -328,10 +364,13 @@ class Requests:
         if job.outcome is not None and job.outcome.result_blob is not None:
             self._desk.ownership.give_up(job.key.user, job.outcome.result_blob)
 
-    def _job(self, peer: Peer, name: str) -> Job:
-        job = self._desk.jobs.get(JobKey(peer.user, name))
+    def _job(self, peer: Peer, name: str, user: str | None = None) -> Job:
+        """A job of the peer's, or of another ``user``."""
+        whose = peer.user if user is None else user
+        job = self._desk.jobs.get(JobKey(whose, name))
         if job is None:
-            raise UnknownJob(f"You have no job {name!r}.", "It was never submitted, or released, or expired.")
+            who = "You have" if whose == peer.user else f"{whose} has"
+            raise UnknownJob(f"{who} no job {name!r}.", "It was never submitted, or released, or expired.")
         return job
 
     # Sessions

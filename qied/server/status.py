@@ -36,8 +36,10 @@ class Reporter:
         self._pool = pool
         self._started_ms = now_ms()
 
-    def report(self, identifier: int, user: str, clients: int, draining: bool) -> m.StatusReport:
-        """The report as this user may see it."""
+    def report(
+        self, identifier: int, user: str, clients: int, draining: bool, finishing: bool, *, everyone: bool = False
+    ) -> m.StatusReport:
+        """The report as this user may see it; ``everyone``: with the ids of all users."""
         usage = self._store.usage()
         return m.StatusReport(
             re=identifier,
@@ -52,8 +54,10 @@ class Reporter:
             blob_limit=usage.limit,
             draining=draining,
             workers=tuple(self._worker_rows()),
-            jobs=tuple(self._job_rows(user)),
-            sessions=tuple(self._session_rows(user)),
+            jobs=tuple(self._job_rows(None if everyone else user)),
+            sessions=tuple(self._session_rows(None if everyone else user)),
+            paused=self._dispatcher.view().paused,
+            finishing=finishing and not draining,
         )
 
     def _worker_rows(self) -> list[m.WorkerRow]:
@@ -77,12 +81,12 @@ class Reporter:
             )
         return rows[:8]
 
-    def _job_rows(self, user: str) -> list[m.JobRow]:
+    def _job_rows(self, user: str | None) -> list[m.JobRow]:
         live = sorted(self._jobs.live, key=lambda job: (job.state != "running", job.place or 0, job.order))
         return [
             m.JobRow(
                 user=job.key.user,
-                job=job.key.job if job.key.user == user else None,
+                job=job.key.job if user in (None, job.key.user) else None,
                 state=job.state,
                 step=job.step,
                 steps=job.spec.steps,
@@ -94,13 +98,13 @@ class Reporter:
             for job in live[: limits.STATUS_ROWS]
         ]
 
-    def _session_rows(self, user: str) -> list[m.SessionRow]:
+    def _session_rows(self, user: str | None) -> list[m.SessionRow]:
         newest = sorted(self._sessions, key=lambda session: -session.used_at)
         now = time.time()
         return [
             m.SessionRow(
                 user=session.user,
-                session=session.name if session.user == user else None,
+                session=session.name if user in (None, session.user) else None,
                 turns=len(session.turns),
                 idle_ms=max(0, round((now - session.used_at) * 1000)),
             )

@@ -152,6 +152,7 @@ class DaemonProcess:
         self.log: list[dict[str, Any]] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.watcher: list[str] = []
+        self.arguments: list[str] = []
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     @property
@@ -176,7 +177,7 @@ class DaemonProcess:
         self._lines = queue.SimpleQueue()
         command = [sys.executable, "-m", "qied", "serve", "--model", self.model, "--listen", self.listen]
         self.process = subprocess.Popen(
-            [*self.watcher, *command, "--log-format", "json"],
+            [*self.watcher, *command, "--log-format", "json", *self.arguments],
             env=self._environ,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -19,6 +19,9 @@ from qied.scheduling.model import (
     Stop,
     Submitted,
     Succeeded,
+    Unload,
+    WaitReasonChanged,
+    Wake,
     WorkerLost,
     WorkerOffer,
     WorkerReady,
@@ -29,9 +32,9 @@ from qied.scheduling.scheduler import Scheduler
 class Front:
     """What a front would keep: every action of the scheduler is checked against it, then applied."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, idle_unload_ms: int = 0) -> None:
         self.limits = limits
-        self.scheduler = Scheduler(limits)
+        self.scheduler = Scheduler(limits, idle_unload_ms)
         self.now = 0
         self.log: list[tuple[Event, int, list[Action]]] = []
         self.requests: dict[JobKey, JobRequest] = {}
@@ -44,6 +47,9 @@ class Front:
         self.deaths: dict[JobKey, int] = {}
         self.stops: set[JobKey] = set()
         self.withheld: dict[str, int] = {}
+        self.asleep: set[str] = set()
+        self.waking: set[str] = set()
+        self.reason = ""
 
     def tell(self, event: Event, after_ms: int = 0) -> list[Action]:
         self.now += after_ms
@@ -54,10 +60,15 @@ class Front:
             case WorkerReady(offer):
                 self.offers[offer.worker] = offer
                 self.withheld.pop(offer.worker, None)
+                self.asleep.discard(offer.worker)
+                self.waking.discard(offer.worker)
             case MemoryWithheld(name, size):
                 self.withheld[name] = size
-            case WorkerLost(name):
+            case WorkerLost(name, _, returns):
                 self.offers.pop(name, None)
+                if not returns:
+                    self.asleep.discard(name)
+                    self.waking.discard(name)
             case Succeeded(key) if key in self.active:
                 del self.active[key]
                 self._end(key, "succeeded")
@@ -93,6 +104,17 @@ class Front:
             case PlaceChanged(key, place, starts_in):
                 self.places[key] = place
                 self.starts_in[key] = starts_in
+            case Unload(worker):
+                assert not self.on(worker) and worker not in self.asleep
+                self.offers.pop(worker, None)
+                self.waking.discard(worker)
+                self.asleep.add(worker)
+            case Wake(worker):
+                self.asleep.remove(worker)
+                self.waking.add(worker)
+            case WaitReasonChanged(reason):
+                assert reason != self.reason
+                self.reason = reason
 
     def _end(self, key: JobKey, outcome: str) -> None:
         assert key not in self.outcomes, f"{key} ended twice"
@@ -156,6 +178,7 @@ class Front:
         preview: bool = False,
         deaths: int = 0,
         weight: int = 1,
+        priority: int = 0,
         elsewhere: tuple[int, int] | None = None,
         wait_ms: int = 0,
     ) -> list[Action]:
@@ -169,6 +192,7 @@ class Front:
             preview=preview,
             deaths=deaths,
             weight=weight,
+            priority=priority,
         )
         return self.tell(Submitted(request), wait_ms)
 
@@ -194,8 +218,8 @@ class Front:
 
 @pytest.fixture
 def make_front() -> Callable[..., Front]:
-    def make(*, active: int = 100, queued: int = 100, total: int = 1000) -> Front:
-        return Front(Limits(active_per_user=active, queued_per_user=queued, queue_total=total))
+    def make(*, active: int = 100, queued: int = 100, total: int = 1000, idle_unload_ms: int = 0) -> Front:
+        return Front(Limits(active_per_user=active, queued_per_user=queued, queue_total=total), idle_unload_ms)
 
     return make
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from qied.scheduling.model import (
     CancelRequested,
@@ -15,8 +15,14 @@ from qied.scheduling.model import (
     Failed,
     JobKey,
     Limits,
+    LoadRequested,
     MemoryWithheld,
     Progressed,
+    QueuePaused,
+    QueueResumed,
+    Start,
+    Tick,
+    UnloadRequested,
     WorkerExpected,
     WorkerLost,
 )
@@ -25,6 +31,7 @@ from qied.scheduling.scheduler import Scheduler
 
 WORKERS = st.sampled_from(["gpu0", "gpu1", "gpu2"])
 PICK = st.integers(0, 10_000)
+IDLE_MS = 1500
 AFTER = st.sampled_from([0, 0, 1, 50, 1000, 2000, 31_000])
 
 
@@ -35,8 +42,9 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.front = self.front_type(Limits(active_per_user=3, queued_per_user=1000, queue_total=1000))
+        self.front = self.front_type(Limits(active_per_user=3, queued_per_user=1000, queue_total=1000), IDLE_MS)
         self.killers: set[JobKey] = set()
+        self.paused = False
 
     def some(self, keys: Any, pick: int) -> JobKey:
         ordered: list[JobKey] = sorted(keys)
@@ -50,6 +58,7 @@ class Histories(RuleBasedStateMachine):
         session=st.sampled_from([None, "s", "t"]),
         after=st.one_of(st.none(), PICK),
         preview=st.booleans(),
+        priority=st.sampled_from([0, 0, 5, -5]),
         killer=st.integers(0, 5),
         deaths=st.sampled_from([0, 0, 0, 1]),
         elsewhere=st.one_of(st.none(), st.tuples(st.integers(0, 60), st.integers(0, 60))),
@@ -88,6 +97,33 @@ class Histories(RuleBasedStateMachine):
     def killed_from_outside(self, name: str) -> None:
         self.front.tell(WorkerLost(name, blame=False))
 
+    @rule(pause=st.booleans())
+    def pause_or_resume(self, pause: bool) -> None:
+        self.paused = pause
+        actions = self.front.tell(QueuePaused() if pause else QueueResumed())
+        assert not (pause and any(isinstance(action, Start) for action in actions))
+        assert (self.front.reason == "paused") == pause
+
+    @rule(event=st.sampled_from([UnloadRequested(), LoadRequested(), Tick(), Tick(), Tick()]), after=AFTER)
+    def unload_or_load(self, event: Any, after: int) -> None:
+        self.front.tell(event, after)
+        if isinstance(event, LoadRequested):
+            assert not self.front.asleep
+        if isinstance(event, UnloadRequested):
+            assert not self.front.offers and not self.front.active
+
+    @precondition(lambda self: self.front.waking)
+    @rule(pick=PICK, free=st.integers(120, 150))
+    def woken(self, pick: int, free: int) -> None:
+        names = sorted(self.front.waking)
+        self.front.worker(names[pick % len(names)], budget=free, weights=0, slots=2)
+
+    @invariant()
+    def nothing_waits_in_front_of_workers_that_sleep(self) -> None:
+        if self.front.asleep and not self.paused and not self.front.offers:
+            blocked = {key for key, request in self.front.requests.items() if request.depends_on in self.front.waiting}
+            assert self.front.waking or not self.front.waiting - blocked
+
     @precondition(lambda self: self.killers & set(self.front.active))
     @rule(pick=PICK)
     def crash(self, pick: int) -> None:
@@ -121,6 +157,7 @@ class Histories(RuleBasedStateMachine):
         assert actions == [] or key in self.front.outcomes or key in self.front.stops
 
     def teardown(self) -> None:
+        self.front.tell(QueueResumed())
         for name in ("gpu0", "gpu1", "gpu2"):
             self.front.tell(WorkerLost(name, blame=False))
         self.front.worker("large", budget=10_000, weights=0, slots=8)
@@ -136,7 +173,7 @@ class Histories(RuleBasedStateMachine):
         assert set(self.front.outcomes) == set(self.front.requests)
         poisoned = {key for key, outcome in self.front.outcomes.items() if outcome == "poisoned"}
         assert poisoned <= self.killers, "an innocent was poisoned"
-        again = Scheduler(self.front.limits)
+        again = Scheduler(self.front.limits, IDLE_MS)
         for event, now, actions in self.front.log:
             assert again.handle(event, now) == actions, "the same events gave other actions"
 

@@ -48,6 +48,7 @@ def edit(
     lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")] = None,
     fit: Annotated[bool, typer.Option(help="Shrink the result to the daemon's cap if it is larger.")] = False,
+    priority: Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")] = 0,
     job: Annotated[str | None, typer.Option(help="Job id; the same id again resumes the same job.")] = None,
     key: Key = None,
     address: Address = None,
@@ -68,6 +69,7 @@ def edit(
             "mask": mask,
             "on_cap": "fit" if fit else "refuse",
             "output_format": _output_format(out),
+            "priority": priority,
         }
         with Client(key, address=address) as client:
             result = _edit(client, images, prompt, out, job, options)
@@ -124,11 +126,16 @@ def _show_result(result: Result, out: Path, as_json: bool) -> None:
     console.print(Text.assemble((str(out), "bold"), facts_text), soft_wrap=True)
 
 
-def ps(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
+def ps(
+    everyone: Annotated[bool, typer.Option("--all", help="With the ids of all users' jobs; for the owner.")] = False,
+    key: Key = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what the daemon is doing: workers and their memory, jobs, queue, sessions."""
     with failures_as_text():
         with Client(key, address=address, patience=3.0) as client:
-            report = client.status()
+            report = client.status(everyone=everyone)
         console = Console(highlight=False)
         if as_json:
             console.print_json(json.dumps(asdict(report)))
@@ -137,10 +144,13 @@ def ps(key: Key = None, address: Address = None, as_json: AsJson = False) -> Non
 
 
 def cancel(
-    job: Annotated[str, typer.Argument(help="Job id, as shown by 'ps'.")], key: Key = None, address: Address = None
+    job: Annotated[str, typer.Argument(help="Job id, as shown by 'ps'; the owner may cancel any USER/JOB.")],
+    key: Key = None,
+    address: Address = None,
 ) -> None:
     """Cancel a job; repeating it is harmless."""
+    user, _, name = job.rpartition("/")
     with failures_as_text():
         with Client(key, address=address) as client:
-            answer = client.cancel(job)
+            answer = client.cancel(name, user=user or None)
         Console(highlight=False).print(Text(f"{job}: {answer}"), soft_wrap=True)

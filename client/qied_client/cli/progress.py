@@ -33,7 +33,7 @@ def describe(news: News) -> str:
             return "downloading"
         case "queued":
             place = "" if news.place is None else f", place {news.place}"
-            waiting = f"waiting{place}"
+            waiting = f"{news.note or 'waiting'}{place}"
             return waiting if news.starts_in_ms is None else f"{waiting}, {seconds(news.starts_in_ms)} to go"
         case "started":
             return "started"

@@ -13,7 +13,14 @@ from qied_client.text import GIB, column_size
 
 _BAR_CELLS = 60
 _USER_CELLS = 12
-_STYLES = {"ready": "green", "running": "green", "starting": "yellow", "draining": "yellow", "lost": "red"}
+_STYLES = {
+    "ready": "green",
+    "running": "green",
+    "starting": "yellow",
+    "draining": "yellow",
+    "lost": "red",
+    "unloaded": "dim",
+}
 
 
 def show_status(console: Console, report: m.StatusReport) -> None:
@@ -41,6 +48,10 @@ def _parts(report: m.StatusReport) -> Iterator[Table]:
 
 def _headline(report: m.StatusReport) -> Text:
     text = Text.assemble((report.model, "bold"), f" in {report.precision}, up {seconds(report.uptime_ms)}")
+    if report.paused:
+        text.append(", paused by the owner", "yellow")
+    if report.finishing:
+        text.append(", stopping when the queue is done", "yellow")
     return text.append(", stopping", "yellow") if report.draining else text
 
 

@@ -169,19 +169,6 @@ class Maybe:
 
 
 @dataclass(frozen=True)
-class Later:
-    """What ``check`` allows, in a field that came after the first release: sent only where it is not the default.
-
-    A reader that does not know the field takes it for an error, so it meets the field only when there is no other way.
-    """
-
-    check: Callable[[object], Any]
-
-    def __call__(self, value: object) -> Any:
-        return self.check(value)
-
-
-@dataclass(frozen=True)
 class ListOf:
     """A list of ``least`` to ``most`` items, returned as a tuple."""
 
@@ -249,6 +236,19 @@ class Body:
 
 
 @dataclass(frozen=True)
+class Later:
+    """A field that came after the first release: left out of what is written while it has its default.
+
+    So peers that do not know it, and hashes that were made without it, only meet it where it is used.
+    """
+
+    check: Callable[[object], Any]
+
+    def __call__(self, value: object) -> Any:
+        return self.check(value)
+
+
+@dataclass(frozen=True)
 class Nested:
     """A mapping that is read as another wire dataclass."""
 
@@ -306,13 +306,16 @@ def checked(value: T) -> T:
 
 
 def write(value: Any) -> dict[str, Any]:
-    """Turn a wire dataclass into the mapping that ``read`` takes; a body stays out."""
+    """Turn a wire dataclass into the mapping that ``read`` takes; a body and unused later fields stay out."""
     return {
         name: _plain(getattr(value, name))
         for name, (check, _) in _checks(type(value)).items()
-        if not isinstance(check, Body)
-        and not (isinstance(check, Later) and getattr(value, name) == getattr(type(value), name))
+        if not isinstance(check, Body) and not _unused(value, name, check)
     }
+
+
+def _unused(value: Any, name: str, check: Check) -> bool:
+    return isinstance(check, Later) and getattr(value, name) == type(value).__dataclass_fields__[name].default
 
 
 def body_field(kind: type[Any]) -> tuple[str, Body] | None:

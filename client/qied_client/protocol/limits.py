@@ -26,6 +26,8 @@ LORAS: Final = 8
 PROMPT_BYTES: Final = 8_000
 NEGATIVE_PROMPT_BYTES: Final = 3_000
 STEPS: Final = 200
+PRIORITY: Final = 10
+"""Highest priority of a job among its user's own; the lowest is its negative."""
 CFG_SCALE: Final = 20.0
 SIDE_PX: Final = 8_192
 PIXELS: Final = 64_000_000

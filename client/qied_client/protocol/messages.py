@@ -366,11 +366,12 @@ class Result(Message):
 
 @dataclass(frozen=True)
 class Cancel(Message):
-    """Stop a job; idempotent."""
+    """Stop a job; idempotent. The machine's owner may name the job of another ``user``."""
 
     TYPE = b"CANCEL"
     id: Annotated[int, _COUNT]
     job: Annotated[str, _ID]
+    user: Annotated[str | None, Later(Maybe(_ID))] = None
 
 
 @dataclass(frozen=True)
@@ -479,10 +480,11 @@ class Closed(Message):
 
 @dataclass(frozen=True)
 class Status(Message):
-    """Ask what the daemon is doing."""
+    """Ask what the daemon is doing. The machine's owner may ask for the ids of ``everyone``."""
 
     TYPE = b"STATUS"
     id: Annotated[int, _COUNT]
+    everyone: Annotated[bool, Later(Flag())] = False
 
 
 @dataclass(frozen=True)
@@ -508,7 +510,7 @@ class WorkerRow:
     """
 
     worker: Annotated[str, _ID]
-    state: Annotated[str, OneOf(("starting", "ready", "draining", "lost"))]
+    state: Annotated[str, OneOf(("starting", "ready", "draining", "lost", "unloaded"))]
     device: Annotated[str, Text(limits.NAME_CHARS, empty=True)]
     budget: Annotated[int, _COUNT]
     weights: Annotated[int, _COUNT]
@@ -531,7 +533,10 @@ class SessionRow:
 
 @dataclass(frozen=True)
 class StatusReport(Message):
-    """What the daemon is doing: counts of all, and the first ``STATUS_ROWS`` rows of each table."""
+    """What the daemon is doing: counts of all, and the first ``STATUS_ROWS`` rows of each table.
+
+    ``finishing``: it accepts no more jobs and stops once those it has are done.
+    """
 
     TYPE = b"STATUSREPORT"
     re: Annotated[int, _COUNT]
@@ -548,3 +553,34 @@ class StatusReport(Message):
     workers: Annotated[tuple[WorkerRow, ...], ListOf(Nested(WorkerRow), 8)]
     jobs: Annotated[tuple[JobRow, ...], ListOf(Nested(JobRow), limits.STATUS_ROWS)]
     sessions: Annotated[tuple[SessionRow, ...], ListOf(Nested(SessionRow), limits.STATUS_ROWS)]
+    paused: Annotated[bool, Later(Flag())] = False
+    finishing: Annotated[bool, Later(Flag())] = False
+
+
+# Control
+
+
+CONTROLS = ("pause", "resume", "unload", "load", "stop", "stop_when_done")
+
+
+@dataclass(frozen=True)
+class Control(Message):
+    """An order of the machine's owner to the daemon; refused to everybody else. Idempotent.
+
+    ``pause`` and ``resume`` concern the start of jobs, ``unload`` and ``load`` the workers' processes and memory.
+    """
+
+    TYPE = b"CONTROL"
+    id: Annotated[int, _COUNT]
+    action: Annotated[str, OneOf(CONTROLS)]
+
+
+@dataclass(frozen=True)
+class Controlled(Message):
+    """Answer to CONTROL, and the jobs that there are now."""
+
+    TYPE = b"CONTROLLED"
+    re: Annotated[int, _COUNT]
+    action: Annotated[str, OneOf(CONTROLS)]
+    running: Annotated[int, _COUNT]
+    waiting: Annotated[int, _COUNT]

@@ -16,6 +16,7 @@ from qied_client.protocol.fields import (
     Hash,
     Identifier,
     Int,
+    Later,
     ListOf,
     Maybe,
     NameInFolder,
@@ -45,6 +46,7 @@ class EditRequest:
     ``images`` are one or more SHA-256 hashes of uploaded picture files, the last one giving the default aspect;
     ``width`` and ``height`` are pixels, multiples of 16, given both or not at all. ``on_cap`` says what happens to a
     request above this machine's cap: ``refuse`` it with the nearest size, or ``fit`` it to that size.
+    ``priority`` orders the waiting jobs of one user, the highest first; other users' shares do not depend on it.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -62,6 +64,7 @@ class EditRequest:
     on_cap: Annotated[str, OneOf(("refuse", "fit"))] = "refuse"
     output_format: Annotated[str, OneOf(("png", "webp"))] = "png"
     previews: Annotated[bool, Flag()] = True
+    priority: Annotated[int, Later(Int(-limits.PRIORITY, limits.PRIORITY))] = 0
 
     def validated(self) -> EditRequest:
         """Return the request with every field checked; raises InvalidRequest that names the field and the limit."""

@@ -23,6 +23,7 @@ FROM_CLIENT = registry(
     m.History,
     m.Close,
     m.Status,
+    m.Control,
 )
 
 FROM_DAEMON = registry(
@@ -46,4 +47,5 @@ FROM_DAEMON = registry(
     m.SessionState,
     m.Closed,
     m.StatusReport,
+    m.Controlled,
 )

@@ -9,6 +9,7 @@ NEWS = [
     Progress("upload", 1, 2),
     Progress("upload", 2, 2),
     Progress("queued", place=3, starts_in_ms=12_000),
+    Progress("queued", place=3, note="paused by the owner"),
     Progress("started", total=40),
     Progress("phase", 1, 3, phase="encode_prompt"),
     Progress("phase", 1, 1, phase="encode_image"),
@@ -29,6 +30,7 @@ def test_outside_a_terminal_each_change_is_one_line() -> None:
     assert stream.getvalue().splitlines() == [
         "uploading",
         "waiting, place 3, 12.0 s to go",
+        "paused by the owner, place 3",
         "started",
         "reading the prompt",
         "reading the picture",

@@ -145,3 +145,13 @@ def test_a_bar_has_sixty_cells_whatever_the_ledger_says(budget: int, parts: list
 )
 def test_durations(milliseconds: int, text: str) -> None:
     assert seconds(milliseconds) == text
+
+
+def test_a_paused_queue_and_an_unloaded_worker_are_shown() -> None:
+    lines = shown(replace(REPORT, paused=True, finishing=True, workers=(replace(STARTING, state="unloaded"),)))
+    assert (
+        "".join(lines[:2])
+        .replace(" ", "")
+        .startswith("Qwen-Image-Edit-2511infp8-storage,up3.4h,pausedbytheowner,stoppingwhenthequeueisdone")
+    )
+    assert "gpu-1   unloaded         0  -" in lines

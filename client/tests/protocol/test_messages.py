@@ -35,7 +35,7 @@ def largest(check: Any) -> Any:
             return True
         case f.OneOf(allowed):
             return max(allowed, key=len)
-        case f.Maybe(inner):
+        case f.Maybe(inner) | f.Later(inner):
             return largest(inner)
         case f.Later(inner):
             return largest(inner)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qied_client.errors import InvalidRequest
 from qied_client.protocol import limits
+from qied_client.protocol.fields import write
 from qied_client.protocol.request import EditRequest, LoraChoice
 
 HASH = "0123456789abcdef" * 4
@@ -25,6 +26,7 @@ AT_THE_LIMIT: dict[str, Any] = {
     "output_format": "webp",
     "previews": False,
     "on_cap": "fit",
+    "priority": limits.PRIORITY,
 }
 BEYOND: list[tuple[str, Any]] = [
     ("images", (HASH,) * (limits.IMAGES + 1)),
@@ -56,6 +58,9 @@ BEYOND: list[tuple[str, Any]] = [
     ("on_cap", "shrink"),
     ("output_format", "jpeg"),
     ("previews", 1),
+    ("priority", limits.PRIORITY + 1),
+    ("priority", -limits.PRIORITY - 1),
+    ("priority", "urgent"),
 ]
 
 
@@ -108,6 +113,7 @@ REQUESTS = st.builds(
     on_cap=st.sampled_from(["refuse", "fit"]),
     output_format=st.sampled_from(["png", "webp"]),
     previews=st.booleans(),
+    priority=st.sampled_from([-1, 0, 1]),
 ).map(EditRequest.validated)
 
 
@@ -120,3 +126,8 @@ def test_payload_hashes_are_equal_exactly_where_the_requests_are(one: EditReques
 def test_the_payload_hash_of_protocol_1_does_not_change() -> None:
     expected = "3221fc601fb5ec4397d99f1db6734332ced76666c8829f50497b76c074666004"
     assert REQUEST.payload_hash() == expected
+
+
+def test_a_request_without_a_priority_is_written_as_before_there_were_priorities() -> None:
+    assert "priority" not in write(REQUEST)
+    assert write(replace(REQUEST, priority=3)) == {**write(REQUEST), "priority": 3}

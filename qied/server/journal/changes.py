@@ -166,6 +166,13 @@ class DisownBlob:
     hash: str
 
 
+@dataclass(frozen=True)
+class SetPaused:
+    """Whether the owner has paused the queue, for the next start to know."""
+
+    paused: bool
+
+
 Change = (
     AcceptJob
     | CountDeath
@@ -181,6 +188,7 @@ Change = (
     | CloseSession
     | OwnBlob
     | DisownBlob
+    | SetPaused
 )
 
 
@@ -269,3 +277,4 @@ class JournalState:
     owners: Mapping[Key, OwnBlob]
     tombstones: Mapping[Key, Tombstone]
     known_time: float | None = None
+    paused: bool = False

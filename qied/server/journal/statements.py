@@ -27,6 +27,7 @@ from qied.server.journal.changes import (
     OpenSession,
     OwnBlob,
     ReleaseJob,
+    SetPaused,
     StoredJob,
     StoredSession,
     StoredTurn,
@@ -208,6 +209,13 @@ def _disown_blob(change: DisownBlob, connection: sqlite3.Connection) -> bool:
     return _hit(connection, "DELETE FROM blob_owners WHERE user = ? AND hash = ?", (change.user, change.hash))
 
 
+@execute.register
+def _set_paused(change: SetPaused, connection: sqlite3.Connection) -> bool:
+    stored = """INSERT INTO meta VALUES ('paused', ?)
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value"""
+    return _hit(connection, stored, (int(change.paused),))
+
+
 def execute_all(changes: Iterable[object], connection: sqlite3.Connection) -> tuple[bool, ...]:
     """Carry out ``changes`` in order; for each, whether it had an effect."""
     return tuple(execute(change, connection) for change in changes)
@@ -241,12 +249,14 @@ def load(connection: sqlite3.Connection) -> JournalState:
     connection.execute("BEGIN")
     owners = [OwnBlob(*row) for row in connection.execute("SELECT user, hash, size, stored_at FROM blob_owners")]
     dead = [Tombstone(*row) for row in connection.execute("SELECT * FROM tombstones ORDER BY released_at")]
+    paused = connection.execute("SELECT value FROM meta WHERE key = 'paused'").fetchone()
     state = JournalState(
         jobs={(job.accepted.user, job.accepted.job): job for job in _jobs(connection)},
         sessions={(session.user, session.session): session for session in _sessions(connection)},
         owners={(owner.user, owner.hash): owner for owner in owners},
         tombstones={(tombstone.user, tombstone.job): tombstone for tombstone in dead},
         known_time=_known_time(connection),
+        paused=paused is not None and bool(paused[0]),
     )
     connection.execute("COMMIT")
     return state

@@ -29,13 +29,14 @@ from qied.server.ports.router_port import RouterPort
 from qied.server.workers.hindrance import died_while_loading, held_by_others, note_for_waiting_jobs, process_refused
 from qied.server.workers.oom_kills import OomKills
 from qied.server.workers.process import Ending, WorkerProcess
+from qied.server.workers.standby import Standby, leave
 
 _RESTART_BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 
 _SILENCE_MS = 600_000
 """How long a worker waits for a front that is alive but stopped; when the front ends, the worker's input does."""
 
-Condition = Literal["starting", "ready", "draining", "lost"]
+Condition = Literal["starting", "ready", "draining", "lost", "unloaded"]
 
 _WITHHELD_STEP = 64 * 1024 * 1024
 _SURPLUS_BYTES = 2 * 1024**3
@@ -67,6 +68,7 @@ class Worker:
     surplus_told: bool = False
     broken: QiedError | None = None
     trouble: QiedError | None = None
+    standby: Standby = field(default_factory=Standby)
 
     def concluded(self, edit: tuple[str, str]) -> None:
         """Forget an edit, of which the worker has said the last."""
@@ -153,6 +155,25 @@ class WorkerPool:
         if found.peer is not None:
             found.peer.send(order)
 
+    def unload(self, worker: str) -> None:
+        """End a worker's process until ``load``; the scheduler has taken its edits back, so nothing it says counts."""
+        found = self._workers[worker]
+        self._log.info("unloading", worker=worker)
+        found.standby.unload(found.process)
+        found.public_key = b""
+        found.condition, found.offer, found.withheld_bytes = "unloaded", None, 0
+        found.active.clear()
+        self._detach(found)
+        if found.process is not None:
+            self._spawn(leave(found.process))
+
+    def load(self, worker: str) -> None:
+        """Start the process of a worker that was unloaded, fitted to what is free now."""
+        found = self._workers[worker]
+        self._log.info("loading again", worker=worker)
+        found.condition = "starting"
+        found.standby.load()
+
     def forget(self, scope: str) -> None:
         """Have all workers drop the cache of a closed session."""
         for worker in self._workers.values():
@@ -192,8 +213,13 @@ class WorkerPool:
 
     async def _keep_running(self, worker: Worker) -> None:
         while not self._stopping:
-            if worker.restarts and not await self._fits_again(worker):
+            await worker.standby.wanted.wait()
+            unloads = worker.standby.unloads
+            if (worker.restarts or unloads) and not await self._fits_again(worker):
+                self._dispatcher.feed(s.WorkerLost(worker.name, blame=False))
                 await asyncio.sleep(_RESTART_BACKOFF_S[-1])
+                continue
+            if worker.standby.unloads != unloads:
                 continue
             public, secret = zmq.curve_keypair()
             worker.public_key = public
@@ -215,7 +241,14 @@ class WorkerPool:
             else:
                 self._progressed(worker)
                 self._log.info("worker started", worker=worker.name, pid=worker.process.pid)
-                self._lost(worker, await worker.process.wait())
+                if worker.standby.started_in_vain(worker.process, unloads):
+                    self._spawn(leave(worker.process))
+                ending = await worker.process.wait()
+                if worker.standby.ended_on_request(worker.process):
+                    self._log.info("unloaded", worker=worker.name)
+                    worker.process = None
+                    continue
+                self._lost(worker, ending)
             await asyncio.sleep(_RESTART_BACKOFF_S[min(worker.failed_starts, len(_RESTART_BACKOFF_S) - 1)])
 
     async def _fits_again(self, worker: Worker) -> bool:
@@ -241,16 +274,19 @@ class WorkerPool:
         worker.condition, worker.offer, worker.withheld_bytes = "lost", None, 0
         worker.active.clear()
         worker.preparing.clear()
-        if worker.peer is not None:
-            self._routes.pop(worker.peer.route, None)
-            worker.peer.gone()
-            worker.peer = None
+        self._detach(worker)
         self._log.warning("worker ended", worker=worker.name, how=str(ending), by_itself=ending.by_itself)
         self._dispatcher.feed(s.WorkerLost(worker.name, blame=ending.by_itself, for_memory=ending.for_memory))
         if worker.failed_starts and worker.broken is None:
             self._hinder(worker, died_while_loading(worker.failed_starts, ending))
         if worker.failed_starts >= len(_RESTART_BACKOFF_S):
             self._give_up(died_while_loading(worker.failed_starts, ending))
+
+    def _detach(self, worker: Worker) -> None:
+        if worker.peer is not None:
+            self._routes.pop(worker.peer.route, None)
+            worker.peer.gone()
+            worker.peer = None
 
     def _give_up(self, error: QiedError) -> None:
         if not self._first_ready.done():

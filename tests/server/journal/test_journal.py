@@ -38,6 +38,7 @@ from qied.server.journal.changes import (
     OpenSession,
     OwnBlob,
     ReleaseJob,
+    SetPaused,
     StoreOutcome,
 )
 from qied.server.journal.errors import DuplicateJob
@@ -78,6 +79,16 @@ async def write_and_close(path: Path, changes: Sequence[Change]) -> None:
     journal = Journal.open(path)
     await journal.apply(*changes)
     await journal.close()
+
+
+async def test_a_pause_is_known_after_a_restart_until_it_ends(journal: Journal, path: Path) -> None:
+    assert not journal.load().paused
+    assert await journal.apply(SetPaused(True), SetPaused(True)) == (True, False)
+    again = await reopened(journal, path)
+    assert again.load().paused
+    assert await again.apply(SetPaused(False)) == (True,)
+    assert not again.load().paused
+    await again.close()
 
 
 class TestJobs:
