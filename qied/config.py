@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import tomli
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from qied_client.address import read_address
 from qied_client.errors import ConfigError
+from qied_client.net.address import read_address
 from qied_client.protocol import limits
 
 from qied.environment import nearest, settings_in, variable_of

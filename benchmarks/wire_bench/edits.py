@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from qied_client import Client
 from qied_client.credentials import read_credential
-from qied_client.driver import Driver
+from qied_client.net.driver import Driver
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import messages as m
 from qied_client.protocol.request import EditRequest

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, read_credential
-from qied_client.driver import Driver
+from qied_client.net.driver import Driver
+from qied_client.net.transport import Endpoint
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.transfers import hash_of
-from qied_client.transport import Endpoint
 
 from wire_bench.child import questions
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from qied_client.bridge import Bridge
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
-from qied_client.driver import Driver
 from qied_client.errors import NothingToUndo, QiedError, RequestTimeout, UnknownTurn
 from qied_client.inputs import Picture, picture_bytes
-from qied_client.loop_thread import watches_sockets
+from qied_client.net.bridge import Bridge
+from qied_client.net.driver import Driver
+from qied_client.net.loop_thread import watches_sockets
+from qied_client.net.transport import Endpoint
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
@@ -27,7 +28,6 @@ from qied_client.protocol.request import EditRequest, LoraChoice
 from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.results import Progress, Result
 from qied_client.transfers import hash_of
-from qied_client.transport import Endpoint
 from qied_client.version import __version__
 
 OnProgress = Callable[[Progress], None]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
-from qied_client.address import read_address
 from qied_client.errors import CredentialsMissing
+from qied_client.net.address import read_address
 from qied_client.system_failures import expanded, user_home
 
 LOCAL_FILE = "local.key.json"

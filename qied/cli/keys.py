@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from qied_client.address import read_address
 from qied_client.cli.failures import failures_as_text
 from qied_client.credentials import LOCAL_FILE, default_home, read_credential
 from qied_client.errors import CredentialsMissing, InvalidRequest, QiedError
 from qied_client.installing import CLIENT_INSTALL
+from qied_client.net.address import read_address
 from rich.console import Console
 from rich.table import Table
 

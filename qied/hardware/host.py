@@ -14,6 +14,8 @@ from qied_client.errors import SystemUnsupported
 from qied.hardware import cgroups
 from qied.hardware.snapshot import Host, System
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 PACKAGES = (
     "diffusers",
     "transformers",
@@ -104,3 +106,11 @@ def refuse_native_windows(system: str | None = None) -> None:
     """Raise SystemUnsupported on Windows itself; ``system`` is this machine's unless it is given."""
     if (platform.system() if system is None else system) == NATIVE_WINDOWS:
         raise SystemUnsupported(SAID, REMEDY)
+
+
+def boot_id(path: Path = _BOOT_ID) -> str:
+    """A name that is another after each start of the machine (Linux); "" where the system has none."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()[:64]
+    except OSError:
+        return ""

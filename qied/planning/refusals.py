@@ -8,13 +8,13 @@ from qied_client.text import GIB, at_least_gib, gib
 
 from qied.hardware.host import NATIVE_WINDOWS, REMEDY, SAID
 from qied.hardware.snapshot import Gpu, Snapshot, capability_text, driver_system
-from qied.hardware.torch_builds import install_command
 from qied.planning import candidates as floors
 from qied.planning.candidates import Candidate
 from qied.planning.case import CardRequest
 from qied.planning.fitting import Rung
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
+from qied.planning.torch_builds import install_command
 from qied.planning.wishes import Wishes
 
 _CUDA_BROKEN = {

@@ -14,8 +14,8 @@ TILE_STEP = 64
 def largest_tiles(fits: Callable[[Tiles], bool], decoded_pixels: int, encoded_pixels: int, choice: Choice) -> Tiles:
     """Grow the decoder's tile first, then the encoder's, for as long as they fit.
 
-    ``decoded_pixels`` and ``encoded_pixels`` are those of the largest pictures on either way. A picture that is no
-    larger than the profile's largest tile is done whole where that fits.
+    ``decoded_pixels`` and ``encoded_pixels`` are those of the largest pictures on either way. A picture that the
+    profile's largest tile would cover is done whole where that fits.
     """
     decode = _largest(lambda side: fits(Tiles(choice.min_tile_px, side)), decoded_pixels, choice)
     return Tiles(_largest(lambda side: fits(Tiles(side, decode)), encoded_pixels, choice), decode)

@@ -19,7 +19,7 @@ from qied_client.protocol import messages as m
 
 from qied import __version__
 from qied.config import Config
-from qied.hardware.boot import boot_id
+from qied.hardware.host import boot_id
 from qied.link.launch import LaunchOrder
 from qied.planning.serving import Serving
 from qied.progress import OnProgress

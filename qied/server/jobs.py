@@ -15,8 +15,8 @@ from qied_client.protocol.request import EditRequest
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
 from qied.server.journal.changes import AcceptJob, StoredJob, StoreOutcome
+from qied.server.journal.stored_edit import UnreadableRow, size_in, timings_in, unpack
 from qied.server.ports.peer import Peer
-from qied.server.stored_edit import UnreadableRow, size_in, timings_in, unpack
 
 State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poisoned"]
 

@@ -48,12 +48,12 @@ from qied.server.journal.changes import (
     ReleaseJob,
 )
 from qied.server.journal.journal import Journal
+from qied.server.journal.stored_edit import pack
 from qied.server.named_locks import NamedLocks
 from qied.server.off_loop import off_loop
 from qied.server.ports.account import over_limit
 from qied.server.ports.peer import Peer
 from qied.server.sessions import Session, SessionBook, Turn
-from qied.server.stored_edit import pack
 
 
 @dataclass(frozen=True)

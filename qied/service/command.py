@@ -10,7 +10,7 @@ from qied_client.cli.failures import failures_as_text
 from rich.console import Console
 
 from qied.hardware.host import refuse_native_windows
-from qied.service.units import Unit, system_unit, user_unit, write
+from qied.service.units import ServiceUnit, system_unit, user_unit, write
 
 service = typer.Typer(help="Run the daemon as a service of systemd.", no_args_is_help=True)
 
@@ -41,6 +41,6 @@ def install(
         console.print(f"  {step}")
 
 
-def _unit(system: bool) -> Unit:
+def _unit(system: bool) -> ServiceUnit:
     refuse_native_windows()
     return system_unit() if system else user_unit(os.environ)

@@ -18,7 +18,7 @@ _PROGRAM = "@QIED@"
 
 
 @dataclass(frozen=True)
-class Unit:
+class ServiceUnit:
     """A unit file: where it belongs, what is in it, and what to run once it is there."""
 
     path: Path
@@ -26,7 +26,7 @@ class Unit:
     next_steps: tuple[str, ...]
 
 
-def user_unit(environ: Mapping[str, str]) -> Unit:
+def user_unit(environ: Mapping[str, str]) -> ServiceUnit:
     """The unit of one user; raises ConfigError where the user has no home folder, or the program has no usable path."""
     configured = Path(environ.get("XDG_CONFIG_HOME", ""))
     folder = (configured if configured.is_absolute() else user_home() / ".config") / "systemd" / "user"
@@ -36,10 +36,10 @@ def user_unit(environ: Mapping[str, str]) -> Unit:
         "loginctl enable-linger     # so that it also runs while you are logged out",
         "journalctl --user -u qied  # its log",
     )
-    return Unit(folder / "qied.service", _text("qied-user.service"), steps)
+    return ServiceUnit(folder / "qied.service", _text("qied-user.service"), steps)
 
 
-def system_unit() -> Unit:
+def system_unit() -> ServiceUnit:
     """The unit of the machine; raises ConfigError where the program has no usable path."""
     steps = (
         "useradd --system --user-group --home-dir /var/lib/qied --shell /usr/sbin/nologin qied",
@@ -47,10 +47,10 @@ def system_unit() -> Unit:
         "systemctl enable --now qied",
         "journalctl -u qied         # its log",
     )
-    return Unit(Path("/etc/systemd/system/qied.service"), _text("qied-system.service"), steps)
+    return ServiceUnit(Path("/etc/systemd/system/qied.service"), _text("qied-system.service"), steps)
 
 
-def write(unit: Unit, *, replace: bool) -> bool:
+def write(unit: ServiceUnit, *, replace: bool) -> bool:
     """Write the file; returns False where it is there already.
 
     Raises ConfigError where another one is there and ``replace`` is False, and SetupError where it cannot be written.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from qied_client.connection import Connection
-from qied_client.driver import Driver
 from qied_client.errors import DiskFull, DiskUnavailable, JobCancelled, QiedError
+from qied_client.net.driver import Driver
+from qied_client.net.transport import Endpoint
 from qied_client.protocol.messages import Message
 from qied_client.transfers import hash_of
-from qied_client.transport import Endpoint
 
 from qied.edit import EditSpec
 from qied.link import messages as w

@@ -16,9 +16,9 @@ import structlog
 import zmq
 import zmq.asyncio
 import zmq.utils.z85
-from qied_client.address import read_address
 from qied_client.errors import HandshakeRefused, SetupError, UnreachableError, UnsafeAuthentication
-from qied_client.transport import Endpoint, Transport, new_context
+from qied_client.net.address import read_address
+from qied_client.net.transport import Endpoint, Transport, new_context
 
 from qied.server.clock import now_ms
 from qied.server.log_budget import LogBudget

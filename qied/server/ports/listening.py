@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 import psutil
-from qied_client.address import Address, read_address
 from qied_client.errors import ConfigError
+from qied_client.net.address import Address, read_address
 
 _ALL = {"0.0.0.0": socket.AF_INET, "*": socket.AF_INET, "[::]": socket.AF_INET6}
 _LOOPBACKS = ("127.0.0.1", "[::1]")

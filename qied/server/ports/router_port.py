@@ -9,12 +9,12 @@ from typing import cast
 import structlog
 import zmq
 import zmq.asyncio
-from qied_client.address import read_address
 from qied_client.errors import QiedError
+from qied_client.net.address import read_address
+from qied_client.net.transport import keep_alive
 from qied_client.protocol import limits
 from qied_client.protocol.codec import Registry, decode, encode
 from qied_client.protocol.messages import Message
-from qied_client.transport import keep_alive
 
 from qied.server.access.authentication import Guest
 from qied.server.ports.flood_guard import QUEUE_MESSAGES, UNFINISHED_BYTES, FloodGuard

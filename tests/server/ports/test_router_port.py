@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zmq
 import zmq.asyncio
+from qied_client.net.transport import Endpoint, Transport
 from qied_client.protocol.roles import FROM_CLIENT
-from qied_client.transport import Endpoint, Transport
 
 from qied.server.ports.router_port import RouterPort
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qied_client.protocol.request import EditRequest, LoraChoice
 
 from qied.edit import EditSpec
-from qied.server.stored_edit import VERSION, UnreadableRow, pack, size_in, timings_in, unpack
+from qied.server.journal.stored_edit import VERSION, UnreadableRow, pack, size_in, timings_in, unpack
 
 PICTURE, MASK = "a" * 64, "b" * 64
 LORA = LoraChoice("style", 0.5)

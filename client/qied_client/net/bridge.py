@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from qied_client.connection import Connection
-from qied_client.driver import Driver, OnMove, closed_error
 from qied_client.errors import QiedError
-from qied_client.loop_thread import LoopThread
+from qied_client.net.driver import Driver, OnMove, closed_error
+from qied_client.net.loop_thread import LoopThread
+from qied_client.net.transport import Endpoint
 from qied_client.protocol import messages as m
 from qied_client.transfers import Source
-from qied_client.transport import Endpoint
 
 T = TypeVar("T")
 

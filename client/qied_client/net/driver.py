@@ -10,7 +10,6 @@ from typing import Any
 import zmq.asyncio
 
 from qied_client import connection as c
-from qied_client.address import read_address
 from qied_client.awake_time import AwakeTime
 from qied_client.errors import (
     CapacityError,
@@ -23,9 +22,10 @@ from qied_client.errors import (
     UnreachableError,
     VersionMismatch,
 )
+from qied_client.net.address import read_address
+from qied_client.net.transport import REACHING, Endpoint, Transport, new_context, require_curve
 from qied_client.protocol import messages as m
 from qied_client.transfers import Source
-from qied_client.transport import REACHING, Endpoint, Transport, new_context, require_curve
 
 _BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _AT_ONCE_S = 1.0

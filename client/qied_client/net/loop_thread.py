@@ -9,8 +9,8 @@ from collections.abc import Coroutine
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from qied_client.descriptors import FOR_A_CLIENT, require_descriptors
 from qied_client.errors import DaemonUnreachable, InvalidRequest, SocketUnavailable
+from qied_client.net.descriptors import FOR_A_CLIENT, require_descriptors
 
 T = TypeVar("T")
 

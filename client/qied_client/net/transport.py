@@ -12,8 +12,6 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
-from qied_client.address import read_address
-from qied_client.descriptors import FOR_A_CLIENT, FOR_A_SOCKET, require_descriptors
 from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
@@ -24,6 +22,8 @@ from qied_client.errors import (
     UnreachableError,
 )
 from qied_client.installing import pip_install
+from qied_client.net.address import read_address
+from qied_client.net.descriptors import FOR_A_CLIENT, FOR_A_SOCKET, require_descriptors
 from qied_client.protocol import limits
 
 _WATCHED = (

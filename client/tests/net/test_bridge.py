@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from qied_client import AsyncClient, Client, Progress
-from qied_client.driver import Driver
 from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
@@ -19,6 +18,7 @@ from qied_client.errors import (
     SocketUnavailable,
     UnknownJob,
 )
+from qied_client.net.driver import Driver
 from qied_client.protocol import messages as m
 
 _LIMIT_S = 60.0
@@ -259,6 +259,6 @@ def test_the_synchronous_client_works(daemon: Any, windows_loops: None, picture:
 
 
 def test_a_wait_in_slices_is_a_wait(daemon: Any, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qied_client.loop_thread._SLICE_S", 0.001)
+    monkeypatch.setattr("qied_client.net.loop_thread._SLICE_S", 0.001)
     with Client(daemon.key) as client:
         assert client.edit(picture, "x", timeout=_LIMIT_S).bytes == picture

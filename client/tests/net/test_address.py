@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from qied_client.address import Address, read_address
+from qied_client.net.address import Address, read_address
 
 
 @pytest.mark.parametrize(

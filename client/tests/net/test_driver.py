@@ -16,7 +16,6 @@ import pytest
 import zmq
 from qied_client.connection import Connection
 from qied_client.credentials import read_credential
-from qied_client.driver import Driver
 from qied_client.errors import (
     CredentialsMissing,
     DaemonUnreachable,
@@ -28,10 +27,11 @@ from qied_client.errors import (
     UnknownBlob,
     VersionMismatch,
 )
+from qied_client.net.driver import Driver
+from qied_client.net.transport import Endpoint
 from qied_client.protocol import messages as m
 from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.transfers import hash_of
-from qied_client.transport import Endpoint
 
 Drive = Callable[..., Driver]
 BLOB = bytes(range(256)) * 6000
