@@ -64,11 +64,8 @@ class Front:
                 self.waking.discard(offer.worker)
             case MemoryWithheld(name, size):
                 self.withheld[name] = size
-            case WorkerLost(name, _, returns):
+            case WorkerLost(name):
                 self.offers.pop(name, None)
-                if not returns:
-                    self.asleep.discard(name)
-                    self.waking.discard(name)
             case Succeeded(key) if key in self.active:
                 del self.active[key]
                 self._end(key, "succeeded")

@@ -23,6 +23,9 @@ _LABELS = {
     "disk": "waiting for the daemon's disk",
 }
 
+_LABEL_CHARS = 40
+"""A longer note on why nothing starts has a line of its own above the bar."""
+
 
 def describe(news: News) -> str:
     """One short phrase for a piece of news."""
@@ -33,7 +36,7 @@ def describe(news: News) -> str:
             return "downloading"
         case "queued":
             place = "" if news.place is None else f", place {news.place}"
-            waiting = f"{news.note or 'waiting'}{place}"
+            waiting = f"{news.note if news.note and len(news.note) <= _LABEL_CHARS else 'waiting'}{place}"
             return waiting if news.starts_in_ms is None else f"{waiting}, {seconds(news.starts_in_ms)} to go"
         case "started":
             return "started"
@@ -72,7 +75,7 @@ class EditProgress(Bar):
 
     def __call__(self, news: News) -> None:
         if news.kind == "queued":
-            self._note(news.note)
+            self._note(news.note if len(news.note) > _LABEL_CHARS else "")
         text = describe(news)
         if self.console.is_terminal:
             self.show(text, news.done, news.total or None, count=_count(news))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from qied_client.errors import QiedError, from_code
 from qied_client.protocol import limits
 from qied_client.protocol.fields import (
     Body,
-    FieldError,
     Flag,
     Hash,
     Identifier,
@@ -23,8 +20,8 @@ from qied_client.protocol.fields import (
     OneOf,
     Scalars,
     Text,
-    body_field,
 )
+from qied_client.protocol.message import Message, cut_text, fitting
 from qied_client.protocol.request import EditRequest
 
 _COUNT = Int(0, 2**63 - 1)
@@ -33,49 +30,6 @@ _ID = Identifier(limits.ID_CHARS)
 _TEXT = Text(limits.TEXT_CHARS, empty=True)
 _STATES = ("waiting", "running", "succeeded", "failed", "cancelled", "poisoned")
 _SIDE = Int(0, limits.PIXELS)
-
-
-def cut_text(text: str, limit: int) -> str:
-    """Return the beginning of a text that fits ``limit`` bytes of UTF-8, without what the wire does not carry."""
-    return text.replace("\0", "").encode(errors="replace")[:limit].decode(errors="ignore")
-
-
-def _fitting(details: Mapping[str, object]) -> dict[str, Any]:
-    """Details with their texts cut, without those that the wire does not carry."""
-    fitting: dict[str, Any] = {}
-    for key, value in details.items():
-        entry = {key: cut_text(value, limits.SCALAR_BYTES) if isinstance(value, str) else value}
-        with suppress(FieldError):
-            fitting.update(Scalars()(entry))
-        if len(fitting) == limits.SCALARS:
-            break
-    return fitting
-
-
-@dataclass(frozen=True)
-class Message:
-    """Base of all messages. ``TYPE`` is the first frame; a field checked by ``Body`` is the third."""
-
-    TYPE: ClassVar[bytes] = b""
-
-    @property
-    def body(self) -> bytes | memoryview | None:
-        """Bytes of the third frame, or None."""
-        found = body_field(type(self))
-        return (getattr(self, found[0]) or None) if found else None
-
-    def with_body(self, body: bytes | memoryview | None) -> Self:
-        """Return the message with the third frame in place; raises FieldError where it is not allowed or missing."""
-        found = body_field(type(self))
-        if found is None:
-            if body is not None:
-                raise FieldError("body", "this message has none")
-            return self
-        name, check = found
-        try:
-            return replace(self, **{name: check(body if body is not None else b"")})
-        except FieldError as error:
-            raise error.inside(name) from None
 
 
 # Connection
@@ -151,7 +105,7 @@ class Failure(Message):
         """Message that carries an error to the other side, cut to the limits of the wire."""
         details = {key: value for key, value in error.details.items() if key not in ("id", "code")}
         message, remedy = (cut_text(text, limits.TEXT_CHARS) for text in (error.message, error.remedy))
-        return cls(re, error.code, message, remedy, _fitting(details))
+        return cls(re, error.code, message, remedy, fitting(details))
 
     def error(self) -> QiedError:
         """Typed error that the message carries."""

@@ -60,12 +60,15 @@ def test_a_terminal_shows_a_bar_in_80_columns_that_goes_away(monkeypatch: pytest
 
 
 def test_why_nothing_starts_is_said_once_and_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = [Progress("queued", place=place, note="The card [gone] is away.") for place in (2, 1)]
+    held = [
+        Progress("queued", place=place, note="The card [gone] is away: look at its cable, or serve with another.")
+        for place in (2, 1)
+    ]
     stream = io.StringIO()
     with EditProgress(stream) as progress:
         for news in [*held, Progress("queued", place=1), held[0]]:
             progress(news)
-    why = "no edit can start now: The card [gone] is away."
+    why = "no edit can start now: The card [gone] is away: look at its cable, or serve with another."
     assert stream.getvalue().splitlines() == [
         why,
         "waiting, place 2",

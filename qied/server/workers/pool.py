@@ -29,7 +29,7 @@ from qied.server.ports.router_port import RouterPort
 from qied.server.workers.hindrance import died_while_loading, held_by_others, note_for_waiting_jobs, process_refused
 from qied.server.workers.oom_kills import OomKills
 from qied.server.workers.process import Ending, WorkerProcess
-from qied.server.workers.standby import Standby, leave
+from qied.server.workers.standby import Wanted, leave
 
 _RESTART_BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 
@@ -68,7 +68,7 @@ class Worker:
     surplus_told: bool = False
     broken: QiedError | None = None
     trouble: QiedError | None = None
-    standby: Standby = field(default_factory=Standby)
+    standby: Wanted = field(default_factory=Wanted)
 
     def concluded(self, edit: tuple[str, str]) -> None:
         """Forget an edit, of which the worker has said the last."""

@@ -10,8 +10,11 @@ _LEAVE_S = 2.0
 """Seconds that a process has to leave by itself before it is killed."""
 
 
-class Standby:
-    """One worker's: ``wanted`` is clear while it is unloaded; ``unloads`` counts how often it was."""
+class Wanted:
+    """Whether one worker's process is wanted.
+
+    ``wanted`` is clear while the worker is unloaded; ``unloads`` counts how often it was.
+    """
 
     def __init__(self) -> None:
         self.wanted = asyncio.Event()

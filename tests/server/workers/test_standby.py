@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from qied.server.workers.process import WorkerProcess
-from qied.server.workers.standby import Standby, leave
+from qied.server.workers.standby import Wanted, leave
 
 Start = Callable[[str], Awaitable[WorkerProcess]]
 
@@ -47,7 +47,7 @@ async def test_a_process_that_does_not_heed_it_is_killed(start: Start) -> None:
 
 
 async def test_only_the_process_that_was_unloaded_ends_on_request(start: Start) -> None:
-    standby = Standby()
+    standby = Wanted()
     first, second = await start("input()"), await start("input()")
     standby.unload(first)
     assert not standby.wanted.is_set()
@@ -58,7 +58,7 @@ async def test_only_the_process_that_was_unloaded_ends_on_request(start: Start) 
 
 
 async def test_a_process_whose_start_was_overtaken_by_unloading_was_started_in_vain(start: Start) -> None:
-    standby = Standby()
+    standby = Wanted()
     unloads = standby.unloads
     assert not standby.started_in_vain(await start("input()"), unloads)
     standby.unload(None)
