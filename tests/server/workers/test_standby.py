@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from qied.server.workers.oom_kills import OomKills
 from qied.server.workers.process import WorkerProcess
 from qied.server.workers.standby import Wanted, leave
 
@@ -25,7 +26,7 @@ async def start() -> AsyncIterator[Start]:
         children.append(child)
         assert child.stdout is not None
         await child.stdout.readline()
-        return WorkerProcess(child)
+        return WorkerProcess(child, OomKills())
 
     yield starting
     for child in children:
