@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from qied_client.awake_time import AwakeTime
 from qied_client.errors import CapacityError, InvalidRequest, ProtocolError, QiedError, VersionMismatch
-from qied_client.protocol import limits
 from qied_client.protocol import messages as m
+from qied_client.protocol import timing
 from qied_client.protocol.codec import Registry, decode, encode
 from qied_client.protocol.fields import FieldError, checked
 from qied_client.transfers import Receiver, Sender, Source
@@ -162,11 +162,11 @@ class Connection:
         self._quiet_resumes: dict[int, str] = {}
         self._postponed: list[str] = []
         self._out: deque[Frames] = deque()
-        self._awake = AwakeTime(limits.HEARTBEAT_MS, 0)
+        self._awake = AwakeTime(timing.HEARTBEAT_MS, 0)
         self._heard_ms = 0
         self._asked_ms = 0
-        self.heartbeat_ms = limits.HEARTBEAT_MS
-        self.silence_ms = limits.SILENCE_MS
+        self.heartbeat_ms = timing.HEARTBEAT_MS
+        self.silence_ms = timing.SILENCE_MS
 
     # What the driver calls
 

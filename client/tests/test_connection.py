@@ -13,7 +13,7 @@ from qied_client.errors import (
     UnknownJob,
     VersionMismatch,
 )
-from qied_client.protocol import limits
+from qied_client.protocol import limits, timing
 from qied_client.protocol import messages as m
 from qied_client.protocol.codec import decode, encode
 from qied_client.protocol.roles import FROM_CLIENT, FROM_DAEMON
@@ -111,7 +111,7 @@ def test_a_daemon_that_is_stopping_loses_the_connection_but_does_not_make_it_unu
 def test_a_handshake_without_an_answer_is_lost() -> None:
     talk = Talk()
     talk.connection.connect(0)
-    assert talk.watch(limits.SILENCE_MS - 1) == []
+    assert talk.watch(timing.SILENCE_MS - 1) == []
     assert isinstance(talk.wait(1)[0], c.Lost)
 
 

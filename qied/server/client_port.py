@@ -9,7 +9,7 @@ import structlog
 import zmq.asyncio
 from qied_client.awake_time import AwakeTime
 from qied_client.errors import ProtocolError, QiedError, VersionMismatch
-from qied_client.protocol import limits
+from qied_client.protocol import limits, timing
 from qied_client.protocol import messages as m
 from qied_client.protocol.roles import FROM_CLIENT
 
@@ -160,7 +160,7 @@ class ClientPort:
     def _why_it_ends(self, peer: Peer, now: int) -> str | None:
         if not self._is_enrolled(peer.guest):
             return _NOT_ENROLLED
-        if peer.heard_ms < now - limits.SILENCE_MS:
+        if peer.heard_ms < now - timing.SILENCE_MS:
             return "nothing was received from you"
         if not peer.ready and peer.since_ms < now - _HELLO_MS:
             return "you did not say HELLO"

@@ -14,7 +14,7 @@ import structlog
 import zmq
 import zmq.asyncio
 from qied_client.errors import DiskFull, InternalError, QiedError
-from qied_client.protocol import limits
+from qied_client.protocol import limits, timing
 from qied_client.protocol import messages as m
 
 from qied import __version__
@@ -277,8 +277,8 @@ class Daemon:
             user=user,
             model=profile.name,
             presets=tuple(sorted(profile.presets)),
-            heartbeat_ms=limits.HEARTBEAT_MS,
-            silence_ms=limits.SILENCE_MS,
+            heartbeat_ms=timing.HEARTBEAT_MS,
+            silence_ms=timing.SILENCE_MS,
             chunk_bytes=limits.CHUNK_BYTES,
             credit=limits.CREDIT,
             blob_bytes=limits.BLOB_BYTES,

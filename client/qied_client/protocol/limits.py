@@ -17,10 +17,6 @@ CREDIT: Final = 4
 BLOB_BYTES: Final = 64 * 1024 * 1024
 PREVIEW_BYTES: Final = 128 * 1024
 
-HEARTBEAT_MS: Final = 2_000
-SILENCE_MS: Final = 8_000
-"""A peer that sent nothing at all for this long is taken for gone."""
-
 IMAGES: Final = 8
 LORAS: Final = 8
 PROMPT_BYTES: Final = 8_000

@@ -12,8 +12,8 @@ import zmq
 import zmq.asyncio
 from qied_client.awake_time import AwakeTime
 from qied_client.errors import QiedError, from_code
-from qied_client.protocol import limits
 from qied_client.protocol import messages as m
+from qied_client.protocol import timing
 
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
@@ -348,7 +348,7 @@ class WorkerPool:
             return
         worker.peer = Peer(route, guest, lambda answer: self._port.send(route, answer), now_ms())
         self._routes[route] = worker
-        worker.peer.send(w.Attached(message.id, limits.HEARTBEAT_MS, _SILENCE_MS))
+        worker.peer.send(w.Attached(message.id, timing.HEARTBEAT_MS, _SILENCE_MS))
 
     def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:
         if self._transfers.handle(peer, message):
