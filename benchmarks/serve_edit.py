@@ -1,4 +1,4 @@
-"""Measures whole edits through a real daemon: within 8 and 6 GB of a card, and previews of four steps.
+"""Measures whole edits through a real daemon: within 8 and 6 GB of a card, previews of four steps, and unloading.
 
 README.md beside this file tells the method. Each part runs in a process of its own and is recorded at once.
 """
@@ -12,13 +12,14 @@ from part_runs.part import Part
 from part_runs.report import Report, device_of
 from part_runs.runner import run_parts
 from rich.console import Console
-from serve_bench.bars import PREVIEW, judged
+from serve_bench.bars import PREVIEW, UNLOAD, judged
 from serve_bench.setting import EIGHT, SIX, setting
 from serve_bench.show import show
 
 PARTS = (
     Part(EIGHT, "1024 x 1024, guidance, 40 steps, one reference", "serve_bench.parts:eight"),
     Part(PREVIEW, "1024 x 1024, four steps, everything resident", "serve_bench.parts:preview"),
+    Part(UNLOAD, "the model unloaded after an edit, and brought back by the next", "serve_bench.parts:unload"),
     Part(SIX, "768 x 768, guidance, 40 steps, one reference", "serve_bench.parts:six"),
 )
 

@@ -10,6 +10,7 @@ from part_runs.bar import Bar, Parts, figure, ratio
 from serve_bench.setting import EIGHT, SIX
 
 PREVIEW = "preview"
+UNLOAD = "unload"
 
 
 def judged(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -53,6 +54,17 @@ def _preview(parts: Parts) -> float | None:
     return found
 
 
+def _freed(parts: Parts) -> float | None:
+    found: float | None = figure(parts[UNLOAD], "freed_ms")
+    return found
+
+
+def _back(parts: Parts) -> float | None:
+    """How long the edit that brought the model back waited for it, over the start of the whole daemon."""
+    back, warm = (figure(parts[UNLOAD], which, "ms") for which in ("back", "warm"))
+    return None if back is None or warm is None else ratio(back - warm, figure(parts[UNLOAD], "start_ms"))
+
+
 BARS = (
     *(
         bar
@@ -64,4 +76,6 @@ BARS = (
         )
     ),
     Bar("preview of four steps, request to PNG", 1200.0, "ms", (PREVIEW,), _preview, True),
+    Bar("memory free after unloading", 5000.0, "ms", (UNLOAD,), _freed, True),
+    Bar("model brought back by an edit, over a start", 1.0, "share", (UNLOAD,), _back, True),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from statistics import median
 from typing import Any
 
@@ -32,6 +33,20 @@ def preview(setting: Setting, record: Recorder) -> None:
     record.put("edits", value=[_edit(one) for one in made])
     record.put("ms", value=round(median(one.milliseconds for one in made), 1))
     record.put("breakdown", value=breakdown([_edit(one) for one in made]))
+
+
+def unload(setting: Setting, record: Recorder) -> None:
+    """An edit, the model unloaded, and an edit that brings it back, beside the time of the daemon's own start."""
+    began = time.perf_counter()
+    with served(setting) as daemon:
+        record.put("start_ms", value=round((time.perf_counter() - began) * 1000, 1))
+        record.put("plan", value=_plan(daemon))
+        record.put("first", value=_edit(daemon.edit(setting.preview)))
+        record.put("warm", value=_edit(daemon.edit(setting.preview)))
+        record.put("held_bytes", value=daemon.held_bytes())
+        record.put("freed_ms", value=round(daemon.unload(), 1))
+        record.put("left_bytes", value=daemon.held_bytes())
+        record.put("back", value=_edit(daemon.edit(setting.preview)))
 
 
 def breakdown(edits: list[dict[str, Any]]) -> dict[str, float]:

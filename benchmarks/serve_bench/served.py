@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+from part_runs.card import card_used
 from PIL import Image
 from qied_client import Client
 from qied_client.results import Result
@@ -24,6 +26,9 @@ from serve_bench.setting import PREVIEW_PRESET, Request, Setting
 from serve_bench.watch import REPORT
 
 REAL = "qwen-image-edit-2511"
+LEFT_BYTES = 32 << 20
+"""A card on which no more is in use than before counts as free: the driver's own memory varies."""
+_PATIENCE_S = 60.0
 _PRESET = f"""
 [presets.{PREVIEW_PRESET}]
 steps = 4
@@ -58,7 +63,9 @@ class Made:
 class Served:
     """A daemon that is ready, and what its worker has told."""
 
-    def __init__(self, daemon: Daemon, client: Client, report: Path) -> None:
+    def __init__(self, daemon: Daemon, client: Client, report: Path, before: int | None) -> None:
+        self._daemon = daemon
+        self._before = before
         self._client = client
         self._report = report
         self._number = 0
@@ -68,6 +75,20 @@ class Served:
     def loaded(self) -> dict[str, Any]:
         """The worker's first line: the plan that it carries out, and its weights."""
         return self._lines()[0]
+
+    def held_bytes(self) -> int:
+        """Bytes of the card in use since the daemon began; without a card, resident bytes of its worker processes."""
+        if self._before is not None:
+            return max(0, card_used() - self._before)
+        return sum(map(_worker_bytes, self._daemon.front.children()))
+
+    def unload(self) -> float:
+        """Unload the model; returns the milliseconds until its memory was free, at most ``_PATIENCE_S`` of them."""
+        asked = time.perf_counter()
+        self._client.control("unload")
+        while self.held_bytes() > LEFT_BYTES and time.perf_counter() - asked < _PATIENCE_S:
+            time.sleep(0.02)
+        return (time.perf_counter() - asked) * 1000
 
     def edit(self, request: Request) -> Made:
         """Make an edit of a picture and with a prompt that nobody has seen before."""
@@ -95,6 +116,14 @@ class Served:
         return [json.loads(line) for line in self._report.read_text(encoding="utf-8").splitlines()]
 
 
+def _worker_bytes(child: psutil.Process) -> int:
+    """Resident bytes of a process that is a worker; 0 for another one, or one that ends just now."""
+    try:
+        return int(child.memory_info().rss) if "qied.worker" in child.cmdline() else 0
+    except psutil.Error:
+        return 0
+
+
 @contextmanager
 def served(setting: Setting, budget_bytes: int | None = None, reference_pixels: int | None = None) -> Iterator[Served]:
     """A daemon of the setting's model within a budget; ``reference_pixels`` caps references where the plan does not."""
@@ -117,8 +146,9 @@ def served(setting: Setting, budget_bytes: int | None = None, reference_pixels: 
             settings["QIED_MODEL_PROFILE"] = str(_profile(folder))
         else:
             settings["QIED_MODEL_DEVICE"] = "cpu"
+        before = card_used() if setting.model == "full-size" else None
         with Daemon(folder / "home", engine, model, settings) as daemon, Client(daemon.key) as client:
-            yield Served(daemon, client, report)
+            yield Served(daemon, client, report, before)
 
 
 def _model_folder(folder: Path) -> Path:

@@ -9,7 +9,7 @@ from part_runs.bar import figure, show_bars
 from rich.console import Console
 from rich.table import Table
 
-from serve_bench.bars import PREVIEW, peak_bytes
+from serve_bench.bars import PREVIEW, UNLOAD, peak_bytes
 from serve_bench.parts import ENGINE_PHASES
 from serve_bench.setting import GB
 
@@ -26,6 +26,13 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     if (found := figure(parts, PREVIEW, "figures", "breakdown")) is not None:
         spent = ", ".join(f"{name} {ms:.0f}" for name, ms in found.items())
         console.print(f"preview: {parts[PREVIEW]['figures']['ms']:.0f} ms: {spent}")
+    if (left := figure(parts, UNLOAD, "figures", "left_bytes")) is not None:
+        spent = parts[UNLOAD]["figures"]
+        console.print(
+            f"unload: {_gigabytes(spent['held_bytes'])} freed in {spent['freed_ms']:.0f} ms, {_gigabytes(left)} left; "
+            f"start {spent['start_ms'] / 1000:.1f} s, edit {spent['warm']['ms'] / 1000:.1f} s, "
+            f"edit that brings it back {spent['back']['ms'] / 1000:.1f} s"
+        )
     for name, part in parts.items():
         if part["error"]:
             console.print(f"[red]{name}[/]: {part['error']}", highlight=False)

@@ -16,7 +16,7 @@ from part_runs.part import Recorder
 from PIL import Image
 from serve_bench import engine as watched
 from serve_bench import parts
-from serve_bench.bars import judged
+from serve_bench.bars import UNLOAD, judged
 from serve_bench.served import _model_folder, _profile
 from serve_bench.setting import EIGHT, PREVIEW_PRESET, SIX, Request, Setting, setting
 from serve_bench.watch import REPORT
@@ -162,3 +162,14 @@ def test_previews_of_the_builtin_model_are_measured_through_a_real_daemon() -> N
     assert edit["steps"] == 4 and edit["phases"]["denoise"] > 0 and edit["png_ms"] > 0
     assert figures["ms"] == edit["ms"] > sum(edit["phases"].values()) + edit["png_ms"]
     assert "prepare_steps" not in edit["phases"], "the table of the schedule is kept"
+
+
+def test_unloading_is_measured_through_a_real_daemon() -> None:
+    figures: dict[str, Any] = {}
+    parts.unload(setting("builtin", "fp32"), Recorder(lambda path, value: figures.update({path[0]: value})))
+    assert figures["held_bytes"] > 1 << 26 and figures["left_bytes"] == 0
+    part = {"device": "CPU", "error": None, "figures": figures}
+    bars = {bar["name"]: bar["value"] for bar in judged({UNLOAD: part})}
+    assert bars["memory free after unloading"] == figures["freed_ms"]
+    waited = figures["back"]["ms"] - figures["warm"]["ms"]
+    assert bars["model brought back by an edit, over a start"] == pytest.approx(waited / figures["start_ms"], abs=1e-4)
