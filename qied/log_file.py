@@ -12,6 +12,8 @@ from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from qied.disk_sync import make_folder
+
 LOG_FOLDER = "log"
 """Inside the state folder; each process has a file of its own there."""
 FILE_BYTES = 4 * 1024 * 1024
@@ -61,7 +63,8 @@ class _Rotating(RotatingFileHandler):
         super().__init__(path, maxBytes=file_bytes, backupCount=files - 1, encoding="utf-8", delay=True)
 
     def _open(self) -> io.TextIOWrapper:
-        Path(self.baseFilename).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Synced, as it may be the state folder's first: what is in there later has to survive a loss of power.
+        make_folder(Path(self.baseFilename).parent)
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         return os.fdopen(descriptor, "a", encoding=self.encoding)
 

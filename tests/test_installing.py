@@ -27,8 +27,8 @@ def test_the_client_is_pinned_to_qieds_own_version() -> None:
     assert f"qied-client[cli,pictures]=={__version__}" in PROJECTS["."]["dependencies"]
 
 
-def test_the_newest_entry_of_the_changelog_is_this_version_with_its_date() -> None:
-    newest = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+def test_the_newest_release_of_the_changelog_is_this_version_with_its_date() -> None:
+    newest = re.search(r"^## (?!Unreleased$)(.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert re.fullmatch(rf"{re.escape(__version__)} \(\d{{4}}-\d\d-\d\d\)", newest.group(1))
 

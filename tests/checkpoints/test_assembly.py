@@ -224,5 +224,5 @@ def test_a_named_folder_that_lacks_a_shard_says_which(tmp_path: Path, located) -
 
 
 def test_a_home_of_nobody_is_an_error_of_the_configuration(located) -> None:
-    with pytest.raises(ConfigError, match="cannot be resolved"):
+    with pytest.raises(ConfigError, match="the home folder that it begins with is not known"):
         located("~nobody-of-this-name/model")

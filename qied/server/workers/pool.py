@@ -64,6 +64,7 @@ class Worker:
     active: set[tuple[str, str]] = field(default_factory=set)
     preparing: set[tuple[str, str]] = field(default_factory=set)
     progress_ms: int = 0
+    heard_ms: int = 0
     withheld_bytes: int = 0
     surplus_told: bool = False
     broken: QiedError | None = None
@@ -297,12 +298,21 @@ class WorkerPool:
             await asyncio.sleep(self._watch_s)
             now = self._awake.tick(now_ms())
             for worker in self._workers.values():
-                silent = now - worker.progress_ms
-                held = worker.active - worker.preparing
-                if held and worker.process is not None and silent > self._step_timeout_ms:
-                    self._log.error("worker makes no progress, killing it", worker=worker.name, silent_ms=silent)
+                hung_ms = self._hung_ms(worker, now)
+                if hung_ms and worker.process is not None:
+                    self._log.error("worker makes no progress, killing it", worker=worker.name, silent_ms=hung_ms)
                     worker.process.kill_hung()
-                    worker.progress_ms = now
+                    worker.progress_ms = worker.heard_ms = now
+
+    def _hung_ms(self, worker: Worker, now: int) -> int:
+        """Milliseconds for which a worker that has work has shown nothing, if those are too many, else 0.
+
+        Edits that are prepared have limits of their own, as long as the worker is heard at all.
+        """
+        held, silent, unheard = worker.active - worker.preparing, now - worker.progress_ms, now - worker.heard_ms
+        if held and silent > self._step_timeout_ms:
+            return silent
+        return unheard if worker.active and unheard > max(self._step_timeout_ms, timing.SILENCE_MS) else 0
 
     def _progressed(self, worker: Worker) -> None:
         """It has just shown that it works. Time in which this front was not run itself counts for no worker."""
@@ -338,6 +348,7 @@ class WorkerPool:
         if isinstance(message, w.Attach):
             self._attach(worker, route, guest, message)
         elif worker.peer is not None and worker.peer.route == route:
+            worker.heard_ms = self._awake.at(now_ms())
             self._from_attached(worker, worker.peer, message)
 
     def _attach(self, worker: Worker, route: bytes, guest: Guest, message: w.Attach) -> None:
@@ -348,6 +359,7 @@ class WorkerPool:
             return
         worker.peer = Peer(route, guest, lambda answer: self._port.send(route, answer), now_ms())
         self._routes[route] = worker
+        worker.heard_ms = self._awake.at(now_ms())
         worker.peer.send(w.Attached(message.id, timing.HEARTBEAT_MS, _SILENCE_MS))
 
     def _from_attached(self, worker: Worker, peer: Peer, message: m.Message) -> None:
