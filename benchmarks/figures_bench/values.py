@@ -16,6 +16,7 @@ def values(folder: Path = RESULTS) -> dict[str, str]:
     return {
         **_memory(_read(folder, "memory")),
         **_forward(_read(folder, "forward")["parts"]),
+        **_unload(_read(folder, "serve_edit")["parts"]["unload"]["figures"]),
         **_install(_read(folder, "install")["builds"]),
         **(_card(_read(folder, "test-card")) if (folder / "test-card.json").exists() else {}),
     }
@@ -69,6 +70,15 @@ def _forward(parts: Mapping[str, Any]) -> dict[str, str]:
         "forward.eager_issue_ms": f"{parts['diffusers']['figures']['sizes'][_NATIVE]['issue_ms']:.0f}",
         "forward.launches_fp8_attention": str(round(kernels["fp8-attention"][_NATIVE]["launches"] / 60)),
         "forward.launches_bf16": str(round(kernels["bf16"][_NATIVE]["launches"] / 60)),
+    }
+
+
+def _unload(figures: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "unload.freed_gb": f"{figures['held_bytes'] / 1e9:.0f}",
+        "unload.freed_s": f"{figures['freed_ms'] / 1000:.1f}",
+        "unload.back_s": f"{(figures['back']['ms'] - figures['warm']['ms']) / 1000:.0f}",
+        "unload.start_s": f"{figures['start_ms'] / 1000:.0f}",
     }
 
 
