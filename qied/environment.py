@@ -22,9 +22,9 @@ def variable_of(key: str) -> str:
 
 
 def settings_in(environ: Mapping[str, str], keys: Iterable[str]) -> dict[str, str]:
-    """Values by ``section.key``; raises ConfigError for a variable that is empty or that no setting has.
+    """Values by ``section.key``; raises ConfigError for a variable that is empty, or that is most likely misspelt.
 
-    Names that begin with ``QIED_TEST_`` are left to the tests.
+    Other names that begin with ``QIED_`` belong to scripts of other people; see :func:`foreign_in`.
     """
     variables = {variable_of(key): key for key in keys}
     found: dict[str, str] = {}
@@ -35,24 +35,35 @@ def settings_in(environ: Mapping[str, str], keys: Iterable[str]) -> dict[str, st
                     f"{name} is set, but empty.", f"Give {variables[name]} a value, or unset the variable."
                 )
             found[variables[name]] = value
-        elif name.startswith(PREFIX) and name not in OTHER_VARIABLES and not name.startswith(_OF_TESTS):
-            raise _unknown(name, [*variables, *OTHER_VARIABLES])
+        elif _is_unknown(name) and (near := nearest(name, [*variables, *OTHER_VARIABLES])):
+            raise ConfigError(f"{name} is not a known variable.", f"Did you mean {' or '.join(near)}? Else unset it.")
+        elif _is_unknown(name) and name.startswith(tuple(sections_of(variables.values()))):
+            raise ConfigError(
+                f"{name} is not a known variable.",
+                "Unset it. A setting is QIED_<SECTION>_<KEY>; qied.toml has every section and key.",
+            )
     return found
+
+
+def foreign_in(environ: Mapping[str, str], keys: Iterable[str]) -> tuple[str, ...]:
+    """Names that begin with ``QIED_`` and are not like any setting: they are ignored, which the log says."""
+    known = {variable_of(key) for key in keys}
+    return tuple(sorted(name for name in environ if _is_unknown(name) and name not in known))
+
+
+def sections_of(keys: Iterable[str]) -> set[str]:
+    """What variables of settings begin with."""
+    return {variable_of(key.split(".")[0]) + "_" for key in keys}
 
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """The known names that ``name`` most likely means: those that it is a part of, else the one most like it."""
-    names = sorted(known)
-    last = "_" + name.removeprefix(PREFIX)
-    part = [other for other in names if other.endswith(last) or other.startswith(name + "_")]
-    return tuple(part) or tuple(get_close_matches(name, names, n=1, cutoff=0.7))
+    names = {other.removeprefix(PREFIX): other for other in sorted(known)}
+    word = name.removeprefix(PREFIX)
+    part = [other for rest, other in names.items() if rest.endswith("_" + word) or rest.startswith(word + "_")]
+    return tuple(part) or tuple(names[near] for near in get_close_matches(word, names, n=1, cutoff=0.65))
 
 
-def _unknown(name: str, known: list[str]) -> ConfigError:
-    near = nearest(name, known)
-    remedy = (
-        f"Did you mean {' or '.join(near)}? Else unset it."
-        if near
-        else "Unset it. A setting is QIED_<SECTION>_<KEY>; qied.toml has every section and key."
-    )
-    return ConfigError(f"{name} is not a known variable.", remedy)
+def _is_unknown(name: str) -> bool:
+    """Whether a name is one of qied's and no other than a setting's; those of the tests are left to them."""
+    return name.startswith(PREFIX) and name not in OTHER_VARIABLES and not name.startswith(_OF_TESTS)

@@ -11,7 +11,7 @@ import pytest
 from qied_client.errors import ConfigError
 
 from qied.config import Config, all_keys, load_config
-from qied.environment import variable_of
+from qied.environment import foreign_in, variable_of
 
 EXAMPLE = Path(__file__).parent.parent / "qied.toml"
 
@@ -84,13 +84,19 @@ def test_a_wrong_environment_variable_is_named():
         ("QIED_LISTEN", "Did you mean QIED_DAEMON_LISTEN?"),
         ("QIED_MODEL", "QIED_MODEL_PATH or "),
         ("QIED_KYE", "Did you mean QIED_KEY?"),
-        ("QIED_COLOUR", "qied.toml has every section and key"),
+        ("QIED_LIMITS_COLOUR", "qied.toml has every section and key"),
     ],
 )
 def test_an_unknown_variable_is_refused_with_what_it_may_have_meant(name, remedy):
     with pytest.raises(ConfigError, match=f"{name} is not a known variable") as caught:
         load_config(None, {name: "1", "PATH": "/bin"}, {})
     assert remedy in caught.value.remedy
+
+
+def test_variables_of_other_peoples_scripts_are_left_alone_and_named():
+    environ = {"QIED_PY": "/usr/bin/python3", "QIED_BIN": "", "QIED_LIMITS_JOBS_WAITING": "7", "QIED_HOME": "/h"}
+    assert load_config(None, environ, {}).config.limits.jobs_waiting == 7
+    assert foreign_in(environ, all_keys()) == ("QIED_BIN", "QIED_PY")
 
 
 @pytest.mark.parametrize("name", ["QIED_MODEL_PATH", "QIED_LIMITS_JOBS_WAITING", "QIED_MODEL_LORAS"])

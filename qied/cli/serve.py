@@ -21,7 +21,8 @@ from qied.cli.machine import usual_config
 from qied.cli.plan_view import show_plan
 from qied.cli.profiles import user_profiles_folder
 from qied.cli.progress import LoadingProgress, MeasuringProgress
-from qied.config import LoadedConfig, load_config
+from qied.config import LoadedConfig, all_keys, load_config
+from qied.environment import foreign_in
 from qied.hardware.host import refuse_native_windows
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
@@ -98,6 +99,8 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
     profiles = all_hardware_profiles(user_profiles_folder())
     planned = plan_service(snapshot, served, loaded.config, wishes_of(loaded), profiles)
     _tell_of_loras(log, served.loras)
+    for name in foreign_in(os.environ, all_keys()):
+        log.info("a variable is not a setting of qied, ignoring it", variable=name)
     for refusal in planned.left_out:
         log.warning("a card is left out", reason=refusal.message, remedy=refusal.remedy)
     console = Console(stderr=True, highlight=False, markup=False)
