@@ -26,6 +26,7 @@ settings.load_profile("shared machine")
 
 LONG_FILES = (
     "tests/daemon/test_nothing_lost.py",
+    "tests/daemon/test_pauses.py",
     "tests/tiny_model/test_training.py",
     "tests/engine/block/test_packed_cache.py",
     "tests/engine/weights/test_layouts.py",
@@ -37,6 +38,9 @@ LONG_FILES = (
     "tests/daemon/test_stop.py",
     "tests/cli/test_doctor.py",
     "tests/daemon/test_independence.py",
+    "tests/daemon/test_user_limits.py",
+    "tests/daemon/test_hostile_pictures.py",
+    "tests/daemon/test_machine_down.py",
     "tests/benchmarks/test_wire_smoke.py",
     "tests/engine/weights/test_loading_memory.py",
     "tests/planning/test_planner.py",

@@ -37,10 +37,10 @@ from qied.server.client_port import ClientPort
 from qied.server.control import Control, watch_idle_workers
 from qied.server.dispatcher import Dispatcher
 from qied.server.housekeeping import Housekeeper
-from qied.server.interruptions import PATIENT_KILLS, counted
 from qied.server.jobs import Job, JobBook
 from qied.server.journal.changes import CountInterruption, ForgetRunning, JournalState, OwnBlob
 from qied.server.journal.journal import Journal
+from qied.server.machine_downs import PATIENT_KILLS, counted
 from qied.server.ports.flood_guard import can_guard
 from qied.server.ports.listening import reached_from_here
 from qied.server.ports.peer import Peer

@@ -23,10 +23,10 @@ from qied.scheduling.view import SchedulerView
 from qied.server.blobs.ownership import Ownership
 from qied.server.clock import now_ms
 from qied.server.disk_failures import PASSING
-from qied.server.interruptions import MOST_DOWNS, PATIENT_KILLS
 from qied.server.jobs import Job, JobBook
 from qied.server.journal.changes import Change, CountDeath, MarkRunning, OutcomeState, OwnBlob, StoreOutcome
 from qied.server.journal.journal import Journal
+from qied.server.machine_downs import MOST_DOWNS, PATIENT_KILLS
 from qied.server.sessions import SessionBook
 
 _WHY_WAITING: dict[s.WaitReason, str] = {

@@ -16,7 +16,7 @@ from qied.link import messages as w
 from qied.link.engine_port import AdvancedEdit, DeviceLost, EnginePort, Picture, RunningEdit
 from qied.scheduling.fair_share import FairShare
 from qied.scheduling.sweep import going_together
-from qied.worker.active import ActiveEdit
+from qied.worker.active_edit import ActiveEdit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qied.server.interruptions import counted
 from qied.server.journal.changes import AcceptJob, CountInterruption, StoredJob, StoreOutcome
+from qied.server.machine_downs import counted
 
 ACCEPTED = AcceptJob("ann", "one", 1, "", b"", b"", None, None, None, (), 0.0)
 DONE = StoreOutcome("ann", "one", "succeeded", None, 0, None, 1, b"", None, None, None, 0.0)
