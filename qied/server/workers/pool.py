@@ -33,8 +33,11 @@ from qied.server.workers.standby import Wanted, leave
 
 _RESTART_BACKOFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 
-_SILENCE_MS = 600_000
-"""How long a worker waits for a front that is alive but stopped; when the front ends, the worker's input does."""
+_SILENCE_MS = 20_000
+"""How long a worker waits for a front that is alive but stopped, before it leaves the card to others.
+
+When the front ends, the worker's input does, and it leaves at once.
+"""
 
 Condition = Literal["starting", "ready", "draining", "lost", "unloaded"]
 
