@@ -26,9 +26,9 @@ demo: install
 # Tests start hundreds of processes, which would each compile qied anew where the shell forbids to keep byte code.
 test quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 
-# One thread of torch for each of the two test processes: more of them would only wait for each other.
+# Three test processes for two cores, since many tests wait for daemons; one thread of torch each, as more would wait too.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The packages without torch, sockets and processes: within a minute, before each commit.
 QUICK := tests/planning tests/scheduling tests/weights tests/loras tests/pictures tests/serving tests/docs \
