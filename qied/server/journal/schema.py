@@ -51,8 +51,8 @@ _FIRST = (
         PRIMARY KEY (user, hash)) WITHOUT ROWID""",
 )
 
-_INTERRUPTIONS = (
-    """CREATE TABLE interruptions (
+_ADDITIONS = (
+    """CREATE TABLE IF NOT EXISTS interruptions (
         user TEXT NOT NULL, job TEXT NOT NULL, boot TEXT, kills INTEGER NOT NULL DEFAULT 0,
         downs INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (user, job),
@@ -60,8 +60,12 @@ _INTERRUPTIONS = (
 )
 
 Migrations = Sequence[Sequence[str]]
-MIGRATIONS: Migrations = (_FIRST, _INTERRUPTIONS)
-"""Statements that lead from version n (the index) to n + 1; released ones never change."""
+MIGRATIONS: Migrations = (_FIRST,)
+"""Statements that lead from version n (the index) to n + 1; released ones never change.
+
+What only adds a table needs no version: it is made where it is missing (``_ADDITIONS``), and an older qied, which does
+not know it, still opens the file.
+"""
 
 
 def open_database(path: Path, migrations: Migrations = MIGRATIONS) -> sqlite3.Connection:
@@ -120,3 +124,5 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Migrations)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
+    for statement in _ADDITIONS:
+        connection.execute(statement)
