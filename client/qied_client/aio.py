@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Self
 
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
-from qied_client.errors import NothingToUndo, QiedError, RequestTimeout, UnknownTurn
+from qied_client.errors import NothingToUndo, QiedError, RequestTimeout, UnknownTurn, UnreachableError
 from qied_client.inputs import Picture, picture_bytes
 from qied_client.net.bridge import Bridge
 from qied_client.net.driver import Driver
@@ -56,6 +57,17 @@ def new_id(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(10)}"
 
 
+def seed_of(job_id: str) -> int:
+    """The seed of a job for which none is asked: of its id, so that the same command again is the same job."""
+    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4]) >> 1
+
+
+def named(error: QiedError, job_id: str, how: str) -> QiedError:
+    """The same error, which also says that the job goes on, and ``how`` its picture is had later."""
+    message = f"{error.message} The daemon goes on with {job_id} and keeps its picture."
+    return type(error)(message, f"{error.remedy} {how}".strip(), **{**error.details, "job": job_id})
+
+
 def request_of(
     prompt: str,
     *,
@@ -67,6 +79,9 @@ def request_of(
     choices = tuple(LoraChoice(lora) if isinstance(lora, str) else LoraChoice(*lora) for lora in loras)
     drawn = secrets.randbelow(2**31) if seed is None else seed
     return EditRequest((), prompt, drawn, loras=choices, **options).validated()
+
+
+_TAKE_UP = "Fetch its picture with client.job({job!r}).result()."
 
 
 class AsyncJob:
@@ -305,14 +320,18 @@ class AsyncClient:
         preset, precision, loras, mask (a picture, white where to edit), on_cap, output_format, previews, priority.
         Raises InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and RequestTimeout.
         """
+        job: AsyncJob | None = None
         try:
             async with asyncio.timeout(timeout):
                 job = await self.submit(images, prompt, on_progress=on_progress, **options)
                 result = await self._finish(job, None, on_progress)
         except TimeoutError:
-            raise RequestTimeout(
-                f"The edit did not finish within {timeout:g} s.", "If it was accepted, it continues: see 'qied ps'."
-            ) from None
+            late = RequestTimeout(f"The edit did not finish within {timeout:g} s.", "If it was accepted, it continues.")
+            raise (late if job is None else named(late, job.id, _TAKE_UP.format(job=job.id))) from None
+        except UnreachableError as error:
+            if job is None:
+                raise
+            raise named(error, job.id, _TAKE_UP.format(job=job.id)) from error
         self._release_later(job)
         return result
 
@@ -406,7 +425,9 @@ class AsyncClient:
         on_progress: OnProgress | None = None,
         **options: Any,
     ) -> AsyncJob:
-        request = request_of(prompt, **options)
+        name = job_id or new_id("job")
+        seed = options.pop("seed", None)
+        request = request_of(prompt, seed=seed_of(name) if seed is None else seed, **options)
         uploads = [await asyncio.to_thread(_Upload.of, picture) for picture in pictures]
         masks = [] if mask is None else [await asyncio.to_thread(_Upload.of, mask)]
         request = replace(
@@ -418,7 +439,6 @@ class AsyncClient:
             await self._quote(request, uploads)
         for upload in (*uploads, *masks):
             await self._upload(upload, on_progress)
-        name = job_id or new_id("job")
         accepted: m.Accepted = await self._ask(
             lambda n: m.Submit(n, name, request, request.payload_hash(), session, base)
         )

@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qied_client.aio import named
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.progress import EditProgress
 from qied_client.cli.status import seconds, show_status
 from qied_client.client import Client
-from qied_client.errors import InvalidRequest, QiedError
+from qied_client.errors import InvalidRequest, QiedError, UnreachableError
 from qied_client.results import Result
 
 Key = Annotated[Path | None, typer.Option("--key", help="Key file; default: QIED_KEY, else the local daemon's.")]
@@ -89,7 +90,12 @@ def _edit(
             with suppress(QiedError):
                 job.cancel()
             raise
-    result.save(out)
+        except UnreachableError as error:
+            raise named(error, job.id, f"Then get its picture by the same command and --job {job.id}.") from error
+    try:
+        result.save(out)
+    except InvalidRequest as error:
+        raise named(error, job.id, f"Then get the picture by the same command and --job {job.id}.") from error
     with suppress(QiedError):
         job.release()
     return result
