@@ -8,7 +8,7 @@ OUT ?= demo-out
 TORCH ?=
 export TORCH
 
-.PHONY: demo test quick test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
+.PHONY: demo test test-training quick test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
 
 install: $(VENV)/.installed
 
@@ -27,8 +27,12 @@ demo: install
 test quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 
 # Three test processes for two cores, since many tests wait for daemons; one thread of torch each, as more would wait too.
+# The training of the built-in model, which no user runs, has a run of its own.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/tiny_model $(ARGS)
+
+test-training: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/tiny_model $(ARGS)
 
 # The packages without torch, sockets and processes: within a minute, before each commit.
 QUICK := tests/planning tests/scheduling tests/weights tests/loras tests/pictures tests/serving tests/docs \

@@ -115,7 +115,7 @@ def _file_system(folder: Path) -> str:
 
 def _disk_speed(folder: Path) -> float:
     data = os.urandom(limits.BLOB_BYTES)
-    file = folder / "speed"
+    file = folder / f"qied-speed-{os.getpid()}"
     best = 0.0
     for _ in range(3):
         started = time.perf_counter()
