@@ -8,7 +8,7 @@ OUT ?= demo-out
 TORCH ?=
 export TORCH
 
-.PHONY: demo test test-training quick test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
+.PHONY: demo test test-tools quick test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
 
 install: $(VENV)/.installed
 
@@ -24,15 +24,16 @@ demo: install
 	$(BIN)/qied demo --out $(OUT)
 
 # Tests start hundreds of processes, which would each compile qied anew where the shell forbids to keep byte code.
-test quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
+test test-tools quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 
 # Three test processes for two cores, since many tests wait for daemons; one thread of torch each, as more would wait too.
-# The training of the built-in model, which no user runs, has a run of its own.
+# The training and whole runs of benchmarks, which no user starts, have a run of their own.
+TOOLS := tests/tiny_model tests/benchmarks/test_quality_run.py tests/benchmarks/test_wire_smoke.py
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/tiny_model $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(TOOLS)) $(ARGS)
 
-test-training: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/tiny_model $(ARGS)
+test-tools: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TOOLS) $(ARGS)
 
 # The packages without torch, sockets and processes: within a minute, before each commit.
 QUICK := tests/planning tests/scheduling tests/weights tests/loras tests/pictures tests/serving tests/docs \
