@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from qied_client.errors import PictureError, PictureTooCostly
+from qied_client.errors import PictureError
 from qied_client.picture_header import PictureLimits
 
 from qied.pictures.decode import decode, decode_mask
-from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, DecodeOrder, error_to_json
+from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, DecodeOrder, error_to_json, too_costly
 from qied.pictures.reduced import resampling
 
 _Request = tuple[DecodeOrder, bytes]
@@ -73,11 +73,6 @@ def _answer(order: DecodeOrder, data: bytes) -> list[bytes]:
 def _pixels(order: DecodeOrder, data: bytes) -> list[bytes]:
     picture = (decode_mask if order.mask else decode)(data, PictureLimits(max_pixels=order.max_pixels))
     return [picture.resize((view.width, view.height), resampling(view)).tobytes() for view in order.views]
-
-
-def too_costly(limit: str) -> PictureTooCostly:
-    """That decoding a picture exceeded a limit."""
-    return PictureTooCostly(f"Decoding the picture takes more than {limit}.", "Save the picture again as PNG.")
 
 
 def _limit(order: DecodeOrder) -> None:

@@ -60,6 +60,11 @@ class DecodeOrder:
         return cls(**{**fields, "views": tuple(View(**view) for view in fields["views"])})
 
 
+def too_costly(limit: str) -> PictureTooCostly:
+    """That decoding a picture exceeded a limit, such as ``30 s``."""
+    return PictureTooCostly(f"Decoding the picture takes more than {limit}.", "Save the picture again as PNG.")
+
+
 def error_to_json(error: PictureError) -> bytes:
     """An error for the worker."""
     fields = {"code": error.code, "message": error.message[:500], "remedy": error.remedy[:500]}

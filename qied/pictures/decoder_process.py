@@ -11,9 +11,18 @@ from contextlib import suppress
 from typing import IO
 
 from PIL import Image
-from qied_client.errors import PictureError, PictureTooCostly, PictureUnreadable
+from qied_client.errors import PictureError, PictureUnreadable
 
-from qied.pictures.decoder_messages import DECODED, LENGTH, MAX_ERROR, REFUSED, REQUEST, DecodeOrder, error_from_json
+from qied.pictures.decoder_messages import (
+    DECODED,
+    LENGTH,
+    MAX_ERROR,
+    REFUSED,
+    REQUEST,
+    DecodeOrder,
+    error_from_json,
+    too_costly,
+)
 
 _MODULE = "qied.pictures.decoder_child"
 _NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -60,7 +69,7 @@ class Decoder:
             if self._unwanted:
                 raise DecoderKilled
             if code == -signal.SIGPROF:
-                raise time_exceeded(order.cpu_s)
+                raise too_costly(f"{order.cpu_s:g} s")
             if last:
                 raise PictureUnreadable(
                     f"The picture makes its decoder end ({_named(code)}).", "Save the picture again as PNG."
@@ -102,13 +111,6 @@ class Decoder:
         with self._lock:
             self._process = None
         return process.wait()
-
-
-def time_exceeded(seconds: float) -> PictureTooCostly:
-    """That decoding a picture took too long."""
-    return PictureTooCostly(
-        f"Decoding the picture takes more than {seconds:g} s.", "Save the picture again as PNG.", seconds=seconds
-    )
 
 
 def _exchange(process: subprocess.Popen[bytes], data: bytes, order: DecodeOrder) -> list[Image.Image]:

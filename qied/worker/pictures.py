@@ -18,8 +18,8 @@ from PIL import Image
 from qied_client.errors import PictureTooLarge
 from qied_client.picture_header import PictureHeader, PictureLimits, read_header
 
-from qied.pictures.decoder_messages import DecodeOrder
-from qied.pictures.decoder_process import Decoder, DecoderKilled, time_exceeded
+from qied.pictures.decoder_messages import DecodeOrder, too_costly
+from qied.pictures.decoder_process import Decoder, DecoderKilled
 from qied.pictures.reduced import ReducedPicture
 from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, decoding_bytes
 from qied.planning.view import View
@@ -101,7 +101,7 @@ class Pictures:
         try:
             return await work
         except DecoderKilled:
-            raise time_exceeded(self._limits.wall_s) from None
+            raise too_costly(f"{self._limits.wall_s:g} s") from None
 
 
 def _check(size: tuple[int, int], memory_bytes: int, room_bytes: int) -> None:

@@ -11,12 +11,12 @@ from qied.resources import builtin_model_folder
 
 PICTURE = builtin_model_folder().parent / "demo.png"
 JOBS: list[dict[str, Any]] = [
-    {"prompt": "make the red heart blue", "width": 256, "height": 256, "steps": 2, "true_cfg_scale": 1.0},
-    {"prompt": "remove the red heart", "width": 192, "height": 256, "steps": 3, "true_cfg_scale": 2.0},
-    {"prompt": "make the red heart green", "width": 256, "height": 160, "steps": 3, "true_cfg_scale": 4.0},
-    {"prompt": "make the background blue", "width": 128, "height": 128, "steps": 5, "true_cfg_scale": 1.0},
+    {"prompt": "make the red heart blue", "width": 256, "height": 256, "steps": 3, "true_cfg_scale": 1.0},
+    {"prompt": "remove the red heart", "width": 192, "height": 256, "steps": 5, "true_cfg_scale": 2.0},
+    {"prompt": "make the red heart green", "width": 256, "height": 160, "steps": 4, "true_cfg_scale": 4.0},
+    {"prompt": "make the background blue", "width": 128, "height": 128, "steps": 8, "true_cfg_scale": 1.0},
     {"prompt": "make the red heart smaller", "width": 160, "height": 208, "steps": 2, "true_cfg_scale": 3.0},
-    {"prompt": "turn the red heart into a star", "width": 224, "height": 128, "steps": 4, "true_cfg_scale": 1.5},
+    {"prompt": "turn the red heart into a star", "width": 224, "height": 128, "steps": 6, "true_cfg_scale": 1.5},
 ]
 
 

@@ -37,7 +37,7 @@ def test_a_worker_waits_for_a_front_that_is_stopped_and_goes_on_with_its_work(da
     with daemon.client(patience=60.0) as client:
         job = client.submit(picture, f"gate={gate}", seed=1, steps=2, width=64, height=48)
         daemon.wait_for("started", job=job.id)
-        pause(9, daemon.pid)
+        pause(12, daemon.pid)
         gate.touch()
         assert job.outcome().state == "succeeded"
     assert not [line for line in daemon.log if line.get("event") == "worker ended"]

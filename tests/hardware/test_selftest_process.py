@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -98,8 +99,13 @@ def test_wrong_and_slow_results_are_found_and_told_by_how_much(run):
     assert found["fp8_rowwise"].startswith("wrong result: relative error ")
     assert found["fp8_rowwise"].endswith("against FP32, at most 0.06 is allowed")
     assert found["fp8_tensorwise"] == "the result is not finite"
-    assert found["fp8_storage"].startswith("slower than BF16: ")
-    assert float(found["fp8_storage"].split()[3]) > 1
+    number = r"(\d[\d.e+-]*)"
+    told = re.fullmatch(
+        rf"slower than BF16: {number} times its time \({number} ms against {number} ms\)", found["fp8_storage"]
+    )
+    assert told is not None
+    times, took, reference = map(float, told.groups())
+    assert times == pytest.approx(took / reference, rel=0.02) and times > 1
     assert findings.results["fp8_storage"].trial.relative_error < 0.06
     assert findings.lasting
 

@@ -166,7 +166,6 @@ class WorkerPool:
         found.standby.unload(found.process)
         found.public_key = b""
         found.condition, found.offer, found.withheld_bytes = "unloaded", None, 0
-        found.active.clear()
         self._detach(found)
         if found.process is not None:
             self._spawn(leave(found.process))
@@ -276,8 +275,6 @@ class WorkerPool:
         worker.failed_starts = worker.failed_starts + 1 if worker.offer is None else 0
         worker.restarts += 1
         worker.condition, worker.offer, worker.withheld_bytes = "lost", None, 0
-        worker.active.clear()
-        worker.preparing.clear()
         self._detach(worker)
         self._log.warning("worker ended", worker=worker.name, how=str(ending), by_itself=ending.by_itself)
         self._dispatcher.feed(s.WorkerLost(worker.name, blame=ending.by_itself, for_memory=ending.for_memory))
@@ -287,6 +284,9 @@ class WorkerPool:
             self._give_up(died_while_loading(worker.failed_starts, ending))
 
     def _detach(self, worker: Worker) -> None:
+        """Forget the connection of a worker, and the edits that it had."""
+        worker.active.clear()
+        worker.preparing.clear()
         if worker.peer is not None:
             self._routes.pop(worker.peer.route, None)
             worker.peer.gone()
