@@ -28,7 +28,7 @@ test test-tools quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 
 # Three test processes for two cores, since many tests wait for daemons; one thread of torch each, as more would wait too.
 # The training and whole runs of benchmarks, which no user starts, have a run of their own.
-TOOLS := tests/tiny_model tests/benchmarks/test_quality_run.py tests/benchmarks/test_wire_smoke.py
+TOOLS := tests/tiny_model $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py forward.py serve_edit.py vae_bench.py)
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(TOOLS)) $(ARGS)
 
