@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from qied_client.protocol import limits
-from qied_client.protocol.fields import Hash, Int, ListOf, Maybe, Nested, OneOf, Real, Text
+from qied_client.protocol.fields import Hash, Int, Later, ListOf, Maybe, Nested, OneOf, Real, Text
 from qied_client.protocol.request import LoraChoice
 
 OutputFormat = Literal["png", "webp"]
@@ -22,6 +22,8 @@ class EditSpec:
     the result, multiples of 16. ``true_cfg_scale`` above 1 means two forwards a step and needs ``negative_prompt``.
     ``preview_every`` counts steps between previews; 0 sends none. ``loras`` have names of the daemon's folders, each
     once, and strengths other than 0. ``schedule`` is the noise schedule: the model's own, or that of Lightning.
+    ``preset`` is the one that filled in defaults, ``precision`` the daemon's when it accepted the edit, and
+    ``warnings`` are what the user probably did not intend; these three only describe the result.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -37,6 +39,9 @@ class EditSpec:
     preview_every: Annotated[int, Int(0, limits.STEPS)] = 1
     loras: Annotated[tuple[LoraChoice, ...], ListOf(Nested(LoraChoice), limits.LORAS)] = ()
     schedule: Annotated[Schedule, OneOf(("model", "lightning"))] = "model"
+    preset: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
+    precision: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
+    warnings: Annotated[tuple[str, ...], Later(ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS))] = ()
 
     @property
     def guided(self) -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from qied_client.aio import AsyncClient, AsyncJob, AsyncSession, OnProgress, Pictures
+from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.credentials import Credential
-from qied_client.inputs import Picture
+from qied_client.inputs import Picture, Pictures
 from qied_client.net.loop_thread import LoopThread
 from qied_client.protocol import messages as m
-from qied_client.results import Progress, Result
+from qied_client.results import OnProgress, Progress, Result
 
 
 class Job:

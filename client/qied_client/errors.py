@@ -13,6 +13,7 @@
     ├── NotPermitted                     not_permitted           only the machine's owner may do this
     ├── ProtocolError                    protocol_error          frames that are not protocol 1, or out of order
     ├── InvalidRequest                   invalid_request         a field of a request is wrong
+    │   ├── UnknownOption                unknown_option          not an option of an edit; names the nearest one
     │   ├── UnknownPreset                unknown_preset
     │   ├── UnknownLora                  unknown_lora
     │   ├── PrecisionUnavailable         precision_unavailable   the daemon does not run this precision
@@ -41,7 +42,8 @@
     │   ├── UnknownSession               unknown_session         no such session of this user
     │   ├── SessionConflict              session_conflict        same session id, different picture
     │   ├── UnknownTurn                  unknown_turn
-    │   └── NothingToUndo                nothing_to_undo
+    │   ├── NothingToUndo                nothing_to_undo
+    │   └── NothingToRedo                nothing_to_redo
     ├── CapacityError
     │   ├── QuotaExceeded                quota_exceeded          one user holds too much: details name the setting
     │   ├── QueueFull                    queue_full
@@ -66,6 +68,7 @@ Each error carries ``code`` (never changes), ``message`` (what was wrong and the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 Detail = str | int | float | bool | None
 
@@ -74,6 +77,8 @@ class QiedError(Exception):
     """Base of all errors; never raised itself except for a code that this version does not know."""
 
     code = "error"
+    passing: ClassVar[bool] = False
+    """Whether errors of this kind end by themselves; see ``retry``."""
 
     def __init__(self, message: str, remedy: str = "", **details: Detail) -> None:
         super().__init__(message)
@@ -83,6 +88,11 @@ class QiedError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".rstrip()
+
+    @property
+    def retry(self) -> bool:
+        """Whether the same call, unchanged, may succeed a little later; if not, repeating it is of no use."""
+        return self.passing
 
 
 class UnreachableError(QiedError):
@@ -95,6 +105,7 @@ class DaemonUnreachable(UnreachableError):
     """Nothing answers at the endpoint."""
 
     code = "daemon_unreachable"
+    passing = True
 
 
 class HandshakeRefused(UnreachableError):
@@ -125,6 +136,7 @@ class RequestTimeout(UnreachableError):
     """No answer came within the time that the caller gave."""
 
     code = "timeout"
+    passing = True
 
 
 class NotPermitted(QiedError):
@@ -143,6 +155,12 @@ class InvalidRequest(QiedError):
     """A field of a request is wrong; ``details["field"]`` names it."""
 
     code = "invalid_request"
+
+
+class UnknownOption(InvalidRequest):
+    """There is no option of this name; ``details["nearest"]`` is the one that was probably meant."""
+
+    code = "unknown_option"
 
 
 class UnknownPreset(InvalidRequest):
@@ -319,16 +337,31 @@ class NothingToUndo(SessionError):
     code = "nothing_to_undo"
 
 
+class NothingToRedo(SessionError):
+    """No turn was undone from the session's latest picture."""
+
+    code = "nothing_to_redo"
+
+
 class CapacityError(QiedError):
     """The daemon cannot take more for now."""
 
     code = "capacity"
+    passing = True
 
 
 class QuotaExceeded(CapacityError):
-    """One user holds too much at once; ``details["setting"]`` names the limit that was met."""
+    """One user holds too much at once; ``details["setting"]`` names the limit that was met.
+
+    ``details["passes"]`` is false where time alone does not help: something has to be released or closed first.
+    """
 
     code = "quota_exceeded"
+
+    @property
+    def retry(self) -> bool:
+        """Whether the limit is of what is under way, so that the same call succeeds once some of that has ended."""
+        return self.details.get("passes") is not False
 
 
 class QueueFull(CapacityError):
@@ -341,6 +374,7 @@ class DiskFull(CapacityError):
     """A disk is full, or the daemon's share of one."""
 
     code = "disk_full"
+    passing = False
 
 
 class DiskUnavailable(CapacityError):
@@ -353,6 +387,7 @@ class Busy(CapacityError):
     """Jobs that run or wait are in the way of what was asked for."""
 
     code = "busy"
+    passing = False
 
 
 class ShuttingDown(CapacityError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Union
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "Image", "np.ndarray[Any, Any]"]
 """A file's path, its bytes, an open binary file, a Pillow image, or an array [height, width, 1|3|4] of uint8."""
+Pictures = Picture | Sequence[Picture]
 
 
 def picture_bytes(picture: Picture) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ class Progress:
     remaining_ms: int | None = None
     preview: bytes = b""
     note: str = ""
+
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)

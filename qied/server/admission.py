@@ -83,7 +83,7 @@ class Admission:
         oldest = self._jobs.oldest_without_result(user)
         if oldest is None:
             remedy = "Release some of them; clients do so by themselves once they have the picture."
-            raise over_limit("limits.jobs_kept_per_user", kept, "finished jobs with results", remedy)
+            raise over_limit("limits.jobs_kept_per_user", kept, "finished jobs with results", remedy, passes=False)
         return oldest
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 import zmq.asyncio
@@ -112,7 +113,7 @@ class ClientPort:
         await self._port.close()
 
     def _send(self, peer: Peer, message: m.Message) -> bool:
-        size = self._port.send(peer.route, message)
+        size = self._port.send(peer.route, message, peer.version)
         if not size:
             return False
         question = peer.backlog.sent(size, self._now())
@@ -227,7 +228,8 @@ class ClientPort:
         peer.refuse(error, identifier if isinstance(identifier, int) else None)
 
     def _greet(self, peer: Peer, hello: m.Hello) -> None:
-        if not hello.min_version <= limits.VERSION <= hello.max_version:
+        version = min(limits.VERSION, hello.max_version)
+        if version < max(limits.MIN_VERSION, hello.min_version):
             peer.refuse(
                 VersionMismatch(
                     f"This daemon speaks protocol {limits.MIN_VERSION} to {limits.VERSION}, "
@@ -237,8 +239,8 @@ class ClientPort:
                 hello.id,
             )
             return
-        peer.ready = True
-        peer.send(self._welcome(hello.id, peer.user))
+        peer.ready, peer.version = True, version
+        peer.send(replace(self._welcome(hello.id, peer.user), version=version))
 
     def _dispatch(self, peer: Peer, message: m.Message) -> None:
         if self._transfers.handle(peer, message):

@@ -283,6 +283,8 @@ class Daemon:
             credit=limits.CREDIT,
             blob_bytes=limits.BLOB_BYTES,
             max_images=profile.geometry.max_references,
+            uploads=self._launch.config.limits.uploads_per_client,
+            requests=self._launch.config.limits.requests_per_client,
         )
 
     def _client_transfers(self) -> BlobTransfers:

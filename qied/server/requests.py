@@ -307,7 +307,7 @@ class Requests:
         turn = session.base(message.base)
         if len(session.turns) >= self._desk.quotas.turns_per_session:
             limit, remedy = len(session.turns), "Open a new session on the picture that you want to edit."
-            raise over_limit("limits.turns_per_session", limit, "turns in this session", remedy)
+            raise over_limit("limits.turns_per_session", limit, "turns in this session", remedy, passes=False)
         if turn is None:
             size = await self._picture_size(session.source)
             return _Base(session, session.next_turn, 0, size, session.source, None)
@@ -385,7 +385,7 @@ class Requests:
         if session is None:
             if desk.sessions.of_user(peer.user) >= desk.quotas.sessions_per_user:
                 limit = desk.quotas.sessions_per_user
-                raise over_limit("limits.sessions_per_user", limit, "open sessions", "Close one first.")
+                raise over_limit("limits.sessions_per_user", limit, "open sessions", "Close one first.", passes=False)
             with desk.ownership.hold(peer.user, (message.image,)):
                 desk.store.touch(message.image)
                 await self._picture_size(message.image)

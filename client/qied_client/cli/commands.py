@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from qied_client.aio import named
+from qied_client.aio.job import named
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.progress import EditProgress
 from qied_client.cli.status import seconds, show_status

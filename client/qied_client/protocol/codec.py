@@ -10,7 +10,7 @@ import msgpack
 from qied_client.errors import InvalidRequest, ProtocolError
 from qied_client.protocol import limits
 from qied_client.protocol.fields import FieldError, read, write
-from qied_client.protocol.messages import Message
+from qied_client.protocol.message import Message
 
 Registry = Mapping[bytes, type[Message]]
 
@@ -22,13 +22,13 @@ def registry(*kinds: type[Message]) -> Registry:
     return table
 
 
-def encode(message: Message) -> list[bytes | memoryview]:
-    """Frames of a message: the type, the header and, where it has one, the body.
+def encode(message: Message, version: int = limits.VERSION) -> list[bytes | memoryview]:
+    """Frames of a message for a peer of that version: the type, the header and, where it has one, the body.
 
     Raises ProtocolError for a header that is too large, or a value that msgpack does not have.
     """
     try:
-        header = msgpack.packb(write(message))
+        header = msgpack.packb(write(message, first=version < 2))
     except (TypeError, ValueError, OverflowError) as error:
         name = message.TYPE.decode()
         raise ProtocolError(f"{name} has a field that cannot be sent: {error}.", "Correct this field.") from None

@@ -237,9 +237,9 @@ class Body:
 
 @dataclass(frozen=True)
 class Later:
-    """A field that came after the first release: left out of what is written while it has its default.
+    """A field that came with version 2: left out of what is written while it has its default, and for version 1.
 
-    So peers that do not know it, and hashes that were made without it, only meet it where it is used.
+    So peers that do not know it, and hashes that were made without it, do not meet it.
     """
 
     check: Callable[[object], Any]
@@ -305,17 +305,20 @@ def checked(value: T) -> T:
     return read(type(value), write(value))
 
 
-def write(value: Any) -> dict[str, Any]:
-    """Turn a wire dataclass into the mapping that ``read`` takes; a body and unused later fields stay out."""
+def write(value: Any, *, first: bool = False) -> dict[str, Any]:
+    """Turn a wire dataclass into the mapping that ``read`` takes; a body and unused later fields stay out.
+
+    ``first``: for a peer that knows the first version only, so that all later fields stay out.
+    """
     return {
-        name: _plain(getattr(value, name))
+        name: _plain(getattr(value, name), first)
         for name, (check, _) in _checks(type(value)).items()
-        if not isinstance(check, Body) and not _unused(value, name, check)
+        if not isinstance(check, Body) and not (isinstance(check, Later) and (first or _unused(value, name)))
     }
 
 
-def _unused(value: Any, name: str, check: Check) -> bool:
-    return isinstance(check, Later) and getattr(value, name) == type(value).__dataclass_fields__[name].default
+def _unused(value: Any, name: str) -> bool:
+    return bool(getattr(value, name) == type(value).__dataclass_fields__[name].default)
 
 
 def body_field(kind: type[Any]) -> tuple[str, Body] | None:
@@ -326,9 +329,9 @@ def body_field(kind: type[Any]) -> tuple[str, Body] | None:
     return None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, first: bool) -> Any:
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, first) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return write(value)
+        return write(value, first=first)
     return value

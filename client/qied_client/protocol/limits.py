@@ -1,8 +1,8 @@
-"""The numbers of protocol 1; docs/protocol.md explains them. Sizes are bytes, times are milliseconds."""
+"""The numbers of the protocol; docs/protocol.md explains them. Sizes are bytes, times are milliseconds."""
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 MIN_VERSION: Final = 1
 
 HEADER_BYTES: Final = 16 * 1024
@@ -36,5 +36,17 @@ SCALARS: Final = 32
 SCALAR_BYTES: Final = 256
 """Entries of a mapping of details or timings, and bytes of a text in one."""
 TROUBLE_BYTES: Final = 400
+TIMINGS: Final = 16
+WARNINGS: Final = 6
+WARNING_BYTES: Final = 300
+"""Warnings of one job, and bytes of each."""
+REASON_BYTES: Final = 1_000
+SHORT_NAME_BYTES: Final = 48
+SHORT_PROMPT_BYTES: Final = 160
+THUMBNAIL_BYTES: Final = 32 * 1024
 STATUS_ROWS: Final = 20
 HISTORY_TURNS: Final = 64
+PAGE_JOBS: Final = 14
+PAGE_SESSIONS: Final = 24
+PAGE_TURNS: Final = 24
+PAGE_LORAS: Final = 32

@@ -20,10 +20,17 @@ FROM_CLIENT = registry(
     m.Release,
     m.Open,
     m.Undo,
+    m.Redo,
     m.History,
     m.Close,
     m.Status,
     m.Control,
+    m.ListJobs,
+    m.Fetch,
+    m.ListSessions,
+    m.ListTurns,
+    m.Describe,
+    m.ListLoras,
 )
 
 FROM_DAEMON = registry(
@@ -48,4 +55,10 @@ FROM_DAEMON = registry(
     m.Closed,
     m.StatusReport,
     m.Controlled,
+    m.JobList,
+    m.Fetched,
+    m.SessionList,
+    m.TurnList,
+    m.Description,
+    m.LoraList,
 )

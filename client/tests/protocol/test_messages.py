@@ -8,6 +8,7 @@ from qied_client.protocol import fields as f
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.codec import decode, encode
+from qied_client.protocol.message import cut_text
 from qied_client.protocol.request import EditRequest
 from qied_client.protocol.roles import FROM_CLIENT, FROM_DAEMON
 
@@ -128,7 +129,7 @@ def test_any_error_gives_a_failure_that_the_other_side_takes(
     error.details.update(details)
     there = carried(error)
     assert type(there) is InternalError
-    assert there.message == m.cut_text(message, limits.TEXT_CHARS)
+    assert there.message == cut_text(message, limits.TEXT_CHARS)
 
 
 def test_long_texts_are_cut_at_a_character() -> None:

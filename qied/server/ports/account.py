@@ -47,8 +47,15 @@ class Accounts:
         return account
 
 
-def over_limit(setting: str, limit: int, things: str, remedy: str) -> QuotaExceeded:
-    """The error for one more of ``things``: it names the setting, its value and what to do."""
+def over_limit(setting: str, limit: int, things: str, remedy: str, *, passes: bool = True) -> QuotaExceeded:
+    """The error for one more of ``things``: it names the setting, its value and what to do.
+
+    ``passes``: the things end by themselves, so that waiting helps.
+    """
     return QuotaExceeded(
-        f"You have {limit} {things}, which is the limit ({setting}).", remedy, setting=setting, limit=limit
+        f"You have {limit} {things}, which is the limit ({setting}).",
+        remedy,
+        setting=setting,
+        limit=limit,
+        passes=passes,
     )

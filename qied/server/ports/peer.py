@@ -23,7 +23,8 @@ _log = structlog.get_logger(part="peer")
 class Peer:
     """A connection. ``transfers`` are its uploads and downloads by the client's id, which end with it.
 
-    ``account`` is shared by all connections of the user. ``heard_ms`` is when the last message came.
+    ``version`` is that of the protocol which both sides speak. ``account`` is shared by all connections of the user.
+    ``heard_ms`` is when the last message came.
 
     Requests that have begun are finished even if the client is gone: memory must agree with the journal.
     """
@@ -33,6 +34,7 @@ class Peer:
     send: Callable[[Message], int]
     heard_ms: int
     ready: bool = False
+    version: int = 1
     transfers: dict[int, Any] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     account: Account = field(default_factory=Account)

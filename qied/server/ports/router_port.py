@@ -68,9 +68,9 @@ class RouterPort:
         self._task = asyncio.create_task(self._pump(), name="port")
         return cast(bytes, self._socket.last_endpoint).decode()
 
-    def send(self, route: bytes, message: Message) -> int:
-        """Send without waiting; returns its bytes, 0 where the connection is gone or does not read."""
-        frames = [route, *encode(message)]
+    def send(self, route: bytes, message: Message, version: int = limits.VERSION) -> int:
+        """Send in that version without waiting; returns its bytes, 0 where the connection is gone or does not read."""
+        frames = [route, *encode(message, version)]
         sent = cast(asyncio.Future[object], self._socket.send_multipart(frames, flags=zmq.NOBLOCK, copy=True))
         error = sent.exception() if sent.done() else None
         if error is not None:

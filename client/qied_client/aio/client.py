@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from qied_client.aio.job import AsyncJob, named
+from qied_client.aio.session import AsyncSession
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
-from qied_client.errors import NothingToUndo, QiedError, RequestTimeout, UnknownTurn, UnreachableError
-from qied_client.inputs import Picture, picture_bytes
+from qied_client.errors import QiedError, RequestTimeout, UnreachableError
+from qied_client.inputs import Picture, Pictures, picture_bytes
 from qied_client.net.bridge import Bridge
 from qied_client.net.driver import Driver
 from qied_client.net.loop_thread import watches_sockets
@@ -27,14 +29,13 @@ from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.request import EditRequest, LoraChoice
 from qied_client.protocol.roles import FROM_DAEMON
-from qied_client.results import Progress, Result
+from qied_client.results import OnProgress, Progress, Result
 from qied_client.transfers import hash_of
 from qied_client.version import __version__
 
-OnProgress = Callable[[Progress], None]
 _RELEASE_S = 1.0
 """How long closing waits for results to be released; if the daemon is down, they expire by themselves."""
-Pictures = Picture | Sequence[Picture]
+_TAKE_UP = "Fetch its picture with client.job({job!r}).result()."
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,6 @@ def seed_of(job_id: str) -> int:
     return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4]) >> 1
 
 
-def named(error: QiedError, job_id: str, how: str) -> QiedError:
-    """The same error, which also says that the job goes on, and ``how`` its picture is had later."""
-    message = f"{error.message} The daemon goes on with {job_id} and keeps its picture."
-    return type(error)(message, f"{error.remedy} {how}".strip(), **{**error.details, "job": job_id})
-
-
 def request_of(
     prompt: str,
     *,
@@ -79,184 +74,6 @@ def request_of(
     choices = tuple(LoraChoice(lora) if isinstance(lora, str) else LoraChoice(*lora) for lora in loras)
     drawn = secrets.randbelow(2**31) if seed is None else seed
     return EditRequest((), prompt, drawn, loras=choices, **options).validated()
-
-
-_TAKE_UP = "Fetch its picture with client.job({job!r}).result()."
-
-
-class AsyncJob:
-    """One accepted edit. Any number of tasks may wait for its events and its result."""
-
-    def __init__(self, client: AsyncClient, job: str, turn: int | None = None) -> None:
-        self._client = client
-        self.id = job
-        self.turn = turn
-        self._news: list[m.Event | m.Result] = []
-        self._preview_at: int | None = None
-        self._changed = asyncio.Event()
-        self._failure: QiedError | None = None
-        self._taken_up: asyncio.Task[None] | None = None
-
-    def _push(self, news: m.Event | m.Result) -> None:
-        if isinstance(news, m.Event) and news.preview:
-            self._forget_preview()
-            self._preview_at = len(self._news)
-        self._news.append(news)
-        self._wake()
-
-    def _forget_preview(self) -> None:
-        """Keep the pixels of the newest preview only: late readers of the events need no older ones."""
-        older = None if self._preview_at is None else self._news[self._preview_at]
-        if isinstance(older, m.Event) and self._preview_at is not None:
-            self._news[self._preview_at] = replace(older, preview=b"")
-
-    def _fail(self, error: QiedError) -> None:
-        self._failure = error
-        self._wake()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _messages(self) -> AsyncIterator[m.Event | m.Result]:
-        seen = 0
-        while True:
-            changed = self._changed
-            while seen < len(self._news):
-                news = self._news[seen]
-                seen += 1
-                yield news
-                if isinstance(news, m.Result):
-                    return
-            if self._failure is not None:
-                raise self._failure
-            await changed.wait()
-
-    async def events(self) -> AsyncIterator[Progress]:
-        """Progress from the beginning to the end; ends when the outcome is there."""
-        async for news in self._messages():
-            if isinstance(news, m.Event):
-                yield Progress(
-                    news.kind,
-                    done=news.step,
-                    total=news.steps,
-                    phase=news.phase or "",
-                    place=news.place,
-                    starts_in_ms=news.starts_in_ms,
-                    remaining_ms=news.remaining_ms,
-                    preview=bytes(news.preview),
-                    note=news.note,
-                )
-
-    async def outcome(self) -> m.Result:
-        """Wait for the outcome, whatever it is."""
-        async for news in self._messages():
-            if isinstance(news, m.Result):
-                return news
-        raise AssertionError("events end with an outcome")
-
-    async def result(self, *, timeout: float | None = None, on_progress: OnProgress | None = None) -> Result:
-        """Wait for the outcome and fetch the picture.
-
-        Raises the job's typed error where it did not succeed, RequestTimeout after ``timeout`` seconds (the job goes
-        on then, and the result can be asked for again).
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                outcome = await self.outcome()
-                error = outcome.error()
-                if error is not None:
-                    raise error
-                assert outcome.blob is not None, "a success has a picture"
-                data = await self._client.download(outcome.blob, on_progress)
-        except TimeoutError:
-            raise RequestTimeout(
-                f"Job {self.id} has not finished after {timeout:g} s.", "It continues: ask again, or cancel it."
-            ) from None
-        return Result(
-            bytes=data,
-            media_type=outcome.media_type,
-            width=outcome.width,
-            height=outcome.height,
-            seed=outcome.seed,
-            timings=outcome.timings,
-            job=self.id,
-            turn=self.turn,
-        )
-
-    async def cancel(self) -> str:
-        """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
-        return await self._client.cancel(self.id)
-
-    async def release(self) -> None:
-        """Tell the daemon that the result may be deleted."""
-        await self._client.release(self.id)
-
-
-class AsyncSession:
-    """Several turns on one picture. The session lives in the daemon: it outlasts this object, see ``id``."""
-
-    def __init__(self, client: AsyncClient, state: m.SessionState) -> None:
-        self._client = client
-        self.id = state.session
-        self._state = state
-
-    @property
-    def head(self) -> int:
-        """Turn whose result is the latest picture; 0 is the session's first picture."""
-        return self._state.head
-
-    @property
-    def source(self) -> str:
-        """Hash of the session's first picture."""
-        return self._state.source
-
-    async def submit(
-        self, prompt: str, *, base: int | None = None, job_id: str | None = None, **options: Any
-    ) -> AsyncJob:
-        """Start a turn that edits the result of turn ``base`` (None: the latest); options as for ``edit``."""
-        job = await self._client._submit((), prompt, job_id=job_id, session=self.id, base=base, **options)
-        await self.refresh()
-        return job
-
-    async def edit(
-        self, prompt: str, *, base: int | None = None, timeout: float | None = None, **options: Any
-    ) -> Result:
-        """Do a turn and return its result."""
-        on_progress = options.get("on_progress")
-        job = await self.submit(prompt, base=base, **options)
-        return await self._client._finish(job, timeout, on_progress)
-
-    async def undo(self) -> int:
-        """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
-        await self.refresh()
-        if self.head == 0:
-            raise NothingToUndo("The session is at its first picture, so there is no turn to undo.", "Edit first.")
-        turn = self.head
-        self._state = await self._client._ask(lambda n: m.Undo(n, self.id, turn))
-        return self.head
-
-    async def history(self) -> tuple[m.Turn, ...]:
-        """Turns so far, the oldest first."""
-        await self.refresh()
-        return self._state.turns
-
-    async def result(self, turn: int | None = None) -> Result:
-        """Fetch the result of a turn (None: the latest) once more."""
-        await self.refresh()
-        number = self.head if turn is None else turn
-        job = next((row.job for row in self._state.turns if row.turn == number), None)
-        if job is None:
-            raise UnknownTurn(f"Session {self.id} has no result for turn {number}.", "See history().")
-        return await (await self._client.job(job)).result()
-
-    async def refresh(self) -> None:
-        """Fetch the session's state from the daemon."""
-        self._state = await self._client._ask(lambda n: m.History(n, self.id))
-
-    async def close(self) -> None:
-        """End the session in the daemon: its pictures may be deleted."""
-        await self._client._ask(lambda n: m.Close(n, self.id))
 
 
 class AsyncClient:

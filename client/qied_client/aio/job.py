@@ -1,0 +1,130 @@
+"""One accepted edit: its news, its outcome, its picture."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qied_client.errors import QiedError, RequestTimeout
+from qied_client.protocol import messages as m
+from qied_client.results import OnProgress, Progress, Result
+
+if TYPE_CHECKING:
+    from qied_client.aio.client import AsyncClient
+
+
+def named(error: QiedError, job_id: str, how: str) -> QiedError:
+    """The same error, which also says that the job goes on, and ``how`` its picture is had later."""
+    message = f"{error.message} The daemon goes on with {job_id} and keeps its picture."
+    return type(error)(message, f"{error.remedy} {how}".strip(), **{**error.details, "job": job_id})
+
+
+class AsyncJob:
+    """One accepted edit. Any number of tasks may wait for its events and its result."""
+
+    def __init__(self, client: AsyncClient, job: str, turn: int | None = None) -> None:
+        self._client = client
+        self.id = job
+        self.turn = turn
+        self._news: list[m.Event | m.Result] = []
+        self._preview_at: int | None = None
+        self._changed = asyncio.Event()
+        self._failure: QiedError | None = None
+        self._taken_up: asyncio.Task[None] | None = None
+
+    def _push(self, news: m.Event | m.Result) -> None:
+        if isinstance(news, m.Event) and news.preview:
+            self._forget_preview()
+            self._preview_at = len(self._news)
+        self._news.append(news)
+        self._wake()
+
+    def _forget_preview(self) -> None:
+        """Keep the pixels of the newest preview only: late readers of the events need no older ones."""
+        older = None if self._preview_at is None else self._news[self._preview_at]
+        if isinstance(older, m.Event) and self._preview_at is not None:
+            self._news[self._preview_at] = replace(older, preview=b"")
+
+    def _fail(self, error: QiedError) -> None:
+        self._failure = error
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _messages(self) -> AsyncIterator[m.Event | m.Result]:
+        seen = 0
+        while True:
+            changed = self._changed
+            while seen < len(self._news):
+                news = self._news[seen]
+                seen += 1
+                yield news
+                if isinstance(news, m.Result):
+                    return
+            if self._failure is not None:
+                raise self._failure
+            await changed.wait()
+
+    async def events(self) -> AsyncIterator[Progress]:
+        """Progress from the beginning to the end; ends when the outcome is there."""
+        async for news in self._messages():
+            if isinstance(news, m.Event):
+                yield Progress(
+                    news.kind,
+                    done=news.step,
+                    total=news.steps,
+                    phase=news.phase or "",
+                    place=news.place,
+                    starts_in_ms=news.starts_in_ms,
+                    remaining_ms=news.remaining_ms,
+                    preview=bytes(news.preview),
+                    note=news.note,
+                )
+
+    async def outcome(self) -> m.Result:
+        """Wait for the outcome, whatever it is."""
+        async for news in self._messages():
+            if isinstance(news, m.Result):
+                return news
+        raise AssertionError("events end with an outcome")
+
+    async def result(self, *, timeout: float | None = None, on_progress: OnProgress | None = None) -> Result:
+        """Wait for the outcome and fetch the picture.
+
+        Raises the job's typed error where it did not succeed, RequestTimeout after ``timeout`` seconds (the job goes
+        on then, and the result can be asked for again).
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                outcome = await self.outcome()
+                error = outcome.error()
+                if error is not None:
+                    raise error
+                assert outcome.blob is not None, "a success has a picture"
+                data = await self._client.download(outcome.blob, on_progress)
+        except TimeoutError:
+            raise RequestTimeout(
+                f"Job {self.id} has not finished after {timeout:g} s.", "It continues: ask again, or cancel it."
+            ) from None
+        return Result(
+            bytes=data,
+            media_type=outcome.media_type,
+            width=outcome.width,
+            height=outcome.height,
+            seed=outcome.seed,
+            timings=outcome.timings,
+            job=self.id,
+            turn=self.turn,
+        )
+
+    async def cancel(self) -> str:
+        """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
+        return await self._client.cancel(self.id)
+
+    async def release(self) -> None:
+        """Tell the daemon that the result may be deleted."""
+        await self._client.release(self.id)
