@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.codec import registry
-from qied_client.protocol.fields import Body, Flag, Hash, Identifier, Int, Maybe, Nested, Scalars, Text
+from qied_client.protocol.fields import Body, Flag, Hash, Identifier, Int, ListOf, Maybe, Nested, Scalars, Text
 
 from qied.edit import EditSpec
 
@@ -137,7 +137,10 @@ class Stepped(m.Message):
 
 @dataclass(frozen=True)
 class EditFinished(m.Message):
-    """Report: the result is uploaded under ``blob``."""
+    """Report: the result is uploaded under ``blob``.
+
+    ``warnings`` came up while it was made. The body is a JPEG whose longer side has at most 256 pixels, or empty.
+    """
 
     TYPE = b"FINISHED"
     user: Annotated[str, _ID]
@@ -145,7 +148,9 @@ class EditFinished(m.Message):
     blob: Annotated[str, Hash()]
     size: Annotated[int, Int(1, limits.BLOB_BYTES)]
     media_type: Annotated[str, Text(64)]
-    timings: Annotated[dict[str, Any], Scalars()] = field(default_factory=dict)
+    timings: Annotated[dict[str, Any], Scalars(limits.TIMINGS)] = field(default_factory=dict)
+    warnings: Annotated[tuple[str, ...], ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS)] = ()
+    thumbnail: Annotated[bytes | memoryview, Body(0, limits.THUMBNAIL_BYTES)] = b""
 
 
 @dataclass(frozen=True)
