@@ -208,6 +208,11 @@ class BlobStore:
         blobs, uploads = self._ledger.idle(pinned, unpinned_before)
         return self._remove(blobs, uploads)
 
+    def remove(self, digest: str, used_before: float) -> Removed:
+        """Remove a stored blob, unless it was used at that moment or later."""
+        idle, _ = self._ledger.idle(frozenset(), used_before)
+        return self._remove({digest: idle[digest]} if digest in idle else {}, {})
+
     def make_room(
         self,
         size: int,
