@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -267,7 +268,7 @@ class Daemon:
             finishing=lambda: self.control.finishing,
             forget_scope=self._pool.forget,
             make_room=self._housekeeper.make_room,
-            forget_fetched=self._housekeeper.forget_fetched,
+            forget_fetched=partial(self._housekeeper.forget_fetched, result=True),
         )
 
     def _report(self, identifier: int, user: str, everyone: bool) -> m.StatusReport:

@@ -345,7 +345,7 @@ class Dispatcher:
                 self._ownership.own(owner)
         self._jobs.conclude(job, outcome)
         if job.session is not None and outcome.result_blob is not None:
-            self._sessions.job_succeeded(job.key, job.session, outcome.result_blob)
+            self._sessions.job_succeeded(job.key, job.session, outcome.result_blob, outcome.finished_at)
         self._log.info("finished", user=job.key.user, job=job.key.job, state=outcome.state, code=outcome.error_code)
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
@@ -19,7 +19,7 @@ from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.clock import ExpiryClock
 from qied.server.jobs import Job, JobBook
-from qied.server.journal.changes import DisownBlob, ExpireBefore, Key
+from qied.server.journal.changes import DisownBlob, ExpireBefore, Key, StoreOutcome
 from qied.server.journal.journal import Journal
 from qied.server.off_loop import off_loop
 from qied.server.releases import Releases
@@ -139,28 +139,48 @@ class Housekeeper:
     async def make_more_room(self, user: str, size: int) -> bool:
         """Make room as ``make_room``; where that is not enough, forget results that the user has fetched."""
         while not await self.make_room(user, size):
-            if not await self.forget_fetched(user):
+            if not await self.forget_fetched(user, size):
                 return False
         return True
 
-    async def forget_fetched(self, user: str) -> bool:
-        """Forget the oldest result of a user that its client has, and delete it; returns whether there was one.
+    async def forget_fetched(self, user: str, size: int, *, result: bool = False) -> bool:
+        """Forget the oldest result of a user that its client has, and delete it, for ``size`` bytes of an upload.
 
-        One that the user needs elsewhere, as a turn or as the picture of another job, would free nothing and stays.
+        ``result``: for those of a result, to which uploads leave room. Returns whether there is more room now. Nothing
+        is forgotten where all of them would not be enough.
         """
         async with self._forgetting:
-            needed = Counter(blob for job in self._jobs.of_user(user) for blob in _blobs(job))
-            needed.update(blob for session in self._sessions.of_user(user) for blob in session.blobs)
-            needed.update(self._ownership.held)
-            for job in self._jobs.fetched(user):
-                outcome = job.outcome
-                if outcome is None or outcome.result_blob is None or needed[outcome.result_blob] > 1:
-                    continue
-                await self._releases.forget(job)
-                self._log.info("forgot a fetched result to make room", user=user, job=job.key.job)
+            spare = self._spare(user)
+            if not spare or not self._could_fit(user, size, spare, result=result):
+                return False
+            job, outcome = spare[0]
+            await self._releases.forget(job)
+            self._log.info("forgot a fetched result to make room", user=user, job=job.key.job)
+            if outcome.result_blob is not None:
                 await self._delete_unused(user, outcome.result_blob, outcome.finished_at)
-                return True
+            return True
+
+    def _spare(self, user: str) -> list[tuple[Job, StoreOutcome]]:
+        """Jobs of a user whose results can be forgotten, the first fetched first.
+
+        A result that is a turn's as well, or the picture that another job reads, would free nothing.
+        """
+        needed = Counter(blob for job in self._jobs.of_user(user) for blob in _blobs(job))
+        needed.update(blob for session in self._sessions.of_user(user) for blob in session.blobs)
+        needed.update(self._ownership.held)
+        fetched = [(job, job.outcome) for job in self._jobs.fetched(user) if job.outcome is not None]
+        return [(job, outcome) for job, outcome in fetched if needed[outcome.result_blob or ""] == 1]
+
+    def _could_fit(self, user: str, size: int, spare: Sequence[tuple[Job, StoreOutcome]], *, result: bool) -> bool:
+        """Whether ``size`` bytes would find room if all ``spare`` results and what the user does not use were gone."""
+        needed, used_before = self._needed(), time.time() - _UNUSED_S
+        unused = [owner.size for owner in self._ownership.of_user(user, used_before) if owner.hash not in needed]
+        results = [outcome.result_bytes for _, outcome in spare]
+        missing = counted(size) + self._store.under_way(f"user.{user}") - self._own_bytes(user)
+        if missing > sum(counted(each) for each in (*unused, *results)):
             return False
+        pinned = needed | self._ownership.of_others(user)
+        return self._store.shortfall(size, pinned, used_before, result=result) <= sum(results)
 
     async def _delete_unused(self, user: str, blob: str, used_before: float) -> None:
         """Have a user give up a picture that was not used since, and delete it where nobody else has it."""
@@ -200,9 +220,10 @@ class Housekeeper:
 
 
 def _blobs(job: Job) -> Iterator[str]:
-    """The pictures that a job reads, and its result."""
-    yield from job.spec.images
-    if job.spec.mask is not None:
-        yield job.spec.mask
+    """The pictures that a job reads, and its result; once that is fetched, nobody reads the others."""
+    if job.fetched_at is None:
+        yield from job.spec.images
+        if job.spec.mask is not None:
+            yield job.spec.mask
     if job.outcome is not None and job.outcome.result_blob is not None:
         yield job.outcome.result_blob

@@ -109,11 +109,12 @@ class SessionBook:
         dropped = [self._sessions.pop(key, None) for key in keys]
         return [session for session in dropped if session is not None]
 
-    def job_succeeded(self, key: JobKey, session: str, blob: str) -> None:
-        """Enter a turn's result."""
+    def job_succeeded(self, key: JobKey, session: str, blob: str, finished_at: float) -> None:
+        """Enter a turn's result, which counts as a use of its session."""
         found = self._sessions.get((key.user, session))
         if found is None:
             return
+        found.used_at = max(found.used_at, finished_at)
         for turn in found.turns.values():
             if turn.job == key.job:
                 turn.result_blob = blob

@@ -26,7 +26,7 @@ class FrontServices:
     """The services that requests need.
 
     ``make_room`` removes what a user does not use for so many bytes of a result, ``forget_fetched`` the oldest result
-    that the user's client has; both return whether that helped.
+    that the user's client has; both return whether there is more room now.
     """
 
     config: Config
@@ -45,4 +45,4 @@ class FrontServices:
     finishing: Callable[[], bool]
     forget_scope: Callable[[str], None]
     make_room: Callable[[str, int], Awaitable[bool]]
-    forget_fetched: Callable[[str], Awaitable[bool]]
+    forget_fetched: Callable[[str, int], Awaitable[bool]]

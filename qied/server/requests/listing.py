@@ -101,7 +101,7 @@ def job_info(job: Job) -> m.JobInfo:
         preset=job.spec.preset,
         accepted_ms=_milliseconds(job.accepted_at),
         finished_ms=0 if outcome is None else _milliseconds(outcome.finished_at),
-        step=min(job.step, job.spec.steps),
+        step=min(job.step, job.spec.steps) if job.state == "running" else 0,
         place=job.place,
         starts_in_ms=job.starts_in_ms,
         bytes=0 if outcome is None else outcome.result_bytes,

@@ -157,7 +157,7 @@ class Submissions:
                 self._desk.admission.check_room(user, spec)
                 return
             except (QuotaExceeded, DiskFull):
-                if not await self._desk.forget_fetched(user):
+                if not await self._desk.forget_fetched(user, result_bytes(spec)):
                     raise
 
     def _refuse_if_stopping(self) -> None:
