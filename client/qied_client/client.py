@@ -60,9 +60,9 @@ class Job:
         """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
         return self._loop.run(self._job.cancel())
 
-    def release(self) -> None:
-        """Have the daemon delete the result now."""
-        self._loop.run(self._job.release())
+    def release(self, *, keep: bool = False) -> None:
+        """Have the daemon delete the result now; with ``keep``, not before your room there is needed."""
+        self._loop.run(self._job.release(keep=keep))
 
 
 class Session:
@@ -245,9 +245,9 @@ class Client:
         """Stop a job, one's own or, for the owner, that of ``user``; see ``AsyncClient.cancel``."""
         return self._loop.run(self._client.cancel(job_id, user=user))
 
-    def release(self, job_id: str) -> None:
-        """Have the daemon delete a job's result now."""
-        self._loop.run(self._client.release(job_id))
+    def release(self, job_id: str, *, keep: bool = False) -> None:
+        """Have the daemon delete a job's result now; with ``keep``, not before your room there is needed."""
+        self._loop.run(self._client.release(job_id, keep=keep))
 
     def status(self, *, everyone: bool = False) -> m.StatusReport:
         """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""

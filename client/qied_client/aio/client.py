@@ -241,9 +241,13 @@ class AsyncClient:
         answer: m.Cancelling = await self._ask(lambda n: m.Cancel(n, job_id, user))
         return answer.answer
 
-    async def release(self, job_id: str) -> None:
-        """Have the daemon delete a job's result now."""
-        await self._ask(lambda n: m.Release(n, job_id))
+    async def release(self, job_id: str, *, keep: bool = False) -> None:
+        """Have the daemon delete a job's result now; with ``keep``, not before your room there is needed.
+
+        A daemon of version 1 cannot do the latter: it is not told, and keeps the result until it expires.
+        """
+        if not keep or self._editing.keeps_released:
+            await self._ask(lambda n: m.Release(n, job_id, keep))
         self._following.drop(job_id)
 
     async def status(self, *, everyone: bool = False) -> m.StatusReport:

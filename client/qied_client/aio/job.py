@@ -174,6 +174,6 @@ class AsyncJob:
         """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
         return await self._client.cancel(self.id)
 
-    async def release(self) -> None:
-        """Tell the daemon that the result may be deleted."""
-        await self._client.release(self.id)
+    async def release(self, *, keep: bool = False) -> None:
+        """Have the daemon delete the result now; with ``keep``, not before your room there is needed."""
+        await self._client.release(self.id, keep=keep)

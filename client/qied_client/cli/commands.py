@@ -97,7 +97,7 @@ def _edit(
     except InvalidRequest as error:
         raise named(error, job.id, f"Then get the picture by the same command and --job {job.id}.") from error
     with suppress(QiedError):
-        job.release()
+        job.release(keep=True)
     return result
 
 
