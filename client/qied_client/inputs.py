@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, Final, Protocol, Union
+from typing import Any, Final, Protocol
 
 from qied_client.errors import BlobTooLarge, InvalidRequest, SetupError, UnsupportedPicture
 from qied_client.protocol import limits
@@ -38,7 +38,7 @@ class ArrayLike(Protocol):
     def dtype(self) -> Any: ...
 
 
-Picture = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, OpenFile, PillowImage, ArrayLike]
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | OpenFile | PillowImage | ArrayLike
 """One picture: the path of a PNG, JPEG or WebP file, its bytes, an open binary file, a Pillow image, or an array.
 
 Arrays are [height, width] or [height, width, 1, 3 or 4], tensors of torch also [1, 3 or 4, height, width], alone or
