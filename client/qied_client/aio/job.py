@@ -160,6 +160,12 @@ class AsyncJob:
             timings=outcome.timings,
             job=self.id,
             turn=self.turn,
+            steps=outcome.steps,
+            true_cfg_scale=outcome.true_cfg_scale,
+            precision=outcome.precision,
+            preset=outcome.preset,
+            schedule=outcome.schedule,
+            warnings=outcome.warnings,
         )
 
     async def status(self) -> JobStatus:
