@@ -47,8 +47,8 @@ class AsyncSession:
         on_progress: OnProgress | None = None,
         **options: Unpack[EditOptions],
     ) -> AsyncJob:
-        """Start a turn that edits the result of turn ``base`` (None: the latest)."""
-        job = await self._client._hand_in(self._submission(prompt, base, job_id, options), on_progress)
+        """Start a turn that edits the result of turn ``base`` (None: the latest, 0: the first picture)."""
+        job = await self._client._editing.hand_in(self._submission(prompt, base, job_id, options), on_progress)
         await self._refresh_if_possible()
         return job
 
@@ -66,7 +66,7 @@ class AsyncSession:
         """Do a turn and return its result. If ``timeout`` (seconds) is over, it is cancelled, as with the task."""
         submission = self._submission(prompt, base, job_id, options)
         try:
-            (result,) = await self._client._carry_out(
+            (result,) = await self._client._editing.carry_out(
                 submission, timeout, on_progress, named_by_caller=job_id is not None
             )
         finally:
