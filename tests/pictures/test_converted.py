@@ -8,8 +8,10 @@ from typing import Literal
 import pytest
 from PIL import ExifTags, Image
 from qied_client.errors import InvalidRequest
+from qied_client.picture_header.header import PictureLimits
 from qied_client.pixels.converted import converted
 
+from qied.pictures.decode import decode
 from qied.pictures.encode import encode
 from qied.pictures.metadata import OutputMetadata, read_metadata
 
@@ -47,3 +49,30 @@ def test_metadata_that_exif_cannot_hold_is_refused_and_not_dropped() -> None:
     long = OutputMetadata("\x01" * 8000, "\x01" * 3000, 7, 4, 4.0, 32, 16, "small")
     with pytest.raises(InvalidRequest, match="JPEG"):
         converted(encode(PICTURE, "png", long), "JPEG")
+
+
+def uploaded(**settings: object) -> bytes:
+    """A JPEG as a camera or an editor writes it: the upper half red, the lower one blue."""
+    picture = Image.new("RGB", (32, 16), "red")
+    picture.paste((0, 0, 255), (0, 8, 32, 16))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=100, subsampling=0, **settings)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_an_uploaded_picture_is_converted_as_the_daemon_decodes_it(orientation: int, swapped_profile: bytes) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = uploaded(exif=exif, icc_profile=swapped_profile)
+    again = Image.open(io.BytesIO(converted(data, "PNG")))
+    expected = decode(data, PictureLimits())
+    assert (again.size, again.mode) == (expected.size, "RGB")
+    assert again.tobytes() == expected.tobytes()
+
+
+def test_transparency_is_kept_where_the_format_has_it() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(buffer, "PNG")
+    assert Image.open(io.BytesIO(converted(buffer.getvalue(), "WEBP"))).getpixel((0, 0))[3] == 0  # type: ignore[index]
+    assert Image.open(io.BytesIO(converted(buffer.getvalue(), "JPEG"))).getpixel((0, 0)) == (255, 255, 255)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 from typing import Any, Final, Literal
 
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from qied_client.errors import InvalidRequest
+from qied_client.pixels.colour import to_srgb
 
 Format = Literal["PNG", "WEBP", "JPEG"]
 
@@ -20,18 +21,18 @@ _SRGB_PERCEPTUAL: Final = b"\0"
 
 
 def converted(data: bytes, to: Format, quality: int | None = None) -> bytes:
-    """A PNG or WebP file of sRGB as another one, or as a JPEG; its metadata goes along, as text chunks or Exif.
+    """A picture file in another format; how qied made it goes along, as text chunks or Exif.
 
-    PNG and WebP lose nothing. With ``quality`` (1 to 100) WebP is lossy as well; a JPEG without it has 95. A JPEG
-    keeps the resolution of colour (4:4:4). Raises InvalidRequest where Pillow cannot read or write the picture.
+    The result is upright sRGB, as the daemon's are; transparency becomes white in a JPEG. PNG and WebP lose nothing.
+    With ``quality`` (1 to 100) WebP is lossy as well; a JPEG without it has 95. A JPEG keeps the resolution of colour
+    (4:4:4). Raises InvalidRequest where Pillow cannot read or write the picture.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "WEBP"]) as opened:
+        with Image.open(io.BytesIO(data), formats=["PNG", "WEBP", "JPEG"]) as opened:
             # A PNG's text may stand behind its pixels.
             opened.load()
             text, json = _described(opened)
-            picture = opened.convert("RGB")
-        picture.info = {}
+            picture = _upright_srgb(opened, keep_alpha=to != "JPEG")
         target = io.BytesIO()
         picture.save(target, to, **_settings(to, quality, text, json))
     except (OSError, ValueError, SyntaxError) as error:
@@ -39,6 +40,23 @@ def converted(data: bytes, to: Format, quality: int | None = None) -> bytes:
             f"The result cannot be converted to {to}: {error}.", "Save it in the format that it has."
         ) from error
     return target.getvalue()
+
+
+def _upright_srgb(opened: Image.Image, *, keep_alpha: bool) -> Image.Image:
+    """Results are that already, but the first picture of a session is as somebody uploaded it."""
+    picture = ImageOps.exif_transpose(opened)
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    colour = picture if picture.mode in ("L", "RGB", "CMYK") and alpha is None else picture.convert("RGB")
+    rgb, _ = to_srgb(colour, picture.info.get("icc_profile"))
+    result = rgb.copy()
+    result.info = {}
+    if alpha is not None and keep_alpha:
+        result.putalpha(alpha)
+    elif alpha is not None:
+        paper = Image.new("RGB", result.size, "white")
+        paper.paste(result, None, alpha)
+        return paper
+    return result
 
 
 def _settings(to: Format, quality: int | None, text: str | None, json: str | None) -> dict[str, Any]:

@@ -42,6 +42,13 @@ def test_cmyk_becomes_rgb() -> None:
     assert np.array_equal(np.asarray(again(image)), np.asarray(image.convert("RGB")))
 
 
+def test_a_profile_that_was_used_or_cannot_be_used_does_not_stay() -> None:
+    image = noise("RGB").convert("CMYK")
+    image.info["icc_profile"] = b"junk"
+    assert np.array_equal(np.asarray(again(image)), np.asarray(image.convert("RGB")))
+    assert "icc_profile" not in again(image).info
+
+
 def test_a_profile_travels_with_the_image() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = noise("RGB")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from qied_client.options import OPTIONS
-from qied_client.unknown_options import unknown_option
+from qied_client.options.unknown import unknown_option
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ from qied_client.unknown_options import unknown_option
         ("partial_images", "previews"),
         # ComfyUI
         ("cfg", "true_cfg_scale"),
+        ("CFG", "true_cfg_scale"),
         ("noise_seed", "seed"),
         ("negative", "negative_prompt"),
         ("lora_name", "loras"),

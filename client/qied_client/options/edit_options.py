@@ -1,24 +1,17 @@
-"""The options of an edit: their types, what each of them means, and how they are checked."""
+"""Every option of an edit: its type, its unit and default, what it does, and how help shows that."""
 
 from __future__ import annotations
 
 import inspect
-import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from numbers import Integral, Real
 from typing import Any, Final, Literal, TypedDict, TypeVar
 
-from qied_client.errors import InvalidRequest
 from qied_client.inputs import Picture
+from qied_client.options.loras import LORA_VALUES, Loras
 from qied_client.protocol import limits
-from qied_client.protocol.request import EditRequest, LoraChoice
-from qied_client.unknown_options import unknown_option
-
-Lora = str | tuple[str, float] | Mapping[str, float] | LoraChoice
-"""A LoRA by its name, with its strength as a pair, or one or more of them as a mapping of names to strengths."""
-Loras = Lora | Sequence[Lora]
+from qied_client.protocol.request import EditRequest
 
 
 class EditOptions(TypedDict, total=False):
@@ -90,7 +83,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "whatever it runs",
     ),
     "loras": Option(
-        "a name, a pair (name, strength), a dict {name: strength}, or a list of these; strengths from -4 to 4",
+        LORA_VALUES,
         f"LoRAs in the daemon's folders, at most {limits.LORAS}; a name alone has strength 1.",
     ),
     "mask": Option(
@@ -109,8 +102,6 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "Which of your own waiting edits starts first: the one with the highest.",
     ),
 }
-_INTEGERS: Final = frozenset({"seed", "steps", "width", "height", "priority"})
-_PROMPT: Final = f"text of at most {limits.PROMPT_BYTES} bytes of UTF-8 that says what to change"
 _DEFAULTS: Final = {
     name: None if field.default is MISSING or name == "mask" else field.default
     for field in fields(EditRequest)
@@ -150,95 +141,3 @@ def _entry(name: str) -> str:
     without = f" ({option.without})" if option.without else ""
     text = f"{option.values}; default {_DEFAULTS[name]!r}{without}. {option.meaning}"
     return f"{name} : {annotation(name)}\n{textwrap.indent(textwrap.fill(text, 96), '    ')}"
-
-
-def edit_request(prompt: str, seed: int, options: Mapping[str, object]) -> EditRequest:
-    """Build a checked request without its pictures, for which hashes are needed; ``seed`` where the options have none.
-
-    Raises UnknownOption, and InvalidRequest that names the option, its value and what is allowed.
-    """
-    for name in options:
-        if name not in OPTIONS:
-            raise unknown_option(name, OPTIONS)
-    given = {name: _plain(name, value) for name, value in options.items() if name not in ("mask", "loras")}
-    if given.get("seed") is None:
-        given["seed"] = seed
-    request = EditRequest((), prompt, loras=lora_choices(options.get("loras")), **given)
-    try:
-        return request.validated()
-    except InvalidRequest as error:
-        raise _with_what_is_allowed(error, request) from None
-
-
-def lora_choices(loras: object) -> tuple[LoraChoice, ...]:
-    """LoRAs with their strengths, however they are given; see ``Loras``. Raises InvalidRequest."""
-    if loras is None:
-        return ()
-    if isinstance(loras, (str, Mapping, LoraChoice)) or (isinstance(loras, tuple) and _is_pair(loras)):
-        return _choices_of(loras, "loras")
-    if not isinstance(loras, (list, tuple)):
-        raise _not_loras("loras", loras)
-    return tuple(choice for index, item in enumerate(loras) for choice in _choices_of(item, f"loras[{index}]"))
-
-
-def _choices_of(item: object, place: str) -> tuple[LoraChoice, ...]:
-    if isinstance(item, str):
-        return (LoraChoice(item),)
-    if isinstance(item, LoraChoice):
-        return (item,)
-    if isinstance(item, (list, tuple)) and _is_pair(item):
-        return (LoraChoice(item[0], _number(item[1])),)
-    if isinstance(item, Mapping):
-        wrong = next((pair for pair in item.items() if not _is_pair(pair)), None)
-        if wrong is not None:
-            raise _not_loras(place, {wrong[0]: wrong[1]})
-        return tuple(LoraChoice(name, _number(strength)) for name, strength in item.items())
-    raise _not_loras(place, item)
-
-
-def _is_pair(item: Sequence[object]) -> bool:
-    return len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], Real) and not isinstance(item[1], bool)
-
-
-def _number(value: Any) -> float:
-    return value if type(value) is int else float(value)
-
-
-def _not_loras(place: str, value: object) -> InvalidRequest:
-    return InvalidRequest(f"{place}: {_shown(value)} is not a LoRA.", _give(OPTIONS["loras"].values), field="loras")
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Numbers of numpy as Python's own, which the checks ask for."""
-    if isinstance(value, bool):
-        return value
-    if name in _INTEGERS and isinstance(value, Integral):
-        return int(value)
-    if name == "true_cfg_scale" and isinstance(value, Real):
-        return _number(value)
-    return value
-
-
-def _with_what_is_allowed(error: InvalidRequest, request: EditRequest) -> InvalidRequest:
-    path = str(error.details.get("field", ""))
-    name = re.split(r"[.\[]", path)[0]
-    if name == "prompt":
-        return InvalidRequest(error.message, _give(_PROMPT), field=name)
-    if error.message.startswith("width and height"):
-        return error
-    value = getattr(request, name)
-    if name in ("width", "height") and type(value) is int and value > limits.SIDE_MULTIPLE:
-        below = value // limits.SIDE_MULTIPLE * limits.SIDE_MULTIPLE
-        above = below + limits.SIDE_MULTIPLE
-        if above <= limits.SIDE_PX:
-            return InvalidRequest(error.message, f"Give {below} or {above}.", field=path)
-    return InvalidRequest(error.message, _give(OPTIONS[name].values), field=path)
-
-
-def _give(values: str) -> str:
-    return f"Give {values}."
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
