@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def before(tmp_path: Path, picture: bytes) -> Path:
 
 
 def test_an_edit_saves_the_picture_and_says_where(run: Run, daemon: Any, before: Path, tmp_path: Path) -> None:
+    daemon.welcome = replace(daemon.welcome, version=2)
     out = tmp_path / "[b]after[1].png"
     done = run("edit", before, "Make it night.", "-o", out, "--seed", 7, "--lora", "one:0.5", "--key", daemon.key)
     assert done.returncode == 0, done.stderr
