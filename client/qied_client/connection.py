@@ -192,7 +192,9 @@ class Connection:
         try:
             return self._take(decode(frames, self._known))
         except QiedError as error:
-            return [Unusable(ProtocolError(f"The peer sent something that the protocol does not allow: {error.message}"))]
+            return [
+                Unusable(ProtocolError(f"The peer sent something that the protocol does not allow: {error.message}"))
+            ]
 
     def tick(self, now_ms: int) -> list[Happening]:
         """Let time pass: pings in every heartbeat, and reports a peer that has been silent for too long.
