@@ -188,7 +188,7 @@ class Housekeeper:
         return self._store.shortfall(size, pinned, used_before, result=result) <= sum(results)
 
     async def _delete_unused(self, user: str, blob: str, used_before: float) -> None:
-        """Have a user give up a picture that was not used since, and delete it where nobody else has it."""
+        """Have a user give up a picture that was not used since, and delete it unless others have it."""
         if self._ownership.stored_at(user, blob) > used_before or blob in self._needed_by(user):
             return
         await self._disown([(user, blob)])
@@ -225,7 +225,7 @@ class Housekeeper:
 
 
 def _blobs(job: Job) -> Iterator[str]:
-    """The pictures that a job reads, and its result; once that is fetched, nobody reads the others."""
+    """The pictures that a job reads, and its result; of a fetched job only the result, since it reads no more."""
     if job.fetched_at is None:
         yield from job.spec.images
         if job.spec.mask is not None:
