@@ -103,6 +103,7 @@ def _checked(stored: object) -> PictureMetadata:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not text")
+    value.encode()  # a UnicodeEncodeError is a ValueError
     return value
 
 
