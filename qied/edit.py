@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from qied_client.protocol import limits
@@ -11,6 +12,7 @@ from qied_client.protocol.request import LoraChoice
 
 OutputFormat = Literal["png", "webp"]
 Schedule = Literal["model", "lightning"]
+_CUT = "..."
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
 
 
@@ -23,7 +25,9 @@ class EditSpec:
     ``preview_every`` counts steps between previews; 0 sends none. ``loras`` have names of the daemon's folders, each
     once, and strengths other than 0. ``schedule`` is the noise schedule: the model's own, or that of Lightning.
     ``preset`` is the one that filled in defaults, ``precision`` the daemon's when it accepted the edit, and
-    ``warnings`` are what the user probably did not intend; these three only describe the result.
+    ``warnings`` are what the user probably did not intend; these three only describe the result. ``preset`` is empty
+    where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they are those
+    that the model or a Lightning LoRA was distilled to.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -52,3 +56,20 @@ class EditSpec:
     def forwards(self) -> int:
         """Passes of the transformer that the whole edit takes."""
         return self.steps * (2 if self.guided else 1)
+
+    def with_warnings(self, warnings: Iterable[str]) -> EditSpec:
+        """The same edit with more warnings, within their limits; one that it has already is not repeated."""
+        return replace(self, warnings=warnings_within_limits((*self.warnings, *warnings)))
+
+
+def warnings_within_limits(warnings: Iterable[str]) -> tuple[str, ...]:
+    """The first warnings, each once, as many as a message takes; the end of a long one is cut off."""
+    return tuple(dict.fromkeys(map(_short, warnings)))[: limits.WARNINGS]
+
+
+def _short(warning: str) -> str:
+    """A warning that every message takes; names of files in it may be long, and not be valid Unicode."""
+    data = warning.encode("utf-8", "replace")
+    if len(data) <= limits.WARNING_BYTES:
+        return data.decode()
+    return data[: limits.WARNING_BYTES - len(_CUT)].decode("utf-8", "ignore") + _CUT

@@ -28,6 +28,7 @@
     │   ├── PictureTooLarge              picture_too_large       more pixels than the limit, or none at all
     │   ├── PictureTooCostly             picture_too_costly      decoding takes more time or memory than the limit
     │   └── PictureUnreadable            picture_unreadable      truncated or corrupt
+    ├── MetadataMissing                  metadata_missing        a picture does not say how it was made
     ├── JobError
     │   ├── UnknownJob                   unknown_job             no such job of this user
     │   ├── JobConflict                  job_conflict            same job id, different request
@@ -245,6 +246,12 @@ class PictureUnreadable(PictureError):
     """The picture is truncated or corrupt."""
 
     code = "picture_unreadable"
+
+
+class MetadataMissing(QiedError):
+    """A picture does not say how it was made."""
+
+    code = "metadata_missing"
 
 
 class JobError(QiedError):

@@ -27,3 +27,9 @@ def snapshots(environ: Mapping[str, str], home: Path, repository: str = REPOSITO
     folder = hub_cache(environ, home) / f"models--{repository.replace('/', '--')}"
     main = read_text(folder / "refs" / "main", 256).strip()
     return sorted(entries(folder / "snapshots"), key=lambda snapshot: (snapshot.name != main, snapshot.name))
+
+
+def known_name(origin: Path) -> str:
+    """What people call a model at a path: the repository of a snapshot in the cache, else its file or folder."""
+    cached = len(origin.parts) > 2 and origin.parent.name == "snapshots" and origin.parts[-3].startswith("models--")
+    return origin.parts[-3].rpartition("--")[2] if cached else origin.name

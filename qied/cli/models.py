@@ -13,6 +13,7 @@ from qied_client.cli.failures import failures_as_text
 from qied_client.errors import QiedError
 from qied_client.system_failures import expanded
 from rich.console import Console
+from rich.markup import escape
 
 from qied.checkpoints.listing import Listed, listing
 from qied.cli.machine import usual_config
@@ -35,17 +36,18 @@ def models_command(
             for one in _found(settings):
                 found.append(one)
                 status.update(f"looking: {one.report.path.name}")
-        served, reason = _served(settings)
+        served, reason, warnings = _served(settings)
         if as_json:
             document = {
                 "schema": 1,
                 "served": served,
                 "reason": reason,
+                "warnings": list(warnings),
                 "models": [{"place": one.place, **one.report.to_json()} for one in found],
             }
             typer.echo(json.dumps(document, indent=2))
             return
-        _show(Console(highlight=False), found, served, reason)
+        _show(Console(highlight=False), found, served, reason, warnings)
 
 
 def _found(settings: ModelConfig) -> Iterator[Listed]:
@@ -55,17 +57,19 @@ def _found(settings: ModelConfig) -> Iterator[Listed]:
     return listing(os.environ, user_home(), loras, paths)
 
 
-def _served(settings: ModelConfig) -> tuple[str | None, str | None]:
-    """The model that `qied serve` would use, or why there is none."""
+def _served(settings: ModelConfig) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The model that `qied serve` would use, or why there is none, and what is probably wrong with it."""
     try:
         model = locate_model(settings, os.environ, user_home())
         model.checkpoint()
     except QiedError as problem:
-        return None, str(problem)
-    return str(model.origin), None
+        return None, str(problem), ()
+    return str(model.origin), None, model.warnings
 
 
-def _show(console: Console, found: list[Listed], served: str | None, reason: str | None) -> None:
+def _show(
+    console: Console, found: list[Listed], served: str | None, reason: str | None, warnings: tuple[str, ...]
+) -> None:
     for place in dict.fromkeys(one.place for one in found):
         own = [one.report for one in found if one.place == place]
         parents = sorted({str(report.path.parent) for report in own})
@@ -76,3 +80,5 @@ def _show(console: Console, found: list[Listed], served: str | None, reason: str
         console.print(f"`qied serve` uses {served}", markup=False, soft_wrap=True)
     else:
         console.print(reason or "", markup=False, soft_wrap=True)
+    for warning in warnings:
+        console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)

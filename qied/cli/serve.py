@@ -98,6 +98,8 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
         snapshot = measured(probe(os.environ), on_progress=measuring)
     profiles = all_hardware_profiles(user_profiles_folder())
     planned = plan_service(snapshot, served, loaded.config, wishes_of(loaded), profiles)
+    for warning in planned.serving.warnings:
+        log.warning(warning)
     _tell_of_loras(log, served.loras)
     for name in foreign_in(os.environ, all_keys()):
         log.info("a variable is not a setting of qied, ignoring it", variable=name)

@@ -13,11 +13,11 @@ from pathlib import Path
 from qied_client import Client
 from qied_client.credentials import LOCAL_FILE, Credential, read_credential
 from qied_client.errors import InternalError, QiedError, UnsafeAuthentication
+from qied_client.picture_metadata import read_metadata
 from qied_client.results import Progress
 
 from qied.doctor.meters import MeterOf, Peak, watching
 from qied.edit import EditSpec
-from qied.pictures.metadata import read_metadata
 from qied.private_daemon import PrivateDaemon, private_daemon
 from qied.progress import OnProgress
 from qied.server.access.authentication import prove_strangers_are_refused

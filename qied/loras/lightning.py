@@ -6,19 +6,18 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from qied.planning.model_profile import MODEL_VERSION
+
 _NAMED: Final = re.compile(r"lightning.{0,40}?(?<!\d)(\d{1,2})[-_ ]?steps?", re.IGNORECASE | re.ASCII)
 _TITLES: Final = ("modelspec.title", "ss_output_name", "name")
 _STEPS: Final = "lightning_steps"
 _MOST_CHARS: Final = 300
 
 
-_VERSION: Final = re.compile(r"(?<!\d)(25\d\d)(?!\d)", re.ASCII)
-
-
 def named_version(file: str, metadata: Mapping[str, str]) -> str | None:
-    """The version of the model that a LoRA names in its name or title, such as 2509 or 2511; None for none."""
+    """The version of the model that a file is named for, by its name or title, such as 2509 or 2511; None for none."""
     for text in (file.rpartition("/")[2], *(metadata.get(title, "") for title in _TITLES)):
-        if found := _VERSION.search(text[:_MOST_CHARS]):
+        if found := MODEL_VERSION.search(text[:_MOST_CHARS]):
             return found[1]
     return None
 

@@ -70,27 +70,61 @@ def schedule_for(preset: Preset, chosen: Sequence[LoraChoice], serving: Serving)
     return preset.schedule
 
 
-def unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> tuple[str, ...]:
-    """What in an edit does not suit Lightning weights, or lacks them, a sentence each."""
-    return tuple(_unsuited(spec, preset, serving))
+def distilled_steps(request: EditRequest, chosen: Sequence[LoraChoice], serving: Serving) -> int | None:
+    """The steps that an edit takes where neither steps nor a preset are asked for, with a CFG scale of 1.
 
-
-def _unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> Iterator[str]:
-    distilled = {lora.name: steps for lora in spec.loras if (steps := serving.loras[lora.name].steps) is not None}
+    They are those that the model itself is distilled to, else those of the first Lightning LoRA that the request
+    names; None where there is neither, or a preset is named.
+    """
+    if request.preset is not None:
+        return None
     if serving.lightning_steps is not None:
-        for name in distilled:
-            yield f"{name} is used on a model that is already distilled to {serving.lightning_steps} steps."
-        distilled["This model"] = serving.lightning_steps
+        return serving.lightning_steps
+    named = {lora.name for lora in request.loras}
+    return next((steps for name, steps in _distilled(chosen, serving).items() if name in named), None)
+
+
+def _distilled(chosen: Sequence[LoraChoice], serving: Serving) -> dict[str, int]:
+    """The Lightning LoRAs among these, with the steps of each."""
+    return {lora.name: steps for lora in chosen if (steps := serving.loras[lora.name].steps) is not None}
+
+
+def unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> Iterator[str]:
+    """What in an edit does not suit Lightning weights, or lacks them, and what would: a warning each."""
+    distilled = _distilled(spec.loras, serving)
+    yield from _wrong_loras(distilled, serving)
+    if serving.lightning_steps is not None:
+        distilled = {"This model": serving.lightning_steps}
+    elif len(distilled) > 1:
+        distilled = dict([next(iter(distilled.items()))])
     for name, steps in distilled.items():
         if spec.steps != steps:
-            yield f"{name} was made for {steps} steps, but this edit has {spec.steps}."
+            yield f"{name} was made for {steps} steps, but this edit has {spec.steps}. Use {steps} steps."
         if spec.guided:
-            yield f"{name} was made for a CFG scale of 1, but this edit has {spec.true_cfg_scale:g}."
+            scale = f"{spec.true_cfg_scale:g}"
+            yield f"{name} was made for a CFG scale of 1, but this edit has {scale}. Use a CFG scale of 1."
     if preset.lightning is not None and not distilled:
         yield (
-            f"The preset is meant for a Lightning LoRA of {preset.lightning} steps, but this daemon has none: "
-            f"qied pull lightning-{preset.lightning}steps."
+            f"This preset is meant for a Lightning LoRA of {preset.lightning} steps, but this daemon has none. "
+            f"Use another preset, or ask the daemon's owner to get one (qied pull lightning-{preset.lightning}steps)."
         )
+
+
+def _wrong_loras(distilled: Mapping[str, int], serving: Serving) -> Iterator[str]:
+    """Lightning LoRAs that are too many, or are made for another version of the model."""
+    if serving.lightning_steps is not None:
+        for name in distilled:
+            yield (
+                f"{name} is used on a model that is already distilled to {serving.lightning_steps} steps. "
+                "Leave this LoRA out."
+            )
+    elif len(distilled) > 1:
+        yield f"{' and '.join(distilled)} are Lightning LoRAs, which do not go together. Use only one of them."
+    served = serving.profile.version
+    for name in distilled:
+        version = serving.loras[name].version
+        if version is not None and served and version != served:
+            yield f"{name} is made for {version}, but this model is {served}. Use a Lightning LoRA for {served}."
 
 
 def _check_usable(name: str, known: Mapping[str, LoraFacts], who: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from qied_client.protocol import limits
@@ -12,6 +13,9 @@ from qied_client.protocol import limits
 from qied.edit import Schedule
 from qied.planning.profile_files import read_profile_file
 from qied.resources import profiles_folder
+
+MODEL_VERSION: Final = re.compile(r"(?<!\d)(25\d\d)(?!\d)", re.ASCII)
+"""The version of Qwen-Image-Edit in a name, such as 2509 or 2511."""
 
 
 class _Strict(BaseModel):
@@ -153,6 +157,12 @@ class ModelProfile(_Strict):
     default_negative_prompt: str = " "
     presets: dict[str, Preset]
     downloads: dict[str, Download] = Field(default_factory=dict, description="what can be pulled, by name")
+
+    @property
+    def version(self) -> str:
+        """The version that the name tells, such as 2511; empty for none."""
+        found = MODEL_VERSION.search(self.name)
+        return found[1] if found else ""
 
     def preset(self, name: str | None) -> Preset:
         """Return the preset ``name``, or the default one; raises KeyError for an unknown name."""

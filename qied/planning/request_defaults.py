@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
 from qied_client.protocol.request import EditRequest
 
-from qied.edit import EditSpec
+from qied.edit import EditSpec, warnings_within_limits
 from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
-from qied.planning.lora_choices import chosen_loras, schedule_for, unsuited
+from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset
 from qied.planning.serving import Serving
 
@@ -19,15 +19,16 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Resolved:
-    """A request with every default in place. ``nearest`` is the largest size of this aspect within the cap.
-
-    ``warnings`` name settings that are probably not what the user intended.
-    """
+    """A request with every default in place. ``nearest`` is the largest size of this aspect within the cap."""
 
     spec: EditSpec
     nearest: Size
     fits: bool
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user probably did not intend, a sentence each, with what to do."""
+        return self.spec.warnings
 
 
 def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Resolved:
@@ -56,8 +57,8 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
     nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     fits = wanted[0] * wanted[1] <= serving.max_pixels
     width, height = nearest if request.on_cap == "fit" else wanted
-    # A model that is distilled itself is run as it was made for, where neither settings nor a preset are asked for.
-    distilled = serving.lightning_steps if request.preset is None else None
+    # Distilled weights are run as they were made for, where neither settings nor a preset are asked for.
+    distilled = distilled_steps(request, loras, serving)
     own_scale = preset.true_cfg_scale if distilled is None else 1.0
     scale = own_scale if request.true_cfg_scale is None else request.true_cfg_scale
     negative = request.negative_prompt
@@ -78,10 +79,17 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         preview_every=max(1, steps // 10) if request.previews else 0,
         loras=loras,
         schedule=schedule_for(preset, loras, serving),
+        preset=_preset_name(request, distilled, serving.profile),
+        precision=serving.precision,
     )
-    return Resolved(
-        spec, nearest, fits, (*unsuited(spec, preset, serving), *_other_precision(request, preset, serving))
+    warnings = (
+        *serving.warnings,
+        *_fitted(request, wanted, spec, serving),
+        *unsuited(spec, preset, serving),
+        *_other_precision(request, preset, serving),
+        *_unused_negative(request, spec),
     )
+    return Resolved(replace(spec, warnings=warnings_within_limits(warnings)), nearest, fits)
 
 
 def admitted(resolved: Resolved, request: EditRequest, serving: Serving) -> EditSpec:
@@ -118,13 +126,45 @@ def _check_precision(request: EditRequest, serving: Serving) -> None:
         )
 
 
-def _other_precision(request: EditRequest, preset: Preset, serving: Serving) -> tuple[str, ...]:
+def _preset_name(request: EditRequest, distilled: int | None, profile: ModelProfile) -> str:
+    """The preset that was named, or that steps or CFG scale come from; see ``EditSpec``."""
+    if request.preset is not None:
+        return request.preset
+    given = request.steps is not None and request.true_cfg_scale is not None
+    return "" if given or distilled is not None else profile.default_preset
+
+
+def _other_precision(request: EditRequest, preset: Preset, serving: Serving) -> Iterator[str]:
     """That a preset was named which is meant for another precision than the daemon runs."""
     if request.preset is None or preset.precision in (None, serving.precision):
-        return ()
-    return (
-        f"The preset {request.preset!r} is meant for {preset.precision}, but this daemon runs {serving.precision}.",
+        return
+    others = {name: other.precision for name, other in serving.profile.presets.items() if other.lightning is None}
+    suited = [repr(name) for name, precision in others.items() if precision in (None, serving.precision)]
+    instead = f"use the preset {' or '.join(suited)}, or " if suited else ""
+    yield (
+        f"The preset {request.preset!r} is meant for {preset.precision}, but this daemon runs {serving.precision}. "
+        f"To avoid that, {instead}ask the daemon's owner for {preset.precision}."
     )
+
+
+def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving) -> Iterator[str]:
+    """That the picture is made smaller than was asked for, or than is usual for its source."""
+    if (spec.width, spec.height) == wanted:
+        return
+    asked = f"{wanted[0]} x {wanted[1]} pixels"
+    what = f"{asked} were asked for" if request.width is not None else f"This picture's usual size is {asked}"
+    yield (
+        f"{what}, but this daemon makes at most {serving.max_pixels} pixels, so the result has "
+        f"{spec.width} x {spec.height}. To choose the size yourself, ask for one within that limit."
+    )
+
+
+def _unused_negative(request: EditRequest, spec: EditSpec) -> Iterator[str]:
+    """That a negative prompt was given which has no effect."""
+    if spec.negative_prompt is not None or not (request.negative_prompt or "").strip():
+        return
+    instead = "" if spec.schedule == "lightning" else ", or use a CFG scale above 1"
+    yield f"The negative prompt has no effect at a CFG scale of 1. Leave it out{instead}."
 
 
 def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Size:

@@ -17,7 +17,8 @@ from qied.planning.workload import workload_of
 class Serving:
     """The model, the plans of all workers, the best one first, the LoRAs by name, and the room that workers have.
 
-    ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one.
+    ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one. ``warnings`` are what
+    is probably wrong with the model itself, a sentence each, within the limits of a message; each edit has them too.
     """
 
     profile: ModelProfile
@@ -25,6 +26,7 @@ class Serving:
     loras: Mapping[str, LoraFacts] = field(default_factory=dict)
     lora_room: LoraRoom = NO_LORAS
     lightning_steps: int | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:

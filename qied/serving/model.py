@@ -11,12 +11,15 @@ from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import installation, installation_around, is_installation
+from qied.checkpoints.hub_cache import known_name
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
 from qied.checkpoints.places import choose_model, explain_missing, find_models, places, told_problems
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.config import ModelConfig
+from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
+from qied.loras.lightning import named_version
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.resources import builtin_loras_folder, builtin_model_folder
 
@@ -48,6 +51,18 @@ class ServedModel:
     def lightning_steps(self) -> int | None:
         """Steps that the transformer itself is distilled to; None for a plain one."""
         return self.assembled.lightning_steps if self.assembled is not None else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """That the model's name contradicts the version it is served as: every picture would look wrong."""
+        named, served = named_version(known_name(self.origin), {}), self.profile.version
+        if named is None or not served or named == served:
+            return ()
+        warning = (
+            f"The model is named {known_name(self.origin)}, but is served as {served}. If it is {named}, every picture "
+            f"comes out wrong: the daemon's owner should serve a model of {served}."
+        )
+        return warnings_within_limits([warning])
 
 
 def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) -> ServedModel:

@@ -69,7 +69,12 @@ def plan_service(
             raise _refused(only)
         plans = [only]
     serving = Serving(
-        model.profile, tuple(_with_same_references(plans)), model.loras.facts, request.loras, model.lightning_steps
+        model.profile,
+        tuple(_with_same_references(plans)),
+        model.loras.facts,
+        request.loras,
+        model.lightning_steps,
+        model.warnings,
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))

@@ -58,7 +58,7 @@ def main() -> int:
         engine,
         orders,
         link.report,
-        lambda begin, image, timings: link.deliver(begin, image, timings, engine.model),
+        lambda edit, image: link.deliver(edit.begin, image, edit.timings(), engine.model, edit.warnings),
         encode_preview,
     )
     try:

@@ -14,10 +14,14 @@ _BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")
 
 @dataclass
 class ActiveEdit:
-    """One edit and its order; ``spent`` has milliseconds by phase, ``step_ms`` those of the latest step."""
+    """One edit and its order; ``spent`` has milliseconds by phase, ``step_ms`` those of the latest step.
+
+    ``warnings`` came up when its pictures were decoded.
+    """
 
     begin: w.Begin
     edit: RunningEdit
+    warnings: tuple[str, ...] = ()
     spent: dict[str, float] = field(default_factory=dict)
     step_ms: float = 0.0
     taken_at: float = field(default_factory=time.perf_counter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
@@ -22,8 +22,9 @@ from qied_client.transfers import hash_of
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
-from qied.pictures.encode import encode
-from qied.pictures.metadata import OutputMetadata
+from qied.pictures.encode import encode, encode_thumbnail
+from qied.pictures.mask import EMPTY_MASK, marks_nothing
+from qied.pictures.metadata import metadata_of
 from qied.pictures.reduced import ReducedPicture
 from qied.planning.pictures import mask_view
 from qied.planning.view import View
@@ -78,9 +79,11 @@ class Link:
         """Send the last reports and close the link."""
         self._run(self._close(last))
 
-    def deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str) -> None:
+    def deliver(
+        self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, warnings: tuple[str, ...]
+    ) -> None:
         """Encode a result, bring it to the front and report it, all without waiting here."""
-        work = self._deliver(begin, image, timings, model)
+        work = self._deliver(begin, image, timings, model, warnings)
         self._loop.call_soon_threadsafe(lambda: self._keep(self._delivering, begin, work))
 
     def _keep(
@@ -140,6 +143,7 @@ class Link:
         """Fetch and decode the pictures of an edit, then hand it to the step loop."""
         try:
             pictures = await self._decoded(begin)
+            warnings = await self._loop.run_in_executor(self._pool, _warnings, begin.spec, pictures)
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
@@ -147,7 +151,7 @@ class Link:
             self._driver.say(failure(begin, defect(error)))
         else:
             self._driver.say(w.Prepared(begin.user, begin.job))
-            self._orders.put(BeginEdit(begin, pictures))
+            self._orders.put(BeginEdit(begin, pictures, warnings))
 
     async def _download(self, begin: w.Begin, blob: str) -> bytes:
         return await self._patiently(begin, lambda: self._driver.download(blob))
@@ -179,12 +183,15 @@ class Link:
                 self._driver.say(w.Stepped(begin.user, begin.job, "disk", 0, 0, 0, 0))
                 await asyncio.sleep(_DISK_WAIT_S)
 
-    async def _deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str) -> None:
+    async def _deliver(
+        self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, warnings: tuple[str, ...]
+    ) -> None:
         started = perf_counter()
-        spec = begin.spec
-        metadata = OutputMetadata.of(spec, model)
+        spec = begin.spec.with_warnings(warnings)
+        metadata = metadata_of(spec, model)
         try:
             data = await self._loop.run_in_executor(self._pool, encode, image, spec.output_format, metadata)
+            thumbnail = await self._loop.run_in_executor(self._pool, encode_thumbnail, image)
             blob = hash_of(data)
             timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
             await self._patiently(begin, lambda: self._driver.upload(blob, memoryview(data)))
@@ -196,4 +203,13 @@ class Link:
             self._driver.say(failure(begin, defect(error)))
             return
         media_type = _MEDIA_TYPES[spec.output_format]
-        self._driver.say(w.EditFinished(begin.user, begin.job, blob, len(data), media_type, timings))
+        self._driver.say(
+            w.EditFinished(begin.user, begin.job, blob, len(data), media_type, timings, warnings, thumbnail)
+        )
+
+
+def _warnings(spec: EditSpec, pictures: Mapping[str, ReducedPicture]) -> tuple[str, ...]:
+    """What the user probably did not intend, as the pixels show."""
+    if spec.mask is None or not marks_nothing(pictures[spec.mask].views[mask_view(spec)]):
+        return ()
+    return (EMPTY_MASK,)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BeginEdit:
-    """Order: an edit whose pictures are decoded."""
+    """Order: an edit whose pictures are decoded; ``warnings`` came up meanwhile."""
 
     begin: w.Begin
     pictures: Mapping[str, Picture]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Shown:
     preview: bytes
 
 
-Finish = Callable[[w.Begin, "Image", dict[str, float]], None]
+Finish = Callable[[ActiveEdit, "Image"], None]
 
 
 class StepLoop:
@@ -98,8 +99,8 @@ class StepLoop:
             except queue.Empty:
                 return True
             match order:
-                case BeginEdit(begin, pictures):
-                    self._take(begin, pictures)
+                case BeginEdit():
+                    self._take(order)
                 case DropEdit(user, job):
                     self._drop(f"{user}/{job}")
                 case DropScope(scope):
@@ -107,11 +108,12 @@ class StepLoop:
                 case QuitLoop():
                     return False
 
-    def _take(self, begin: w.Begin, pictures: Mapping[str, Picture]) -> None:
+    def _take(self, order: BeginEdit) -> None:
+        begin = order.begin
         key = f"{begin.user}/{begin.job}"
         assert key not in self._active, "the scheduler starts a job once"
         try:
-            edit = self._engine.begin(begin.spec, pictures, begin.scope)
+            edit = self._engine.begin(begin.spec, order.pictures, begin.scope)
         except QiedError as error:
             self._report(failure(begin, error))
             return
@@ -121,7 +123,7 @@ class StepLoop:
             self._log.exception("an edit could not begin because of a bug", job=key)
             self._report(failure(begin, defect(error)))
             return
-        self._active[key] = ActiveEdit(begin, edit)
+        self._active[key] = ActiveEdit(begin, edit, order.warnings)
         self._share.add(key, group=begin.user, weight=begin.weight, preview=begin.preview)
 
     def _drop(self, key: str) -> None:
@@ -157,8 +159,7 @@ class StepLoop:
                 continue
             self._report(report)
             if isinstance(unit, _Shown) and unit.advance.image is not None:
-                active = self._remove(key)
-                self._finish(active.begin, unit.advance.image, active.timings())
+                self._finish(self._remove(key), unit.advance.image)
 
     def _outcomes(self, edits: Sequence[RunningEdit]) -> Sequence[AdvancedEdit | Exception]:
         """Do one unit of each edit; raises DeviceLost."""

@@ -10,8 +10,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-
-from qied.pictures.metadata import read_metadata
+from qied_client.picture_metadata import read_metadata
 
 
 @pytest.mark.timeout(300)

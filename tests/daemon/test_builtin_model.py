@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from qied_client.picture_metadata import read_metadata
 
-from qied.pictures.metadata import read_metadata
 from qied.resources import builtin_model_folder
 from tools.tiny_model.edits import sample_edit, sample_session
 from tools.tiny_model.render import render_scenes

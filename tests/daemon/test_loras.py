@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qied_client.errors import InvalidRequest, ModelUnsupported, UnknownLora
+from qied_client.picture_metadata import read_metadata
 
 from qied.resources import builtin_model_folder
 
@@ -64,6 +65,8 @@ def test_a_lightning_lora_brings_its_schedule_and_a_warning_where_the_steps_do_n
         if line.get("event") == "an edit's settings are probably not what the user intended"
     ]
     assert [(line["job"], line["why"]) for line in warned] == [
-        ("lightning", f"{name} was made for 4 steps, but this edit has 2.")
+        ("lightning", f"{name} was made for 4 steps, but this edit has 2. Use 4 steps.")
     ]
+    metadata = read_metadata(result.bytes)
+    assert metadata is not None and metadata.warnings == (warned[0]["why"],)
     assert result.bytes != fitting.bytes

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 from qied_client.picture_header.header import PictureLimits
+from qied_client.picture_metadata import PictureMetadata
+from qied_client.protocol import limits
 
 from qied.edit import OutputFormat
 from qied.pictures.decode import decode
-from qied.pictures.encode import PREVIEW_MAX_BYTES, encode, encode_preview
-from qied.pictures.metadata import OutputMetadata
+from qied.pictures.encode import PREVIEW_MAX_BYTES, THUMBNAIL_MAX_BYTES, encode, encode_preview, encode_thumbnail
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
-METADATA = OutputMetadata("make the heart blue", " ", 7, 20, 4.0, 64, 48, "builtin", "0.1.0")
+METADATA = PictureMetadata("make the heart blue", " ", 7, 20, 4.0, 64, 48, "builtin", "0.1.0")
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -71,3 +72,21 @@ def test_a_preview_of_a_small_picture_keeps_its_size_and_look() -> None:
     preview = decode(encode_preview(image), PictureLimits())
     assert preview.size == (256, 256)
     assert preview.getpixel((100, 100)) == pytest.approx((40, 80, 220), abs=3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (256, 256), (100, 300), (2048, 2048), (9000, 3)])
+def test_a_thumbnail_is_a_small_jpeg_that_is_never_enlarged(size: tuple[int, int]) -> None:
+    data = encode_thumbnail(noise(*size))
+    assert len(data) <= THUMBNAIL_MAX_BYTES < limits.THUMBNAIL_BYTES
+    with Image.open(io.BytesIO(data)) as thumbnail:
+        assert thumbnail.format == "JPEG"
+        assert max(thumbnail.size) <= min(256, max(size))
+
+
+def test_a_thumbnail_of_a_picture_has_256_pixels_and_its_colours() -> None:
+    image = Image.new("RGB", (1024, 512), (40, 80, 220))
+    image.info["icc_profile"] = b"left over from a source"
+    thumbnail = decode(encode_thumbnail(image), PictureLimits())
+    assert thumbnail.size == (256, 128)
+    assert thumbnail.getpixel((100, 100)) == pytest.approx((40, 80, 220), abs=3)
+    assert thumbnail.info == {}

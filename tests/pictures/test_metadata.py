@@ -9,19 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from qied_client.errors import UnsupportedPicture
+from qied_client.picture_metadata import PictureMetadata, read_metadata
 from qied_client.protocol.request import LoraChoice
 
 import qied
 from qied.edit import EditSpec, OutputFormat
 from qied.pictures.encode import encode
-from qied.pictures.metadata import OutputMetadata, read_metadata
+from qied.pictures.metadata import as_json, as_text, metadata_of
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
-METADATA = OutputMetadata("make the heart blue", " ", 7, 20, 4.0, 64, 48, "builtin", "0.1.0")
+METADATA = PictureMetadata("make the heart blue", " ", 7, 20, 4.0, 64, 48, "builtin", "0.1.0")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
-def written(metadata: OutputMetadata, kind: OutputFormat) -> bytes:
+def written(metadata: PictureMetadata, kind: OutputFormat) -> bytes:
     return encode(Image.new("RGB", (4, 4)), kind, metadata)
 
 
@@ -42,16 +43,68 @@ def test_what_is_written_is_read_back(
 
 def test_it_describes_an_edit_and_this_version() -> None:
     spec = EditSpec(("a" * 64,), "make it blue", None, 3, 8, 1.0, 64, 48)
-    metadata = OutputMetadata.of(spec, "builtin")
-    assert metadata == OutputMetadata("make it blue", None, 3, 8, 1.0, 64, 48, "builtin", qied.__version__)
+    assert metadata_of(spec, "builtin") == PictureMetadata(
+        "make it blue", None, 3, 8, 1.0, 64, 48, "builtin", qied.__version__, schedule="model", sources=("a" * 64,)
+    )
+
+
+FULL = replace(
+    METADATA,
+    precision="fp8",
+    preset="final",
+    schedule="lightning",
+    sources=("a" * 64, "b" * 64),
+    mask="c" * 64,
+    warnings=("The size, 64 x 48, is odd: use 64 x 64.",),
+)
+
+
+def test_all_that_made_a_picture_is_told() -> None:
+    spec = EditSpec(
+        FULL.sources,
+        FULL.prompt,
+        " ",
+        7,
+        20,
+        4.0,
+        64,
+        48,
+        FULL.mask,
+        schedule="lightning",
+        preset="final",
+        precision="fp8",
+        warnings=FULL.warnings,
+    )
+    assert metadata_of(spec, "builtin") == replace(FULL, version=qied.__version__)
+    assert as_text(FULL).splitlines()[-1] == (
+        "Steps: 20, CFG scale: 4, Seed: 7, Size: 64x48, Model: builtin, Precision: fp8, Preset: final, "
+        "Schedule type: lightning, Source hash: aaaaaaaaaaaa, Source hash: bbbbbbbbbbbb, Mask hash: cccccccccccc, "
+        "Version: qied 0.1.0"
+    )
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_files_of_older_and_later_versions_are_read(kind: OutputFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_metadata(written(FULL, kind)) == FULL
+    old = (
+        '{"height": 48, "loras": [["ink", 1.0]], "model": "builtin", "negative_prompt": null, "prompt": "go", '
+        '"seed": 7, "steps": 20, "true_cfg_scale": 1, "version": "0.2.0", "width": 64}'
+    )
+    for stored in (old, old.replace("{", '{"a later field": {"x": [1]}, ', 1)):
+        monkeypatch.setattr("qied.pictures.metadata.as_json", lambda _, stored=stored: stored)
+        assert read_metadata(written(FULL, kind)) == PictureMetadata(
+            "go", None, 7, 20, 1.0, 64, 48, "builtin", "0.2.0", (("ink", 1.0),)
+        )
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_loras_are_told_with_their_strengths(kind: OutputFormat) -> None:
     loras = (LoraChoice("styles/ink (v2)"), LoraChoice("other", -0.5))
-    metadata = OutputMetadata.of(EditSpec(("a" * 64,), "go", None, 3, 8, 1.0, 64, 48, loras=loras), "builtin")
+    metadata = metadata_of(EditSpec(("a" * 64,), "go", None, 3, 8, 1.0, 64, 48, loras=loras), "builtin")
     assert metadata.loras == (("styles/ink (v2)", 1.0), ("other", -0.5))
-    assert "Model: builtin, LoRA: styles/ink (v2) (1), LoRA: other (-0.5), Version" in metadata.as_text()
+    assert "Model: builtin, Schedule type: model, LoRA: styles/ink (v2) (1), LoRA: other (-0.5), Source" in as_text(
+        metadata
+    )
     assert read_metadata(written(metadata, kind)) == metadata
 
 
@@ -68,8 +121,8 @@ def test_tools_of_artists_find_the_same_text_in_a_webp() -> None:
     with Image.open(io.BytesIO(written(metadata, "webp"))) as image:
         comment = image.getexif().get_ifd(0x8769)[0x9286]
     assert comment.startswith(b"UNICODE\0")
-    assert comment[8:].decode("utf-16-be") == metadata.as_text()
-    assert metadata.as_text().startswith("把心形变成蓝色\nSteps: 20")
+    assert comment[8:].decode("utf-16-be") == as_text(metadata)
+    assert as_text(metadata).startswith("把心形变成蓝色\nSteps: 20")
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -86,8 +139,20 @@ def test_pictures_of_others_have_none(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"prompt": "x"}', METADATA.as_json().replace("7", '"7"'), "[" * 5000],
-    ids=["empty", "truncated", "a list", "null", "one field", "a wrong type", "deep"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"prompt": "x"}',
+        as_json(METADATA).replace("7", '"7"'),
+        as_json(METADATA).replace('"loras": []', '"loras": [["x"]]'),
+        as_json(METADATA).replace('"sources": []', '"sources": [1]'),
+        as_json(METADATA).replace("4.0", "NaN"),
+        "[" * 5000,
+        "[" * 500_000,
+    ],
+    ids=["empty", "cut", "a list", "null", "one field", "wrong type", "half a LoRA", "source", "NaN", "deep", "deeper"],
 )
 def test_damaged_or_forged_metadata_counts_as_none(text: str) -> None:
     chunks = PngImagePlugin.PngInfo()

@@ -59,13 +59,23 @@ def test_a_preset_may_have_lightnings_schedule_without_a_lora():
     assert resolved().spec.schedule == "model"
 
 
-def test_a_lightning_lora_brings_its_schedule_and_warnings_of_what_does_not_suit():
-    found = resolved("Lightning-4steps")
-    assert found.spec.schedule == "lightning" and found.spec.steps == 40
-    assert found.warnings == (
-        "Lightning-4steps was made for 4 steps, but this edit has 40.",
-        "Lightning-4steps was made for a CFG scale of 1, but this edit has 4.",
-    )
+def test_a_lightning_lora_brings_its_schedule_and_its_settings_where_no_others_are_asked_for():
+    spec = resolved("style", "Lightning-4steps").spec
+    assert (spec.schedule, spec.steps, spec.true_cfg_scale, spec.preset) == ("lightning", 4, 1.0, "")
+    assert spec.warnings == ()
+    given = resolved("Lightning-4steps", steps=6).spec
+    assert (given.steps, given.true_cfg_scale, given.preset) == (6, 1.0, "")
+    assert resolved(("Lightning-4steps", 0.0)).spec.steps == 40
+
+
+def test_settings_that_do_not_suit_a_lightning_lora_are_told_with_those_that_do():
+    for fields in ({"preset": "final"}, {"steps": 40, "true_cfg_scale": 4.0}):
+        found = resolved("Lightning-4steps", **fields)
+        assert (found.spec.steps, found.spec.true_cfg_scale) == (40, 4.0)
+        assert found.warnings == (
+            "Lightning-4steps was made for 4 steps, but this edit has 40. Use 4 steps.",
+            "Lightning-4steps was made for a CFG scale of 1, but this edit has 4. Use a CFG scale of 1.",
+        )
     assert resolved("Lightning-4steps", steps=4, true_cfg_scale=1.0).warnings == ()
     assert resolved("style").warnings == () and resolved(preset="fast").warnings == ()
 
@@ -164,13 +174,27 @@ def test_a_model_that_is_distilled_itself_is_run_as_it_was_made_for():
 
 def test_wrong_settings_for_a_model_that_is_distilled_itself_are_told():
     served = {**ROOM, "lightning_steps": 4}
-    assert with_preset(steps=20, served=served).warnings == ("This model was made for 4 steps, but this edit has 20.",)
+    assert with_preset(steps=20, served=served).warnings == (
+        "This model was made for 4 steps, but this edit has 20. Use 4 steps.",
+    )
     assert with_preset(preset="final", served=served).warnings == (
-        "This model was made for 4 steps, but this edit has 40.",
-        "This model was made for a CFG scale of 1, but this edit has 4.",
+        "This model was made for 4 steps, but this edit has 40. Use 4 steps.",
+        "This model was made for a CFG scale of 1, but this edit has 4. Use a CFG scale of 1.",
     )
     beside = with_preset("Lightning-4steps", served=served)
-    assert beside.warnings == ("Lightning-4steps is used on a model that is already distilled to 4 steps.",)
+    assert beside.warnings == (
+        "Lightning-4steps is used on a model that is already distilled to 4 steps. Leave this LoRA out.",
+    )
+
+
+def test_two_lightning_loras_and_one_of_another_version_are_told():
+    known = {"L4-2511": LoraFacts(1, 1, 4, "2511"), "L8-2509": LoraFacts(1, 1, 8, "2509")}
+    found = with_preset("L4-2511", "L8-2509", served={**ROOM, "loras": known})
+    assert found.spec.steps == 4
+    assert found.warnings == (
+        "L4-2511 and L8-2509 are Lightning LoRAs, which do not go together. Use only one of them.",
+        "L8-2509 is made for 2509, but this model is 2511. Use a Lightning LoRA for 2511.",
+    )
 
 
 def test_a_preset_for_another_precision_is_run_and_told():
@@ -180,7 +204,8 @@ def test_a_preset_for_another_precision_is_run_and_told():
     served = Serving(profile, serving().plans)
     request = EditRequest(("a" * 64,), "do it", 1, preset="rough")
     assert resolve(request, [(9, 9)], served).warnings == (
-        "The preset 'rough' is meant for fp8, but this daemon runs bf16.",
+        "The preset 'rough' is meant for fp8, but this daemon runs bf16. "
+        "To avoid that, use the preset 'final', or ask the daemon's owner for fp8.",
     )
     assert resolve(EditRequest(("a" * 64,), "do it", 1, preset="final"), [(9, 9)], served).warnings == ()
 

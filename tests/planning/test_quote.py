@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownLora, UnknownPreset
+from qied_client.protocol import limits
+from qied_client.protocol.fields import checked
 from qied_client.protocol.request import EditRequest, LoraChoice
 
 from qied.planning.model_profile import shipped_profiles
@@ -88,3 +92,50 @@ def test_a_fitted_size_is_within_the_cap_keeps_the_grid_and_uses_most_of_it(widt
     elif max(width, height) <= 8 * min(width, height):
         assert spec.width * spec.height <= cap
         assert spec.width * spec.height >= cap // 3
+
+
+def test_an_edit_says_where_its_settings_come_from():
+    def preset(**fields):
+        return resolve(request(**fields), [(1000, 1000)], SERVING).spec.preset
+
+    assert [preset(), preset(steps=9), preset(preset="preview", steps=9, true_cfg_scale=2.0)] == [
+        "draft",
+        "draft",
+        "preview",
+    ]
+    assert preset(steps=9, true_cfg_scale=2.0) == ""
+    assert resolve(request(), [(1000, 1000)], SERVING).spec.precision == "bf16"
+
+
+def test_a_size_that_is_made_smaller_is_told_with_both_sizes():
+    small = serving_up_to(512 * 512)
+    asked = resolve(request(width=1024, height=1024, on_cap="fit"), [(1, 1)], small)
+    assert asked.warnings == (
+        "1024 x 1024 pixels were asked for, but this daemon makes at most 262144 pixels, so the result has 512 x 512. "
+        "To choose the size yourself, ask for one within that limit.",
+    )
+    usual = resolve(request(on_cap="fit"), [(1000, 1000)], small)
+    assert usual.warnings[0].startswith("This picture's usual size is 1024 x 1024 pixels, but this daemon makes at")
+    assert resolve(request(on_cap="fit"), [(1000, 1000)], SERVING).warnings == ()
+    assert resolve(request(width=1024, height=1024), [(1, 1)], small).warnings == (), "it is refused"
+
+
+def test_a_negative_prompt_without_effect_is_told():
+    def told(**fields):
+        return resolve(request(true_cfg_scale=1.0, **fields), [(9, 9)], SERVING).warnings
+
+    assert told(negative_prompt="blurred") == (
+        "The negative prompt has no effect at a CFG scale of 1. Leave it out, or use a CFG scale above 1.",
+    )
+    assert told(negative_prompt=" ") == told() == ()
+
+
+def test_warnings_about_the_model_come_first_and_all_fit_a_message():
+    served = replace(SERVING, warnings=("The file \udcff is odd. " + "x" * 400, *map(str, range(9))))
+    warnings = resolve(request(), [(9, 9)], served).warnings
+    assert len(warnings) == limits.WARNINGS
+    assert warnings[0].startswith("The file ? is odd. xxx") and warnings[0].endswith("x...")
+    assert max(len(text.encode()) for text in warnings) == limits.WARNING_BYTES
+    spec = resolve(request(), [(9, 9)], SERVING).spec
+    assert spec.with_warnings(["\N{SNOWMAN}" * 200]).with_warnings(["a", "a"]).warnings[1:] == ("a",)
+    assert checked(spec.with_warnings(["\N{SNOWMAN}" * 200])).warnings[0].endswith("\N{SNOWMAN}...")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.places import FoundModel
 from qied.config import ModelConfig
+from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
-from qied.serving.model import locate_model
+from qied.serving.model import ServedModel, locate_model
 
 
 def config(**fields):
@@ -88,3 +90,22 @@ def test_loras_beside_a_model_that_was_found_are_its_own(tmp_path, write_lora, m
     found = FoundModel(builtin_model_folder(), "diffusers", "small", loras=(tmp_path / "models" / "loras",))
     monkeypatch.setattr("qied.serving.model.find_models", lambda *_: [found])
     assert "style" in locate_model(config(), {}, tmp_path).loras.files
+
+
+@pytest.mark.parametrize(
+    ("origin", "name"),
+    [
+        ("/models/qwen_image_edit_2509_fp8_e4m3fn.safetensors", "qwen_image_edit_2509_fp8_e4m3fn.safetensors"),
+        ("/models/Qwen-Image-Edit-2509", "Qwen-Image-Edit-2509"),
+        ("/hub/models--Qwen--Qwen-Image-Edit-2509/snapshots/1a2b", "Qwen-Image-Edit-2509"),
+        ("/hub/models--Qwen--Qwen-Image-Edit-2511/snapshots/a2509b", None),
+        ("/models-2509/qwen_image_edit_2511_bf16.safetensors", None),
+        ("/models/my-model.safetensors", None),
+    ],
+)
+def test_a_name_that_contradicts_the_version_it_is_served_as_is_told(origin, name):
+    profile = shipped_profiles()["qwen-image-edit-2511"]
+    warnings = ServedModel(Path(origin), profile, profile.name).warnings
+    assert [f"The model is named {name}, but is served as 2511." in text for text in warnings] == [True] * bool(name)
+    builtin = shipped_profiles()["builtin"]
+    assert ServedModel(Path(origin), builtin, builtin.name).warnings == ()

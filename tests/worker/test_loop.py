@@ -72,8 +72,8 @@ def run():
         """Give the orders, and quit after so many results."""
         engine, waiting, reports, finished = Engine(), queue.SimpleQueue(), [], []
 
-        def finish(begin, image, timings):
-            finished.append((begin.job, timings))
+        def finish(edit, image):
+            finished.append((edit.begin.job, edit.timings()))
             if len(finished) == results:
                 waiting.put(QuitLoop())
 

@@ -97,8 +97,8 @@ def run():
             reports.append(message)
             over()
 
-        def finish(begin, image, times):
-            timings[begin.spec.seed] = times
+        def finish(edit, image):
+            timings[edit.begin.spec.seed] = edit.timings()
             over()
 
         for order in orders:
@@ -194,8 +194,8 @@ def test_what_has_ended_later_counts_for_its_own_phase():
     engine.begin = lambda spec, pictures, scope: Late(spec, [])
     waiting.put(take(1))
 
-    def finish(begin, image, times):
-        timings.append(times)
+    def finish(edit, image):
+        timings.append(edit.timings())
         waiting.put(QuitLoop())
 
     StepLoop(engine, waiting, reports.append, finish, lambda image: b"").run()

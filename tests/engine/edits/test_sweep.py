@@ -26,6 +26,7 @@ from qied.planning.memory import step_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
+from qied.worker.active_edit import ActiveEdit
 from qied.worker.loop import BeginEdit, QuitLoop, StepLoop
 
 Make = Callable[..., EditSpec]
@@ -282,8 +283,8 @@ def test_the_step_loop_sweeps_and_gives_the_bytes_of_each_alone(
     served.sweep, served.sweep_room = engine.sweep, engine.sweep_room
     orders: queue.SimpleQueue = queue.SimpleQueue()
 
-    def finish(begin: w.Begin, image: Image.Image, _: object) -> None:
-        results[begin.job] = image.tobytes()
+    def finish(edit: ActiveEdit, image: Image.Image) -> None:
+        results[edit.begin.job] = image.tobytes()
         if len(results) == len(specs):
             orders.put(QuitLoop())
 

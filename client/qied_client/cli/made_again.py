@@ -1,0 +1,83 @@
+"""From what a picture says of itself to the command that makes it again, quoted for a shell."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from qied_client.picture_metadata import SHORT_HASH, PictureMetadata
+
+_UNTOLD = "PICTURE"
+"""Stands for the source of a picture that does not tell its sources, as those of qied 0.2.0 do not."""
+
+
+def placeholder(blob: str, kind: str = "PICTURE") -> str:
+    """What stands for a picture of which only the hash is known: ``PICTURE-3f2a91b0c4d5``."""
+    return f"{kind}-{blob[:SHORT_HASH]}"
+
+
+def arguments_of(metadata: PictureMetadata, found: dict[str, Path], untold: list[Path], out: Path) -> list[str]:
+    """Arguments of ``edit`` that make the picture again as ``out``.
+
+    ``found`` has the files of sources and mask by hash; a placeholder stands for others. ``untold`` are the sources in
+    their order, for metadata that has none.
+    """
+
+    def name(blob: str, kind: str = "PICTURE") -> str:
+        return str(found[blob]) if blob in found else placeholder(blob, kind)
+
+    told = [name(blob) for blob in metadata.sources]
+    pictures = [*(told or map(str, untold) or ())] or [_UNTOLD]
+    options = [*_options(metadata), "-o", str(out)]
+    if metadata.mask is not None:
+        options += ["--mask", name(metadata.mask, "MASK")]
+    named = [*pictures, metadata.prompt]
+    if any(word.startswith("-") for word in named):
+        return ["edit", *options, "--", *named]
+    return ["edit", *named, *options]
+
+
+def _options(metadata: PictureMetadata) -> list[str]:
+    options = ["--seed", str(metadata.seed)]
+    if metadata.preset:
+        options += ["--preset", metadata.preset]
+    options += ["--steps", str(metadata.steps), "--cfg", number(metadata.true_cfg_scale)]
+    if metadata.negative_prompt is not None:
+        options += ["--negative", metadata.negative_prompt]
+    for lora, strength in metadata.loras:
+        options += ["--lora", lora if strength == 1 and ":" not in lora else f"{lora}:{number(strength)}"]
+    options += ["--width", str(metadata.width), "--height", str(metadata.height)]
+    if metadata.precision:
+        options += ["--precision", metadata.precision]
+    return options
+
+
+def number(value: float) -> str:
+    """A number as short as it can be without a change."""
+    return short if float(short := f"{value:g}") == value else repr(value)
+
+
+def shell_line(words: list[str]) -> str:
+    """The words as one command for a POSIX shell, which prints without harm: control characters are escaped."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if not any(_is_control(character) for character in word):
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + _escaped(escaped, lambda character: f"\\u{ord(character):04x}") + "'"
+
+
+def printable(text: str) -> str:
+    """Text of a stranger for a terminal: control characters but the ends of lines are shown as ``\\x1b``."""
+    return _escaped(text, lambda character: f"\\x{ord(character):02x}")
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    return "".join(escape(character) if _is_control(character) else character for character in text)
+
+
+def _is_control(character: str) -> bool:
+    return character != "\n" and (ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0)

@@ -1,0 +1,103 @@
+"""The worker's side of the link, with its connection to the front replaced."""
+
+from __future__ import annotations
+
+import io
+import queue
+import threading
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from PIL import Image
+from qied_client.picture_metadata import read_metadata
+from qied_client.transfers import hash_of
+
+from qied.edit import EditSpec
+from qied.link import messages as w
+from qied.pictures.mask import EMPTY_MASK
+from qied.planning.view import View
+from qied.worker.link import Link
+
+
+def png(colour: int) -> bytes:
+    target = io.BytesIO()
+    Image.new("L", (32, 32), colour).save(target, "PNG")
+    return target.getvalue()
+
+
+BLACK, GREY = png(0), png(200)
+SPEC = EditSpec((hash_of(GREY),), "go", None, 7, 3, 1.0, 32, 16, precision="fp8", preset="draft", warnings=("before",))
+
+
+class Driver:
+    def __init__(self) -> None:
+        self.blobs = {hash_of(data): data for data in (BLACK, GREY)}
+        self.said: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    async def download(self, blob: str) -> bytes:
+        return self.blobs[blob]
+
+    async def upload(self, blob: str, data: memoryview) -> None:
+        self.blobs[blob] = bytes(data)
+
+    def say(self, message: object) -> None:
+        self.said.put(message)
+
+    async def close(self) -> None:
+        pass
+
+
+class Order:
+    decoding_bytes = 512 * 1024**2
+
+
+@pytest.fixture
+def link(monkeypatch: pytest.MonkeyPatch):
+    driver = Driver()
+
+    async def opened(self: Link) -> Driver:
+        return driver
+
+    monkeypatch.setattr(Link, "_open", opened)
+    orders: queue.SimpleQueue = queue.SimpleQueue()
+    made = Link(Order(), orders, lambda error: None)
+    made.offer(None, lambda spec, blob, size: (View(spec.width, spec.height),))
+    driver.said.get(timeout=20)
+    yield made, driver, orders
+    made._pictures.close()
+    made._pool.shutdown()
+    made._loop.call_soon_threadsafe(made._loop.stop)
+    for thread in [each for each in threading.enumerate() if each.name == "link"]:
+        thread.join()
+    made._loop.close()
+
+
+def begin(**fields: object) -> w.Begin:
+    return w.Begin("ann", "one", replace(SPEC, **fields), "ann.user", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("mask", "warnings"),
+    [(None, ()), (hash_of(GREY), ()), (hash_of(BLACK), (EMPTY_MASK,))],
+    ids=["none", "some", "empty"],
+)
+def test_a_mask_that_marks_nothing_is_told_with_the_pictures_of_an_edit(link, mask, warnings):
+    made, driver, orders = link
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin(mask=mask)))
+    order = orders.get(timeout=60)
+    assert isinstance(driver.said.get(timeout=20), w.Prepared)
+    assert order.warnings == warnings
+    assert set(order.pictures) == {hash_of(GREY), *filter(None, [mask])}
+
+
+def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
+    made, driver, _ = link
+    made.deliver(begin(), Image.new("RGB", (512, 256), (40, 80, 220)), {"held_ms": 1.0}, "builtin", (EMPTY_MASK,))
+    report = driver.said.get(timeout=20)
+    assert isinstance(report, w.EditFinished) and report.warnings == (EMPTY_MASK,)
+    with Image.open(io.BytesIO(report.thumbnail)) as thumbnail:
+        assert (thumbnail.format, thumbnail.size) == ("JPEG", (256, 128))
+    metadata = read_metadata(driver.blobs[report.blob])
+    assert metadata is not None and metadata.warnings == ("before", EMPTY_MASK)
+    assert (metadata.precision, metadata.preset, metadata.sources) == ("fp8", "draft", SPEC.images)
