@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Self
 
 from qied_client.cli.bar import Bar
-from qied_client.text import file_size
+from qied_client.text import file_size, size_text
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -21,12 +23,21 @@ from rich.text import Text
 from qied.downloads.wanted import RemoteFile
 
 
+class _Loaded(ProgressColumn):
+    """Bytes in memory of all bytes, in the unit in which plans and ``qied ps`` count memory; nothing while unknown."""
+
+    def render(self, task: Task) -> Text:
+        if not task.total:
+            return Text()
+        return Text(f"{size_text(int(task.completed))} of {size_text(int(task.total))}", "progress.download")
+
+
 class LoadingProgress(Bar):
     """Shows how many bytes of which component are loaded. Call it with name, bytes done and bytes in all."""
 
     def __init__(self, console: Console | None = None) -> None:
         text = TextColumn("{task.description:<28}", markup=False)
-        columns = (text, BarColumn(bar_width=32), DownloadColumn(), TimeRemainingColumn())
+        columns = (text, BarColumn(bar_width=24), _Loaded(), TimeRemainingColumn())
         super().__init__(*columns, console=console)
 
     def __enter__(self) -> Self:
