@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from qied_client.cli.bar import Bar
-from qied_client.text import file_size, size_text
+from qied_client.text import GIB, MIB, file_size
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,12 +24,13 @@ from qied.downloads.wanted import RemoteFile
 
 
 class _Loaded(ProgressColumn):
-    """Bytes in memory of all bytes, in the unit in which plans and ``qied ps`` count memory; nothing while unknown."""
+    """Bytes in memory of all bytes, both in one of the units of plans and ``qied ps``; nothing while unknown."""
 
     def render(self, task: Task) -> Text:
         if not task.total:
             return Text()
-        return Text(f"{size_text(int(task.completed))} of {size_text(int(task.total))}", "progress.download")
+        unit, name = (GIB, "GiB") if task.total >= GIB else (MIB, "MiB")
+        return Text(f"{task.completed / unit:.1f} of {task.total / unit:.1f} {name}", "progress.download")
 
 
 class LoadingProgress(Bar):
