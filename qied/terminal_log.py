@@ -12,6 +12,8 @@ from qied_client.text import size_text
 _LEAST_COLUMNS = 40
 _INDENT = " " * 10
 """Below the time, where lines go on."""
+_TOGETHER = "\N{NO-BREAK SPACE}"
+"""Between words that stay on one line."""
 _STYLES = {"debug": "2", "info": "", "warning": "33", "error": "31", "critical": "31"}
 """Codes of ANSI colours by level."""
 _DIM, _GREEN = "2", "32"
@@ -132,7 +134,7 @@ class TerminalLog:
         """Text in the columns right of the time; what cannot be broken, such as a path, is left whole."""
         width = max(_LEAST_COLUMNS, self._columns()) - len(_INDENT) - taken
         lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
-        first, *more = (self._styled(line, style) for line in lines)
+        first, *more = (self._styled(line.replace(_TOGETHER, " "), style) for line in lines)
         return [first, *(more if taken else (_INDENT + line for line in more))]
 
     def _styled(self, text: str, style: str) -> str:
@@ -149,10 +151,10 @@ def _finished(fields: Mapping[str, Any]) -> str:
     if fields.get("state") == "succeeded":
         parts.append(str(fields.get("precision", "")).upper())
     else:
-        parts.append("set aside" if fields.get("state") == "poisoned" else str(fields.get("state")))
+        parts.append("given up" if fields.get("state") == "poisoned" else str(fields.get("state")))
     if waited >= 1000:
-        parts.append(f"after a wait of {duration(waited)}")
-    text = "  ".join(filter(None, parts))
+        parts.append(f"waited {duration(waited)}")
+    text = "  ".join(part.replace(" ", _TOGETHER) for part in parts if part)
     if fields.get("state") in ("failed", "poisoned") and fields.get("why"):
         text += f": {fields['why']}"
     return text
