@@ -40,9 +40,7 @@ _SENTENCES = {
     "an edit's settings are probably not what the user intended": "{user}  {job}  {why}",
     "the owner cancels a job": "{user}  {job}  is cancelled by the owner",
     "ordered": "{user} asks to {action}",
-    "stopping": "stopping: {running} running get {grace_s} s, {waiting} waiting stay. Ctrl-C stops at once",
     "grace period is over": "the time for running edits is over; {requeued} of them run at the next start",
-    "stopped": "stopped: {results_kept} results kept, {requeued} edits run at the next start",
     "worker ended": "{worker} ended ({how}) and is started again",
     "worker makes no progress, killing it": "{worker} shows no progress for {silent_ms} and is killed",
     "a worker cannot work": "{worker} cannot work: {trouble}",
@@ -61,6 +59,8 @@ _SENTENCES = {
     "client_left_out": "a client cannot be let in: {problem}",
     "reloaded": "the settings and the clients were read again",
 }
+_STATES = {"poisoned": "given up"}
+_SHORT_ID = 12
 _OF_NOTE = frozenset({"requeued"})
 """Events that people should see although they are no warnings to programs."""
 _CAUSES = ("reason", "problem", "trouble")
@@ -109,9 +109,9 @@ class TerminalLog:
 
     def _sentence(self, name: str, fields: dict[str, Any]) -> str:
         if name == "finished":
-            return _finished(fields)
-        if name == "listening":
-            return _taken_up(int(fields.get("unfinished_jobs", 0)))
+            return _finished(fields, self._columns() - len(_INDENT))
+        if name in _TELLERS:
+            return _TELLERS[name](fields)
         if name == "worker ready":
             return self._ready_again(str(fields.get("worker")))
         if name in _ONLY_IN_DETAIL:
@@ -141,23 +141,47 @@ class TerminalLog:
         return f"\x1b[{style}m{text}\x1b[0m" if self._colours and style else text
 
 
-def _finished(fields: Mapping[str, Any]) -> str:
-    """An edit from start to end: whose, which, how large, how many steps, how long, and what became of it."""
-    took, waited = fields.get("run_ms"), fields.get("wait_ms") or 0
-    parts = [str(fields["user"]), str(fields["job"]), f"{fields.get('width')}x{fields.get('height')}"]
-    parts.append(f"{steps} step" if (steps := fields.get("steps")) == 1 else f"{steps} steps")
-    if took is not None:
-        parts.append(duration(took))
-    if fields.get("state") == "succeeded":
-        parts.append(str(fields.get("precision", "")).upper())
-    else:
-        parts.append("given up" if fields.get("state") == "poisoned" else str(fields.get("state")))
-    if waited >= 1000:
-        parts.append(f"waited {duration(waited)}")
+def _finished(fields: Mapping[str, Any], columns: int) -> str:
+    """An edit from start to end: whose, which, how large, how many steps, how long, and what became of it.
+
+    Its id is shortened where the line would be longer than ``columns``.
+    """
+    job, state, took = str(fields["job"]), str(fields.get("state")), fields.get("run_ms")
+    steps, waited = fields.get("steps"), fields.get("wait_ms") or 0
+    size = f"{fields.get('width')}x{fields.get('height')}"
+    outcome = str(fields.get("precision", "")).upper() if state == "succeeded" else _STATES.get(state, state)
+    parts = [str(fields["user"]), job, size, "1 step" if steps == 1 else f"{steps} steps"]
+    parts += [
+        duration(took) if took is not None else "",
+        f"waited {duration(waited)}" if waited >= 1000 else "",
+        outcome,
+    ]
     text = "  ".join(part.replace(" ", _TOGETHER) for part in parts if part)
-    if fields.get("state") in ("failed", "poisoned") and fields.get("why"):
-        text += f": {fields['why']}"
+    if why := fields.get("why"):
+        return f"{text}: {why}"
+    if len(text) > columns and len(job) > _SHORT_ID:
+        text = text.replace(job, f"{job[:_SHORT_ID]}…", 1)
     return text
+
+
+def _stopping(fields: Mapping[str, Any]) -> str:
+    running, waiting = int(fields.get("running", 0)), int(fields.get("waiting", 0))
+    if not running:
+        return f"stopping; {_edits(waiting)} for the next start" if waiting else "stopping"
+    left = f", {waiting} more for the next start" if waiting else ""
+    return f"stopping: {_edits(running)} under way, with {fields.get('grace_s')} s to end{left}. Ctrl-C stops at once"
+
+
+def _stopped(fields: Mapping[str, Any]) -> str:
+    kept, left = int(fields.get("results_kept", 0)), int(fields.get("requeued", 0))
+    facts = [f"{kept} result{'s' * (kept != 1)} kept"] * (kept > 0) + [f"{_edits(left)} for the next start"] * (
+        left > 0
+    )
+    return f"stopped: {', '.join(facts)}" if facts else "stopped"
+
+
+def _edits(count: int) -> str:
+    return "1 edit" if count == 1 else f"{count} edits"
 
 
 def _of_outcome(fields: Mapping[str, Any]) -> tuple[str, str]:
@@ -166,10 +190,11 @@ def _of_outcome(fields: Mapping[str, Any]) -> tuple[str, str]:
     return level, _DIM if fields.get("state") == "cancelled" else _STYLES[level]
 
 
-def _taken_up(jobs: int) -> str:
+def _taken_up(fields: Mapping[str, Any]) -> str:
+    jobs = int(fields.get("unfinished_jobs", 0))
     if not jobs:
         raise structlog.DropEvent
-    return "an edit of the last run continues" if jobs == 1 else f"{jobs} edits of the last run continue"
+    return f"{_edits(jobs)} of the last run {'continues' if jobs == 1 else 'continue'}"
 
 
 def _with_fields(name: str, fields: Mapping[str, Any]) -> str:
@@ -199,6 +224,13 @@ def _value(key: str, value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)
+
+
+_TELLERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "listening": _taken_up,
+    "stopping": _stopping,
+    "stopped": _stopped,
+}
 
 
 def duration(milliseconds: float) -> str:

@@ -27,9 +27,31 @@ def test_an_edit_that_ends_is_one_line() -> None:
     assert len(line) <= 80
 
 
-def test_a_wait_that_people_notice_is_told() -> None:
-    assert finished(precision="fp8", wait_ms=12_000).splitlines()[-1].strip() == "waited 12.0 s"
+def test_a_wait_that_people_notice_is_told_on_the_same_line() -> None:
+    line = finished(precision="fp8", wait_ms=12_000)
+    assert line == "14:02:11  anna  job-2d51376f…  1024x1024  4 steps  1.9 s  waited 12.0 s  FP8"
+    assert len(line) <= 80
     assert "waited" not in finished(precision="fp8", wait_ms=900)
+
+
+@pytest.mark.parametrize(
+    ("running", "waiting", "text"),
+    [
+        (0, 0, "stopping"),
+        (0, 1, "stopping; 1 edit for the next start"),
+        (2, 3, "stopping: 2 edits under way, with 30 s to end, 3 more for the next start. Ctrl-C stops at once"),
+    ],
+)
+def test_a_stop_says_what_becomes_of_edits(running: int, waiting: int, text: str) -> None:
+    told = rendered("stopping", part="daemon", running=running, waiting=waiting, grace_s=30)
+    assert " ".join(told.split()) == f"14:02:11 {text}"
+
+
+def test_a_stop_says_what_is_left() -> None:
+    assert rendered("stopped", results_kept=1, requeued=2).endswith(
+        "stopped: 1 result kept, 2 edits for the next start"
+    )
+    assert rendered("stopped", results_kept=0, requeued=0).endswith("  stopped")
 
 
 def test_a_failed_edit_says_why_and_what_helps() -> None:

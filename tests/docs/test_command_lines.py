@@ -249,6 +249,7 @@ def place(newcomer: Newcomer) -> Iterator[Place]:
         runner.wait()
 
 
+@pytest.mark.slow
 def test_what_readme_has_a_newcomer_paste_works(newcomer: Newcomer, place: Place) -> None:
     first, second, third, *_ = pasted("README.md", SERVE_AND_EDIT)
     assert "qied serve" in first
@@ -264,6 +265,7 @@ def test_what_readme_has_a_newcomer_paste_works(newcomer: Newcomer, place: Place
     assert not re.search("not found|No such file|Traceback", newcomer.screen.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", [True, False], ids=["in a terminal", "without a terminal"])
 @pytest.mark.parametrize("line", [line for line in RUN if reason_not_to_run(line) is None], ids=str)
 def test_the_commands_of_documents_run(line: CommandLine, terminal: bool, place: Place, tmp_path: Path) -> None:
