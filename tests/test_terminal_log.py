@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,6 +126,20 @@ def test_a_traceback_is_in_the_file_and_its_last_line_here() -> None:
     assert "an edit failed because of a bug (job job-1): ValueError: no" in text
     assert "daemon.jsonl" in text and "File 1" not in text
     assert "File 1" in rendered("an edit failed because of a bug", level="error", detailed=True, exception=trace)
+
+
+def test_the_guide_shows_what_is_printed() -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "guide.md").read_text(encoding="utf-8")
+    other = {"level": "info", "timestamp": "14:02:40"}
+    ended = {**other, "event": "worker ended", "worker": "worker-0", "how": "SIGKILL", "by_itself": False}
+    waits = {**other, "event": "requeued", "user": "ben", "job": "job-96c2be4caa3e72ed1774", "deaths": 0}
+    log = TerminalLog(colours=False, columns=lambda: 80, detailed=lambda: False)
+    shown = [
+        finished(precision="fp8"),
+        log(None, "warning", ended),
+        log(None, "info", {**waits, "reason": "the worker was stopped from outside"}),
+    ]
+    assert "\n".join(shown) in guide
 
 
 @pytest.mark.parametrize(

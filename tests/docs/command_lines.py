@@ -102,6 +102,8 @@ def lines_of(document: str, text: str) -> Iterator[CommandLine]:
 
 
 def _read(document: str, line: str, *, in_prose: bool) -> Iterator[CommandLine]:
+    if not re.match(r"sudo |\S*qied(-client)? ", line):
+        return
     try:
         words = shlex.split(_BY_ITS_PATH.sub(r"\1", line), comments=True)
     except ValueError as error:
