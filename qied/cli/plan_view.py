@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from qied_client.text import column_size, gib
 from rich.console import Console, RenderableType
@@ -43,23 +44,33 @@ def show_plan(console: Console, plan: Plan, answer: Answer | None = None) -> Non
         console.print(_item("edit", "bold green" if answer.fits else "bold red", answer.text))
 
 
-def show_in_short(console: Console, plan: Plan, title: str, loras: int) -> None:
-    """Print what a plan means for those who will edit, in some eight lines; ``loras`` can be used by name."""
+def show_in_short(console: Console, plans: Sequence[Plan], title: str, loras: int) -> None:
+    """Print what the plans of all cards mean for those who will edit; ``loras`` can be used by name."""
+    for plan in plans:
+        console.print(Text.assemble((title, "bold"), f" in {precision_text(plan)} on {device_text(plan)}"))
+        memory = f"{gib(plan.predicted_peak_bytes)} of {gib(plan.budget_bytes)} at most; {_blocks(plan)}"
+        edits = f"{_edits(plan.sessions.at_max_pixels)} of that size at once"
+        _show_row(console, "results", f"up to {megapixels(plan.max_pixels)}, {edits}")
+        _show_row(console, "memory", memory)
+        for reason in plan.reasons[:1]:
+            _show_row(console, "why", reason)
+    if loras:
+        _show_row(console, "LoRAs", f"{loras}; qied models lists them")
+    _show_row(console, "more", "qied plan")
+
+
+def _show_row(console: Console, name: str, value: str) -> None:
+    console.print(_item(f"  {name:<7}", "dim", value))
+
+
+def _blocks(plan: Plan) -> str:
     run = plan.execution
+    if run.device == "cpu":
+        return "all in memory"
     streamed = run.total_blocks - run.resident_blocks
-    where = "in memory" if run.device == "cpu" else "on the card"
-    blocks = f"all {run.total_blocks} blocks" if not streamed else f"{run.resident_blocks} of {run.total_blocks} blocks"
-    blocks += f" {where}" + (f", {streamed} streamed from host memory in each step" if streamed else "")
-    console.print(Text.assemble((title, "bold"), f" in {precision_text(plan)} on {device_text(plan)}"))
-    rows = [
-        ("results", f"up to {megapixels(plan.max_pixels)}, {_edits(plan.sessions.at_max_pixels)} of that size at once"),
-        ("memory", f"{gib(plan.predicted_peak_bytes)} of {gib(plan.budget_bytes)} at most, {blocks}"),
-        *([("LoRAs", f"{loras}; qied models lists them")] if loras else []),
-        ("why", "; ".join(plan.reasons[:1])),
-        ("more", "qied plan"),
-    ]
-    for name, value in rows:
-        console.print(_item(f"  {name:<7}", "dim", value))
+    if not streamed:
+        return f"all {run.total_blocks} blocks on the card"
+    return f"{run.resident_blocks} of {run.total_blocks} blocks on the card, {streamed} streamed in each step"
 
 
 def precision_text(plan: Plan) -> str:

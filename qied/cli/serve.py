@@ -111,11 +111,12 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
         log.info("a variable is not a setting of qied, ignoring it", variable=name)
     for refusal in planned.left_out:
         log.warning("a card is left out", reason=refusal.message, remedy=refusal.remedy)
-    for plan in planned.serving.plans:
+    plans = planned.serving.plans
+    if logs_are_text(loaded.config.daemon.log_format):
+        console = Console(stderr=True, highlight=False, markup=False)
+        show_in_short(console, plans, planned.serving.profile.title, len(served.loras.files))
+    for plan in plans:
         log.info("planned", **_in_short(plan))
-        if logs_are_text(loaded.config.daemon.log_format):
-            console = Console(stderr=True, highlight=False, markup=False)
-            show_in_short(console, plan, planned.serving.profile.title, len(served.loras.files))
         for warning in plan.warnings:
             log.warning(warning)
     wishes = wishes_of(loaded)
