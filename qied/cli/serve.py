@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shlex
 import shutil
@@ -231,7 +232,14 @@ def _say_ready(daemon: Daemon, launch: Launch) -> None:
         "ready", address=daemon.address, model=launch.serving.profile.name, precision=launch.serving.precision
     )
     if sys.stdout.isatty() or logs_are_text(launch.config.daemon.log_format):
-        show_ready(Console(highlight=False, markup=False), daemon.address, launch)
+        shown, width = io.StringIO(), Console().width
+        console = Console(
+            file=shown, width=width, force_terminal=sys.stdout.isatty() or None, highlight=False, markup=False
+        )
+        show_ready(console, daemon.address, launch)
+        # Unbuffered: what a terminal that was closed does not take must not fail again when the process ends.
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), shown.getvalue().encode(sys.stdout.encoding, "replace"))
 
 
 def show_ready(console: Console, address: str, launch: Launch) -> None:
