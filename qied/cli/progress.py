@@ -11,8 +11,6 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
-    ProgressColumn,
-    Task,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -23,22 +21,17 @@ from rich.text import Text
 from qied.downloads.wanted import RemoteFile
 
 
-class _Loaded(ProgressColumn):
-    """Bytes in memory of all bytes, both in one of the units of plans and ``qied ps``; nothing while unknown."""
-
-    def render(self, task: Task) -> Text:
-        if not task.total:
-            return Text()
-        unit, name = (GIB, "GiB") if task.total >= GIB else (MIB, "MiB")
-        return Text(f"{task.completed / unit:.1f} of {task.total / unit:.1f} {name}", "progress.download")
-
-
 class LoadingProgress(Bar):
     """Shows how many bytes of which component are loaded. Call it with name, bytes done and bytes in all."""
 
     def __init__(self, console: Console | None = None) -> None:
         text = TextColumn("{task.description:<28}", markup=False)
-        columns = (text, BarColumn(bar_width=24), _Loaded(), TimeRemainingColumn())
+        columns = (
+            text,
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}", "progress.download"),
+            TimeRemainingColumn(),
+        )
         super().__init__(*columns, console=console)
 
     def __enter__(self) -> Self:
@@ -46,7 +39,9 @@ class LoadingProgress(Bar):
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        self.show(f"loading {what}", done, total)
+        # In one of the units of plans and `qied ps`.
+        unit, name = (GIB, "GiB") if total >= GIB else (MIB, "MiB")
+        self.show(f"loading {what}", done, total, count=f"{done / unit:.1f} of {total / unit:.1f} {name}")
 
 
 class MeasuringProgress(Bar):
