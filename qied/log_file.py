@@ -29,6 +29,7 @@ class LogFile:
     """
 
     def __init__(self, path: Path, *, file_bytes: int = FILE_BYTES, files: int = FILES) -> None:
+        self.path = path
         self._handler = _Rotating(path, file_bytes, files)
         self._lines: queue.Queue[str | None] = queue.Queue(_WAITING_LINES)
         self._thread = threading.Thread(target=self._write, name="log file", daemon=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
 from contextlib import suppress
 from typing import TextIO, cast
@@ -10,6 +12,7 @@ from typing import TextIO, cast
 import structlog
 
 from qied.log_file import LogFile
+from qied.terminal_log import TerminalLog
 
 
 class _CurrentStderr:
@@ -73,32 +76,42 @@ class _IntoFile:
         return event
 
 
+def logs_are_text(log_format: str) -> bool:
+    """Whether logs of this form are for people, and not JSON."""
+    return log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+
+
 def set_up_logs(log_format: str, level: str, file: LogFile | None = None) -> None:
     """Choose the form of all logs of this process on standard error: ``auto``, ``text`` or ``json``."""
-    text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False)
-        )
-        if text
-        else structlog.processors.JSONRenderer()
-    )
+    text = logs_are_text(log_format)
     set_level(level)
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=not text),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if text else "iso", utc=not text),
     ]
     if file is not None:
         processors.append(_IntoFile(file))
-    processors.append(_threshold)
-    if not text:
-        # Without local variables: they hold prompts and keys.
-        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        processors.append(structlog.processors.ExceptionRenderer(transformer))
+    processors += [_threshold, *(_for_people(file) if text else _for_programs())]
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _CurrentStderr())),
         cache_logger_on_first_use=True,
     )
+
+
+def _for_people(file: LogFile | None) -> list[structlog.typing.Processor]:
+    renderer = TerminalLog(
+        colours=sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
+        columns=lambda: shutil.get_terminal_size().columns,
+        detailed=lambda: _threshold.lowest <= logging.DEBUG,
+        log_file=None if file is None else str(file.path),
+    )
+    # Tracebacks without local variables: they hold prompts and keys.
+    return [structlog.processors.format_exc_info, renderer]
+
+
+def _for_programs() -> list[structlog.typing.Processor]:
+    transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return [structlog.processors.ExceptionRenderer(transformer), structlog.processors.JSONRenderer()]

@@ -39,6 +39,7 @@ LONG_FILES = (
     "tests/cli/test_doctor.py",
     "tests/daemon/test_independence.py",
     "tests/daemon/test_user_limits.py",
+    "tests/docs/test_command_lines.py",
     "tests/daemon/test_hostile_pictures.py",
     "tests/daemon/test_machine_down.py",
     "tests/benchmarks/test_wire_smoke.py",

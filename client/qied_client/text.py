@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 GIB = 1024**3
+MIB = 1024**2
 
 _BINARY = (("TiB", 1024**4), ("GiB", GIB), ("MiB", 1024**2), ("KiB", 1024))
 _DECIMAL = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))

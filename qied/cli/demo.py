@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
-import tomli
 import typer
 from PIL import Image
 from qied_client import Client, Result, __version__
@@ -24,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich_pixels import HalfcellRenderer, Pixels
 
+from qied.builtin.scene import Scene, read_scene
 from qied.cli.machine import read_machine
 from qied.config import Config
 from qied.hardware.host import refuse_native_windows
@@ -58,13 +57,6 @@ def _pixels(picture: bytes, side: int) -> Pixels:
 _START_S = 180.0
 
 
-@dataclass(frozen=True)
-class _Scene:
-    picture: bytes
-    prompt: str
-    seed: int
-
-
 def demo(
     out: Annotated[Path, typer.Option(help="Output folder for before.png, after.png and report.json.")] = Path(
         "demo-out"
@@ -73,7 +65,8 @@ def demo(
     """Edit a bundled picture with the built-in model: no GPU, no weights, no configuration."""
     with failures_as_text():
         refuse_native_windows()
-        scene = _scene()
+        scene = read_scene()
+        picture = scene.path.read_bytes()
         started = time.perf_counter()
         out.mkdir(parents=True, exist_ok=True)
         progress = EditProgress()
@@ -84,27 +77,21 @@ def demo(
             arguments = ["--model", "builtin", "--config", os.devnull]
             with private_daemon(arguments, environ, _START_S, [], own_profiles=True) as daemon:
                 ready = time.perf_counter()
-                quote, result, edit_s = _edit(daemon.home, scene, progress)
-        (out / "before.png").write_bytes(scene.picture)
+                quote, result, edit_s = _edit(daemon.home, scene, picture, progress)
+        (out / "before.png").write_bytes(picture)
         result.save(out / "after.png")
         seconds = {"start_s": ready - started, "edit_s": edit_s, "all_s": time.perf_counter() - started}
         report = _report(scene, quote, result, seconds)
         (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        _show(out, scene.picture, result, scene, seconds)
+        _show(out, picture, result, scene, seconds)
 
 
-def _edit(home: Path, scene: _Scene, progress: EditProgress) -> tuple[Quoted, Result, float]:
+def _edit(home: Path, scene: Scene, picture: bytes, progress: EditProgress) -> tuple[Quoted, Result, float]:
     with Client(home / LOCAL_FILE) as client:
-        quote = client.quote(scene.picture, scene.prompt, seed=scene.seed)
+        quote = client.quote(picture, scene.prompt, seed=scene.seed)
         started = time.perf_counter()
-        result = client.edit(scene.picture, scene.prompt, seed=scene.seed, on_progress=progress)
+        result = client.edit(picture, scene.prompt, seed=scene.seed, on_progress=progress)
         return quote, result, time.perf_counter() - started
-
-
-def _scene() -> _Scene:
-    folder = importlib.resources.files("qied.builtin")
-    facts = tomli.loads((folder / "demo.toml").read_text(encoding="utf-8"))
-    return _Scene((folder / facts["picture"]).read_bytes(), facts["prompt"], facts["seed"])
 
 
 def _plan() -> Plan | Refusal:
@@ -114,7 +101,7 @@ def _plan() -> Plan | Refusal:
     return plan_for(read_machine(None), served, config, Wishes(), all_hardware_profiles(None))
 
 
-def _report(scene: _Scene, quote: Quoted, result: Result, seconds: dict[str, float]) -> dict[str, Any]:
+def _report(scene: Scene, quote: Quoted, result: Result, seconds: dict[str, float]) -> dict[str, Any]:
     """What was asked, what was planned, and what it took."""
     return {
         "schema": 1,
@@ -128,7 +115,7 @@ def _report(scene: _Scene, quote: Quoted, result: Result, seconds: dict[str, flo
     }
 
 
-def _show(out: Path, before: bytes, result: Result, scene: _Scene, seconds: dict[str, float]) -> None:
+def _show(out: Path, before: bytes, result: Result, scene: Scene, seconds: dict[str, float]) -> None:
     console = Console(highlight=False)
     if console.is_terminal:
         show_pair(console, before, result.bytes)

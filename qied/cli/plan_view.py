@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from qied_client.text import column_size
+from qied_client.text import column_size, gib
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
@@ -43,6 +44,50 @@ def show_plan(console: Console, plan: Plan, answer: Answer | None = None) -> Non
         console.print(_item("edit", "bold green" if answer.fits else "bold red", answer.text))
 
 
+def show_in_short(console: Console, plans: Sequence[Plan], title: str, loras: int) -> None:
+    """Print what the plans of all cards mean for those who will edit; ``loras`` can be used by name."""
+    for plan in plans:
+        console.print(Text.assemble((title, "bold"), f" in {precision_text(plan)} on {device_text(plan)}"))
+        memory = f"{gib(plan.predicted_peak_bytes)} of {gib(plan.budget_bytes)} at most; {_blocks(plan)}"
+        edits = f"{_edits(plan.sessions.at_max_pixels)} of that size at once"
+        _show_row(console, "results", f"up to {megapixels(plan.max_pixels)}, {edits}")
+        _show_row(console, "memory", memory)
+        for reason in plan.reasons[:1]:
+            _show_row(console, "why", reason)
+    if loras:
+        _show_row(console, "LoRAs", f"{loras}; qied models lists them")
+    _show_row(console, "more", "qied plan")
+
+
+def _show_row(console: Console, name: str, value: str) -> None:
+    console.print(_item(f"  {name:<7}", "dim", value))
+
+
+def _blocks(plan: Plan) -> str:
+    run = plan.execution
+    if run.device == "cpu":
+        return "all in memory"
+    streamed = run.total_blocks - run.resident_blocks
+    if not streamed:
+        return f"all {run.total_blocks} blocks on the card"
+    return f"{run.resident_blocks} of {run.total_blocks} blocks on the card, {streamed} streamed in each step"
+
+
+def precision_text(plan: Plan) -> str:
+    """The precision as people call it: ``FP8``, ``FP8 storage``, ``BF16``, ``FP32``."""
+    name = plan.execution.precision
+    return "FP8 storage" if name == "fp8-storage" else name.upper()
+
+
+def device_text(plan: Plan) -> str:
+    """The card's name, or ``the CPU``."""
+    return "the CPU" if plan.execution.device == "cpu" else plan.gpu
+
+
+def _edits(count: int) -> str:
+    return "1 edit" if count == 1 else f"{count} edits"
+
+
 def show_refusal(console: Console, refusal: Refusal) -> None:
     """Print why there is no plan, and what to do."""
     console.print(_item("no  ", "bold red", f"{refusal.message} ({refusal.code})"))
@@ -56,7 +101,7 @@ def megapixels(pixels: int) -> str:
 
 
 def _headline(plan: Plan) -> Text:
-    return Text.assemble((plan.model, "bold"), " on ", (plan.gpu, "bold"))
+    return Text.assemble((plan.model, "bold"), " on ", (device_text(plan), "bold"))
 
 
 def _values(plan: Plan) -> Table:
@@ -64,8 +109,11 @@ def _values(plan: Plan) -> Table:
     blocks = f"{run.resident_blocks} of {run.total_blocks} stay" + (f", {streamed} stream" if streamed else "")
     scaling = {"rowwise": ", a scale per row", "tensorwise": ", a scale per tensor", None: ""}[plan.scaling]
     host = column_size(plan.host_bytes) + (f", {column_size(plan.pinned_bytes)} pinned" if plan.pinned_bytes else "")
+    budget = column_size(plan.budget_bytes)
+    if run.device == "cpu":
+        budget += f", {column_size(plan.predicted_peak_bytes)} needed"
     rows = (
-        ("precision", plan.precision + scaling, "precision"),
+        ("precision", run.precision + scaling, "precision"),
         ("blocks", blocks, "blocks"),
         ("results up to", megapixels(plan.max_pixels), "max_pixels"),
         ("references up to", megapixels(plan.max_reference_pixels), "max_reference_pixels"),
@@ -74,7 +122,7 @@ def _values(plan: Plan) -> Table:
         ("VAE encodes", _tile(run.encode_tile_px), "vae"),
         ("VAE decodes", _tile(run.decode_tile_px), "vae"),
         ("host memory", host, ""),
-        ("budget", column_size(plan.budget_bytes), "budget_bytes"),
+        ("budget", budget, "budget_bytes"),
     )
     table = Table(Column(no_wrap=True, style="bold"), Column(), Column(style="dim"), box=None, show_header=False)
     for name, value, source in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from qied_client.cli.bar import Bar
-from qied_client.text import file_size
+from qied_client.text import GIB, MIB, file_size
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,7 +26,12 @@ class LoadingProgress(Bar):
 
     def __init__(self, console: Console | None = None) -> None:
         text = TextColumn("{task.description:<28}", markup=False)
-        columns = (text, BarColumn(bar_width=32), DownloadColumn(), TimeRemainingColumn())
+        columns = (
+            text,
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}", "progress.download"),
+            TimeRemainingColumn(),
+        )
         super().__init__(*columns, console=console)
 
     def __enter__(self) -> Self:
@@ -34,7 +39,9 @@ class LoadingProgress(Bar):
         return self
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        self.show(f"loading {what}", done, total)
+        # In one of the units of plans and `qied ps`.
+        unit, name = (GIB, "GiB") if total >= GIB else (MIB, "MiB")
+        self.show(f"loading {what}", done, total, count=f"{done / unit:.1f} of {total / unit:.1f} {name}")
 
 
 class MeasuringProgress(Bar):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +18,13 @@ from typing import Annotated, Any
 import structlog
 import typer
 from qied_client.cli.failures import failures_as_text
-from qied_client.credentials import LOCAL_FILE, default_home
+from qied_client.credentials import default_home
 from rich.console import Console
+from rich.text import Text
 
+from qied.builtin.scene import read_scene
 from qied.cli.machine import usual_config
-from qied.cli.plan_view import show_plan
+from qied.cli.plan_view import precision_text, show_in_short
 from qied.cli.profiles import user_profiles_folder
 from qied.cli.progress import LoadingProgress, MeasuringProgress
 from qied.config import LoadedConfig, all_keys, load_config
@@ -29,16 +35,17 @@ from qied.hardware.selftest import measured
 from qied.hardware.user_folders import user_home
 from qied.link.launch import LaunchOrder
 from qied.log_file import LOG_FOLDER, LogFile
-from qied.logs import set_up_logs
+from qied.logs import logs_are_text, set_up_logs
 from qied.loras.catalogue import Catalogue
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan
 from qied.planning.wishes import wishes_of
 from qied.server.daemon import Daemon, Launch
 from qied.server.ports.listening import refuse_taken_port
+from qied.server.ports.reach import only_this_machine
 from qied.service.notify import Notifier
 from qied.service.reload import Reloading
-from qied.serving.model import ServedModel, locate_model
+from qied.serving.model import BUILTIN, ServedModel, locate_model
 from qied.serving.plan import plan_service, refitted_order
 
 _OPEN_FILES = 65_536
@@ -56,6 +63,7 @@ def serve(
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug (all), info, warning or error.")] = None,
     paused: Annotated[bool, typer.Option("--paused", help="Start no edits until 'qied resume'.")] = False,
 ) -> None:
     """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once. SIGHUP reloads."""
@@ -69,6 +77,7 @@ def serve(
             "model.device": device,
             "model.precision": precision,
             "daemon.log_format": log_format,
+            "daemon.log_level": log_level,
         }
         file = usual_config(config)
         loaded = load_config(file, os.environ, overrides)
@@ -105,13 +114,14 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
         log.info("a variable is not a setting of qied, ignoring it", variable=name)
     for refusal in planned.left_out:
         log.warning("a card is left out", reason=refusal.message, remedy=refusal.remedy)
-    console = Console(stderr=True, highlight=False, markup=False)
-    for plan in planned.serving.plans:
+    plans = planned.serving.plans
+    if logs_are_text(loaded.config.daemon.log_format):
+        console = Console(stderr=True, highlight=False, markup=False)
+        show_in_short(console, plans, planned.serving.profile.title, len(served.loras.files))
+    for plan in plans:
         log.info("planned", **_in_short(plan))
         for warning in plan.warnings:
             log.warning(warning)
-        if console.is_terminal:
-            show_plan(console, plan)
     wishes = wishes_of(loaded)
 
     def refit(order: LaunchOrder) -> LaunchOrder:
@@ -223,11 +233,62 @@ def _say_ready(daemon: Daemon, launch: Launch) -> None:
     structlog.get_logger(part="serve").info(
         "ready", address=daemon.address, model=launch.serving.profile.name, precision=launch.serving.precision
     )
-    if sys.stdout.isatty():
-        console = Console(highlight=False)
-        profile = launch.serving.profile
-        console.print(f"\n[bold green]ready[/]  {profile.title}, {launch.serving.precision}, {daemon.address}")
-        console.print("  edit     qied edit PICTURE 'make the sky darker' -o out.png")
-        console.print(f"  key      {launch.home / LOCAL_FILE}")
-        console.print("  others   qied keys add NAME, then qied-client edit ... --key NAME.key.json")
-        console.print("  watch    qied ps      stop: Ctrl-C\n")
+    if sys.stdout.isatty() or logs_are_text(launch.config.daemon.log_format):
+        shown, width = io.StringIO(), Console().width
+        console = Console(
+            file=shown, width=width, force_terminal=sys.stdout.isatty() or None, highlight=False, markup=False
+        )
+        show_ready(console, daemon.address, launch)
+        # Unbuffered: what a terminal that was closed does not take must not fail again when the process ends.
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), shown.getvalue().encode(sys.stdout.encoding, "replace"))
+
+
+def show_ready(console: Console, address: str, launch: Launch) -> None:
+    """Print how to use a daemon that listens at ``address``; every command works as it stands in another terminal."""
+    program = _program()
+    serving = launch.serving
+    title = f"{serving.profile.title} in {precision_text(serving.plans[0])}, at {address}"
+    console.print(Text.assemble("\n", ("ready", "bold green"), f"  {title}"), soft_wrap=True)
+    rows = [
+        *([] if _is_usual(launch.home) else [("first", f"export QIED_HOME={_short(launch.home.absolute())}")]),
+        ("edit", f"{program} edit {_example(serving.profile.name)} -o out.png"),
+        ("watch", f"{program} top, or {program} ps once; Ctrl-C here stops the daemon"),
+        ("others", f"{program} keys add NAME writes the key file of a colleague"),
+    ]
+    for name, text in rows:
+        console.print(Text.assemble("  ", (f"{name:<8}", "dim"), text), soft_wrap=True)
+    if only_this_machine(address):
+        port = address.rpartition(":")[2]
+        console.print("          So far only this machine can connect. To let others in, start it with", style="yellow")
+        console.print(f"          {program} serve --listen tcp://0.0.0.0:{port}", style="yellow", soft_wrap=True)
+    console.print()
+
+
+def _program() -> str:
+    """How to call this program from the current folder: by its name where the shell finds it, else by its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which("qied")
+    with suppress(OSError):
+        if found is not None and called.name == "qied" and called.samefile(found):
+            return "qied"
+    return shlex.quote(str(called)) if called.name == "qied" else f"{shlex.quote(sys.executable)} -m qied"
+
+
+def _example(profile: str) -> str:
+    """A picture and a prompt, as arguments, that the model of this profile knows."""
+    if profile != BUILTIN:
+        return 'photo.jpg "make it evening"'
+    scene = read_scene()
+    return f"{_short(scene.path)} {shlex.quote(scene.prompt)}"
+
+
+def _short(path: Path) -> str:
+    with suppress(ValueError):
+        return f"~/{shlex.quote(str(path.relative_to(user_home())))}"
+    return shlex.quote(str(path))
+
+
+def _is_usual(home: Path) -> bool:
+    """Whether commands in another terminal find this state folder by themselves."""
+    return home == default_home({name: value for name, value in os.environ.items() if name != "QIED_HOME"})

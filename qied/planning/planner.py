@@ -224,7 +224,9 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
         scaling=execution.scaling,
         reasons=(
             f"on the CPU: {why}",
-            "FP32" if plain else f"{numerics.precision}, simulated exactly, as asked for",
+            "in FP32: the CPU only simulates other precisions, which takes longer"
+            if plain
+            else f"{numerics.precision}, simulated exactly, as asked for",
             *(("attention in FP8, simulated as well, as asked for",) if numerics.fp8_attention else ()),
         ),
         budget_bytes=budget.bytes,

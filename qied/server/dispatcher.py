@@ -78,6 +78,7 @@ class Dispatcher:
         boot: str = "",
     ) -> None:
         self._log = structlog.get_logger(part="dispatcher")
+        self._precision = serving.precision
         self._scheduler = scheduler
         self._journal = journal
         self._jobs = jobs
@@ -116,6 +117,8 @@ class Dispatcher:
 
     def submit(self, *jobs: Job) -> None:
         """Queue jobs that are in the journal, in the order given."""
+        for job in jobs:
+            job.queued_ms = now_ms()
         events = [event for job in jobs if (event := self._submission(job)) is not None]
         for action in self._scheduler.handle_all(events, now_ms()):
             self._perform(action)
@@ -275,6 +278,7 @@ class Dispatcher:
     def _start(self, job: Job, worker: str, weight: int) -> None:
         assert self._orders is not None
         job.state, job.worker, job.place, job.starts_in_ms = "running", worker, None, None
+        job.started_ms = now_ms()
         self._jobs.publish(job, "started", steps=job.spec.steps)
         spec = self._complete(job)
         if spec is None:
@@ -346,7 +350,7 @@ class Dispatcher:
         self._jobs.conclude(job, outcome)
         if job.session is not None and outcome.result_blob is not None:
             self._sessions.job_succeeded(job.key, job.session, outcome.result_blob, outcome.finished_at)
-        self._log.info("finished", user=job.key.user, job=job.key.job, state=outcome.state, code=outcome.error_code)
+        self._log.info("finished", **_in_short(job, outcome, self._precision, now_ms()))
         return True
 
     async def _journal_until_done(self, *changes: Change) -> tuple[bool, ...]:
@@ -387,6 +391,24 @@ def _set_aside(downs: int) -> QiedError:
         "If something else took the machine down, submit it again under a new id; else look at the machine's power, "
         "memory and driver first.",
     )
+
+
+def _in_short(job: Job, outcome: StoreOutcome, precision: str, now: int) -> dict[str, object]:
+    """An edit that has ended, for the log: no prompt and no picture. Times are those of its last run and before it."""
+    fields: dict[str, object] = {
+        "user": job.key.user,
+        "job": job.key.job,
+        "state": outcome.state,
+        "code": outcome.error_code,
+        "width": job.spec.width,
+        "height": job.spec.height,
+        "steps": job.spec.steps,
+    }
+    if job.started_ms is not None:
+        fields |= {"precision": precision, "run_ms": now - job.started_ms, "wait_ms": job.started_ms - job.queued_ms}
+    if outcome.state in ("failed", "poisoned"):
+        fields |= {"why": outcome.error_message, "remedy": outcome.error_remedy}
+    return fields
 
 
 def _outcome(

@@ -31,6 +31,7 @@ class Job:
     ``warnings`` came up while it ran, in addition to those of its spec.
     ``unreadable`` says why request and spec could not be read from the journal; both are stand-ins then.
     ``kills`` and ``downs`` count how often it ran when the daemon was killed or the machine went down.
+    ``queued_ms`` and ``started_ms`` are this front's clock when it began to wait, and to run the last time.
     """
 
     key: JobKey
@@ -54,6 +55,8 @@ class Job:
     place: int | None = None
     starts_in_ms: int | None = None
     step: int = 0
+    queued_ms: int = 0
+    started_ms: int | None = None
     numbers: int = 0
     news: dict[str, m.Event] = field(default_factory=dict)
     followers: set[int] = field(default_factory=set)

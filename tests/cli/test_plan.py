@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from qied.cli.plan_view import show_in_short, show_plan
+from qied.config import Config
+from qied.hardware.snapshot import read_snapshot
+from qied.planning.hardware_profile import all_hardware_profiles
+from qied.planning.model_profile import shipped_profiles
+from qied.planning.plan import Plan
+from qied.planning.wishes import Wishes
+from qied.serving.model import without_files
+from qied.serving.plan import plan_for
 
 GOLDEN = Path(__file__).parent.parent / "planning" / "golden"
 
@@ -155,3 +167,37 @@ def test_a_snapshot_with_an_unknown_field_is_refused_with_its_name(tmp_path):
     done = plan("--snapshot", "bad.json", cwd=tmp_path)
     assert done.returncode == 2
     assert "host.memory_gigabytes" in done.stderr
+
+
+def test_a_start_shows_what_the_plan_means_within_eighty_columns():
+    settings = Config()
+    profile = shipped_profiles()["qwen-image-edit-2511"]
+    machine = read_snapshot(Path(snapshot("rtx-3060-12gb")).read_bytes(), "rtx-3060")
+    served = without_files(profile, profile.name, settings.model)
+    plan = plan_for(machine, served, settings, Wishes(), all_hardware_profiles(None))
+    assert isinstance(plan, Plan)
+    console = Console(file=io.StringIO(), width=80, highlight=False, markup=False)
+    show_in_short(console, [plan, plan], profile.title, 3)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert "in FP8 storage on NVIDIA GeForce RTX 3060" in text
+    assert "up to 1024 x 1024 px, 8 edits of that size at once" in text
+    assert "32 of 60 blocks on the card, 28 streamed in each step" in text
+    assert text.count("qied models lists them") == text.count("qied plan") == 1
+
+
+def test_a_plan_for_a_cpu_speaks_of_the_cpu(tmp_path):
+    profile = shipped_profiles()["builtin"]
+    machine = read_snapshot(Path(snapshot("cpu-only")).read_bytes(), "cpu-only")
+    settings = Config()
+    served = without_files(profile, profile.name, settings.model)
+    plan = plan_for(machine, served, settings, Wishes(), all_hardware_profiles(None))
+    assert isinstance(plan, Plan)
+    console = Console(file=io.StringIO(), width=80, highlight=False, markup=False)
+    show_plan(console, plan)
+    text = " ".join(console.file.getvalue().split())
+    assert "builtin on the CPU" in text
+    assert "precision fp32" in text
+    assert " GiB needed" in text
+    assert "why in FP32: the CPU only simulates other precisions" in text

@@ -19,7 +19,16 @@ def told(*, terminal: bool) -> str:
 def test_a_terminal_shows_the_start_of_the_worker_then_what_is_loaded() -> None:
     text = told(terminal=True)
     assert text.index("starting the worker") < text.index("loading text encoder")
-    assert "1.0/16.6 GB" in text
+    assert "0.9 of 15.5 GiB" in text
+
+
+def test_the_start_of_the_worker_counts_nothing() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with LoadingProgress(console):
+        pass
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "starting the worker" in text
+    assert "?" not in text.replace("[?25", "") and "bytes" not in text
 
 
 def test_elsewhere_the_log_says_it() -> None:

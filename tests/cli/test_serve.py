@@ -21,7 +21,7 @@ def serve(tmp_path, *arguments, **environ):
 
 
 def test_without_any_model_it_says_how_to_get_one_and_how_to_serve_the_built_in(tmp_path):
-    done = serve(tmp_path)
+    done = serve(tmp_path, "--listen", "tcp://127.0.0.1:*")
     assert done.returncode == 2
     assert "qied pull qwen-image-edit-2511" in done.stderr
     assert "qied serve --model builtin" in done.stderr

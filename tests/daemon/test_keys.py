@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from qied.cli.keys import keys as keys_command
 from qied.server.access.authentication import Authenticator, prove_a_key_is_refused, prove_strangers_are_refused
-from qied.server.access.keys import KeyStore
+from qied.server.access.keys import KeyStore, write_credential
 from qied.server.access.private_files import create_private, private_folder
 
 
@@ -52,6 +52,11 @@ def add(keys, daemon, tmp_path):
         return path
 
     return run
+
+
+def invoke(home, *arguments):
+    """Run ``qied keys`` in this process; gives its status and all that it prints."""
+    return CliRunner().invoke(keys_command, [*arguments, "--home", str(home)])
 
 
 def test_an_added_client_is_listed_and_can_edit_at_once(daemon, keys, add, picture):
@@ -113,6 +118,93 @@ def test_a_removed_client_is_told_goodbye_and_cannot_come_back(daemon, keys, add
             pass
     with daemon.client(add("bobs-successor")) as other:
         assert job.id not in {row.job for row in other.status().jobs}
+
+
+def test_a_renewed_key_keeps_jobs_and_sessions_and_ends_the_old_one_at_once(daemon, keys, add, picture, tmp_path):
+    key = add("dora")
+    old = read_credential(key)
+    with daemon.client(old) as client, daemon.raw(key) as silent:
+        silent.hello()
+        job = client.submit(picture, "x", steps=2)
+        session = client.session(picture)
+        keys("renew", "dora", "--out", str(key), "--endpoint", old.endpoint)
+        assert silent.receive() == m.Bye("this key is no longer enrolled")
+        with pytest.raises(HandshakeRefused):
+            daemon.client(old)
+    new = read_credential(key)
+    assert (new.user, new.endpoint, new.server_key) == ("dora", old.endpoint, old.server_key)
+    assert new.public_key != old.public_key and new.secret_key != old.secret_key
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir() if "dora" in path.name] == ["dora.key.json"]
+    with daemon.client(key) as client:
+        assert client.job(job.id).result().bytes
+        assert client.take_up_session(session.id).edit("x", steps=2).bytes
+
+
+def test_a_renewal_writes_over_nothing_but_that_clients_own_key(daemon, add, tmp_path):
+    other, mine = add("emil"), add("frida")
+    held = other.read_bytes()
+    (tmp_path / "notes.txt").write_text("precious")
+    for path in (other, tmp_path / "notes.txt"):
+        done = invoke(daemon.home, "renew", "frida", "--out", str(path))
+        assert done.exit_code == 2
+        assert "--force" in done.output and "not a key file of 'frida'" in " ".join(done.output.split())
+    assert (other.read_bytes(), (tmp_path / "notes.txt").read_text()) == (held, "precious")
+    assert read_credential(mine).public_key in {client.public_key for client in KeyStore(daemon.home).list()}
+    assert invoke(daemon.home, "renew", "frida", "--out", str(tmp_path / "notes.txt"), "--force").exit_code == 0
+    assert read_credential(tmp_path / "notes.txt").user == "frida"
+
+
+def test_a_renewal_that_cannot_write_its_file_leaves_the_old_key_valid(daemon, add, tmp_path):
+    key = add("gerd")
+    done = invoke(daemon.home, "renew", "gerd", "--out", str(tmp_path / "no folder" / "gerd.key.json"))
+    assert done.exit_code == 2
+    with daemon.client(key) as client:
+        assert client.welcome.user == "gerd"
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("nemo", "qied keys add nemo"), ("local", "qied keys remove local")])
+def test_only_an_enrolled_colleague_gets_a_new_key(daemon, tmp_path, name, remedy):
+    done = invoke(daemon.home, "renew", name, "--out", str(tmp_path / "key.json"))
+    assert done.exit_code == 2 and remedy in done.output
+    assert not (tmp_path / "key.json").exists()
+
+
+def test_a_name_or_file_that_is_there_already_is_told_with_the_command_that_helps(daemon, add, tmp_path):
+    key = add("hans")
+    for out in (key, tmp_path / "another.key.json"):
+        done = invoke(daemon.home, "add", "hans", "--out", str(out))
+        assert done.exit_code == 2 and "qied keys renew hans" in done.output
+    done = invoke(daemon.home, "add", "ida", "--out", str(key))
+    assert done.exit_code == 2 and "no client 'ida' is enrolled" in done.output and "--out" in done.output
+
+
+def test_a_key_for_others_warns_while_only_this_machine_reaches_the_daemon(daemon, tmp_path):
+    port = read_credential(daemon.key).endpoint.rpartition(":")[2]
+    done = invoke(daemon.home, "add", "jane", "--out", str(tmp_path / "jane.key.json"))
+    assert "no other machine can reach it" in done.output
+    assert f"qied serve --listen tcp://0.0.0.0:{port}" in done.output
+    through_a_tunnel = ("--endpoint", "tcp://127.0.0.1:7447")
+    done = invoke(daemon.home, "add", "karl", "--out", str(tmp_path / "karl.key.json"), *through_a_tunnel)
+    assert done.exit_code == 0 and "no other machine" not in done.output
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize(("listens", "warned"), [("0.0.0.0", False), ("127.0.0.1", True)])
+def test_the_running_daemon_counts_and_else_the_configuration(tmp_path, monkeypatch, running, listens, warned):
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server((listens, 0)) as server:
+        port = server.getsockname()[1]
+        write_credential(
+            tmp_path / "home/local.key.json", KeyStore(tmp_path / "home").add("x", f"tcp://127.0.0.1:{port}")
+        )
+        if not running:
+            server.close()
+        configured = ("127.0.0.1" if listens == "0.0.0.0" else "0.0.0.0") if running else listens
+        (tmp_path / "qied.toml").write_text(f"[daemon]\nlisten = 'tcp://{configured}:{port}'\n")
+        done = invoke(tmp_path / "home", "add", "ann")
+    assert done.exit_code == 0
+    assert ("no other machine can reach it" in done.output) is warned
 
 
 def test_a_client_with_a_new_key_does_not_keep_connections_of_the_old_one_alive(daemon):

@@ -108,6 +108,27 @@ class KeyStore:
         self.enrol(name, public)
         return Credential(name, endpoint, server_key, public, secret)
 
+    def renew(self, name: str, endpoint: str, keep: Callable[[Credential], None]) -> Credential:
+        """Make a new pair for the enrolled client ``name``; from then on the old one is refused.
+
+        The name keeps its jobs and sessions. ``keep`` stores the new credential; if it raises, the old pair stays.
+        Raises InvalidRequest for a name that is not enrolled, and for the owner's.
+        """
+        _check_name(name)
+        if name == LOCAL_USER:
+            raise InvalidRequest(
+                f"{name!r} is the owner of this machine, whose key the daemon makes.",
+                f"Run 'qied keys remove {name}' and start the daemon again.",
+                field="name",
+            )
+        if not self._file(name).exists():
+            raise InvalidRequest(f"No client {name!r} is enrolled.", f"Enrol it: qied keys add {name}", field="name")
+        public, secret = _new_pair()
+        credential = Credential(name, endpoint, self.server_keys().public.decode(), public, secret)
+        keep(credential)
+        replace_private(self._file(name), _json(**asdict(EnrolledClient(name, public, self._clock()))))
+        return credential
+
     def enrol(self, name: str, public_key: str) -> EnrolledClient:
         """Let in the client ``name`` that keeps its secret to itself.
 
@@ -130,7 +151,8 @@ class KeyStore:
             create_private(self._file(name), _json(**asdict(client)))
         except FileExistsError as error:
             raise ConfigError(
-                f"A client {name!r} is already enrolled.", "Choose another name, or remove it first."
+                f"A client {name!r} is already enrolled.",
+                f"Choose another name. If its key file is lost or in other hands: qied keys renew {name}",
             ) from error
         return client
 

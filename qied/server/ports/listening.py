@@ -63,6 +63,17 @@ def reached_from_here(address: str) -> str:
     return f"tcp://{first[0]}:{port}"
 
 
+def listeners(port: int) -> list[str]:
+    """Addresses at which programs of this machine listen on a port; none where this user may not see them. Blocking."""
+    found = []
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                host = connection.laddr.ip
+                found.append(f"tcp://{f'[{host}]' if ':' in host else host}:{port}")
+    return found
+
+
 def _places(address: Address) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
     """What a socket would be bound to; nothing for an interface or a name that is not known."""
     if address.host in _ALL:

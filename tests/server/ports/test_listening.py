@@ -11,7 +11,7 @@ import psutil
 import pytest
 from qied_client.errors import ConfigError
 
-from qied.server.ports.listening import cannot_listen, reached_from_here, refuse_taken_port
+from qied.server.ports.listening import cannot_listen, listeners, reached_from_here, refuse_taken_port
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "*", "localhost"])
@@ -66,3 +66,11 @@ def test_all_interfaces_of_both_families_are_reached_by_the_family_that_answers(
     with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6) as server:  # if there is IPv6
         port = server.getsockname()[1]
         assert reached_from_here(f"tcp://[::]:{port}") == f"tcp://[::1]:{port}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_where_programs_listen_on_a_port_can_be_seen(host):
+    with socket.create_server((host, 0)) as server:
+        port = server.getsockname()[1]
+        assert listeners(port) == [f"tcp://{host}:{port}"]
+    assert listeners(port) == []
