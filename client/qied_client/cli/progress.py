@@ -40,23 +40,19 @@ def describe(news: News) -> str:
             return waiting if news.starts_in_ms is None else f"{waiting}, {seconds(news.starts_in_ms)} to go"
         case "started":
             return "started"
+        case "waiting":
+            return news.note if 0 < len(news.note) <= _LABEL_CHARS else "waiting"
         case "requeued":
             return f"waiting again: {news.note}"
         case _:
             return _LABELS.get(news.phase, news.phase or "editing")
 
 
-def _count(news: News) -> str:
-    if news.kind in ("upload", "download"):
-        return f"{100 * news.done // news.total} %" if news.total else ""
-    if news.kind not in ("step", "preview"):
-        return ""
-    left = "" if news.remaining_ms is None else f"  {seconds(news.remaining_ms)} left"
-    return f"{news.done}/{news.total}{left}"
-
-
 class EditProgress(Bar):
-    """Shows the news of one edit. Use it as the ``on_progress`` of a call, inside a ``with`` block."""
+    """Shows the news of an edit. Use it as the ``on_progress`` of a call, inside a ``with`` block.
+
+    ``which`` says which of several edits the news are of.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         columns = (
@@ -67,21 +63,35 @@ class EditProgress(Bar):
             TimeElapsedColumn(),
         )
         super().__init__(*columns, console=Console(file=stream or sys.stderr, highlight=False))
+        self.which = ""
         self._said = self._noted = ""
+        self._at = (0, 0)
+        self._left = ""
 
     def __enter__(self) -> Self:
         self.show("connecting", 0, None, count="")
         return self
 
     def __call__(self, news: News) -> None:
-        if news.kind == "queued":
+        if news.kind in ("queued", "waiting"):
             self._note(news.note if len(news.note) > _LABEL_CHARS else "")
-        text = describe(news)
+        text = " ".join(filter(None, (self.which, describe(news))))
         if self.console.is_terminal:
-            self.show(text, news.done, news.total or None, count=_count(news))
+            count = self._count(news)
+            done, total = self._at if news.kind == "waiting" else (news.done, news.total)
+            self._at = (done, total)
+            self.show(text, done, total or None, count=count)
         elif text != self._said:
             self._said = text
             self.console.print(Text(text), soft_wrap=True)
+
+    def _count(self, news: News) -> str:
+        """What stands after the bar. Previews tell no remaining time: that of the step before them stays."""
+        if news.kind in ("upload", "download"):
+            return f"{100 * news.done // news.total} %" if news.total else ""
+        if news.kind != "preview":
+            self._left = "" if news.remaining_ms is None else f"  {seconds(news.remaining_ms)} left"
+        return f"{news.done}/{news.total}{self._left}" if news.kind in ("step", "preview") else ""
 
     def _note(self, note: str) -> None:
         """Say once why nothing starts, above the bar; a note is too long for a bar's line."""
