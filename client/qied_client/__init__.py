@@ -6,6 +6,7 @@
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.client import Client, Job, Session
 from qied_client.errors import QiedError
+from qied_client.job_status import JobStatus, JobSummary
 from qied_client.results import Progress, Result
 from qied_client.version import __version__
 
@@ -15,6 +16,8 @@ __all__ = [
     "AsyncSession",
     "Client",
     "Job",
+    "JobStatus",
+    "JobSummary",
     "Progress",
     "QiedError",
     "Result",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qied_client.aio.job import AsyncJob
-from qied_client.errors import NothingToUndo, UnknownTurn
+from qied_client.aio.submission import Submission
+from qied_client.errors import NothingToUndo, QiedError, UnknownTurn
 from qied_client.protocol import messages as m
-from qied_client.results import Result
+from qied_client.results import OnProgress, Result
 
 if TYPE_CHECKING:
     from qied_client.aio.client import AsyncClient
@@ -32,20 +34,46 @@ class AsyncSession:
         return self._state.source
 
     async def submit(
-        self, prompt: str, *, base: int | None = None, job_id: str | None = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        base: int | None = None,
+        job_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
     ) -> AsyncJob:
         """Start a turn that edits the result of turn ``base`` (None: the latest); options as for ``edit``."""
-        job = await self._client._submit((), prompt, job_id=job_id, session=self.id, base=base, **options)
-        await self.refresh()
+        job = await self._client._editing.hand_in(self._submission(prompt, base, job_id, options), on_progress)
+        await self._refresh_if_possible()
         return job
 
     async def edit(
-        self, prompt: str, *, base: int | None = None, timeout: float | None = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        base: int | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
     ) -> Result:
-        """Do a turn and return its result."""
-        on_progress = options.get("on_progress")
-        job = await self.submit(prompt, base=base, **options)
-        return await self._client._finish(job, timeout, on_progress)
+        """Do a turn and return its result. If ``timeout`` (seconds) is over, it is cancelled, as with the task."""
+        submission = self._submission(prompt, base, job_id, options)
+        try:
+            (result,) = await self._client._editing.carry_out(
+                submission, timeout, on_progress, named_by_caller=job_id is not None
+            )
+        finally:
+            await self._refresh_if_possible()
+        return result
+
+    async def _refresh_if_possible(self) -> None:
+        """What was accepted, or is here, counts more than a session's state that is out of date."""
+        with suppress(QiedError):
+            await self.refresh()
+
+    def _submission(self, prompt: str, base: int | None, job_id: str | None, options: dict[str, Any]) -> Submission:
+        return self._client._submission((), prompt, job_id=job_id, session=self.id, base=base, **options)
 
     async def undo(self) -> int:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""

@@ -30,6 +30,8 @@ _LABEL_CHARS = 40
 def describe(news: News) -> str:
     """One short phrase for a piece of news."""
     match news.kind:
+        case "waiting":
+            return news.note if len(news.note) <= _LABEL_CHARS else "waiting"
         case "upload":
             return "uploading"
         case "download":
