@@ -34,17 +34,6 @@ def say_it_is_here(client: Client, job: str, *, named: bool) -> None:
             client.release(job)
 
 
-def kept_jobs(client: Client) -> Iterator[m.JobInfo]:
-    """The user's jobs that the daemon keeps, the newest first."""
-    before: int | None = None
-    while True:
-        page: m.JobList = ask(client, partial(m.ListJobs, before=before))
-        yield from page.jobs
-        if not page.more or not page.jobs:
-            return
-        before = page.jobs[-1].number
-
-
 def known_loras(client: Client) -> Iterator[m.LoraInfo]:
     """The daemon's LoRAs by name."""
     after: str | None = None

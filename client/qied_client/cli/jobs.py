@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,6 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from qied_client.cli.asking import kept_jobs
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import collect
@@ -26,7 +24,7 @@ from qied_client.cli.options import Address, AsJson, JobId, Key, program
 from qied_client.cli.progress import EditProgress
 from qied_client.client import Client
 from qied_client.errors import QiedError, UnreachableError
-from qied_client.protocol import messages as m
+from qied_client.job_status import JobSummary
 
 _NEWEST = 20
 _STYLES = {"running": "green", "waiting": "yellow", "failed": "red", "poisoned": "red", "fetched": "dim"}
@@ -41,25 +39,25 @@ def jobs(
     """List your edits that the daemon keeps, the newest first."""
     with failures_as_text():
         with Client(key, address=address) as client:
-            rows = list(islice(kept_jobs(client), None if everything else _NEWEST + 1))
+            rows = client.jobs(limit=None if everything else _NEWEST + 1)
         more = not everything and len(rows) > _NEWEST
         rows = rows[:_NEWEST] if more else rows
         console = Console(highlight=False)
         if as_json:
-            console.print_json(json.dumps([asdict(row) for row in rows]))
+            console.print_json(json.dumps([asdict(row) for row in rows], default=datetime.isoformat))
             return
-        console.print(jobs_table(rows, datetime.now()))
+        console.print(jobs_table(rows, datetime.now().astimezone()))
         if more:
             console.print(Text(f"and older ones: {program()} jobs --all"), soft_wrap=True)
         if not rows:
             console.print("The daemon keeps none of your edits.")
 
 
-def jobs_table(rows: Sequence[m.JobInfo], now: datetime) -> Table:
+def jobs_table(rows: Sequence[JobSummary], now: datetime) -> Table:
     """Jobs as text: ids are whole, prompts are cut to the room that is left."""
     table = Table(
         Column("state", no_wrap=True),
-        Column("prompt", no_wrap=True, overflow="ellipsis", ratio=1, min_width=8),
+        Column("prompt", no_wrap=True, overflow="ellipsis", ratio=1),
         Column("seed", no_wrap=True, justify="right"),
         Column("time", no_wrap=True, justify="right"),
         Column("size", no_wrap=True),
@@ -77,24 +75,24 @@ def jobs_table(rows: Sequence[m.JobInfo], now: datetime) -> Table:
             Text(state, _STYLES.get(state.split(" ")[0], "")),
             Text(" ".join(row.prompt.split())),
             str(row.seed),
-            _when(row.finished_ms or row.accepted_ms, now),
+            _when(row.finished_at or row.accepted_at, now),
             f"{row.width}x{row.height}",
-            Text(row.job),
+            Text(row.id),
         )
     return table
 
 
-def _state(row: m.JobInfo) -> str:
+def _state(row: JobSummary) -> str:
     if row.state == "running":
         return f"{row.state} {row.step}/{row.steps}"
     return "fetched" if row.state == "succeeded" and row.fetched else row.state
 
 
-def _when(milliseconds: int, now: datetime) -> str:
-    """Time of day, or the date of another day, in the zone of the terminal."""
-    if not milliseconds:
+def _when(time: datetime | None, now: datetime) -> str:
+    """Time of day, or the date of another day, in the zone of ``now``."""
+    if time is None:
         return "-"
-    when = datetime.fromtimestamp(milliseconds / 1000)
+    when = time.astimezone(now.tzinfo)
     if when.date() == now.date():
         return f"{when:%H:%M}"
     return f"{when:%d %b}" if when.year == now.year else f"{when:%Y-%m}"

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.table import Column
 from rich.text import Text
 
+from qied_client.aio.following import CONNECTION_LOST
 from qied_client.cli.bar import Bar
 from qied_client.cli.status import seconds
 from qied_client.results import Progress as News
@@ -30,8 +31,6 @@ _LABEL_CHARS = 40
 def describe(news: News) -> str:
     """One short phrase for a piece of news."""
     match news.kind:
-        case "waiting":
-            return news.note if len(news.note) <= _LABEL_CHARS else "waiting"
         case "upload":
             return "uploading"
         case "download":
@@ -43,6 +42,8 @@ def describe(news: News) -> str:
         case "started":
             return "started"
         case "waiting":
+            if news.note == CONNECTION_LOST:
+                return f"{news.note}, waiting"
             return news.note if 0 < len(news.note) <= _LABEL_CHARS else "waiting"
         case "requeued":
             return f"waiting again: {news.note}"
@@ -76,7 +77,7 @@ class EditProgress(Bar):
 
     def __call__(self, news: News) -> None:
         if news.kind in ("queued", "waiting"):
-            self._note(news.note if len(news.note) > _LABEL_CHARS else "")
+            self._note(news)
         text = " ".join(filter(None, (self.which, describe(news))))
         if self.console.is_terminal:
             count = self._count(news)
@@ -95,8 +96,10 @@ class EditProgress(Bar):
             self._left = "" if news.remaining_ms is None else f"  {seconds(news.remaining_ms)} left"
         return f"{news.done}/{news.total}{self._left}" if news.kind in ("step", "preview") else ""
 
-    def _note(self, note: str) -> None:
-        """Say once why nothing starts, above the bar; a note is too long for a bar's line."""
+    def _note(self, news: News) -> None:
+        """Say once why nothing starts, or what is waited for, above the bar: a note is too long for a bar's line."""
+        note = news.note if len(news.note) > _LABEL_CHARS else ""
         if note and note != self._noted:
-            self.console.print(Text(f"no edit can start now: {note}", "yellow"), soft_wrap=True)
+            what = "no edit can start now" if news.kind == "queued" else "waiting"
+            self.console.print(Text(f"{what}: {note}", "yellow"), soft_wrap=True)
         self._noted = note

@@ -17,7 +17,6 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from qied_client.cli.asking import kept_jobs
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, Key
 from qied_client.cli.status import counts, headline, memory_bar, seconds
@@ -162,10 +161,7 @@ def _look(client: Client, speed: Speed) -> View:
     own = {row.job for row in report.jobs if row.job}
     prompts: dict[str, str] = {}
     with suppress(QiedError):  # an older daemon lists no jobs
-        for listed, info in enumerate(kept_jobs(client) if own else ()):
-            if listed >= _LISTED or own <= prompts.keys():
-                break
-            prompts[info.job] = info.prompt
+        prompts = {job.id: job.prompt for job in client.jobs(limit=_LISTED) if job.id in own} if own else {}
     return View(report, speed.steps_per_s, prompts)
 
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from qied_client.cli.drawing import can_draw, half_blocks, show_pictures
 from rich.console import Console
+from rich.text import Text
 
 
 def png(width: int, height: int, colour: tuple[int, int, int] = (200, 30, 40)) -> bytes:
@@ -26,8 +27,6 @@ def test_a_cell_shows_two_pixels() -> None:
     image.save(buffer, "PNG")
     text = half_blocks(buffer.getvalue(), 48)
     assert text.plain == "▀▀▀\n▀▀▀"
-    with console().capture() as shown:
-        pass
     drawn = console(legacy_windows=False)
     with drawn.capture() as shown:
         drawn.print(text)
@@ -40,11 +39,9 @@ def test_pictures_stand_side_by_side_within_the_width(count: int, rows: int) -> 
     drawn = console()
     with drawn.capture() as shown:
         show_pictures(drawn, [(f"title [{n}]", png(640, 480)) for n in range(count)])
-    plain = [line for line in Console(width=200).render_str(shown.get()).plain.splitlines()]
+    plain = [Text.from_ansi(line).plain for line in shown.get().splitlines()]
     assert sum("title [0]" in line or "title [3]" in line for line in plain) == rows
-    from rich.text import Text
-
-    assert max(len(Text.from_ansi(line).plain) for line in shown.get().splitlines()) <= 80
+    assert max(map(len, plain)) <= 80
 
 
 @pytest.mark.parametrize(
@@ -73,7 +70,13 @@ def test_an_edit_outside_a_terminal_draws_nothing(run: Any, daemon: Any, before:
     ("options", "drawn"), [([], True), (["--json"], False), (["--no-picture"], False), (["--picture", "never"], False)]
 )
 def test_an_edit_in_a_terminal_draws_before_and_after(
-    run: Any, daemon: Any, before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], drawn: bool
+    run: Any,
+    daemon: Any,
+    before: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    drawn: bool,
 ) -> None:
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -1,14 +1,15 @@
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from qied_client.cli.jobs import jobs_table
+from qied_client.job_status import JobSummary
 from qied_client.protocol import messages as m
 from rich.console import Console
 
-NOON = datetime(2026, 11, 30, 12)
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 MINUTE = 60_000
 
 
@@ -27,17 +28,19 @@ def row(number: int, **fields: Any) -> m.JobInfo:
 def shown(rows: list[m.JobInfo], width: int = 80) -> list[str]:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(jobs_table(rows, NOON))
+        console.print(jobs_table([JobSummary.of_info(row) for row in rows], NOON))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def test_a_row_fits_80_columns_with_its_whole_id() -> None:
     running = row(3, state="running", step=12, steps=200, finished_ms=0)
-    lines = shown([running, row(2, fetched=True), row(1, finished_ms=ms(datetime(2026, 11, 2, 9)))])
+    lines = shown([running, row(2, fetched=True), row(1, finished_ms=ms(datetime(2026, 11, 2, 9, tzinfo=UTC)))])
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["state", "prompt", "seed", "time", "size", "job"]
-    assert lines[1].startswith("running 12/200 Make it") and lines[1].endswith("11:59 1024x1024 job-00000000000000000003")
-    assert lines[2].startswith("fetched") and "2147483647 12:00" in lines[2]
+    assert lines[1].startswith("running 12/200 Make it") and lines[1].endswith(
+        "11:59 1024x1024 job-00000000000000000003"
+    )
+    assert lines[2].startswith("fetched ") and " 2147483647  12:00 " in lines[2]
     assert lines[3].startswith("succeeded") and " 02 Nov " in lines[3]
 
 
@@ -57,7 +60,7 @@ def test_the_newest_20_are_listed_and_the_rest_is_named(run: Any, modern: Any) -
     assert [line.split()[-1] for line in lines[1:-1]] == [row(number).job for number in range(30, 10, -1)]
     assert len(run("jobs", "--all", "--key", modern.key).stdout.splitlines()) == 31
     rows = json.loads(run("jobs", "--all", "--json", "--key", modern.key).stdout)
-    assert (len(rows), rows[0]["job"], rows[0]["fetched"]) == (30, row(30).job, False)
+    assert (len(rows), rows[0]["id"], rows[0]["fetched"]) == (30, row(30).job, False)
 
 
 def test_no_jobs_are_said_so(run: Any, modern: Any) -> None:

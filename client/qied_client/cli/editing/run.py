@@ -47,7 +47,7 @@ def collect(client: Client, job: Job, path: Path, progress: EditProgress, *, nam
     try:
         result.save(path)
     except InvalidRequest as error:
-        raise named(error, job.id, f"Then get the picture: {getting(job.id, path)}") from error
+        raise named(error, job.id, f"Then get the picture: {getting(job.id, path)}", finished=True) from error
     say_it_is_here(client, job.id, named=named_by_user)
     return Saved(path, result, outcome)
 
