@@ -12,7 +12,7 @@ from qied_client.protocol.request import EditRequest
 from qied.config import Config
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
-from qied.server.admission import Admission, ReleasedJobs, Shares
+from qied.server.admission import Admission, Shares
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.jobs import Job, JobBook, result_bytes
@@ -76,6 +76,22 @@ async def test_the_oldest_job_without_a_result_gives_way_and_results_do_not(fron
     assert front.check() is None
 
 
+async def test_what_was_fetched_gives_way_first_unless_a_turn_waits_for_it(front: Front) -> None:
+    old, new = front.accept("old"), front.accept("new")
+    for job, fetched_at in ((new, 9.0), (old, 8.0)):
+        front.end(job, "succeeded")
+        job.fetched_at = fetched_at
+    front.end(front.accept("failed"), "failed")
+    assert front.check() == old.key
+    turn = front.accept("turn")
+    turn.depends_on = "old"
+    assert front.check() == new.key
+    front.end(turn, "succeeded")
+    assert front.check() == old.key
+    front.jobs.drop([old.key, new.key])
+    assert front.check() == JobKey("ann", "failed")
+
+
 async def test_jobs_that_come_too_fast_wait(front: Front) -> None:
     for _ in range(60):
         front.check()
@@ -89,10 +105,11 @@ async def test_jobs_that_come_too_fast_wait(front: Front) -> None:
 
 async def test_results_to_come_count_in_the_share_of_their_user_until_they_have_ended(front: Front) -> None:
     jobs = []
-    with pytest.raises(QuotaExceeded, match=r"storage\.user_share"):
+    with pytest.raises(QuotaExceeded, match=r"storage\.user_share") as refused:
         while True:
             front.check()
             jobs.append(front.accept(f"job-{len(jobs)}"))
+    assert refused.value.details["passes"] is False
     assert len(jobs) == 50 * MIB // result_bytes(SPEC)
     assert front.shares.left_to_results() == len(jobs) * result_bytes(SPEC)
     front.check("bob")
@@ -119,15 +136,3 @@ async def test_no_job_is_accepted_whose_result_might_find_no_room(front: Front) 
         front.store.begin(f"{number:064x}", result_bytes(SPEC), "worker.worker-0").suspend()
     uploads[0].suspend()
     front.check("last", spec=replace(SPEC, width=64))
-
-
-def test_of_released_jobs_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qied.server.admission._TOMBSTONES_PER_USER", 2)
-    keys = [JobKey("ann", name) for name in ("one", "two", "three")]
-    released = ReleasedJobs((key, "hash") for key in keys[:2])
-    assert released.gives_way("ann") == keys[0]
-    released.add(keys[2], "hash")
-    assert [key in released for key in keys] == [False, True, True]
-    released.forget(keys)
-    assert released.gives_way("ann") is None
-    assert released.get(keys[2]) is None
