@@ -67,6 +67,18 @@ def test_no_jobs_are_said_so(run: Any, modern: Any) -> None:
     assert run("jobs", "--key", modern.key).stdout.split("\n")[-2] == "The daemon keeps none of your edits."
 
 
+def test_ps_names_results_that_nobody_has_fetched(run: Any, modern: Any) -> None:
+    modern.listed = [row(4, state="running"), row(3), row(2, fetched=True), row(1, state="failed")]
+    done = run("ps", "--key", modern.key)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    title = lines.index("your results that were not fetched yet")
+    assert lines[title + 2].endswith(row(3).job)
+    assert lines[title + 3 :] == ["get one: qied-client result JOB -o out.png"]
+    rows = json.loads(run("ps", "--json", "--key", modern.key).stdout)["not_fetched"]
+    assert [job["id"] for job in rows] == [row(3).job]
+
+
 def test_an_older_daemon_is_said_so(run: Any, daemon: Any) -> None:
     done = run("jobs", "--key", daemon.key)
     assert done.returncode == 3
