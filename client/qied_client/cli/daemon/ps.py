@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qied_client.cli.daemon.jobs import jobs_table
 from qied_client.cli.failures import failures_as_text
-from qied_client.cli.jobs import jobs_table
 from qied_client.cli.options import Address, AsJson, Key, program
 from qied_client.cli.status import show_status
 from qied_client.client import Client

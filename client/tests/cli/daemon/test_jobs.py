@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qied_client.cli.jobs import jobs_table
+from qied_client.cli.daemon.jobs import jobs_table
 from qied_client.job_status import JobSummary
 from qied_client.protocol import messages as m
 from rich.console import Console
