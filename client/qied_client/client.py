@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.aio.calls import WhenFull
@@ -13,6 +13,7 @@ from qied_client.credentials import Credential
 from qied_client.inputs import Picture, Pictures
 from qied_client.job_status import JobStatus, JobSummary
 from qied_client.net.loop_thread import LoopThread
+from qied_client.options import EditOptions, shows_options
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
 
@@ -25,6 +26,9 @@ class Job:
         self._job = job
         self.id = job.id
         self.turn = job.turn
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}>" if self.turn is None else f"<Job {self.id}, turn {self.turn}>"
 
     def events(self) -> Iterator[Progress]:
         """Progress from the beginning to the end; ends when the outcome is there."""
@@ -60,9 +64,9 @@ class Job:
         """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
         return self._loop.run(self._job.cancel())
 
-    def release(self) -> None:
-        """Have the daemon delete the result now."""
-        self._loop.run(self._job.release())
+    def release(self, *, keep: bool = False) -> None:
+        """Have the daemon delete the result now; with ``keep``, not before your room there is needed."""
+        self._loop.run(self._job.release(keep=keep))
 
 
 class Session:
@@ -73,18 +77,42 @@ class Session:
         self._session = session
         self.id = session.id
 
+    def __repr__(self) -> str:
+        return f"<Session {self.id}, head {self.head}>"
+
     @property
     def head(self) -> int:
         """Turn whose result is the latest picture; 0 is the session's first picture."""
         return self._session.head
 
-    def submit(self, prompt: str, *, base: int | None = None, **options: Any) -> Job:
-        """Start a turn that edits the result of turn ``base`` (None: the latest)."""
-        return Job(self._loop, self._loop.run(self._session.submit(prompt, base=base, **options)))
+    @shows_options
+    def submit(
+        self,
+        prompt: str,
+        *,
+        base: int | None = None,
+        job_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Job:
+        """Start a turn that edits the result of turn ``base`` (None: the latest, 0: the first picture)."""
+        work = self._session.submit(prompt, base=base, job_id=job_id, on_progress=on_progress, **options)
+        return Job(self._loop, self._loop.run(work))
 
-    def edit(self, prompt: str, *, base: int | None = None, timeout: float | None = None, **options: Any) -> Result:
-        """Do a turn and return its result."""
-        return self._loop.run(self._session.edit(prompt, base=base, timeout=timeout, **options))
+    @shows_options
+    def edit(
+        self,
+        prompt: str,
+        *,
+        base: int | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Result:
+        """Do a turn and return its result; see ``AsyncSession.edit``. Ctrl-C cancels it."""
+        work = self._session.edit(prompt, base=base, job_id=job_id, timeout=timeout, on_progress=on_progress, **options)
+        return self._loop.run(work)
 
     def undo(self) -> int:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
@@ -136,6 +164,9 @@ class Client:
             raise
         return client
 
+    def __repr__(self) -> str:
+        return f"<Client {self.welcome.user}, {self.welcome.model}{', closed' if self._loop.closed else ''}>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -166,7 +197,7 @@ class Client:
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> Result: ...
 
     @overload
@@ -179,9 +210,10 @@ class Client:
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> list[Result]: ...
 
+    @shows_options
     def edit(
         self,
         images: Pictures,
@@ -191,9 +223,9 @@ class Client:
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> Result | list[Result]:
-        """Edit pictures and return the result, or with ``n`` a list; see ``AsyncClient.edit`` for options and errors.
+        """Edit pictures and return the result, or with ``n`` a list; see ``AsyncClient.edit`` for its errors.
 
         Ctrl-C cancels the edit.
         """
@@ -208,6 +240,7 @@ class Client:
         )
         return self._loop.run(work)
 
+    @shows_options
     def submit(
         self,
         images: Pictures,
@@ -215,14 +248,15 @@ class Client:
         *,
         job_id: str | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> Job:
         """Submit an edit and return once it is on the daemon's disk; see ``AsyncClient.submit``."""
         work = self._client.submit(images, prompt, job_id=job_id, on_progress=on_progress, **options)
         return Job(self._loop, self._loop.run(work))
 
-    def quote(self, images: Pictures, prompt: str, **options: Any) -> m.Quoted:
-        """Ask what an edit would cost, without uploading anything."""
+    @shows_options
+    def quote(self, images: Pictures, prompt: str, **options: Unpack[EditOptions]) -> m.Quoted:
+        """Ask what an edit would cost, without uploading anything; raises what ``edit`` raises."""
         return self._loop.run(self._client.quote(images, prompt, **options))
 
     def jobs(self, *, limit: int | None = 50, before: int | None = None) -> list[JobSummary]:
@@ -245,9 +279,9 @@ class Client:
         """Stop a job, one's own or, for the owner, that of ``user``; see ``AsyncClient.cancel``."""
         return self._loop.run(self._client.cancel(job_id, user=user))
 
-    def release(self, job_id: str) -> None:
-        """Have the daemon delete a job's result now."""
-        self._loop.run(self._client.release(job_id))
+    def release(self, job_id: str, *, keep: bool = False) -> None:
+        """Have the daemon delete a job's result now; with ``keep``, not before your room there is needed."""
+        self._loop.run(self._client.release(job_id, keep=keep))
 
     def status(self, *, everyone: bool = False) -> m.StatusReport:
         """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""

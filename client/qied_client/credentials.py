@@ -39,8 +39,8 @@ class Credential:
 
     user: str
     endpoint: str
-    server_key: str
-    public_key: str
+    server_key: str = field(repr=False)
+    public_key: str = field(repr=False)
     secret_key: str = field(repr=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Final
 
@@ -60,3 +61,11 @@ def expanded(path: Path) -> Path:
         raise ConfigError(
             f"{path}: the home folder that it begins with is not known.", "Write the whole path."
         ) from error
+
+
+def with_home(path: str | os.PathLike[str]) -> Path:
+    """``path`` with the home folder in place of a first part ``~`` or ``~user``; as it is where that is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

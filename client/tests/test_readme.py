@@ -32,7 +32,7 @@ def test_every_example_runs(
 def test_the_options_that_it_names_are_those_of_a_request() -> None:
     from qied_client.protocol.request import EditRequest
 
-    (options,) = re.findall(r"Options are (.*?)`on_progress`", README, re.DOTALL)
+    (options,) = re.findall(r"Options are (.*?)\.", README, re.DOTALL)
     named = set(re.findall(r"`([a-z_]+)`", options))
     assert named == {name for name in vars(EditRequest)["__annotations__"] if name not in ("images", "prompt")}
     assert {"above_cap", "unreachable"} <= set(CODES)

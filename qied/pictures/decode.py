@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image
 from qied_client.errors import PictureTooLarge, PictureUnreadable
 from qied_client.picture_header.header import PictureHeader, PictureLimits, read_header
-
-from qied.pictures.colour import to_srgb
+from qied_client.pixels.colour import to_srgb
 
 PROFILE_IGNORED: Final = "icc_profile_ignored"
 

@@ -144,7 +144,7 @@ def test_serve_paused_holds_what_an_earlier_run_left(start_daemon, picture):
 
 def test_stop_when_done_finishes_what_was_accepted_and_takes_nothing_more(start_daemon, picture, gate):
     daemon = start_daemon(QIED_LIMITS_JOBS_RUNNING_PER_USER="1")
-    with daemon.client(patience=60) as client:
+    with daemon.client(patience=60, when_full="fail") as client:
         jobs = [client.submit(picture, f"gate={gate}", seed=seed, steps=2) for seed in range(3)]
         client.control("pause")
         with pytest.raises(Busy):

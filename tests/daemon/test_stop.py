@@ -33,7 +33,7 @@ def _starts(daemon, job):
 
 def test_a_running_job_finishes_and_waiting_ones_run_after_the_next_start(start_daemon, picture, gate):
     daemon = start_daemon(QIED_LIMITS_JOBS_RUNNING_PER_USER="1", **GRACE)
-    with daemon.client(patience=60) as client, ThreadPoolExecutor() as threads:
+    with daemon.client(patience=60, when_full="fail") as client, ThreadPoolExecutor() as threads:
         running = _started(client.submit(picture, f"gate={gate}", seed=1, steps=3))
         waiting = [client.submit(picture, "x", seed=seed, steps=2) for seed in (2, 3)]
         results = [threads.submit(job.result) for job in (running, *waiting)]

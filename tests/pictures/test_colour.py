@@ -5,8 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-
-from qied.pictures.colour import to_srgb
+from qied_client.pixels.colour import to_srgb
 
 P3_TO_SRGB = np.array([[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]])
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from qied_client.errors import PictureError, PictureTooLarge, PictureUnreadable, UnsupportedPicture
+from qied_client.inputs import picture_bytes
 from qied_client.picture_header.header import PictureLimits
 
 from qied.pictures.decode import PROFILE_IGNORED, decode, decode_mask
@@ -352,3 +353,14 @@ def test_a_mask_is_turned_upright_and_scaled_from_16_bits() -> None:
 
 def test_a_cmyk_jpeg_may_be_a_mask() -> None:
     assert mask_pixels(half("CMYK", (0, 0, 0, 0), (0, 0, 0, 255)), "JPEG", quality=98) == pytest.approx([255, 0], abs=3)
+
+
+@pytest.mark.parametrize("profiled", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_pillow_image_from_a_client_is_the_picture_that_its_file_is(
+    mode: str, profiled: bool, odd_cmyk_profile: bytes, p3_profile: bytes
+) -> None:
+    profile = (odd_cmyk_profile if mode == "CMYK" else p3_profile) if profiled else None
+    data = saved(Image.effect_noise((24, 24), 60).convert(mode), "JPEG", quality=95, icc_profile=profile)
+    sent = picture_bytes(Image.open(io.BytesIO(data)))
+    assert decode(sent, PictureLimits()).tobytes() == decode(data, PictureLimits()).tobytes()

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, get_args, overload
+from typing import Any, Self, Unpack, get_args, overload
 
 from qied_client.aio.calls import Calls, WhenFull, to_nobody
 from qied_client.aio.editing import Editing
@@ -30,9 +30,9 @@ from qied_client.net.bridge import Bridge
 from qied_client.net.driver import Driver
 from qied_client.net.loop_thread import watches_sockets
 from qied_client.net.transport import Endpoint
+from qied_client.options import EditOptions, edit_request, shows_options
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
-from qied_client.protocol.request import EditRequest, LoraChoice
 from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.results import OnProgress, Result
 from qied_client.transfers import hash_of
@@ -54,19 +54,6 @@ def new_id(prefix: str) -> str:
 def seed_of(job_id: str) -> int:
     """The seed of a job for which none is asked: of its id, so that the same command again is the same job."""
     return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4]) >> 1
-
-
-def request_of(
-    prompt: str,
-    *,
-    seed: int | None = None,
-    loras: Sequence[str | tuple[str, float]] = (),
-    **options: Any,
-) -> EditRequest:
-    """Build a checked request without its images; without a seed, one is drawn. Raises InvalidRequest."""
-    choices = tuple(LoraChoice(lora) if isinstance(lora, str) else LoraChoice(*lora) for lora in loras)
-    drawn = secrets.randbelow(2**31) if seed is None else seed
-    return EditRequest((), prompt, drawn, loras=choices, **options).validated()
 
 
 class AsyncClient:
@@ -99,6 +86,10 @@ class AsyncClient:
         self._calls = Calls(lambda: self._driver, when_full, self._patience_s)
         self._following = Following(self._calls, partial(AsyncJob, self))
         self._editing = Editing(self._calls, self._following)
+
+    def __repr__(self) -> str:
+        greeted = self.welcome
+        return f"<AsyncClient {greeted.user}, {greeted.model}>" if greeted else "<AsyncClient, not connected>"
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -133,7 +124,7 @@ class AsyncClient:
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> Result: ...
 
     @overload
@@ -146,9 +137,10 @@ class AsyncClient:
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> list[Result]: ...
 
+    @shows_options
     async def edit(
         self,
         images: Pictures,
@@ -158,7 +150,7 @@ class AsyncClient:
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> Result | list[Result]:
         """Edit pictures and return the result. The daemon keeps it for a while once its bytes are here.
 
@@ -169,14 +161,14 @@ class AsyncClient:
         ``timeout`` is in seconds and covers everything, uploads too. When it is over, the edit is cancelled, as it is
         when the task is cancelled.
 
-        ``options`` are the fields of ``EditRequest``: negative_prompt, seed, steps, true_cfg_scale, width, height,
-        preset, precision, loras, mask (a picture, white where to edit), on_cap, output_format, previews, priority.
-        Raises InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and RequestTimeout.
+        Raises UnknownOption, InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and
+        RequestTimeout.
         """
-        submission = self._submission(_sequence(images), prompt, job_id=job_id, n=n, **options)
+        submission = self._submission(_sequence(images), prompt, options, job_id=job_id, n=n)
         results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
         return results[0] if n is None else results
 
+    @shows_options
     async def submit(
         self,
         images: Pictures,
@@ -184,22 +176,25 @@ class AsyncClient:
         *,
         job_id: str | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> AsyncJob:
         """Submit an edit and return once it is on the daemon's disk; the same ``job_id`` again is the same job.
 
         A job that has finished is taken up as well: ``result()`` fetches its picture again, as long as it is kept.
         ``on_progress`` hears of the upload, and of waiting for the daemon's room.
         """
-        submission = self._submission(_sequence(images), prompt, job_id=job_id, **options)
+        submission = self._submission(_sequence(images), prompt, options, job_id=job_id)
         return await self._editing.hand_in(submission, on_progress)
 
-    async def quote(self, images: Pictures, prompt: str, *, mask: Picture | None = None, **options: Any) -> m.Quoted:
-        """Ask what an edit would cost, without uploading anything."""
+    @shows_options
+    async def quote(self, images: Pictures, prompt: str, **options: Unpack[EditOptions]) -> m.Quoted:
+        """Ask what an edit would cost, without uploading anything; raises what ``edit`` raises."""
+        request = edit_request(prompt, 0, options)
         uploads = [await asyncio.to_thread(PictureUpload, picture) for picture in _sequence(images)]
-        request = replace(request_of(prompt, **options), images=tuple(upload.hash for upload in uploads))
+        request = replace(request, images=tuple(upload.hash for upload in uploads))
+        mask = options.get("mask")
         if mask is not None:
-            request = replace(request, mask=hash_of(picture_bytes(mask)))
+            request = replace(request, mask=hash_of(await asyncio.to_thread(picture_bytes, mask, "mask")))
         sizes = tuple(upload.size for upload in uploads)
         quoted: m.Quoted = await self._calls.ask(lambda n: m.Quote(n, request, sizes), "quote")
         return quoted
@@ -241,9 +236,13 @@ class AsyncClient:
         answer: m.Cancelling = await self._ask(lambda n: m.Cancel(n, job_id, user))
         return answer.answer
 
-    async def release(self, job_id: str) -> None:
-        """Have the daemon delete a job's result now."""
-        await self._ask(lambda n: m.Release(n, job_id))
+    async def release(self, job_id: str, *, keep: bool = False) -> None:
+        """Have the daemon delete a job's result now; with ``keep``, not before your room there is needed.
+
+        A daemon of version 1 cannot do the latter: it is not told, and keeps the result until it expires.
+        """
+        if not keep or self._editing.keeps_released:
+            await self._ask(lambda n: m.Release(n, job_id, keep))
         self._following.drop(job_id)
 
     async def status(self, *, everyone: bool = False) -> m.StatusReport:
@@ -308,19 +307,17 @@ class AsyncClient:
         self,
         pictures: Sequence[Picture],
         prompt: str,
+        options: EditOptions,
         *,
         job_id: str | None = None,
         n: int | None = None,
-        mask: Picture | None = None,
         session: str | None = None,
         base: int | None = None,
-        **options: Any,
     ) -> Submission:
         name = job_id or new_id("job")
-        seed = options.pop("seed", None)
-        request = request_of(prompt, seed=seed_of(name) if seed is None else seed, **options)
+        request = edit_request(prompt, seed_of(name), options)
         jobs = [name] if n is None else [f"{name}-{number + 1}" for number in range(_checked_count(n))]
-        return Submission(self._calls, pictures, request, jobs, mask=mask, session=session, base=base)
+        return Submission(self._calls, pictures, request, jobs, mask=options.get("mask"), session=session, base=base)
 
     def _greeting(self, identifier: int) -> m.Hello:
         return m.Hello(identifier, limits.MIN_VERSION, limits.VERSION, f"qied-client {__version__}")

@@ -20,8 +20,8 @@ _BACKGROUND_S = 1.0
 """How long closing waits for results to be released and edits to be cancelled; results expire by themselves."""
 _CANCEL_S = 1.0
 """How long a caller who gives up waits for the daemon to say that the edit is cancelled."""
-KEEPS_RELEASED = 2
-"""Version of the protocol whose RELEASE can leave the picture where it is, for whoever asks again."""
+_RELEASE_KEEPS = 2
+"""Version of the protocol whose RELEASE can leave the picture where it is."""
 
 
 class Editing:
@@ -111,19 +111,23 @@ class Editing:
         await asyncio.wait({calling}, timeout=_CANCEL_S)
         return submission.fate()
 
+    @property
+    def keeps_released(self) -> bool:
+        """Whether the daemon can leave a picture where it is once it was fetched, for whoever asks again."""
+        welcome = self._calls.welcome
+        return welcome is not None and welcome.version >= _RELEASE_KEEPS
+
     def _release_later(self, job_id: str, named_by_caller: bool) -> None:
         """Say that the picture is here. Nothing waits for this; if it fails, the result expires by itself.
 
         A daemon of version 1 deletes it then, so one whose job the caller may ask for again by its name is left there.
         """
-        welcome = self._calls.welcome
-        keeps = welcome is not None and welcome.version >= KEEPS_RELEASED
-        if keeps or not named_by_caller:
-            self._begin(self._release(job_id, keep=keeps))
+        if self.keeps_released or not named_by_caller:
+            self._begin(self._release(job_id))
 
-    async def _release(self, job_id: str, *, keep: bool) -> None:
+    async def _release(self, job_id: str) -> None:
         with suppress(QiedError):
-            await self._calls.ask(lambda n: m.Release(n, job_id, keep))
+            await self._calls.ask(lambda n: m.Release(n, job_id, keep=self.keeps_released))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

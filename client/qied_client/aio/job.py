@@ -51,6 +51,9 @@ class AsyncJob:
         self._failure: QiedError | None = None
         self._taken_up: asyncio.Task[None] | None = None
 
+    def __repr__(self) -> str:
+        return f"<AsyncJob {self.id}>" if self.turn is None else f"<AsyncJob {self.id}, turn {self.turn}>"
+
     def _push(self, news: m.Event | m.Result | Progress) -> None:
         if isinstance(news, m.Event) and news.preview:
             self._forget_preview()
@@ -160,6 +163,12 @@ class AsyncJob:
             timings=outcome.timings,
             job=self.id,
             turn=self.turn,
+            steps=outcome.steps,
+            true_cfg_scale=outcome.true_cfg_scale,
+            precision=outcome.precision,
+            preset=outcome.preset,
+            schedule=outcome.schedule,
+            warnings=outcome.warnings,
         )
 
     async def status(self) -> JobStatus:
@@ -174,6 +183,6 @@ class AsyncJob:
         """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
         return await self._client.cancel(self.id)
 
-    async def release(self) -> None:
-        """Tell the daemon that the result may be deleted."""
-        await self._client.release(self.id)
+    async def release(self, *, keep: bool = False) -> None:
+        """Have the daemon delete the result now; with ``keep``, not before your room there is needed."""
+        await self._client.release(self.id, keep=keep)

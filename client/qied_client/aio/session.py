@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from qied_client.aio.job import AsyncJob
 from qied_client.aio.submission import Submission
 from qied_client.errors import NothingToUndo, QiedError, UnknownTurn
+from qied_client.options import EditOptions, shows_options
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Result
 
@@ -23,6 +24,9 @@ class AsyncSession:
         self.id = state.session
         self._state = state
 
+    def __repr__(self) -> str:
+        return f"<AsyncSession {self.id}, head {self.head}>"
+
     @property
     def head(self) -> int:
         """Turn whose result is the latest picture; 0 is the session's first picture."""
@@ -33,6 +37,7 @@ class AsyncSession:
         """Hash of the session's first picture."""
         return self._state.source
 
+    @shows_options
     async def submit(
         self,
         prompt: str,
@@ -40,13 +45,14 @@ class AsyncSession:
         base: int | None = None,
         job_id: str | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> AsyncJob:
-        """Start a turn that edits the result of turn ``base`` (None: the latest); options as for ``edit``."""
+        """Start a turn that edits the result of turn ``base`` (None: the latest, 0: the first picture)."""
         job = await self._client._editing.hand_in(self._submission(prompt, base, job_id, options), on_progress)
         await self._refresh_if_possible()
         return job
 
+    @shows_options
     async def edit(
         self,
         prompt: str,
@@ -55,7 +61,7 @@ class AsyncSession:
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[EditOptions],
     ) -> Result:
         """Do a turn and return its result. If ``timeout`` (seconds) is over, it is cancelled, as with the task."""
         submission = self._submission(prompt, base, job_id, options)
@@ -72,8 +78,8 @@ class AsyncSession:
         with suppress(QiedError):
             await self.refresh()
 
-    def _submission(self, prompt: str, base: int | None, job_id: str | None, options: dict[str, Any]) -> Submission:
-        return self._client._submission((), prompt, job_id=job_id, session=self.id, base=base, **options)
+    def _submission(self, prompt: str, base: int | None, job_id: str | None, options: EditOptions) -> Submission:
+        return self._client._submission((), prompt, options, job_id=job_id, session=self.id, base=base)
 
     async def undo(self) -> int:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""

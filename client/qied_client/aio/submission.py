@@ -56,7 +56,7 @@ class Submission:
         """Upload what the daemon does not have and submit all jobs; returns once they are on its disk."""
         async with self._calls.preparing(tell):
             uploads = [await asyncio.to_thread(PictureUpload, picture) for picture in self._pictures]
-            masks = [] if self._mask is None else [await asyncio.to_thread(PictureUpload, self._mask)]
+            masks = [] if self._mask is None else [await asyncio.to_thread(PictureUpload, self._mask, "mask")]
             request = replace(
                 self._request,
                 images=tuple(upload.hash for upload in uploads),

@@ -17,10 +17,14 @@ from qied_client.transfers import hash_of
 
 
 class PictureUpload:
-    """One picture ready to travel. That of a path gives its bytes up once they are sent, and reads them again."""
+    """One picture ready to travel. That of a path gives its bytes up once they are sent, and reads them again.
 
-    def __init__(self, picture: Picture) -> None:
-        data = picture_bytes(picture)
+    ``option`` is what it was given as, for errors.
+    """
+
+    def __init__(self, picture: Picture, option: str = "images") -> None:
+        data = picture_bytes(picture, option)
+        self._option = option
         self._path = picture if isinstance(picture, (str, os.PathLike)) else None
         self._data: bytes | None = data
         self.hash = hash_of(data)
@@ -30,12 +34,12 @@ class PictureUpload:
         """The bytes; raises InvalidRequest where the file has changed."""
         if self._data is None:
             assert self._path is not None, "only the bytes of a file are given up"
-            data = picture_bytes(self._path)
+            data = picture_bytes(self._path, self._option)
             if hash_of(data) != self.hash:
                 raise InvalidRequest(
                     f"{os.fspath(self._path)}: the file has changed while it was being sent.",
                     "Edit it once it is complete.",
-                    field="images",
+                    field=self._option,
                 )
             self._data = data
         return self._data

@@ -16,6 +16,8 @@ import pytest
 from qied_client import AsyncClient, Client, Progress
 from qied_client.aio.uploads import PictureUpload
 from qied_client.errors import (
+    BlobMismatch,
+    DaemonUnreachable,
     DiskFull,
     InvalidRequest,
     JobFailed,
@@ -360,6 +362,8 @@ async def test_a_picture_that_is_here_may_be_forgotten_but_need_not(
 ) -> None:
     await client.edit(picture, "x", job_id="mine")
     assert (await heard(daemon, m.Release)).keep
+    await client.release("mine", keep=True)
+    assert (await heard(daemon, m.Release)).keep
     await client.release("mine")
     assert not (await heard(daemon, m.Release)).keep
 
@@ -367,6 +371,7 @@ async def test_a_picture_that_is_here_may_be_forgotten_but_need_not(
 async def test_a_daemon_of_version_1_keeps_what_may_be_asked_for_by_name(daemon: Any, picture: bytes) -> None:
     async with AsyncClient(daemon.key) as client:
         await client.edit(picture, "x", job_id="mine")
+        await client.release("mine", keep=True)
         unnamed = await client.edit(picture, "x")
         assert (await heard(daemon, m.Release)).job == unnamed.job
         with pytest.raises(VersionMismatch, match="list of jobs"):
@@ -414,3 +419,48 @@ async def test_everything_about_a_job_can_be_asked_for(client: AsyncClient, daem
     )
     assert await job.thumbnail() == b"jpeg"
     assert [news.kind async for news in job] == ["queued", "step", "preview"]
+
+
+# What was accepted is not lost
+
+
+async def test_a_picture_that_arrives_damaged_names_its_job(client: AsyncClient, daemon: Any, picture: bytes) -> None:
+    def damaged(message: m.Message) -> Any:
+        return [m.Chunk(message.id, 0, 4, b"oops")] if isinstance(message, m.Get) else None
+
+    daemon.before = damaged
+    with pytest.raises(BlobMismatch, match="mine has finished, and the daemon keeps its picture") as caught:
+        await client.edit(picture, "x", job_id="mine")
+    assert caught.value.details["job"] == "mine"
+    assert "client.job('mine').result()" in caught.value.remedy
+    daemon.before = lambda message: None
+    assert (await (await client.job("mine")).result()).bytes == picture
+
+
+@pytest.mark.parametrize("kind", [m.Submit, m.Resume, m.Get])
+async def test_a_daemon_that_stays_away_leaves_an_error_that_names_the_job(
+    daemon: Any, picture: bytes, kind: type[m.Message]
+) -> None:
+    daemon.before = holding = Refusing(kind, None)
+    async with AsyncClient(daemon.key, patience=0.2) as client:
+        editing = [asyncio.create_task(client.edit(picture, "x", job_id=f"mine-{one}")) for one in range(12)]
+        await holding.was_asked(8)
+        await asyncio.to_thread(daemon.stop)
+        async with asyncio.timeout(_LIMIT_S):
+            outcomes = await asyncio.gather(*editing, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {DaemonUnreachable}
+    for number, error in enumerate(outcomes[:8]):
+        assert isinstance(error, DaemonUnreachable)
+        assert error.details["job"] == f"mine-{number}"
+        assert f"client.job('mine-{number}').result()" in error.remedy
+
+
+async def test_a_closed_client_fails_all_that_wait(daemon: Any, picture: bytes) -> None:
+    daemon.before = refusing = Refusing(m.Submit)
+    client = AsyncClient(daemon.key)
+    editing = [asyncio.create_task(client.edit(picture, "x")) for _ in range(30)]
+    await refusing.was_asked(9)
+    await client.close()
+    async with asyncio.timeout(_LIMIT_S):
+        outcomes = await asyncio.gather(*editing, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {DaemonUnreachable}

@@ -431,3 +431,34 @@ async def test_a_closed_driver_refuses_work_and_can_be_closed_again(daemon: Any,
 
 def test_the_key_file_of_these_tests_is_what_clients_read(daemon: Any) -> None:
     assert json.loads(daemon.key.read_text())["endpoint"] == daemon.address == read_credential(daemon.key).endpoint
+
+
+async def test_where_none_has_ever_answered_another_patience_counts(
+    daemon: Any, free_address: str, tmp_path: Path
+) -> None:
+    where = endpoint_of(daemon.key)
+    absences: list[bool] = []
+    connection = Connection(lambda n: m.Hello(n, 1, 1, "test"), m.Welcome, FROM_DAEMON)
+    driver = Driver(
+        connection,
+        lambda: where,
+        lambda message: None,
+        lambda error: None,
+        _FOREVER_S,
+        first_patience_s=0.1,
+        on_absence=absences.append,
+    )
+    there, where = where, replace(where, address=free_address)
+    assert isinstance(await failure_of(driver.start()), DaemonUnreachable)
+    assert absences == []
+    where = there
+    await driver.start()
+    await asyncio.to_thread(daemon.stop)
+    asking = asyncio.create_task(driver.ask(m.Status))
+    await asyncio.sleep(0.3)
+    assert not asking.done(), "it has answered once, so the long patience counts"
+    await asyncio.to_thread(daemon.start)
+    where = endpoint_of(daemon.key)
+    await asyncio.wait_for(asking, _LIMIT_S)
+    assert absences == [True, False]
+    await driver.close()

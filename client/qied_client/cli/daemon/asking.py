@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from qied_client.client import Client
-from qied_client.errors import QiedError, VersionMismatch
+from qied_client.errors import VersionMismatch
 from qied_client.protocol import messages as m
 
 _SINCE = 2
@@ -20,18 +19,6 @@ def ask(client: Client, make: Callable[[int], m.Message]) -> Any:
     if client.welcome.version < _SINCE:
         raise VersionMismatch("The daemon is older than this command.", "Upgrade qied on its machine.")
     return client._loop.run(client._client._ask(make))
-
-
-def say_it_is_here(client: Client, job: str, *, named: bool) -> None:
-    """Tell the daemon that a picture is here: it keeps it until the room is needed, and never deletes it for this.
-
-    A daemon of version 1 would delete it, so one whose job was ``named`` by the user, to be asked for again, stays.
-    """
-    with suppress(QiedError):
-        if client.welcome.version >= _SINCE:
-            ask(client, lambda n: m.Release(n, job, keep=True))
-        elif not named:
-            client.release(job)
 
 
 def known_loras(client: Client) -> Iterator[m.LoraInfo]:

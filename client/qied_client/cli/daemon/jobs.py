@@ -100,7 +100,7 @@ def _when(time: datetime | None, now: datetime) -> str:
 
 def result(
     job: JobId,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png or .webp, as the edit asked for.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png, .webp or .jpg.")],
     key: Key = None,
     address: Address = None,
     as_json: AsJson = False,
@@ -109,7 +109,7 @@ def result(
     with failures_as_text(in_flags):
         Place(out).checked()
         with Client(key, address=address) as client, EditProgress() as progress:
-            done = [collect(client, client.job(job), out, progress)]
+            done = [collect(client.job(job), out, progress)]
         show_warnings(done)
         show_saved(Console(highlight=False), done, as_json)
 

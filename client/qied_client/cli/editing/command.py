@@ -39,7 +39,7 @@ def edit(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Output file: .png or .webp; {n} and {seed} may be in its name."),
+        typer.Option("-o", "--out", help="Output file: .png, .webp or .jpg; {n} and {seed} may be in its name."),
     ] = None,
     count: Annotated[int, typer.Option("-n", "--count", help="Variations, 1 to 100, each with its own seed.")] = 1,
     negative: Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")] = None,
@@ -112,7 +112,7 @@ def _lora(text: str) -> str | tuple[str, float]:
 def show_warnings(done: list[Saved]) -> None:
     """Print what was probably not intended on standard error, each of it once."""
     console = Console(stderr=True, highlight=False)
-    for warning in dict.fromkeys(text for saved in done for text in saved.outcome.warnings):
+    for warning in dict.fromkeys(text for saved in done for text in saved.result.warnings):
         console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
 
 
@@ -129,22 +129,15 @@ def show_saved(console: Console, done: list[Saved], as_json: bool, *, many: bool
 def _facts(saved: Saved) -> dict[str, Any]:
     facts = asdict(saved.result)
     del facts["bytes"]
-    outcome = saved.outcome
-    made = ("steps", "true_cfg_scale", "precision", "preset", "schedule")
-    return {
-        "path": str(saved.path),
-        **facts,
-        **{name: getattr(outcome, name) for name in made},
-        "warnings": list(outcome.warnings),
-    }
+    return {"path": str(saved.path), **facts}
 
 
 def _line(saved: Saved) -> Text:
-    result, outcome = saved.result, saved.outcome
+    result = saved.result
     text = Text.assemble((str(saved.path), "bold"), f"  {result.width}x{result.height}")
-    if outcome.precision:
-        text.append("  ").append(f"[{outcome.precision.upper()}]", "bold cyan")
-    if outcome.steps:
-        steps = f"{outcome.steps} step{'s' if outcome.steps > 1 else ''}"
-        text.append(f"  {outcome.preset}, {steps}" if outcome.preset else f"  {steps}")
+    if result.precision:
+        text.append("  ").append(f"[{result.precision.upper()}]", "bold cyan")
+    if result.steps:
+        steps = f"{result.steps} step{'s' if result.steps > 1 else ''}"
+        text.append(f"  {result.preset}, {steps}" if result.preset else f"  {steps}")
     return text.append(f"  seed {result.seed}  {seconds(round(result.timings.get('held_ms', 0)))}")

@@ -6,13 +6,15 @@ import os
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from qied_client.errors import InvalidRequest
+from qied_client.installing import pip_install
 from qied_client.system_failures import what_helps
 
-FORMATS = {".png": "png", ".webp": "webp"}
-"""Formats of results by the suffix of their names."""
+FORMATS = {".png": "png", ".webp": "webp", ".jpg": "png", ".jpeg": "png"}
+"""Format that the daemon is asked for, by the suffix of the file; a JPEG is made of a PNG here."""
 
 _MOST = 100
 """Results of one command."""
@@ -46,7 +48,13 @@ class Place:
             raise InvalidRequest(f"{self.out} is a folder.", f"Name a file in it: {self.out / 'out.png'}", field="out")
         if suffix not in FORMATS:
             raise InvalidRequest(
-                f"{self.out.name}: results are PNG or WebP.", "Choose a name that ends in .png or .webp.", field="out"
+                f"{self.out.name}: results are saved as PNG, WebP or JPEG.",
+                "Choose a name that ends in .png, .webp or .jpg.",
+                field="out",
+            )
+        if suffix in (".jpg", ".jpeg") and find_spec("PIL") is None:
+            raise InvalidRequest(
+                f"{self.out.name}: a JPEG needs Pillow.", f"Choose .png, or {pip_install('pillow')}", field="out"
             )
         folder = self.out.parent
         if not folder.is_dir():

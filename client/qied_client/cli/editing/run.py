@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,11 @@ from rich.text import Text
 
 from qied_client.aio.client import new_id, seed_of
 from qied_client.aio.job import named
-from qied_client.cli.daemon.asking import say_it_is_here
 from qied_client.cli.editing.places import Place
 from qied_client.cli.options import program
 from qied_client.cli.progress import EditProgress
 from qied_client.client import Client, Job
 from qied_client.errors import InvalidRequest, JobError, QiedError, UnknownJob, UnreachableError
-from qied_client.protocol import messages as m
 from qied_client.results import Result
 
 
@@ -29,10 +28,9 @@ class Saved:
 
     path: Path
     result: Result
-    outcome: m.Result
 
 
-def collect(client: Client, job: Job, path: Path, progress: EditProgress, *, named_by_user: bool = True) -> Saved:
+def collect(job: Job, path: Path, progress: EditProgress) -> Saved:
     """Follow a job to its end, save its picture, and say that it is here; the daemon keeps it.
 
     Raises the job's typed error, which names the job and how its picture is had.
@@ -41,15 +39,15 @@ def collect(client: Client, job: Job, path: Path, progress: EditProgress, *, nam
         for news in job.events():
             progress(news)
         result = job.result(on_progress=progress)
-        outcome = job.outcome()
     except QiedError as error:
         raise _with_job(error, job.id, path) from error
     try:
         result.save(path)
     except InvalidRequest as error:
         raise named(error, job.id, f"Then get the picture: {getting(job.id, path)}", finished=True) from error
-    say_it_is_here(client, job.id, named=named_by_user)
-    return Saved(path, result, outcome)
+    with suppress(QiedError):
+        job.release(keep=True)
+    return Saved(path, result)
 
 
 def getting(job: str, path: Path) -> str:
@@ -72,7 +70,6 @@ class Edits:
     def __init__(self, client: Client, place: Place, job_id: str | None, seed: int | None) -> None:
         self._client = client
         self._place = place
-        self._named = job_id is not None
         name = job_id or new_id("job")
         self._names = [name] if place.count == 1 else [f"{name}-{n}" for n in range(1, place.count + 1)]
         first = seed_of(name) if seed is None else seed
@@ -100,7 +97,7 @@ class Edits:
                 progress.which = f"{number} of {len(self._names)}" if len(self._names) > 1 else ""
                 path = self._place.path(number, self._seeds[number - 1])
                 try:
-                    self._saved.append(collect(self._client, job, path, progress, named_by_user=self._named))
+                    self._saved.append(collect(job, path, progress))
                 except QiedError as error:
                     failure = failure or error
         if failure is not None:

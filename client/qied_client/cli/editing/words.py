@@ -36,6 +36,9 @@ _PHRASES: Final = (
     ("leave the precision out", "leave --precision out"),
 )
 
+_REMEDIES: Final = {"--lora": "Write NAME or NAME:0.8, with a strength from -4 to 4."}
+"""What to do where the remedy of the library is in Python's words."""
+
 
 def in_flags(error: QiedError) -> QiedError:
     """The same error, which names options where it named fields, and sizes where a side is off the grid."""
@@ -47,8 +50,8 @@ def in_flags(error: QiedError) -> QiedError:
     if isinstance(error, InvalidRequest) and flag is not None:
         if message.startswith(f"{name}: "):
             message = f"{flag}: {message.removeprefix(f'{name}: ')}"
-        if remedy == "Correct this field.":
-            remedy = _nearest(message) or f"Correct {flag}."
+        if remedy == "Correct this field." or remedy.startswith("Give "):
+            remedy = _nearest(message) or _REMEDIES.get(flag) or remedy.replace("this field", flag)
     if (message, remedy) == (error.message, error.remedy):
         return error
     told = type(error)(message, remedy)

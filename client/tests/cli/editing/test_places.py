@@ -22,7 +22,7 @@ def test_each_result_has_a_name_of_its_own(tmp_path: Path, out: str, count: int,
     assert [place.path(n, 6 + n) for n in range(1, count + 1)] == [tmp_path / name for name in names]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.png", "png"), ("a.PNG", "png"), ("a.webp", "webp")])
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "png"), ("a.PNG", "png"), ("a.webp", "webp"), ("a.jpg", "png")])
 def test_the_suffix_is_the_format_and_nothing_is_left_behind(tmp_path: Path, name: str, kind: str) -> None:
     assert Place(tmp_path / name).checked() == kind
     assert list(tmp_path.iterdir()) == []
@@ -31,7 +31,7 @@ def test_the_suffix_is_the_format_and_nothing_is_left_behind(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("out", "count", "said"),
     [
-        ("a.jpg", 1, "a.jpg: results are PNG or WebP."),
+        ("a.gif", 1, "a.gif: results are saved as PNG, WebP or JPEG."),
         ("absent/a.png", 1, "there is no folder"),
         ("folder.png", 1, "folder.png is a folder."),
         (".", 1, "is a folder."),

@@ -1,0 +1,67 @@
+"""From a prompt and options, as a program gives them, to a request whose every field is checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, Final
+
+from qied_client.errors import InvalidRequest
+from qied_client.options.edit_options import OPTIONS
+from qied_client.options.loras import lora_choices, plain_number
+from qied_client.options.unknown import unknown_option
+from qied_client.protocol import limits
+from qied_client.protocol.request import EditRequest
+
+_INTEGERS: Final = frozenset({"seed", "steps", "width", "height", "priority"})
+_PROMPT: Final = f"text of at most {limits.PROMPT_BYTES} bytes of UTF-8 that says what to change"
+
+
+def edit_request(prompt: str, seed: int, options: Mapping[str, object]) -> EditRequest:
+    """Build a checked request without its pictures, for which hashes are needed; ``seed`` where the options have none.
+
+    Raises UnknownOption, and InvalidRequest that names the option, its value and what is allowed.
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown_option(name, OPTIONS)
+    given = {name: _plain(name, value) for name, value in options.items() if name not in ("mask", "loras")}
+    if given.get("seed") is None:
+        given["seed"] = seed
+    request = EditRequest((), prompt, loras=lora_choices(options.get("loras")), **given)
+    try:
+        return request.validated()
+    except InvalidRequest as error:
+        raise _with_what_is_allowed(error, request) from None
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Numbers of numpy as Python's own, which the checks ask for."""
+    if isinstance(value, bool):
+        return value
+    if name in _INTEGERS and isinstance(value, Integral):
+        return int(value)
+    if name == "true_cfg_scale" and isinstance(value, Real):
+        return plain_number(value)
+    return value
+
+
+def _with_what_is_allowed(error: InvalidRequest, request: EditRequest) -> InvalidRequest:
+    path = str(error.details.get("field", ""))
+    name = re.split(r"[.\[]", path)[0]
+    if name == "prompt":
+        return InvalidRequest(error.message, _give(_PROMPT), field=name)
+    if error.message.startswith("width and height"):
+        return error
+    value = getattr(request, name)
+    if name in ("width", "height") and type(value) is int and value > limits.SIDE_MULTIPLE:
+        below = value // limits.SIDE_MULTIPLE * limits.SIDE_MULTIPLE
+        above = below + limits.SIDE_MULTIPLE
+        if above <= limits.SIDE_PX:
+            return InvalidRequest(error.message, f"Give {below} or {above}.", field=path)
+    return InvalidRequest(error.message, _give(OPTIONS[name].values), field=path)
+
+
+def _give(values: str) -> str:
+    return f"Give {values}."
