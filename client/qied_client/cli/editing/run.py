@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.aio.client import new_id, seed_of
-from qied_client.aio.job import named
+from qied_client.aio.job import named, take_up
 from qied_client.cli.editing.places import Place
 from qied_client.cli.options import program
 from qied_client.cli.progress import EditProgress
@@ -56,7 +56,7 @@ def getting(job: str, path: Path) -> str:
 
 
 def _with_job(error: QiedError, job: str, path: Path) -> QiedError:
-    if isinstance(error, UnreachableError):
+    if isinstance(error, UnreachableError) or error.remedy.endswith(take_up(job)):
         return named(error, job, f"Then: {getting(job, path)}")
     error.details["job"] = job
     if not isinstance(error, JobError):

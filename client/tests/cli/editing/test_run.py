@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from qied_client.aio.client import seed_of
-from qied_client.errors import JobFailed, UnknownBlob
+from qied_client.errors import BlobDamaged, JobFailed, UnknownBlob
 from qied_client.protocol import messages as m
 
 PROGRAM = "import sys; sys.argv[0] = 'qied-client'; from qied_client.cli.main import main; main()"
@@ -146,3 +146,18 @@ def test_what_is_missing_is_told_before_a_daemon_is_asked(run: Any, words: list[
     done = run("edit", *words)
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == said
+
+
+def test_the_remedy_of_the_library_gives_way_to_the_command(
+    run: Any, modern: Any, before: Path, tmp_path: Path
+) -> None:
+    usual = modern.before
+    modern.before = lambda message: (
+        [m.Failure.of(BlobDamaged("The disk has changed it.", "Edit again."), message.id)]
+        if isinstance(message, m.Get)
+        else usual(message)
+    )
+    done = run("edit", before, "x", "-o", tmp_path / "a.png", "--job", "mine", "--key", modern.key)
+    assert done.returncode == 1
+    assert f"qied-client result mine -o {tmp_path / 'a.png'}" in done.stderr
+    assert "client.job" not in done.stderr
