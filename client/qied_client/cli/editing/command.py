@@ -1,0 +1,143 @@
+"""``edit``: its options, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from qied_client.cli.drawing import can_draw, show_pictures
+from qied_client.cli.editing.arguments import told_apart
+from qied_client.cli.editing.places import Place
+from qied_client.cli.editing.run import Edits, Saved
+from qied_client.cli.editing.words import in_flags
+from qied_client.cli.exit_status import INTERRUPTED
+from qied_client.cli.failures import failures_as_text
+from qied_client.cli.options import Address, AsJson, Key
+from qied_client.cli.status import seconds
+from qied_client.client import Client
+from qied_client.errors import InvalidRequest
+
+
+class Drawing(StrEnum):
+    """Whether ``edit`` draws pictures in the terminal."""
+
+    AUTO = "auto"
+    NEVER = "never"
+
+
+def edit(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGE... PROMPT", help="PNG, JPEG or WebP; then what to change, in quotes."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Output file: .png, .webp or .jpg; {n} and {seed} may be in its name."),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", help="Variations, 1 to 100, each with its own seed.")] = 1,
+    negative: Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same picture; random by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
+    cfg: Annotated[float | None, typer.Option(help="True CFG scale, 1 to 20; 1 turns it off.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels, a multiple of 16.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels, a multiple of 16.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings: see 'presets'.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated; see 'loras'.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")] = None,
+    fit: Annotated[bool, typer.Option("--fit", help="Shrink the result to the daemon's cap if it is larger.")] = False,
+    priority: Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")] = 0,
+    job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
+    picture: Annotated[
+        Drawing, typer.Option(help="Show the pictures in the terminal if it can: auto or never.")
+    ] = Drawing.AUTO,
+    no_picture: Annotated[bool, typer.Option("--no-picture", help="The same as --picture never.")] = False,
+    key: Key = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Edit pictures and save the result."""
+    with failures_as_text(in_flags):
+        pictures, prompt = told_apart(words or [])
+        if out is None:
+            raise InvalidRequest("The output file is missing.", "Name it: -o out.png", field="out")
+        place = Place(out, count)
+        options = {
+            "negative_prompt": negative,
+            "steps": steps,
+            "true_cfg_scale": cfg,
+            "width": width,
+            "height": height,
+            "preset": preset,
+            "precision": precision,
+            "loras": [_lora(text) for text in lora or ()],
+            "mask": mask,
+            "on_cap": "fit" if fit else "refuse",
+            "output_format": place.checked(),
+            "priority": priority,
+        }
+        with Client(key, address=address) as client:
+            edits = Edits(client, place, job, seed)
+            try:
+                done = edits.run(pictures, prompt, options)
+            except KeyboardInterrupt:
+                edits.stop(Console(stderr=True, highlight=False))
+                raise typer.Exit(INTERRUPTED) from None
+        show_warnings(done)
+        console = Console(highlight=False)
+        drawing = Drawing.NEVER if no_picture or as_json else picture
+        if drawing is not Drawing.NEVER and can_draw(console):
+            afters = [("after" if count == 1 else saved.path.name, saved.result.bytes) for saved in done]
+            show_pictures(console, [("before", pictures[-1].read_bytes()), *afters])
+        show_saved(console, done, as_json, many=count > 1)
+
+
+def _lora(text: str) -> str | tuple[str, float]:
+    name, colon, strength = text.rpartition(":")
+    if not colon:
+        return text
+    try:
+        return name, float(strength)
+    except ValueError:
+        raise InvalidRequest(f"--lora {text}: {strength!r} is not a number.", "Write NAME:0.8.") from None
+
+
+def show_warnings(done: list[Saved]) -> None:
+    """Print what was probably not intended on standard error, each of it once."""
+    console = Console(stderr=True, highlight=False)
+    for warning in dict.fromkeys(text for saved in done for text in saved.result.warnings):
+        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+
+
+def show_saved(console: Console, done: list[Saved], as_json: bool, *, many: bool = False) -> None:
+    """Print a line for each result, or JSON: an object, or an array where ``many`` were asked for."""
+    if as_json:
+        rows = [_facts(saved) for saved in done]
+        console.print_json(json.dumps(rows if many else rows[0]))
+        return
+    for saved in done:
+        console.print(_line(saved), soft_wrap=True)
+
+
+def _facts(saved: Saved) -> dict[str, Any]:
+    facts = asdict(saved.result)
+    del facts["bytes"]
+    return {"path": str(saved.path), **facts}
+
+
+def _line(saved: Saved) -> Text:
+    result = saved.result
+    text = Text.assemble((str(saved.path), "bold"), f"  {result.width}x{result.height}")
+    if result.precision:
+        text.append("  ").append(f"[{result.precision.upper()}]", "bold cyan")
+    if result.steps:
+        steps = f"{result.steps} step{'s' if result.steps > 1 else ''}"
+        text.append(f"  {result.preset}, {steps}" if result.preset else f"  {steps}")
+    return text.append(f"  seed {result.seed}  {seconds(round(result.timings.get('held_ms', 0)))}")
