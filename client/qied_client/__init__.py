@@ -6,6 +6,7 @@
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.client import Client, Job, Session
 from qied_client.errors import QiedError
+from qied_client.history import SessionSummary, Turn
 from qied_client.results import Progress, Result
 from qied_client.version import __version__
 
@@ -19,5 +20,7 @@ __all__ = [
     "QiedError",
     "Result",
     "Session",
+    "SessionSummary",
+    "Turn",
     "__version__",
 ]

@@ -16,7 +16,8 @@ from qied_client.errors import InvalidRequest, SetupError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SUFFIXES = {"image/png": ".png", "image/webp": ".webp"}
+_SUFFIXES = {"image/png": (".png",), "image/webp": (".webp",), "image/jpeg": (".jpg", ".jpeg")}
+"""Names that a picture may have; a JPEG is the first picture of a session, as it was uploaded."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class Result:
         there; a file that was there before is then as it was.
         """
         target = Path(path)
-        suffix = _SUFFIXES.get(self.media_type, "")
-        if target.suffix.lower() != suffix:
+        suffixes = _SUFFIXES.get(self.media_type, ("",))
+        if target.suffix.lower() not in suffixes:
             raise InvalidRequest(
-                f"{target.name}: the result is {self.media_type}.", f"Choose a name that ends in {suffix}."
+                f"{target.name}: the result is {self.media_type}.", f"Choose a name that ends in {suffixes[0]}."
             )
         part = target.with_name(f".{secrets.token_hex(8)}.part")
         try:

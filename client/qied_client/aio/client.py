@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from qied_client.aio.job import AsyncJob, named
-from qied_client.aio.session import AsyncSession
+from qied_client.aio.session import AsyncSession, SessionOpening
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
-from qied_client.errors import QiedError, RequestTimeout, UnreachableError
+from qied_client.errors import QiedError, RequestTimeout, UnreachableError, VersionMismatch
+from qied_client.history import SessionSummary
 from qied_client.inputs import Picture, Pictures, picture_bytes
 from qied_client.net.bridge import Bridge
 from qied_client.net.driver import Driver
@@ -168,16 +169,27 @@ class AsyncClient:
         """Attach to an existing job by its id; raises UnknownJob."""
         return await self._follow(job_id, None)
 
-    async def session(self, image: Picture, *, session_id: str | None = None) -> AsyncSession:
-        """Open a session on a picture; the same ``session_id`` and picture again is the same session."""
-        upload = await asyncio.to_thread(_Upload.of, image)
-        await self._driver.upload(upload.hash, memoryview(upload.data))
-        name = session_id or new_id("session")
-        return AsyncSession(self, await self._ask(lambda n: m.Open(n, name, upload.hash)))
+    def session(self, image: Picture, *, name: str | None = None) -> SessionOpening:
+        """Open a session on a picture; the same ``name`` and picture again is the same session.
 
-    async def take_up_session(self, session_id: str) -> AsyncSession:
-        """Attach to an existing session by its id; raises UnknownSession."""
-        return AsyncSession(self, await self._ask(lambda n: m.History(n, session_id)))
+        Await it for a session that stays open, or use it in ``async with``, which closes the session at the end.
+        Raises SessionConflict if the name is that of a session on another picture.
+        """
+        return SessionOpening(self._open(image, name))
+
+    async def take_up_session(self, name: str) -> AsyncSession:
+        """Attach to an existing session by its name; raises UnknownSession."""
+        return AsyncSession(self, await self._ask(lambda n: m.History(n, name)))
+
+    async def sessions(self) -> tuple[SessionSummary, ...]:
+        """The user's own open sessions, the last used one first. Raises VersionMismatch if the daemon is older."""
+        await self._require_version(2, "list of sessions", "status() shows the newest ones")
+        page = await self._session_page(None)
+        rows = [*page.sessions]
+        while page.more and page.sessions:
+            page = await self._session_page(rows[-1].session)
+            rows += page.sessions
+        return tuple(SessionSummary.of(row) for row in sorted(rows, key=lambda row: -row.used_ms))
 
     async def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob.
@@ -224,6 +236,28 @@ class AsyncClient:
     async def _ask(self, make: Callable[[int], m.Message]) -> Any:
         await self._driver.start()
         return await self._driver.ask(make)
+
+    async def _version(self) -> int:
+        """The version of the protocol that the daemon has chosen."""
+        welcome = await self._driver.start()
+        assert isinstance(welcome, m.Welcome)
+        return welcome.version
+
+    async def _require_version(self, version: int, what: str, instead: str) -> None:
+        chosen = await self._version()
+        if chosen < version:
+            message = f"The daemon speaks version {chosen} of the protocol, which has no {what}."
+            raise VersionMismatch(message, f"{instead}, or update the daemon.")
+
+    async def _open(self, image: Picture, name: str | None) -> AsyncSession:
+        upload = await asyncio.to_thread(_Upload.of, image)
+        await self._driver.upload(upload.hash, memoryview(upload.data))
+        session = new_id("session") if name is None else name
+        return AsyncSession(self, await self._ask(lambda n: m.Open(n, session, upload.hash)))
+
+    async def _session_page(self, after: str | None) -> m.SessionList:
+        page: m.SessionList = await self._ask(lambda n: m.ListSessions(n, after))
+        return page
 
     async def _quote(self, request: EditRequest, uploads: Sequence[_Upload]) -> m.Quoted:
         sizes = tuple(upload.size for upload in uploads)
