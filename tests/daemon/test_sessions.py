@@ -71,9 +71,9 @@ def test_the_same_undo_asked_twice_undoes_once(daemon, client, session):
         session.edit(prompt, steps=2)
     with daemon.raw() as raw:
         raw.hello()
-        heads = [raw.ask(lambda n: m.Undo(n, session.id, 2)).head for _ in range(3)]
+        heads = [raw.ask(lambda n: m.Undo(n, session.name, 2)).head for _ in range(3)]
         assert heads == [1, 1, 1]
-        assert raw.ask(lambda n: m.Undo(n, session.id, 9)).code == "unknown_turn"
+        assert raw.ask(lambda n: m.Undo(n, session.name, 9)).code == "unknown_turn"
 
 
 def test_a_turn_may_edit_any_earlier_one(session):
@@ -141,10 +141,10 @@ def test_a_released_turn_still_can_be_edited(client, session, gate):
 
 def test_opening_again_is_the_same_session_on_the_same_picture_only(client, session, picture, make_picture):
     session.edit("x", steps=2)
-    again = client.session(picture, session_id=session.id)
-    assert (again.id, again.head) == (session.id, 1)
+    again = client.session(picture, name=session.name)
+    assert (again.name, again.head) == (session.name, 1)
     with pytest.raises(SessionConflict):
-        client.session(make_picture(64, 48, (0, 0, 0)), session_id=session.id)
+        client.session(make_picture(64, 48, (0, 0, 0)), name=session.name)
 
 
 def test_a_closed_session_is_gone_and_closing_again_does_no_harm(client, picture):
@@ -156,7 +156,7 @@ def test_a_closed_session_is_gone_and_closing_again_does_no_harm(client, picture
     with pytest.raises(UnknownSession):
         session.edit("y", steps=2)
     with pytest.raises(UnknownSession):
-        client.take_up_session(session.id)
+        client.take_up_session(session.name)
     assert client.job(job.id).result().bytes == result.bytes
 
 
@@ -172,10 +172,10 @@ def test_waiting_turns_of_a_closed_session_still_run(client, picture, gate):
 def test_a_session_of_another_user_does_not_exist(daemon, session, picture):
     with daemon.client(daemon.enrol("other")) as other:
         with pytest.raises(UnknownSession):
-            other.take_up_session(session.id)
-        own = other.session(picture, session_id=session.id)
+            other.take_up_session(session.name)
+        own = other.session(picture, name=session.name)
         assert own.history() == ()
-        assert session.id in {row.session for row in other.status().sessions}
+        assert session.name in {row.session for row in other.status().sessions}
         own.close()
     assert session.edit("x", steps=2).turn == 1
 
@@ -207,7 +207,7 @@ def test_more_sessions_than_a_user_may_have(start_daemon, picture):
         sessions = [client.session(picture) for _ in range(2)]
         with pytest.raises(QuotaExceeded):
             client.session(picture)
-        assert client.session(picture, session_id=sessions[0].id).id == sessions[0].id
+        assert client.session(picture, name=sessions[0].name).name == sessions[0].name
         sessions[0].close()
         raw.hello()
         source = raw.upload(picture)
@@ -222,7 +222,7 @@ def test_a_session_outlasts_the_client_and_a_sigkill_of_the_daemon(start_daemon,
     daemon = start_daemon()
     gate = tmp_path / "gate"
     with daemon.client() as client:
-        session = client.session(picture, session_id="lasting")
+        session = client.session(picture, name="lasting")
         first = session.edit("x", seed=1, steps=2)
         session.edit("y", seed=2, steps=2)
         session.undo()
