@@ -183,14 +183,14 @@ class Client:
         """Attach to an existing job by its id; raises UnknownJob."""
         return Job(self._loop, self._loop.run(self._client.job(job_id)))
 
-    def session(self, image: Picture, *, name: str | None = None) -> Session:
+    def session(self, image: Picture, *, name: str | None = None, on_progress: OnProgress | None = None) -> Session:
         """Open a session on a picture; the same ``name`` and picture again is the same session.
 
         In a ``with`` block it is closed at the end; otherwise it stays open, also after the program has ended.
         """
 
         async def opened() -> AsyncSession:
-            return await self._client.session(image, name=name)
+            return await self._client.session(image, name=name, on_progress=on_progress)
 
         return Session(self._loop, self._loop.run(opened()))
 

@@ -33,9 +33,10 @@ settings.load_profile("no deadline")
 
 
 class SmallSession:
-    """Turns of one session. Its lists come in pages of two."""
+    """Turns of one session, one a minute from a day in June 1970 on. Its lists come in pages of two."""
 
     PAGE = 2
+    OPENED_MS = 166 * 86_400_000
 
     def __init__(self, name: str, source: str) -> None:
         self.name = name
@@ -51,7 +52,8 @@ class SmallSession:
         number = len(self.turns) + 1
         base = self.head if submit.base is None else submit.base
         asked = (submit.job, "succeeded", submit.request.prompt, submit.request.seed)
-        self.turns.append(m.TurnInfo(number, base, *asked, 60_000 * number, 60_000 * number + 1_500, self.source))
+        accepted = self.OPENED_MS + 60_000 * number
+        self.turns.append(m.TurnInfo(number, base, *asked, accepted, accepted + 1_500, self.source))
         self.head = number
         return number
 
@@ -66,10 +68,9 @@ class SmallSession:
 
     def info(self) -> m.SessionInfo:
         last = self.turns[-1] if self.turns else None
-        used = last.accepted_ms if last else 1_000
-        return m.SessionInfo(
-            self.name, self.source, self.head, len(self.turns), 1_000, used, last.prompt if last else ""
-        )
+        used = last.accepted_ms if last else self.OPENED_MS
+        prompt = last.prompt if last else ""
+        return m.SessionInfo(self.name, self.source, self.head, len(self.turns), self.OPENED_MS, used, prompt)
 
 
 class SmallDaemon:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from qied_client.cli.commands import add_client_commands
 from qied_client.cli.owner import add_owner_commands
+from qied_client.cli.session import session_app
 
 from qied import __version__
 from qied.cli.demo import demo
@@ -40,6 +41,7 @@ app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 add_client_commands(app)
 add_owner_commands(app)
+app.add_typer(session_app, name="session")
 app.add_typer(keys, name="keys")
 app.add_typer(profile, name="profile")
 app.add_typer(service, name="service")

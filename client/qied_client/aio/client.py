@@ -169,13 +169,15 @@ class AsyncClient:
         """Attach to an existing job by its id; raises UnknownJob."""
         return await self._follow(job_id, None)
 
-    def session(self, image: Picture, *, name: str | None = None) -> SessionOpening:
+    def session(
+        self, image: Picture, *, name: str | None = None, on_progress: OnProgress | None = None
+    ) -> SessionOpening:
         """Open a session on a picture; the same ``name`` and picture again is the same session.
 
         Await it for a session that stays open, or use it in ``async with``, which closes the session at the end.
         Raises SessionConflict if the name is that of a session on another picture.
         """
-        return SessionOpening(self._open(image, name))
+        return SessionOpening(self._open(image, name, on_progress))
 
     async def take_up_session(self, name: str) -> AsyncSession:
         """Attach to an existing session by its name; raises UnknownSession."""
@@ -183,7 +185,6 @@ class AsyncClient:
 
     async def sessions(self) -> tuple[SessionSummary, ...]:
         """The user's own open sessions, the last used one first. Raises VersionMismatch if the daemon is older."""
-        await self._require_version(2, "list of sessions", "status() shows the newest ones")
         page = await self._session_page(None)
         rows = [*page.sessions]
         while page.more and page.sessions:
@@ -237,26 +238,22 @@ class AsyncClient:
         await self._driver.start()
         return await self._driver.ask(make)
 
-    async def _version(self) -> int:
-        """The version of the protocol that the daemon has chosen."""
-        welcome = await self._driver.start()
-        assert isinstance(welcome, m.Welcome)
-        return welcome.version
+    async def _ask_second_version(self, make: Callable[[int], m.Message], what: str) -> Any:
+        """Ask what daemons of version 1 do not know; they would take it for an error of the connection."""
+        if (await self.connect()).version < 2:
+            raise VersionMismatch(
+                f"This daemon speaks version 1 of the protocol, which has no {what}.", "Update the daemon."
+            )
+        return await self._ask(make)
 
-    async def _require_version(self, version: int, what: str, instead: str) -> None:
-        chosen = await self._version()
-        if chosen < version:
-            message = f"The daemon speaks version {chosen} of the protocol, which has no {what}."
-            raise VersionMismatch(message, f"{instead}, or update the daemon.")
-
-    async def _open(self, image: Picture, name: str | None) -> AsyncSession:
+    async def _open(self, image: Picture, name: str | None, on_progress: OnProgress | None) -> AsyncSession:
         upload = await asyncio.to_thread(_Upload.of, image)
-        await self._driver.upload(upload.hash, memoryview(upload.data))
+        await self._upload(upload, on_progress)
         session = new_id("session") if name is None else name
         return AsyncSession(self, await self._ask(lambda n: m.Open(n, session, upload.hash)))
 
     async def _session_page(self, after: str | None) -> m.SessionList:
-        page: m.SessionList = await self._ask(lambda n: m.ListSessions(n, after))
+        page: m.SessionList = await self._ask_second_version(lambda n: m.ListSessions(n, after), "list of sessions")
         return page
 
     async def _quote(self, request: EditRequest, uploads: Sequence[_Upload]) -> m.Quoted:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from qied_client.aio.job import AsyncJob
-from qied_client.errors import NothingToRedo, NothingToUndo, QiedError, UnknownJob, UnknownTurn
+from qied_client.errors import JobError, NothingToRedo, NothingToUndo, QiedError, UnknownJob, UnknownTurn
 from qied_client.history import UNFINISHED, Turn
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import messages as m
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qied_client.aio.client import AsyncClient
 
 _LAST_TURN = 2**31 - 1
+_WITHOUT_PICTURE = ("failed", "cancelled", "poisoned")
 
 
 class AsyncSession:
@@ -73,10 +74,14 @@ class AsyncSession:
     async def edit(
         self, prompt: str, *, base: int | None = None, timeout: float | None = None, **options: Any
     ) -> Result:
-        """Do a turn and return its result."""
+        """Do a turn and return its result. If it ends without one, the session goes back to what it edited."""
         on_progress = options.get("on_progress")
         job = await self.submit(prompt, base=base, **options)
-        return await self._client._finish(job, timeout, on_progress)
+        try:
+            return await self._client._finish(job, timeout, on_progress)
+        except JobError:
+            await self._leave(job.id)
+            raise
 
     async def undo(self) -> int:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
@@ -93,10 +98,9 @@ class AsyncSession:
         Turns that have no picture, since they failed or were cancelled, are passed over. Raises NothingToRedo, and
         VersionMismatch if the daemon is older.
         """
-        await self._client._require_version(2, "redo", "Go on from a turn with edit(..., base=TURN) instead")
         await self.refresh()
         undone = None
-        async for turn in self._newest_first():
+        async for turn in self._newest_first("redo"):
             if turn.base == self.head and turn.has_picture:
                 undone = turn.turn
                 break
@@ -109,7 +113,7 @@ class AsyncSession:
 
     async def history(self) -> tuple[Turn, ...]:
         """All turns, the oldest first; of a daemon of protocol version 1 the newest 64."""
-        if await self._client._version() < 2:
+        if (await self._client.connect()).version < 2:
             await self.refresh()
             return tuple(Turn(row.turn, row.base, row.job, row.state) for row in self._state.turns)
         return tuple([turn async for turn in self._newest_first()][::-1])
@@ -139,7 +143,7 @@ class AsyncSession:
         yet or will be none, and SetupError where Pillow is needed but missing.
         """
         number = await self._number(turn)
-        if number and await self._client._version() >= 2:
+        if number and (await self._client.connect()).version >= 2:
             found = await self._turn(number)
             fetched: m.Fetched = await self._client._ask(lambda n: m.Fetch(n, found.job, thumbnail=True))
             if fetched.thumbnail:
@@ -157,6 +161,14 @@ class AsyncSession:
         """End the session in the daemon: its pictures may be deleted. Idempotent."""
         await self._client._ask(lambda n: m.Close(n, self.name))
 
+    async def _leave(self, job_id: str) -> None:
+        """Undo the turn of a job that ended without a picture, unless the session has gone on since."""
+        with suppress(QiedError):
+            await self.refresh()
+            turn = next((row for row in self._state.turns if row.job == job_id), None)
+            if turn is not None and turn.turn == self.head and turn.state in _WITHOUT_PICTURE:
+                self._update(await self._client._ask(lambda n: m.Undo(n, self.name, turn.turn)))
+
     def _update(self, state: m.SessionState) -> None:
         self._state = state
         self._head = state.head
@@ -170,7 +182,7 @@ class AsyncSession:
     async def _turn(self, number: int) -> Turn:
         if not 1 <= number <= _LAST_TURN:
             raise self._unknown(number)
-        if await self._client._version() < 2:
+        if (await self._client.connect()).version < 2:
             turns = await self.history()
         else:
             turns = tuple([Turn.of(row) for row in (await self._page(number + 1)).turns])
@@ -182,17 +194,17 @@ class AsyncSession:
     def _unknown(self, number: int) -> UnknownTurn:
         return UnknownTurn(f"Session {self.name!r} has no turn {number}.", "history() shows all turns.")
 
-    async def _newest_first(self) -> AsyncIterator[Turn]:
+    async def _newest_first(self, what: str = "list of turns") -> AsyncIterator[Turn]:
         before, more = None, True
         while more:
-            page = await self._page(before)
+            page = await self._page(before, what)
             for row in reversed(page.turns):
                 yield Turn.of(row)
             more = page.more and bool(page.turns)
             before = page.turns[0].turn if page.turns else None
 
-    async def _page(self, before: int | None) -> m.TurnList:
-        page: m.TurnList = await self._client._ask(lambda n: m.ListTurns(n, self.name, before))
+    async def _page(self, before: int | None, what: str = "list of turns") -> m.TurnList:
+        page: m.TurnList = await self._client._ask_second_version(lambda n: m.ListTurns(n, self.name, before), what)
         self._head = page.head
         return page
 

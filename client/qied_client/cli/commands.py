@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.aio.job import named
+from qied_client.cli import edit_options as o
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.progress import EditProgress
 from qied_client.cli.status import seconds, show_status
@@ -23,8 +24,6 @@ from qied_client.results import Result
 Key = Annotated[Path | None, typer.Option("--key", help="Key file; default: QIED_KEY, else the local daemon's.")]
 Address = Annotated[str | None, typer.Option(help="Daemon address, instead of the one in the key file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-_FORMATS = {".png": "png", ".webp": "webp"}
 
 
 def add_client_commands(app: typer.Typer) -> None:
@@ -37,19 +36,19 @@ def add_client_commands(app: typer.Typer) -> None:
 def edit(
     images: Annotated[list[Path], typer.Argument(help="One to three pictures: PNG, JPEG or WebP.")],
     prompt: Annotated[str, typer.Argument(help="What to change, in words.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png or .webp.")],
-    negative: Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same picture; random by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
-    cfg: Annotated[float | None, typer.Option(help="True CFG scale, 1 to 20; 1 turns it off.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width in pixels, a multiple of 16.")] = None,
-    height: Annotated[int | None, typer.Option(help="Height in pixels, a multiple of 16.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings: preview, draft or final.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")] = None,
-    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")] = None,
-    fit: Annotated[bool, typer.Option(help="Shrink the result to the daemon's cap if it is larger.")] = False,
-    priority: Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")] = 0,
+    out: o.Out,
+    negative: o.Negative = None,
+    seed: o.Seed = None,
+    steps: o.Steps = None,
+    cfg: o.Cfg = None,
+    width: o.Width = None,
+    height: o.Height = None,
+    preset: o.Preset = None,
+    precision: o.Precision = None,
+    lora: o.Lora = None,
+    mask: o.Mask = None,
+    fit: o.Fit = False,
+    priority: o.Priority = 0,
     job: Annotated[str | None, typer.Option(help="Job id; the same id again resumes the same job.")] = None,
     key: Key = None,
     address: Address = None,
@@ -57,24 +56,24 @@ def edit(
 ) -> None:
     """Edit pictures and save the result."""
     with failures_as_text():
-        options = {
-            "negative_prompt": negative,
-            "seed": seed,
-            "steps": steps,
-            "true_cfg_scale": cfg,
-            "width": width,
-            "height": height,
-            "preset": preset,
-            "precision": precision,
-            "loras": [_lora(text) for text in lora or ()],
-            "mask": mask,
-            "on_cap": "fit" if fit else "refuse",
-            "output_format": _output_format(out),
-            "priority": priority,
-        }
+        options = o.edit_options(
+            out=out,
+            negative=negative,
+            seed=seed,
+            steps=steps,
+            cfg=cfg,
+            width=width,
+            height=height,
+            preset=preset,
+            precision=precision,
+            lora=lora,
+            mask=mask,
+            fit=fit,
+            priority=priority,
+        )
         with Client(key, address=address) as client:
             result = _edit(client, images, prompt, out, job, options)
-        _show_result(result, out, as_json)
+        show_result(result, out, as_json)
 
 
 def _edit(
@@ -101,26 +100,8 @@ def _edit(
     return result
 
 
-def _lora(text: str) -> str | tuple[str, float]:
-    name, colon, strength = text.rpartition(":")
-    if not colon:
-        return text
-    try:
-        return name, float(strength)
-    except ValueError:
-        raise InvalidRequest(f"--lora {text}: {strength!r} is not a number.", "Write NAME:0.8.") from None
-
-
-def _output_format(out: Path) -> str:
-    """Format that the name of the result asks for; refuses a place that cannot hold it before anything is started."""
-    if out.suffix.lower() not in _FORMATS:
-        raise InvalidRequest(f"{out.name}: results are PNG or WebP.", "Choose a name that ends in .png or .webp.")
-    if not out.parent.is_dir():
-        raise InvalidRequest(f"{out}: there is no folder {out.parent}.", "Create it first, or choose another.")
-    return _FORMATS[out.suffix.lower()]
-
-
-def _show_result(result: Result, out: Path, as_json: bool) -> None:
+def show_result(result: Result, out: Path, as_json: bool) -> None:
+    """Print where a result is, and how it was made."""
     console = Console(highlight=False)
     if as_json:
         facts = asdict(result)
@@ -128,7 +109,9 @@ def _show_result(result: Result, out: Path, as_json: bool) -> None:
         console.print_json(json.dumps({"path": str(out), **facts}))
         return
     took = result.timings.get("held_ms", 0)
-    facts_text = f"  {result.width}x{result.height}  seed {result.seed}  {seconds(round(took))}"
+    turn = "" if result.turn is None else f"  turn {result.turn}"
+    made = f"  seed {result.seed}  {seconds(round(took))}" if result.job else ""
+    facts_text = f"  {result.width}x{result.height}{turn}{made}"
     console.print(Text.assemble((str(out), "bold"), facts_text), soft_wrap=True)
 
 

@@ -15,6 +15,7 @@ def main() -> None:
     except ImportError:
         sys.exit(f"The command line needs more packages: {install_extra('qied-client[cli]')}")
     from qied_client.cli.commands import add_client_commands
+    from qied_client.cli.session import session_app
 
     app = typer.Typer(
         name="qied-client",
@@ -24,4 +25,5 @@ def main() -> None:
         pretty_exceptions_enable=False,
     )
     add_client_commands(app)
+    app.add_typer(session_app, name="session")
     app()
