@@ -22,14 +22,14 @@ from qied_client.cli.session_tables import history_table, sessions_table
 from qied_client.client import Client, Session
 from qied_client.errors import InvalidRequest
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The session's name.")]
+Name = Annotated[str, typer.Argument(help="The session's name.")]
 
 session_app = typer.Typer(help="Edit one picture in turns, with undo and redo.", no_args_is_help=True)
 
 
 @session_app.command("open")
 def open_session(
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="The first picture: PNG, JPEG or WebP.")],
+    picture: Annotated[Path, typer.Argument(help="The first picture: PNG, JPEG or WebP.")],
     name: Annotated[str | None, typer.Option(help="A name of your choice; otherwise one is made.")] = None,
     key: Key = None,
     address: Address = None,
@@ -45,7 +45,7 @@ def open_session(
 @session_app.command("edit")
 def edit_session(
     name: Name,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to change, in words.")],
+    prompt: Annotated[str, typer.Argument(help="What to change, in words.")],
     out: o.Out,
     base: Annotated[int | None, typer.Option(help="The turn to edit, 0 the first picture; else the latest.")] = None,
     negative: o.Negative = None,
