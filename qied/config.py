@@ -146,6 +146,9 @@ class StorageConfig(_Section):
     user_share: float = Field(0.5, gt=0, le=1, description="part of blob_bytes that one user's pictures may take")
     result_share: float = Field(0.25, ge=0, le=0.9, description="part of blob_bytes that uploads leave to results")
     result_hours: float = Field(72.0, gt=0, le=24 * 365, description="hours that an unreleased result is kept")
+    fetched_hours: float = Field(
+        72.0, ge=0, le=24 * 365, description="hours that a result is kept once its client has it; 0: not at all"
+    )
     upload_hours: float = Field(12.0, gt=0, le=24 * 365, description="hours that an unused upload is kept")
     session_hours: float = Field(168.0, gt=0, le=24 * 365, description="hours that an idle session is kept")
     packed_bytes: Bytes = Field(64 * GIB, ge=0, description="bytes of quantised models kept on disk; 0: none")

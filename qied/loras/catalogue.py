@@ -111,8 +111,15 @@ def _facts(file: LoraFile, name: str, architecture: Architecture) -> LoraFacts:
     try:
         contents = read_contents(file.real_path, file_of(name), architecture, file.neighbours)
     except ModelUnsupported as error:
-        return LoraFacts(problem=error.message, remedy=error.remedy)
-    return LoraFacts(contents.parameters, contents.width, contents.steps, contents.version)
+        return LoraFacts(problem=error.message, remedy=error.remedy, bytes=file.bytes)
+    return LoraFacts(
+        contents.parameters,
+        contents.width,
+        contents.steps,
+        contents.version,
+        rank=contents.rank,
+        bytes=file.bytes,
+    )
 
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -197,6 +197,11 @@ class LoraContents:
         return sum(pair.parameters for pair in self.linears)
 
     @property
+    def rank(self) -> int:
+        """The largest rank of a pair."""
+        return max((pair.rank for pair in (*self.linears, *self.modulation)), default=0)
+
+    @property
     def width(self) -> int:
         """Most values of a token between the two matrices, over the linears of a block that share their input."""
         sums: dict[tuple[int, str], int] = {}

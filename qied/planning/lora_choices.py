@@ -33,7 +33,7 @@ def chosen_loras(request: EditRequest, preset: Preset, serving: Serving) -> tupl
     named = [lora.name for lora in request.loras]
     if twice := next((name for name in named if named.count(name) > 1), None):
         raise InvalidRequest(f"loras: {twice!r} is named twice.", "Name it once, with one strength.", field="loras")
-    distilled = _distilling_lora(preset, named, serving)
+    distilled = distilling_lora(preset, named, serving)
     of_preset = dict.fromkeys((*distilled, *preset.loras), 1.0)
     strengths = {**of_preset, **{lora.name: lora.strength for lora in request.loras}}
     for name in strengths:
@@ -49,7 +49,7 @@ def chosen_loras(request: EditRequest, preset: Preset, serving: Serving) -> tupl
     return chosen
 
 
-def _distilling_lora(preset: Preset, named: Sequence[str], serving: Serving) -> tuple[str, ...]:
+def distilling_lora(preset: Preset, named: Sequence[str], serving: Serving) -> tuple[str, ...]:
     """The LoRA that a preset for distilled weights is run with, if it takes one more than the request has."""
     if preset.lightning is None or serving.lightning_steps is not None:
         return ()

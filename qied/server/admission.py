@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,8 +16,6 @@ from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.jobs import JobBook, result_bytes
 from qied.server.ports.account import over_limit
-
-_TOMBSTONES_PER_USER = 10_000
 
 
 @dataclass
@@ -80,9 +78,9 @@ class Admission:
         kept, most = self._jobs.kept(user), self._quotas.jobs_kept_per_user
         if kept < most:
             return None
-        oldest = self._jobs.oldest_without_result(user)
+        oldest = self._jobs.oldest_fetched(user) or self._jobs.oldest_without_result(user)
         if oldest is None:
-            remedy = "Release some of them; clients do so by themselves once they have the picture."
+            remedy = "Fetch or release some of them; clients do so by themselves once they have the picture."
             raise over_limit("limits.jobs_kept_per_user", kept, "finished jobs with results", remedy, passes=False)
         return oldest
 
@@ -104,36 +102,3 @@ class Admission:
         if pace.spent + 1 > per_minute:
             raise over_limit("limits.submits_per_minute", per_minute, "new jobs in a minute", "Wait some seconds.")
         pace.spent += 1
-
-
-class ReleasedJobs:
-    """Tombstones: ids of jobs that were released, with their payload hashes; of each user the newest 10,000."""
-
-    def __init__(self, released: Iterable[tuple[JobKey, str]]) -> None:
-        self._hashes: dict[str, dict[str, str]] = {}
-        for key, payload_hash in released:
-            self.add(key, payload_hash)
-
-    def __contains__(self, key: JobKey) -> bool:
-        return self.get(key) is not None
-
-    def get(self, key: JobKey) -> str | None:
-        """The payload hash of a released job, or None."""
-        return self._hashes.get(key.user, {}).get(key.job)
-
-    def gives_way(self, user: str) -> JobKey | None:
-        """The tombstone that the next one of this user takes the place of, if any."""
-        theirs = self._hashes.get(user, {})
-        return None if len(theirs) < _TOMBSTONES_PER_USER else JobKey(user, next(iter(theirs)))
-
-    def add(self, key: JobKey, payload_hash: str) -> None:
-        """Enter a released job."""
-        oldest = self.gives_way(key.user)
-        if oldest is not None:
-            self.forget([oldest])
-        self._hashes.setdefault(key.user, {})[key.job] = payload_hash
-
-    def forget(self, keys: Iterable[JobKey]) -> None:
-        """Forget tombstones that have expired."""
-        for key in keys:
-            self._hashes.get(key.user, {}).pop(key.job, None)

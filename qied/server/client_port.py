@@ -25,7 +25,7 @@ from qied.server.ports.backlog import ASK_BYTES
 from qied.server.ports.flood_guard import UNFINISHED_BYTES
 from qied.server.ports.peer import Peer
 from qied.server.ports.router_port import RouterPort
-from qied.server.requests import Requests
+from qied.server.requests.dispatching import Requests
 
 _REAP_S = 0.5
 _HELLO_MS = 10_000

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -45,7 +46,9 @@ from qied.server.ports.flood_guard import can_guard
 from qied.server.ports.listening import reached_from_here
 from qied.server.ports.peer import Peer
 from qied.server.ports.reach import only_this_machine
-from qied.server.requests import FrontServices, Requests
+from qied.server.releases import Releases
+from qied.server.requests.dispatching import Requests
+from qied.server.requests.front_services import FrontServices
 from qied.server.sessions import SessionBook
 from qied.server.status import Reporter
 from qied.server.workers.pool import WorkerPool
@@ -86,6 +89,7 @@ class Daemon:
         self._jobs = JobBook(self._journal.incarnation)
         self._sessions = SessionBook()
         self._ownership = Ownership(state.owners.values())
+        self._releases = Releases(self._journal, self._jobs, self._ownership, _tombstones(state))
         self._boot = boot_id()
         self._interrupted: list[CountInterruption] = []
         self._next_order = self._journal.next_order
@@ -116,6 +120,7 @@ class Daemon:
             self._jobs,
             self._sessions,
             self._ownership,
+            self._releases,
             state.known_time,
             self._shares.own_bytes,
         )
@@ -133,8 +138,8 @@ class Daemon:
         self._dispatcher.use(self._pool)
         self.control = Control(self._journal, self._dispatcher, self._jobs)
         self._reporter = Reporter(launch.serving, self._jobs, self._sessions, self._store, self._dispatcher, self._pool)
-        self._requests = Requests(self._desk(), self._next_order, _tombstones(state))
-        self.control.are_accepted = lambda: self._requests.accepts_now
+        self._requests = Requests(self._desk(), self._next_order)
+        self.control.are_accepted = lambda: self._requests.submissions.accepts_now
         self._clients = ClientPort(
             self._context,
             self._server_keys.secret,
@@ -166,7 +171,7 @@ class Daemon:
         self._log.info("checked that unknown keys are refused, and clients' keys at the workers' port")
         self._pool.on_loading = on_loading
         self._pool.start()
-        self._tasks.append(asyncio.create_task(self._housekeeper.run(self._requests), name="housekeeping"))
+        self._tasks.append(asyncio.create_task(self._housekeeper.run(), name="housekeeping"))
         if idle_unload_s := self._launch.config.worker.idle_unload_s:
             self._tasks.append(asyncio.create_task(watch_idle_workers(self._dispatcher, idle_unload_s), name="idle"))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
@@ -188,7 +193,7 @@ class Daemon:
 
         Unfinished jobs stay in the journal: the next start runs them again.
         """
-        self._requests.draining = True
+        self._requests.submissions.draining = True
         await self._forget_running()
         self._dispatcher.feed(s.DrainRequested())
         running = self._count("running")
@@ -248,7 +253,7 @@ class Daemon:
     def _desk(self) -> FrontServices:
         return FrontServices(
             serving=self._launch.serving,
-            quotas=self._launch.config.limits,
+            config=self._launch.config,
             admission=Admission(self._launch.config.limits, self._shares, self._jobs, self._store),
             journal=self._journal,
             store=self._store,
@@ -256,16 +261,18 @@ class Daemon:
             jobs=self._jobs,
             sessions=self._sessions,
             ownership=self._ownership,
+            releases=self._releases,
             dispatcher=self._dispatcher,
             report=self._report,
             control=self.control.obey,
             finishing=lambda: self.control.finishing,
             forget_scope=self._pool.forget,
             make_room=self._housekeeper.make_room,
+            forget_fetched=partial(self._housekeeper.forget_fetched, result=True),
         )
 
     def _report(self, identifier: int, user: str, everyone: bool) -> m.StatusReport:
-        connected, draining = self._clients.connected, self._requests.draining
+        connected, draining = self._clients.connected, self._requests.submissions.draining
         return self._reporter.report(identifier, user, connected, draining, self.control.finishing, everyone=everyone)
 
     def _welcome(self, identifier: int, user: str) -> m.Welcome:
@@ -300,7 +307,7 @@ class Daemon:
             stored,
             lambda peer, blob: self._ownership.may_read(peer.user, blob),
             lambda peer: self._shares.own_bytes(peer.user),
-            lambda peer, size: self._housekeeper.make_room(peer.user, size),
+            lambda peer, size: self._housekeeper.make_more_room(peer.user, size),
         )
 
     def _worker_transfers(self) -> BlobTransfers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
@@ -24,7 +24,15 @@ from qied.server.blobs.ownership import Ownership
 from qied.server.clock import now_ms
 from qied.server.disk_failures import PASSING
 from qied.server.jobs import Job, JobBook
-from qied.server.journal.changes import Change, CountDeath, MarkRunning, OutcomeState, OwnBlob, StoreOutcome
+from qied.server.journal.changes import (
+    Change,
+    CountDeath,
+    MarkRunning,
+    OutcomeState,
+    OwnBlob,
+    StoreNote,
+    StoreOutcome,
+)
 from qied.server.journal.journal import Journal
 from qied.server.machine_downs import MOST_DOWNS, PATIENT_KILLS
 from qied.server.sessions import SessionBook
@@ -194,7 +202,7 @@ class Dispatcher:
         )
         own = OwnBlob(job.key.user, report.blob, report.size, outcome.finished_at)
         with self._ownership.keep(report.blob):
-            stored = await self._store(job, outcome, own)
+            stored = await self._store(job, outcome, own, warnings=report.warnings, thumbnail=bytes(report.thumbnail))
         if stored:
             self.feed(s.Succeeded(job.key))
         else:
@@ -316,19 +324,28 @@ class Dispatcher:
         error = QiedError(action.message, action.remedy)
         await self._store(job, _outcome(job, state, error=error, code=action.code))
 
-    async def _store(self, job: Job, outcome: StoreOutcome, *more: Change) -> bool:
+    async def _store(
+        self,
+        job: Job,
+        outcome: StoreOutcome,
+        *more: Change,
+        warnings: Sequence[str] = (),
+        thumbnail: bytes = b"",
+    ) -> bool:
         """Journal an outcome; returns whether it is the one, and not a second one."""
         if job.finished:
             return False
-        effects = await self._journal_until_done(outcome, *more)
+        note = StoreNote(job.note(outcome, warnings), thumbnail)
+        effects = await self._journal_until_done(outcome, note, *more)
         if not effects[0] or job.finished:
             return False
+        job.warnings = tuple(warnings)
         for owner in more:
             if isinstance(owner, OwnBlob):
                 self._ownership.own(owner)
         self._jobs.conclude(job, outcome)
         if job.session is not None and outcome.result_blob is not None:
-            self._sessions.job_succeeded(job.key, job.session, outcome.result_blob)
+            self._sessions.job_succeeded(job.key, job.session, outcome.result_blob, outcome.finished_at)
         self._log.info("finished", user=job.key.user, job=job.key.job, state=outcome.state, code=outcome.error_code)
         return True
 

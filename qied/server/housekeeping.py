@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
@@ -17,11 +18,11 @@ from qied.server.blobs.ledger import counted
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.clock import ExpiryClock
-from qied.server.jobs import JobBook
-from qied.server.journal.changes import DisownBlob, ExpireBefore, Key
+from qied.server.jobs import Job, JobBook
+from qied.server.journal.changes import DisownBlob, ExpireBefore, Key, StoreOutcome
 from qied.server.journal.journal import Journal
 from qied.server.off_loop import off_loop
-from qied.server.requests import Requests
+from qied.server.releases import Releases
 from qied.server.sessions import SessionBook
 
 _INTERVAL_S = 300.0
@@ -45,6 +46,7 @@ class Housekeeper:
         jobs: JobBook,
         sessions: SessionBook,
         ownership: Ownership,
+        releases: Releases,
         known_time: float | None,
         own_bytes: Callable[[str], int],
     ) -> None:
@@ -60,33 +62,32 @@ class Housekeeper:
         self._jobs = jobs
         self._sessions = sessions
         self._ownership = ownership
+        self._releases = releases
         self._clock = ExpiryClock(known_time, time.time(), time.monotonic())
         self._waits_for_clock = False
         self._own_bytes = own_bytes
+        self._forgetting = asyncio.Lock()
 
-    async def run(self, requests: Requests) -> None:
+    async def run(self) -> None:
         """Keep house for ever."""
         while True:
             try:
-                await self.sweep(requests)
+                await self.sweep()
             except (QiedError, OSError) as error:
                 self._log.error("housekeeping is postponed", reason=str(error))
             await asyncio.sleep(_INTERVAL_S)
 
-    async def sweep(self, requests: Requests) -> None:
+    async def sweep(self) -> None:
         """Delete whatever has expired."""
         now = self._now()
         results_before = now - self._config.result_hours * 3600
         sessions_before = now - self._config.session_hours * 3600
+        fetched_before = now - self._config.fetched_hours * 3600
         expired = await self._journal.expire(
-            ExpireBefore(results_before, results_before, sessions_before, now, _MOST_AT_ONCE)
+            ExpireBefore(results_before, results_before, sessions_before, now, _MOST_AT_ONCE, fetched_before)
         )
-        for key in (JobKey(*pair) for pair in expired.jobs):
-            job = self._jobs.get(key)
-            if job is not None:
-                requests.bury(job)
-        self._jobs.drop(JobKey(*pair) for pair in expired.jobs)
-        requests.forget_released(JobKey(*pair) for pair in expired.tombstones)
+        self._releases.are_gone(JobKey(*pair) for pair in expired.jobs)
+        self._releases.tombstones.forget(JobKey(*pair) for pair in expired.tombstones)
         self._sessions.drop(expired.sessions)
         needed = self._needed()
         stale = [
@@ -135,6 +136,60 @@ class Housekeeper:
         await self._disown(key for blob in removed.blobs for key in self._ownership.of_blob(blob))
         return True
 
+    async def make_more_room(self, user: str, size: int) -> bool:
+        """Make room as ``make_room``; where that is not enough, forget results that the user has fetched."""
+        while not await self.make_room(user, size):
+            if not await self.forget_fetched(user, size):
+                return False
+        return True
+
+    async def forget_fetched(self, user: str, size: int, *, result: bool = False) -> bool:
+        """Forget the oldest result of a user that its client has, and delete it, for ``size`` bytes of an upload.
+
+        ``result``: for those of a result, to which uploads leave room. Returns whether there is more room now. Nothing
+        is forgotten where all of them would not be enough.
+        """
+        async with self._forgetting:
+            spare = self._spare(user)
+            if not spare or not self._could_fit(user, size, spare, result=result):
+                return False
+            job, outcome = spare[0]
+            await self._releases.forget(job)
+            self._log.info("forgot a fetched result to make room", user=user, job=job.key.job)
+            if outcome.result_blob is not None:
+                await self._delete_unused(user, outcome.result_blob, outcome.finished_at)
+            return True
+
+    def _spare(self, user: str) -> list[tuple[Job, StoreOutcome]]:
+        """Jobs of a user whose results can be forgotten, the first fetched first.
+
+        A result that is a turn's as well, or the picture that another job reads, would free nothing.
+        """
+        needed = Counter(blob for job in self._jobs.of_user(user) for blob in _blobs(job))
+        needed.update(blob for session in self._sessions.of_user(user) for blob in session.blobs)
+        needed.update(self._ownership.held)
+        fetched = [(job, job.outcome) for job in self._jobs.fetched(user) if job.outcome is not None]
+        return [(job, outcome) for job, outcome in fetched if needed[outcome.result_blob or ""] == 1]
+
+    def _could_fit(self, user: str, size: int, spare: Sequence[tuple[Job, StoreOutcome]], *, result: bool) -> bool:
+        """Whether ``size`` bytes would find room if all ``spare`` results and what the user does not use were gone."""
+        needed, used_before = self._needed(), time.time() - _UNUSED_S
+        unused = [owner.size for owner in self._ownership.of_user(user, used_before) if owner.hash not in needed]
+        results = [outcome.result_bytes for _, outcome in spare]
+        missing = counted(size) + self._store.under_way(f"user.{user}") - self._own_bytes(user)
+        if missing > sum(counted(each) for each in (*unused, *results)):
+            return False
+        pinned = needed | self._ownership.of_others(user)
+        return self._store.shortfall(size, pinned, used_before, result=result) <= sum(results)
+
+    async def _delete_unused(self, user: str, blob: str, used_before: float) -> None:
+        """Have a user give up a picture that was not used since, and delete it where nobody else has it."""
+        if self._ownership.stored_at(user, blob) > used_before or blob in self._needed():
+            return
+        await self._disown([(user, blob)])
+        if blob not in self._ownership.owned:
+            await off_loop(self._executor, self._store.remove, blob, used_before)
+
     async def _make_room_in_share(self, user: str, size: int, used_before: float) -> bool:
         """Have a user give up unused pictures until ``size`` bytes fit into the user's share."""
         missing = counted(size) + self._store.under_way(f"user.{user}") - self._own_bytes(user)
@@ -158,12 +213,17 @@ class Housekeeper:
         """Blobs of unreleased jobs, their results, open sessions and requests that are being taken in."""
         needed = set(self._ownership.held)
         for job in self._jobs:
-            needed.update(job.spec.images)
-            if job.spec.mask is not None:
-                needed.add(job.spec.mask)
-            if job.outcome is not None and job.outcome.result_blob is not None:
-                needed.add(job.outcome.result_blob)
+            needed.update(_blobs(job))
         for session in self._sessions:
-            needed.add(session.source)
-            needed.update(turn.result_blob for turn in session.turns.values() if turn.result_blob is not None)
+            needed.update(session.blobs)
         return frozenset(needed)
+
+
+def _blobs(job: Job) -> Iterator[str]:
+    """The pictures that a job reads, and its result; once that is fetched, nobody reads the others."""
+    if job.fetched_at is None:
+        yield from job.spec.images
+        if job.spec.mask is not None:
+            yield job.spec.mask
+    if job.outcome is not None and job.outcome.result_blob is not None:
+        yield job.outcome.result_blob

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
+from qied_client.protocol.message import cut_text
 from qied_client.protocol.request import EditRequest
 
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
-from qied.server.journal.changes import AcceptJob, StoredJob, StoreOutcome
+from qied.server.journal.changes import AcceptJob, JobNote, StoredJob, StoreOutcome
 from qied.server.journal.stored_edit import UnreadableRow, size_in, timings_in, unpack
 from qied.server.ports.peer import Peer
 
@@ -25,6 +26,9 @@ State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poiso
 class Job:
     """One accepted job. ``news`` keeps the last event of each kind, which is all that a latecomer needs.
 
+    ``number`` is its place in the order of acceptance; ``order`` is the scheduler's, which may differ after a restart.
+    ``accepted_at`` and ``fetched_at``, when the client said that it has the result, are seconds since the epoch.
+    ``warnings`` came up while it ran, in addition to those of its spec.
     ``unreadable`` says why request and spec could not be read from the journal; both are stand-ins then.
     ``kills`` and ``downs`` count how often it ran when the daemon was killed or the machine went down.
     """
@@ -37,6 +41,9 @@ class Job:
     session: str | None = None
     turn: int | None = None
     depends_on: str | None = None
+    accepted_at: float = 0.0
+    fetched_at: float | None = None
+    warnings: tuple[str, ...] = ()
     state: State = "waiting"
     deaths: int = 0
     requeues: int = 0
@@ -51,6 +58,10 @@ class Job:
     news: dict[str, m.Event] = field(default_factory=dict)
     followers: set[int] = field(default_factory=set)
     unreadable: str | None = None
+    number: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.number = self.order
 
     @property
     def finished(self) -> bool:
@@ -71,6 +82,9 @@ class Job:
             session=accepted.session,
             turn=accepted.turn,
             depends_on=accepted.depends_on,
+            accepted_at=accepted.accepted_at,
+            fetched_at=stored.fetched_at,
+            warnings=stored.warnings,
             deaths=stored.deaths,
             requeues=stored.requeues,
             kills=stored.kills,
@@ -86,6 +100,7 @@ class Job:
         """The RESULT of a finished job."""
         outcome = self.outcome
         assert outcome is not None, "only a finished job has a result"
+        known = self.unreadable is None
         return m.Result(
             job=self.key.job,
             number=base_number + self.numbers + 1,
@@ -100,7 +115,36 @@ class Job:
             code=outcome.error_code or "",
             message=outcome.error_message or "",
             remedy=outcome.error_remedy or "",
+            steps=self.spec.steps if known else 0,
+            true_cfg_scale=self.spec.true_cfg_scale if known else 0.0,
+            precision=self.spec.precision,
+            preset=self.spec.preset,
+            schedule=self.spec.schedule if known else "",
+            warnings=self.all_warnings,
         )
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """What the user probably did not intend, each once: known at acceptance, then what came up while it ran."""
+        return _each_once(*self.spec.warnings, *self.warnings)
+
+    def note(self, outcome: StoreOutcome, warnings: Sequence[str] = ()) -> JobNote:
+        """What is remembered of a job that ends like this, with these ``warnings`` more."""
+        return JobNote(
+            user=self.key.user,
+            job=self.key.job,
+            number=self.number,
+            state=outcome.state,
+            prompt=cut_text(self.spec.prompt, limits.SHORT_PROMPT_BYTES),
+            seed=outcome.seed,
+            accepted_at=self.accepted_at,
+            finished_at=outcome.finished_at,
+            warnings=_each_once(*self.spec.warnings, *warnings),
+        )
+
+
+def _each_once(*warnings: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(warnings))[: limits.WARNINGS]
 
 
 def _edit_of(accepted: AcceptJob) -> tuple[EditRequest, EditSpec, str | None]:
@@ -127,6 +171,7 @@ class JobBook:
     def __init__(self, incarnation: int) -> None:
         self._base_number = incarnation << 32
         self._jobs: dict[JobKey, Job] = {}
+        self._users: dict[str, dict[JobKey, Job]] = {}
         self._live: dict[JobKey, Job] = {}
         self._kept: dict[str, dict[JobKey, Job]] = {}
         self._promised: Counter[str] = Counter()
@@ -144,13 +189,18 @@ class JobBook:
         return self._live.values()
 
     @property
-    def finished(self) -> int:
-        """How many jobs have their outcome."""
-        return len(self._jobs) - len(self._live)
+    def results(self) -> int:
+        """How many jobs have a picture that is kept."""
+        return sum(job.state == "succeeded" for job in self._jobs.values())
+
+    def of_user(self, user: str) -> Collection[Job]:
+        """All jobs of a user."""
+        return self._users.get(user, {}).values()
 
     def add(self, job: Job) -> None:
         """Enter a job that is in the journal."""
         self._jobs[job.key] = job
+        self._users.setdefault(job.key.user, {})[job.key] = job
         if job.finished:
             self._kept.setdefault(job.key.user, {})[job.key] = job
         else:
@@ -165,6 +215,7 @@ class JobBook:
         """Forget released or expired jobs."""
         for key in keys:
             job = self._jobs.pop(key, None)
+            self._users.get(key.user, {}).pop(key, None)
             if job is not None and self._live.pop(key, None) is not None:
                 self.promise(key.user, -result_bytes(job.spec))
             self._kept.get(key.user, {}).pop(key, None)
@@ -177,6 +228,20 @@ class JobBook:
         """The finished job of a user that can be forgotten with the least loss: it ended first, and has no picture."""
         theirs = self._kept.get(user, {}).values()
         return next((job.key for job in theirs if job.state != "succeeded"), None)
+
+    def oldest_fetched(self, user: str) -> JobKey | None:
+        """The job of a user whose result its client has had for the longest time; see ``fetched``."""
+        return next((job.key for job in self.fetched(user)), None)
+
+    def fetched(self, user: str) -> list[Job]:
+        """Finished jobs of a user whose result the client has, the first fetched first.
+
+        Without those on which a turn waits: it may need their picture.
+        """
+        bases = {job.depends_on for job in self._live.values() if job.key.user == user}
+        theirs = self._kept.get(user, {}).values()
+        found = [(job.fetched_at, job) for job in theirs if job.fetched_at is not None and job.key.job not in bases]
+        return [job for _, job in sorted(found, key=lambda pair: pair[0])]
 
     def promise(self, user: str, size: int) -> None:
         """Count bytes that a result of this user may take; negative where it is there, or will never be."""

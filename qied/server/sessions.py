@@ -23,11 +23,12 @@ class Turn:
 
 @dataclass
 class Session:
-    """``head`` is the turn whose result is the latest picture."""
+    """``head`` is the turn whose result is the latest picture. Times are seconds since the epoch."""
 
     user: str
     name: str
     source: str
+    opened_at: float
     used_at: float
     head: int = 0
     turns: dict[int, Turn] = field(default_factory=dict)
@@ -41,6 +42,12 @@ class Session:
     def scope(self) -> str:
         """Name of the session's cache in a worker."""
         return f"{self.user}/{self.name}"
+
+    @property
+    def blobs(self) -> Iterator[str]:
+        """Its first picture, and the results of its turns."""
+        yield self.source
+        yield from (turn.result_blob for turn in self.turns.values() if turn.result_blob is not None)
 
     def base(self, turn: int | None) -> Turn | None:
         """The turn to edit (None: the latest), or None for the first picture. Raises UnknownTurn."""
@@ -66,7 +73,9 @@ class SessionBook:
     def restore(self, stored: StoredSession) -> None:
         """Take a session back from the journal."""
         turns = {turn.turn: Turn(turn.turn, turn.base, turn.job, turn.result_blob) for turn in stored.turns}
-        session = Session(stored.user, stored.session, stored.source_blob, stored.used_at, stored.head, turns)
+        session = Session(
+            stored.user, stored.session, stored.source_blob, stored.opened_at, stored.used_at, stored.head, turns
+        )
         self._sessions[stored.user, stored.session] = session
 
     def find(self, user: str, name: str) -> Session | None:
@@ -91,20 +100,21 @@ class SessionBook:
         """Enter a session that is in the journal."""
         self._sessions[session.user, session.name] = session
 
-    def of_user(self, user: str) -> int:
-        """How many sessions a user has open."""
-        return sum(session.user == user for session in self._sessions.values())
+    def of_user(self, user: str) -> list[Session]:
+        """The sessions that a user has open."""
+        return [session for session in self._sessions.values() if session.user == user]
 
     def drop(self, keys: Iterable[tuple[str, str]]) -> list[Session]:
         """Forget closed or expired sessions and return them."""
         dropped = [self._sessions.pop(key, None) for key in keys]
         return [session for session in dropped if session is not None]
 
-    def job_succeeded(self, key: JobKey, session: str, blob: str) -> None:
-        """Enter a turn's result."""
+    def job_succeeded(self, key: JobKey, session: str, blob: str, finished_at: float) -> None:
+        """Enter a turn's result, which counts as a use of its session."""
         found = self._sessions.get((key.user, session))
         if found is None:
             return
+        found.used_at = max(found.used_at, finished_at)
         for turn in found.turns.values():
             if turn.job == key.job:
                 turn.result_blob = blob

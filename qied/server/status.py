@@ -49,7 +49,7 @@ class Reporter:
             clients=clients,
             waiting=sum(job.state == "waiting" for job in self._jobs.live),
             running=sum(job.state == "running" for job in self._jobs.live),
-            stored=self._jobs.finished,
+            stored=self._jobs.results,
             blob_bytes=usage.stored,
             blob_limit=usage.limit,
             draining=draining,

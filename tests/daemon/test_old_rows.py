@@ -18,7 +18,8 @@ def test_jobs_that_cannot_be_read_fail_and_results_stay(start_daemon, picture, t
     with closing(sqlite3.connect(daemon.home / "journal.db")) as journal:
         for job in (kept.id, newer.id):
             (stored,) = journal.execute("SELECT request FROM jobs WHERE job = ?", (job,)).fetchone()
-            fields = msgpack.packb({**msgpack.unpackb(stored), "next_year": 1})
+            version, known = msgpack.unpackb(stored)
+            fields = msgpack.packb([version, {**known, "next_year": 1}])
             journal.execute("UPDATE jobs SET request = ? WHERE job = ?", (fields, job))
         journal.execute("UPDATE jobs SET spec = ? WHERE job = ?", (b"\xc1garbage", garbage.id))
         journal.commit()

@@ -12,7 +12,7 @@ from qied_client.protocol.request import EditRequest
 from qied.config import Config
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
-from qied.server.admission import Admission, ReleasedJobs, Shares
+from qied.server.admission import Admission, Shares
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.jobs import Job, JobBook, result_bytes
@@ -119,15 +119,3 @@ async def test_no_job_is_accepted_whose_result_might_find_no_room(front: Front) 
         front.store.begin(f"{number:064x}", result_bytes(SPEC), "worker.worker-0").suspend()
     uploads[0].suspend()
     front.check("last", spec=replace(SPEC, width=64))
-
-
-def test_of_released_jobs_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qied.server.admission._TOMBSTONES_PER_USER", 2)
-    keys = [JobKey("ann", name) for name in ("one", "two", "three")]
-    released = ReleasedJobs((key, "hash") for key in keys[:2])
-    assert released.gives_way("ann") == keys[0]
-    released.add(keys[2], "hash")
-    assert [key in released for key in keys] == [False, True, True]
-    released.forget(keys)
-    assert released.gives_way("ann") is None
-    assert released.get(keys[2]) is None

@@ -278,6 +278,7 @@ def over_share(size: int, left: int) -> QuotaExceeded:
         setting="storage.user_share",
         needed=size,
         available=left,
+        passes=False,
     )
 
 

@@ -51,6 +51,11 @@ class Ownership:
         if (user, blob) in self._owners:
             self._given_up.add((user, blob))
 
+    def stored_at(self, user: str, blob: str) -> float:
+        """When a user uploaded or received a blob for the last time (seconds since the epoch); 0 for one of others."""
+        owner = self._owners.get((user, blob))
+        return 0.0 if owner is None else owner.stored_at
+
     def bytes_of(self, user: str) -> int:
         """Bytes of all blobs that a user owns, as they count in the user's share."""
         return self._bytes[user]

@@ -208,6 +208,16 @@ class BlobStore:
         blobs, uploads = self._ledger.idle(pinned, unpinned_before)
         return self._remove(blobs, uploads)
 
+    def shortfall(self, size: int, pinned: Set[str], used_before: float, *, result: bool = False) -> int:
+        """Bytes that are missing for an upload of ``size`` even without the unpinned blobs not used since then."""
+        idle, _ = self._ledger.idle(pinned, used_before)
+        return max(0, self._ledger.shortfall(size, result=result) - sum(kept.size for kept in idle.values()))
+
+    def remove(self, digest: str, used_before: float) -> Removed:
+        """Remove a stored blob, unless it was used at that moment or later."""
+        idle, _ = self._ledger.idle(frozenset(), used_before)
+        return self._remove({digest: idle[digest]} if digest in idle else {}, {})
+
     def make_room(
         self,
         size: int,

@@ -89,6 +89,44 @@ class StoreOutcome:
 
 
 @dataclass(frozen=True)
+class JobNote:
+    """What is remembered of a finished job until neither the job nor a turn of a session is left.
+
+    ``prompt`` is its beginning; ``warnings`` are those of its spec and of its worker.
+    """
+
+    user: str
+    job: str
+    number: int
+    state: OutcomeState
+    prompt: str
+    seed: int
+    accepted_at: float
+    finished_at: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StoreNote:
+    """Note a job with its outcome, stored just before; no effect where that one does not count.
+
+    ``thumbnail`` is a JPEG of at most 32 KiB, or empty.
+    """
+
+    note: JobNote
+    thumbnail: bytes
+
+
+@dataclass(frozen=True)
+class MarkFetched:
+    """The client has the result; the first mark counts, and one for a job without outcome has no effect."""
+
+    user: str
+    job: str
+    fetched_at: float
+
+
+@dataclass(frozen=True)
 class ReleaseJob:
     """Forget a finished job and leave a tombstone; no effect on a job that is unknown or has no outcome yet."""
 
@@ -180,6 +218,8 @@ Change = (
     | CountInterruption
     | ForgetRunning
     | StoreOutcome
+    | StoreNote
+    | MarkFetched
     | ReleaseJob
     | ForgetTombstone
     | OpenSession
@@ -196,6 +236,8 @@ Change = (
 class ExpireBefore:
     """Limits of age: jobs by their end, tombstones by their release, sessions by their last use; ``now`` is now.
 
+    A job whose result was fetched before ``fetched_before`` expires, however lately it ended.
+
     An expired job leaves a tombstone dated ``now``. Kept at any age: a job without an outcome, one that such a job
     depends on, and a session with such a job. At most ``most`` jobs and as many sessions go at once, the oldest first.
     """
@@ -205,6 +247,7 @@ class ExpireBefore:
     sessions_idle_before: float
     now: float
     most: int = 1000
+    fetched_before: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -230,6 +273,8 @@ class StoredJob:
     boot: str | None = None
     kills: int = 0
     downs: int = 0
+    fetched_at: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,16 @@ def writing_failure(error: Exception) -> QiedError:
     return InternalError(f"The journal refused a change: {error}.", "See the daemon's log, and report this.")
 
 
+def reading_failure(error: Exception) -> QiedError:
+    """What a caller gets when something stored could not be read."""
+    if is_disk_failure(error):
+        return DiskUnavailable(
+            f"The daemon's journal cannot be read: {error}.",
+            "See the daemon's disk and its limit of open files (ulimit -n), then try again.",
+        )
+    return InternalError(f"The journal could not be read: {error}.", "See the daemon's log, and report this.")
+
+
 def opening_failure(path: Path, error: Exception) -> QiedError:
     """Why the journal could not be opened."""
     if _code(error) in _NO_SPACE:

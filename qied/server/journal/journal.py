@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from qied_client.errors import ConfigError, SetupError
 
 from qied.disk_sync import make_folder
 from qied.file_lock import try_lock
 from qied.server.journal import statements
-from qied.server.journal.changes import Change, ExpireBefore, Expired, JournalState
-from qied.server.journal.errors import opening_failure
+from qied.server.journal.changes import Change, ExpireBefore, Expired, JobNote, JournalState
+from qied.server.journal.errors import opening_failure, reading_failure
 from qied.server.journal.schema import open_database, open_reader
 from qied.server.journal.writer import JournalWriter
+
+T = TypeVar("T")
 
 
 class DaemonLock:
@@ -117,6 +121,26 @@ class Journal:
     async def expire(self, limits: ExpireBefore) -> Expired:
         """Drop whatever has expired, in one transaction; raises as ``apply``."""
         return await self._writer.submit(partial(statements.expire, limits))
+
+    async def notes(self, user: str, jobs: Collection[str]) -> dict[str, JobNote]:
+        """The notes of these jobs of a user that there are, by job; raises DiskUnavailable or InternalError."""
+        return await self._read(partial(statements.read_notes, user, jobs)) if jobs else {}
+
+    async def thumbnail(self, user: str, job: str) -> bytes:
+        """The JPEG of a finished job's picture, b"" where there is none; raises as ``notes``."""
+        return await self._read(partial(statements.read_thumbnail, user, job))
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read what is committed, next to the writer and off the event loop."""
+
+        def read() -> T:
+            with open_reader(self._path) as connection:
+                return work(connection)
+
+        try:
+            return await asyncio.to_thread(read)
+        except sqlite3.Error as error:
+            raise reading_failure(error) from error
 
     async def close(self) -> None:
         """Store pending changes, close the file and let another daemon in; may be called again."""

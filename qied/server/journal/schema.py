@@ -57,6 +57,20 @@ _ADDITIONS = (
         downs INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (user, job),
         FOREIGN KEY (user, job) REFERENCES jobs ON DELETE CASCADE) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS fetches (
+        user TEXT NOT NULL, job TEXT NOT NULL, fetched_at REAL NOT NULL,
+        PRIMARY KEY (user, job),
+        FOREIGN KEY (user, job) REFERENCES jobs ON DELETE CASCADE) WITHOUT ROWID""",
+    # A note outlives its job. The thumbnail comes last and is not read with the rest: it lies on pages of its own.
+    """CREATE TABLE IF NOT EXISTS notes (
+        user TEXT NOT NULL, job TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL, prompt TEXT NOT NULL,
+        seed INTEGER NOT NULL, accepted_at REAL NOT NULL, finished_at REAL NOT NULL, warnings BLOB NOT NULL,
+        thumbnail BLOB NOT NULL,
+        PRIMARY KEY (user, job))""",
+    # An older qied, which does not know notes, leaves them behind when it releases a job or closes a session.
+    """DELETE FROM notes
+        WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.user = notes.user AND jobs.job = notes.job)
+        AND NOT EXISTS (SELECT 1 FROM turns WHERE turns.user = notes.user AND turns.job = notes.job)""",
 )
 
 Migrations = Sequence[Sequence[str]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import singledispatch
 from itertools import groupby
 
@@ -20,8 +20,10 @@ from qied.server.journal.changes import (
     Expired,
     ForgetRunning,
     ForgetTombstone,
+    JobNote,
     JournalState,
     Key,
+    MarkFetched,
     MarkRunning,
     MoveHead,
     OpenSession,
@@ -31,10 +33,12 @@ from qied.server.journal.changes import (
     StoredJob,
     StoredSession,
     StoredTurn,
+    StoreNote,
     StoreOutcome,
     Tombstone,
 )
 from qied.server.journal.errors import DuplicateJob
+from qied.server.journal.stored_edit import pack_texts, texts_in
 
 _UNFINISHED = """
     FROM jobs AS other LEFT JOIN outcomes AS ended USING (user, job)
@@ -136,6 +140,26 @@ def _store_outcome(change: StoreOutcome, connection: sqlite3.Connection) -> bool
 
 
 @execute.register
+def _store_note(change: StoreNote, connection: sqlite3.Connection) -> bool:
+    note = change.note
+    key = (note.user, note.job)
+    row = (*key, note.number, note.state, note.prompt, note.seed, note.accepted_at, note.finished_at)
+    return _hit(
+        connection,
+        """INSERT OR REPLACE INTO notes SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+            WHERE EXISTS (SELECT 1 FROM outcomes WHERE user = ? AND job = ? AND finished_at = ?)""",
+        (*row, pack_texts(note.warnings), change.thumbnail, *key, note.finished_at),
+    )
+
+
+@execute.register
+def _mark_fetched(change: MarkFetched, connection: sqlite3.Connection) -> bool:
+    marked = """INSERT INTO fetches SELECT user, job, ? FROM outcomes WHERE user = ? AND job = ?
+        ON CONFLICT (user, job) DO NOTHING"""
+    return _hit(connection, marked, (change.fetched_at, change.user, change.job))
+
+
+@execute.register
 def _release_job(change: ReleaseJob, connection: sqlite3.Connection) -> bool:
     key = (change.user, change.job)
     left = _hit(
@@ -144,7 +168,17 @@ def _release_job(change: ReleaseJob, connection: sqlite3.Connection) -> bool:
             WHERE user = ? AND job = ?""",
         (change.released_at, *key),
     )
-    return left and _hit(connection, "DELETE FROM jobs WHERE user = ? AND job = ?", key)
+    released = left and _hit(connection, "DELETE FROM jobs WHERE user = ? AND job = ?", key)
+    _drop_notes(connection, [key])
+    return released
+
+
+def _drop_notes(connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
+    """Drop those of these notes to which neither a job nor a turn is left."""
+    dropped = """DELETE FROM notes WHERE user = ? AND job = ?
+        AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.user = notes.user AND jobs.job = notes.job)
+        AND NOT EXISTS (SELECT 1 FROM turns WHERE turns.user = notes.user AND turns.job = notes.job)"""
+    connection.executemany(dropped, keys)
 
 
 @execute.register
@@ -193,8 +227,11 @@ def _move_head(change: MoveHead, connection: sqlite3.Connection) -> bool:
 
 @execute.register
 def _close_session(change: CloseSession, connection: sqlite3.Connection) -> bool:
-    closed = "DELETE FROM sessions WHERE user = ? AND session = ?"
-    return _hit(connection, closed, (change.user, change.session))
+    key = (change.user, change.session)
+    turns = connection.execute("SELECT user, job FROM turns WHERE user = ? AND session = ?", key).fetchall()
+    closed = _hit(connection, "DELETE FROM sessions WHERE user = ? AND session = ?", key)
+    _drop_notes(connection, turns)
+    return closed
 
 
 @execute.register
@@ -226,9 +263,10 @@ def expire(limits: ExpireBefore, connection: sqlite3.Connection) -> Expired:
     tombstones = _keys(connection, "SELECT user, job FROM tombstones WHERE released_at < ?", limits.released_before)
     connection.execute("DELETE FROM tombstones WHERE released_at < ?", (limits.released_before,))
     needed = _UNFINISHED.format(table="outcomes", reference="depends_on", name="job")
-    finished = f"""SELECT user, job FROM outcomes WHERE finished_at < ? AND NOT EXISTS (SELECT 1 {needed})
+    finished = f"""SELECT user, job FROM outcomes LEFT JOIN fetches USING (user, job)
+        WHERE (finished_at < ? OR fetched_at < ?) AND NOT EXISTS (SELECT 1 {needed})
         ORDER BY finished_at LIMIT {limits.most}"""
-    jobs = _keys(connection, finished, limits.finished_before)
+    jobs = _keys(connection, finished, limits.finished_before, limits.fetched_before)
     for user, job in jobs:
         _release_job(ReleaseJob(user, job, limits.now), connection)
     busy = _UNFINISHED.format(table="sessions", reference="session", name="session")
@@ -284,13 +322,41 @@ def _jobs(connection: sqlite3.Connection) -> Iterator[StoredJob]:
         (user, job): counts
         for user, job, *counts in connection.execute("SELECT user, job, boot, kills, downs FROM interruptions")
     }
+    fetched = {(user, job): at for user, job, at in connection.execute("SELECT user, job, fetched_at FROM fetches")}
+    noted = connection.execute("SELECT user, job, warnings FROM notes WHERE warnings <> x''")
+    warnings = {(user, job): texts_in(stored) for user, job, stored in noted}
     for *head, accepted_at, deaths, requeues in connection.execute(
         """SELECT user, job, order_number, payload_hash, request, spec, session, turn, depends_on, accepted_at, deaths,
             requeues FROM jobs ORDER BY order_number"""
     ):
         key = (head[0], head[1])
         accepted = AcceptJob(*(*head, blobs.get(key, ()), accepted_at))
-        yield StoredJob(accepted, deaths, requeues, outcomes.get(key), *interrupted.get(key, ()))
+        boot, kills, downs = interrupted.get(key, (None, 0, 0))
+        yield StoredJob(
+            accepted,
+            deaths,
+            requeues,
+            outcomes.get(key),
+            boot,
+            kills,
+            downs,
+            fetched.get(key),
+            warnings.get(key, ()) if key in outcomes else (),
+        )
+
+
+def read_notes(user: str, jobs: Collection[str], connection: sqlite3.Connection) -> dict[str, JobNote]:
+    """The notes of these jobs of a user that there are, by job."""
+    noted = """SELECT user, job, number, state, prompt, seed, accepted_at, finished_at, warnings FROM notes
+        WHERE user = ? AND job = ?"""
+    found = (connection.execute(noted, (user, job)).fetchone() for job in jobs)
+    return {row[1]: JobNote(*(*row[:-1], texts_in(row[-1]))) for row in found if row is not None}
+
+
+def read_thumbnail(user: str, job: str, connection: sqlite3.Connection) -> bytes:
+    """The JPEG of a job's picture, or b""."""
+    found = connection.execute("SELECT thumbnail FROM notes WHERE user = ? AND job = ?", (user, job)).fetchone()
+    return b"" if found is None else bytes(found[0])
 
 
 def _sessions(connection: sqlite3.Connection) -> Iterator[StoredSession]:
@@ -307,5 +373,5 @@ def _hit(connection: sqlite3.Connection, statement: str, values: tuple[object, .
     return connection.execute(statement, values).rowcount > 0
 
 
-def _keys(connection: sqlite3.Connection, statement: str, limit: float) -> tuple[Key, ...]:
-    return tuple((user, name) for user, name in connection.execute(statement, (limit,)))
+def _keys(connection: sqlite3.Connection, statement: str, *ages: float) -> tuple[Key, ...]:
+    return tuple((user, name) for user, name in connection.execute(statement, ages))

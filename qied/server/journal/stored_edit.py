@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import msgpack
@@ -9,8 +10,11 @@ from qied_client.protocol.fields import FieldError, read, write
 
 T = TypeVar("T")
 
-VERSION: Final = 1
-"""Version of the fields of EditRequest and EditSpec together; a field added, removed or changed makes a new one."""
+VERSION: Final = 2
+"""Version of the fields of EditRequest and EditSpec together; a field added, removed or changed makes a new one.
+
+2: EditSpec has preset, precision and warnings.
+"""
 
 
 class UnreadableRow(Exception):
@@ -54,6 +58,20 @@ def timings_in(stored: bytes) -> dict[str, Any]:
     except (ValueError, TypeError, msgpack.UnpackException):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def pack_texts(texts: Sequence[str]) -> bytes:
+    """Bytes of a list of texts; none for an empty one."""
+    return bytes(msgpack.packb(list(texts))) if texts else b""
+
+
+def texts_in(stored: bytes) -> tuple[str, ...]:
+    """The texts of a list; none where they cannot be read."""
+    try:
+        found = msgpack.unpackb(stored) if stored else []
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return ()
+    return tuple(text for text in found if isinstance(text, str)) if isinstance(found, list) else ()
 
 
 def _parts(stored: object) -> tuple[int, Any]:

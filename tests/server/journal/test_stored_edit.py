@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -9,12 +11,22 @@ from hypothesis import strategies as st
 from qied_client.protocol.request import EditRequest, LoraChoice
 
 from qied.edit import EditSpec
-from qied.server.journal.stored_edit import VERSION, UnreadableRow, pack, size_in, timings_in, unpack
+from qied.server.journal.stored_edit import (
+    VERSION,
+    UnreadableRow,
+    pack,
+    pack_texts,
+    size_in,
+    texts_in,
+    timings_in,
+    unpack,
+)
 
 PICTURE, MASK = "a" * 64, "b" * 64
 LORA = LoraChoice("style", 0.5)
 REQUEST = EditRequest((PICTURE,), "x", 7, "y", 4, 2.0, 64, 48, "draft", "bf16", (LORA,), MASK, "fit", "webp", False)
 SPEC = EditSpec((PICTURE,), "x", "y", 7, 4, 2.0, 64, 48, MASK, "webp", 2, (LORA,), "lightning")
+SPEC_2 = replace(SPEC, preset="draft", precision="bf16", warnings=("Few steps.", "No LoRA."))
 # As version 1 wrote them. They must stay readable: never change them, add those of a new version.
 _LORAS = b"\xa5loras\x91\x82\xa4name\xa5style\xa8strength\xcb?\xe0\x00\x00\x00\x00\x00\x00"
 _IMAGES, _MASK = b"\xa6images\x91\xd9@" + b"a" * 64, b"\xa4mask\xd9@" + b"b" * 64
@@ -28,11 +40,30 @@ STORED_SPEC = (
     b"\x8d" + _IMAGES + b"\xa6prompt\xa1x\xafnegative_prompt\xa1y\xa4seed\x07\xa5steps\x04" + _CFG + _MASK
     + b"\xadoutput_format\xa4webp\xadpreview_every\x02" + _LORAS + b"\xa8schedule\xa9lightning"
 )  # fmt: skip
+# As version 2 writes them: the version, then the mapping; an edit may have three fields more.
+STORED_REQUEST_2 = b"\x92\x02" + STORED_REQUEST
+STORED_SPEC_2 = (
+    b"\x92\x02\xde\x00\x10" + STORED_SPEC[1:] + b"\xa6preset\xa5draft\xa9precision\xa4bf16"
+    + b"\xa8warnings\x92\xaaFew steps.\xa8No LoRA."
+)  # fmt: skip
 
 
-def test_rows_of_version_1_are_read_and_this_version_writes_nothing_else() -> None:
+def test_rows_of_version_1_are_read() -> None:
     assert (unpack(EditRequest, STORED_REQUEST), unpack(EditSpec, STORED_SPEC)) == (REQUEST, SPEC)
-    assert (VERSION, pack(REQUEST), pack(SPEC)) == (1, STORED_REQUEST, STORED_SPEC), "new fields need a new version"
+
+
+def test_rows_of_version_2_are_read_and_this_version_writes_nothing_else() -> None:
+    assert (unpack(EditRequest, STORED_REQUEST_2), unpack(EditSpec, STORED_SPEC_2)) == (REQUEST, SPEC_2)
+    written = (VERSION, pack(REQUEST), pack(SPEC_2))
+    assert written == (2, STORED_REQUEST_2, STORED_SPEC_2), "new fields need a new version"
+    assert size_in(STORED_SPEC_2) == (64, 48)
+
+
+@given(st.one_of(st.binary(), st.just(pack_texts(["a", "b"]))))
+def test_a_list_of_texts_that_cannot_be_read_is_empty(stored: bytes) -> None:
+    assert all(isinstance(text, str) for text in texts_in(stored))
+    assert texts_in(pack_texts(["a", "b"])) == ("a", "b")
+    assert texts_in(pack_texts([])) == ()
 
 
 def test_a_row_of_a_newer_version_names_both_versions() -> None:

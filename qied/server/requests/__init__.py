@@ -1,0 +1,1 @@
+"""The requests of clients: answers are messages, refusals are typed errors."""

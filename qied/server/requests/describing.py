@@ -1,0 +1,98 @@
+"""DESCRIBE and LORAS: what this daemon serves, and what a request can name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from heapq import nsmallest
+from typing import Final
+
+from qied_client.errors import QiedError
+from qied_client.protocol import limits
+from qied_client.protocol import messages as m
+from qied_client.protocol.message import cut_text
+from qied_client.protocol.request import EditRequest
+
+from qied.config import Config
+from qied.loras.lightning import named_version
+from qied.planning.lora_choices import distilling_lora
+from qied.planning.loras import LoraFacts
+from qied.planning.request_defaults import resolve
+from qied.planning.serving import Serving
+
+_PRESETS: Final = 8
+_PRESET_LORAS: Final = 2
+_TEXT_BYTES: Final = 200
+_OF_ONE_USER: Final = (
+    "jobs_running_per_user",
+    "jobs_waiting_per_user",
+    "sessions_per_user",
+    "uploads_per_client",
+    "requests_per_client",
+    "connections_per_user",
+    "requests_per_user",
+    "uploads_per_user",
+    "downloads_per_user",
+    "unread_bytes_per_user",
+    "submits_per_minute",
+    "jobs_kept_per_user",
+    "turns_per_session",
+    "picture_pixels",
+)
+"""The settings in ``limits`` that hold for one user."""
+
+
+def description(identifier: int, serving: Serving, config: Config) -> m.Description:
+    """What is served: the model, its presets with what speaks against each, and the limits of one user."""
+    profile = serving.profile
+    warnings = dict.fromkeys(warning for name in profile.presets for warning in _warnings(name, serving))
+    return m.Description(
+        re=identifier,
+        model=cut_text(profile.name, limits.NAME_CHARS),
+        title=cut_text(profile.title, limits.NAME_CHARS),
+        model_version=named_version(profile.name, {}) or "",
+        precision=serving.precision,
+        max_pixels=min(serving.max_pixels, limits.PIXELS),
+        max_images=profile.geometry.max_references,
+        side_multiple=profile.geometry.side_multiple,
+        presets=tuple(_preset_info(name, serving) for name in list(profile.presets)[:_PRESETS]),
+        loras=len(serving.loras),
+        warnings=tuple(warnings)[: limits.WARNINGS],
+        limits={f"limits.{name}": getattr(config.limits, name) for name in _OF_ONE_USER},
+    )
+
+
+def _preset_info(name: str, serving: Serving) -> m.PresetInfo:
+    preset = serving.profile.presets[name]
+    return m.PresetInfo(
+        name=name,
+        steps=preset.steps,
+        true_cfg_scale=preset.true_cfg_scale,
+        precision=preset.precision or "",
+        loras=(*distilling_lora(preset, (), serving), *preset.loras)[:_PRESET_LORAS],
+        about=cut_text(preset.description, _TEXT_BYTES),
+        default=name == serving.profile.default_preset,
+    )
+
+
+def _warnings(preset: str, serving: Serving) -> Iterator[str]:
+    """What an edit with this preset and no other settings would be warned of, or why it is refused."""
+    side = serving.profile.geometry.side_multiple * 16
+    request = EditRequest(("0" * 64,), "-", 0, preset=preset, on_cap="fit")
+    try:
+        yield from (
+            cut_text(warning, limits.WARNING_BYTES) for warning in resolve(request, [(side, side)], serving).warnings
+        )
+    except QiedError as error:
+        yield cut_text(str(error), limits.WARNING_BYTES)
+
+
+def lora_list(identifier: int, loras: Mapping[str, LoraFacts], after: str | None) -> m.LoraList:
+    """A page of the LoRAs in the order of their names, from the first one after a name."""
+    later = (name for name in loras if after is None or name > after)
+    names = nsmallest(limits.PAGE_LORAS + 1, later)
+    page = tuple(_lora_info(name, loras[name]) for name in names[: limits.PAGE_LORAS])
+    return m.LoraList(identifier, page, more=len(names) > limits.PAGE_LORAS)
+
+
+def _lora_info(name: str, facts: LoraFacts) -> m.LoraInfo:
+    return m.LoraInfo(name, facts.bytes, facts.rank, facts.steps or 0, cut_text(facts.problem or "", _TEXT_BYTES))
