@@ -16,8 +16,8 @@ class Turn:
 
     ``state`` is waiting, running, succeeded, failed, cancelled or poisoned, or ``released`` once the daemon has
     forgotten the job. ``prompt`` is its beginning, at most 160 bytes of UTF-8. ``blob`` is the hash of the picture.
-    Times are aware, in UTC. What there is not yet is None; a daemon of protocol version 1 does not tell prompt, seed,
-    times and blob.
+    Times are aware, in UTC. What there is not yet is None. Prompt, seed and times are not known of turns whose jobs an
+    older daemon has forgotten; one of protocol version 1 tells none of them, nor the blob.
     """
 
     turn: int
@@ -34,7 +34,8 @@ class Turn:
     def of(cls, row: m.TurnInfo) -> Turn:
         """The turn that the daemon describes."""
         times = (_time(row.accepted_ms), _time(row.finished_ms))
-        return cls(row.turn, row.base, row.job, row.state, row.prompt, row.seed, *times, row.blob)
+        seed = row.seed if row.accepted_ms else None
+        return cls(row.turn, row.base, row.job, row.state, row.prompt, seed, *times, row.blob)
 
     @property
     def has_picture(self) -> bool:

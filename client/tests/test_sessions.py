@@ -72,6 +72,12 @@ async def test_of_an_older_daemon_the_history_has_no_more_than_that_tells(
             await older.sessions()
 
 
+def test_of_a_turn_that_the_daemon_knows_no_more_of_the_seed_is_not_0() -> None:
+    row = m.TurnInfo(1, 0, "job", "released", "", 0, 0, 0, "0" * 64)
+    assert Turn.of(row) == Turn(1, 0, "job", "released", blob="0" * 64)
+    assert Turn.of(replace(row, accepted_ms=60_000)).seed == 0
+
+
 async def test_undo_and_redo_go_back_and_forth(session: AsyncSession) -> None:
     with pytest.raises(NothingToUndo):
         await session.undo()
