@@ -19,7 +19,7 @@ def thumbnail_of(picture: bytes) -> bytes:
     except ImportError:
         raise SetupError(
             "This thumbnail is made from the picture, which needs Pillow.",
-            "Install qied-client[pictures], or fetch the picture itself with result().",
+            "Install qied-client[pictures], or fetch the picture itself.",
         ) from None
     target = io.BytesIO()
     try:
@@ -34,5 +34,5 @@ def thumbnail_of(picture: bytes) -> bytes:
                 small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
             small.convert("RGB").save(target, "JPEG")
     except (OSError, ValueError) as error:
-        raise PictureUnreadable(f"The picture cannot be decoded: {error}.", "Fetch it with result().") from error
+        raise PictureUnreadable(f"The picture cannot be decoded: {error}.", "Fetch the picture itself.") from error
     return target.getvalue()
