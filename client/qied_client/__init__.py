@@ -7,6 +7,7 @@ from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.client import Client, Job, Session
 from qied_client.errors import QiedError
 from qied_client.history import SessionSummary, Turn
+from qied_client.job_status import JobStatus, JobSummary
 from qied_client.results import Progress, Result
 from qied_client.version import __version__
 
@@ -16,6 +17,8 @@ __all__ = [
     "AsyncSession",
     "Client",
     "Job",
+    "JobStatus",
+    "JobSummary",
     "Progress",
     "QiedError",
     "Result",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
+from qied_client.aio.calls import WhenFull
 from qied_client.credentials import Credential
 from qied_client.history import SessionSummary, Turn
 from qied_client.inputs import Picture, Pictures
+from qied_client.job_status import JobStatus, JobSummary
 from qied_client.net.loop_thread import LoopThread
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
@@ -35,6 +37,18 @@ class Job:
         while (progress := self._loop.run(following())) is not None:
             yield progress
 
+    def __iter__(self) -> Iterator[Progress]:
+        """The same as ``events()``."""
+        return self.events()
+
+    def status(self) -> JobStatus:
+        """Ask for everything that the daemon knows of the job; raises UnknownJob."""
+        return self._loop.run(self._job.status())
+
+    def thumbnail(self) -> bytes:
+        """A small JPEG of the result, at most 256 pixels on its longer side; empty where there is none (yet)."""
+        return self._loop.run(self._job.thumbnail())
+
     def result(self, *, timeout: float | None = None, on_progress: OnProgress | None = None) -> Result:
         """Wait for the outcome and fetch the picture; see ``AsyncJob.result``."""
         return self._loop.run(self._job.result(timeout=timeout, on_progress=on_progress))
@@ -48,7 +62,7 @@ class Job:
         return self._loop.run(self._job.cancel())
 
     def release(self) -> None:
-        """Tell the daemon that the result may be deleted."""
+        """Have the daemon delete the result now."""
         self._loop.run(self._job.release())
 
 
@@ -120,18 +134,21 @@ class Client:
         credential: Credential | Path | str | None = None,
         *,
         address: str | None = None,
-        patience: float = 15.0,
+        patience: float | None = None,
+        when_full: WhenFull = "wait",
     ) -> None:
         self._loop = LoopThread("qied client")
         try:
-            self._client = self._loop.run(self._make(credential, address, patience))
+            self._client = self._loop.run(self._make(credential, address, patience, when_full))
         except BaseException:
             self._loop.close()
             raise
 
     @staticmethod
-    async def _make(credential: Credential | Path | str | None, address: str | None, patience: float) -> AsyncClient:
-        client = AsyncClient(credential, address=address, patience=patience)
+    async def _make(
+        credential: Credential | Path | str | None, address: str | None, patience: float | None, when_full: WhenFull
+    ) -> AsyncClient:
+        client = AsyncClient(credential, address=address, patience=patience, when_full=when_full)
         try:
             await client.connect()
         except BaseException:
@@ -159,28 +176,81 @@ class Client:
             self._loop.run(self._client.close())
             self._loop.close()
 
+    @overload
     def edit(
         self,
         images: Pictures,
         prompt: str,
         *,
+        n: None = None,
+        job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
         **options: Any,
-    ) -> Result:
-        """Edit pictures and return the result; see ``AsyncClient.edit`` for options and errors."""
-        return self._loop.run(self._client.edit(images, prompt, timeout=timeout, on_progress=on_progress, **options))
+    ) -> Result: ...
 
-    def submit(self, images: Pictures, prompt: str, *, job_id: str | None = None, **options: Any) -> Job:
-        """Submit an edit and return once it is on the daemon's disk; the same ``job_id`` again is the same job."""
-        return Job(self._loop, self._loop.run(self._client.submit(images, prompt, job_id=job_id, **options)))
+    @overload
+    def edit(
+        self,
+        images: Pictures,
+        prompt: str,
+        *,
+        n: int,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> list[Result]: ...
+
+    def edit(
+        self,
+        images: Pictures,
+        prompt: str,
+        *,
+        n: int | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> Result | list[Result]:
+        """Edit pictures and return the result, or with ``n`` a list; see ``AsyncClient.edit`` for options and errors.
+
+        Ctrl-C cancels the edit.
+        """
+        work: Coroutine[Any, Any, Result | list[Result]] = self._client.edit(
+            images,
+            prompt,
+            n=n,
+            job_id=job_id,
+            timeout=timeout,
+            on_progress=on_progress,
+            **options,
+        )
+        return self._loop.run(work)
+
+    def submit(
+        self,
+        images: Pictures,
+        prompt: str,
+        *,
+        job_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> Job:
+        """Submit an edit and return once it is on the daemon's disk; see ``AsyncClient.submit``."""
+        work = self._client.submit(images, prompt, job_id=job_id, on_progress=on_progress, **options)
+        return Job(self._loop, self._loop.run(work))
 
     def quote(self, images: Pictures, prompt: str, **options: Any) -> m.Quoted:
         """Ask what an edit would cost, without uploading anything."""
         return self._loop.run(self._client.quote(images, prompt, **options))
 
+    def jobs(self, *, limit: int | None = 50, before: int | None = None) -> list[JobSummary]:
+        """Your jobs that the daemon keeps, the newest first; see ``AsyncClient.jobs``."""
+        return self._loop.run(self._client.jobs(limit=limit, before=before))
+
     def job(self, job_id: str) -> Job:
-        """Attach to an existing job by its id; raises UnknownJob."""
+        """Attach to an existing job by its id, also to one that has finished; raises UnknownJob."""
         return Job(self._loop, self._loop.run(self._client.job(job_id)))
 
     def session(self, image: Picture, *, name: str | None = None, on_progress: OnProgress | None = None) -> Session:
@@ -207,7 +277,7 @@ class Client:
         return self._loop.run(self._client.cancel(job_id, user=user))
 
     def release(self, job_id: str) -> None:
-        """Tell the daemon that a job's result may be deleted."""
+        """Have the daemon delete a job's result now."""
         self._loop.run(self._client.release(job_id))
 
     def status(self, *, everyone: bool = False) -> m.StatusReport:

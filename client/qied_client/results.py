@@ -24,8 +24,8 @@ _SUFFIXES = {"image/png": (".png",), "image/webp": (".webp",), "image/jpeg": (".
 class Progress:
     """One piece of news of an edit. Times are milliseconds, sizes are bytes; what does not apply is None or 0.
 
-    ``kind`` is one of upload, queued, started, phase, step, preview, requeued and download. ``preview`` holds the bytes
-    of a small JPEG.
+    ``kind`` is one of waiting (``note`` says for what), upload, queued, started, phase, step, preview, requeued and
+    download. ``preview`` holds the bytes of a small JPEG.
     """
 
     kind: str

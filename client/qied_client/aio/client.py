@@ -6,26 +6,30 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from io import BytesIO
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args, overload
 
+from qied_client.aio.calls import Calls, WhenFull
 from qied_client.aio.job import AsyncJob, named
+from qied_client.aio.listener import Listener, Tell
 from qied_client.aio.session import AsyncSession, SessionOpening
+from qied_client.aio.submission import Submission
+from qied_client.aio.uploads import PictureUpload
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
-from qied_client.errors import QiedError, RequestTimeout, UnreachableError, VersionMismatch
+from qied_client.errors import InvalidRequest, QiedError, RequestTimeout, VersionMismatch
 from qied_client.history import SessionSummary
 from qied_client.inputs import Picture, Pictures, picture_bytes
+from qied_client.job_status import JobSummary
 from qied_client.net.bridge import Bridge
 from qied_client.net.driver import Driver
 from qied_client.net.loop_thread import watches_sockets
 from qied_client.net.transport import Endpoint
-from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.request import EditRequest, LoraChoice
@@ -34,24 +38,16 @@ from qied_client.results import OnProgress, Progress, Result
 from qied_client.transfers import hash_of
 from qied_client.version import __version__
 
-_RELEASE_S = 1.0
-"""How long closing waits for results to be released; if the daemon is down, they expire by themselves."""
-_TAKE_UP = "Fetch its picture with client.job({job!r}).result()."
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """One picture ready to travel."""
-
-    hash: str
-    data: bytes
-    size: m.ImageSize
-
-    @classmethod
-    def of(cls, picture: Picture) -> _Upload:
-        data = picture_bytes(picture)
-        width, height = read_header(BytesIO(data), PictureLimits()).displayed_size
-        return cls(hash_of(data), data, m.ImageSize(width, height))
+_PATIENCE_S = 60.0
+_FIRST_PATIENCE_S = 15.0
+"""The same where no daemon has ever answered."""
+_BACKGROUND_S = 1.0
+"""How long closing waits for results to be released and edits to be cancelled; results expire by themselves."""
+_CANCEL_S = 1.0
+"""How long a caller who gives up waits for the daemon to say that the edit is cancelled."""
+_MOST_RESULTS = 64
+_LISTS = 2
+"""Version of the protocol that has lists of jobs, and releases that keep the picture."""
 
 
 def new_id(prefix: str) -> str:
@@ -80,8 +76,13 @@ def request_of(
 class AsyncClient:
     """Talks to one daemon. Without arguments it finds the local one's key file; see ``credentials``.
 
-    ``credential`` is a key file or its content, ``address`` overrides the address in it, ``patience`` is how many
-    seconds calls wait through a daemon that is down before they fail.
+    ``credential`` is a key file or its content, ``address`` overrides the address in it. ``patience`` is how many
+    seconds calls wait through a daemon that is down, or stops, before they fail. By default they wait 60 s, but 15 s
+    where no daemon has ever answered.
+
+    Any number of edits may be asked for at once: at most 8 of them are prepared at a time, and what the daemon has no
+    room for waits for it, in order. ``when_full="fail"`` is for programs that tell their own callers to come back: then
+    a refusal for lack of room is raised at once, as a CapacityError. What was accepted waits all the same.
     """
 
     def __init__(
@@ -89,15 +90,20 @@ class AsyncClient:
         credential: Credential | Path | str | None = None,
         *,
         address: str | None = None,
-        patience: float = 15.0,
+        patience: float | None = None,
+        when_full: WhenFull = "wait",
     ) -> None:
+        if when_full not in get_args(WhenFull):
+            raise InvalidRequest(f"when_full: {when_full!r} is neither 'wait' nor 'fail'.", "Use one of them.")
         self._credential = credential
         self._address = address
         self._jobs: dict[str, AsyncJob] = {}
-        self._patience = patience
+        self._patience_s = _PATIENCE_S if patience is None else patience
+        self._first_patience_s = _FIRST_PATIENCE_S if patience is None else patience
         self._made: Driver | Bridge | None = None
-        self._releasing: set[asyncio.Task[None]] = set()
-        self.welcome: m.Welcome | None = None
+        self._calls = Calls(lambda: self._driver, when_full, self._patience_s)
+        self._listening: set[Listener] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -108,65 +114,117 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    @property
+    def welcome(self) -> m.Welcome | None:
+        """The daemon's latest greeting: model, presets and limits; None before the first one."""
+        return self._calls.welcome
+
     async def connect(self) -> m.Welcome:
         """Connect and return the daemon's greeting with its limits; raises UnreachableError and its kinds."""
-        welcome = await self._driver.start()
-        assert isinstance(welcome, m.Welcome)
-        self.welcome = welcome
-        return welcome
+        return await self._calls.start()
 
     async def close(self) -> None:
         """Close the connection; jobs and sessions in the daemon stay."""
-        if self._releasing:
-            await asyncio.wait(self._releasing, timeout=_RELEASE_S)
+        if self._background:
+            await asyncio.wait(self._background, timeout=_BACKGROUND_S)
         await self._driver.close()
+
+    @overload
+    async def edit(
+        self,
+        images: Pictures,
+        prompt: str,
+        *,
+        n: None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> Result: ...
+
+    @overload
+    async def edit(
+        self,
+        images: Pictures,
+        prompt: str,
+        *,
+        n: int,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> list[Result]: ...
 
     async def edit(
         self,
         images: Pictures,
         prompt: str,
         *,
+        n: int | None = None,
+        job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
         **options: Any,
-    ) -> Result:
-        """Edit pictures and return the result; the daemon forgets it once its bytes are here.
+    ) -> Result | list[Result]:
+        """Edit pictures and return the result. The daemon keeps it for a while once its bytes are here.
 
-        ``timeout`` is in seconds and covers everything, uploads too.
+        With ``n``, so many results of the seeds ``seed``, ``seed + 1`` and so on, as a list: all of them, or an error
+        that names the job which failed and those whose pictures the daemon keeps. Their jobs are ``job_id-1``,
+        ``job_id-2`` and so on.
+
+        ``timeout`` is in seconds and covers everything, uploads too. When it is over, the edit is cancelled, as it is
+        when the task is cancelled.
 
         ``options`` are the fields of ``EditRequest``: negative_prompt, seed, steps, true_cfg_scale, width, height,
         preset, precision, loras, mask (a picture, white where to edit), on_cap, output_format, previews, priority.
         Raises InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and RequestTimeout.
         """
-        job: AsyncJob | None = None
-        try:
-            async with asyncio.timeout(timeout):
-                job = await self.submit(images, prompt, on_progress=on_progress, **options)
-                result = await self._finish(job, None, on_progress)
-        except TimeoutError:
-            late = RequestTimeout(f"The edit did not finish within {timeout:g} s.", "If it was accepted, it continues.")
-            raise (late if job is None else named(late, job.id, _TAKE_UP.format(job=job.id))) from None
-        except UnreachableError as error:
-            if job is None:
-                raise
-            raise named(error, job.id, _TAKE_UP.format(job=job.id)) from error
-        self._release_later(job)
-        return result
+        submission = self._submission(_sequence(images), prompt, job_id=job_id, n=n, **options)
+        results = await self._carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
+        return results[0] if n is None else results
 
-    async def submit(self, images: Pictures, prompt: str, *, job_id: str | None = None, **options: Any) -> AsyncJob:
-        """Submit an edit and return once it is on the daemon's disk; the same ``job_id`` again is the same job."""
-        return await self._submit(_sequence(images), prompt, job_id=job_id, session=None, base=None, **options)
+    async def submit(
+        self,
+        images: Pictures,
+        prompt: str,
+        *,
+        job_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> AsyncJob:
+        """Submit an edit and return once it is on the daemon's disk; the same ``job_id`` again is the same job.
+
+        A job that has finished is taken up as well: ``result()`` fetches its picture again, as long as it is kept.
+        ``on_progress`` hears of the upload, and of waiting for the daemon's room.
+        """
+        return await self._hand_in(self._submission(_sequence(images), prompt, job_id=job_id, **options), on_progress)
 
     async def quote(self, images: Pictures, prompt: str, *, mask: Picture | None = None, **options: Any) -> m.Quoted:
         """Ask what an edit would cost, without uploading anything."""
-        uploads = [await asyncio.to_thread(_Upload.of, picture) for picture in _sequence(images)]
+        uploads = [await asyncio.to_thread(PictureUpload, picture) for picture in _sequence(images)]
         request = replace(request_of(prompt, **options), images=tuple(upload.hash for upload in uploads))
         if mask is not None:
             request = replace(request, mask=hash_of(picture_bytes(mask)))
-        return await self._quote(request, uploads)
+        sizes = tuple(upload.size for upload in uploads)
+        quoted: m.Quoted = await self._calls.ask(lambda n: m.Quote(n, request, sizes), "quote")
+        return quoted
+
+    async def jobs(self, *, limit: int | None = 50, before: int | None = None) -> list[JobSummary]:
+        """Your jobs that the daemon keeps, the newest first: at most ``limit``, None for all of them.
+
+        ``before``: only those with a ``number`` below it, for the next part of a long list.
+        """
+        found: list[JobSummary] = []
+        more = True
+        while more and (limit is None or len(found) < limit):
+            page: m.JobList = await self._ask_second_version(partial(_list_jobs, before), "list of jobs")
+            found += map(JobSummary.of_info, page.jobs)
+            more = page.more and bool(page.jobs)
+            before = found[-1].number if found else None
+        return found[:limit]
 
     async def job(self, job_id: str) -> AsyncJob:
-        """Attach to an existing job by its id; raises UnknownJob."""
+        """Attach to an existing job by its id, also to one that has finished; raises UnknownJob."""
         return await self._follow(job_id, None)
 
     def session(
@@ -201,9 +259,9 @@ class AsyncClient:
         return answer.answer
 
     async def release(self, job_id: str) -> None:
-        """Tell the daemon that a job's result may be deleted."""
+        """Have the daemon delete a job's result now."""
         await self._ask(lambda n: m.Release(n, job_id))
-        self._jobs.pop(job_id, None)
+        self._drop(job_id)
 
     async def status(self, *, everyone: bool = False) -> m.StatusReport:
         """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""
@@ -220,35 +278,43 @@ class AsyncClient:
 
     async def download(self, blob_hash: str, on_progress: OnProgress | None = None) -> bytes:
         """Fetch a blob that this user owns; its hash is checked."""
-        move = None if on_progress is None else lambda done, total: on_progress(Progress("download", done, total))
-        return await self._driver.download(blob_hash, move)
+        listener = Listener(on_progress)
+        return await listener.during(self._download(blob_hash, listener))
 
     @property
     def _driver(self) -> Driver | Bridge:
         """Created on first use: only then is the event loop known."""
         if self._made is None:
             kind = Driver if watches_sockets(asyncio.get_running_loop()) else Bridge
-            self._made = kind(self._connection(), self._endpoint, self._pushed, self._failed, self._patience)
+            self._made = kind(
+                self._connection(),
+                self._endpoint,
+                self._pushed,
+                self._failed,
+                self._patience_s,
+                first_patience_s=self._first_patience_s,
+                on_absence=self._absence,
+            )
         return self._made
 
     def _connection(self) -> Connection:
         return Connection(self._greeting, m.Welcome, FROM_DAEMON)
 
     async def _ask(self, make: Callable[[int], m.Message]) -> Any:
-        await self._driver.start()
-        return await self._driver.ask(make)
+        return await self._calls.ask(make)
 
     async def _ask_second_version(self, make: Callable[[int], m.Message], what: str) -> Any:
         """Ask what daemons of version 1 do not know; they would take it for an error of the connection."""
-        if (await self.connect()).version < 2:
+        if (await self._calls.start()).version < _LISTS:
             raise VersionMismatch(
                 f"This daemon speaks version 1 of the protocol, which has no {what}.", "Update the daemon."
             )
-        return await self._ask(make)
+        return await self._calls.ask(make)
 
     async def _open(self, image: Picture, name: str | None, on_progress: OnProgress | None) -> AsyncSession:
-        upload = await asyncio.to_thread(_Upload.of, image)
-        await self._upload(upload, on_progress)
+        listener = Listener(on_progress)
+        upload = await asyncio.to_thread(PictureUpload, image)
+        await listener.during(self._calls.upload(upload, listener))
         session = new_id("session") if name is None else name
         return AsyncSession(self, await self._ask(lambda n: m.Open(n, session, upload.hash)))
 
@@ -256,105 +322,190 @@ class AsyncClient:
         page: m.SessionList = await self._ask_second_version(lambda n: m.ListSessions(n, after), "list of sessions")
         return page
 
-    async def _quote(self, request: EditRequest, uploads: Sequence[_Upload]) -> m.Quoted:
-        sizes = tuple(upload.size for upload in uploads)
-        quoted: m.Quoted = await self._ask(lambda n: m.Quote(n, request, sizes))
-        return quoted
+    async def _fetch(self, job_id: str, *, thumbnail: bool = False) -> m.Fetched:
+        fetched: m.Fetched = await self._ask_second_version(lambda n: m.Fetch(n, job_id, thumbnail), "FETCH")
+        return fetched
 
-    async def _submit(
+    async def _download(self, blob_hash: str, tell: Tell) -> bytes:
+        return await self._calls.download(blob_hash, tell)
+
+    # Handing in
+
+    def _submission(
         self,
         pictures: Sequence[Picture],
         prompt: str,
         *,
-        job_id: str | None,
-        session: str | None,
-        base: int | None,
+        job_id: str | None = None,
+        n: int | None = None,
         mask: Picture | None = None,
-        on_progress: OnProgress | None = None,
+        session: str | None = None,
+        base: int | None = None,
         **options: Any,
-    ) -> AsyncJob:
+    ) -> Submission:
         name = job_id or new_id("job")
         seed = options.pop("seed", None)
         request = request_of(prompt, seed=seed_of(name) if seed is None else seed, **options)
-        uploads = [await asyncio.to_thread(_Upload.of, picture) for picture in pictures]
-        masks = [] if mask is None else [await asyncio.to_thread(_Upload.of, mask)]
-        request = replace(
-            request,
-            images=tuple(upload.hash for upload in uploads),
-            mask=masks[0].hash if masks else None,
-        ).validated()
-        if uploads:
-            await self._quote(request, uploads)
-        for upload in (*uploads, *masks):
-            await self._upload(upload, on_progress)
-        accepted: m.Accepted = await self._ask(
-            lambda n: m.Submit(n, name, request, request.payload_hash(), session, base)
-        )
-        return await self._follow(name, accepted.turn)
+        jobs = [name] if n is None else [f"{name}-{number + 1}" for number in range(_checked_count(n))]
+        return Submission(self._calls, pictures, request, jobs, mask=mask, session=session, base=base)
 
-    async def _upload(self, upload: _Upload, on_progress: OnProgress | None) -> None:
-        move = None if on_progress is None else lambda done, total: on_progress(Progress("upload", done, total))
-        await self._driver.upload(upload.hash, memoryview(upload.data), move)
-
-    async def _follow(self, job_id: str, turn: int | None) -> AsyncJob:
-        job = self._jobs.get(job_id)
-        if job is None:
-            job = self._jobs[job_id] = AsyncJob(self, job_id, turn)
-            job._taken_up = asyncio.create_task(self._take_up(job), name=f"take up {job_id}")
-            job._taken_up.add_done_callback(lambda task: task.cancelled() or task.exception())
-        assert job._taken_up is not None, "a job in the table is being taken up"
-        await asyncio.shield(job._taken_up)
-        return job
-
-    async def _take_up(self, job: AsyncJob) -> None:
-        """Follow a job in one task for all waiters, so that one that gives up does not affect the others."""
+    async def _hand_in(self, submission: Submission, on_progress: OnProgress | None) -> AsyncJob:
+        """Submit one job, which goes on whatever becomes of its caller."""
+        listener = Listener(on_progress)
         try:
-            await self._driver.start()
-            await self._driver.follow(job.id)
-        except QiedError:
-            if self._jobs.get(job.id) is job:
-                del self._jobs[job.id]
+            with self._heard_by(listener):
+                await listener.during(submission.hand_in(listener))
+                return (await self._follow_all(submission))[0]
+        except asyncio.CancelledError as error:
+            error.add_note(submission.fate_if_left())
             raise
 
-    async def _finish(self, job: AsyncJob, timeout: float | None, on_progress: OnProgress | None) -> Result:
-        async def report() -> None:
-            assert on_progress is not None
-            async for progress in job.events():
-                on_progress(progress)
+    async def _follow_all(self, submission: Submission) -> list[AsyncJob]:
+        return [await self._follow(job, accepted.turn, named) for job, accepted in submission.accepted.items()]
 
-        if on_progress is None:
-            return await job.result(timeout=timeout)
+    async def _carry_out(
+        self, submission: Submission, timeout: float | None, on_progress: OnProgress | None, *, named_by_caller: bool
+    ) -> list[Result]:
+        """Submit and fetch; whoever gives up waiting gives up the edit."""
+        listener = Listener(on_progress)
+        try:
+            with self._heard_by(listener):
+                async with asyncio.timeout(timeout) as limit:
+                    results = await listener.during(self._results(submission, listener))
+        except QiedError:
+            raise
+        except TimeoutError as error:
+            says, remedy = await self._call_off(submission)
+            if not limit.expired():
+                error.add_note(f"{says} {remedy}".rstrip())
+                raise
+            jobs = {"job": " ".join(submission.jobs)}
+            raise RequestTimeout(f"The edit did not finish within {timeout:g} s. {says}", remedy, **jobs) from None
+        except BaseException as error:  # the task was cancelled, or on_progress raised
+            error.add_note(" ".join(await self._call_off(submission)).rstrip())
+            raise
+        for result in results:
+            self._release_later(result.job, named_by_caller)
+        return results
+
+    async def _results(self, submission: Submission, listener: Listener) -> list[Result]:
+        try:
+            await submission.hand_in(listener)
+        except QiedError:
+            if submission.accepted:  # all of them or none
+                self._begin(submission.call_off())
+            raise
+        jobs = await self._follow_all(submission)
+        outcomes = await asyncio.gather(*(self._finish(job, listener) for job in jobs), return_exceptions=True)
+        failed = [(job, one) for job, one in zip(jobs, outcomes, strict=True) if isinstance(one, BaseException)]
+        if failed:
+            raise _among_others(failed, jobs)
+        return [one for one in outcomes if isinstance(one, Result)]
+
+    async def _finish(self, job: AsyncJob, listener: Listener) -> Result:
+        async def report() -> None:
+            async for progress in job.events():
+                listener(progress)
+
+        if not listener.listens:
+            return await job._result(listener)
         reporting = asyncio.ensure_future(report())
         try:
-            result = await job.result(timeout=timeout, on_progress=on_progress)
+            result = await job._result(listener)
             await reporting
             return result
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
 
-    def _release_later(self, job: AsyncJob) -> None:
-        """Nothing waits for this; if it fails, the result expires by itself."""
+    async def _call_off(self, submission: Submission) -> tuple[str, str]:
+        """Cancel an edit and say what became of it; the daemon has a second to answer."""
+        calling = self._begin(submission.call_off())
+        await asyncio.wait({calling}, timeout=_CANCEL_S)
+        return submission.fate()
 
-        async def release() -> None:
-            with suppress(QiedError):
-                await job.release()
+    def _release_later(self, job_id: str, named_by_caller: bool) -> None:
+        """Say that the picture is here. Nothing waits for this; if it fails, the result expires by itself.
 
-        task = asyncio.create_task(release())
-        self._releasing.add(task)
-        task.add_done_callback(self._releasing.discard)
+        A daemon of version 1 deletes it then, so one whose job the caller may ask for again by its name is left there.
+        """
+        welcome = self.welcome
+        keeps = welcome is not None and welcome.version >= _LISTS
+        if keeps or not named_by_caller:
+            self._begin(self._release(job_id, keep=keeps))
+
+    async def _release(self, job_id: str, *, keep: bool) -> None:
+        with suppress(QiedError):
+            await self._ask(lambda n: m.Release(n, job_id, keep))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    # Jobs
+
+    async def _follow(
+        self, job_id: str, turn: int | None, name: Callable[[QiedError, str], QiedError] | None = None
+    ) -> AsyncJob:
+        """Follow a job; ``name`` makes the error of one that was accepted."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            job = self._jobs[job_id] = AsyncJob(self, job_id, turn)
+            self._calls.ends.began()
+            job._taken_up = asyncio.create_task(self._take_up(job), name=f"take up {job_id}")
+            job._taken_up.add_done_callback(lambda task: task.cancelled() or task.exception())
+        assert job._taken_up is not None, "a job in the table is being taken up"
+        try:
+            await asyncio.shield(job._taken_up)
+        except QiedError as error:
+            if name is None:
+                raise
+            raise name(error, job_id) from error
+        return job
+
+    async def _take_up(self, job: AsyncJob) -> None:
+        """Follow a job in one task for all waiters, so that one that gives up does not affect the others."""
+        try:
+            await self._calls.follow(job.id, job._push)
+        except QiedError:
+            if self._jobs.get(job.id) is job:
+                self._drop(job.id)
+            raise
+
+    def _drop(self, job_id: str) -> None:
+        if self._jobs.pop(job_id, None) is not None:
+            self._calls.ends.ended()
 
     def _pushed(self, message: m.Message) -> None:
         if isinstance(message, (m.Event, m.Result)) and message.job in self._jobs:
             self._jobs[message.job]._push(message)
             if isinstance(message, m.Result):
-                self._jobs.pop(message.job)
+                self._drop(message.job)
 
     def _failed(self, error: QiedError) -> None:
-        for job in self._jobs.values():
+        self._calls.outage.happened(error)
+        for job in list(self._jobs.values()):
             job._fail(error)
             self._driver.unfollow(job.id)
-        self._jobs.clear()
+            self._drop(job.id)
+
+    def _absence(self, absent: bool) -> None:
+        news = Progress("waiting", note="connection lost" if absent else "connected again")
+        for job in self._jobs.values():
+            job._push(news)
+        for listener in self._listening:
+            listener(news)
+
+    @contextmanager
+    def _heard_by(self, listener: Listener) -> Iterator[None]:
+        """News of the connection reach this call meanwhile."""
+        self._listening.add(listener)
+        try:
+            yield
+        finally:
+            self._listening.discard(listener)
 
     def _greeting(self, identifier: int) -> m.Hello:
         return m.Hello(identifier, limits.MIN_VERSION, limits.VERSION, f"qied-client {__version__}")
@@ -370,6 +521,30 @@ class AsyncClient:
             credential.public_key,
             credential.secret_key,
         )
+
+
+def _list_jobs(before: int | None, identifier: int) -> m.ListJobs:
+    return m.ListJobs(identifier, before)
+
+
+def _checked_count(n: int) -> int:
+    if type(n) is not int or not 1 <= n <= _MOST_RESULTS:
+        raise InvalidRequest(
+            f"n: must be a whole number from 1 to {_MOST_RESULTS}, not {n!r}.", "Correct it.", field="n"
+        )
+    return n
+
+
+def _among_others(failed: Sequence[tuple[AsyncJob, BaseException]], jobs: Sequence[AsyncJob]) -> BaseException:
+    """The first error of several results, which names the jobs whose pictures there are."""
+    job, error = failed[0]
+    others = [other.id for other in jobs if other.id not in {each.id for each, _ in failed}]
+    if not isinstance(error, QiedError) or len(jobs) == 1:
+        return error
+    kept = f" The pictures of {', '.join(others)} are kept." if others else ""
+    fetch = f" Fetch each with client.job({others[0]!r}).result()." if others else ""
+    details = {**error.details, "job": job.id, "others": " ".join(others)}
+    return type(error)(f"Job {job.id}: {error.message}{kept}", f"{error.remedy}{fetch}".strip(), **details)
 
 
 def _sequence(pictures: Pictures) -> list[Picture]:

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qied_client.errors import QiedError, RequestTimeout
+from qied_client.aio.listener import Listener, Tell
+from qied_client.errors import QiedError, RequestTimeout, UnknownBlob
+from qied_client.job_status import JobStatus
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
 
@@ -15,10 +17,25 @@ if TYPE_CHECKING:
     from qied_client.aio.client import AsyncClient
 
 
-def named(error: QiedError, job_id: str, how: str) -> QiedError:
-    """The same error, which also says that the job goes on, and ``how`` its picture is had later."""
-    message = f"{error.message} The daemon goes on with {job_id} and keeps its picture."
-    return type(error)(message, f"{error.remedy} {how}".strip(), **{**error.details, "job": job_id})
+def take_up(job_id: str) -> str:
+    """How a picture is had later."""
+    return f"Fetch its picture with client.job({job_id!r}).result()."
+
+
+def named(error: QiedError, job_id: str, how: str = "", *, finished: bool = False) -> QiedError:
+    """The same error, which also says that the job goes on, and ``how`` its picture is had later.
+
+    An error that says so already gets only the other ``how``.
+    """
+    how = how or take_up(job_id)
+    if error.details.get("job") == job_id:
+        message, remedy = error.message, error.remedy.removesuffix(take_up(job_id)).strip()
+    else:
+        state = f"{job_id} has finished, and the daemon" if finished else f"The daemon goes on with {job_id} and"
+        message, remedy = f"{error.message} {state} keeps its picture.", error.remedy
+    again = type(error)(message, f"{remedy} {how}".strip(), **{**error.details, "job": job_id})
+    again.__cause__ = error
+    return again
 
 
 class AsyncJob:
@@ -28,13 +45,13 @@ class AsyncJob:
         self._client = client
         self.id = job
         self.turn = turn
-        self._news: list[m.Event | m.Result] = []
+        self._news: list[m.Event | m.Result | Progress] = []
         self._preview_at: int | None = None
         self._changed = asyncio.Event()
         self._failure: QiedError | None = None
         self._taken_up: asyncio.Task[None] | None = None
 
-    def _push(self, news: m.Event | m.Result) -> None:
+    def _push(self, news: m.Event | m.Result | Progress) -> None:
         if isinstance(news, m.Event) and news.preview:
             self._forget_preview()
             self._preview_at = len(self._news)
@@ -48,14 +65,14 @@ class AsyncJob:
             self._news[self._preview_at] = replace(older, preview=b"")
 
     def _fail(self, error: QiedError) -> None:
-        self._failure = error
+        self._failure = named(error, self.id)
         self._wake()
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _messages(self) -> AsyncIterator[m.Event | m.Result]:
+    async def _messages(self) -> AsyncIterator[m.Event | m.Result | Progress]:
         seen = 0
         while True:
             changed = self._changed
@@ -72,7 +89,9 @@ class AsyncJob:
     async def events(self) -> AsyncIterator[Progress]:
         """Progress from the beginning to the end; ends when the outcome is there."""
         async for news in self._messages():
-            if isinstance(news, m.Event):
+            if isinstance(news, Progress):
+                yield news
+            elif isinstance(news, m.Event):
                 yield Progress(
                     news.kind,
                     done=news.step,
@@ -84,6 +103,10 @@ class AsyncJob:
                     preview=bytes(news.preview),
                     note=news.note,
                 )
+
+    def __aiter__(self) -> AsyncIterator[Progress]:
+        """The same as ``events()``."""
+        return self.events()
 
     async def outcome(self) -> m.Result:
         """Wait for the outcome, whatever it is."""
@@ -98,18 +121,36 @@ class AsyncJob:
         Raises the job's typed error where it did not succeed, RequestTimeout after ``timeout`` seconds (the job goes
         on then, and the result can be asked for again).
         """
+        listener = Listener(on_progress)
         try:
-            async with asyncio.timeout(timeout):
-                outcome = await self.outcome()
-                error = outcome.error()
-                if error is not None:
-                    raise error
-                assert outcome.blob is not None, "a success has a picture"
-                data = await self._client.download(outcome.blob, on_progress)
+            async with asyncio.timeout(timeout) as limit:
+                return await listener.during(self._result(listener))
         except TimeoutError:
+            if not limit.expired():
+                raise
             raise RequestTimeout(
-                f"Job {self.id} has not finished after {timeout:g} s.", "It continues: ask again, or cancel it."
+                f"Job {self.id} has not finished after {timeout:g} s.",
+                "It continues: ask again, or cancel it.",
+                job=self.id,
             ) from None
+        except asyncio.CancelledError as error:
+            error.add_note(f"Job {self.id} goes on. {take_up(self.id)}")
+            raise
+
+    async def _result(self, tell: Tell) -> Result:
+        outcome = await self.outcome()
+        error = outcome.error()
+        if error is not None:
+            error.details["job"] = self.id
+            raise error
+        assert outcome.blob is not None, "a success has a picture"
+        try:
+            data = await self._client._download(outcome.blob, tell)
+        except UnknownBlob as gone:
+            gone.details["job"] = self.id
+            raise
+        except QiedError as failure:
+            raise named(failure, self.id, finished=True) from failure
         return Result(
             bytes=data,
             media_type=outcome.media_type,
@@ -120,6 +161,14 @@ class AsyncJob:
             job=self.id,
             turn=self.turn,
         )
+
+    async def status(self) -> JobStatus:
+        """Ask for everything that the daemon knows of the job; raises UnknownJob."""
+        return JobStatus.of(await self._client._fetch(self.id))
+
+    async def thumbnail(self) -> bytes:
+        """A small JPEG of the result, at most 256 pixels on its longer side; empty where there is none (yet)."""
+        return bytes((await self._client._fetch(self.id, thumbnail=True)).thumbnail)
 
     async def cancel(self) -> str:
         """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""

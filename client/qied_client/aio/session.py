@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from qied_client.aio.job import AsyncJob
-from qied_client.errors import JobError, NothingToRedo, NothingToUndo, QiedError, UnknownJob, UnknownTurn
+from qied_client.aio.submission import Submission
+from qied_client.errors import NothingToRedo, NothingToUndo, QiedError, UnknownJob, UnknownTurn
 from qied_client.history import UNFINISHED, Turn
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import messages as m
@@ -64,24 +65,46 @@ class AsyncSession:
         return self._state.source
 
     async def submit(
-        self, prompt: str, *, base: int | None = None, job_id: str | None = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        base: int | None = None,
+        job_id: str | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
     ) -> AsyncJob:
         """Start a turn that edits the picture of turn ``base`` (None: the latest); options as for ``edit``."""
-        job = await self._client._submit((), prompt, job_id=job_id, session=self.name, base=base, **options)
-        await self.refresh()
+        submission = self._submission(prompt, base, job_id, options)
+        job = await self._client._hand_in(submission, on_progress)
+        with suppress(QiedError):  # that it was accepted counts more than a head that is out of date
+            await self.refresh()
         return job
 
     async def edit(
-        self, prompt: str, *, base: int | None = None, timeout: float | None = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        base: int | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
     ) -> Result:
-        """Do a turn and return its result. If it ends without one, the session goes back to what it edited."""
-        on_progress = options.get("on_progress")
-        job = await self.submit(prompt, base=base, **options)
+        """Do a turn and return its result. If ``timeout`` (seconds) is over, it is cancelled, as with the task.
+
+        A turn that ends without a picture is left: the session goes back to what it edited.
+        """
+        submission = self._submission(prompt, base, job_id, options)
         try:
-            return await self._client._finish(job, timeout, on_progress)
-        except JobError:
-            await self._leave(job.id)
-            raise
+            (result,) = await self._client._carry_out(
+                submission, timeout, on_progress, named_by_caller=job_id is not None
+            )
+        finally:
+            await self._leave(submission.jobs[0])
+        return result
+
+    def _submission(self, prompt: str, base: int | None, job_id: str | None, options: dict[str, Any]) -> Submission:
+        return self._client._submission((), prompt, job_id=job_id, session=self.name, base=base, **options)
 
     async def undo(self) -> int:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
@@ -145,7 +168,7 @@ class AsyncSession:
         number = await self._number(turn)
         if number and (await self._client.connect()).version >= 2:
             found = await self._turn(number)
-            fetched: m.Fetched = await self._client._ask(lambda n: m.Fetch(n, found.job, thumbnail=True))
+            fetched = await self._client._fetch(found.job, thumbnail=True)
             if fetched.thumbnail:
                 return bytes(fetched.thumbnail)
             if found.blob is None:
@@ -162,8 +185,8 @@ class AsyncSession:
         await self._client._ask(lambda n: m.Close(n, self.name))
 
     async def _leave(self, job_id: str) -> None:
-        """Undo the turn of a job that ended without a picture, unless the session has gone on since."""
-        with suppress(QiedError):
+        """Refresh, and undo the turn of a job that ended without a picture, unless the session has gone on since."""
+        with suppress(QiedError):  # what became of the edit counts more
             await self.refresh()
             turn = next((row for row in self._state.turns if row.job == job_id), None)
             if turn is not None and turn.turn == self.head and turn.state in _WITHOUT_PICTURE:

@@ -30,6 +30,8 @@ _LABEL_CHARS = 40
 def describe(news: News) -> str:
     """One short phrase for a piece of news."""
     match news.kind:
+        case "waiting":
+            return news.note if len(news.note) <= _LABEL_CHARS else "waiting"
         case "upload":
             return "uploading"
         case "download":
@@ -74,7 +76,7 @@ class EditProgress(Bar):
         return self
 
     def __call__(self, news: News) -> None:
-        if news.kind == "queued":
+        if news.kind in ("queued", "waiting"):
             self._note(news.note if len(news.note) > _LABEL_CHARS else "")
         text = describe(news)
         if self.console.is_terminal:

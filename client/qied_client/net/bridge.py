@@ -33,6 +33,9 @@ class Bridge:
         on_push: Callable[[m.Message], None],
         on_failure: Callable[[QiedError], None],
         patience_s: float,
+        *,
+        first_patience_s: float | None = None,
+        on_absence: Callable[[bool], None] = lambda absent: None,
     ) -> None:
         self._caller = asyncio.get_running_loop()
         self._driver = Driver(
@@ -41,6 +44,8 @@ class Bridge:
             lambda message: self._tell(on_push, message),
             lambda error: self._tell(on_failure, error),
             patience_s,
+            first_patience_s=first_patience_s,
+            on_absence=lambda absent: self._tell(on_absence, absent),
         )
         self._thread: LoopThread | None = None
         self._closed = False

@@ -43,8 +43,9 @@ def _now_ms() -> int:
 class Driver:
     """Owns one connection.
 
-    ``patience_s`` is how long requests wait through an unreachable daemon before they fail; ``on_failure`` then hears
-    the reason as well, for all that wait for pushed messages.
+    ``patience_s`` is how long requests wait through an unreachable daemon before they fail, ``first_patience_s`` how
+    long where none has ever answered; ``on_failure`` then hears the reason as well, for all that wait for pushed
+    messages. ``on_absence`` hears True when a connection is lost, and False when there is one again.
     """
 
     def __init__(
@@ -54,12 +55,18 @@ class Driver:
         on_push: Callable[[m.Message], None],
         on_failure: Callable[[QiedError], None],
         patience_s: float,
+        *,
+        first_patience_s: float | None = None,
+        on_absence: Callable[[bool], None] = lambda absent: None,
     ) -> None:
         self._connection = connection
         self._endpoint = endpoint
         self._on_push = on_push
         self._on_failure = on_failure
-        self.patience_s = patience_s
+        self._on_absence = on_absence
+        self._patience_s = patience_s
+        self._first_patience_s = patience_s if first_patience_s is None else first_patience_s
+        self._absent: bool | None = None
         self._context: zmq.asyncio.Context | None = None
         self._transport: Transport | None = None
         self._address = ""
@@ -181,6 +188,8 @@ class Driver:
             if greeted:
                 attempt = refusals = 0
                 self._down_since_ms = self._awake.tick(_now_ms())
+                self._absent = True
+                self._on_absence(True)
             self._ready.clear()
             self._connection.lost()
             refusals = refusals + 1 if isinstance(reason, HandshakeRefused) else 0
@@ -195,7 +204,10 @@ class Driver:
         if not isinstance(reason, DaemonUnreachable):
             return False
         self._family += 1
-        return self._family % len(self._families) != 0 and self._down_s() < max(self.patience_s, _AT_ONCE_S)
+        return self._family % len(self._families) != 0 and self._down_s() < max(self._patience(), _AT_ONCE_S)
+
+    def _patience(self) -> float:
+        return self._first_patience_s if self._absent is None else self._patience_s
 
     def _down_s(self) -> float:
         return (self._awake.tick(_now_ms()) - (self._down_since_ms or 0)) / 1000
@@ -207,7 +219,7 @@ class Driver:
         """
         passing = isinstance(reason, (UnreachableError, CapacityError))
         final = not passing or isinstance(reason, (CredentialsMissing, VersionMismatch))
-        if not final and refusals < _REFUSALS and self._down_s() < self.patience_s:
+        if not final and refusals < _REFUSALS and self._down_s() < self._patience():
             return
         self.welcome = None
         self._wanted.clear()
@@ -276,6 +288,9 @@ class Driver:
                     self.welcome = welcome
                     self._ready.set()
                     self._down_since_ms = None
+                    if self._absent:
+                        self._on_absence(False)
+                    self._absent = False
                     for arrival in self._arrivals:
                         _settle(arrival, welcome)
                 case c.Replied(identifier, message):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future, wait
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
 
-from qied_client.errors import DaemonUnreachable, InvalidRequest, SocketUnavailable
+from qied_client.errors import DaemonUnreachable, InvalidRequest, QiedError, SocketUnavailable
 from qied_client.net.descriptors import FOR_A_CLIENT, require_descriptors
 
 T = TypeVar("T")
 
 _CLOSING_S = 1.0
+_ENDING_S = 1.5
+"""Seconds for work that is interrupted to end in order."""
 _SLICE_S = 0.2 if sys.platform == "win32" else None
 """Seconds that a caller waits at a time: on Windows a thread that waits without a limit does not hear Ctrl-C."""
 _NOBODYS_DESCRIPTOR = 2**31 - 1
@@ -63,13 +67,22 @@ class LoopThread:
                 "The client was called from inside on_progress, where the call would wait for itself.",
                 "Set a flag there and call from your own thread, or use AsyncClient.",
             )
-        future = self.begin(work)
+        ending = Ending(work)
+        try:
+            future = self.begin(ending.run())
+        except QiedError:
+            work.close()
+            raise
         try:
             while not wait([future], _SLICE_S).done:
                 pass
             return future.result()
-        except BaseException:
-            future.cancel()
+        except BaseException as error:
+            if not future.done():  # Ctrl-C: the work has a moment to end in order, and to say what became of it
+                future.cancel()
+                ending.wait(_ENDING_S)
+                for note in ending.notes:
+                    error.add_note(note)
             raise
 
     def close(self) -> None:
@@ -83,6 +96,32 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class Ending(Generic[T]):
+    """Work whose end another thread can wait for after it has cancelled it."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work = work
+        self._ended = threading.Event()
+        self.notes: list[str] = []
+
+    async def run(self) -> T:
+        """Do the work; keeps the notes that it leaves when it is cancelled."""
+        try:
+            return await self._work
+        except asyncio.CancelledError as error:
+            self.notes = getattr(error, "__notes__", [])
+            raise
+        finally:
+            self._ended.set()
+
+    def wait(self, timeout: float) -> None:
+        """Wait for the end; work that has not begun is dropped."""
+        if not self._ended.wait(timeout):
+            with suppress(RuntimeError, ValueError):  # it is at work after all
+                if inspect.getcoroutinestate(self._work) == inspect.CORO_CREATED:
+                    self._work.close()
 
 
 async def _finish_others() -> None:
