@@ -21,6 +21,8 @@ _TIMES = {
     "outcomes": ("finished_at",),
     "sessions": ("opened_at", "used_at"),
     "blob_owners": ("stored_at",),
+    "fetches": ("fetched_at",),
+    "notes": ("accepted_at", "finished_at"),
 }
 
 

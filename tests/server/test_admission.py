@@ -76,6 +76,22 @@ async def test_the_oldest_job_without_a_result_gives_way_and_results_do_not(fron
     assert front.check() is None
 
 
+async def test_what_was_fetched_gives_way_first_unless_a_turn_waits_for_it(front: Front) -> None:
+    old, new = front.accept("old"), front.accept("new")
+    for job, fetched_at in ((new, 9.0), (old, 8.0)):
+        front.end(job, "succeeded")
+        job.fetched_at = fetched_at
+    front.end(front.accept("failed"), "failed")
+    assert front.check() == old.key
+    turn = front.accept("turn")
+    turn.depends_on = "old"
+    assert front.check() == new.key
+    front.end(turn, "succeeded")
+    assert front.check() == old.key
+    front.jobs.drop([old.key, new.key])
+    assert front.check() == JobKey("ann", "failed")
+
+
 async def test_jobs_that_come_too_fast_wait(front: Front) -> None:
     for _ in range(60):
         front.check()
@@ -89,10 +105,11 @@ async def test_jobs_that_come_too_fast_wait(front: Front) -> None:
 
 async def test_results_to_come_count_in_the_share_of_their_user_until_they_have_ended(front: Front) -> None:
     jobs = []
-    with pytest.raises(QuotaExceeded, match=r"storage\.user_share"):
+    with pytest.raises(QuotaExceeded, match=r"storage\.user_share") as refused:
         while True:
             front.check()
             jobs.append(front.accept(f"job-{len(jobs)}"))
+    assert refused.value.details["passes"] is False
     assert len(jobs) == 50 * MIB // result_bytes(SPEC)
     assert front.shares.left_to_results() == len(jobs) * result_bytes(SPEC)
     front.check("bob")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from qied_client.protocol import messages as m
 from qied_client.protocol.request import EditRequest
@@ -42,6 +44,34 @@ def heard() -> Heard:
 def job() -> Job:
     spec = EditSpec((PICTURE,), "x", None, 1, 20, 1.0, 64, 64)
     return Job(JobKey("ann", "one"), 1, "hash", EditRequest((PICTURE,), "x", seed=1), spec)
+
+
+def test_a_job_keeps_its_number_when_the_scheduler_puts_it_last() -> None:
+    one = job()
+    one.order = 99
+    assert one.number == 1
+
+
+async def test_a_result_says_how_the_picture_was_made_and_warns_of_each_thing_once(heard: Heard) -> None:
+    book, one = JobBook(1), job()
+    one.spec = replace(one.spec, preset="draft", precision="bf16", schedule="lightning", warnings=("a", "b"))
+    one.warnings = ("b", *(f"more {number}" for number in range(9)))
+    book.conclude(one, OUTCOME)
+    book.follow(one, heard.peer, after=0)
+    (result,) = heard.messages
+    assert isinstance(result, m.Result)
+    assert (result.steps, result.true_cfg_scale, result.precision, result.preset) == (20, 1.0, "bf16", "draft")
+    assert (result.schedule, result.warnings[:3], len(result.warnings)) == ("lightning", ("a", "b", "more 0"), 6)
+
+
+def test_only_pictures_count_as_results() -> None:
+    book = JobBook(1)
+    for number, state in enumerate(("succeeded", "failed", "cancelled", "poisoned")):
+        one = job()
+        one.key = JobKey("ann", str(number))
+        one.state, one.outcome = state, replace(OUTCOME, state=state)  # type: ignore[assignment, arg-type]
+        book.add(one)
+    assert book.results == 1
 
 
 async def test_numbers_go_on_behind_all_that_an_earlier_run_has_told(heard: Heard) -> None:

@@ -92,6 +92,10 @@ class Calls:
         room = await self._entered()
         await self._through("resume", room.requests, lambda: self._driver().follow(job), tell, insist=True)
 
+    def unfollow(self, job: str) -> None:
+        """No longer ask for a job's events."""
+        self._driver().unfollow(job)
+
     async def upload(self, picture: PictureUpload, tell: Tell) -> None:
         """Upload a picture, unless the daemon already has it; with others who need it at the same time, once."""
         room = await self._entered()

@@ -6,8 +6,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,14 +14,16 @@ from types import TracebackType
 from typing import Any, Self, get_args, overload
 
 from qied_client.aio.calls import Calls, WhenFull
-from qied_client.aio.job import AsyncJob, named
+from qied_client.aio.editing import Editing
+from qied_client.aio.following import Following
+from qied_client.aio.job import AsyncJob
 from qied_client.aio.listener import Listener, Tell
 from qied_client.aio.session import AsyncSession, SessionOpening
 from qied_client.aio.submission import Submission
 from qied_client.aio.uploads import PictureUpload
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
-from qied_client.errors import InvalidRequest, QiedError, RequestTimeout, VersionMismatch
+from qied_client.errors import InvalidRequest, VersionMismatch
 from qied_client.history import SessionSummary
 from qied_client.inputs import Picture, Pictures, picture_bytes
 from qied_client.job_status import JobSummary
@@ -34,20 +35,16 @@ from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.request import EditRequest, LoraChoice
 from qied_client.protocol.roles import FROM_DAEMON
-from qied_client.results import OnProgress, Progress, Result
+from qied_client.results import OnProgress, Result
 from qied_client.transfers import hash_of
 from qied_client.version import __version__
 
 _PATIENCE_S = 60.0
 _FIRST_PATIENCE_S = 15.0
 """The same where no daemon has ever answered."""
-_BACKGROUND_S = 1.0
-"""How long closing waits for results to be released and edits to be cancelled; results expire by themselves."""
-_CANCEL_S = 1.0
-"""How long a caller who gives up waits for the daemon to say that the edit is cancelled."""
 _MOST_RESULTS = 64
 _LISTS = 2
-"""Version of the protocol that has lists of jobs, and releases that keep the picture."""
+"""Version of the protocol that has lists of jobs."""
 
 
 def new_id(prefix: str) -> str:
@@ -97,13 +94,12 @@ class AsyncClient:
             raise InvalidRequest(f"when_full: {when_full!r} is neither 'wait' nor 'fail'.", "Use one of them.")
         self._credential = credential
         self._address = address
-        self._jobs: dict[str, AsyncJob] = {}
         self._patience_s = _PATIENCE_S if patience is None else patience
         self._first_patience_s = _FIRST_PATIENCE_S if patience is None else patience
         self._made: Driver | Bridge | None = None
         self._calls = Calls(lambda: self._driver, when_full, self._patience_s)
-        self._listening: set[Listener] = set()
-        self._background: set[asyncio.Task[None]] = set()
+        self._following = Following(self._calls, partial(AsyncJob, self))
+        self._editing = Editing(self._calls, self._following)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -125,8 +121,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; jobs and sessions in the daemon stay."""
-        if self._background:
-            await asyncio.wait(self._background, timeout=_BACKGROUND_S)
+        await self._editing.close()
         await self._driver.close()
 
     @overload
@@ -180,7 +175,7 @@ class AsyncClient:
         Raises InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and RequestTimeout.
         """
         submission = self._submission(_sequence(images), prompt, job_id=job_id, n=n, **options)
-        results = await self._carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
+        results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
         return results[0] if n is None else results
 
     async def submit(
@@ -197,7 +192,8 @@ class AsyncClient:
         A job that has finished is taken up as well: ``result()`` fetches its picture again, as long as it is kept.
         ``on_progress`` hears of the upload, and of waiting for the daemon's room.
         """
-        return await self._hand_in(self._submission(_sequence(images), prompt, job_id=job_id, **options), on_progress)
+        submission = self._submission(_sequence(images), prompt, job_id=job_id, **options)
+        return await self._editing.hand_in(submission, on_progress)
 
     async def quote(self, images: Pictures, prompt: str, *, mask: Picture | None = None, **options: Any) -> m.Quoted:
         """Ask what an edit would cost, without uploading anything."""
@@ -225,7 +221,7 @@ class AsyncClient:
 
     async def job(self, job_id: str) -> AsyncJob:
         """Attach to an existing job by its id, also to one that has finished; raises UnknownJob."""
-        return await self._follow(job_id, None)
+        return await self._following.follow(job_id, None)
 
     def session(
         self, image: Picture, *, name: str | None = None, on_progress: OnProgress | None = None
@@ -261,7 +257,7 @@ class AsyncClient:
     async def release(self, job_id: str) -> None:
         """Have the daemon delete a job's result now."""
         await self._ask(lambda n: m.Release(n, job_id))
-        self._drop(job_id)
+        self._following.drop(job_id)
 
     async def status(self, *, everyone: bool = False) -> m.StatusReport:
         """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""
@@ -289,11 +285,11 @@ class AsyncClient:
             self._made = kind(
                 self._connection(),
                 self._endpoint,
-                self._pushed,
-                self._failed,
+                self._following.pushed,
+                self._following.failed,
                 self._patience_s,
                 first_patience_s=self._first_patience_s,
-                on_absence=self._absence,
+                on_absence=self._following.absence,
             )
         return self._made
 
@@ -327,7 +323,8 @@ class AsyncClient:
         return fetched
 
     async def _download(self, blob_hash: str, tell: Tell) -> bytes:
-        return await self._calls.download(blob_hash, tell)
+        with self._following.told(tell):
+            return await self._calls.download(blob_hash, tell)
 
     # Handing in
 
@@ -348,164 +345,6 @@ class AsyncClient:
         request = request_of(prompt, seed=seed_of(name) if seed is None else seed, **options)
         jobs = [name] if n is None else [f"{name}-{number + 1}" for number in range(_checked_count(n))]
         return Submission(self._calls, pictures, request, jobs, mask=mask, session=session, base=base)
-
-    async def _hand_in(self, submission: Submission, on_progress: OnProgress | None) -> AsyncJob:
-        """Submit one job, which goes on whatever becomes of its caller."""
-        listener = Listener(on_progress)
-        try:
-            with self._heard_by(listener):
-                await listener.during(submission.hand_in(listener))
-                return (await self._follow_all(submission))[0]
-        except asyncio.CancelledError as error:
-            error.add_note(submission.fate_if_left())
-            raise
-
-    async def _follow_all(self, submission: Submission) -> list[AsyncJob]:
-        return [await self._follow(job, accepted.turn, named) for job, accepted in submission.accepted.items()]
-
-    async def _carry_out(
-        self, submission: Submission, timeout: float | None, on_progress: OnProgress | None, *, named_by_caller: bool
-    ) -> list[Result]:
-        """Submit and fetch; whoever gives up waiting gives up the edit."""
-        listener = Listener(on_progress)
-        try:
-            with self._heard_by(listener):
-                async with asyncio.timeout(timeout) as limit:
-                    results = await listener.during(self._results(submission, listener))
-        except QiedError:
-            raise
-        except TimeoutError as error:
-            says, remedy = await self._call_off(submission)
-            if not limit.expired():
-                error.add_note(f"{says} {remedy}".rstrip())
-                raise
-            jobs = {"job": " ".join(submission.jobs)}
-            raise RequestTimeout(f"The edit did not finish within {timeout:g} s. {says}", remedy, **jobs) from None
-        except BaseException as error:  # the task was cancelled, or on_progress raised
-            error.add_note(" ".join(await self._call_off(submission)).rstrip())
-            raise
-        for result in results:
-            self._release_later(result.job, named_by_caller)
-        return results
-
-    async def _results(self, submission: Submission, listener: Listener) -> list[Result]:
-        try:
-            await submission.hand_in(listener)
-        except QiedError:
-            if submission.accepted:  # all of them or none
-                self._begin(submission.call_off())
-            raise
-        jobs = await self._follow_all(submission)
-        outcomes = await asyncio.gather(*(self._finish(job, listener) for job in jobs), return_exceptions=True)
-        failed = [(job, one) for job, one in zip(jobs, outcomes, strict=True) if isinstance(one, BaseException)]
-        if failed:
-            raise _among_others(failed, jobs)
-        return [one for one in outcomes if isinstance(one, Result)]
-
-    async def _finish(self, job: AsyncJob, listener: Listener) -> Result:
-        async def report() -> None:
-            async for progress in job.events():
-                listener(progress)
-
-        if not listener.listens:
-            return await job._result(listener)
-        reporting = asyncio.ensure_future(report())
-        try:
-            result = await job._result(listener)
-            await reporting
-            return result
-        finally:
-            reporting.cancel()
-            await asyncio.gather(reporting, return_exceptions=True)
-
-    async def _call_off(self, submission: Submission) -> tuple[str, str]:
-        """Cancel an edit and say what became of it; the daemon has a second to answer."""
-        calling = self._begin(submission.call_off())
-        await asyncio.wait({calling}, timeout=_CANCEL_S)
-        return submission.fate()
-
-    def _release_later(self, job_id: str, named_by_caller: bool) -> None:
-        """Say that the picture is here. Nothing waits for this; if it fails, the result expires by itself.
-
-        A daemon of version 1 deletes it then, so one whose job the caller may ask for again by its name is left there.
-        """
-        welcome = self.welcome
-        keeps = welcome is not None and welcome.version >= _LISTS
-        if keeps or not named_by_caller:
-            self._begin(self._release(job_id, keep=keeps))
-
-    async def _release(self, job_id: str, *, keep: bool) -> None:
-        with suppress(QiedError):
-            await self._ask(lambda n: m.Release(n, job_id, keep))
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
-
-    # Jobs
-
-    async def _follow(
-        self, job_id: str, turn: int | None, name: Callable[[QiedError, str], QiedError] | None = None
-    ) -> AsyncJob:
-        """Follow a job; ``name`` makes the error of one that was accepted."""
-        job = self._jobs.get(job_id)
-        if job is None:
-            job = self._jobs[job_id] = AsyncJob(self, job_id, turn)
-            self._calls.ends.began()
-            job._taken_up = asyncio.create_task(self._take_up(job), name=f"take up {job_id}")
-            job._taken_up.add_done_callback(lambda task: task.cancelled() or task.exception())
-        assert job._taken_up is not None, "a job in the table is being taken up"
-        try:
-            await asyncio.shield(job._taken_up)
-        except QiedError as error:
-            if name is None:
-                raise
-            raise name(error, job_id) from error
-        return job
-
-    async def _take_up(self, job: AsyncJob) -> None:
-        """Follow a job in one task for all waiters, so that one that gives up does not affect the others."""
-        try:
-            await self._calls.follow(job.id, job._push)
-        except QiedError:
-            if self._jobs.get(job.id) is job:
-                self._drop(job.id)
-            raise
-
-    def _drop(self, job_id: str) -> None:
-        if self._jobs.pop(job_id, None) is not None:
-            self._calls.ends.ended()
-
-    def _pushed(self, message: m.Message) -> None:
-        if isinstance(message, (m.Event, m.Result)) and message.job in self._jobs:
-            self._jobs[message.job]._push(message)
-            if isinstance(message, m.Result):
-                self._drop(message.job)
-
-    def _failed(self, error: QiedError) -> None:
-        self._calls.outage.happened(error)
-        for job in list(self._jobs.values()):
-            job._fail(error)
-            self._driver.unfollow(job.id)
-            self._drop(job.id)
-
-    def _absence(self, absent: bool) -> None:
-        news = Progress("waiting", note="connection lost" if absent else "connected again")
-        for job in self._jobs.values():
-            job._push(news)
-        for listener in self._listening:
-            listener(news)
-
-    @contextmanager
-    def _heard_by(self, listener: Listener) -> Iterator[None]:
-        """News of the connection reach this call meanwhile."""
-        self._listening.add(listener)
-        try:
-            yield
-        finally:
-            self._listening.discard(listener)
 
     def _greeting(self, identifier: int) -> m.Hello:
         return m.Hello(identifier, limits.MIN_VERSION, limits.VERSION, f"qied-client {__version__}")
@@ -533,18 +372,6 @@ def _checked_count(n: int) -> int:
             f"n: must be a whole number from 1 to {_MOST_RESULTS}, not {n!r}.", "Correct it.", field="n"
         )
     return n
-
-
-def _among_others(failed: Sequence[tuple[AsyncJob, BaseException]], jobs: Sequence[AsyncJob]) -> BaseException:
-    """The first error of several results, which names the jobs whose pictures there are."""
-    job, error = failed[0]
-    others = [other.id for other in jobs if other.id not in {each.id for each, _ in failed}]
-    if not isinstance(error, QiedError) or len(jobs) == 1:
-        return error
-    kept = f" The pictures of {', '.join(others)} are kept." if others else ""
-    fetch = f" Fetch each with client.job({others[0]!r}).result()." if others else ""
-    details = {**error.details, "job": job.id, "others": " ".join(others)}
-    return type(error)(f"Job {job.id}: {error.message}{kept}", f"{error.remedy}{fetch}".strip(), **details)
 
 
 def _sequence(pictures: Pictures) -> list[Picture]:

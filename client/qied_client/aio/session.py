@@ -75,7 +75,7 @@ class AsyncSession:
     ) -> AsyncJob:
         """Start a turn that edits the picture of turn ``base`` (None: the latest); options as for ``edit``."""
         submission = self._submission(prompt, base, job_id, options)
-        job = await self._client._hand_in(submission, on_progress)
+        job = await self._client._editing.hand_in(submission, on_progress)
         with suppress(QiedError):  # that it was accepted counts more than a head that is out of date
             await self.refresh()
         return job
@@ -96,7 +96,7 @@ class AsyncSession:
         """
         submission = self._submission(prompt, base, job_id, options)
         try:
-            (result,) = await self._client._carry_out(
+            (result,) = await self._client._editing.carry_out(
                 submission, timeout, on_progress, named_by_caller=job_id is not None
             )
         finally:

@@ -85,6 +85,12 @@ class Submission:
                     partial(self._sent.__setitem__, job),
                 )
                 return
+            except UnreachableError as error:
+                if not self._may_be_accepted(job):
+                    raise
+                message = f"{error.message} The daemon may have accepted {job} before."
+                remedy = f"{error.remedy} {take_up(job)}".strip()
+                raise type(error)(message, remedy, **{**error.details, "job": job}) from error
             except UnknownBlob:
                 if not uploads or attempt + 1 == _ATTEMPTS:
                     raise

@@ -111,6 +111,8 @@ class WaitingLine:
         try:
             self._why = self._why if refusal is None else refusal.message
             tell(Progress("waiting", note=self._why))
+            if self._turn.locked():
+                refusal = None  # it is old by the time that this one is the first, which asks at once
             async with self._turn:
                 return await self._as_first(ask, tell, refusal, seen, outages)
         finally:

@@ -34,11 +34,14 @@ from qied.server.journal.changes import (
     ExpireBefore,
     Expired,
     ForgetTombstone,
+    JobNote,
+    MarkFetched,
     MoveHead,
     OpenSession,
     OwnBlob,
     ReleaseJob,
     SetPaused,
+    StoreNote,
     StoreOutcome,
 )
 from qied.server.journal.errors import DuplicateJob
@@ -56,6 +59,16 @@ def outcome(job: str = "one", user: str = "ann", finished_at: float = 20.0, seed
     return StoreOutcome(
         user, job, "succeeded", RESULT, 123, "image/png", seed, b"timings", None, None, None, finished_at
     )
+
+
+def note(job: str = "one", user: str = "ann", finished_at: float = 20.0) -> JobNote:
+    return JobNote(user, job, 1, "succeeded", "a red hat", 7, 10.0, finished_at, ("Few steps.", "No LoRA."))
+
+
+async def turn_with_a_note(journal: Journal) -> None:
+    await journal.apply(OpenSession("ann", "s", SOURCE, 1.0), accept(session="s"))
+    await journal.apply(AddTurn("ann", "s", 1, "one", 0, 2.0))
+    assert await journal.apply(outcome(), StoreNote(note(), b"jpeg")) == (True, True)
 
 
 @pytest.fixture
@@ -260,6 +273,107 @@ class TestExpiry:
         assert await journal.expire(all_old) == Expired((), (), ())
         await journal.apply(outcome("next"))
         assert await journal.expire(all_old) == Expired((("ann", "base"), ("ann", "next")), (), (("ann", "s"),))
+
+    async def test_drops_what_was_fetched_long_ago_however_lately_it_ended(self, journal: Journal) -> None:
+        for order, name in enumerate(("early", "late", "never")):
+            await journal.apply(accept(name, order), outcome(name, finished_at=30.0))
+        await journal.apply(MarkFetched("ann", "early", 31.0), MarkFetched("ann", "late", 40.0))
+        limits = ExpireBefore(15.0, 0.0, 0.0, now=50.0, fetched_before=35.0)
+        assert (await journal.expire(limits)).jobs == (("ann", "early"),)
+        assert set(journal.load().jobs) == {("ann", "late"), ("ann", "never")}
+
+    async def test_spares_a_fetched_job_that_an_unfinished_one_needs(self, journal: Journal) -> None:
+        waiting = dataclasses.replace(accept("next", 2), depends_on="base")
+        await journal.apply(accept("base", 1), waiting, outcome("base"), MarkFetched("ann", "base", 21.0))
+        limits = ExpireBefore(0.0, 0.0, 0.0, now=99.0, fetched_before=99.0)
+        assert (await journal.expire(limits)).jobs == ()
+        await journal.apply(outcome("next"))
+        assert (await journal.expire(limits)).jobs == (("ann", "base"),)
+
+
+class TestFetchedMarks:
+    async def test_come_back_after_a_restart_and_the_first_one_counts(self, journal: Journal, path: Path) -> None:
+        await journal.apply(accept(), outcome())
+        assert await journal.apply(MarkFetched("ann", "one", 21.0), MarkFetched("ann", "one", 22.0)) == (True, False)
+        again = await reopened(journal, path)
+        assert again.load().jobs["ann", "one"].fetched_at == 21.0
+        await again.close()
+
+    async def test_are_for_finished_jobs_and_go_with_them(self, journal: Journal) -> None:
+        await journal.apply(accept())
+        assert await journal.apply(MarkFetched("ann", "one", 21.0)) == (False,)
+        await journal.apply(outcome(), MarkFetched("ann", "one", 21.0), ReleaseJob("ann", "one", 30.0))
+        await journal.apply(ForgetTombstone("ann", "one"), accept(order=2), outcome())
+        assert journal.load().jobs["ann", "one"].fetched_at is None
+
+
+class TestNotes:
+    async def test_tell_of_a_job_after_its_release_while_a_turn_is_left(self, journal: Journal, path: Path) -> None:
+        await turn_with_a_note(journal)
+        await journal.apply(ReleaseJob("ann", "one", 30.0))
+        again = await reopened(journal, path)
+        assert await again.notes("ann", ["one", "other"]) == {"one": note()}
+        assert await again.thumbnail("ann", "one") == b"jpeg"
+        assert (await again.notes("bob", ["one"]), await again.thumbnail("bob", "one")) == ({}, b"")
+        await again.apply(CloseSession("ann", "s"))
+        assert (await again.notes("ann", ["one"]), await again.thumbnail("ann", "one")) == ({}, b"")
+        await again.close()
+
+    async def test_stay_with_their_job_after_the_turn(self, journal: Journal) -> None:
+        await turn_with_a_note(journal)
+        await journal.apply(CloseSession("ann", "s"))
+        assert await journal.notes("ann", ["one"]) == {"one": note()}
+        assert journal.load().jobs["ann", "one"].warnings == note().warnings
+        await journal.apply(ReleaseJob("ann", "one", 30.0))
+        assert await journal.notes("ann", ["one"]) == {}
+
+    async def test_go_with_a_session_and_a_job_that_expire(self, journal: Journal) -> None:
+        await turn_with_a_note(journal)
+        await journal.expire(ExpireBefore(99.0, 0.0, 0.0, now=100.0))
+        assert await journal.notes("ann", ["one"]) == {"one": note()}
+        await journal.expire(ExpireBefore(99.0, 0.0, 99.0, now=100.0))
+        assert await journal.notes("ann", ["one"]) == {}
+
+    async def test_are_of_the_outcome_that_counts(self, journal: Journal) -> None:
+        await turn_with_a_note(journal)
+        late = dataclasses.replace(outcome(finished_at=25.0), state="cancelled", result_blob=None)
+        assert await journal.apply(late, StoreNote(note(finished_at=25.0), b"other")) == (False, False)
+        assert await journal.thumbnail("ann", "one") == b"jpeg"
+        assert await journal.apply(StoreNote(note("never"), b"")) == (False,)
+
+    async def test_that_an_older_version_left_behind_go_at_the_next_start(self, journal: Journal, path: Path) -> None:
+        await turn_with_a_note(journal)
+        await journal.close()
+        with closing(sqlite3.connect(path)) as older:
+            older.execute("DELETE FROM jobs")
+            older.commit()
+        kept = Journal.open(path)
+        assert await kept.notes("ann", ["one"]) == {"one": note()}
+        await kept.close()
+        with closing(sqlite3.connect(path)) as older:
+            older.execute("DELETE FROM turns")
+            older.commit()
+        again = Journal.open(path)
+        assert await again.notes("ann", ["one"]) == {}
+        await again.close()
+
+    async def test_are_missing_in_a_journal_of_before(self, journal: Journal, path: Path) -> None:
+        await turn_with_a_note(journal)
+        await journal.close()
+        with closing(sqlite3.connect(path)) as older:
+            older.executescript("DROP TABLE notes; DROP TABLE fetches;")
+        again = Journal.open(path)
+        stored = again.load().jobs["ann", "one"]
+        assert (stored.fetched_at, stored.warnings, stored.outcome) == (None, (), outcome())
+        assert await again.notes("ann", ["one"]) == {}
+        await again.close()
+
+    async def test_that_cannot_be_read_are_a_typed_error(self, journal: Journal, path: Path) -> None:
+        await turn_with_a_note(journal)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("ALTER TABLE notes RENAME TO elsewhere")
+        with pytest.raises(InternalError, match="could not be read"):
+            await journal.notes("ann", ["one"])
 
 
 class TestGroupCommit:
