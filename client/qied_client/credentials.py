@@ -19,6 +19,8 @@ from qied_client.system_failures import expanded, user_home
 
 LOCAL_FILE = "local.key.json"
 """Name of the machine owner's own key file in the daemon's home folder."""
+LOGIN_FILE = "key.json"
+"""Name of the key file that ``login`` stores in the user's folder for configuration."""
 VERSION = 1
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 WITHOUT_MODES = "Its file system keeps no Unix modes."
@@ -26,7 +28,9 @@ MOUNT_OPTION = "or mount that file system with the option umask=077"
 _FIELDS = ("user", "endpoint", "server_key", "public_key", "secret_key")
 _MAX_BYTES = 16 * 1024
 _Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-_ENROL = "Ask the machine's owner for a key file ('qied keys add NAME'), then set QIED_KEY to its path."
+_START = "On the daemon's own machine, start it with 'qied serve'."
+_ENROL = "Elsewhere, ask its owner for a key file ('qied keys add NAME' there), then: qied-client login FILE"
+_ANOTHER = "Ask the owner of the daemon's machine for another one ('qied keys add NAME'), then: qied-client login FILE"
 
 
 @dataclass(frozen=True)
@@ -57,31 +61,55 @@ def default_home(environ: Mapping[str, str], platform: str = sys.platform) -> Pa
     return (Path(state) if Path(state).is_absolute() else user / ".local" / "state") / "qied"
 
 
-def find_credential(environ: Mapping[str, str], explicit: Path | None = None) -> Credential:
-    """Read the file ``explicit``, else the one that QIED_KEY names, else the local daemon's own.
+def login_file(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """The key file that ``login`` stores: ``qied/key.json`` in the user's folder for configuration.
 
-    The first one named is used, even if the file is missing. Raises CredentialsMissing, or ConfigError where no home
-    folder is known.
+    That folder is XDG_CONFIG_HOME or ~/.config, ~/Library/Application Support on macOS, APPDATA on Windows. Raises
+    ConfigError where nothing tells it.
+    """
+    user = Path(environ.get("USERPROFILE" if platform == "win32" else "HOME") or user_home())
+    if platform == "win32":
+        folder = Path(environ.get("APPDATA") or user / "AppData" / "Roaming")
+    elif platform == "darwin":
+        folder = user / "Library" / "Application Support"
+    else:
+        named = Path(environ.get("XDG_CONFIG_HOME", ""))
+        folder = named if named.is_absolute() else user / ".config"
+    return folder / "qied" / LOGIN_FILE
+
+
+def find_credential(environ: Mapping[str, str], explicit: Path | None = None) -> Credential:
+    """Read the file ``explicit``, else the one that QIED_KEY names, that of ``login``, or the local daemon's own.
+
+    A file that is named is used even if it is missing, and that of ``login`` if there is one. Raises ConfigError where
+    no home folder is known, and CredentialsMissing, whose details say ``absent`` where there is no key at all.
     """
     if explicit is not None:
         return read_credential(expanded(explicit))
     if named := environ.get("QIED_KEY"):
         return read_credential(expanded(Path(named)))
-    return read_credential(default_home(environ) / LOCAL_FILE)
+    stored, local = login_file(environ), default_home(environ) / LOCAL_FILE
+    if os.path.lexists(stored):
+        return read_credential(stored)
+    if not os.path.lexists(local):
+        raise CredentialsMissing(f"There is no key file {local}, and no login.", f"{_START} {_ENROL}", absent=True)
+    return read_credential(local)
 
 
-def read_credential(path: Path) -> Credential:
-    """Read one key file; raises CredentialsMissing with what to do where it is absent, unsafe or malformed."""
+def read_credential(path: Path, *, guarded: bool = True) -> Credential:
+    """Read one key file; raises CredentialsMissing with what to do where it is absent, unsafe or malformed.
+
+    Unsafe is one that others can read; without ``guarded`` it is read as well.
+    """
     try:
         with path.open("rb") as file:
-            _refuse_access_by_others(path, os.fstat(file.fileno()).st_mode)
+            if guarded:
+                _refuse_access_by_others(path, os.fstat(file.fileno()).st_mode)
             content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise CredentialsMissing(
-            f"There is no key file {path}.", f"Start the daemon on this machine with 'qied serve'. {_ENROL}"
-        ) from error
+        raise CredentialsMissing(f"There is no key file {path}.", f"{_START} {_ENROL}") from error
     except OSError as error:
-        raise CredentialsMissing(f"The key file {path} cannot be read: {error.strerror}.", _ENROL) from error
+        raise CredentialsMissing(f"The key file {path} cannot be read: {error.strerror}.", _ANOTHER) from error
     return _parse(path, content)
 
 
@@ -125,16 +153,16 @@ def keeps_modes(folder: Path) -> bool:
 
 def _parse(path: Path, content: bytes) -> Credential:
     if len(content) > _MAX_BYTES:
-        raise CredentialsMissing(f"{path} is not a qied key file: it has more than {_MAX_BYTES} bytes.", _ENROL)
+        raise CredentialsMissing(f"{path} is not a qied key file: it has more than {_MAX_BYTES} bytes.", _ANOTHER)
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CredentialsMissing(f"{path} is not a qied key file: it is not JSON.", _ENROL) from error
+        raise CredentialsMissing(f"{path} is not a qied key file: it is not JSON.", _ANOTHER) from error
     if not isinstance(values, dict) or values.get("version") != VERSION:
-        raise CredentialsMissing(f"{path} is not a key file of version {VERSION}.", f"Upgrade qied-client. {_ENROL}")
+        raise CredentialsMissing(f"{path} is not a key file of version {VERSION}.", f"Upgrade qied-client. {_ANOTHER}")
     found = {name: text for name in _FIELDS if (text := _text(name, values.get(name))) is not None}
     if wrong := [name for name in _FIELDS if name not in found]:
-        raise CredentialsMissing(f"The key file {path} lacks a valid {', '.join(wrong)}.", _ENROL)
+        raise CredentialsMissing(f"The key file {path} lacks a valid {', '.join(wrong)}.", _ANOTHER)
     try:
         read_address(found["endpoint"])
     except ValueError as error:

@@ -82,7 +82,7 @@ class SmallDaemon:
         self.public, self._secret = zmq.curve_keypair()
         self.enrolled = {self.public}
         # A silence that no machine is slow enough for: who wants one makes it short.
-        self.welcome = m.Welcome(0, 2, "small", "ann", "echo", (), 100, 60_000, limits.CHUNK_BYTES, 4, 2**26, 3)
+        self.welcome = m.Welcome(0, 1, "small", "ann", "echo", (), 100, 60_000, limits.CHUNK_BYTES, 4, 2**26, 3)
         self.before: Callable[[m.Message], Reply] = lambda message: None
         self.listen = "tcp://127.0.0.1:*"
         self.raw: list[bytes] | None = None

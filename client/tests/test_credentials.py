@@ -6,7 +6,7 @@ import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
-from qied_client.credentials import Credential, default_home, find_credential, is_key, read_credential
+from qied_client.credentials import Credential, default_home, find_credential, is_key, login_file, read_credential
 from qied_client.errors import CredentialsMissing
 from zmq.utils import z85
 
@@ -100,7 +100,28 @@ class TestFinding:
 
     def test_takes_the_local_daemons_file_last(self, tmp_path: Path) -> None:
         write(tmp_path / "local.key.json")
-        assert find_credential({"QIED_HOME": str(tmp_path), "QIED_KEY": ""}) == CREDENTIAL
+        environ = {"QIED_HOME": str(tmp_path), "QIED_KEY": "", "XDG_CONFIG_HOME": str(tmp_path)}
+        assert find_credential(environ) == CREDENTIAL
+
+    def test_takes_the_login_before_the_local_daemons_file(self, tmp_path: Path) -> None:
+        write(tmp_path / "qied" / "key.json", {**CONTENT, "user": "stored"})
+        write(tmp_path / "home" / "local.key.json")
+        named = write(tmp_path / "named.json", {**CONTENT, "user": "named"})
+        environ = {"QIED_HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path)}
+        assert find_credential(environ).user == "stored"
+        assert find_credential({**environ, "QIED_KEY": str(named)}).user == "named"
+
+    def test_does_not_pass_over_a_login_that_cannot_be_used(self, tmp_path: Path) -> None:
+        write(tmp_path / "qied" / "key.json", b"damaged")
+        write(tmp_path / "local.key.json")
+        with pytest.raises(CredentialsMissing, match="not JSON"):
+            find_credential({"QIED_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
+
+    def test_says_where_there_is_no_key_at_all(self, tmp_path: Path) -> None:
+        with pytest.raises(CredentialsMissing, match="and no login") as absent:
+            find_credential({"QIED_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
+        assert absent.value.details == {"absent": True}
+        assert "qied serve" in absent.value.remedy and "qied-client login FILE" in absent.value.remedy
 
     def test_does_not_fall_back_from_a_named_file_that_is_missing(self, tmp_path: Path) -> None:
         write(tmp_path / "local.key.json")
@@ -122,3 +143,20 @@ class TestFinding:
 )
 def test_the_home_folder_is_where_the_system_keeps_state(environ: dict[str, str], platform: str, home: str) -> None:
     assert default_home(environ, platform) == Path(home)
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "folder"),
+    [
+        ({"XDG_CONFIG_HOME": "/x", "HOME": "/home/ann"}, "linux", "/x"),
+        ({"XDG_CONFIG_HOME": "relative", "HOME": "/home/ann"}, "linux", "/home/ann/.config"),
+        ({"XDG_CONFIG_HOME": "", "HOME": "/home/ann"}, "linux", "/home/ann/.config"),
+        ({"XDG_CONFIG_HOME": "/x", "HOME": "/Users/ann"}, "darwin", "/Users/ann/Library/Application Support"),
+        ({"APPDATA": "/C/ann/Roaming", "USERPROFILE": "/no"}, "win32", "/C/ann/Roaming"),
+        ({"USERPROFILE": "/C/ann"}, "win32", "/C/ann/AppData/Roaming"),
+    ],
+)
+def test_a_login_is_kept_where_the_system_keeps_configuration(
+    environ: dict[str, str], platform: str, folder: str
+) -> None:
+    assert login_file(environ, platform) == Path(folder) / "qied" / "key.json"

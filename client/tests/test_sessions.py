@@ -27,6 +27,12 @@ from qied_client.transfers import hash_of
 
 
 @pytest.fixture
+def daemon(daemon: Any) -> Any:
+    daemon.welcome = replace(daemon.welcome, version=2)
+    return daemon
+
+
+@pytest.fixture
 async def client(daemon: Any) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(daemon.key) as client:
         yield client

@@ -7,22 +7,19 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import tomli
 import typer
-from PIL import Image
 from qied_client import Client, Result, __version__
+from qied_client.cli.drawing import can_draw, show_pictures
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.progress import EditProgress
 from qied_client.credentials import LOCAL_FILE
 from qied_client.protocol.messages import Quoted
 from qied_client.results import Progress
 from rich.console import Console
-from rich.table import Table
-from rich_pixels import HalfcellRenderer, Pixels
 
 from qied.cli.machine import read_machine
 from qied.config import Config
@@ -34,26 +31,6 @@ from qied.planning.wishes import Wishes
 from qied.private_daemon import private_daemon
 from qied.serving.model import BUILTIN, locate_model
 from qied.serving.plan import plan_for
-
-_MOST_COLUMNS = 48
-_GAP = 2
-
-
-def show_pair(console: Console, before: bytes, after: bytes) -> None:
-    """Print two encoded pictures side by side, as large as the terminal's width allows."""
-    side = min(_MOST_COLUMNS, (console.width - _GAP) // 2)
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    for title in ("before", "after"):
-        table.add_column(title, width=side)
-    table.add_row(_pixels(before, side), _pixels(after, side))
-    console.print(table)
-
-
-def _pixels(picture: bytes, side: int) -> Pixels:
-    image = Image.open(BytesIO(picture)).convert("RGB")
-    image.thumbnail((side, side), Image.Resampling.BOX)
-    return Pixels.from_image(image, renderer=HalfcellRenderer())
-
 
 _START_S = 180.0
 
@@ -130,7 +107,7 @@ def _report(scene: _Scene, quote: Quoted, result: Result, seconds: dict[str, flo
 
 def _show(out: Path, before: bytes, result: Result, scene: _Scene, seconds: dict[str, float]) -> None:
     console = Console(highlight=False)
-    if console.is_terminal:
-        show_pair(console, before, result.bytes)
+    if can_draw(console):
+        show_pictures(console, [("before", before), ("after", result.bytes)])
     console.print(f"[bold]{scene.prompt}[/]: {seconds['edit_s']:.1f} s after a start of {seconds['start_s']:.1f} s")
     console.print(f"{out / 'before.png'}  {out / 'after.png'}  {out / 'report.json'}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated
 
 import typer
 from qied_client.cli.commands import add_client_commands
 from qied_client.cli.owner import add_owner_commands
-from qied_client.cli.session import session_app
+from qied_client.cli.program import add_version, run
 
 from qied import __version__
 from qied.cli.demo import demo
@@ -28,7 +27,6 @@ app = typer.Typer(
     name="qied",
     help="Qwen-Image-Edit on the GPU that you have: a daemon, its clients and its tools.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
@@ -41,29 +39,14 @@ app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 add_client_commands(app)
 add_owner_commands(app)
-app.add_typer(session_app, name="session")
 app.add_typer(keys, name="keys")
 app.add_typer(profile, name="profile")
 app.add_typer(service, name="service")
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"qied {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    pass
+add_version(app, "qied", __version__)
 
 
 def main() -> None:
     """Run the command line. What the terminal's encoding lacks is written as ``?``: a card's name may hold it."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    app()
+    run(app)

@@ -13,6 +13,9 @@ from qied_client.errors import QiedError
 from qied_client.protocol import messages as m
 from qied_client.results import Progress
 
+CONNECTION_LOST = "connection lost"
+"""Note of the news that the daemon cannot be reached for now; calls and jobs wait for it."""
+
 
 class Following:
     """The jobs that are followed, by their ids, and the calls that wait for something else."""
@@ -73,7 +76,7 @@ class Following:
 
     def absence(self, absent: bool) -> None:
         """Tell everybody that the connection is lost, or there again."""
-        news = Progress("waiting", note="connection lost" if absent else "connected again")
+        news = Progress("waiting", note=CONNECTION_LOST if absent else "connected again")
         for job in self._jobs.values():
             job._push(news)
         for tell in self._listening:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -11,20 +11,25 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.cli.exit_status import INTERRUPTED, status_of
+from qied_client.cli.options import CLIENT, program
 from qied_client.errors import QiedError
 from qied_client.system_failures import system_failure
 
 
+def _unchanged(error: QiedError) -> QiedError:
+    return error
+
+
 @contextmanager
-def failures_as_text() -> Iterator[None]:
-    """Print a typed error in two lines and exit with its status, 1 by default.
+def failures_as_text(reword: Callable[[QiedError], QiedError] = _unchanged) -> Iterator[None]:
+    """Print a typed error in two lines, in the words of ``reword``, and exit with its status, 1 by default.
 
     The last resort for errors of the operating system: places that know more about one give it a type before.
     """
     try:
         yield
     except QiedError as error:
-        raise _shown(error) from None
+        raise _shown(reword(error)) from None
     except BrokenPipeError:  # whoever reads the output has gone; the command line's library ends quietly
         raise
     except OSError as error:
@@ -35,8 +40,19 @@ def failures_as_text() -> Iterator[None]:
 
 
 def _shown(error: QiedError) -> typer.Exit:
+    if error.details.get("absent") is True:
+        error.remedy = _without_a_key()
     show_failure(error)
     return typer.Exit(status_of(error))
+
+
+def _without_a_key() -> str:
+    """What to do where there is no key at all: first what a newcomer on this machine does."""
+    name = program()
+    hand_over = f"ask its owner for a key file ('qied keys add NAME' there), then: {name} login FILE"
+    if name == CLIENT:
+        return f"For a daemon on another machine, {hand_over}\n        On this machine, start one with: qied serve"
+    return f"Start the daemon on this machine: qied serve\n        For one on another machine, {hand_over}"
 
 
 def show_failure(error: QiedError) -> None:
@@ -45,3 +61,6 @@ def show_failure(error: QiedError) -> None:
     console.print(Text.assemble(("error ", "bold red"), (error.code, "dim"), " ", error.message), soft_wrap=True)
     if error.remedy:
         console.print(Text.assemble(("  do    ", "bold green"), error.remedy), soft_wrap=True)
+    job = str(error.details.get("job") or "")
+    if job and job not in str(error):
+        console.print(Text.assemble(("  job   ", "bold"), job), soft_wrap=True)

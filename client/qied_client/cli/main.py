@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from qied_client.installing import install_extra
+from qied_client.version import __version__
 
 
 def main() -> None:
@@ -15,15 +16,14 @@ def main() -> None:
     except ImportError:
         sys.exit(f"The command line needs more packages: {install_extra('qied-client[cli]')}")
     from qied_client.cli.commands import add_client_commands
-    from qied_client.cli.session import session_app
+    from qied_client.cli.program import add_version, run
 
     app = typer.Typer(
         name="qied-client",
         help="Edit pictures with a qied daemon.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
+    add_version(app, "qied-client", __version__)
     add_client_commands(app)
-    app.add_typer(session_app, name="session")
-    app()
+    run(app)

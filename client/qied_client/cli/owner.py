@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from qied_client.cli.commands import Address, Key
 from qied_client.cli.failures import failures_as_text
+from qied_client.cli.options import Address, Key
 from qied_client.client import Client
 
 

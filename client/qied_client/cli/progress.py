@@ -10,6 +10,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.table import Column
 from rich.text import Text
 
+from qied_client.aio.following import CONNECTION_LOST
 from qied_client.cli.bar import Bar
 from qied_client.cli.status import seconds
 from qied_client.results import Progress as News
@@ -30,8 +31,6 @@ _LABEL_CHARS = 40
 def describe(news: News) -> str:
     """One short phrase for a piece of news."""
     match news.kind:
-        case "waiting":
-            return news.note if len(news.note) <= _LABEL_CHARS else "waiting"
         case "upload":
             return "uploading"
         case "download":
@@ -42,23 +41,21 @@ def describe(news: News) -> str:
             return waiting if news.starts_in_ms is None else f"{waiting}, {seconds(news.starts_in_ms)} to go"
         case "started":
             return "started"
+        case "waiting":
+            if news.note == CONNECTION_LOST:
+                return f"{news.note}, waiting"
+            return news.note if 0 < len(news.note) <= _LABEL_CHARS else "waiting"
         case "requeued":
             return f"waiting again: {news.note}"
         case _:
             return _LABELS.get(news.phase, news.phase or "editing")
 
 
-def _count(news: News) -> str:
-    if news.kind in ("upload", "download"):
-        return f"{100 * news.done // news.total} %" if news.total else ""
-    if news.kind not in ("step", "preview"):
-        return ""
-    left = "" if news.remaining_ms is None else f"  {seconds(news.remaining_ms)} left"
-    return f"{news.done}/{news.total}{left}"
-
-
 class EditProgress(Bar):
-    """Shows the news of one edit. Use it as the ``on_progress`` of a call, inside a ``with`` block."""
+    """Shows the news of an edit. Use it as the ``on_progress`` of a call, inside a ``with`` block.
+
+    ``which`` says which of several edits the news are of.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         columns = (
@@ -69,7 +66,10 @@ class EditProgress(Bar):
             TimeElapsedColumn(),
         )
         super().__init__(*columns, console=Console(file=stream or sys.stderr, highlight=False))
+        self.which = ""
         self._said = self._noted = ""
+        self._at = (0, 0)
+        self._left = ""
 
     def __enter__(self) -> Self:
         self.show("connecting", 0, None, count="")
@@ -77,16 +77,29 @@ class EditProgress(Bar):
 
     def __call__(self, news: News) -> None:
         if news.kind in ("queued", "waiting"):
-            self._note(news.note if len(news.note) > _LABEL_CHARS else "")
-        text = describe(news)
+            self._note(news)
+        text = " ".join(filter(None, (self.which, describe(news))))
         if self.console.is_terminal:
-            self.show(text, news.done, news.total or None, count=_count(news))
+            count = self._count(news)
+            done, total = self._at if news.kind == "waiting" else (news.done, news.total)
+            self._at = (done, total)
+            self.show(text, done, total or None, count=count)
         elif text != self._said:
             self._said = text
             self.console.print(Text(text), soft_wrap=True)
 
-    def _note(self, note: str) -> None:
-        """Say once why nothing starts, above the bar; a note is too long for a bar's line."""
+    def _count(self, news: News) -> str:
+        """What stands after the bar. Previews tell no remaining time: that of the step before them stays."""
+        if news.kind in ("upload", "download"):
+            return f"{100 * news.done // news.total} %" if news.total else ""
+        if news.kind != "preview":
+            self._left = "" if news.remaining_ms is None else f"  {seconds(news.remaining_ms)} left"
+        return f"{news.done}/{news.total}{self._left}" if news.kind in ("step", "preview") else ""
+
+    def _note(self, news: News) -> None:
+        """Say once why nothing starts, or what is waited for, above the bar: a note is too long for a bar's line."""
+        note = news.note if len(news.note) > _LABEL_CHARS else ""
         if note and note != self._noted:
-            self.console.print(Text(f"no edit can start now: {note}", "yellow"), soft_wrap=True)
+            what = "no edit can start now" if news.kind == "queued" else "waiting"
+            self.console.print(Text(f"{what}: {note}", "yellow"), soft_wrap=True)
         self._noted = note

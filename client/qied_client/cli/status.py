@@ -25,8 +25,8 @@ _STYLES = {
 
 def show_status(console: Console, report: m.StatusReport) -> None:
     """Print a status report. Ids of the user's own jobs and sessions are whole, other names may be cut."""
-    console.print(_headline(report))
-    console.print(_counts(report))
+    console.print(headline(report))
+    console.print(counts(report))
     for part in _parts(report):
         console.print()
         console.print(part)
@@ -46,7 +46,8 @@ def _parts(report: m.StatusReport) -> Iterator[Table]:
         yield _sessions(report)
 
 
-def _headline(report: m.StatusReport) -> Text:
+def headline(report: m.StatusReport) -> Text:
+    """What is served, and in which state the daemon is."""
     text = Text.assemble((report.model, "bold"), f" in {report.precision}, up {seconds(report.uptime_ms)}")
     if report.paused:
         text.append(", paused by the owner", "yellow")
@@ -55,7 +56,8 @@ def _headline(report: m.StatusReport) -> Text:
     return text.append(", stopping", "yellow") if report.draining else text
 
 
-def _counts(report: m.StatusReport) -> Text:
+def counts(report: m.StatusReport) -> Text:
+    """How many jobs, results and clients there are."""
     return Text(
         f"{report.running} running, {report.waiting} waiting, {_number(report.stored, 'result')} kept, "
         f"{_number(report.clients, 'client')}, "
@@ -112,11 +114,11 @@ def _memory(rows: list[m.WorkerRow]) -> Table:
 def _bars(rows: list[m.WorkerRow]) -> Table:
     table = _table(_name("", 16), Column("W weights, S sessions, A arena, . free", no_wrap=True, header_style=""))
     for row in rows:
-        table.add_row(Text(row.worker), _bar(row))
+        table.add_row(Text(row.worker), memory_bar(row))
     return table
 
 
-def _bar(row: m.WorkerRow) -> Text:
+def memory_bar(row: m.WorkerRow) -> Text:
     """The budget as cells. Each part ends at the cell nearest to the sum so far, so all add up to the bar."""
     bar = Text("[")
     used = cells = 0

@@ -47,6 +47,8 @@ REACHING = (
     "does it listen on the network (daemon.listen), and does its firewall let the port in?"
 )
 """Remedy where a daemon cannot be reached."""
+_NAMING = "Check the name in the key file. Is this machine in its network (VPN, Wi-Fi)? Its number works as well."
+_NAME_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class Transport:
             elif event == zmq.EVENT_DISCONNECTED:
                 return DaemonUnreachable(f"The connection to {self._endpoint.address} was lost.", REACHING)
             elif event == zmq.EVENT_CONNECT_RETRIED and not connected:
-                return self._unreachable()
+                return await self._unreachable()
 
     async def receive(self) -> Sequence[bytes]:
         """Wait for the frames of the next message."""
@@ -208,8 +210,18 @@ class Transport:
             "another daemon.",
         )
 
-    def _unreachable(self) -> DaemonUnreachable:
-        return DaemonUnreachable(f"Nothing answers at {self._endpoint.address}.", REACHING)
+    async def _unreachable(self) -> DaemonUnreachable:
+        """Why there is no connection: a name that stands for no address, or an address where nothing answers."""
+        address = self._endpoint.address
+        host = read_address(address).host.strip("[]")
+        try:
+            async with asyncio.timeout(_NAME_S):
+                await asyncio.get_running_loop().getaddrinfo(host, None)
+        except TimeoutError:
+            pass  # a slow name server: what is known is that nothing answered
+        except OSError:
+            return DaemonUnreachable(f"There is no host {host!r}, as {address} has it.", _NAMING)
+        return DaemonUnreachable(f"Nothing answers at {address}.", REACHING)
 
 
 def _see_that_it_is_watched(socket: zmq.asyncio.Socket) -> None:

@@ -88,5 +88,56 @@ def test_why_nothing_starts_is_said_once_and_above_the_bar(monkeypatch: pytest.M
 def test_what_is_not_known_is_left_out() -> None:
     assert describe(Progress("queued")) == "waiting"
     assert describe(Progress("queued", place=2)) == "waiting, place 2"
+    assert describe(Progress("waiting")) == "waiting"
     assert describe(Progress("step", 1, 4)) == "editing"
     assert describe(Progress("phase", phase="a_new_one")) == "a_new_one"
+
+
+def test_a_lost_connection_is_said_and_the_bar_stays_where_it_was() -> None:
+    stream = io.StringIO()
+    progress = EditProgress(stream)
+    progress.console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    with progress:
+        for news in [Progress("step", 7, 120, phase="denoise"), Progress("waiting", note="connection lost")]:
+            progress(news)
+        assert progress._live is not None
+        (task,) = progress._live.tasks
+        assert (task.description, task.completed, task.total) == ("connection lost, waiting", 7, 120)
+        progress(Progress("waiting", note="connected again"))
+        assert progress._live.tasks[0].description == "connected again"
+
+
+def test_a_long_note_of_waiting_has_a_line_of_its_own() -> None:
+    stream = io.StringIO()
+    with EditProgress(stream) as progress:
+        progress(Progress("waiting", note="8 uploads are under way, which is the limit of one user."))
+    assert stream.getvalue().splitlines() == [
+        "waiting: 8 uploads are under way, which is the limit of one user.",
+        "waiting",
+    ]
+
+
+def test_a_preview_leaves_the_remaining_time_where_it_is() -> None:
+    stream = io.StringIO()
+    progress = EditProgress(stream)
+    progress.console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    counts = []
+    with progress:
+        for news in [
+            Progress("step", 4, 40, phase="denoise", remaining_ms=9_000),
+            Progress("preview", 4, 40, phase="denoise", preview=b"jpeg"),
+            Progress("step", 5, 40, phase="denoise"),
+            Progress("preview", 5, 40, phase="denoise", preview=b"jpeg"),
+        ]:
+            progress(news)
+            assert progress._live is not None
+            counts.append(progress._live.tasks[0].fields["count"])
+    assert counts == ["4/40  9.0 s left", "4/40  9.0 s left", "5/40", "5/40"]
+
+
+def test_one_of_several_edits_is_numbered() -> None:
+    stream = io.StringIO()
+    with EditProgress(stream) as progress:
+        progress.which = "2 of 4"
+        progress(Progress("step", 1, 4, phase="denoise"))
+    assert stream.getvalue() == "2 of 4 editing\n"

@@ -127,6 +127,20 @@ async def test_where_nothing_listens_the_patience_ends(daemon: Any, free_address
     assert time.monotonic() - started >= 0.4
 
 
+async def test_a_host_that_does_not_exist_is_told_apart_from_one_where_nothing_answers(
+    daemon: Any, drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(host: str, *_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, f"no {host}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    absent = replace(endpoint_of(daemon.key), address="tcp://studio.invalid:7447")
+    error = await failure_of(drive(lambda: absent, patience_s=0.1).start())
+    assert type(error) is DaemonUnreachable
+    assert error.message == "There is no host 'studio.invalid', as tcp://studio.invalid:7447 has it."
+    assert "qied serve" not in error.remedy
+
+
 async def test_an_address_that_is_none_is_said_so(daemon: Any, drive: Drive) -> None:
     nowhere = replace(endpoint_of(daemon.key), address="somewhere")
     error = await failure_of(drive(lambda: nowhere).start())

@@ -14,11 +14,15 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.aio.job import named
-from qied_client.cli import edit_options as o
-from qied_client.cli.commands import Address, AsJson, Key, show_result
+from qied_client.cli.editing import options as o
+from qied_client.cli.editing.command import show_saved, show_warnings
+from qied_client.cli.editing.places import Place
+from qied_client.cli.editing.run import Saved
+from qied_client.cli.editing.words import in_flags
 from qied_client.cli.failures import failures_as_text
+from qied_client.cli.options import Address, AsJson, Key, program
 from qied_client.cli.progress import EditProgress
-from qied_client.cli.session_tables import history_table, sessions_table
+from qied_client.cli.sessions.tables import history_table, sessions_table
 from qied_client.client import Client, Session
 from qied_client.errors import InvalidRequest
 
@@ -46,7 +50,7 @@ def open_session(
 def edit_session(
     name: Name,
     prompt: Annotated[str, typer.Argument(help="What to change, in words.")],
-    out: o.Out,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png or .webp.")],
     base: Annotated[int | None, typer.Option(help="The turn to edit, 0 the first picture; else the latest.")] = None,
     negative: o.Negative = None,
     seed: o.Seed = None,
@@ -66,11 +70,10 @@ def edit_session(
     as_json: AsJson = False,
 ) -> None:
     """Edit the latest picture, or that of another turn, and save the result."""
-    with failures_as_text():
+    with failures_as_text(in_flags):
         options = o.edit_options(
-            out=out,
+            output_format=Place(out).checked(),
             negative=negative,
-            seed=seed,
             steps=steps,
             cfg=cfg,
             width=width,
@@ -84,13 +87,15 @@ def edit_session(
         )
         with Client(key, address=address) as client, EditProgress() as progress:
             session = client.take_up_session(name)
-            result = session.edit(prompt, base=base, job_id=job, on_progress=progress, **options)
+            result = session.edit(prompt, base=base, job_id=job, seed=seed, on_progress=progress, **options)
+            saved = Saved(out, result, client.job(result.job).outcome())
         try:
             result.save(out)
         except InvalidRequest as error:
-            again = f"'session result {shlex.quote(name)} {result.turn} -o FILE'"
-            raise named(error, result.job, f"Then get the picture with {again}.") from error
-        show_result(result, out, as_json)
+            again = f"{program()} session result {shlex.quote(name)} {result.turn} -o {shlex.quote(str(out))}"
+            raise named(error, result.job, f"Then get the picture: {again}", finished=True) from error
+        show_warnings([saved])
+        show_saved(Console(highlight=False), [saved], as_json)
 
 
 @session_app.command()
@@ -151,12 +156,22 @@ def result(
     as_json: AsJson = False,
 ) -> None:
     """Save the picture of a turn."""
-    with failures_as_text():
-        o.check_folder(out)
+    with failures_as_text(in_flags):
+        if not out.parent.is_dir():
+            raise InvalidRequest(
+                f"{out}: there is no folder {out.parent}.", "Create it first, or choose another.", field="out"
+            )
         with Client(key, address=address) as client, EditProgress() as progress:
             found = client.take_up_session(name).result(turn, on_progress=progress)
         found.save(out)
-        show_result(found, out, as_json)
+        if as_json:
+            facts = asdict(found)
+            del facts["bytes"]
+            _print_json({"path": str(out), **facts})
+            return
+        seed = f"  seed {found.seed}" if found.job else ""
+        text = Text.assemble((str(out), "bold"), f"  {found.width}x{found.height}  turn {found.turn}{seed}")
+        Console(highlight=False).print(text, soft_wrap=True)
 
 
 @session_app.command()

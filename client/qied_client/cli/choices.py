@@ -1,0 +1,112 @@
+"""``presets`` and ``loras``: what an edit can choose from, and the limits of this daemon."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from math import isqrt
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from qied_client.cli.asking import ask, known_loras
+from qied_client.cli.failures import failures_as_text
+from qied_client.cli.options import Address, AsJson, Key
+from qied_client.client import Client
+from qied_client.protocol import messages as m
+from qied_client.text import file_size
+
+
+def presets(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
+    """Show what each preset does, and the limits of this daemon."""
+    with failures_as_text():
+        with Client(key, address=address) as client:
+            description: m.Description = ask(client, m.Describe)
+        console = Console(highlight=False)
+        if as_json:
+            facts = asdict(description)
+            del facts["re"]
+            console.print_json(json.dumps(facts))
+            return
+        console.print(Text.assemble((description.title, "bold"), f" in {description.precision}"))
+        for line in _caps(description):
+            console.print(Text(f"  {line}"))
+        console.print()
+        console.print(presets_table(description.presets))
+        for warning in description.warnings:
+            console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+
+
+def _caps(description: m.Description) -> Iterator[str]:
+    grid = description.side_multiple
+    side = isqrt(description.max_pixels) // grid * grid
+    yield (
+        f"results up to {description.max_pixels / 1e6:.2f} megapixels ({side} x {side}), sides in multiples of {grid}"
+    )
+    pictures = "1 picture" if description.max_images == 1 else f"1 to {description.max_images} pictures"
+    loras = "no LoRAs" if not description.loras else f"{description.loras} LoRAs"
+    yield f"{pictures} in an edit; {loras}"
+
+
+def presets_table(rows: Sequence[m.PresetInfo]) -> Table:
+    """Presets as text; what each is for has the room that is left."""
+    table = Table(
+        Column("preset", no_wrap=True),
+        Column("steps", no_wrap=True, justify="right"),
+        Column("CFG", no_wrap=True, justify="right"),
+        Column("precision", no_wrap=True),
+        Column("LoRAs", overflow="fold"),
+        Column("about", overflow="fold"),
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
+    for row in rows:
+        table.add_row(
+            Text.assemble((row.name, "bold"), " (default)" if row.default else ""),
+            str(row.steps),
+            f"{row.true_cfg_scale:g}",
+            Text(row.precision or "any"),
+            Text(", ".join(row.loras) or "-"),
+            Text(row.about),
+        )
+    return table
+
+
+def loras(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
+    """List the LoRAs by the names that 'edit --lora' takes."""
+    with failures_as_text():
+        with Client(key, address=address) as client:
+            rows = list(known_loras(client))
+        console = Console(highlight=False)
+        if as_json:
+            console.print_json(json.dumps([asdict(row) for row in rows]))
+        elif rows:
+            console.print(loras_table(rows))
+        else:
+            console.print("This daemon has no LoRAs. Its owner names their folders in model.loras.")
+
+
+def loras_table(rows: Sequence[m.LoraInfo]) -> Table:
+    """LoRAs as text; names are whole, since they are typed."""
+    table = Table(
+        Column("name", overflow="fold"),
+        Column("size", no_wrap=True, justify="right"),
+        Column("rank", no_wrap=True, justify="right"),
+        Column("made for", overflow="fold"),
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
+    for row in rows:
+        made_for = Text(f"not usable: {row.problem}", "yellow") if row.problem else Text(_made_for(row))
+        table.add_row(Text(row.name), file_size(row.bytes), str(row.rank or "-"), made_for)
+    return table
+
+
+def _made_for(row: m.LoraInfo) -> str:
+    return f"{row.steps} steps, CFG 1" if row.steps else ""

@@ -1,0 +1,143 @@
+"""``edit``: its options, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from qied_client.cli.drawing import can_draw, show_pictures
+from qied_client.cli.editing import options as o
+from qied_client.cli.editing.arguments import told_apart
+from qied_client.cli.editing.places import Place
+from qied_client.cli.editing.run import Edits, Saved
+from qied_client.cli.editing.words import in_flags
+from qied_client.cli.exit_status import INTERRUPTED
+from qied_client.cli.failures import failures_as_text
+from qied_client.cli.options import Address, AsJson, Key
+from qied_client.cli.status import seconds
+from qied_client.client import Client
+from qied_client.errors import InvalidRequest
+
+
+class Drawing(StrEnum):
+    """Whether ``edit`` draws pictures in the terminal."""
+
+    AUTO = "auto"
+    NEVER = "never"
+
+
+def edit(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGE... PROMPT", help="PNG, JPEG or WebP; then what to change, in quotes."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Output file: .png or .webp; {n} and {seed} may be in its name."),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", help="Variations, 1 to 100, each with its own seed.")] = 1,
+    negative: o.Negative = None,
+    seed: o.Seed = None,
+    steps: o.Steps = None,
+    cfg: o.Cfg = None,
+    width: o.Width = None,
+    height: o.Height = None,
+    preset: o.Preset = None,
+    precision: o.Precision = None,
+    lora: o.Lora = None,
+    mask: o.Mask = None,
+    fit: o.Fit = False,
+    priority: o.Priority = 0,
+    job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
+    picture: Annotated[
+        Drawing, typer.Option(help="Show the pictures in the terminal if it can: auto or never.")
+    ] = Drawing.AUTO,
+    no_picture: Annotated[bool, typer.Option("--no-picture", help="The same as --picture never.")] = False,
+    key: Key = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Edit pictures and save the result."""
+    with failures_as_text(in_flags):
+        pictures, prompt = told_apart(words or [])
+        if out is None:
+            raise InvalidRequest("The output file is missing.", "Name it: -o out.png", field="out")
+        place = Place(out, count)
+        options = o.edit_options(
+            output_format=place.checked(),
+            negative=negative,
+            steps=steps,
+            cfg=cfg,
+            width=width,
+            height=height,
+            preset=preset,
+            precision=precision,
+            lora=lora,
+            mask=mask,
+            fit=fit,
+            priority=priority,
+        )
+        with Client(key, address=address) as client:
+            edits = Edits(client, place, job, seed)
+            try:
+                done = edits.run(pictures, prompt, options)
+            except KeyboardInterrupt:
+                edits.stop(Console(stderr=True, highlight=False))
+                raise typer.Exit(INTERRUPTED) from None
+        show_warnings(done)
+        console = Console(highlight=False)
+        drawing = Drawing.NEVER if no_picture or as_json else picture
+        if drawing is not Drawing.NEVER and can_draw(console):
+            afters = [("after" if count == 1 else saved.path.name, saved.result.bytes) for saved in done]
+            show_pictures(console, [("before", pictures[-1].read_bytes()), *afters])
+        show_saved(console, done, as_json, many=count > 1)
+
+
+def show_warnings(done: list[Saved]) -> None:
+    """Print what was probably not intended on standard error, each of it once."""
+    console = Console(stderr=True, highlight=False)
+    for warning in dict.fromkeys(text for saved in done for text in saved.outcome.warnings):
+        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+
+
+def show_saved(console: Console, done: list[Saved], as_json: bool, *, many: bool = False) -> None:
+    """Print a line for each result, or JSON: an object, or an array where ``many`` were asked for."""
+    if as_json:
+        rows = [_facts(saved) for saved in done]
+        console.print_json(json.dumps(rows if many else rows[0]))
+        return
+    for saved in done:
+        console.print(_line(saved), soft_wrap=True)
+
+
+def _facts(saved: Saved) -> dict[str, Any]:
+    facts = asdict(saved.result)
+    del facts["bytes"]
+    outcome = saved.outcome
+    made = ("steps", "true_cfg_scale", "precision", "preset", "schedule")
+    return {
+        "path": str(saved.path),
+        **facts,
+        **{name: getattr(outcome, name) for name in made},
+        "warnings": list(outcome.warnings),
+    }
+
+
+def _line(saved: Saved) -> Text:
+    result, outcome = saved.result, saved.outcome
+    text = Text.assemble((str(saved.path), "bold"), f"  {result.width}x{result.height}")
+    if result.turn is not None:
+        text.append(f"  turn {result.turn}")
+    if outcome.precision:
+        text.append("  ").append(f"[{outcome.precision.upper()}]", "bold cyan")
+    if outcome.steps:
+        steps = f"{outcome.steps} step{'s' if outcome.steps > 1 else ''}"
+        text.append(f"  {outcome.preset}, {steps}" if outcome.preset else f"  {steps}")
+    return text.append(f"  seed {result.seed}  {seconds(round(result.timings.get('held_ms', 0)))}")

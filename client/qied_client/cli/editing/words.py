@@ -1,0 +1,66 @@
+"""Errors of an edit in the words of the command line: options in place of a request's fields."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from qied_client.errors import InvalidRequest, QiedError
+from qied_client.protocol import limits
+
+FLAGS: Final = {
+    "images": "IMAGE",
+    "prompt": "PROMPT",
+    "seed": "--seed",
+    "negative_prompt": "--negative",
+    "steps": "--steps",
+    "true_cfg_scale": "--cfg",
+    "width": "--width",
+    "height": "--height",
+    "preset": "--preset",
+    "precision": "--precision",
+    "loras": "--lora",
+    "mask": "--mask",
+    "on_cap": "--fit",
+    "output_format": "--out",
+    "priority": "--priority",
+    "job": "--job",
+    "address": "--address",
+    "out": "--out",
+}
+"""What the command line calls the fields of a request."""
+
+_PHRASES: Final = (
+    ("or let the daemon fit it (on_cap='fit')", "or let the daemon fit it with --fit"),
+    ("width and height: one is missing", "--width and --height: one is missing"),
+    ("leave the precision out", "leave --precision out"),
+)
+
+
+def in_flags(error: QiedError) -> QiedError:
+    """The same error, which names options where it named fields, and sizes where a side is off the grid."""
+    message, remedy = error.message, error.remedy
+    for said, meant in _PHRASES:
+        message, remedy = message.replace(said, meant), remedy.replace(said, meant)
+    name = str(error.details.get("field") or "")
+    flag = FLAGS.get(re.split(r"[.\[]", name, maxsplit=1)[0])
+    if isinstance(error, InvalidRequest) and flag is not None:
+        if message.startswith(f"{name}: "):
+            message = f"{flag}: {message.removeprefix(f'{name}: ')}"
+        if remedy == "Correct this field.":
+            remedy = _nearest(message) or f"Correct {flag}."
+    if (message, remedy) == (error.message, error.remedy):
+        return error
+    told = type(error)(message, remedy)
+    told.details = error.details
+    return told
+
+
+def _nearest(message: str) -> str:
+    """The sides next to one that is not on the grid, where the message says so."""
+    if (found := re.search(r"multiple of (\d+), not (\d+)", message)) is None:
+        return ""
+    grid, side = map(int, found.groups())
+    below = max(grid, side // grid * grid)
+    sides = sorted({min(below, limits.SIDE_PX), min(below + grid, limits.SIDE_PX)})
+    return f"Give {' or '.join(map(str, sides))}."

@@ -1,0 +1,62 @@
+import os
+from pathlib import Path
+
+import pytest
+from qied_client.cli.editing.places import Place
+from qied_client.errors import InvalidRequest
+
+
+@pytest.mark.parametrize(
+    ("out", "count", "names"),
+    [
+        ("a.png", 1, ["a.png"]),
+        ("a.png", 2, ["a-1.png", "a-2.png"]),
+        ("a.v2.webp", 2, ["a.v2-1.webp", "a.v2-2.webp"]),
+        ("{n} of 2.png", 2, ["1 of 2.png", "2 of 2.png"]),
+        ("{seed}.png", 2, ["7.png", "8.png"]),
+        ("{seed}-{n}{x}.png", 1, ["7-1{x}.png"]),
+    ],
+)
+def test_each_result_has_a_name_of_its_own(tmp_path: Path, out: str, count: int, names: list[str]) -> None:
+    place = Place(tmp_path / out, count)
+    assert [place.path(n, 6 + n) for n in range(1, count + 1)] == [tmp_path / name for name in names]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "png"), ("a.PNG", "png"), ("a.webp", "webp")])
+def test_the_suffix_is_the_format_and_nothing_is_left_behind(tmp_path: Path, name: str, kind: str) -> None:
+    assert Place(tmp_path / name).checked() == kind
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("out", "count", "said"),
+    [
+        ("a.jpg", 1, "a.jpg: results are PNG or WebP."),
+        ("absent/a.png", 1, "there is no folder"),
+        ("folder.png", 1, "folder.png is a folder."),
+        (".", 1, "is a folder."),
+        ("file/a.png", 1, "there is no folder"),
+        ("a.png", 0, "--count: must be 1 to 100, not 0."),
+        ("a.png", 101, "--count: must be 1 to 100, not 101."),
+    ],
+)
+def test_a_place_for_no_picture_is_refused(tmp_path: Path, out: str, count: int, said: str) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        Place(tmp_path / out, count).checked()
+    assert refused.value.remedy
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that nobody, not even root, can write to")
+def test_a_folder_that_cannot_be_written_to_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="no file can be written there") as refused:
+        Place(Path("/proc/self/out.png")).checked()
+    assert refused.value.remedy
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InvalidRequest, match="Permission denied"):
+        Place(tmp_path / "out.png").checked()

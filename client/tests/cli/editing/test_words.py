@@ -1,0 +1,94 @@
+import inspect
+import re
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+import pytest
+import typer
+from qied_client.aio.client import request_of
+from qied_client.cli.editing.command import edit
+from qied_client.cli.editing.words import FLAGS, in_flags
+from qied_client.errors import AboveCap, InvalidRequest, JobFailed, PrecisionUnavailable
+from qied_client.protocol.request import EditRequest
+
+OF_THE_LIBRARY = {"previews"}
+"""What a request has and the command line does not offer."""
+
+
+def options() -> set[str]:
+    """Every flag of ``edit``, as typer makes it of the parameters."""
+    found = set()
+    for name, hint in get_type_hints(edit, include_extras=True).items():
+        for info in get_args(hint)[1:]:
+            if isinstance(info, typer.models.OptionInfo):
+                found |= set(info.param_decls or [f"--{name.replace('_', '-')}"])
+    return found
+
+
+def test_every_field_of_a_request_has_its_flag_and_the_flag_exists() -> None:
+    assert len(options()) > 15
+    assert {field.name for field in fields(EditRequest)} - OF_THE_LIBRARY <= set(FLAGS)
+    assert {flag for flag in FLAGS.values() if flag.startswith("-")} <= options()
+    assert "words" in inspect.signature(edit).parameters, "IMAGE and PROMPT"
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "seed": (-1, "--seed: must be"),
+    "negative_prompt": ("\0", "--negative: must not contain NUL."),
+    "steps": (0, "--steps: must be 1 to 200, not 0."),
+    "true_cfg_scale": (0.5, "--cfg: must be a number from 1 to 20, not 0.5."),
+    "width": (1000, "--width: must be a multiple of 16, not 1000."),
+    "height": (1001, "--height: must be a multiple of 16, not 1001."),
+    "preset": ("?", "--preset: must be"),
+    "precision": ("?", "--precision: must be"),
+    "loras": (["../x"], "--lora: must be a name such as"),
+    "on_cap": ("?", "--fit: must be"),
+    "output_format": ("?", "--out: must be"),
+    "priority": (11, "--priority: must be -10 to 10, not 11."),
+    "prompt": ("", "PROMPT: must not be empty."),
+}
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_a_wrong_value_is_told_by_its_flag(field: str) -> None:
+    value, said = WRONG[field]
+    with pytest.raises(InvalidRequest) as refused:
+        request_of(**{"prompt": "x", field: value})
+    told = in_flags(refused.value)
+    assert told.message.startswith(said)
+    assert not re.search(r"this field|[a-z]_[a-z]", str(told))
+    assert told.details == refused.value.details
+    assert type(told) is type(refused.value)
+
+
+def test_all_fields_are_tried() -> None:
+    pictures = {"images", "mask"}
+    assert set(WRONG) | pictures | OF_THE_LIBRARY == {field.name for field in fields(EditRequest)}
+
+
+@pytest.mark.parametrize(
+    ("side", "sizes"), [(1000, "992 or 1008"), (17, "16 or 32"), (8191, "8176 or 8192"), (1001, "992 or 1008")]
+)
+def test_a_side_off_the_grid_is_told_the_ones_next_to_it(side: int, sizes: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        request_of("x", width=side, height=64)
+    assert in_flags(refused.value).remedy == f"Give {sizes}."
+
+
+def test_a_missing_side_names_both_flags() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        request_of("x", width=64)
+    assert in_flags(refused.value).message == "--width and --height: one is missing."
+
+
+def test_remedies_of_the_daemon_name_flags() -> None:
+    cap = AboveCap("x", "Ask for 64 x 64, or let the daemon fit it (on_cap='fit').", width=64)
+    assert in_flags(cap).remedy == "Ask for 64 x 64, or let the daemon fit it with --fit."
+    assert in_flags(cap).details == {"width": 64}
+    other = PrecisionUnavailable("x", "It runs fp8; leave the precision out.", field="precision")
+    assert in_flags(other).remedy == "It runs fp8; leave --precision out."
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    error = JobFailed("width: of the card", "Correct this field.")
+    assert in_flags(error) is error
