@@ -192,7 +192,9 @@ class Connection:
         try:
             return self._take(decode(frames, self._known))
         except QiedError as error:
-            return [Unusable(ProtocolError(f"The peer sent something that protocol 1 does not allow: {error.message}"))]
+            return [
+                Unusable(ProtocolError(f"The peer sent something that the protocol does not allow: {error.message}"))
+            ]
 
     def tick(self, now_ms: int) -> list[Happening]:
         """Let time pass: pings in every heartbeat, and reports a peer that has been silent for too long.
@@ -223,7 +225,7 @@ class Connection:
     def request(self, make: Callable[[int], m.Message]) -> int:
         """Ask for something; the message is sent now or after the next handshake, again after each. Returns its id.
 
-        Raises InvalidRequest where a field of the message has a value that protocol 1 does not allow.
+        Raises InvalidRequest where a field of the message has a value that the protocol does not allow.
         """
         identifier = self._take_id()
         message = _allowed(make(identifier))

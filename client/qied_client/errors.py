@@ -11,7 +11,7 @@
     │   ├── SocketUnavailable            socket_unavailable      this program cannot make a socket
     │   └── RequestTimeout               timeout                 no answer within the time that the caller gave
     ├── NotPermitted                     not_permitted           only the machine's owner may do this
-    ├── ProtocolError                    protocol_error          frames that are not protocol 1, or out of order
+    ├── ProtocolError                    protocol_error          frames that are not of the protocol, or out of order
     ├── InvalidRequest                   invalid_request         a field of a request is wrong
     │   ├── UnknownOption                unknown_option          not an option of an edit; names the nearest one
     │   ├── UnknownPreset                unknown_preset
@@ -146,7 +146,7 @@ class NotPermitted(QiedError):
 
 
 class ProtocolError(QiedError):
-    """Frames that are not protocol 1, or messages out of order."""
+    """Frames that are not of the protocol, or messages out of order."""
 
     code = "protocol_error"
 
@@ -338,7 +338,7 @@ class NothingToUndo(SessionError):
 
 
 class NothingToRedo(SessionError):
-    """No turn was undone from the session's latest picture."""
+    """The turn does not follow the session's latest picture, or has no picture."""
 
     code = "nothing_to_redo"
 

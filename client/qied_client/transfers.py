@@ -45,7 +45,7 @@ class Sender:
         self.offset, self.credit = offset, credit
 
     def allow(self, chunks: int) -> None:
-        """Add to the credit; a flood of it is cut to what protocol 1 allows at once."""
+        """Add to the credit; a flood of it is cut to what the protocol allows at once."""
         self.credit = min(self.credit + chunks, 64)
 
     def chunks(self) -> Iterator[Chunk]:

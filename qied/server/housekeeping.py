@@ -165,11 +165,16 @@ class Housekeeper:
 
         A result that is a turn's as well, or the picture that another job reads, would free nothing.
         """
+        needed = self._needed_by(user)
+        fetched = [(job, job.outcome) for job in self._jobs.fetched(user) if job.outcome is not None]
+        return [(job, outcome) for job, outcome in fetched if needed[outcome.result_blob or ""] == 1]
+
+    def _needed_by(self, user: str) -> Counter[str]:
+        """How often a user's jobs, sessions and requests need each blob."""
         needed = Counter(blob for job in self._jobs.of_user(user) for blob in _blobs(job))
         needed.update(blob for session in self._sessions.of_user(user) for blob in session.blobs)
         needed.update(self._ownership.held)
-        fetched = [(job, job.outcome) for job in self._jobs.fetched(user) if job.outcome is not None]
-        return [(job, outcome) for job, outcome in fetched if needed[outcome.result_blob or ""] == 1]
+        return needed
 
     def _could_fit(self, user: str, size: int, spare: Sequence[tuple[Job, StoreOutcome]], *, result: bool) -> bool:
         """Whether ``size`` bytes would find room if all ``spare`` results and what the user does not use were gone."""
@@ -183,11 +188,11 @@ class Housekeeper:
         return self._store.shortfall(size, pinned, used_before, result=result) <= sum(results)
 
     async def _delete_unused(self, user: str, blob: str, used_before: float) -> None:
-        """Have a user give up a picture that was not used since, and delete it where nobody else has it."""
-        if self._ownership.stored_at(user, blob) > used_before or blob in self._needed():
+        """Have a user give up a picture that was not used since, and delete it unless others have it."""
+        if self._ownership.stored_at(user, blob) > used_before or blob in self._needed_by(user):
             return
         await self._disown([(user, blob)])
-        if blob not in self._ownership.owned:
+        if blob not in self._ownership.owned and blob not in self._needed():
             await off_loop(self._executor, self._store.remove, blob, used_before)
 
     async def _make_room_in_share(self, user: str, size: int, used_before: float) -> bool:
@@ -220,7 +225,7 @@ class Housekeeper:
 
 
 def _blobs(job: Job) -> Iterator[str]:
-    """The pictures that a job reads, and its result; once that is fetched, nobody reads the others."""
+    """The pictures that a job reads, and its result; of a fetched job only the result, since it reads no more."""
     if job.fetched_at is None:
         yield from job.spec.images
         if job.spec.mask is not None:

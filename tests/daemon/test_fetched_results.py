@@ -125,64 +125,66 @@ def test_without_hours_keep_is_a_plain_release(start_daemon, picture):
         assert (jobs(raw), fetch(raw, "one").code) == ([], "unknown_job")
 
 
-class TestShortRoom:
-    """A store in which a user has room for a few pictures."""
+@pytest.fixture(scope="module")
+def cramped(daemon_process, tmp_path_factory):
+    """A daemon in whose store a user has room for a few pictures."""
+    share = str(9 * 64 * KIB / STORE)
+    settings = {"QIED_STORAGE_BLOB_BYTES": str(STORE), "QIED_STORAGE_USER_SHARE": share}
+    settings["QIED_LIMITS_JOBS_KEPT_PER_USER"] = "4"
+    running = daemon_process(tmp_path_factory.mktemp("room") / "home", **settings).start()
+    yield running
+    running.kill()
 
-    @pytest.fixture(scope="class")
-    def daemon(self, daemon_process, tmp_path_factory):
-        share = str(9 * 64 * KIB / STORE)
-        settings = {"QIED_STORAGE_BLOB_BYTES": str(STORE), "QIED_STORAGE_USER_SHARE": share}
-        settings["QIED_LIMITS_JOBS_KEPT_PER_USER"] = "4"
-        running = daemon_process(tmp_path_factory.mktemp("room") / "home", **settings).start()
-        yield running
-        running.kill()
 
-    @pytest.fixture
-    def raw(self, daemon):
-        with daemon.raw(daemon.enrol(next(NAMES))) as raw:
-            yield raw.hello()
+@pytest.fixture
+def raw(cramped):
+    """A connection of a user of this test alone to the cramped daemon."""
+    with cramped.raw(cramped.enrol(next(NAMES))) as raw:
+        yield raw.hello()
 
-    def test_the_oldest_fetched_results_make_way_for_a_job(self, daemon, raw, picture):
-        blob = raw.upload(picture)
-        results = [made(raw, f"job-{number}", blob, seed=number) for number in range(4)]
-        for number in (1, 0, 2):
-            keep(raw, f"job-{number}")
-        made(raw, "job-4", blob, seed=4)  # one too many are kept
-        assert jobs(raw) == ["job-4", "job-3", "job-2", "job-0"]
-        assert raw.ask(lambda n: m.Resume(n, "job-1")).code == "unknown_job"
-        assert submit(raw, "job-1", blob, seed=1).code == "unknown_job"
-        large = raw.upload(os.urandom(5 * 64 * KIB - 100))  # no room for the next result but that of a fetched one
-        assert isinstance(submit(raw, "job-5", blob, seed=5), m.Accepted)
-        ended(raw, "job-5")
-        assert "job-3" in jobs(raw) and "job-0" not in jobs(raw)
-        assert not file_of(daemon, results[0].blob).exists()
-        assert file_of(daemon, results[3].blob).exists() and file_of(daemon, large).exists()
 
-    def test_an_upload_takes_the_room_of_fetched_results_and_of_nothing_else(self, daemon, raw, picture):
-        blob = raw.upload(picture)
-        results = [made(raw, f"job-{number}", blob, seed=number) for number in range(4)]
-        for number in (0, 1):
-            keep(raw, f"job-{number}")
-        room = 9 - 1 - 4
-        data = os.urandom((room + 1) * 64 * KIB)
-        assert raw.upload(data) == hash_of(data)
-        assert jobs(raw) == ["job-3", "job-2", "job-1"]
-        refused = raw.ask(lambda n: m.Put(n, hash_of(b"more"), 3 * 64 * KIB))
-        assert (refused.code, refused.details["passes"]) == ("quota_exceeded", False)
-        assert jobs(raw) == ["job-3", "job-2", "job-1"], "nothing is forgotten for what does not fit anyway"
-        assert [file_of(daemon, result.blob).exists() for result in results] == [False, True, True, True]
+def test_the_oldest_fetched_results_make_way_for_a_job(cramped, raw, picture):
+    blob = raw.upload(picture)
+    results = [made(raw, f"job-{number}", blob, seed=number) for number in range(4)]
+    for number in (1, 0, 2):
+        keep(raw, f"job-{number}")
+    made(raw, "job-4", blob, seed=4)  # one too many are kept
+    assert jobs(raw) == ["job-4", "job-3", "job-2", "job-0"]
+    assert raw.ask(lambda n: m.Resume(n, "job-1")).code == "unknown_job"
+    assert submit(raw, "job-1", blob, seed=1).code == "unknown_job"
+    other = raw.upload(os.urandom(2 * 64 * KIB))  # no room for the next result but that of a fetched one
+    made(raw, "job-5", blob, seed=5)
+    assert jobs(raw) == ["job-5", "job-4", "job-3", "job-2"]
+    assert [file_of(cramped, result.blob).exists() for result in (results[0], *results[2:])] == [False, True, True]
+    assert file_of(cramped, other).exists()
 
-    def test_a_fetched_turn_stays_while_its_session_has_its_picture(self, raw, picture):
-        blob = raw.upload(picture)
-        raw.ask(lambda n: m.Open(n, "s", blob))
-        turn = EditRequest((), "x", seed=1, steps=1, width=64, height=64)
-        raw.ask(lambda n: m.Submit(n, "turn", turn, turn.payload_hash(), "s"))
-        ended(raw, "turn")
-        made(raw, "plain", blob, seed=2)
-        keep(raw, "turn")
-        keep(raw, "plain")
-        raw.upload(os.urandom(7 * 64 * KIB - 100))
-        assert jobs(raw) == ["turn"]
+
+def test_an_upload_takes_the_room_of_fetched_results_and_of_nothing_else(cramped, raw, picture):
+    blob = raw.upload(picture)
+    results = [made(raw, f"job-{number}", blob, seed=number) for number in range(4)]
+    for number in (0, 1):
+        keep(raw, f"job-{number}")
+    room = 9 - 1 - 4
+    data = os.urandom((room + 1) * 64 * KIB)
+    assert raw.upload(data) == hash_of(data)
+    assert jobs(raw) == ["job-3", "job-2", "job-1"]
+    refused = raw.ask(lambda n: m.Put(n, hash_of(b"more"), 3 * 64 * KIB))
+    assert (refused.code, refused.details["passes"]) == ("quota_exceeded", False)
+    assert jobs(raw) == ["job-3", "job-2", "job-1"], "nothing is forgotten for what does not fit anyway"
+    assert [file_of(cramped, result.blob).exists() for result in results] == [False, True, True, True]
+
+
+def test_a_fetched_turn_stays_while_its_session_has_its_picture(raw, picture):
+    blob = raw.upload(picture)
+    raw.ask(lambda n: m.Open(n, "s", blob))
+    turn = EditRequest((), "x", seed=1, steps=1, width=64, height=64)
+    raw.ask(lambda n: m.Submit(n, "turn", turn, turn.payload_hash(), "s"))
+    ended(raw, "turn")
+    made(raw, "plain", blob, seed=2)
+    keep(raw, "turn")
+    keep(raw, "plain")
+    raw.upload(os.urandom(7 * 64 * KIB - 100))
+    assert jobs(raw) == ["turn"]
 
 
 def test_a_picture_that_a_waiting_turn_needs_is_not_forgotten(start_daemon, picture, tmp_path):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from qied_client.cli.choices import loras, presets
+from qied_client.cli.daemon.choices import loras, presets
+from qied_client.cli.daemon.jobs import jobs, release, result
+from qied_client.cli.daemon.login import login, logout
+from qied_client.cli.daemon.ps import cancel, ps
+from qied_client.cli.daemon.top import top
 from qied_client.cli.editing.command import edit
-from qied_client.cli.jobs import jobs, release, result
-from qied_client.cli.login import login, logout
-from qied_client.cli.ps import cancel, ps
 from qied_client.cli.sessions.commands import session_app
-from qied_client.cli.top import top
 
 
 def add_client_commands(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""When a connection must be heard: the heartbeats of protocol 1, in milliseconds."""
+"""When a connection must be heard: the heartbeats, in milliseconds."""
 
 from typing import Final
 

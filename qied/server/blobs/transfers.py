@@ -77,7 +77,7 @@ class Downloading:
         self.task: asyncio.Task[None] | None = None
 
     def allow(self, chunks: int) -> None:
-        """Let as many more chunks go, up to the credit of protocol 1."""
+        """Let as many more chunks go, up to the credit of the protocol."""
         for _ in range(min(chunks, limits.CREDIT - self._allowed)):
             self._allowed += 1
             self._credit.release()

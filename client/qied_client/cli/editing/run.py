@@ -13,7 +13,7 @@ from rich.text import Text
 
 from qied_client.aio.client import new_id, seed_of
 from qied_client.aio.job import named
-from qied_client.cli.asking import say_it_is_here
+from qied_client.cli.daemon.asking import say_it_is_here
 from qied_client.cli.editing.places import Place
 from qied_client.cli.options import program
 from qied_client.cli.progress import EditProgress

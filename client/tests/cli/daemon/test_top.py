@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from qied_client.cli.top import Speed, View
+from qied_client.cli.daemon.top import Speed, View
 from qied_client.protocol import messages as m
 from rich.console import Console
 

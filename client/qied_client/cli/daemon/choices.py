@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from qied_client.cli.asking import ask, known_loras
+from qied_client.cli.daemon.asking import ask, known_loras
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
 from qied_client.client import Client

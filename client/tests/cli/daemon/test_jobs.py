@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qied_client.cli.jobs import jobs_table
+from qied_client.cli.daemon.jobs import jobs_table
 from qied_client.job_status import JobSummary
 from qied_client.protocol import messages as m
 from rich.console import Console
@@ -65,6 +65,18 @@ def test_the_newest_20_are_listed_and_the_rest_is_named(run: Any, modern: Any) -
 
 def test_no_jobs_are_said_so(run: Any, modern: Any) -> None:
     assert run("jobs", "--key", modern.key).stdout.split("\n")[-2] == "The daemon keeps none of your edits."
+
+
+def test_ps_names_results_that_nobody_has_fetched(run: Any, modern: Any) -> None:
+    modern.listed = [row(4, state="running"), row(3), row(2, fetched=True), row(1, state="failed")]
+    done = run("ps", "--key", modern.key)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    title = lines.index("your results that were not fetched yet")
+    assert lines[title + 2].endswith(row(3).job)
+    assert lines[title + 3 :] == ["get one: qied-client result JOB -o out.png"]
+    rows = json.loads(run("ps", "--json", "--key", modern.key).stdout)["not_fetched"]
+    assert [job["id"] for job in rows] == [row(3).job]
 
 
 def test_an_older_daemon_is_said_so(run: Any, daemon: Any) -> None:

@@ -1,0 +1,1 @@
+"""Commands that ask the daemon: what it does, keeps and offers, and whom it lets in."""
