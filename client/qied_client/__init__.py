@@ -8,10 +8,11 @@ from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.client import Client, Job, Session
 from qied_client.credentials import Credential
 from qied_client.errors import QiedError
+from qied_client.history import SessionSummary, Turn
 from qied_client.inputs import Picture, Pictures
 from qied_client.job_status import JobStatus, JobSummary
 from qied_client.options import EditOptions, Loras
-from qied_client.protocol.messages import Quoted, StatusReport, Turn, Welcome
+from qied_client.protocol.messages import Quoted, StatusReport, Welcome
 from qied_client.protocol.request import LoraChoice
 from qied_client.results import OnProgress, Progress, Result
 from qied_client.version import __version__
@@ -36,6 +37,7 @@ __all__ = [
     "Quoted",
     "Result",
     "Session",
+    "SessionSummary",
     "StatusReport",
     "Turn",
     "Welcome",

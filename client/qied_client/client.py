@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack, overload
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.aio.calls import WhenFull
 from qied_client.credentials import Credential
+from qied_client.history import SessionSummary, Turn
 from qied_client.inputs import Picture, Pictures
 from qied_client.job_status import JobStatus, JobSummary
 from qied_client.net.loop_thread import LoopThread
@@ -70,15 +71,23 @@ class Job:
 
 
 class Session:
-    """Several turns on one picture; see ``AsyncSession``."""
+    """Several turns on one picture; see ``AsyncSession``. As a ``with`` block it is closed at the block's end."""
 
     def __init__(self, loop: LoopThread, session: AsyncSession) -> None:
         self._loop = loop
         self._session = session
-        self.id = session.id
+        self.name = session.name
 
     def __repr__(self) -> str:
-        return f"<Session {self.id}, head {self.head}>"
+        return f"<Session {self.name!r} at turn {self.head}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.run(self._session.__aexit__(kind, error, trace))
 
     @property
     def head(self) -> int:
@@ -118,13 +127,21 @@ class Session:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
         return self._loop.run(self._session.undo())
 
-    def history(self) -> tuple[m.Turn, ...]:
-        """Turns so far, the oldest first."""
+    def redo(self) -> int:
+        """Go forward again, to the newest turn that edited the latest picture; see ``AsyncSession.redo``."""
+        return self._loop.run(self._session.redo())
+
+    def history(self) -> tuple[Turn, ...]:
+        """All turns, the oldest first."""
         return self._loop.run(self._session.history())
 
-    def result(self, turn: int | None = None) -> Result:
-        """Fetch the result of a turn (None: the latest) once more."""
-        return self._loop.run(self._session.result(turn))
+    def result(self, turn: int | None = None, *, on_progress: OnProgress | None = None) -> Result:
+        """Fetch the picture of a turn (None: the latest, 0: the first one) once more; see ``AsyncSession.result``."""
+        return self._loop.run(self._session.result(turn, on_progress=on_progress))
+
+    def thumbnail(self, turn: int | None = None) -> bytes:
+        """A small JPEG of the picture of a turn (None: the latest); see ``AsyncSession.thumbnail``."""
+        return self._loop.run(self._session.thumbnail(turn))
 
     def close(self) -> None:
         """End the session in the daemon: its pictures may be deleted."""
@@ -267,13 +284,24 @@ class Client:
         """Attach to an existing job by its id, also to one that has finished; raises UnknownJob."""
         return Job(self._loop, self._loop.run(self._client.job(job_id)))
 
-    def session(self, image: Picture, *, session_id: str | None = None) -> Session:
-        """Open a session on a picture; the same ``session_id`` and picture again is the same session."""
-        return Session(self._loop, self._loop.run(self._client.session(image, session_id=session_id)))
+    def session(self, image: Picture, *, name: str | None = None, on_progress: OnProgress | None = None) -> Session:
+        """Open a session on a picture; the same ``name`` and picture again is the same session.
 
-    def take_up_session(self, session_id: str) -> Session:
-        """Attach to an existing session by its id; raises UnknownSession."""
-        return Session(self._loop, self._loop.run(self._client.take_up_session(session_id)))
+        In a ``with`` block it is closed at the end; otherwise it stays open, also after the program has ended.
+        """
+
+        async def opened() -> AsyncSession:
+            return await self._client.session(image, name=name, on_progress=on_progress)
+
+        return Session(self._loop, self._loop.run(opened()))
+
+    def take_up_session(self, name: str) -> Session:
+        """Attach to an existing session by its name; raises UnknownSession."""
+        return Session(self._loop, self._loop.run(self._client.take_up_session(name)))
+
+    def sessions(self) -> tuple[SessionSummary, ...]:
+        """One's own open sessions, the last used one first; see ``AsyncClient.sessions``."""
+        return self._loop.run(self._client.sessions())
 
     def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job, one's own or, for the owner, that of ``user``; see ``AsyncClient.cancel``."""

@@ -41,7 +41,7 @@
     │   └── DependencyFailed             dependency_failed       the turn that it edits did not succeed
     ├── SessionError
     │   ├── UnknownSession               unknown_session         no such session of this user
-    │   ├── SessionConflict              session_conflict        same session id, different picture
+    │   ├── SessionConflict              session_conflict        same name, different picture
     │   ├── UnknownTurn                  unknown_turn
     │   ├── NothingToUndo                nothing_to_undo
     │   └── NothingToRedo                nothing_to_redo
@@ -327,7 +327,7 @@ class UnknownSession(SessionError):
 
 
 class SessionConflict(SessionError):
-    """The session id is taken by a session on another picture."""
+    """The name is taken by a session on another picture."""
 
     code = "session_conflict"
 

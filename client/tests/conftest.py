@@ -32,6 +32,47 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+class SmallSession:
+    """Turns of one session, one a minute from a day in June 1970 on. Its lists come in pages of two."""
+
+    PAGE = 2
+    OPENED_MS = 166 * 86_400_000
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = source
+        self.head = 0
+        self.turns: list[m.TurnInfo] = []
+
+    def add(self, submit: m.Submit) -> int:
+        """The turn of a job, which the same job again only finds; it ends at once."""
+        for turn in self.turns:
+            if turn.job == submit.job:
+                return turn.turn
+        number = len(self.turns) + 1
+        base = self.head if submit.base is None else submit.base
+        asked = (submit.job, "succeeded", submit.request.prompt, submit.request.seed)
+        accepted = self.OPENED_MS + 60_000 * number
+        self.turns.append(m.TurnInfo(number, base, *asked, accepted, accepted + 1_500, self.source))
+        self.head = number
+        return number
+
+    def state(self, identifier: int) -> m.SessionState:
+        rows = tuple(m.Turn(turn.turn, turn.base, turn.job, turn.state) for turn in self.turns)
+        return m.SessionState(identifier, self.name, self.source, self.head, rows)
+
+    def page(self, message: m.ListTurns) -> m.TurnList:
+        older = [turn for turn in self.turns if message.before is None or turn.turn < message.before]
+        rows = tuple(older[-self.PAGE :])
+        return m.TurnList(message.id, self.name, self.head, rows, more=len(older) > self.PAGE)
+
+    def info(self) -> m.SessionInfo:
+        last = self.turns[-1] if self.turns else None
+        used = last.accepted_ms if last else self.OPENED_MS
+        prompt = last.prompt if last else ""
+        return m.SessionInfo(self.name, self.source, self.head, len(self.turns), self.OPENED_MS, used, prompt)
+
+
 class SmallDaemon:
     """Accepts blobs and jobs; the result of a job is its first picture. ``before`` may answer in its place."""
 
@@ -49,8 +90,8 @@ class SmallDaemon:
         self.heard: queue.SimpleQueue[m.Message] = queue.SimpleQueue()
         self.blobs: dict[str, bytes] = {}
         self.jobs: dict[str, m.Submit] = {}
-        self.sessions: dict[str, list[m.Turn]] = {}
-        self.sources: dict[str, str] = {}
+        self.sessions: dict[str, SmallSession] = {}
+        self.thumbnail = b""
         self._uploads: dict[int, tuple[m.Put, bytearray]] = {}
         self._thread: threading.Thread | None = None
 
@@ -173,10 +214,14 @@ class SmallDaemon:
                 return self._move(message)
             case m.Quote():
                 return [m.Quoted(message.id, True, 64, 64, 4, 4, "bf16", 1, 1, 0, 64, 64)]
-            case m.Submit() | m.Resume() | m.Cancel() | m.Release():
+            case m.Submit() | m.Resume() | m.Cancel() | m.Release() | m.Fetch():
                 return self._do(message)
-            case m.Open() | m.History() | m.Undo() | m.Close():
+            case m.Open() | m.History() | m.Undo() | m.Redo() | m.Close() | m.ListTurns():
                 return self._session(message)
+            case m.ListSessions():
+                names = sorted(name for name in self.sessions if name > (message.after or ""))
+                rows = tuple(self.sessions[name].info() for name in names[: SmallSession.PAGE])
+                return [m.SessionList(message.id, rows, more=len(names) > len(rows))]
             case _:
                 return []
 
@@ -202,14 +247,11 @@ class SmallDaemon:
                 parts = range(message.offset, len(blob), size)
                 return [m.Chunk(message.id, part, len(blob), blob[part : part + size]) for part in parts]
 
-    def _do(self, message: m.Submit | m.Resume | m.Cancel | m.Release) -> list[m.Message]:
+    def _do(self, message: m.Submit | m.Resume | m.Cancel | m.Release | m.Fetch) -> list[m.Message]:
         if isinstance(message, m.Submit):
             known = message.job in self.jobs
             self.jobs[message.job] = message
-            turns = self.sessions.get(message.session or "", [])
-            if message.session and not known:
-                turns.append(m.Turn(len(turns) + 1, len(turns), message.job, "succeeded"))
-            turn = len(turns) if message.session else None
+            turn = self.sessions[message.session].add(message) if message.session else None
             return [m.Accepted(message.id, message.job, known, 64, 64, 4, turn=turn)]
         if message.job not in self.jobs:
             raise UnknownJob(f"You have no job {message.job!r}.", "It was never submitted.")
@@ -220,10 +262,15 @@ class SmallDaemon:
                 return [m.Cancelling(message.id, message.job, "finished", "succeeded")]
             case m.Release():
                 return [m.Released(message.id, message.job)]
+            case m.Fetch():
+                request = self.jobs[message.job].request
+                asked = (request.prompt, request.seed)
+                info = m.JobInfo(message.job, 1, "succeeded", *asked, 4, 64, 64, "bf16", "", 60_000)
+                return [m.Fetched(message.id, info, request.prompt, thumbnail=self.thumbnail)]
 
     def _news(self, submit: m.Submit) -> list[m.Message]:
         request = submit.request
-        blob = request.images[0] if request.images else self.sources[submit.session or ""]
+        blob = request.images[0] if request.images else self.sessions[submit.session or ""].source
         return [
             m.Event(submit.job, 1, "queued", place=1, starts_in_ms=0),
             m.Event(submit.job, 2, "step", phase="denoise", step=1, steps=1),
@@ -242,21 +289,23 @@ class SmallDaemon:
             ),
         ]
 
-    def _session(self, message: m.Open | m.History | m.Undo | m.Close) -> list[m.Message]:
+    def _session(self, message: m.Open | m.History | m.Undo | m.Redo | m.Close | m.ListTurns) -> list[m.Message]:
         if isinstance(message, m.Open):
-            self.sessions[message.session] = []
-            self.sources[message.session] = message.image
+            self.sessions.setdefault(message.session, SmallSession(message.session, message.image))
+        if isinstance(message, m.Close):
+            self.sessions.pop(message.session, None)
+            return [m.Closed(message.id, message.session)]
         if message.session not in self.sessions:
             raise UnknownSession("There is no such session.")
-        turns = self.sessions[message.session]
+        session = self.sessions[message.session]
         match message:
-            case m.Close():
-                return [m.Closed(message.id, message.session)]
-            case m.Undo():
-                head = turns[message.turn - 1].base
-            case _:
-                head = len(turns)
-        return [m.SessionState(message.id, message.session, self.sources[message.session], head, tuple(turns))]
+            case m.ListTurns():
+                return [session.page(message)]
+            case m.Undo() if session.head == message.turn:
+                session.head = session.turns[message.turn - 1].base
+            case m.Redo() if session.head == session.turns[message.turn - 1].base:
+                session.head = message.turn
+        return [session.state(message.id)]
 
 
 @pytest.fixture

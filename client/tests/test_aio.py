@@ -188,13 +188,14 @@ async def test_a_session_goes_forth_and_back(client: AsyncClient, picture: bytes
     session = await client.session(picture)
     with pytest.raises(NothingToUndo):
         await session.undo()
+    assert (await session.result()).bytes == picture
     with pytest.raises(UnknownTurn):
-        await session.result()
+        await session.result(1)
     result = await session.edit("Make it night.")
     assert (result.bytes, result.turn, session.head) == (picture, 1, 1)
     assert [turn.turn for turn in await session.history()] == [1]
     assert (await session.result(1)).bytes == picture
-    again = await client.take_up_session(session.id)
+    again = await client.take_up_session(session.name)
     assert (again.head, again.source) == (1, hash_of(picture))
     assert await again.undo() == 0
     await again.close()

@@ -54,7 +54,7 @@ def test_a_session_works_as_the_asyncio_one(client: Client, picture: bytes) -> N
     assert session.head == 2
     assert [turn.turn for turn in session.history()] == [1, 2]
     assert session.result(1).bytes == picture
-    assert client.take_up_session(session.id).undo() == 1
+    assert client.take_up_session(session.name).undo() == 1
     session.close()
 
 

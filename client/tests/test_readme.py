@@ -1,6 +1,7 @@
 """The examples of the README run as they stand."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 def test_every_example_runs(
     daemon: Any, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    daemon.welcome = replace(daemon.welcome, version=2)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("QIED_KEY", str(daemon.key))
     for name in ("before.png", "large.png"):

@@ -93,7 +93,7 @@ class SessionBook:
         """The session if it is open on this picture, None if the name is free; raises SessionConflict."""
         session = self._sessions.get((user, name))
         if session is not None and session.source != source:
-            raise SessionConflict(f"Session {name!r} is open on another picture.", "Use another session id.")
+            raise SessionConflict(f"Session {name!r} is open on another picture.", "Use another name.")
         return session
 
     def add(self, session: Session) -> None:

@@ -64,7 +64,7 @@ def test_an_unused_upload_goes_and_pictures_of_jobs_results_and_sessions_stay(da
         raw.hello().upload(unused)
         finished = client.submit(of_finished, "x", seed=1, steps=1)
         result = finished.result().bytes
-        session = client.session(of_session, session_id="ours")
+        session = client.session(of_session, name="ours")
         first = session.edit("x", seed=1, steps=1).bytes
         client.job(session.history()[0].job).release()
         waiting = client.submit(of_waiting, f"gate={gate}", seed=1, steps=1, mask=mask)
@@ -92,7 +92,7 @@ def test_results_and_sessions_go_when_their_time_is_over_and_what_waits_stays(da
     with daemon.client() as client:
         finished = client.submit(of_finished, "x", seed=1, steps=1)
         result = finished.result().bytes
-        client.session(of_session, session_id="ours")
+        client.session(of_session, name="ours")
         waiting = client.submit(of_waiting, f"gate={gate}", seed=1, steps=1)
     daemon.kill()
     let_pass(daemon.home, 30 * 24 * HOUR)
@@ -112,7 +112,7 @@ def test_a_clock_that_is_ahead_at_the_start_deletes_nothing(daemon, pictures):
     with daemon.client() as client:
         finished = client.submit(of_finished, "x", seed=1, steps=1)
         result = finished.result().bytes
-        client.session(of_session, session_id="ours")
+        client.session(of_session, name="ours")
     daemon.kill()
     let_pass(daemon.home, 30 * 24 * HOUR)
     with closing(sqlite3.connect(daemon.home / "journal.db")) as journal:

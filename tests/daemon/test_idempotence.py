@@ -179,7 +179,7 @@ def test_an_undo_whose_sender_leaves_at_once_still_counts(daemon, client, pictur
         session.edit("x", steps=1)
         with daemon.raw() as hasty:
             hasty.hello()
-            hasty.send(m.Undo(5, session.id, turn))
+            hasty.send(m.Undo(5, session.name, turn))
             hasty.send(m.Bye())
             while session.history() and session.head == turn:
                 pass

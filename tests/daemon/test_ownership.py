@@ -31,14 +31,14 @@ def test_a_stored_picture_of_somebody_else_cannot_be_claimed_by_its_hash(daemon,
     write_credential(tmp_path / "anna.json", KeyStore(daemon.home).add("anna", endpoint))
     blob = hash_of(picture)
     with daemon.client() as owner, Client(tmp_path / "anna.json") as anna:
-        owner.session(picture, session_id="mine")
+        owner.session(picture, name="mine")
         with pytest.raises(Exception, match="hash"):
             anna._loop.run(anna._client._driver.upload(blob, Pretended(len(picture))))
         with pytest.raises(UnknownBlob):
             anna._loop.run(anna._client._ask(lambda n: m.Open(n, "theirs", blob)))
         with pytest.raises(UnknownBlob):
             anna._loop.run(anna._client.download(blob))
-        anna.session(picture, session_id="theirs")
+        anna.session(picture, name="theirs")
         assert owner._loop.run(owner._client.download(blob)) == picture
 
 

@@ -13,17 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, get_args, overload
 
-from qied_client.aio.calls import Calls, WhenFull, to_nobody
+from qied_client.aio.calls import Calls, WhenFull
 from qied_client.aio.editing import Editing
 from qied_client.aio.following import Following
 from qied_client.aio.job import AsyncJob
 from qied_client.aio.listener import Listener, Tell
-from qied_client.aio.session import AsyncSession
+from qied_client.aio.session import AsyncSession, SessionOpening
 from qied_client.aio.submission import Submission
 from qied_client.aio.uploads import PictureUpload
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
 from qied_client.errors import InvalidRequest, VersionMismatch
+from qied_client.history import SessionSummary
 from qied_client.inputs import Picture, Pictures, picture_bytes
 from qied_client.job_status import JobSummary
 from qied_client.net.bridge import Bridge
@@ -217,16 +218,28 @@ class AsyncClient:
         """Attach to an existing job by its id, also to one that has finished; raises UnknownJob."""
         return await self._following.follow(job_id, None)
 
-    async def session(self, image: Picture, *, session_id: str | None = None) -> AsyncSession:
-        """Open a session on a picture; the same ``session_id`` and picture again is the same session."""
-        upload = await asyncio.to_thread(PictureUpload, image)
-        await self._calls.upload(upload, to_nobody)
-        name = session_id or new_id("session")
-        return AsyncSession(self, await self._ask(lambda n: m.Open(n, name, upload.hash)))
+    def session(
+        self, image: Picture, *, name: str | None = None, on_progress: OnProgress | None = None
+    ) -> SessionOpening:
+        """Open a session on a picture; the same ``name`` and picture again is the same session.
 
-    async def take_up_session(self, session_id: str) -> AsyncSession:
-        """Attach to an existing session by its id; raises UnknownSession."""
-        return AsyncSession(self, await self._ask(lambda n: m.History(n, session_id)))
+        Await it for a session that stays open, or use it in ``async with``, which closes the session at the end.
+        Raises SessionConflict if the name is that of a session on another picture.
+        """
+        return SessionOpening(self._open(image, name, on_progress))
+
+    async def take_up_session(self, name: str) -> AsyncSession:
+        """Attach to an existing session by its name; raises UnknownSession."""
+        return AsyncSession(self, await self._ask(lambda n: m.History(n, name)))
+
+    async def sessions(self) -> tuple[SessionSummary, ...]:
+        """The user's own open sessions, the last used one first. Raises VersionMismatch if the daemon is older."""
+        page = await self._session_page(None)
+        rows = [*page.sessions]
+        while page.more and page.sessions:
+            page = await self._session_page(rows[-1].session)
+            rows += page.sessions
+        return tuple(SessionSummary.of(row) for row in sorted(rows, key=lambda row: -row.used_ms))
 
     async def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob.
@@ -292,6 +305,17 @@ class AsyncClient:
                 f"This daemon speaks version 1 of the protocol, which has no {what}.", "Update the daemon."
             )
         return await self._calls.ask(make)
+
+    async def _open(self, image: Picture, name: str | None, on_progress: OnProgress | None) -> AsyncSession:
+        listener = Listener(on_progress)
+        upload = await asyncio.to_thread(PictureUpload, image)
+        await listener.during(self._calls.upload(upload, listener))
+        session = new_id("session") if name is None else name
+        return AsyncSession(self, await self._ask(lambda n: m.Open(n, session, upload.hash)))
+
+    async def _session_page(self, after: str | None) -> m.SessionList:
+        page: m.SessionList = await self._ask_second_version(lambda n: m.ListSessions(n, after), "list of sessions")
+        return page
 
     async def _fetch(self, job_id: str, *, thumbnail: bool = False) -> m.Fetched:
         fetched: m.Fetched = await self._ask_second_version(lambda n: m.Fetch(n, job_id, thumbnail), "FETCH")

@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from qied_client.cli.commands import AsJson
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.made_again import arguments_of, number, placeholder, printable, shell_line
+from qied_client.cli.options import AsJson
 from qied_client.errors import InvalidRequest, MetadataMissing
 from qied_client.inputs import picture_bytes
 from qied_client.picture_metadata import SHORT_HASH, PictureMetadata, read_metadata

@@ -198,7 +198,7 @@ def _open_session(change: OpenSession, connection: sqlite3.Connection) -> bool:
         (source,) = connection.execute(found, (change.user, change.session)).fetchone()
         if source != change.source_blob:
             raise SessionConflict(
-                f"Session {change.session!r} is open on another picture.", "Choose another session id, or close it."
+                f"Session {change.session!r} is open on another picture.", "Choose another name, or close that one."
             )
     return opened
 

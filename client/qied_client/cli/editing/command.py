@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.cli.drawing import can_draw, show_pictures
+from qied_client.cli.editing import options as o
 from qied_client.cli.editing.arguments import told_apart
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import Edits, Saved
@@ -42,18 +43,18 @@ def edit(
         typer.Option("-o", "--out", help="Output file: .png, .webp or .jpg; {n} and {seed} may be in its name."),
     ] = None,
     count: Annotated[int, typer.Option("-n", "--count", help="Variations, 1 to 100, each with its own seed.")] = 1,
-    negative: Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same picture; random by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")] = None,
-    cfg: Annotated[float | None, typer.Option(help="True CFG scale, 1 to 20; 1 turns it off.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width in pixels, a multiple of 16.")] = None,
-    height: Annotated[int | None, typer.Option(help="Height in pixels, a multiple of 16.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings: see 'presets'.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")] = None,
-    lora: Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated; see 'loras'.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")] = None,
-    fit: Annotated[bool, typer.Option("--fit", help="Shrink the result to the daemon's cap if it is larger.")] = False,
-    priority: Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")] = 0,
+    negative: o.Negative = None,
+    seed: o.Seed = None,
+    steps: o.Steps = None,
+    cfg: o.Cfg = None,
+    width: o.Width = None,
+    height: o.Height = None,
+    preset: o.Preset = None,
+    precision: o.Precision = None,
+    lora: o.Lora = None,
+    mask: o.Mask = None,
+    fit: o.Fit = False,
+    priority: o.Priority = 0,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
     picture: Annotated[
         Drawing, typer.Option(help="Show the pictures in the terminal if it can: auto or never.")
@@ -69,20 +70,20 @@ def edit(
         if out is None:
             raise InvalidRequest("The output file is missing.", "Name it: -o out.png", field="out")
         place = Place(out, count)
-        options = {
-            "negative_prompt": negative,
-            "steps": steps,
-            "true_cfg_scale": cfg,
-            "width": width,
-            "height": height,
-            "preset": preset,
-            "precision": precision,
-            "loras": [_lora(text) for text in lora or ()],
-            "mask": mask,
-            "on_cap": "fit" if fit else "refuse",
-            "output_format": place.checked(),
-            "priority": priority,
-        }
+        options = o.edit_options(
+            output_format=place.checked(),
+            negative=negative,
+            steps=steps,
+            cfg=cfg,
+            width=width,
+            height=height,
+            preset=preset,
+            precision=precision,
+            lora=lora,
+            mask=mask,
+            fit=fit,
+            priority=priority,
+        )
         with Client(key, address=address) as client:
             edits = Edits(client, place, job, seed)
             try:
@@ -97,16 +98,6 @@ def edit(
             afters = [("after" if count == 1 else saved.path.name, saved.result.bytes) for saved in done]
             show_pictures(console, [("before", pictures[-1].read_bytes()), *afters])
         show_saved(console, done, as_json, many=count > 1)
-
-
-def _lora(text: str) -> str | tuple[str, float]:
-    name, colon, strength = text.rpartition(":")
-    if not colon:
-        return text
-    try:
-        return name, float(strength)
-    except ValueError:
-        raise InvalidRequest(f"--lora {text}: {strength!r} is not a number.", "Write NAME:0.8.") from None
 
 
 def show_warnings(done: list[Saved]) -> None:
@@ -135,6 +126,8 @@ def _facts(saved: Saved) -> dict[str, Any]:
 def _line(saved: Saved) -> Text:
     result = saved.result
     text = Text.assemble((str(saved.path), "bold"), f"  {result.width}x{result.height}")
+    if result.turn is not None:
+        text.append(f"  turn {result.turn}")
     if result.precision:
         text.append("  ").append(f"[{result.precision.upper()}]", "bold cyan")
     if result.steps:

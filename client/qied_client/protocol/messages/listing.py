@@ -134,7 +134,7 @@ class SessionInfo:
 
 @dataclass(frozen=True)
 class ListSessions(Message):
-    """Ask for the user's open sessions, in the order of their ids: a page of those after ``after``."""
+    """Ask for the user's open sessions, in the order of their names: a page of those after ``after``."""
 
     TYPE = b"SESSIONS"
     id: Annotated[int, COUNT]

@@ -13,7 +13,7 @@ from qied_client.protocol.messages.checks import COUNT, ID, STATES
 
 @dataclass(frozen=True)
 class Open(Message):
-    """Open a multi-turn session on an uploaded picture, under the client's own session id; idempotent."""
+    """Open a multi-turn session on an uploaded picture, under a name that the client chooses; idempotent."""
 
     TYPE = b"OPEN"
     id: Annotated[int, COUNT]

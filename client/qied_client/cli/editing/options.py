@@ -1,0 +1,65 @@
+"""The options of an edit, for every command that makes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qied_client.errors import InvalidRequest
+
+Negative = Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")]
+Seed = Annotated[int | None, typer.Option(help="Same seed, same picture; random by default.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")]
+Cfg = Annotated[float | None, typer.Option(help="True CFG scale, 1 to 20; 1 turns it off.")]
+Width = Annotated[int | None, typer.Option(help="Width in pixels, a multiple of 16.")]
+Height = Annotated[int | None, typer.Option(help="Height in pixels, a multiple of 16.")]
+Preset = Annotated[str | None, typer.Option(help="Named settings: see 'presets'.")]
+Precision = Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")]
+Lora = Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated; see 'loras'.")]
+Mask = Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")]
+Fit = Annotated[bool, typer.Option("--fit", help="Shrink the result to the daemon's cap if it is larger.")]
+Priority = Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")]
+
+
+def edit_options(
+    *,
+    output_format: str,
+    negative: str | None,
+    steps: int | None,
+    cfg: float | None,
+    width: int | None,
+    height: int | None,
+    preset: str | None,
+    precision: str | None,
+    lora: list[str] | None,
+    mask: Path | None,
+    fit: bool,
+    priority: int,
+) -> dict[str, Any]:
+    """The options of ``Client.edit`` but for its seed, from those of the command line; raises InvalidRequest."""
+    return {
+        "negative_prompt": negative,
+        "steps": steps,
+        "true_cfg_scale": cfg,
+        "width": width,
+        "height": height,
+        "preset": preset,
+        "precision": precision,
+        "loras": [_lora(text) for text in lora or ()],
+        "mask": mask,
+        "on_cap": "fit" if fit else "refuse",
+        "output_format": output_format,
+        "priority": priority,
+    }
+
+
+def _lora(text: str) -> str | tuple[str, float]:
+    name, colon, strength = text.rpartition(":")
+    if not colon:
+        return text
+    try:
+        return name, float(strength)
+    except ValueError:
+        raise InvalidRequest(f"--lora {text}: {strength!r} is not a number.", "Write NAME:0.8.") from None

@@ -1,0 +1,1 @@
+"""``session``: several turns on one picture, from the command line."""
