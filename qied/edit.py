@@ -63,7 +63,7 @@ class EditSpec:
 
 
 def warnings_within_limits(warnings: Iterable[str]) -> tuple[str, ...]:
-    """The first warnings, each once, as many as a message takes; the end of a long one is cut off."""
+    """The first warnings, each once, as many as a message takes; a long one loses its end."""
     return tuple(dict.fromkeys(map(_short, warnings)))[: limits.WARNINGS]
 
 

@@ -112,7 +112,7 @@ class Result:
 
         A name that ends in the format that the picture has gets the bytes as they came. With Pillow, another of .png
         and .webp gets the same pixels, and .jpg a JPEG of ``quality`` 1 to 100 (default 95), each with how the picture
-        was made. A WebP with ``quality`` is lossy, too.
+        was made. A WebP with ``quality`` is lossy as well.
 
         Raises InvalidRequest for another suffix, without Pillow for another format, for a quality that the format does
         not have, and where nothing can be written; a file that was there before is then as it was.

@@ -25,7 +25,7 @@ _MOST_DOWNLOADS = 8
 
 
 def to_nobody(news: Progress) -> None:
-    """Nobody listens."""
+    """For a call without a listener."""
 
 
 class Room:

@@ -1,4 +1,4 @@
-"""Carries edits out: hands them in, fetches their pictures, and calls off what nobody waits for any more."""
+"""Carries edits out: hands them in, fetches their pictures, and calls off what its caller has given up."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Editing:
     async def carry_out(
         self, submission: Submission, timeout: float | None, on_progress: OnProgress | None, *, named_by_caller: bool
     ) -> list[Result]:
-        """Submit and fetch; whoever gives up waiting gives up the edit."""
+        """Submit and fetch; a caller who gives up waiting gives up the edit."""
         listener = Listener(on_progress)
         try:
             async with asyncio.timeout(timeout) as limit:
@@ -113,7 +113,7 @@ class Editing:
 
     @property
     def keeps_released(self) -> bool:
-        """Whether the daemon can leave a picture where it is once it was fetched, for whoever asks again."""
+        """Whether the daemon can leave a picture where it is once it was fetched, for the next who asks."""
         welcome = self._calls.welcome
         return welcome is not None and welcome.version >= _RELEASE_KEEPS
 

@@ -22,7 +22,7 @@ class Listener:
 
     @property
     def listens(self) -> bool:
-        """Whether anybody hears the news."""
+        """Whether the call has an ``on_progress``."""
         return self._on_progress is not None
 
     def __call__(self, news: Progress) -> None:

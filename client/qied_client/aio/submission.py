@@ -122,7 +122,7 @@ class Submission:
         (self.finished if answer.state == "succeeded" else self.cancelled).append(job)
 
     def fate_if_left(self) -> str:
-        """What becomes of an edit that nobody waits for any more, in words."""
+        """What becomes of an edit whose caller has left, in words."""
         going_on = [job for job in self.jobs if job in self.accepted]
         if going_on:
             return f"{_jobs(going_on)} goes on. {take_up(going_on[0])}"

@@ -31,7 +31,7 @@ _LONGEST_S = 2.0
 
 
 class Outage:
-    """Remembers when the connection was given up, so that whoever waits in this client fails with the reason."""
+    """Remembers when the connection was given up, so that each call that waits in this client fails with the reason."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from qied_client.picture_metadata import SHORT_HASH, PictureMetadata
 
 _UNTOLD = "PICTURE"
-"""Stands for the source of a picture that does not tell its sources, as those of qied 0.2.0 do not."""
+"""Stands for the source of a picture that does not name its sources, as those of qied 0.2.0 do not."""
 
 
 def placeholder(blob: str, kind: str = "PICTURE") -> str:

@@ -25,7 +25,7 @@ from qied_client.transfers import hash_of
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _NAME_CELLS = 10
 _LOOKED_AT_BYTES = 1024**3
-"""Bytes of pictures beside the shown one that are read in search of its sources."""
+"""Bytes of pictures next to the shown one that are read in search of its sources."""
 
 
 def add_show_command(app: typer.Typer) -> None:
@@ -67,7 +67,7 @@ def show(
 
 
 def _found(metadata: PictureMetadata, named: Sequence[Path], picture: Path) -> dict[str, Path]:
-    """Files of the sources and the mask by their hashes: those that are named, then what lies beside the picture."""
+    """Files of the sources and the mask by their hashes: those that are named, then what is in the folder of the picture."""
     wanted = {*metadata.sources, *filter(None, [metadata.mask])}
     found: dict[str, Path] = {}
     for path in named if wanted else ():
