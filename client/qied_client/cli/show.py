@@ -67,7 +67,7 @@ def show(
 
 
 def _found(metadata: PictureMetadata, named: Sequence[Path], picture: Path) -> dict[str, Path]:
-    """Files of the sources and the mask by their hashes: those that are named, then what is in the folder of the picture."""
+    """Files of the sources and the mask by their hashes: those that are named, then those next to it."""
     wanted = {*metadata.sources, *filter(None, [metadata.mask])}
     found: dict[str, Path] = {}
     for path in named if wanted else ():
@@ -156,13 +156,13 @@ def _notes(metadata: PictureMetadata, found: dict[str, Path], named: Iterable[Pa
         missing.append(placeholder(metadata.mask, "MASK"))
     if len(missing) == 1:
         yield (
-            f"{missing[0]} stands for the file whose SHA-256 hash begins so. Name it with --source, or put it beside "
+            f"{missing[0]} stands for the file whose SHA-256 hash begins so. Name it with --source, or put it next to "
             "this picture."
         )
     elif missing:
         names = f"{', '.join(missing[:-1])} and {missing[-1]}"
         yield (
-            f"{names} stand for the files whose SHA-256 hashes begin so. Name them with --source, or put them beside "
+            f"{names} stand for the files whose SHA-256 hashes begin so. Name them with --source, or put them next to "
             "this picture."
         )
     if not metadata.sources:
