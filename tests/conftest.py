@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,12 @@ from tests.cards import has_card_device
 if not has_card_device():
     # Without a card, Triton's kernels run in its interpreter; it is told before anything imports it.
     os.environ["TRITON_INTERPRET"] = "1"
+
+# Tests that are started in the background, or by nohup, inherit ignored signals, and so would every program under test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Machines that run tests are shared: how long one example takes says nothing about the code.
 settings.register_profile("shared machine", deadline=None)

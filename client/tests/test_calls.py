@@ -122,7 +122,7 @@ def test_objects_are_short_to_read_and_show_no_secrets(daemon: Any, picture: byt
     credential = read_credential(daemon.key)
     shown = [repr(credential), repr(AsyncClient(credential))]
     with Client(credential) as client:
-        session = client.session(picture, session_id="turns")
+        session = client.session(picture, name="turns")
         job = session.submit("x", job_id="mine")
         shown += [repr(client), repr(client._client), repr(session), repr(session._session), repr(job), repr(job._job)]
         shown += [repr(client.job("mine"))]
@@ -132,8 +132,8 @@ def test_objects_are_short_to_read_and_show_no_secrets(daemon: Any, picture: byt
         "<AsyncClient, not connected>",
         "<Client ann, echo>",
         "<AsyncClient ann, echo>",
-        "<Session turns, head 1>",
-        "<AsyncSession turns, head 1>",
+        "<Session 'turns' at turn 1>",
+        "<AsyncSession 'turns' at turn 1>",
         "<Job mine, turn 1>",
         "<AsyncJob mine, turn 1>",
         "<Job mine>",

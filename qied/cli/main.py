@@ -9,7 +9,6 @@ import typer
 from qied_client.cli.commands import add_client_commands
 from qied_client.cli.owner import add_owner_commands
 from qied_client.cli.program import add_version, run
-from qied_client.cli.show import add_show_command
 
 from qied import __version__
 from qied.cli.demo import demo
@@ -39,7 +38,6 @@ app.command()(probe)
 app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 add_client_commands(app)
-add_show_command(app)
 add_owner_commands(app)
 app.add_typer(keys, name="keys")
 app.add_typer(profile, name="profile")

@@ -138,7 +138,7 @@ def test_a_renewed_key_keeps_jobs_and_sessions_and_ends_the_old_one_at_once(daem
     assert [path.name for path in tmp_path.iterdir() if "dora" in path.name] == ["dora.key.json"]
     with daemon.client(key) as client:
         assert client.job(job.id).result().bytes
-        assert client.take_up_session(session.id).edit("x", steps=2).bytes
+        assert client.take_up_session(session.name).edit("x", steps=2).bytes
 
 
 def test_a_renewal_writes_over_nothing_but_that_clients_own_key(daemon, add, tmp_path):

@@ -21,11 +21,8 @@ def test_the_same_id_is_the_same_turn_and_never_another(daemon, picture):
         assert len(session.history()) == 2
 
 
-def test_a_timeout_covers_the_whole_edit_and_leaves_the_job_alone(daemon, picture, tmp_path):
-    gate = tmp_path / "gate"
+def test_a_timeout_covers_the_whole_edit_and_cancels_it(daemon, picture, tmp_path):
     with daemon.client() as client:
-        with pytest.raises(RequestTimeout):
-            client.edit(picture, f"gate={gate}", steps=2, width=64, height=48, timeout=0.5)
-        job = next(row.job for row in client.status().jobs)
-        gate.touch()
-        assert client.job(job).result().media_type == "image/png"
+        with pytest.raises(RequestTimeout, match="was cancelled") as late:
+            client.edit(picture, f"gate={tmp_path / 'gate'}", steps=2, width=64, height=48, timeout=0.5)
+        assert client.job(late.value.details["job"]).outcome().state == "cancelled"

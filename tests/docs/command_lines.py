@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from qied_client.cli.commands import add_client_commands
+from qied_client.cli.main import command_line
 
 from qied.cli.main import app
 
@@ -24,9 +24,7 @@ _BY_ITS_PATH = re.compile(r'"\$\(command -v (qied(?:-client)?)\)"')
 # Some versions of typer bring a click of their own, so neither is imported by name.
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]{2,}(?:\.\.\.)?")
-_CLIENT = typer.Typer()
-add_client_commands(_CLIENT)
-PROGRAMS = {"qied": typer.main.get_command(app), "qied-client": typer.main.get_command(_CLIENT)}
+PROGRAMS = {"qied": typer.main.get_command(app), "qied-client": typer.main.get_command(command_line())}
 
 
 @dataclass(frozen=True, order=True)
@@ -48,7 +46,7 @@ class CommandLine:
         found: Any = PROGRAMS[self.program]
         path: list[str] = []
         for word in self.words:
-            if not hasattr(found, "commands"):
+            if not hasattr(found, "commands") or word.startswith("-"):
                 break
             inner = found.commands.get(word)
             if inner is None:
@@ -68,6 +66,8 @@ class CommandLine:
     def wrong(self) -> str:
         """What the command's own parser says of it, "" if it can be run."""
         path, command = self.command
+        if not path:  # an option of the program itself acts as soon as it is parsed
+            return ""
         try:
             with command.make_context(command.name, list(self.words[len(path) :])):
                 return ""

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
-from qied_client import Client
+from qied_client import Client, Result
 from qied_client.credentials import LOCAL_FILE, Credential, read_credential
+from qied_client.errors import UnknownSession
 
 from qied.builtin.scene import read_scene
 from qied.server.access.keys import KeyStore, write_credential
@@ -40,6 +41,8 @@ ONLY_PARSED: dict[str, str] = {
     r"qied pull (?!--help).+": "fetches up to 58 GB; tests/cli/test_pull.py fetches from a hub of its own",
     r"qied doctor.*": "takes long; the block of README runs it, and tests/doctor has --deep",
     r"qied stop.*": "ends the daemon; tests/daemon/test_stop.py runs it",
+    r"qied(-client)? --install-completion": "changes the files of the user's shell",
+    r"qied(-client)? top": "lives until q is pressed; client/tests/cli/daemon has it",
     r"qied (un)?load": "takes the model away from the other commands; tests/daemon runs it",
 }
 """Commands that cannot be run here, or not in time, and why. Their words are checked with the program's own parser."""
@@ -51,7 +54,7 @@ PLACEHOLDERS: dict[str, dict[str, str]] = {
     "keys remove": {"NAME": "anna"},
     "keys renew": {"NAME": "anna"},
 }
-"""What stands for what, by command; JOB is a job that can be cancelled."""
+"""What stands for what, by command; JOB is one that can be cancelled, or has finished where its picture is wanted."""
 ADDED: dict[str, tuple[str, ...]] = {
     "plan": ("--snapshot", str(SNAPSHOT)),
 }
@@ -63,6 +66,8 @@ RUN = [line for line in LINES if not line.wrong and not line.privileged]
 
 def reason_not_to_run(line: CommandLine) -> str | None:
     """Why a command is only parsed, or None."""
+    if line.in_prose and line.command[0] == ("edit",) and not {"-o", "--out"} & set(line.words):
+        return "leaves out what is clear where it stands"
     text = f"sudo {line}" if line.privileged else str(line)
     return next((why for pattern, why in ONLY_PARSED.items() if re.fullmatch(pattern, text)), None)
 
@@ -128,15 +133,35 @@ class Place:
         return Ran(**json.loads(self._runner.stdout.readline()))
 
     def _filled_in(self, path: str, word: str) -> str:
-        if word.rpartition("/")[2] == "JOB":
-            return word.replace("JOB", self._job(word.rpartition("/")[0]))
+        if (name := word.rpartition("/")[2]) in ("JOB", "JOB..."):
+            return word.replace(name, self._job(word.rpartition("/")[0], done=path in ("result", "release")))
         return PLACEHOLDERS.get(path, {}).get(word) or PLACEHOLDERS[""].get(word, word)
 
-    def _job(self, user: str) -> str:
-        """A new job of a user that runs for long."""
+    def _job(self, user: str, *, done: bool) -> str:
+        """A new job of a user that runs for long, or has just finished."""
         key = self.key_of(user) if user else read_credential(self.home / LOCAL_FILE)
         with Client(key) as client:
-            return client.submit(read_scene().path, "make the red heart blue", steps=150).id
+            job = client.submit(read_scene().path, "make the red heart blue", steps=1 if done else 150)
+            if done:
+                job.outcome()
+            return job.id
+
+    def _edited(self, source: Path) -> Result:
+        """A picture that qied made, from ``source`` where that is there."""
+        with Client(read_credential(self.home / LOCAL_FILE)) as client:
+            return client.edit(source if source.exists() else read_scene().path, "make the red heart blue", steps=1)
+
+    def _open_session(self, action: str, name: str) -> None:
+        """A new session of two turns with that name, the second undone before a redo; none before an open."""
+        with Client(read_credential(self.home / LOCAL_FILE)) as client:
+            with suppress(UnknownSession):
+                client.take_up_session(name).close()
+            if action != "open":
+                session = client.session(read_scene().path, name=name)
+                for _ in range(2):
+                    session.edit("make the red heart blue", steps=1)
+                if action == "redo":
+                    session.undo()
 
     def key_of(self, user: str) -> Credential:
         """A key of an enrolled user."""
@@ -155,8 +180,13 @@ class Place:
                 picture.parent.mkdir(parents=True, exist_ok=True)
                 with Image.open(read_scene().path) as scene:
                     scene.convert("RGB").save(picture)
-            if before == "--key":
+            if before in ("--key", "login"):
                 write_credential(folder / word, self.key_of("colleague"))
+        if path == "show":
+            self._edited(folder / "photo.png").save(folder / words[1])
+        if path.startswith("session ") and path != "session list":
+            name = words[words.index("--name") + 1] if "--name" in words else words[2]
+            self._open_session(path.removeprefix("session "), name)
         if not path.startswith("keys "):
             return self.home
         own = folder / "state"  # those who are enrolled by one command are not there for the next

@@ -9,13 +9,15 @@ import pytest
 from PIL import ExifTags, Image
 from qied_client.errors import InvalidRequest
 from qied_client.picture_header.header import PictureLimits
+from qied_client.picture_metadata import PictureMetadata, read_metadata
 from qied_client.pixels.converted import converted
 
 from qied.pictures.decode import decode
 from qied.pictures.encode import encode
-from qied.pictures.metadata import OutputMetadata, read_metadata
 
-METADATA = OutputMetadata("Make it night: 夜 🌙", "blurry", 7, 4, 1.0, 32, 16, "small", loras=(("style", 0.5),))
+METADATA = PictureMetadata(
+    "Make it night: 夜 🌙", "blurry", 7, 4, 1.0, 32, 16, "small", "0.2.0", loras=(("style", 0.5),)
+)
 PICTURE = Image.effect_noise((32, 16), 60).convert("RGB")
 
 
@@ -46,7 +48,7 @@ def test_a_jpeg_has_the_exif_of_a_webp(source: Literal["png", "webp"]) -> None:
 
 
 def test_metadata_that_exif_cannot_hold_is_refused_and_not_dropped() -> None:
-    long = OutputMetadata("\x01" * 8000, "\x01" * 3000, 7, 4, 4.0, 32, 16, "small")
+    long = PictureMetadata("\x01" * 8000, "\x01" * 3000, 7, 4, 4.0, 32, 16, "small", "0.2.0")
     with pytest.raises(InvalidRequest, match="JPEG"):
         converted(encode(PICTURE, "png", long), "JPEG")
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from qied_client.installing import install_extra
 from qied_client.version import __version__
+
+if TYPE_CHECKING:
+    import typer
 
 
 def main() -> None:
     """Run the command line; says what to install where the extra is missing."""
     try:
         import rich  # noqa: F401
-        import typer
+        import typer  # noqa: F401
     except ImportError:
         sys.exit(f"The command line needs more packages: {install_extra('qied-client[cli]')}")
+    from qied_client.cli.program import run
+
+    run(command_line())
+
+
+def command_line() -> typer.Typer:
+    """All commands of ``qied-client``; needs the extra."""
+    import typer
+
     from qied_client.cli.commands import add_client_commands
-    from qied_client.cli.program import add_version, run
-    from qied_client.cli.show import add_show_command
+    from qied_client.cli.program import add_version
 
     app = typer.Typer(
         name="qied-client",
@@ -27,5 +39,4 @@ def main() -> None:
     )
     add_version(app, "qied-client", __version__)
     add_client_commands(app)
-    add_show_command(app)
-    run(app)
+    return app

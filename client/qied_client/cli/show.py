@@ -28,11 +28,6 @@ _LOOKED_AT_BYTES = 1024**3
 """Bytes of pictures next to the shown one that are read in search of its sources."""
 
 
-def add_show_command(app: typer.Typer) -> None:
-    """Add the command to a command line."""
-    app.command()(show)
-
-
 def show(
     context: typer.Context,
     picture: Annotated[Path, typer.Argument(help="A picture that qied made: PNG or WebP.")],

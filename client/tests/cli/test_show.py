@@ -6,7 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from qied_client.cli import commands
+from qied_client.cli.editing import command
+from qied_client.cli.editing.places import Place
 from qied_client.cli.made_again import arguments_of, placeholder, shell_line
 from qied_client.cli.main import main
 from qied_client.picture_metadata import PictureMetadata, read_metadata
@@ -69,9 +71,18 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], dict[str, Any]]:
     """What ``edit`` is called with for arguments of the command line."""
     taken: list[dict[str, Any]] = []
-    monkeypatch.setattr(commands, "_edit", lambda client, *given: taken.append(dict(zip(NAMES, given, strict=True))))
-    monkeypatch.setattr(commands, "_show_result", lambda *_: None)
-    monkeypatch.setattr(commands, "Client", FakeClient)
+
+    class FakeEdits:
+        def __init__(self, client: object, place: Place, job_id: str | None, seed: int | None) -> None:
+            self.asked = {"out": place.out, "job": job_id, "seed": seed}
+
+        def run(self, pictures: Sequence[Path], prompt: str, options: dict[str, Any]) -> list[Any]:
+            options = {**options, "seed": self.asked["seed"]}
+            taken.append({**self.asked, "images": list(pictures), "prompt": prompt, "options": options})
+            raise typer.Exit
+
+    monkeypatch.setattr(command, "Edits", FakeEdits)
+    monkeypatch.setattr(command, "Client", FakeClient)
     app = typer.Typer()
     commands.add_client_commands(app)
 
@@ -81,9 +92,6 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], dict[str, A
         return taken[0]
 
     return parse
-
-
-NAMES = ("images", "prompt", "out", "job", "options")
 
 
 class FakeClient:
@@ -122,8 +130,8 @@ qied-client edit PICTURE-aaaaaaaaaaaa PICTURE-bbbbbbbbbbbb PICTURE-aaaaaaaaaaaa 
 $HOME; 把心形变成蓝色' --seed 7 --preset preview --steps 4 --cfg 2.5 --negative blurred --lora styles/ink \
 --lora a:b:0.30000000000000004 --width 1024 --height 768 --precision fp8 -o out-again.png --mask MASK-cccccccccccc
 PICTURE-aaaaaaaaaaaa, PICTURE-bbbbbbbbbbbb and MASK-cccccccccccc stand for the
-files whose SHA-256 hashes begin so. Name them with --source, or put them beside
-this picture.
+files whose SHA-256 hashes begin so. Name them with --source, or put them next
+to this picture.
 """,
         "",
     )

@@ -83,7 +83,7 @@ def facts(client: Client, picture: Picture, several: Pictures) -> tuple[Quoted, 
 
 
 def session(client: Client) -> tuple[Turn, ...]:
-    turns = client.session("x.png", session_id="mine")
+    turns = client.session("x.png", name="mine")
     turns.edit("Make it night.", base=0, timeout=5, seed=1, loras=[("style", 0.5)])
     turns.submit("Make it day.", job_id="day", steps=4, on_progress=print).result()
     print(turns.undo() + turns.head, turns.result(1).media_type)

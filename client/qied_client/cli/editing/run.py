@@ -19,6 +19,7 @@ from qied_client.cli.options import program
 from qied_client.cli.progress import EditProgress
 from qied_client.client import Client, Job
 from qied_client.errors import InvalidRequest, JobError, QiedError, UnknownJob, UnreachableError
+from qied_client.protocol import limits
 from qied_client.results import Result
 
 
@@ -73,7 +74,7 @@ class Edits:
         name = job_id or new_id("job")
         self._names = [name] if place.count == 1 else [f"{name}-{n}" for n in range(1, place.count + 1)]
         first = seed_of(name) if seed is None else seed
-        self._seeds = [first + n for n in range(place.count)]
+        self._seeds = [(first + n) % (limits.SEED + 1) for n in range(place.count)]
         self._saved: list[Saved] = []
 
     def run(self, pictures: Sequence[Path], prompt: str, options: dict[str, Any]) -> list[Saved]:
