@@ -15,7 +15,7 @@ from rich.text import Text
 
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.made_again import arguments_of, number, placeholder, printable, shell_line
-from qied_client.cli.options import AsJson
+from qied_client.cli.options import AsJson, program
 from qied_client.errors import InvalidRequest, MetadataMissing
 from qied_client.inputs import picture_bytes
 from qied_client.picture_metadata import SHORT_HASH, PictureMetadata, read_metadata
@@ -29,7 +29,6 @@ _LOOKED_AT_BYTES = 1024**3
 
 
 def show(
-    context: typer.Context,
     picture: Annotated[Path, typer.Argument(help="A picture that qied made: PNG or WebP.")],
     source: Annotated[
         list[Path] | None, typer.Option(help="A picture or mask that it was made from; may be repeated.")
@@ -47,7 +46,7 @@ def show(
         found = _found(metadata, source or [], picture)
         again = picture.with_name(f"{picture.stem}-again{'.webp' if picture.suffix.lower() == '.webp' else '.png'}")
         arguments = arguments_of(metadata, found, source or [], again)
-        command = f"{context.find_root().info_name} {shell_line(arguments)}"
+        command = f"{program()} {shell_line(arguments)}"
         console = Console(highlight=False)
         if as_json:
             document = {"path": str(picture), **asdict(metadata), "command": command, "arguments": arguments}
