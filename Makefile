@@ -27,8 +27,8 @@ demo: install
 test test-tools quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 
 # Three test processes for two cores, since many tests wait for daemons; one thread of torch each, as more would wait too.
-# The training and whole runs of benchmarks, which no user starts, have a run of their own.
-TOOLS := tests/tiny_model $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py forward.py serve_edit.py vae_bench.py)
+# The training, whole runs of benchmarks, hundreds of edits and the commands of all documents have a run of their own.
+TOOLS := tests/tiny_model tests/daemon/test_many_edits.py tests/docs/test_command_lines.py $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py forward.py serve_edit.py vae_bench.py)
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(TOOLS)) $(ARGS)
 
