@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), once; most of it is torch (README.md says how much)."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt $$($(PYTHON) tools/torch_index.py) torch
-	$(PIP) install -c constraints.txt -e "client[cli,pictures]" -e ".[dev]"
+	$(PIP) install -c constraints.txt -e "client[cli,pictures,web]" -e ".[dev]"
 	touch $@
 
 demo: install
@@ -27,8 +27,9 @@ demo: install
 test test-tools quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 
 # Three test processes for two cores, since many tests wait for daemons; one thread of torch each, as more would wait too.
-# The training, whole runs of benchmarks, hundreds of edits and the commands of all documents have a run of their own.
-TOOLS := tests/tiny_model tests/daemon/test_many_edits.py tests/docs/test_command_lines.py $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py forward.py serve_edit.py vae_bench.py)
+# The training, whole runs of benchmarks, hundreds of edits, the commands of all documents, and the page in a browser have a
+# run of their own.
+TOOLS := tests/tiny_model tests/daemon/test_many_edits.py tests/docs/test_command_lines.py tests/web/test_page.py $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py forward.py serve_edit.py vae_bench.py)
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(TOOLS)) $(ARGS)
 

@@ -42,6 +42,11 @@ def _folders(value: object) -> object:
 Folders = Annotated[tuple[str, ...], BeforeValidator(_folders)]
 
 
+def _names(value: object) -> object:
+    """A text is what the environment holds: names with commas between them."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 def _bytes(value: object) -> object:
     return read_size(value) if isinstance(value, str) else value
 
@@ -182,6 +187,31 @@ class WorkerConfig(_Section):
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0: its own choice")
 
 
+def _web_address(text: str) -> str:
+    """HOST:PORT, or nothing for no web door."""
+    host, colon, port = text.rpartition(":")
+    if text and not (colon and host and (port == "*" or (port.isdecimal() and int(port) < 65536))):
+        raise ValueError(f"{text!r} is not HOST:PORT; write it like {WEB_ADDRESS}, or 0.0.0.0:7448")
+    return text
+
+
+WEB_ADDRESS = "127.0.0.1:7448"
+"""Where `qied serve --web` listens if no other address is named."""
+
+
+class WebConfig(_Section):
+    """The web door: the page in a browser, and OpenAI's images API."""
+
+    listen: Annotated[str, AfterValidator(_web_address)] = Field(
+        "", description=f"HOST:PORT of the web door, such as {WEB_ADDRESS}; empty: no web door"
+    )
+    host_names: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
+        (), description="further names by which browsers reach it, such as that of a proxy"
+    )
+    tls_cert: str = Field("", description="PEM certificate, for HTTPS")
+    tls_key: str = Field("", description="PEM private key of the certificate")
+
+
 class Config(_Section):
     """The whole configuration; every key has a default."""
 
@@ -190,6 +220,7 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()  # type: ignore[call-arg]
     storage: StorageConfig = StorageConfig()  # type: ignore[call-arg]
     worker: WorkerConfig = WorkerConfig()  # type: ignore[call-arg]
+    web: WebConfig = WebConfig()  # type: ignore[call-arg]
 
 
 Source = Literal["default", "file", "environment", "command line"]

@@ -10,7 +10,8 @@ from qied_client.protocol import limits
 from qied_client.protocol.fields import Hash, Int, Later, ListOf, Maybe, Nested, OneOf, Real, Text
 from qied_client.protocol.request import LoraChoice
 
-OutputFormat = Literal["png", "webp"]
+OutputFormat = Literal["png", "webp", "jpeg"]
+MaskMode = Literal["white", "transparent"]
 Schedule = Literal["model", "lightning"]
 _CUT = "..."
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
@@ -24,6 +25,7 @@ class EditSpec:
     the result, multiples of 16. ``true_cfg_scale`` above 1 means two forwards a step and needs ``negative_prompt``.
     ``preview_every`` counts steps between previews; 0 sends none. ``loras`` have names of the daemon's folders, each
     once, and strengths other than 0. ``schedule`` is the noise schedule: the model's own, or that of Lightning.
+    ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` is what of the mask is edited.
     ``preset`` is the one that filled in defaults, ``precision`` the daemon's when it accepted the edit, and
     ``warnings`` are what the user probably did not intend; these three only describe the result. ``preset`` is empty
     where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they are those
@@ -39,10 +41,12 @@ class EditSpec:
     width: Annotated[int, _SIDE]
     height: Annotated[int, _SIDE]
     mask: Annotated[str | None, Maybe(Hash())] = None
-    output_format: Annotated[OutputFormat, OneOf(("png", "webp"))] = "png"
+    output_format: Annotated[OutputFormat, OneOf(("png", "webp", "jpeg"))] = "png"
     preview_every: Annotated[int, Int(0, limits.STEPS)] = 1
     loras: Annotated[tuple[LoraChoice, ...], ListOf(Nested(LoraChoice), limits.LORAS)] = ()
     schedule: Annotated[Schedule, OneOf(("model", "lightning"))] = "model"
+    output_quality: Annotated[int, Later(Int(1, 100))] = 100
+    mask_mode: Annotated[MaskMode, Later(OneOf(("white", "transparent")))] = "white"
     preset: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
     precision: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
     warnings: Annotated[tuple[str, ...], Later(ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS))] = ()

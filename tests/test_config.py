@@ -81,7 +81,7 @@ def test_a_wrong_environment_variable_is_named():
     [
         ("QIED_LIMITS_JOBS_WAITNG", "Did you mean QIED_LIMITS_JOBS_WAITING?"),
         ("QIED_WORKER_BUDGET", "Did you mean QIED_WORKER_BUDGET_BYTES?"),
-        ("QIED_LISTEN", "Did you mean QIED_DAEMON_LISTEN?"),
+        ("QIED_LISTEN", "Did you mean QIED_DAEMON_LISTEN or QIED_WEB_LISTEN?"),
         ("QIED_MODEL", "QIED_MODEL_PATH or "),
         ("QIED_KYE", "Did you mean QIED_KEY?"),
         ("QIED_LIMITS_COLOUR", "qied.toml has every section and key"),

@@ -24,7 +24,7 @@ PROJECTS = {
 
 def test_the_client_is_pinned_to_qieds_own_version() -> None:
     assert __version__ == client_version
-    assert f"qied-client[cli,pictures]=={__version__}" in PROJECTS["."]["dependencies"]
+    assert f"qied-client[cli,pictures,web]=={__version__}" in PROJECTS["."]["dependencies"]
 
 
 def test_the_newest_release_of_the_changelog_is_this_version_with_its_date() -> None:

@@ -100,12 +100,15 @@ class Session:
         prompt: str,
         *,
         base: int | None = None,
+        references: Pictures = (),
         job_id: str | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[EditOptions],
     ) -> Job:
         """Start a turn that edits the result of turn ``base`` (None: the latest, 0: the first picture)."""
-        work = self._session.submit(prompt, base=base, job_id=job_id, on_progress=on_progress, **options)
+        work = self._session.submit(
+            prompt, base=base, references=references, job_id=job_id, on_progress=on_progress, **options
+        )
         return Job(self._loop, self._loop.run(work))
 
     @shows_options
@@ -114,13 +117,22 @@ class Session:
         prompt: str,
         *,
         base: int | None = None,
+        references: Pictures = (),
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[EditOptions],
     ) -> Result:
         """Do a turn and return its result; see ``AsyncSession.edit``. Ctrl-C cancels it."""
-        work = self._session.edit(prompt, base=base, job_id=job_id, timeout=timeout, on_progress=on_progress, **options)
+        work = self._session.edit(
+            prompt,
+            base=base,
+            references=references,
+            job_id=job_id,
+            timeout=timeout,
+            on_progress=on_progress,
+            **options,
+        )
         return self._loop.run(work)
 
     def undo(self) -> int:
@@ -302,6 +314,14 @@ class Client:
     def sessions(self) -> tuple[SessionSummary, ...]:
         """One's own open sessions, the last used one first; see ``AsyncClient.sessions``."""
         return self._loop.run(self._client.sessions())
+
+    def describe(self) -> m.Description:
+        """What this daemon serves: model, precision, presets, limits; see ``AsyncClient.describe``."""
+        return self._loop.run(self._client.describe())
+
+    def loras(self) -> tuple[m.LoraInfo, ...]:
+        """The daemon's LoRAs by the names that ``loras`` takes; see ``AsyncClient.loras``."""
+        return self._loop.run(self._client.loras())
 
     def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job, one's own or, for the owner, that of ``user``; see ``AsyncClient.cancel``."""

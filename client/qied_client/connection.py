@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from qied_client.awake_time import AwakeTime
-from qied_client.errors import CapacityError, InvalidRequest, ProtocolError, QiedError, VersionMismatch
+from qied_client.errors import CapacityError, InvalidRequest, NotPermitted, ProtocolError, QiedError, VersionMismatch
 from qied_client.protocol import messages as m
 from qied_client.protocol import timing
 from qied_client.protocol.codec import Registry, decode, encode
@@ -307,7 +307,7 @@ class Connection:
             return [Ready(message)]
         if isinstance(message, m.Failure) and message.re == self._hello_id:
             error = message.error()
-            fatal = isinstance(error, (VersionMismatch, ProtocolError))
+            fatal = isinstance(error, (VersionMismatch, ProtocolError, NotPermitted))
             return [Unusable(error)] if fatal else [Lost(error.message, error)]
         return []
 

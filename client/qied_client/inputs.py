@@ -61,6 +61,11 @@ _URL: Final = re.compile(r"(?:(https?|ftp|s3|gs|file):/|(data):(?:[\w.+-]+/|[^/]
 _SHOWN: Final = 80
 
 
+def sequence(pictures: Pictures) -> list[Picture]:
+    """One picture or several as a list."""
+    return list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]  # type: ignore[list-item]
+
+
 def picture_bytes(picture: Picture, option: str = "images") -> bytes:
     """Bytes of a PNG, JPEG or WebP file; Pillow images and arrays are encoded as PNG.
 

@@ -15,6 +15,13 @@ from qied_client.version import __version__
 EXTRAS: Mapping[str, Sequence[str]] = {
     "qied-client[cli]": ("typer>=0.15.4", "rich>=13.9"),
     "qied-client[pictures]": ("pillow>=11.3", "numpy>=1.26"),
+    "qied-client[web]": (
+        "starlette>=0.47",
+        "uvicorn>=0.34",
+        "h11>=0.14",
+        "python-multipart>=0.0.20",
+        "sse-starlette>=3.0",
+    ),
     "qied[fp8-attention]": ("nvidia-cudnn-frontend>=1.32",),
 }
 """Requirements of each extra, as the ``pyproject.toml`` files have them."""

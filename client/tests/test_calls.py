@@ -36,7 +36,7 @@ def test_help_and_signature_have_every_option(call: Callable[..., Any]) -> None:
     assert not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     explicit = set(parameters) - set(OPTIONS) - {"self", "images", "prompt"}
     if "Session" in call.__qualname__:
-        assert explicit == (EXPLICIT[call.__name__] | {"base"}) - {"n"}
+        assert explicit == (EXPLICIT[call.__name__] | {"base", "references"}) - {"n"}
     else:
         assert explicit == EXPLICIT[call.__name__]
     words = " ".join(pydoc.plain(pydoc.render_doc(call)).split())

@@ -49,6 +49,9 @@ def add(
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Key file to write; default: NAME.key.json.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Address at which the client reaches this daemon.")] = None,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="It speaks for all other clients: for a web gateway elsewhere.")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Enrol a client and write the key file to hand over (or take their public key)."""
@@ -56,12 +59,12 @@ def add(
     with failures_as_text():
         store = KeyStore(_home(home))
         if public_key is not None:
-            store.enrol(name, public_key)
+            store.enrol(name, public_key, gateway=gateway)
             console.print(f"{name} is enrolled. Server key for their key file: {store.server_keys().public.decode()}")
             return
         path = out or Path(f"{name}.key.json")
         _refuse_to_overwrite(store, name, path)
-        credential = store.add(name, _endpoint_of(endpoint, home))
+        credential = store.add(name, _endpoint_of(endpoint, home), gateway=gateway)
         try:
             write_credential(path, credential)
         except QiedError:  # the secret is nowhere then, and the name must not be taken

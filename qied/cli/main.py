@@ -9,6 +9,7 @@ import typer
 from qied_client.cli.commands import add_client_commands
 from qied_client.cli.owner import add_owner_commands
 from qied_client.cli.program import add_version, run
+from qied_client.cli.web import add_web_commands
 
 from qied import __version__
 from qied.cli.demo import demo
@@ -38,6 +39,7 @@ app.command()(probe)
 app.command("inspect")(inspect_command)
 app.command("models")(models_command)
 add_client_commands(app)
+add_web_commands(app)
 add_owner_commands(app)
 app.add_typer(keys, name="keys")
 app.add_typer(profile, name="profile")

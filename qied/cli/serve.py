@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 from qied_client.cli.failures import failures_as_text
+from qied_client.cli.web import TOKENS_FILE, require_web
 from qied_client.credentials import default_home
 from rich.console import Console
 from rich.text import Text
@@ -27,7 +28,7 @@ from qied.cli.machine import usual_config
 from qied.cli.plan_view import precision_text, show_in_short
 from qied.cli.profiles import user_profiles_folder
 from qied.cli.progress import LoadingProgress, MeasuringProgress
-from qied.config import LoadedConfig, all_keys, load_config
+from qied.config import WEB_ADDRESS, LoadedConfig, WebConfig, all_keys, load_config
 from qied.environment import foreign_in
 from qied.hardware.host import refuse_native_windows
 from qied.hardware.probe import probe
@@ -47,6 +48,7 @@ from qied.service.notify import Notifier
 from qied.service.reload import Reloading
 from qied.serving.model import BUILTIN, ServedModel, locate_model
 from qied.serving.plan import plan_service, refitted_order
+from qied.web_door import WebDoor
 
 _OPEN_FILES = 65_536
 _SWITCH_S = 0.0005
@@ -64,6 +66,10 @@ def serve(
     precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug (all), info, warning or error.")] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help=f"Open the web door, at {WEB_ADDRESS} or where web.listen says.")
+    ] = False,
+    web_listen: Annotated[str | None, typer.Option(help="HOST:PORT of the web door; 0.0.0.0:7448 for others.")] = None,
     paused: Annotated[bool, typer.Option("--paused", help="Start no edits until 'qied resume'.")] = False,
 ) -> None:
     """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once. SIGHUP reloads."""
@@ -78,6 +84,7 @@ def serve(
             "model.precision": precision,
             "daemon.log_format": log_format,
             "daemon.log_level": log_level,
+            "web.listen": web_listen,
         }
         file = usual_config(config)
         loaded = load_config(file, os.environ, overrides)
@@ -91,7 +98,8 @@ def serve(
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)
         launch = replace(plan_launch(folder, loaded, served, manager), paused=paused)
-        asyncio.run(_run(launch, manager, Reloading(loaded, lambda: load_config(file, os.environ, overrides))))
+        door = _web_door(settings.web, folder, wanted=web)
+        asyncio.run(_run(launch, door, manager, Reloading(loaded, lambda: load_config(file, os.environ, overrides))))
 
 
 def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: Notifier) -> Launch:
@@ -175,7 +183,19 @@ def _end_quietly_before_it_runs() -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
-async def _run(launch: Launch, manager: Notifier, reloading: Reloading) -> None:
+def _web_door(config: WebConfig, home: Path, *, wanted: bool) -> WebDoor | None:
+    """The web door that is configured or asked for; raises SetupError where its packages are missing."""
+    listen = config.listen or (WEB_ADDRESS if wanted else "")
+    if not listen:
+        return None
+    require_web()
+    options = [listen, "--tokens", str(home / TOKENS_FILE)]
+    options += [part for name in config.host_names for part in ("--host-name", name)]
+    options += ["--tls-cert", config.tls_cert, "--tls-key", config.tls_key] if config.tls_cert else []
+    return WebDoor(home, options)
+
+
+async def _run(launch: Launch, door: WebDoor | None, manager: Notifier, reloading: Reloading) -> None:
     log = structlog.get_logger(part="serve")
     stop = asyncio.Event()
     at_once = asyncio.Event()
@@ -193,6 +213,7 @@ async def _run(launch: Launch, manager: Notifier, reloading: Reloading) -> None:
     daemon = Daemon(launch)
     feeding = asyncio.create_task(manager.feed_watchdog(), name="watchdog")
     daemon.control.on_stop = stop.set
+    opened: asyncio.Task[None] | None = None
     try:
         with LoadingProgress() as progress:
 
@@ -204,12 +225,17 @@ async def _run(launch: Launch, manager: Notifier, reloading: Reloading) -> None:
                 return
         reloading.at_each_hangup(loop, manager, daemon.reload)
         _say_ready(daemon, launch)
+        if door is not None:
+            opened = asyncio.create_task(door.run(), name="web door")
         manager.ready(f"serving {launch.serving.profile.name} at {daemon.address}")
         if not await _unless(stop, daemon.broken()):
             manager.stopping("running jobs finish", launch.config.daemon.stop_grace_s)
             await _unless(at_once, daemon.drain())
     finally:
         manager.stopping("stopping", 0)
+        if opened is not None:
+            opened.cancel()
+            await asyncio.gather(opened, return_exceptions=True)
         await daemon.stop()
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 from qied_client.errors import PictureTooLarge, PictureUnreadable
 from qied_client.picture_header.header import PictureHeader, PictureLimits, read_header
 from qied_client.pixels.colour import to_srgb
+
+from qied.edit import MaskMode
 
 PROFILE_IGNORED: Final = "icc_profile_ignored"
 
@@ -68,15 +70,21 @@ def decode(data: bytes | Path, limits: PictureLimits) -> Image.Image:
     return upright
 
 
-def decode_mask(data: bytes | Path, limits: PictureLimits) -> Image.Image:
+def decode_mask(data: bytes | Path, limits: PictureLimits, mode: MaskMode = "white") -> Image.Image:
     """Decode a mask to an upright "L" picture: 255 is edited, 0 is kept, and what lies between is blended.
 
     White marks the part to edit. A mask painted in one colour on a transparent canvas means its painted part, so there
-    the opacity is the mask; otherwise what is transparent is kept. Raises as ``decode`` does.
+    the opacity is the mask; otherwise what is transparent is kept. In the mode ``transparent`` only transparency
+    counts, and marks the part to edit. Raises as ``decode`` does.
     """
     picture, header = _load(data, limits)
     colour, alpha = _split_alpha(picture)
     del picture
+    if mode == "transparent":
+        marked = Image.new("L", colour.size) if alpha is None else ImageChops.invert(alpha)
+        upright = _upright(marked, header)
+        upright.info = {}
+        return upright
     mask = colour if colour.mode == "L" else colour.convert("L")
     if alpha is not None:
         mask = alpha if _one_colour(colour, alpha) else Image.composite(mask, Image.new("L", mask.size), alpha)

@@ -71,7 +71,8 @@ def _answer(order: DecodeOrder, data: bytes) -> list[bytes]:
 
 
 def _pixels(order: DecodeOrder, data: bytes) -> list[bytes]:
-    picture = (decode_mask if order.mask else decode)(data, PictureLimits(max_pixels=order.max_pixels))
+    limits = PictureLimits(max_pixels=order.max_pixels)
+    picture = decode(data, limits) if order.mask is None else decode_mask(data, limits, order.mask)
     return [picture.resize((view.width, view.height), resampling(view)).tobytes() for view in order.views]
 
 

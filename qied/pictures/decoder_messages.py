@@ -13,6 +13,7 @@ from typing import Final
 
 from qied_client.errors import PictureError, PictureTooCostly, PictureTooLarge, PictureUnreadable, UnsupportedPicture
 
+from qied.edit import MaskMode
 from qied.planning.view import View
 
 REQUEST: Final = struct.Struct(">IQ")
@@ -27,14 +28,14 @@ _ERRORS: Final = {
 
 @dataclass(frozen=True)
 class DecodeOrder:
-    """What is wanted of a file: ``views`` of the picture, or of a mask, within limits.
+    """What is wanted of a file: ``views`` of the picture, or of a mask that marks in this way, within limits.
 
     ``max_pixels`` bounds the picture, ``memory_bytes`` what decoding adds to the process, ``cpu_s`` its seconds of
     processor time.
     """
 
     views: tuple[View, ...]
-    mask: bool
+    mask: MaskMode | None
     max_pixels: int
     memory_bytes: int
     cpu_s: float

@@ -20,6 +20,8 @@ _PNG_STRATEGY: Final = zlib.Z_RLE
 # Method 0 is fast but makes files larger than the PNG; more effort than this costs more time than it saves bytes.
 _WEBP_METHOD: Final = 1
 _WEBP_EFFORT: Final = 0
+_FULL_COLOUR_ABOVE: Final = 90
+"""Quality above which a JPEG keeps colour at full resolution: red text on a drawing shows the difference."""
 
 PREVIEW_MAX_BYTES: Final = 64 * 1024
 _PREVIEW_MAX_SIDE: Final = 512
@@ -28,8 +30,10 @@ _THUMBNAIL_MAX_SIDE: Final = 256
 _QUALITIES: Final = (85, 70, 50)
 
 
-def encode(image: Image.Image, output_format: OutputFormat, metadata: PictureMetadata) -> bytes:
-    """Encode an sRGB picture without loss as PNG or WebP that carries ``metadata``.
+def encode(image: Image.Image, output_format: OutputFormat, metadata: PictureMetadata, quality: int = 100) -> bytes:
+    """Encode an sRGB picture as a file that carries ``metadata``: PNG and WebP of quality 100 without loss.
+
+    ``quality``, 1 to 100, is that of JPEG and of other WebP.
 
     The same pixels and metadata give the same bytes. What ``image.info`` holds is not written.
     """
@@ -40,13 +44,17 @@ def encode(image: Image.Image, output_format: OutputFormat, metadata: PictureMet
         picture.save(
             target, "PNG", compress_level=_PNG_LEVEL, compress_type=_PNG_STRATEGY, pnginfo=png_chunks(metadata)
         )
+    elif output_format == "jpeg":
+        subsampling = 0 if quality > _FULL_COLOUR_ABOVE else 2
+        picture.save(target, "JPEG", quality=quality, subsampling=subsampling, exif=exif_block(metadata))
     else:
+        lossless = quality == 100
         picture.save(
             target,
             "WEBP",
-            lossless=True,
+            lossless=lossless,
             method=_WEBP_METHOD,
-            quality=_WEBP_EFFORT,
+            quality=_WEBP_EFFORT if lossless else quality,
             exif=exif_block(metadata),
         )
     return target.getvalue()

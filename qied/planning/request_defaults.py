@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
 from qied_client.protocol.request import EditRequest
 
-from qied.edit import EditSpec, warnings_within_limits
+from qied.edit import EditSpec, OutputFormat, warnings_within_limits
 from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
 from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset
 from qied.planning.serving import Serving
 
 Size = tuple[int, int]
+_FORMATS: Final[Mapping[str, OutputFormat]] = {"png": "png", "webp": "webp", "jpeg": "jpeg"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         width=width,
         height=height,
         mask=request.mask,
-        output_format="webp" if request.output_format == "webp" else "png",
+        output_format=_FORMATS[request.output_format],
+        output_quality=request.output_quality,
+        mask_mode="transparent" if request.mask_mode == "transparent" else "white",
         preview_every=max(1, steps // 10) if request.previews else 0,
         loras=loras,
         schedule=schedule_for(preset, loras, serving),

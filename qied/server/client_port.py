@@ -9,13 +9,14 @@ from dataclasses import replace
 import structlog
 import zmq.asyncio
 from qied_client.awake_time import AwakeTime
-from qied_client.errors import ProtocolError, QiedError, VersionMismatch
+from qied_client.errors import NotPermitted, ProtocolError, QiedError, VersionMismatch
 from qied_client.protocol import limits, timing
 from qied_client.protocol import messages as m
 from qied_client.protocol.roles import FROM_CLIENT
 
 from qied.config import LimitsConfig
 from qied.server.access.authentication import Guest
+from qied.server.access.guest_list import GuestList
 from qied.server.blobs.transfers import BlobTransfers
 from qied.server.clock import now_ms
 from qied.server.jobs import JobBook
@@ -40,7 +41,7 @@ _NOT_ENROLLED = "this key is no longer enrolled"
 class ClientPort:
     """Connections of clients.
 
-    ``welcome`` makes the greeting for the id of a HELLO and a user, ``is_enrolled`` says whether somebody still is.
+    ``welcome`` makes the greeting for the id of a HELLO and a user, ``guests`` know who is enrolled.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ClientPort:
         requests: Requests,
         jobs: JobBook,
         welcome: Callable[[int, str], m.Welcome],
-        is_enrolled: Callable[[Guest], bool],
+        guests: GuestList,
         quotas: LimitsConfig,
     ) -> None:
         self._log = structlog.get_logger(part="clients")
@@ -60,7 +61,7 @@ class ClientPort:
         self._requests = requests
         self._jobs = jobs
         self._welcome = welcome
-        self._is_enrolled = is_enrolled
+        self._guests = guests
         self._quotas = quotas
         self._accounts = Accounts(quotas)
         self._peers: dict[bytes, Peer] = {}
@@ -159,8 +160,10 @@ class ClientPort:
         return self._awake.at(now_ms())
 
     def _why_it_ends(self, peer: Peer, now: int) -> str | None:
-        if not self._is_enrolled(peer.guest):
+        if not self._guests.is_enrolled(peer.guest):
             return _NOT_ENROLLED
+        if peer.speaks_for is not None and not self._guests.may_speak_for(peer.guest, peer.speaks_for):
+            return f"you may not speak for {peer.speaks_for!r} any more"
         if peer.heard_ms < now - timing.SILENCE_MS:
             return "nothing was received from you"
         if not peer.ready and peer.since_ms < now - _HELLO_MS:
@@ -179,7 +182,7 @@ class ClientPort:
 
     def _on_message(self, route: bytes, guest: Guest, message: m.Message | QiedError) -> None:
         peer = self._peers.get(route)
-        if not self._is_enrolled(guest):
+        if not self._guests.is_enrolled(guest):
             self._dismiss(peer or self._admit(route, guest), _NOT_ENROLLED)
             return
         if peer is None:
@@ -239,8 +242,26 @@ class ClientPort:
                 hello.id,
             )
             return
+        if hello.user not in (None, peer.user) and not self._speaks_for(peer, hello, hello.user):
+            return
         peer.ready, peer.version = True, version
         peer.send(replace(self._welcome(hello.id, peer.user), version=version))
+
+    def _speaks_for(self, peer: Peer, hello: m.Hello, user: str | None) -> bool:
+        """Let a gateway speak for a user, or refuse it and say why."""
+        if user is None or peer.ready or not self._guests.may_speak_for(peer.guest, user):
+            refusal: QiedError = NotPermitted(
+                f"{peer.guest.name!r} may not speak for {user!r}.",
+                "Enrol both: the user ('qied keys add NAME'), and this program with 'qied keys add NAME --gateway'.",
+            )
+        elif (account := self._accounts.of(user)).connections >= self._quotas.connections_per_user:
+            remedy = "Close some of them, then connect again."
+            refusal = over_limit("limits.connections_per_user", account.connections, "connections", remedy)
+        else:
+            peer.speak_for(user, account)
+            return True
+        peer.refuse(refusal, hello.id)
+        return False
 
     def _dispatch(self, peer: Peer, message: m.Message) -> None:
         if self._transfers.handle(peer, message):

@@ -147,7 +147,7 @@ class Daemon:
             self._requests,
             self._jobs,
             self._welcome,
-            self._guests.is_enrolled,
+            self._guests,
             quotas,
         )
         self._tasks: list[asyncio.Task[None]] = []

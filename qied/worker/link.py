@@ -40,7 +40,7 @@ ViewsOf = Callable[[EditSpec, str, tuple[int, int]], tuple[View, ...]]
 _PATIENCE_S = 10.0
 """Seconds without the front after which a worker gives up."""
 _DISK_WAIT_S = 2.0
-_MEDIA_TYPES = {"png": "image/png", "webp": "image/webp"}
+_MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
 
 class Link:
@@ -166,7 +166,7 @@ class Link:
             )
         if spec.mask is not None:
             mask = await self._pictures.picture(
-                begin.user, partial(self._download, begin, spec.mask), lambda _: (mask_view(spec),), mask=True
+                begin.user, partial(self._download, begin, spec.mask), lambda _: (mask_view(spec),), mask=spec.mask_mode
             )
             # One file may be both.
             both = pictures.get(spec.mask)
@@ -190,7 +190,9 @@ class Link:
         spec = begin.spec.with_warnings(warnings)
         metadata = metadata_of(spec, model)
         try:
-            data = await self._loop.run_in_executor(self._pool, encode, image, spec.output_format, metadata)
+            data = await self._loop.run_in_executor(
+                self._pool, encode, image, spec.output_format, metadata, spec.output_quality
+            )
             thumbnail = await self._loop.run_in_executor(self._pool, encode_thumbnail, image)
             blob = hash_of(data)
             timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)

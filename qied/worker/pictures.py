@@ -18,6 +18,7 @@ from PIL import Image
 from qied_client.errors import PictureTooLarge
 from qied_client.picture_header import PictureHeader, PictureLimits, read_header
 
+from qied.edit import MaskMode
 from qied.pictures.decoder_messages import DecodeOrder, too_costly
 from qied.pictures.decoder_process import Decoder, DecoderKilled
 from qied.pictures.reduced import ReducedPicture
@@ -55,8 +56,10 @@ class Pictures:
         self._idle = [Decoder() for _ in range(DECODERS)]
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="decoding")
 
-    async def picture(self, user: str, fetch: Fetch, views_of: ViewsOf, *, mask: bool = False) -> ReducedPicture:
-        """Fetch and decode a picture, or a mask, as soon as it is its user's turn.
+    async def picture(
+        self, user: str, fetch: Fetch, views_of: ViewsOf, *, mask: MaskMode | None = None
+    ) -> ReducedPicture:
+        """Fetch and decode a picture, or a mask that marks in this way, as soon as it is its user's turn.
 
         Raises what ``fetch`` raises, and PictureError and its kinds. Cancelling ends the decoding at once.
         """

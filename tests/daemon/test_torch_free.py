@@ -33,7 +33,7 @@ def _imported(modules: list[str], unwanted: tuple[str, ...]) -> str:
 
 def test_the_client_imports_nothing_heavy():
     modules = _modules(Path(qied_client.__file__).parent, "qied_client")
-    extras = ("qied_client.cli", "qied_client.pixels")  # for which a user installs more
+    extras = ("qied_client.cli", "qied_client.pixels", "qied_client.web")  # for which a user installs more
     library = [name for name in modules if not name.startswith(extras)]
     assert len(library) > 15
     assert _imported(library, LIGHT) == ""

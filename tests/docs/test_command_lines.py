@@ -42,6 +42,7 @@ ONLY_PARSED: dict[str, str] = {
     r"qied doctor.*": "takes long; the block of README runs it, and tests/doctor has --deep",
     r"qied stop.*": "ends the daemon; tests/daemon/test_stop.py runs it",
     r"qied(-client)? --install-completion": "changes the files of the user's shell",
+    r"qied-client web.*": "runs until it is stopped; tests/web runs it",
     r"qied(-client)? top": "lives until q is pressed; client/tests/cli/daemon has it",
     r"qied (un)?load": "takes the model away from the other commands; tests/daemon runs it",
 }
@@ -52,6 +53,7 @@ PLACEHOLDERS: dict[str, dict[str, str]] = {
     "profile show": {"NAME": "ampere-12gb"},
     "keys add": {"NAME": "carol"},
     "keys remove": {"NAME": "anna"},
+    "tokens add": {"NAME": "anna"},
     "keys renew": {"NAME": "anna"},
 }
 """What stands for what, by command; JOB is one that can be cancelled, or has finished where its picture is wanted."""

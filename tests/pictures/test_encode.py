@@ -18,6 +18,7 @@ from qied.pictures.decode import decode
 from qied.pictures.encode import PREVIEW_MAX_BYTES, THUMBNAIL_MAX_BYTES, encode, encode_preview, encode_thumbnail
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
+LOSSLESS: tuple[OutputFormat, ...] = ("png", "webp")
 METADATA = PictureMetadata("make the heart blue", " ", 7, 20, 4.0, 64, 48, "builtin", "0.1.0")
 
 
@@ -26,12 +27,21 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(levels)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", LOSSLESS)
 @settings(max_examples=40, deadline=None)
 @given(levels=arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
 def test_what_is_encoded_decodes_to_the_same_pixels(kind: OutputFormat, levels: np.ndarray) -> None:
     data = encode(Image.fromarray(levels), kind, METADATA)
     assert (np.asarray(decode(data, PictureLimits())) == levels).all()
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_less_quality_gives_fewer_bytes_and_nearly_the_same_picture(kind: OutputFormat) -> None:
+    smooth = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
+    fine, coarse = (encode(smooth, kind, METADATA, quality) for quality in (95, 30))
+    assert len(coarse) < len(fine)
+    difference = np.asarray(decode(fine, PictureLimits()), int) - np.asarray(smooth, int)
+    assert abs(difference).max() <= 8
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from PIL import Image, ImageCms
 from qied_client.errors import PictureError, PictureTooCostly, PictureTooLarge, PictureUnreadable
 from qied_client.picture_header import PictureLimits
 
+from qied.edit import MaskMode
 from qied.pictures.decode import decode, decode_mask
 from qied.pictures.decoder_messages import DecodeOrder
 from qied.pictures.decoder_process import Decoder
@@ -44,7 +46,9 @@ async def decoding(**limits: float) -> AsyncIterator[Pictures]:
         pictures.close()
 
 
-async def decoded(pictures: Pictures, data: bytes, user: str = "anna", *, mask: bool = False) -> ReducedPicture:
+async def decoded(
+    pictures: Pictures, data: bytes, user: str = "anna", *, mask: MaskMode | None = None
+) -> ReducedPicture:
     async def fetch() -> bytes:
         return data
 
@@ -104,8 +108,9 @@ FILES = {
 async def test_views_have_the_bytes_of_the_whole_picture_resized() -> None:
     async with decoding() as pictures:
         for data in FILES.values():
-            for mask in (False, True):
-                whole = (decode_mask if mask else decode)(data, PictureLimits())
+            for mask in (None, *get_args(MaskMode)):
+                limits = PictureLimits()
+                whole = decode(data, limits) if mask is None else decode_mask(data, limits, mask)
                 found = await decoded(pictures, data, mask=mask)
                 assert found.size == whole.size
                 for view in VIEWS:
@@ -179,7 +184,7 @@ async def test_a_process_that_does_nothing_at_all_is_ended_too(decoders_of: Deco
 def test_more_memory_than_was_promised_is_not_given() -> None:
     large = saved(Image.new("RGBA", (6000, 6000)), "PNG", compress_level=1)
     decoder = Decoder()
-    enough = DecodeOrder(VIEWS, False, 64_000_000, decoding_bytes(6000 * 6000, len(large)), 30.0)
+    enough = DecodeOrder(VIEWS, None, 64_000_000, decoding_bytes(6000 * 6000, len(large)), 30.0)
     assert len(decoder.decode(large, enough)) == len(VIEWS)
     pid = decoder.pid
     with pytest.raises(PictureTooCostly, match="100 MiB of memory"):

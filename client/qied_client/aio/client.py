@@ -25,7 +25,7 @@ from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
 from qied_client.errors import InvalidRequest, VersionMismatch
 from qied_client.history import SessionSummary
-from qied_client.inputs import Picture, Pictures, picture_bytes
+from qied_client.inputs import Picture, Pictures, picture_bytes, sequence
 from qied_client.job_status import JobSummary
 from qied_client.net.bridge import Bridge
 from qied_client.net.driver import Driver
@@ -34,6 +34,7 @@ from qied_client.net.transport import Endpoint
 from qied_client.options import EditOptions, edit_request, shows_options
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
+from qied_client.protocol.request import EditRequest
 from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.results import OnProgress, Result
 from qied_client.transfers import hash_of
@@ -67,6 +68,9 @@ class AsyncClient:
     Any number of edits may be asked for at once: at most 8 of them are prepared at a time, and what the daemon has no
     room for waits for it, in order. ``when_full="fail"`` is for programs that tell their own callers to come back: then
     a refusal for lack of room is raised at once, as a CapacityError. What was accepted waits all the same.
+
+    ``speaks_for`` is the enrolled user whose jobs and limits these are, where the key is a gateway's or the owner's;
+    without that right the calls raise NotPermitted.
     """
 
     def __init__(
@@ -76,11 +80,13 @@ class AsyncClient:
         address: str | None = None,
         patience: float | None = None,
         when_full: WhenFull = "wait",
+        speaks_for: str | None = None,
     ) -> None:
         if when_full not in get_args(WhenFull):
             raise InvalidRequest(f"when_full: {when_full!r} is neither 'wait' nor 'fail'.", "Use one of them.")
         self._credential = credential
         self._address = address
+        self._speaks_for = speaks_for
         self._patience_s = _PATIENCE_S if patience is None else patience
         self._first_patience_s = _FIRST_PATIENCE_S if patience is None else patience
         self._made: Driver | Bridge | None = None
@@ -165,7 +171,7 @@ class AsyncClient:
         Raises UnknownOption, InvalidRequest, PictureError, AboveCap, CapacityError, JobError, UnreachableError and
         RequestTimeout.
         """
-        submission = self._submission(_sequence(images), prompt, options, job_id=job_id, n=n)
+        submission = self._submission(sequence(images), prompt, options, job_id=job_id, n=n)
         results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
         return results[0] if n is None else results
 
@@ -184,21 +190,25 @@ class AsyncClient:
         A job that has finished is taken up as well: ``result()`` fetches its picture again, as long as it is kept.
         ``on_progress`` hears of the upload, and of waiting for the daemon's room.
         """
-        submission = self._submission(_sequence(images), prompt, options, job_id=job_id)
+        submission = self._submission(sequence(images), prompt, options, job_id=job_id)
         return await self._editing.hand_in(submission, on_progress)
 
     @shows_options
     async def quote(self, images: Pictures, prompt: str, **options: Unpack[EditOptions]) -> m.Quoted:
         """Ask what an edit would cost, without uploading anything; raises what ``edit`` raises."""
         request = edit_request(prompt, 0, options)
-        uploads = [await asyncio.to_thread(PictureUpload, picture) for picture in _sequence(images)]
+        uploads = [await asyncio.to_thread(PictureUpload, picture) for picture in sequence(images)]
         request = replace(request, images=tuple(upload.hash for upload in uploads))
         mask = options.get("mask")
         if mask is not None:
             request = replace(request, mask=hash_of(await asyncio.to_thread(picture_bytes, mask, "mask")))
-        sizes = tuple(upload.size for upload in uploads)
-        quoted: m.Quoted = await self._calls.ask(lambda n: m.Quote(n, request, sizes), "quote")
-        return quoted
+        return await self._quoted(request, tuple(upload.size for upload in uploads))
+
+    @shows_options
+    async def quote_sizes(self, sizes: Sequence[tuple[int, int]], **options: Unpack[EditOptions]) -> m.Quoted:
+        """Ask what an edit of pictures of these sizes (width and height in pixels) would cost, without any picture."""
+        request = replace(edit_request("a prompt", 0, options), images=(hash_of(b""),) * len(sizes))
+        return await self._quoted(request, tuple(m.ImageSize(width, height) for width, height in sizes))
 
     async def jobs(self, *, limit: int | None = 50, before: int | None = None) -> list[JobSummary]:
         """Your jobs that the daemon keeps, the newest first: at most ``limit``, None for all of them.
@@ -240,6 +250,22 @@ class AsyncClient:
             page = await self._session_page(rows[-1].session)
             rows += page.sessions
         return tuple(SessionSummary.of(row) for row in sorted(rows, key=lambda row: -row.used_ms))
+
+    async def describe(self) -> m.Description:
+        """What this daemon serves: model, precision, presets, the largest result, limits. Raises VersionMismatch."""
+        described: m.Description = await self._ask_second_version(m.Describe, "description of what is served")
+        return described
+
+    async def loras(self) -> tuple[m.LoraInfo, ...]:
+        """The daemon's LoRAs by the names that ``loras`` takes. Raises VersionMismatch if the daemon is older."""
+        found: list[m.LoraInfo] = []
+        more = True
+        while more:
+            after = found[-1].name if found else None
+            page: m.LoraList = await self._ask_second_version(partial(m.ListLoras, after=after), "list of LoRAs")
+            found += page.loras
+            more = page.more and bool(page.loras)
+        return tuple(found)
 
     async def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob.
@@ -317,6 +343,10 @@ class AsyncClient:
         page: m.SessionList = await self._ask_second_version(lambda n: m.ListSessions(n, after), "list of sessions")
         return page
 
+    async def _quoted(self, request: EditRequest, sizes: tuple[m.ImageSize, ...]) -> m.Quoted:
+        quoted: m.Quoted = await self._calls.ask(lambda n: m.Quote(n, request, sizes), "quote")
+        return quoted
+
     async def _fetch(self, job_id: str, *, thumbnail: bool = False) -> m.Fetched:
         fetched: m.Fetched = await self._ask_second_version(lambda n: m.Fetch(n, job_id, thumbnail), "FETCH")
         return fetched
@@ -344,7 +374,7 @@ class AsyncClient:
         return Submission(self._calls, pictures, request, jobs, mask=options.get("mask"), session=session, base=base)
 
     def _greeting(self, identifier: int) -> m.Hello:
-        return m.Hello(identifier, limits.MIN_VERSION, limits.VERSION, f"qied-client {__version__}")
+        return m.Hello(identifier, limits.MIN_VERSION, limits.VERSION, f"qied-client {__version__}", self._speaks_for)
 
     def _endpoint(self) -> Endpoint:
         """Read the key file again for each attempt: a restarted daemon may listen elsewhere."""
@@ -369,7 +399,3 @@ def _checked_count(n: int) -> int:
             f"n: must be a whole number from 1 to {_MOST_RESULTS}, not {n!r}.", "Correct it.", field="n"
         )
     return n
-
-
-def _sequence(pictures: Pictures) -> list[Picture]:
-    return list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]  # type: ignore[list-item]

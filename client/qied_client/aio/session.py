@@ -14,6 +14,7 @@ from qied_client.aio.job import AsyncJob
 from qied_client.aio.submission import Submission
 from qied_client.errors import NothingToRedo, NothingToUndo, QiedError, UnknownJob, UnknownTurn
 from qied_client.history import UNFINISHED, Turn
+from qied_client.inputs import Pictures, sequence
 from qied_client.options import EditOptions, shows_options
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import messages as m
@@ -71,12 +72,16 @@ class AsyncSession:
         prompt: str,
         *,
         base: int | None = None,
+        references: Pictures = (),
         job_id: str | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[EditOptions],
     ) -> AsyncJob:
-        """Start a turn that edits the picture of turn ``base`` (None: the latest, 0: the first picture)."""
-        submission = self._submission(prompt, base, job_id, options)
+        """Start a turn that edits the picture of turn ``base`` (None: the latest, 0: the first picture).
+
+        ``references`` are further pictures, which the model sees after that one.
+        """
+        submission = self._submission(prompt, base, references, job_id, options)
         job = await self._client._editing.hand_in(submission, on_progress)
         with suppress(QiedError):  # that it was accepted counts more than a head that is out of date
             await self.refresh()
@@ -88,6 +93,7 @@ class AsyncSession:
         prompt: str,
         *,
         base: int | None = None,
+        references: Pictures = (),
         job_id: str | None = None,
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
@@ -97,7 +103,7 @@ class AsyncSession:
 
         A turn that ends without a picture is left: the session goes back to what it edited.
         """
-        submission = self._submission(prompt, base, job_id, options)
+        submission = self._submission(prompt, base, references, job_id, options)
         try:
             (result,) = await self._client._editing.carry_out(
                 submission, timeout, on_progress, named_by_caller=job_id is not None
@@ -106,8 +112,11 @@ class AsyncSession:
             await self._leave(submission.jobs[0])
         return result
 
-    def _submission(self, prompt: str, base: int | None, job_id: str | None, options: EditOptions) -> Submission:
-        return self._client._submission((), prompt, options, job_id=job_id, session=self.name, base=base)
+    def _submission(
+        self, prompt: str, base: int | None, references: Pictures, job_id: str | None, options: EditOptions
+    ) -> Submission:
+        pictures = sequence(references)
+        return self._client._submission(pictures, prompt, options, job_id=job_id, session=self.name, base=base)
 
     async def undo(self) -> int:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""

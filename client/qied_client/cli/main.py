@@ -30,6 +30,7 @@ def command_line() -> typer.Typer:
 
     from qied_client.cli.commands import add_client_commands
     from qied_client.cli.program import add_version
+    from qied_client.cli.web import add_web_commands
 
     app = typer.Typer(
         name="qied-client",
@@ -39,4 +40,5 @@ def command_line() -> typer.Typer:
     )
     add_version(app, "qied-client", __version__)
     add_client_commands(app)
+    add_web_commands(app)
     return app

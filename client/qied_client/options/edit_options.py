@@ -28,7 +28,9 @@ class EditOptions(TypedDict, total=False):
     loras: Loras | None
     mask: Picture | None
     on_cap: Literal["refuse", "fit"]
-    output_format: Literal["png", "webp"]
+    mask_mode: Literal["white", "transparent"]
+    output_format: Literal["png", "webp", "jpeg"]
+    output_quality: int
     previews: bool
     priority: int
 
@@ -95,7 +97,12 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "'refuse' or 'fit'",
         "What happens above the largest size of the daemon's machine: refuse with AboveCap, or fit the result to it.",
     ),
-    "output_format": Option("'png' or 'webp'", "Format of the result; both are lossless."),
+    "mask_mode": Option(
+        "'white' or 'transparent'",
+        "What of the mask is edited: its white part, or its transparent part, as masks of OpenAI's kind mean it.",
+    ),
+    "output_format": Option("'png', 'webp' or 'jpeg'", "Format of the result; PNG and WebP of 100 are lossless."),
+    "output_quality": Option("an integer from 1 to 100", "Quality of a JPEG or WebP; a WebP of 100 is lossless."),
     "previews": Option("True or False", "Whether on_progress and events() get small pictures on the way."),
     "priority": Option(
         f"an integer from {-limits.PRIORITY} to {limits.PRIORITY}",

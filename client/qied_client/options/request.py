@@ -14,7 +14,7 @@ from qied_client.options.unknown import unknown_option
 from qied_client.protocol import limits
 from qied_client.protocol.request import EditRequest
 
-_INTEGERS: Final = frozenset({"seed", "steps", "width", "height", "priority"})
+_INTEGERS: Final = frozenset({"seed", "steps", "width", "height", "priority", "output_quality"})
 _PROMPT: Final = f"text of at most {limits.PROMPT_BYTES} bytes of UTF-8 that says what to change"
 
 

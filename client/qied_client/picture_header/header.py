@@ -42,12 +42,16 @@ class PictureLimits:
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """Format, size in pixels as stored, and Exif orientation (1 is upright, 5 to 8 lie on their side)."""
+    """Format, size in pixels as stored, and Exif orientation (1 is upright, 5 to 8 lie on their side).
+
+    ``alpha``: whether it can be transparent somewhere; a PNG with a palette counts as one that can.
+    """
 
     format: PictureFormat
     width: int
     height: int
     orientation: int
+    alpha: bool = False
 
     @property
     def displayed_size(self) -> tuple[int, int]:
@@ -66,8 +70,8 @@ def read_header(file: BinaryIO, limits: PictureLimits) -> PictureHeader:
     reader = BoundedReader(file)
     _check_bytes(reader.size, limits)
     kind, scan = _recognise(reader.peek(_SNIFFED_BYTES))
-    width, height, orientation = scan(reader)
-    header = PictureHeader(kind, width, height, orientation)
+    width, height, orientation, alpha = scan(reader)
+    header = PictureHeader(kind, width, height, orientation, alpha)
     _check_size(header.width, header.height, limits)
     return header
 

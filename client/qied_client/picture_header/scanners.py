@@ -23,15 +23,19 @@ _JPEG_SCAN = 0xDA
 _JPEG_APP1 = 0xE1
 _AFTER_JPEG_PIXELS = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 """A marker that ends the pixels of a scan, which restarts do not, nor codes that no decoder takes for a segment."""
+_PNG_ALPHA = (4, 6)
+_WEBP_ALPHA = 0x10
+"""The bit for it in the flags of VP8X, and in the last byte of a lossless picture's size."""
 _EXPORT_AGAIN = "Export the picture again as PNG, JPEG or WebP."
 
 
 class Scan(NamedTuple):
-    """Width and height in pixels as stored, and the Exif orientation, 1 to 8."""
+    """Width and height in pixels as stored, the Exif orientation, 1 to 8, and whether it can be transparent."""
 
     width: int
     height: int
     orientation: int
+    alpha: bool = False
 
 
 class _Part(NamedTuple):
@@ -48,9 +52,10 @@ def scan_png(reader: BoundedReader) -> Scan:
     length, name = struct.unpack(">I4s", reader.take(8))
     if name != b"IHDR" or length != 13:
         raise PictureUnreadable("The PNG does not begin with its size (no IHDR chunk).", _EXPORT_AGAIN)
-    width, height = struct.unpack(">II", reader.take(8))
-    reader.skip(9)
-    return Scan(width, height, _exif_among(_png_chunks(reader), reader, b"eXIf"))
+    width, height, _, colours = struct.unpack(">IIBB", reader.take(10))
+    reader.skip(7)
+    turn, alpha = _exif_among(_png_chunks(reader), reader, b"eXIf", b"tRNS")
+    return Scan(width, height, turn, alpha or colours in _PNG_ALPHA)
 
 
 def _png_chunks(reader: BoundedReader) -> Iterator[_Part]:
@@ -72,11 +77,14 @@ def scan_webp(reader: BoundedReader) -> Scan:
     name, length = struct.unpack("<4sI", reader.take(8))
     body = reader.position
     if name == b"VP8X":
-        width, height = _webp_canvas(reader.take(10))
+        canvas = reader.take(10)
+        width, height = _webp_canvas(canvas)
         reader.skip(body + length + length % 2 - reader.position)
-        return Scan(width, height, _exif_among(_riff_chunks(reader), reader, b"EXIF"))
+        turn, _ = _exif_among(_riff_chunks(reader), reader, b"EXIF")
+        return Scan(width, height, turn, bool(canvas[0] & _WEBP_ALPHA))
     if name == b"VP8L":
-        return Scan(*_webp_lossless(reader.take(5)), UPRIGHT)
+        start = reader.take(5)
+        return Scan(*_webp_lossless(start), UPRIGHT, bool(start[4] & _WEBP_ALPHA))
     if name == b"VP8 ":
         return Scan(*_webp_lossy(reader.take(10)), UPRIGHT)
     raise PictureUnreadable("The WebP does not begin with a picture.", _EXPORT_AGAIN)
@@ -110,12 +118,15 @@ def _riff_chunks(reader: BoundedReader) -> Iterator[_Part]:
         reader.skip(body + length + length % 2 - reader.position)
 
 
-def _exif_among(parts: Iterator[_Part], reader: BoundedReader, name: bytes) -> int:
-    """Orientation of the first chunk called ``name``, of which the first 64 KiB are looked at."""
+def _exif_among(parts: Iterator[_Part], reader: BoundedReader, name: bytes, also: bytes = b"") -> tuple[int, bool]:
+    """Orientation of the first chunk called ``name``, of its first 64 KiB, and whether there is one called ``also``."""
+    turn: int | None = None
+    seen = False
     for part in parts:
-        if part.name == name:
-            return orientation(reader.take(min(part.length, MAX_PIECE, reader.size - reader.position)))
-    return UPRIGHT
+        if part.name == name and turn is None:
+            turn = orientation(reader.take(min(part.length, MAX_PIECE, reader.size - reader.position)))
+        seen = seen or part.name == also
+    return turn or UPRIGHT, seen
 
 
 def scan_jpeg(reader: BoundedReader) -> Scan:

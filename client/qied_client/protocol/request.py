@@ -46,7 +46,9 @@ class EditRequest:
     ``images`` are one or more SHA-256 hashes of uploaded picture files, the last one giving the default aspect;
     ``width`` and ``height`` are pixels, multiples of 16, given both or not at all. ``on_cap`` says what happens to a
     request above this machine's cap: ``refuse`` it with the nearest size, or ``fit`` it to that size.
-    ``priority`` orders the waiting jobs of one user, the highest first; other users' shares do not depend on it.
+    ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` says what of a mask is edited: its
+    ``white`` part, or its ``transparent`` one, as OpenAI means it. ``priority`` orders the waiting jobs of one user,
+    the highest first; other users' shares do not depend on it.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -62,9 +64,11 @@ class EditRequest:
     loras: Annotated[tuple[LoraChoice, ...], ListOf(Nested(LoraChoice), limits.LORAS)] = ()
     mask: Annotated[str | None, Maybe(Hash())] = None
     on_cap: Annotated[str, OneOf(("refuse", "fit"))] = "refuse"
-    output_format: Annotated[str, OneOf(("png", "webp"))] = "png"
+    output_format: Annotated[str, OneOf(("png", "webp", "jpeg"))] = "png"
     previews: Annotated[bool, Flag()] = True
     priority: Annotated[int, Later(Int(-limits.PRIORITY, limits.PRIORITY))] = 0
+    output_quality: Annotated[int, Later(Int(1, 100))] = 100
+    mask_mode: Annotated[str, Later(OneOf(("white", "transparent")))] = "white"
 
     def validated(self) -> EditRequest:
         """Return the request with every field checked; raises InvalidRequest that names the field and the limit."""

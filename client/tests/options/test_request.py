@@ -48,7 +48,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ("preset", 3, "a name of at most 128 characters"),
         ("negative_prompt", b"x", "text of at most 3000 bytes"),
         ("on_cap", "shrink", "'refuse' or 'fit'"),
-        ("output_format", "jpeg", "'png' or 'webp'"),
+        ("output_format", "gif", "'png', 'webp' or 'jpeg'"),
         ("previews", 1, "True or False"),
         ("previews", None, "True or False"),
         ("priority", 11, "an integer from -10 to 10"),

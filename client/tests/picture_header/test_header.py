@@ -75,6 +75,10 @@ REAL_FILES = {
     "lossy webp": saved("WEBP"),
     "lossless webp": saved("WEBP", lossless=True),
     "webp with alpha": saved("WEBP", mode="RGBA"),
+    "lossless webp with alpha": saved("WEBP", mode="RGBA", lossless=True),
+    "png with alpha": saved("PNG", mode="RGBA"),
+    "gray png with alpha": saved("PNG", mode="LA"),
+    "palette png with alpha": saved("PNG", mode="P", transparency=0),
     "webp with exif": saved("WEBP", exif=exif(6)),
 }
 
@@ -84,7 +88,7 @@ def test_format_size_and_orientation_of_real_files_are_read(name: str) -> None:
     kind = next(kind for kind in ("png", "jpeg", "webp") if kind in name)
     turn = 6 if "exif" in name else 1
     header = header_of(REAL_FILES[name])
-    assert header == PictureHeader(kind, 40, 24, turn)  # type: ignore[arg-type]
+    assert header == PictureHeader(kind, 40, 24, turn, "alpha" in name)  # type: ignore[arg-type]
     assert header.displayed_size == ((24, 40) if turn == 6 else (40, 24))
 
 

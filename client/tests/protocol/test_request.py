@@ -56,7 +56,7 @@ BEYOND: list[tuple[str, Any]] = [
     ("loras", (LoraChoice("a"),) * (limits.LORAS + 1)),
     ("mask", "mask.png"),
     ("on_cap", "shrink"),
-    ("output_format", "jpeg"),
+    ("output_format", "gif"),
     ("previews", 1),
     ("priority", limits.PRIORITY + 1),
     ("priority", -limits.PRIORITY - 1),

@@ -15,7 +15,7 @@ def options(client: Client, chosen: EditOptions) -> None:
     client.edit("x.png", "y", steps=4.0)  # wrong: not whole
     client.edit("x.png", "y", true_cfg_scale="4")  # wrong: text for a number
     client.edit("x.png", "y", on_cap="shrink")  # wrong: 'refuse' or 'fit'
-    client.edit("x.png", "y", output_format="jpeg")  # wrong: 'png' or 'webp'
+    client.edit("x.png", "y", output_format="gif")  # wrong: 'png', 'webp' or 'jpeg'
     client.edit("x.png", "y", previews=None)  # wrong: true or false
     client.edit("x.png", "y", priority="high")  # wrong: text for a number
     client.edit("x.png", "y", loras={"style": "strong"})  # wrong: text for a strength

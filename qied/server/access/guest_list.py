@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from qied.server.access.authentication import Guest
-from qied.server.access.keys import ClientList, KeyStore
+from qied.server.access.keys import LOCAL_USER, ClientList, KeyStore
 from qied.server.clock import now_ms
 
 _REFRESH_MS = 500
@@ -25,6 +25,7 @@ class GuestList:
         self._stamp: object = None
         self._looked_ms = -_REFRESH_MS
         self._clients: Mapping[bytes, str] = {}
+        self._gateways: frozenset[bytes] = frozenset()
         self._unread: tuple[str, ...] = ()
         self._problem = ""
         self.workers: Callable[[bytes], str | None] = lambda key: None
@@ -41,6 +42,12 @@ class GuestList:
         if now_ms() - self._looked_ms >= _REFRESH_MS:
             self._read()
         return self._clients.get(guest.key) == guest.name
+
+    def may_speak_for(self, guest: Guest, user: str) -> bool:
+        """Whether a client may act as ``user``, who is enrolled: a gateway for all but the owner, the owner for all."""
+        if user not in self._clients.values():
+            return False
+        return guest.name == LOCAL_USER or (guest.key in self._gateways and user != LOCAL_USER)
 
     def refresh(self) -> None:
         """Read the enrolled clients again, whatever the stamps of their files say."""
@@ -60,7 +67,7 @@ class GuestList:
             self._say_once(str(error))
 
     def _take(self, found: ClientList) -> None:
-        self._clients, self._unread = found.clients, found.unread
+        self._clients, self._gateways, self._unread = found.clients, found.gateways, found.unread
         for problem in found.damaged:
             self._log.warning("client_left_out", problem=problem)
         self._say_once(f"not readable now: {', '.join(found.unread)}" if found.unread else "")

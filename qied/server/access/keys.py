@@ -35,11 +35,15 @@ _log = structlog.get_logger(part="keys")
 
 @dataclass(frozen=True)
 class EnrolledClient:
-    """A client that is let in; ``public_key`` is Z85 text, ``added_at`` seconds since the epoch."""
+    """A client that is let in; ``public_key`` is Z85 text, ``added_at`` seconds since the epoch.
+
+    A ``gateway`` may speak for every other enrolled client but the owner.
+    """
 
     name: str
     public_key: str
     added_at: float
+    gateway: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,13 @@ class ServerKeys:
 class ClientList:
     """Names by public key (Z85 bytes), with what is wrong with damaged files, which count for no client.
 
+    ``gateways`` are the keys of those that may speak for others.
+
     The files in ``unread`` could not be read for a moment, so the list is to be read again.
     """
 
     clients: Mapping[bytes, str]
+    gateways: frozenset[bytes] = frozenset()
     damaged: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
@@ -98,14 +105,14 @@ class KeyStore:
             )
         return ServerKeys(public.encode(), secret.encode())
 
-    def add(self, name: str, endpoint: str) -> Credential:
+    def add(self, name: str, endpoint: str, *, gateway: bool = False) -> Credential:
         """Make a pair for the client ``name`` and enrol it; the secret is in the returned credential and nowhere else.
 
         Raises InvalidRequest for a name that cannot be used, ConfigError for one that is taken.
         """
         public, secret = _new_pair()
         server_key = self.server_keys().public.decode()
-        self.enrol(name, public)
+        self.enrol(name, public, gateway=gateway)
         return Credential(name, endpoint, server_key, public, secret)
 
     def renew(self, name: str, endpoint: str, keep: Callable[[Credential], None]) -> Credential:
@@ -123,14 +130,15 @@ class KeyStore:
             )
         if not self._file(name).exists():
             raise InvalidRequest(f"No client {name!r} is enrolled.", f"Enrol it: qied keys add {name}", field="name")
+        gateway = any(client.gateway for client in self._readable() if client.name == name)
         public, secret = _new_pair()
         credential = Credential(name, endpoint, self.server_keys().public.decode(), public, secret)
         keep(credential)
-        replace_private(self._file(name), _json(**asdict(EnrolledClient(name, public, self._clock()))))
+        replace_private(self._file(name), _json(**_fields(EnrolledClient(name, public, self._clock(), gateway))))
         return credential
 
-    def enrol(self, name: str, public_key: str) -> EnrolledClient:
-        """Let in the client ``name`` that keeps its secret to itself.
+    def enrol(self, name: str, public_key: str, *, gateway: bool = False) -> EnrolledClient:
+        """Let in the client ``name`` that keeps its secret to itself; as a ``gateway`` if it speaks for others.
 
         Raises InvalidRequest for a name or key that cannot be used, ConfigError for a name or key that is enrolled.
         """
@@ -146,9 +154,9 @@ class KeyStore:
         owner = next((client.name for client in self._readable() if client.public_key == public_key), None)
         if owner is not None:
             raise ConfigError(f"This key is already enrolled, as {owner!r}.", f"Remove {owner!r} first.")
-        client = EnrolledClient(name, public_key, self._clock())
+        client = EnrolledClient(name, public_key, self._clock(), gateway)
         try:
-            create_private(self._file(name), _json(**asdict(client)))
+            create_private(self._file(name), _json(**_fields(client)))
         except FileExistsError as error:
             raise ConfigError(
                 f"A client {name!r} is already enrolled.",
@@ -200,6 +208,7 @@ class KeyStore:
         Raises OSError where the folder cannot be read: that is not an empty list.
         """
         clients: dict[bytes, str] = {}
+        gateways: set[bytes] = set()
         damaged, unread = [], []
         for path in self._files():
             try:
@@ -213,7 +222,9 @@ class KeyStore:
                 damaged.append(error.message)
             else:
                 clients[client.public_key.encode()] = client.name
-        return ClientList(clients, tuple(damaged), tuple(unread))
+                if client.gateway:
+                    gateways.add(client.public_key.encode())
+        return ClientList(clients, frozenset(gateways), tuple(damaged), tuple(unread))
 
     def version(self) -> KeyStamp:
         """A stamp that is cheap to take and differs after each ``enrol`` and ``remove`` of any process."""
@@ -250,11 +261,23 @@ def _read_client(path: Path) -> EnrolledClient:
 
 def _client_in(path: Path, values: dict[str, object]) -> EnrolledClient:
     name, public_key, added_at = values.get("name"), values.get("public_key"), values.get("added_at")
-    if name != path.stem or not _is_name(name) or not is_key(public_key) or not isinstance(added_at, int | float):
+    gateway = values.get("gateway", False)
+    if not (
+        name == path.stem
+        and _is_name(name)
+        and is_key(public_key)
+        and isinstance(added_at, int | float)
+        and isinstance(gateway, bool)
+    ):
         raise ConfigError(
             f"{path} does not enrol the client {path.stem!r}.", f"Remove the file, then enrol {path.stem!r} again."
         )
-    return EnrolledClient(name, public_key, added_at)
+    return EnrolledClient(name, public_key, added_at, gateway)
+
+
+def _fields(client: EnrolledClient) -> dict[str, object]:
+    """What is written of a client; what it is not is left out, so that older versions read it as well."""
+    return {name: value for name, value in asdict(client).items() if name != "gateway" or value}
 
 
 def _read_json(path: Path) -> dict[str, object]:

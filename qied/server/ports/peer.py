@@ -24,7 +24,7 @@ class Peer:
     """A connection. ``transfers`` are its uploads and downloads by the client's id, which end with it.
 
     ``version`` is that of the protocol which both sides speak. ``account`` is shared by all connections of the user.
-    ``heard_ms`` is when the last message came.
+    ``heard_ms`` is when the last message came. ``speaks_for`` is the user for whom a gateway has said HELLO.
 
     Requests that have begun are finished even if the client is gone: memory must agree with the journal.
     """
@@ -35,6 +35,7 @@ class Peer:
     heard_ms: int
     ready: bool = False
     version: int = 1
+    speaks_for: str | None = None
     transfers: dict[int, Any] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     account: Account = field(default_factory=Account)
@@ -47,8 +48,15 @@ class Peer:
 
     @property
     def user(self) -> str:
-        """Name of its client."""
-        return self.guest.name
+        """Name of its client, or of the user for whom a gateway speaks."""
+        return self.speaks_for or self.guest.name
+
+    def speak_for(self, user: str, account: Account) -> None:
+        """Count everything for a gateway's user from now on; only before the connection has anything under way."""
+        self.backlog.close()
+        self.account.connections -= 1
+        self.speaks_for, self.account, self.backlog = user, account, Backlog(account)
+        account.connections += 1
 
     def refuse(self, error: QiedError, re: int | None) -> None:
         """Answer a request with a typed error."""

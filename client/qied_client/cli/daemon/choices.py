@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from qied_client.cli.daemon.asking import ask, known_loras
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
 from qied_client.client import Client
@@ -23,7 +22,7 @@ def presets(key: Key = None, address: Address = None, as_json: AsJson = False) -
     """Show what each preset does, and the limits of this daemon."""
     with failures_as_text():
         with Client(key, address=address) as client:
-            description: m.Description = ask(client, m.Describe)
+            description = client.describe()
         console = Console(highlight=False)
         if as_json:
             facts = asdict(description)
@@ -80,7 +79,7 @@ def loras(key: Key = None, address: Address = None, as_json: AsJson = False) -> 
     """List the LoRAs by the names that 'edit --lora' takes."""
     with failures_as_text():
         with Client(key, address=address) as client:
-            rows = list(known_loras(client))
+            rows = client.loras()
         console = Console(highlight=False)
         if as_json:
             console.print_json(json.dumps([asdict(row) for row in rows]))

@@ -14,13 +14,17 @@ from qied_client.protocol.messages.checks import COUNT, ID, TEXT
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """First message of a client: the versions that it speaks."""
+    """First message of a client: the versions that it speaks.
+
+    ``user``: a gateway speaks for this enrolled user from now on, who then counts in everything in its place.
+    """
 
     TYPE = b"HELLO"
     id: Annotated[int, COUNT]
     min_version: Annotated[int, Int(0, 255)]
     max_version: Annotated[int, Int(0, 255)]
     software: Annotated[str, Text(limits.NAME_CHARS)]
+    user: Annotated[str | None, Later(Maybe(ID))] = None
 
 
 @dataclass(frozen=True)

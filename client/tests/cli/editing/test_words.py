@@ -11,7 +11,7 @@ from qied_client.errors import AboveCap, InvalidRequest, JobFailed, PrecisionUna
 from qied_client.options.request import edit_request
 from qied_client.protocol.request import EditRequest
 
-OF_THE_LIBRARY = {"previews"}
+OF_THE_LIBRARY = {"previews", "mask_mode", "output_quality"}
 """What a request has and the command line does not offer."""
 
 

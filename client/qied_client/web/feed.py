@@ -1,0 +1,162 @@
+"""What happens, as it happens: a stream for each window of a user, with the daemon's state and all live jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, Final
+
+from sse_starlette import ServerSentEvent
+
+from qied_client.aio import AsyncJob
+from qied_client.errors import QiedError
+from qied_client.results import Progress
+from qied_client.web.errors import of_qied
+from qied_client.web.users import Users
+
+_STATUS_S: Final = 1.0
+_QUEUE: Final = 256
+"""Events that one window may be behind before it is ended: it connects again and is told where things stand."""
+
+
+class Feed:
+    """The streams of one user, which share one look at the daemon a second and one follower for each job."""
+
+    def __init__(self, users: Users, user: str) -> None:
+        self._users = users
+        self._user = user
+        self._windows: set[asyncio.Queue[ServerSentEvent | None]] = set()
+        self._last: dict[str, dict[str, ServerSentEvent]] = {}
+        self._status: ServerSentEvent | None = None
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has neither a window nor a job to follow."""
+        return not self._windows and not self._watching
+
+    def watch(self, job: AsyncJob) -> None:
+        """Follow a job for all windows until its end."""
+        if job.id not in self._watching:
+            self._last[job.id] = {}
+            task = asyncio.create_task(self._follow(job), name=f"feed {job.id}")
+            self._watching[job.id] = task
+            task.add_done_callback(lambda _: (self._watching.pop(job.id, None), self._last.pop(job.id, None)))
+
+    async def events(self) -> AsyncIterator[ServerSentEvent]:
+        """Where things stand, and then what happens."""
+        queue: asyncio.Queue[ServerSentEvent | None] = asyncio.Queue(_QUEUE)
+        self._windows.add(queue)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(), name=f"feed of {self._user}")
+        try:
+            if self._status is not None:
+                yield self._status
+            for job in list(self._last.values()):
+                for event in list(job.values()):
+                    yield event
+            while (event := await queue.get()) is not None:  # type: ignore[assignment]
+                yield event
+        finally:
+            self._windows.discard(queue)
+            if not self._windows and self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+
+    async def close(self) -> None:
+        """End everything."""
+        tasks = [*self._watching.values(), *((self._looking,) if self._looking else ())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look(self) -> None:
+        """Tell the daemon's state each second, and take up jobs that were submitted elsewhere."""
+        while True:
+            try:
+                async with self._users.client(self._user) as client:
+                    report = await client.status()
+                    for row in report.jobs:
+                        if row.job is not None and row.job not in self._watching:
+                            with suppress(QiedError):
+                                self.watch(await client.job(row.job))
+                status: dict[str, Any] = {"reachable": True, **asdict(report)}
+            except QiedError as error:
+                status = {"reachable": False, **of_qied(error).body()}
+            self._status = _event("status", status)
+            self._tell(self._status)
+            await asyncio.sleep(_STATUS_S)
+
+    async def _follow(self, job: AsyncJob) -> None:
+        try:
+            async for progress in job.events():
+                event = _event("job", {"job": job.id, **_told(progress)})
+                self._last[job.id][progress.kind] = event
+                self._tell(event)
+            outcome = await job.outcome()
+            facts = {name: value for name, value in asdict(outcome).items() if name not in ("blob", "number")}
+            self._tell(_event("outcome", facts))
+        except QiedError as error:
+            self._tell(_event("outcome", {"job": job.id, "state": "failed", **of_qied(error).body()["error"]}))
+
+    def _tell(self, event: ServerSentEvent) -> None:
+        for queue in list(self._windows):
+            try:
+                queue.put_nowait(event)
+            except asyncio.QueueFull:
+                self._windows.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+
+
+class Feeds:
+    """The feeds of all users that are here."""
+
+    def __init__(self, users: Users) -> None:
+        self._users = users
+        self._feeds: dict[str, Feed] = {}
+
+    def of(self, user: str) -> Feed:
+        """The feed of a user."""
+        for name in [name for name, feed in self._feeds.items() if feed.idle and name != user]:
+            del self._feeds[name]
+        if user not in self._feeds:
+            self._feeds[user] = Feed(self._users, user)
+        return self._feeds[user]
+
+    def watch(self, user: str, jobs: list[AsyncJob]) -> None:
+        """Follow jobs for the windows of their user."""
+        for job in jobs:
+            self.of(user).watch(job)
+
+    async def close(self) -> None:
+        """End all of them."""
+        for feed in self._feeds.values():
+            await feed.close()
+
+
+async def job_events(job: AsyncJob) -> AsyncIterator[ServerSentEvent]:
+    """The events of one job, numbered; a caller that comes back is told where it stands, and then goes on."""
+    number = 0
+    async for progress in job.events():
+        number += 1
+        yield _event("job", {"job": job.id, **_told(progress)}, number)
+    outcome = await job.outcome()
+    facts = {name: value for name, value in asdict(outcome).items() if name not in ("blob", "number")}
+    yield _event("outcome", facts, number + 1)
+
+
+def _told(progress: Progress) -> dict[str, Any]:
+    fields = {name: value for name, value in vars(progress).items() if value not in (None, "", b"")}
+    if progress.preview:
+        fields["preview"] = base64.b64encode(progress.preview).decode()
+    return fields
+
+
+def _event(name: str, data: dict[str, Any], number: int | None = None) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(data), event=name, id=None if number is None else str(number))

@@ -1,0 +1,194 @@
+"""OpenAI's images API: edits of pictures, whole or as a stream of pictures that form."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from qied_client.aio import AsyncClient, AsyncJob
+from qied_client.aio.client import new_id
+from qied_client.errors import QiedError
+from qied_client.results import Progress, Result
+from qied_client.web.access import user_of
+from qied_client.web.errors import ApiError, of_qied
+from qied_client.web.forms import EditForm, edit_form, form_of
+from qied_client.web.streams import merged, while_connected
+from qied_client.web.submitting import Submitted, durable_id, submit
+from qied_client.web.users import Users
+
+_PING_S: Final = 10
+_NO_USAGE: Final = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+"""OpenAI's price in tokens, which does not exist here; its streams require the field."""
+
+
+class ImagesApi:
+    """``/v1/images`` and ``/v1/models`` for the users of a gateway."""
+
+    def __init__(self, users: Users) -> None:
+        self._users = users
+
+    async def edits(self, request: Request) -> Response:
+        """POST /v1/images/edits"""
+        user = user_of(request)
+        async with form_of(request) as form:
+            checked = await edit_form(form)
+        async with AsyncExitStack() as held:
+            client = await held.enter_async_context(self._users.client(user))
+            _check_model(client, checked.model)
+            key = request.headers.get("idempotency-key")
+            numbers = range(checked.n)
+            names = [new_id("web") if key is None else durable_id(user, key, number) for number in numbers]
+            edits = await submit(
+                client, checked, names, durable=key is not None, previews=checked.stream and checked.partial_images > 0
+            )
+            if checked.stream:
+                # What has been refused until here was refused by its status; the stream holds the client from now on.
+                events = _stream(edits, held.pop_all())
+                return EventSourceResponse(events, ping=_PING_S, headers={"X-Accel-Buffering": "no"})
+            try:
+                results = await while_connected(request, _results(edits.jobs))
+            except BaseException:
+                await edits.abandon()
+                raise
+        return JSONResponse(_answer(checked, results))
+
+    async def generations(self, request: Request) -> Response:
+        """POST /v1/images/generations: refused until a model is served that makes pictures from text alone."""
+        user_of(request)
+        raise ApiError(
+            400,
+            "invalid_request_error",
+            "model_not_supported",
+            "The model of this server edits pictures and makes none from text alone. Use /v1/images/edits.",
+            "model",
+        )
+
+    async def models(self, request: Request) -> Response:
+        """GET /v1/models"""
+        async with self._users.client(user_of(request)) as client:
+            return JSONResponse({"object": "list", "data": [_model(client)]})
+
+    async def model(self, request: Request) -> Response:
+        """GET /v1/models/{model}"""
+        async with self._users.client(user_of(request)) as client:
+            _check_model(client, request.path_params["model"])
+            return JSONResponse(_model(client))
+
+
+async def _stream(edits: Submitted, held: AsyncExitStack) -> AsyncIterator[ServerSentEvent]:
+    """Events of all jobs as they come; a job that fails ends the stream with an event of its own."""
+    async with held:
+        try:
+            async for event in merged([_events(edits.form, job) for job in edits.jobs]):
+                yield event
+        except QiedError as error:
+            yield ServerSentEvent(json.dumps(of_qied(error).body()), event="error")
+        except BaseException:
+            await edits.abandon()
+            raise
+
+
+async def _events(form: EditForm, job: AsyncJob) -> AsyncIterator[ServerSentEvent]:
+    """Queue places as comments, up to ``partial_images`` pictures on the way, and the picture."""
+    shown, place = 0, None
+    async for progress in job.events():
+        if progress.kind == "queued" and progress.place != place:
+            place = progress.place
+            yield ServerSentEvent(comment=f"queued {place}" if progress.note == "" else f"queued: {progress.note}")
+        elif progress.preview and shown < _due(progress, form.partial_images):
+            yield _partial(form, progress, shown)
+            shown += 1
+    yield _completed(form, await job.result())
+
+
+def _due(progress: Progress, wanted: int) -> int:
+    """How many of the ``wanted`` pictures are due at a step, spread evenly over the edit."""
+    return min(wanted, progress.done * (wanted + 1) // max(progress.total, 1) + 1)
+
+
+def _partial(form: EditForm, progress: Progress, index: int) -> ServerSentEvent:
+    event = {
+        "type": "image_edit.partial_image",
+        "partial_image_index": index,
+        "b64_json": base64.b64encode(progress.preview).decode(),
+        "created_at": int(time.time()),
+        "size": "auto",
+        "quality": form.quality,
+        "background": "opaque",
+        "output_format": "jpeg",
+    }
+    return ServerSentEvent(json.dumps(event), event="image_edit.partial_image")
+
+
+def _completed(form: EditForm, result: Result) -> ServerSentEvent:
+    event = {
+        "type": "image_edit.completed",
+        "created_at": int(time.time()),
+        **_picture(form, result),
+        "size": f"{result.width}x{result.height}",
+        "quality": form.quality,
+        "background": "opaque",
+        "output_format": form.output_format,
+        "usage": _NO_USAGE,
+    }
+    return ServerSentEvent(json.dumps(event), event="image_edit.completed")
+
+
+async def _results(jobs: Sequence[AsyncJob]) -> list[Result]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(job.result()) for job in jobs]
+    return [task.result() for task in tasks]
+
+
+def _answer(form: EditForm, results: Sequence[Result]) -> dict[str, Any]:
+    first = results[0]
+    return {
+        "created": int(time.time()),
+        "data": [_picture(form, result) for result in results],
+        "background": "opaque",
+        "output_format": form.output_format,
+        "quality": form.quality,
+        "size": f"{first.width}x{first.height}",
+        "usage": _NO_USAGE,
+    }
+
+
+def _picture(form: EditForm, result: Result) -> dict[str, Any]:
+    """A picture and how it was made; what OpenAI does not have are further members, which clients keep."""
+    return {
+        "b64_json": base64.b64encode(result.bytes).decode(),
+        "seed": result.seed,
+        "id": result.job,
+        "warnings": list(form.notes),
+    }
+
+
+def _check_model(client: AsyncClient, name: str | None) -> None:
+    assert client.welcome is not None, "a client of the gateway is connected"
+    if name not in (None, "", client.welcome.model):
+        raise ApiError(
+            404,
+            "not_found_error",
+            "model_not_found",
+            f"There is no model {name[:80]!r} here. This server has {client.welcome.model!r}.",
+            "model",
+        )
+
+
+def _model(client: AsyncClient) -> dict[str, Any]:
+    assert client.welcome is not None, "a client of the gateway is connected"
+    return {"id": client.welcome.model, "object": "model", "created": 0, "owned_by": "qied"}

@@ -1,0 +1,167 @@
+"""Runs the gateway: its socket, TLS, the clock on slow requests, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from qied_client.errors import ConfigError
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:7448"
+_HEADER_S: Final = 10.0
+"""Seconds that the head of a request may take, from the first byte or the connection on."""
+_HEADER_BYTES: Final = 32 * 1024
+_KEEP_ALIVE_S: Final = 75
+_GRACE_S: Final = 10
+_CONNECTIONS: Final = 2000
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where and how the gateway listens. ``certificate`` and ``private_key`` are PEM files; without them it is HTTP."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    private_key: Path | None = None
+    names: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def at(cls, address: str, **options: Any) -> Listening:
+        """Read ``HOST:PORT``; port 0 or * takes any free one. Raises ConfigError."""
+        host, colon, port = address.removeprefix("http://").removeprefix("https://").rstrip("/").rpartition(":")
+        number = 0 if port == "*" else int(port) if port.isdecimal() else -1
+        if not colon or not 0 <= number <= 65535:
+            raise ConfigError(f"{address!r} is not HOST:PORT.", f"Write it like {DEFAULT_ADDRESS}, or 0.0.0.0:7448.")
+        return cls(host.strip("[]") or "0.0.0.0", number, **options)
+
+    def open(self) -> socket.socket:
+        """Bind the socket; raises ConfigError that says why it cannot be had."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        opened = socket.socket(family, socket.SOCK_STREAM)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            opened.bind((self.host, self.port))
+        except OSError as error:
+            opened.close()
+            raise ConfigError(
+                f"The web door cannot listen at {self.host}:{self.port}: {error.strerror}.",
+                "Choose another address, or end the program that has it.",
+            ) from error
+        return opened
+
+    def url(self, bound: socket.socket) -> str:
+        """The address for a browser."""
+        scheme = "https" if self.certificate else "http"
+        host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(self.host, self.host)
+        name = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{name}:{bound.getsockname()[1]}"
+
+    def check_tls(self) -> None:
+        """See that certificate and key belong together; raises ConfigError."""
+        if self.certificate is None:
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.private_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"The certificate {self.certificate} cannot be used: {error}.",
+                "Name a PEM certificate with --tls-cert and its private key with --tls-key.",
+            ) from error
+
+
+class PunctualProtocol(H11Protocol):
+    """uvicorn's protocol, which also ends a connection whose request does not arrive: slow heads hold no places."""
+
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._wait_for_head()
+        else:
+            self._head_is_here()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        if self._due is None:
+            self._due = self.loop.call_later(_HEADER_S, self._too_late)
+
+    def _head_is_here(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _too_late(self) -> None:
+        self._due = None
+        self.transport.close()
+
+
+def serve(app: ASGIApp, listening: Listening, on_ready: Callable[[str], None], *, until_eof: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C, or until standard input ends if ``until_eof``; ``on_ready`` gets the address.
+
+    Raises ConfigError where the address or the certificate cannot be used.
+    """
+    listening.check_tls()
+    bound = listening.open()
+    config = uvicorn.Config(
+        app,
+        http=PunctualProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+        limit_concurrency=_CONNECTIONS,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.private_key,
+    )
+    server = _Server(config, lambda: on_ready(listening.url(bound)))
+    if until_eof:
+        threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
+    with bound:
+        server.run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+def _end_with_input(server: uvicorn.Server) -> None:
+    """The daemon that started this gateway holds its standard input open: without it there is nothing to serve."""
+    import sys
+
+    sys.stdin.buffer.read()
+    server.handle_exit(signal.SIGTERM, None)

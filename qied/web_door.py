@@ -1,0 +1,74 @@
+"""The web door of ``qied serve --web``: the client's gateway in a process of its own, which is kept running."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+from qied_client.credentials import LOCAL_FILE
+
+_BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+_STEADY_S: Final = 60.0
+"""Seconds after which an end counts as the first again."""
+_ENDING_S: Final = 15.0
+"""Seconds that the gateway gets to finish its answers."""
+
+
+class WebDoor:
+    """Starts the gateway with the owner's key, reads where it listens, and starts it again whenever it ends.
+
+    A gateway that is gone loses nothing: jobs are the daemon's. ``options`` are those of ``qied-client web``.
+    """
+
+    def __init__(self, home: Path, options: Sequence[str]) -> None:
+        self._log = structlog.get_logger(part="web")
+        key = str(home / LOCAL_FILE)
+        self._command = [sys.executable, "-m", "qied_client.web", *options, "--key", key, "--until-eof"]
+
+    async def run(self) -> None:
+        """Keep the gateway running until cancelled; then it ends as well."""
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            status, said = await self._once()
+            failures = 0 if loop.time() - began > _STEADY_S else failures + 1
+            pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            self._log.error("the web door ended, starting it again", status=status, reason=said, in_s=pause)
+            await asyncio.sleep(pause)
+
+    async def _once(self) -> tuple[int, str]:
+        """Run it to its end; returns its status, and the last of what it said about that."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is for the daemon, which ends it in order
+        )
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        reading = asyncio.create_task(self._read(process.stdout))
+        try:
+            said = (await process.stderr.read()).decode(errors="replace").strip()
+            return await process.wait(), " ".join(said.split())[-500:]
+        finally:
+            process.stdin.close()  # it ends with its input
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ENDING_S):
+                    await process.wait()
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, stdout: asyncio.StreamReader) -> None:
+        async for line in stdout:
+            word, _, address = line.decode(errors="replace").strip().partition("  ")
+            if word == "web":
+                self._log.info("web door", address=address)
