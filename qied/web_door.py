@@ -15,6 +15,8 @@ from qied_client.credentials import LOCAL_FILE
 _BACKOFF_S: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 _STEADY_S: Final = 60.0
 """Seconds after which an end counts as the first again."""
+_SAID_BYTES: Final = 500
+"""The end of what it wrote before it ended, which is logged with that."""
 _ENDING_S: Final = 15.0
 """Seconds that the gateway gets to finish its answers."""
 
@@ -54,8 +56,10 @@ class WebDoor:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         reading = asyncio.create_task(self._read(process.stdout))
         try:
-            said = (await process.stderr.read()).decode(errors="replace").strip()
-            return await process.wait(), " ".join(said.split())[-500:]
+            said = b""
+            while part := await process.stderr.read(4096):
+                said = (said + part)[-_SAID_BYTES:]  # hostile requests make it write; that takes no memory here
+            return await process.wait(), " ".join(said.decode(errors="replace").split())
         finally:
             process.stdin.close()  # it ends with its input
             with suppress(TimeoutError):

@@ -96,6 +96,15 @@ def test_errors_are_those_of_the_sdk(sdk, picture, options, kind, param):
     assert caught.value.request_id.startswith("req_")
 
 
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_edit_that_fails_says_why(sdk, picture, n, stream):
+    with pytest.raises(openai.APIError, match="The prompt said so.") as caught:
+        answer = sdk.images.edit(image=picture, prompt="fail", size="64x48", n=n, stream=stream)
+        list(answer)
+    assert caught.value.code == "job_failed"
+
+
 def test_text_to_image_is_refused_with_the_reason(sdk):
     with pytest.raises(openai.BadRequestError, match="edits pictures"):
         sdk.images.generate(prompt="a cat")

@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from qied_client.errors import QiedError
+from qied_client.errors import InternalError, QiedError
 from qied_client.web.errors import ApiError, of_qied
 from qied_client.web.feed import Feeds
 from qied_client.web.images_api import ImagesApi
@@ -73,7 +73,12 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts) -> ASGIA
             Route("/", _page),
             Mount("/page", StaticFiles(directory=PAGE)),
         ],
-        exception_handlers={ApiError: _api_error, QiedError: _qied_error, HTTPException: _http_error},
+        exception_handlers={
+            ApiError: _api_error,
+            QiedError: _qied_error,
+            HTTPException: _http_error,
+            Exception: _defect,
+        },
         lifespan=life,
     )
     app.state.tokens = tokens
@@ -98,6 +103,11 @@ async def _api_error(request: Request, error: Exception) -> Response:
 async def _qied_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, QiedError), "registered for it"
     return of_qied(error).response()
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    """A bug, in the shape of all errors; the server logs it."""
+    return of_qied(InternalError("This request failed because of a bug in the web door.", "Report it.")).response()
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

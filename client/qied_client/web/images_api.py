@@ -96,6 +96,7 @@ async def _stream(edits: Submitted, held: AsyncExitStack) -> AsyncIterator[Serve
             async for event in merged([_events(edits.form, job) for job in edits.jobs]):
                 yield event
         except QiedError as error:
+            await edits.abandon()
             yield ServerSentEvent(json.dumps(of_qied(error).body()), event="error")
         except BaseException:
             await edits.abandon()
@@ -149,9 +150,7 @@ def _completed(form: EditForm, result: Result) -> ServerSentEvent:
 
 
 async def _results(jobs: Sequence[AsyncJob]) -> list[Result]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(job.result()) for job in jobs]
-    return [task.result() for task in tasks]
+    return await asyncio.gather(*(job.result() for job in jobs))
 
 
 def _answer(form: EditForm, results: Sequence[Result]) -> dict[str, Any]:

@@ -64,7 +64,9 @@ class Users:
         await asyncio.gather(*clients, *self._closing, return_exceptions=True)
 
     def _close_idle(self, user: str) -> None:
-        held = self._held.pop(user)
+        held = self._held.pop(user, None)
+        if held is None:  # all were closed meanwhile
+            return
         task = asyncio.ensure_future(held.client.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
