@@ -20,7 +20,9 @@ import pytest
 from PIL import Image
 from qied_client import Client, Result
 from qied_client.credentials import LOCAL_FILE, Credential, read_credential
+from qied_client.cli.web import TOKENS_FILE
 from qied_client.errors import UnknownSession
+from qied_client.web.tokens import TokenStore
 
 from qied.builtin.scene import read_scene
 from qied.server.access.keys import KeyStore, write_credential
@@ -54,6 +56,7 @@ PLACEHOLDERS: dict[str, dict[str, str]] = {
     "keys add": {"NAME": "carol"},
     "keys remove": {"NAME": "anna"},
     "tokens add": {"NAME": "anna"},
+    "tokens remove": {"NAME": "anna"},
     "keys renew": {"NAME": "anna"},
 }
 """What stands for what, by command; JOB is one that can be cancelled, or has finished where its picture is wanted."""
@@ -189,12 +192,13 @@ class Place:
         if path.startswith("session ") and path != "session list":
             name = words[words.index("--name") + 1] if "--name" in words else words[2]
             self._open_session(path.removeprefix("session "), name)
-        if not path.startswith("keys "):
+        if not path.startswith(("keys ", "tokens ")):
             return self.home
         own = folder / "state"  # those who are enrolled by one command are not there for the next
-        store = KeyStore(own)
         if path != "keys add":
-            store.add("anna", "tcp://127.0.0.1:7447")
+            KeyStore(own).add("anna", "tcp://127.0.0.1:7447")
+        if path in ("tokens list", "tokens remove"):
+            TokenStore(own / TOKENS_FILE).add("anna")
         return own
 
     def undo(self, line: CommandLine, folder: Path) -> None:
