@@ -81,12 +81,14 @@ class _Lane:
         """Whether the job fits when nothing else runs."""
         return sum(job.cost.on(self._kind)) <= self._room
 
-    def fits(self, job: JobRecord) -> bool:
-        """Whether the job can start in addition to those that run."""
+    def fits(self, job: JobRecord, users: frozenset[str]) -> bool:
+        """Whether the job can start in addition to those that run; see ``WorkerRecord.leaves_place``."""
         if not self.open or (job.alone and self._running):
             return False
         state, arena = job.cost.on(self._kind)
-        return state + max(self._arena, arena) <= self._free
+        here = {other.key.user for other in self.jobs()}
+        places = 2 if job.key.user in here and not here.issuperset(users) else 1
+        return len(self._running) + places <= self._slots and places * state + max(self._arena, arena) <= self._free
 
     def start(self, job: JobRecord, now_ms: int, milliseconds: int) -> None:
         """Run a job that needs ``milliseconds`` of the worker's time."""
@@ -151,6 +153,7 @@ class _Forecast:
         self._cap = cap
         self._blocked = blocked
         self._lanes = lanes
+        self._users = queue.seen(now_ms)
         self._clients = {user.name: _Client(user, queue.charged_ms(user)) for user in queue.users.values()}
         self._next: list[tuple[int, int, _Client]] = []
         for client in self._clients.values():
@@ -190,7 +193,7 @@ class _Forecast:
         while lanes and self._next and not started and len(aside) <= LOOKAHEAD:
             client = self._pop()
             job = client.pending[-1][-1]
-            fitting = [lane for lane in lanes if lane.fits(job)]
+            fitting = [lane for lane in lanes if lane.fits(job, self._users)]
             if fitting:
                 self._place(client, self._now)
                 client.active += 1

@@ -205,6 +205,13 @@ class LoadRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class UsersSeen:
+    """These users have a client that is connected."""
+
+    users: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed: workers that have been idle for too long are unloaded."""
 
@@ -224,6 +231,7 @@ Event = (
     | QueueResumed
     | UnloadRequested
     | LoadRequested
+    | UsersSeen
     | Tick
 )
 

@@ -2,6 +2,7 @@
 
 A job that does not fit now may be overtaken, but not for ever: after ``OVERTAKES`` later starts on workers that it
 could have used, or ``OVERTAKEN_MS`` after the first of them, one worker is kept free for it until it fits there.
+While somebody else who is connected has no job on a worker, its last place is not for a user's second job there.
 """
 
 from __future__ import annotations
@@ -65,17 +66,26 @@ class Placement:
             return None
         refused: set[tuple[Demand, bool]] = set()
         passed: list[JobRecord] = []
+        users = queue.seen(now_ms)
         for user in queue.in_order():
-            found = self._search(user, refused, passed, now_ms)
+            found = self._search(user, users, refused, passed, now_ms)
             if found is not None:
                 _count_overtakes(passed, found[1], now_ms)
                 return found
         return None
 
     def _search(
-        self, user: UserQueue, refused: set[tuple[Demand, bool]], passed: list[JobRecord], now_ms: int
+        self,
+        user: UserQueue,
+        users: frozenset[str],
+        refused: set[tuple[Demand, bool]],
+        passed: list[JobRecord],
+        now_ms: int,
     ) -> tuple[JobRecord, WorkerRecord] | None:
-        """Look through one user's jobs; its first refused one joins ``passed``, all demands refused ``refused``."""
+        """Look through one user's jobs; its first refused one joins ``passed``, all demands refused ``refused``.
+
+        ``users`` are those who are here, for whom a place is left.
+        """
         reserved = sum(
             w.reserved_for is not None and w.reserved_for.key.user == user.name for w in self.workers.values()
         )
@@ -83,11 +93,19 @@ class Placement:
         if spare < 1 and not reserved:
             return None
         first_refused = True
+        kept_from: set[tuple[Demand, bool]] = set()
         for job in user.ready():
             demand = (job.cost.demand, job.alone)
+            if demand in kept_from and job.reserved is None:
+                continue
             if job.reserved is None and (spare < 1 or (demand in refused and not first_refused)):
                 continue
             able = self._able(job) if job.reserved is not None or demand not in refused else []
+            if able and job.reserved is None:
+                able = [worker for worker in able if worker.leaves_place(job, users)]
+                if not able:
+                    kept_from.add(demand)
+                    continue
             if able:
                 worker = self._prefer(job, able, now_ms)
                 if worker is not None:

@@ -9,7 +9,7 @@ Priorities order the jobs of one user; which user is next does not depend on the
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import chain, islice
@@ -18,6 +18,8 @@ from qied.scheduling.model import JobKey
 from qied.scheduling.record import JobRecord
 
 CREDIT_MS = 60_000
+COLLEAGUE_MS = 3_600_000
+"""Milliseconds for which a user who was seen counts as one who may come back with an edit."""
 PREVIEWS_AHEAD = 4
 
 
@@ -88,10 +90,19 @@ class FairQueue:
         self.waiting = 0
         self._idle_floor = 0
         self._start_tag = 0
+        self._seen_ms: dict[str, int] = {}
 
     def user(self, name: str) -> UserQueue:
         """The queue of one user, made when it is new."""
         return self.users.setdefault(name, UserQueue(name))
+
+    def seen(self, now_ms: int) -> frozenset[str]:
+        """Users who were here of late."""
+        return frozenset(user for user, at in self._seen_ms.items() if now_ms - at < COLLEAGUE_MS)
+
+    def see(self, names: Iterable[str], now_ms: int) -> None:
+        """Note that users are here."""
+        self._seen_ms |= dict.fromkeys(names, now_ms)
 
     def charged_ms(self, user: UserQueue) -> int:
         """Served virtual time and the expected rest of its active jobs: the user with the least is next."""

@@ -94,6 +94,20 @@ class WorkerRecord:
             return False
         return ledger_of(self.offer, (other.cost for other in beside), self.withheld_bytes).fits(job.cost)
 
+    def leaves_place(self, job: JobRecord, users: Collection[str]) -> bool:
+        """Whether ``job`` leaves room for another like it, where one of the ``users`` has no job here yet.
+
+        A second job of a user must, so that whoever comes next need not wait until one of many long jobs, which all
+        share the worker's time, has ended.
+        """
+        here = {other.key.user for other in self.active.values()}
+        if job.key.user not in here or here.issuperset(users):
+            return True
+        beside = [*self.active.values(), job]
+        return len(beside) < self.offer.max_active and ledger_of(
+            self.offer, (other.cost for other in beside), self.withheld_bytes
+        ).fits(job.cost)
+
     def wait_ms(self, job: JobRecord) -> int:
         """Predict the milliseconds until ``job`` can be held, if active jobs share time equally and none is added.
 

@@ -43,6 +43,7 @@ from qied.scheduling.model import (
     Tick,
     Unload,
     UnloadRequested,
+    UsersSeen,
     WaitReason,
     WaitReasonChanged,
     Wake,
@@ -155,6 +156,9 @@ class Scheduler:
             case QueuePaused() | QueueResumed():
                 self._paused = isinstance(event, QueuePaused)
                 return True
+            case UsersSeen(users):
+                self._queue.see(users, self._now)
+                return False
             case UnloadRequested() | LoadRequested() | Tick():
                 return self._standby_changed(event)
 
@@ -239,6 +243,7 @@ class Scheduler:
         waits_for = request.depends_on if request.depends_on in self._jobs else None
         job = JobRecord(request, request.deaths, alone=request.alone or request.deaths > 0, waits_for=waits_for)
         self._jobs[job.key] = job
+        self._queue.see((job.key.user,), self._now)
         if waits_for is not None:
             self._blocked.setdefault(waits_for, []).append(job)
         self._queue.add(job)

@@ -90,6 +90,11 @@ class ClientPort:
         """Connections that have said hello."""
         return sum(peer.ready for peer in self._peers.values())
 
+    @property
+    def users(self) -> frozenset[str]:
+        """Users with a connection that has said hello."""
+        return frozenset(peer.user for peer in self._peers.values() if peer.ready)
+
     async def quiet(self, seconds: float) -> None:
         """Wait until no client has had a request or transfer under way for so long."""
         loop = asyncio.get_running_loop()

@@ -26,6 +26,7 @@ _WORDS = {
     "stop_when_done": "stop the daemon",
 }
 _LOOK_S = 0.05
+_LOOK_AT_USERS_S = 1.0
 
 
 class Control:
@@ -118,6 +119,13 @@ class Control:
 
     def _count(self, state: str) -> int:
         return sum(job.state == state for job in self._jobs)
+
+
+async def watch_users(dispatcher: Dispatcher, connected: Callable[[], frozenset[str]]) -> None:
+    """Tell the scheduler for ever whose clients are connected."""
+    while True:
+        await asyncio.sleep(_LOOK_AT_USERS_S)
+        dispatcher.feed(s.UsersSeen(connected()))
 
 
 async def watch_idle_workers(dispatcher: Dispatcher, idle_unload_s: int) -> None:

@@ -35,7 +35,7 @@ from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore
 from qied.server.blobs.transfers import BlobTransfers
 from qied.server.client_port import ClientPort
-from qied.server.control import Control, watch_idle_workers
+from qied.server.control import Control, watch_idle_workers, watch_users
 from qied.server.dispatcher import Dispatcher
 from qied.server.housekeeping import Housekeeper
 from qied.server.jobs import Job, JobBook
@@ -146,7 +146,7 @@ class Daemon:
             self._client_transfers(),
             self._requests,
             self._jobs,
-            self._welcome,
+            self._greeted,
             self._guests,
             quotas,
         )
@@ -172,6 +172,8 @@ class Daemon:
         self._pool.on_loading = on_loading
         self._pool.start()
         self._tasks.append(asyncio.create_task(self._housekeeper.run(), name="housekeeping"))
+        users = watch_users(self._dispatcher, lambda: self._clients.users)
+        self._tasks.append(asyncio.create_task(users, name="users"))
         if idle_unload_s := self._launch.config.worker.idle_unload_s:
             self._tasks.append(asyncio.create_task(watch_idle_workers(self._dispatcher, idle_unload_s), name="idle"))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
@@ -275,7 +277,8 @@ class Daemon:
         connected, draining = self._clients.connected, self._requests.submissions.draining
         return self._reporter.report(identifier, user, connected, draining, self.control.finishing, everyone=everyone)
 
-    def _welcome(self, identifier: int, user: str) -> m.Welcome:
+    def _greeted(self, identifier: int, user: str) -> m.Welcome:
+        self._dispatcher.feed(s.UsersSeen(frozenset({user})))
         profile = self._launch.serving.profile
         return m.Welcome(
             re=identifier,

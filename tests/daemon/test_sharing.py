@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from qied_client import Client
 from qied_client.credentials import LOCAL_FILE
 from qied_client.errors import Busy, NotPermitted, ShuttingDown, UnknownJob
 from typer.testing import CliRunner
@@ -234,3 +235,18 @@ def test_the_commands_say_what_they_did_and_refuse_others(daemon, picture, gate)
         assert run("resume").output == "resumed: 0 running, 0 waiting\n"
         assert run("stop", "--when-done").output == "stops when done: 0 running, 0 waiting\n"
     assert daemon.wait() == 0
+
+
+def test_one_user_never_takes_all_places_while_a_colleague_is_connected(start_daemon, picture, gate):
+    daemon = start_daemon(QIED_WORKER_MAX_ACTIVE="3")
+    with daemon.client() as client, Client(daemon.enrol("ann")) as colleague:
+        colleague.status()
+        jobs = [client.submit(picture, f"gate={gate}", seed=number, steps=2) for number in range(3)]
+        _until(jobs[1], "started")
+        assert jobs[2].status().place == 1
+        edit = colleague.submit(picture, "x", steps=1)
+        _until(edit, "started")
+        assert jobs[2].status().place == 1
+        gate.touch()
+        assert edit.result(timeout=60).bytes
+        assert all(job.result(timeout=60).bytes for job in jobs)

@@ -11,11 +11,12 @@ from qied.scheduling.model import (
     CancelRequested,
     JobKey,
     Progressed,
+    UsersSeen,
     WorkerExpected,
     WorkerLost,
 )
 from qied.scheduling.placement import OVERTAKEN_MS, OVERTAKES
-from qied.scheduling.queue import CREDIT_MS, PREVIEWS_AHEAD
+from qied.scheduling.queue import COLLEAGUE_MS, CREDIT_MS, PREVIEWS_AHEAD
 from tests.scheduling.actions import finish_all, key
 
 
@@ -205,3 +206,64 @@ def test_while_a_worker_is_kept_for_a_users_job_its_quota_is_kept_too(make_front
     assert front.running() == ["bob/big"]
     front.succeed("bob/big")
     assert front.running() == ["bob/small"]
+
+
+def test_a_place_is_kept_for_somebody_else_who_is_connected(front: Any) -> None:
+    front.worker(slots=4)
+    front.tell(UsersSeen(frozenset({"ann"})))
+    for number in range(8):
+        front.submit(f"eve/{number}", ms=60_000)
+    assert front.running() == ["eve/0", "eve/1", "eve/2"]
+    front.submit("ann/1")
+    assert front.running() == ["eve/0", "eve/1", "eve/2", "ann/1"]
+    front.succeed("ann/1")
+    assert front.running() == ["eve/0", "eve/1", "eve/2"]
+
+
+def test_so_is_its_memory(front: Any) -> None:
+    front.worker(budget=100 + 20 + 3 * 10)
+    front.tell(UsersSeen(frozenset({"ann"})))
+    for number in range(8):
+        front.submit(f"eve/{number}")
+    assert front.running() == ["eve/0", "eve/1"]
+    front.submit("ann/1")
+    assert front.running() == ["eve/0", "eve/1", "ann/1"]
+
+
+def test_a_worker_with_one_place_is_used_by_whoever_is_there(front: Any) -> None:
+    front.worker(slots=1)
+    front.tell(UsersSeen(frozenset({"ann"})))
+    front.submit("eve/0")
+    assert front.running() == ["eve/0"]
+
+
+def test_somebody_who_is_alone_or_all_who_are_here_fill_a_worker(front: Any) -> None:
+    front.worker(slots=4)
+    front.tell(UsersSeen(frozenset({"ann"})))
+    for number in range(8):
+        front.submit(f"eve/{number}", wait_ms=COLLEAGUE_MS if number == 0 else 0)
+    assert len(front.running()) == 4
+    for name in front.running():
+        front.succeed(name)
+    front.submit("ann/1")
+    assert len(front.running()) == 4
+
+
+def test_the_forecast_knows_of_the_place_that_is_kept(front: Any) -> None:
+    front.worker(slots=2)
+    front.tell(UsersSeen(frozenset({"ann"})))
+    for number in range(3):
+        front.submit(f"eve/{number}", ms=60_000)
+    assert front.starts_in[key("eve/1")] == 60_000
+
+
+def test_a_job_that_may_not_take_the_last_place_is_not_given_it_for_having_waited(front: Any) -> None:
+    front.worker(slots=3)
+    front.tell(UsersSeen(frozenset({"ann"})))
+    for number in range(4):
+        front.submit(f"eve/{number}", ms=10 * OVERTAKEN_MS)
+    for number in range(OVERTAKES + 2):
+        front.submit(f"ann/{number}", ms=100)
+        assert f"ann/{number}" in front.running()
+        front.succeed(f"ann/{number}", after_ms=OVERTAKEN_MS)
+    assert front.running() == ["eve/0", "eve/1"]

@@ -69,7 +69,7 @@ def test_jobs_that_share_the_sessions_worker_make_it_busy_for_longer(front: Any)
     front.tell(WorkerLost("gpu1", blame=False))
     front.submit("eve/0", ms=AFFINITY_WAIT_MS - 500)
     front.succeed("ann/1")
-    front.submit("eve/1", ms=AFFINITY_WAIT_MS - 500)
+    front.submit("bob/1", ms=AFFINITY_WAIT_MS - 500)
     front.worker("gpu1", slots=2)
     front.submit("ann/2", session="s")
     assert front.running("gpu1") == ["ann/2"]
