@@ -22,6 +22,14 @@ PARTS = (
     Part(
         "fp8-attention", "the project's, FP8 with its attention", "forward_bench.speed:fp8_attention", fresh_caches=True
     ),
+    Part("int8", "the project's, INT8", "forward_bench.speed:int8", fresh_caches=True),
+    Part(
+        "int8-attention",
+        "the project's, INT8, attention in FP8",
+        "forward_bench.speed:int8_attention",
+        fresh_caches=True,
+    ),
+    Part("sustained", "products under the card's power limit", "forward_bench.sustained:measure"),
     Part("diffusers", "diffusers BF16, eager", "forward_bench.peers:eager"),
     Part("compiled", "diffusers BF16, compiled blocks", "forward_bench.peers:compiled", fresh_caches=True),
     Part("compiled-graphs", "the same with CUDA graphs", "forward_bench.peers:compiled_graphs", fresh_caches=True),

@@ -111,7 +111,7 @@ class ModelConfig(_Section):
     profile: str = Field("", description="model profile; empty: the one that fits the model")
     loras: Folders = Field((), description="folders of LoRA files, in addition to the model's own")
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    precision: Literal["auto", "fp8", "fp8-storage", "bf16", "fp32"] = "auto"
+    precision: Literal["auto", "fp8", "int8", "fp8-storage", "bf16", "fp32"] = "auto"
     gpus: Annotated[str, AfterValidator(_cards)] = Field(
         "all", description="cards that get a worker: all, or indices and UUIDs as 0,2 or GPU-8f1c9a2e"
     )

@@ -9,7 +9,7 @@ from part_runs.bar import Bar, Parts, figure, ratio
 
 from forward_bench.setting import GB, MIDDLE, NATIVE, SIZES, SMALLEST, SWEPT_AT
 
-_OURS = ("fp8", "fp8-attention", "bf16", "fp8-storage")
+_OURS = ("fp8", "fp8-attention", "int8", "int8-attention", "bf16", "fp8-storage")
 _FEW = f"{SWEPT_AT:g} GB"
 _FP8_STREAMING = "streaming-fp8-attention"
 _GRAPHS = "compiled-graphs"
@@ -94,8 +94,17 @@ def _block_error(precision: str, which: str) -> Callable[[Parts], float | None]:
     return measure
 
 
+def _sustained(parts: Parts) -> float | None:
+    """The least rate of INT8 over that of FP8 of all products."""
+    found = figure(parts["sustained"], "products")
+    return None if not found else min(each["int8"]["tflops"] / each["fp8"]["tflops"] for each in found.values())
+
+
 def _same_bits(parts: Parts) -> float | None:
-    found = [figure(parts["numerics"], "same bits", precision) for precision in ("fp8", "fp8-attention", "bf16")]
+    found = [
+        figure(parts["numerics"], "same bits", precision)
+        for precision in ("fp8", "fp8-attention", "int8", "int8-attention", "bf16")
+    ]
     return None if None in found else float(all(all(each.values()) for each in found))
 
 
@@ -158,5 +167,14 @@ BARS = (
     Bar("error of BF16 to FP32 over that of diffusers", 1.1, "x", ("numerics",), _bf16_over_diffusers, True),
     Bar("error of one block in FP8, its update", 0.05, "share", ("numerics",), _block_error("fp8", "update"), True),
     Bar("the same with attention in FP8", 0.05, "share", ("numerics",), _block_error("fp8-attention", "update"), True),
+    Bar("error of one block in INT8, its update", 0.02, "share", ("numerics",), _block_error("int8", "update"), True),
+    *(
+        Bar(f"INT8 over FP8, {how}, {NATIVE}", 0.95, "x", (ours, other), _faster(ours, other, NATIVE))
+        for ours, other, how in (
+            ("int8", "fp8", "attention in 16 bits"),
+            ("int8-attention", "fp8-attention", "attention in FP8"),
+        )
+    ),
+    Bar("INT8 product over FP8, sustained", 0.95, "x", ("sustained",), _sustained),
     Bar("same bits alone, again, streamed, swept", 1.0, "yes", ("numerics",), _same_bits),
 )

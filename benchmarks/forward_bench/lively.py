@@ -6,12 +6,16 @@ With plain random weights a block changes its streams by less than BF16 resolves
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import torch
 from memory_bench.full_size import RandomSource, transformer_shapes
 from torch import Tensor
 
 from forward_bench.setting import Setting
+from qied.engine.weights.quantise import rotate_to_int8
+from qied.engine.weights.rotation import rotate
+from qied.planning.block_layout import rotation_group
 
 _SHIFT_AND_SCALE = 0.2
 _HEAD_NORM = 1.6
@@ -43,13 +47,13 @@ class Lively(RandomSource):
 class OneBlock(Lively):
     """A transformer that shows what its one block does: the output is the first channels of the normalised stream.
 
-    ``quantised`` rounds the block's linears to E4M3 with a scale for each row, as the executor does; the modulation is
-    the same at every timestep.
+    ``rounded`` rounds the block's linears as the executor does, if it does; the modulation is the same at every
+    timestep.
     """
 
-    def __init__(self, setting: Setting, gate: float, *, quantised: bool) -> None:
+    def __init__(self, setting: Setting, gate: float, rounded: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__(setting, gate)
-        self._quantised = quantised
+        self._rounded = rounded
 
     def draw(self, name: str) -> Tensor:
         """Draw a tensor."""
@@ -58,12 +62,19 @@ class OneBlock(Lively):
             return torch.zeros_like(weight)
         if name == "proj_out.weight":
             return torch.eye(*weight.shape, dtype=weight.dtype, device=weight.device)
-        if self._quantised and name.startswith("transformer_blocks.") and weight.dim() == 2:
-            return _rounded(weight)
+        if self._rounded is not None and name.startswith("transformer_blocks.") and weight.dim() == 2:
+            return self._rounded(weight)
         return weight
 
 
-def _rounded(weight: Tensor) -> Tensor:
+def in_int8(weight: Tensor) -> Tensor:
+    """Rotated INT8 times the scale of each row, rotated back, FP32."""
+    group = rotation_group(weight.shape[1], weight.shape[1])
+    quantised = rotate_to_int8(weight.float(), group)
+    return rotate(quantised.values.float() * quantised.scale, group)
+
+
+def in_fp8(weight: Tensor) -> Tensor:
     """E4M3 times the scale of each row, FP32."""
     scale = weight.float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / _E4M3_MAX
     return (weight.float() / scale).to(torch.float8_e4m3fn).float() * scale

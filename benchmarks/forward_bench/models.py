@@ -18,8 +18,8 @@ from qied.engine.transformer.transformer import Forward, Transformer, load_trans
 from qied.engine.weights.sources import WeightReader
 from qied.planning.plan import FP8_ATTENTION, Execution
 
-Precision = Literal["fp8", "fp8-attention", "bf16", "fp8-storage"]
-"""``fp8-attention`` has its attention in FP8 as well."""
+Precision = Literal["fp8", "fp8-attention", "int8", "int8-attention", "bf16", "fp8-storage"]
+"""``-attention``: the attention is in FP8 as well."""
 RING_SLOTS = 3
 SIGMAS = (0.9, 0.6)
 """Forwards that are timed take turns between two steps of a schedule, as those of an edit do."""
@@ -39,12 +39,13 @@ def ours(
     layers = setting.layers
     kept = layers if resident is None else resident
     backends = setting.attention if device.type == "cuda" else ()
-    in_fp8 = precision == "fp8-attention"
+    in_fp8 = precision.endswith("-attention")
+    numbers = precision.removesuffix("-attention")
     execution = Execution(
         device="cuda" if device.type == "cuda" else "cpu",
         device_index=0,
-        precision="fp8" if precision == "fp8-attention" else precision,
-        scaling=None if precision == "bf16" else "rowwise",
+        precision=numbers,  # type: ignore[arg-type]
+        scaling="rowwise" if numbers.startswith("fp8") else None,
         compute="bf16",
         total_blocks=layers,
         resident_blocks=kept,

@@ -65,7 +65,7 @@ def measure(setting: Setting, record: Recorder) -> None:
         weights = Lively(setting)
         references = _references(setting, weights, watch)
         record.put("diffusers bf16", value=references.errors())
-        for precision in ("bf16", "fp8", "fp8-attention"):
+        for precision in ("bf16", "fp8", "fp8-attention", "int8", "int8-attention"):
             watch.clear()
             record.attempt(precision, measure=partial(_compared, setting, precision, weights, references, record))
             watch.clear()

@@ -10,10 +10,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from forward_bench.lively import GATE, LARGE_GATE, OneBlock
+from forward_bench.lively import GATE, LARGE_GATE, OneBlock, in_fp8, in_int8
 from forward_bench.models import Inputs, Precision, diffusers_a_block_at_a_time, diffusers_call, forwards, inputs, ours
 from forward_bench.setting import NATIVE, SIZES, Setting
 
+_ROUNDED = {"fp8": in_fp8, "int8": in_int8}
 _EPSILON = 1e-6
 """Of the last norm."""
 
@@ -21,15 +22,15 @@ _EPSILON = 1e-6
 def block_errors(setting: Setting, precision: Precision) -> dict[str, float]:
     """Relative errors of the target's ``update`` and of its stream after it, ``output``, over some channels.
 
-    ``same_weights`` compares with FP32 on the weights as they are computed with, which FP8 has quantised,
+    ``same_weights`` compares with FP32 on the weights as they are computed with, which FP8 and INT8 have quantised,
     ``original_weights`` with FP32 on those of the source. The update is measured with gates that make it as large as
     the stream, the stream with those of usual size.
     """
     single = replace(setting, architecture=tuple({**setting.config, "num_layers": 1}.items()))
     found: dict[str, float] = {}
     for quantity, gate in (("update", LARGE_GATE), ("output", GATE)):
-        original = OneBlock(single, gate, quantised=False)
-        same = OneBlock(single, gate, quantised=precision != "bf16")
+        original = OneBlock(single, gate)
+        same = OneBlock(single, gate, _ROUNDED.get(precision.removesuffix("-attention")))
         for name, weights in (("same_weights", same), ("original_weights", original)):
             errors = _errors(single, precision, original, weights)
             found[f"{quantity}_{name}"] = errors[quantity]

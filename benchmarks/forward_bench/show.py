@@ -21,6 +21,8 @@ MODELS = {
     "torchao": "diffusers + torchao FP8, compiled blocks",
     "bf16": "qied BF16",
     "fp8-storage": "qied FP8 storage",
+    "int8": "qied INT8, attention in 16 bits",
+    "int8-attention": "qied INT8, attention in FP8",
     "fp8": "qied FP8, attention in 16 bits",
     "fp8-attention": "qied FP8",
 }

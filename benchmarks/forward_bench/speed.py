@@ -29,6 +29,16 @@ def fp8_attention(setting: Setting, record: Recorder) -> None:
     _ours(setting, record, "fp8-attention")
 
 
+def int8(setting: Setting, record: Recorder) -> None:
+    """The project's transformer in INT8."""
+    _ours(setting, record, "int8")
+
+
+def int8_attention(setting: Setting, record: Recorder) -> None:
+    """The project's transformer in INT8 with its attention in FP8."""
+    _ours(setting, record, "int8-attention")
+
+
 def bf16(setting: Setting, record: Recorder) -> None:
     """The project's transformer in BF16."""
     _ours(setting, record, "bf16")

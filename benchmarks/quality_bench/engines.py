@@ -91,6 +91,8 @@ class Engines:
             return replace(plain, precision="fp8", scaling="rowwise", attention=(FP8_ATTENTION, *plain.attention))
         if precision == "fp8 per tensor":
             return replace(plain, precision="fp8", scaling="tensorwise")
+        if precision == "int8":
+            return replace(plain, precision="int8")
         if precision == "fp8 storage":
             return replace(plain, precision="fp8-storage", scaling="rowwise")
         return plain

@@ -7,7 +7,9 @@ from typing import Literal
 
 from qied.planning.model_profile import ModelProfile
 
-Precision = Literal["fp32", "bf16", "fp8 row-wise", "fp8 attention", "fp8 per tensor", "fp8 plain cast", "fp8 storage"]
+Precision = Literal[
+    "fp32", "bf16", "fp8 row-wise", "fp8 attention", "fp8 per tensor", "fp8 plain cast", "fp8 storage", "int8"
+]
 Lora = Literal["lightning", "style"]
 Set = Literal["held-out", "two pictures", "turns", "mixed"]
 """Single edits; edits with two pictures; sessions of five turns; single edits of which half have the LoRA."""
@@ -38,7 +40,8 @@ class Row:
 MAIN, MIXED, TURNS, VAE = "bf16 20", "bf16 20 mixed style", "bf16 20 turns", "vae"
 STYLE, LIGHTNING = "bf16 20 + style", "bf16 4 + lightning"
 ROWWISE, FP8_TURNS = "fp8 row-wise 20", "fp8 row-wise 20 turns"
-FP8_ROWS = (ROWWISE, "fp8 attention 20", "fp8 per tensor 20", "fp8 plain cast 20", "fp8 storage 20")
+INT8 = "int8 20"
+EIGHT_BIT_ROWS = (ROWWISE, "fp8 attention 20", "fp8 per tensor 20", "fp8 plain cast 20", "fp8 storage 20", INT8)
 
 
 def rows(profile: ModelProfile) -> tuple[Row, ...]:
@@ -50,6 +53,7 @@ def rows(profile: ModelProfile) -> tuple[Row, ...]:
         "fp8 per tensor",
         "fp8 plain cast",
         "fp8 storage",
+        "int8",
     )
     return (
         Row(MAIN, "bf16", STEPS, cfg),

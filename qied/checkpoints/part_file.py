@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,7 +18,7 @@ from qied.loras.lightning import lightning_steps
 from qied.weights.foreign_formats import check_markers
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
-from qied.weights.stored import Precision, Stored, layer_markers, precision_of, stored_tensors
+from qied.weights.stored import Precision, Stored, layer_markers, precision_of, stored_tensors, with_group
 
 PartRole = Literal["transformer", "text_encoder", "vae"]
 SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
@@ -80,7 +80,9 @@ def usable_part(path: Path, role: PartRole) -> PartFile:
     """Read a file that is to be run; raises ModelUnsupported where it is damaged, or in a format that is not run."""
     try:
         part = read_part(path, role)
-        check_markers(path, part.header, layer_markers(part.tensors))
+        groups = check_markers(path, part.header, layer_markers(part.tensors))
+        tensors = {name: with_group(one, groups.get(one.marker or "", one.group)) for name, one in part.tensors.items()}
+        part = replace(part, tensors=tensors)
     except BadFile as problem:
         raise ModelUnsupported(f"{path} cannot be used: {problem.what}.", problem.remedy) from problem
     return part
@@ -143,7 +145,7 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
     precision = precision_of(tensors)
     if precision == "fp8_lightx2v":
         layout = "lightx2v"
-    elif prefix or marked or (precision or "").startswith("fp8"):
+    elif prefix or marked or (precision or "").startswith(("fp8", "int8")):
         layout = "comfyui"
     return PartFile(path, "transformer", layout, tensors, header, marked, steps)
 

@@ -114,6 +114,7 @@ def _trials(result: SelfTest) -> Iterator[tuple[str, Text]]:
         "fp8 rowwise": result.fp8_rowwise,
         "fp8 tensorwise": result.fp8_tensorwise,
         "fp8 storage": result.fp8_storage,
+        "int8": result.int8,
     }
     attention = {f"attn {name.replace('_', ' ')}": trial for name, trial in result.attention.items()}
     for name, trial in {**modes, **attention}.items():

@@ -121,8 +121,8 @@ def _facts(loaded: LoadedProfile) -> dict[str, str]:
         "memory": "any" if _memory(match) == "any" else f"{_memory(match)} GiB",
         "precision": ", then ".join(choose.precision),
     }
-    if "fp8-storage" in choose.precision:
-        facts["fp8-storage computes in"] = choose.compute
+    if {"int8", "fp8-storage"} & set(choose.precision):
+        facts["int8 and fp8-storage compute in"] = choose.compute
     return facts | {
         "reserve": f"{choose.reserve_bytes / _MIB:,.0f} MiB",
         "result": f"at most {choose.max_pixels:,} pixels ({_megapixels(choose.max_pixels)})",

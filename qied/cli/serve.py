@@ -63,7 +63,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
     home: Annotated[Path | None, typer.Option(help="State folder of the daemon; default: QIED_HOME.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp8, fp8-storage, bf16 or fp32.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp8, int8, fp8-storage, bf16 or fp32.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug (all), info, warning or error.")] = None,
     web: Annotated[

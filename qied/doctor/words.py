@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from qied.planning.plan import Plan
 
-_PRECISIONS = {"fp8": "FP8", "fp8-storage": "FP8 storage", "bf16": "BF16", "fp32": "FP32", "cpu": "the CPU"}
+_PRECISIONS = {
+    "fp8": "FP8",
+    "int8": "INT8",
+    "fp8-storage": "FP8 storage",
+    "bf16": "BF16",
+    "fp32": "FP32",
+    "cpu": "the CPU",
+}
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -15,10 +15,10 @@ from qied.hardware.visibility import select_card
 from qied.progress import OnProgress
 
 CARD_SUITE = "qied.engine.selftest.trials:card"
-REVISION = 4
+REVISION = 5
 """Of the trials: another one makes kept results void."""
 
-_MATRIX_TRIALS = ("bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage")
+_MATRIX_TRIALS = ("bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage", "int8")
 _ATTENTION = "attention."
 _TRANSFER = "host_to_device"
 

@@ -99,6 +99,7 @@ class SelfTest(_Facts):
     fp8_rowwise: Trial | None = None
     fp8_tensorwise: Trial | None = None
     fp8_storage: Trial | None = None
+    int8: Trial | None = None
     attention: dict[str, Trial] = Field(default_factory=dict)
     host_to_device_bytes_per_s: int | None = Field(default=None, ge=0)
     host_to_device_error: str | None = None

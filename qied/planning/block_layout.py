@@ -10,14 +10,21 @@ from typing import Literal
 from qied.planning.model_profile import Architecture
 from qied.planning.plan import Scaling
 
-Precision = Literal["fp8", "fp8-storage", "bf16", "fp32"]
+Precision = Literal["fp8", "int8", "fp8-storage", "bf16", "fp32"]
 Compute = Literal["bf16", "fp32"]
-ElementType = Literal["e4m3", "bf16", "fp32", "int32"]
+ElementType = Literal["e4m3", "int8", "bf16", "fp32", "int32"]
 
 ALIGNMENT = 256
 """Every tensor starts at a multiple of this many bytes: what FP8 kernels and vector loads ask for, and more."""
 
-ELEMENT_BYTES: dict[ElementType, int] = {"e4m3": 1, "bf16": 2, "fp32": 4, "int32": 4}
+ELEMENT_BYTES: dict[ElementType, int] = {"e4m3": 1, "int8": 1, "bf16": 2, "fp32": 4, "int32": 4}
+
+
+QUANTISED: frozenset[ElementType] = frozenset({"e4m3", "int8"})
+"""Types of weights that have scales."""
+STORED_AS: dict[Precision, ElementType] = {"fp8": "e4m3", "fp8-storage": "e4m3", "int8": "int8"}
+"""The type of the linears' weights where it is not that of activations."""
+_GROUPS = (256, 64, 16, 4)
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,19 @@ class BlockShape:
     inner_dim: int
     mlp_dim: int
     head_dim: int
+
+    @property
+    def rotation_group(self) -> int:
+        """See :func:`rotation_group`."""
+        return rotation_group(self.inner_dim, self.mlp_dim)
+
+
+def rotation_group(inner_dim: int, mlp_dim: int) -> int:
+    """Neighbouring inputs of a linear that are rotated together before they become INT8: a power of 4.
+
+    256 is what ComfyUI's ConvRot files have; smaller models take the largest that divides both widths, 1 is none.
+    """
+    return next((group for group in _GROUPS if inner_dim % group == 0 == mlp_dim % group), 1)
 
 
 @dataclass(frozen=True)
@@ -87,16 +107,21 @@ class LayoutEntry:
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """Where each tensor of a block lies. ``quantised`` says whether the linears have E4M3 weights and FP32 scales.
+    """Where each tensor of a block lies. ``weight`` is the type of the linears' weights; E4M3 and INT8 have scales.
 
     A linear ``x`` has ``x.weight``, ``x.bias`` and, quantised, ``x.scale``: [outputs] row-wise, [1] per tensor.
     ``number`` [1] is which block it is: kernels of a CUDA graph read it there, whatever block is in a slot.
     """
 
     shape: BlockShape
-    quantised: bool
+    weight: ElementType
     scaling: Scaling
     entries: tuple[LayoutEntry, ...]
+
+    @property
+    def quantised(self) -> bool:
+        """Whether weights have scales."""
+        return self.weight in QUANTISED
 
     @property
     def nbytes(self) -> int:
@@ -113,15 +138,14 @@ class BlockLayout:
 
 def block_layout(shape: BlockShape, precision: Precision, scaling: Scaling | None, compute: Compute) -> BlockLayout:
     """Lay out a block; biases and norms are of the ``compute`` type, FP8 without a ``scaling`` is row-wise."""
-    quantised = precision in ("fp8", "fp8-storage")
     scaling = scaling or "rowwise"
-    weight: ElementType = "e4m3" if quantised else compute
+    weight: ElementType = STORED_AS.get(precision, compute)
     entries: list[LayoutEntry] = []
     offset = 0
     for name, dtype, dimensions in _tensors(shape, weight, compute, scaling):
         entries.append(LayoutEntry(name, dtype, dimensions, offset))
         offset = _aligned(offset + entries[-1].nbytes)
-    return BlockLayout(shape, quantised, scaling, tuple(entries))
+    return BlockLayout(shape, weight, scaling, tuple(entries))
 
 
 def block_bytes(
@@ -139,7 +163,7 @@ def _tensors(
         yield f"{linear.name}.weight", weight, (linear.outputs, linear.inputs)
     for linear in linears(shape):
         yield f"{linear.name}.bias", compute, (linear.outputs,)
-        if weight == "e4m3":
+        if weight in QUANTISED:
             yield f"{linear.name}.scale", "fp32", (linear.outputs if scaling == "rowwise" else 1,)
     for norm in NORMS:
         yield norm.name, compute, (shape.head_dim,)

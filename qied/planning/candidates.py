@@ -19,6 +19,8 @@ LOWEST_CAPABILITY: Capability = (7, 5)
 """Turing. Older cards have neither BF16 nor integer dot products for which software is still built."""
 LOWEST_BF16: Capability = (8, 0)
 LOWEST_FP8: Capability = (8, 9)
+INT8_WORTH = 0.95
+"""INT8 goes before FP8 from this share of its rate on: its products err a third as much."""
 LOWEST_FP8_ATTENTION: Capability = (9, 0)
 """Hopper: what cuDNN's attention in FP8 asks for."""
 
@@ -106,21 +108,29 @@ def shortlist(gpu: Gpu, snapshot: Snapshot, choice: Choice, model: ModelProfile,
     for precision in _order(gpu, choice, model, wishes):
         if precision == "fp8":
             _consider_fp8(gpu, snapshot, found)
+        elif precision == "int8":
+            _consider_int8(gpu, choice, found)
         elif precision == "fp8-storage":
             _consider_storage(gpu, choice, found)
         elif precision == "bf16":
             _consider_bf16(gpu, found)
         else:
             found.candidates.append(Candidate(Precisions("fp32", None, "fp32"), "FP32, which every card runs", True))
+    _compare_eight_bits(gpu.selftest, found)
     if wishes.fp8_attention != "off":
         found.candidates = [_with_fp8_attention(each, gpu, model) for each in found.candidates]
     return found
 
 
+def takes_fp8_attention(numerics: Precisions) -> bool:
+    """Whether the numbers around the attention allow for one in FP8."""
+    return numerics.precision == "int8" or (numerics.precision, numerics.scaling) == ("fp8", "rowwise")
+
+
 def why_no_fp8_attention(numerics: Precisions, gpu: Gpu | None, head_dim: int) -> str | None:
     """Say why the attention may not be in FP8 on a card, None where it may; without a card it is simulated."""
-    if (numerics.precision, numerics.scaling) != ("fp8", "rowwise"):
-        return f"it needs weights in FP8 with a scale for each row, and these are {_title(numerics)}"
+    if not takes_fp8_attention(numerics):
+        return f"it needs weights in FP8 or INT8 with a scale for each row, and these are {_title(numerics)}"
     if gpu is None:
         return None
     if gpu.selftest is None:
@@ -177,6 +187,37 @@ def _consider_fp8(gpu: Gpu, snapshot: Snapshot, found: Shortlist) -> None:
             found.candidates.append(Candidate(numerics[scaling], f"FP8 {title} {_speed(trial, gpu.selftest)}", True))
             return
         found.rejected.append(f"fp8 {title}: {failed}")
+
+
+def _consider_int8(gpu: Gpu, choice: Choice, found: Shortlist) -> None:
+    """Only where it was proven: which cards multiply INT8 fast is for the self-test to say."""
+    assert gpu.compute_capability is not None
+    if gpu.selftest is None:
+        found.rejected.append("int8: no self-test has proven it here yet")
+        return
+    compute = choice.compute if gpu.compute_capability >= LOWEST_BF16 else "fp32"
+    base = gpu.selftest.bf16
+    if compute == "bf16" and base is not None and (failed := _why_not("BF16", base, None)):
+        found.rejected.append(f"int8: activations are BF16, and {failed}")
+    elif failed := _why_not("INT8", gpu.selftest.int8, base):
+        found.rejected.append(f"int8: {failed}")
+    else:
+        reason = f"INT8 with rotation {_speed(gpu.selftest.int8, gpu.selftest)}"
+        found.candidates.append(Candidate(Precisions("int8", None, compute), reason, True))
+
+
+def _compare_eight_bits(test: SelfTest | None, found: Shortlist) -> None:
+    """Put the better one of FP8 and INT8 first where both are proven; the profile knows neither's rate."""
+    names = [each.numerics.precision for each in found.candidates]
+    if test is None or test.int8 is None or not {"fp8", "int8"} <= set(names):
+        return
+    fp8, int8 = names.index("fp8"), names.index("int8")
+    trial = test.fp8_rowwise if found.candidates[fp8].numerics.scaling == "rowwise" else test.fp8_tensorwise
+    if not found.candidates[fp8].proven or trial is None:
+        return
+    better = (test.int8.tflops or 0.0) >= INT8_WORTH * (trial.tflops or 0.0)
+    if better != (int8 < fp8):
+        found.candidates[fp8], found.candidates[int8] = found.candidates[int8], found.candidates[fp8]
 
 
 def _consider_storage(gpu: Gpu, choice: Choice, found: Shortlist) -> None:

@@ -7,7 +7,7 @@ from qied_client.text import GIB, gib, size_text
 
 from qied.hardware.snapshot import Gpu
 from qied.planning.budget import Budget
-from qied.planning.candidates import LOWEST_FP8_ATTENTION, Candidate, why_no_fp8_attention
+from qied.planning.candidates import LOWEST_FP8_ATTENTION, Candidate, takes_fp8_attention, why_no_fp8_attention
 from qied.planning.case import CardRequest
 from qied.planning.fitting import Rung
 from qied.planning.hardware_profile import LoadedProfile
@@ -55,8 +55,8 @@ def warnings_of(case: CardRequest, chosen: Candidate, execution: Execution, bloc
 def fp8_attention_reasons(case: CardRequest, numerics: Precisions) -> list[str]:
     """That the attention is in FP8, what it costs, or how it could be where nothing is known against it."""
     if numerics.fp8_attention:
-        return ["attention in FP8 as well: proven here and faster, with about a seventh more error per block"]
-    if (numerics.precision, numerics.scaling) != ("fp8", "rowwise") or case.request.wishes.fp8_attention != "auto":
+        return ["attention in FP8 as well: proven here and faster, at some cost in accuracy"]
+    if not takes_fp8_attention(numerics) or case.request.wishes.fp8_attention != "auto":
         return []
     snapshot, capability = case.snapshot, case.gpu.compute_capability
     lacks = snapshot.packages.get(FP8_ATTENTION_PACKAGE) is None

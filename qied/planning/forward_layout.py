@@ -14,6 +14,7 @@ from math import prod
 from qied.planning.block_layout import (
     ALIGNMENT,
     ELEMENT_BYTES,
+    STORED_AS,
     BlockShape,
     Compute,
     ElementType,
@@ -71,7 +72,7 @@ class Tokens:
 class TransformerShape:
     """How a transformer computes: its blocks' widths and number, and the types of weights and activations.
 
-    ``fp8_attention`` says that the attention is in FP8 as well, which needs FP8 weights.
+    ``fp8_attention`` says that the attention is in FP8 as well, which needs FP8 or INT8 weights.
     """
 
     block: BlockShape
@@ -125,9 +126,10 @@ def workspace_entries(
     padding = SCALE_ALIGNMENT
     always: list[tuple[str, ElementType, tuple[int, ...]]] = []
     wide: list[tuple[str, ElementType, tuple[int, ...]]] = [("wide", compute, (wide_rows, block.mlp_dim))]
-    if shape.precision == "fp8":
-        always += [("quantised", "e4m3", (rows, block.inner_dim)), ("scale", "fp32", (rows + padding,))]
-        wide += [("wide_quantised", "e4m3", (wide_rows, block.mlp_dim)), ("wide_scale", "fp32", (wide_rows + padding,))]
+    if shape.precision in ("fp8", "int8"):
+        values = STORED_AS[shape.precision]
+        always += [("quantised", values, (rows, block.inner_dim)), ("scale", "fp32", (rows + padding,))]
+        wide += [("wide_quantised", values, (wide_rows, block.mlp_dim)), ("wide_scale", "fp32", (wide_rows + padding,))]
     if shape.precision == "fp8-storage":
         always.append(("expanded", compute, (block.mlp_dim * block.inner_dim,)))
     if lora_width:

@@ -19,7 +19,7 @@ from qied.planning.profile_files import Key, read_profile_file
 from qied.planning.tile_grid import MIN_TILE_PX
 from qied.resources import profiles_folder
 
-Precision = Literal["fp8", "fp8-storage", "bf16", "cpu"]
+Precision = Literal["fp8", "int8", "fp8-storage", "bf16", "cpu"]
 Capability = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0, le=9)]]
 """CUDA compute capability, major and minor; NVIDIA writes the minor one as a single digit (sm_89, sm_120)."""
 
@@ -54,7 +54,7 @@ class Choice(_Strict):
     """What to choose there. Sizes are pixels, memory bytes."""
 
     precision: tuple[Precision, ...] = Field(min_length=1, description="in order: the first that is proven and fits")
-    compute: Literal["bf16", "fp32"] = Field("bf16", description="what fp8-storage computes in")
+    compute: Literal["bf16", "fp32"] = Field("bf16", description="what fp8-storage and int8 compute in")
     reserve_bytes: int = Field(ge=0, description="memory of the card left to the desktop and other programs")
     max_pixels: int = Field(ge=65_536, description="cap of a result")
     max_reference_pixels: int = Field(ge=65_536, description="cap of each reference as the VAE sees it")
@@ -209,7 +209,7 @@ def _of_precision(match: Match, choose: Choice) -> Iterator[Contradiction]:
         yield Contradiction(key, f"{', '.join(choose.precision)} lists one twice.", "List each of them once.")
     for number, precision in enumerate(choose.precision):
         if (precision == "cpu") != (match.device == "cpu"):
-            allowed = "cpu" if match.device == "cpu" else "fp8, fp8-storage and bf16"
+            allowed = "cpu" if match.device == "cpu" else "fp8, int8, fp8-storage and bf16"
             problem = f'{precision} is not for device "{match.device}", which has {allowed}.'
             yield Contradiction((*key, number), problem, "Remove it, or correct match.device.")
     if match.device == "cpu":

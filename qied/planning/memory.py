@@ -46,7 +46,7 @@ class Precisions:
     With ``fp8_attention`` the attention is in FP8 as well.
     """
 
-    precision: Literal["fp8", "fp8-storage", "bf16", "fp32"]
+    precision: Literal["fp8", "int8", "fp8-storage", "bf16", "fp32"]
     scaling: Scaling | None
     compute: Literal["bf16", "fp32"]
     fp8_attention: bool = False

@@ -37,7 +37,7 @@ class Preset(_Strict):
     loras: tuple[str, ...] = Field(default=(), max_length=limits.LORAS)
     schedule: Schedule = "model"
     lightning: int | None = Field(default=None, ge=1, le=99)
-    precision: Literal["fp8", "fp8-storage", "bf16", "fp32"] | None = None
+    precision: Literal["fp8", "int8", "fp8-storage", "bf16", "fp32"] | None = None
 
 
 class Geometry(_Strict):

@@ -18,7 +18,7 @@ ARENA = "arena"
 class Execution:
     """The plan's orders to the engine; bytes are those of the device.
 
-    ``precision`` is fp8, fp8-storage, bf16 or fp32; ``compute`` the dtype of activations. ``resident_blocks`` of
+    ``precision`` is fp8, int8, fp8-storage, bf16 or fp32; ``compute`` the dtype of activations. ``resident_blocks`` of
     ``total_blocks`` stay on the device, the others pass through ``ring_slots`` slots. A tile of None means untiled;
     tiles are sides in pixels. ``allocator_bytes`` bounds what torch may take (0: no bound). ``pin`` asks for pinned
     host memory for blocks and modulation tables. ``attention`` names the backends that were proven, the fastest first;
@@ -30,7 +30,7 @@ class Execution:
 
     device: Literal["cuda", "cpu"]
     device_index: int
-    precision: Literal["fp8", "fp8-storage", "bf16", "fp32"]
+    precision: Literal["fp8", "int8", "fp8-storage", "bf16", "fp32"]
     scaling: Scaling | None
     compute: Literal["bf16", "fp32"]
     total_blocks: int
@@ -83,7 +83,7 @@ class Plan:
     model: str
     gpu: str
     profile: str
-    precision: Literal["fp8", "fp8-storage", "bf16", "fp32", "cpu"]
+    precision: Literal["fp8", "int8", "fp8-storage", "bf16", "fp32", "cpu"]
     scaling: Scaling | None
     reasons: tuple[str, ...]
     budget_bytes: int

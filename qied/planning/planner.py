@@ -249,6 +249,8 @@ def _cpu_numerics(wishes: Wishes) -> Precisions:
         return Precisions("fp32", None, "fp32")
     if wishes.precision == "bf16":
         return Precisions("bf16", None, "bf16")
+    if wishes.precision == "int8":
+        return Precisions("int8", None, "bf16", wishes.fp8_attention == "on")
     assert wishes.precision in ("fp8", "fp8-storage")
     if wishes.precision == "fp8":
         # Simulated, it is slow: nobody gets it who did not ask.

@@ -8,7 +8,7 @@ from typing import Literal
 
 from qied.config import Config, LoadedConfig
 
-WishedPrecision = Literal["auto", "fp8", "fp8-storage", "bf16", "fp32"]
+WishedPrecision = Literal["auto", "fp8", "int8", "fp8-storage", "bf16", "fp32"]
 WishedAttention = Literal["auto", "on", "off"]
 
 

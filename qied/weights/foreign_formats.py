@@ -12,19 +12,22 @@ from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
 
 METADATA_KEY: Final = "_quantization_metadata"
-RUN: Final = frozenset({"float8_e4m3fn"})
+RUN: Final = frozenset({"float8_e4m3fn", "int8_tensorwise"})
 """Formats by ComfyUI's names that are run here."""
 _MOST_CHARS: Final = 4 * 1024 * 1024
 _MARKER_BYTES: Final = 4096
 _WEIGHT: Final = ".weight"
+_CONVROT_GROUP: Final = 256
+"""What ComfyUI rotates together where a layer does not say it."""
+_GROUPS: Final = frozenset(4**power for power in range(1, 8))
 
 Tensors = Mapping[str, TensorEntry]
 
 
 def foreign_format(header: Header) -> ForeignKind | None:
     """The first format of a file that is not run here; None where every layer can be."""
-    for layer, name in _named_formats(header.metadata):
-        if name not in RUN:
+    for layer, marker in _layers(header.metadata):
+        if (name := _format(marker) or "") not in RUN:
             return _refusal(name, layer)
     ends: dict[str, list[str]] = {}
     for tensor in header.tensors:
@@ -37,11 +40,17 @@ def foreign_format(header: Header) -> ForeignKind | None:
     return None
 
 
-def check_markers(path: Path, header: Header, names: Iterable[str]) -> None:
-    """Read the markers of these ``names``; raises BadFile as :func:`check_marker`."""
+def named_groups(metadata: Mapping[str, str]) -> dict[str, int]:
+    """By layer the groups in which a header says that its inputs are rotated; raises BadFile as :func:`check_marker`."""
+    return {layer: _group(marker, layer) for layer, marker in _layers(metadata)}
+
+
+def check_markers(path: Path, header: Header, names: Iterable[str]) -> dict[str, int]:
+    """Read the markers of these ``names``; returns and raises as :func:`check_marker`."""
     names = list(names)
+    groups: dict[str, int] = {}
     if not names:
-        return
+        return groups
     try:
         with path.open("rb") as stream:
             for name in names:
@@ -49,27 +58,42 @@ def check_markers(path: Path, header: Header, names: Iterable[str]) -> None:
                 if entry.nbytes > _MARKER_BYTES:
                     raise BadFile(f"{name[:120]!r} has {entry.nbytes} bytes, more than {_MARKER_BYTES}")
                 stream.seek(header.data_start + entry.begin)
-                check_marker(stream.read(entry.nbytes), name)
+                groups[name] = check_marker(stream.read(entry.nbytes), name)
     except OSError as error:
         raise BadFile(f"it cannot be read ({error.strerror})", "Check the file and its permissions.") from error
+    return groups
 
 
-def check_marker(content: bytes, name: str) -> None:
-    """Read what a layer's marker says; raises BadFile for a format that is not run here, or for no format at all."""
-    found = _format(_object(content))
+def check_marker(content: bytes, name: str) -> int:
+    """Read what a layer's marker says: how many neighbouring inputs are rotated together, 1 where none are.
+
+    Raises BadFile for a format or a rotation that is not run here, or for no format at all.
+    """
+    marker = _object(content)
+    found = _format(marker)
     if found is None:
         raise BadFile(f"{name[:120]!r} names no format of its layer")
     if found not in RUN:
         refusal = _refusal(found, name.rpartition(".")[0])
         raise BadFile(refusal.what, refusal.remedy)
+    return _group(marker, name)
+
+
+def _group(marker: dict[str, Any] | None, name: str) -> int:
+    if marker is None or not marker.get("convrot"):
+        return 1
+    group = marker.get("convrot_groupsize", _CONVROT_GROUP)
+    if not isinstance(group, int) or group not in _GROUPS:
+        raise BadFile(f"{name[:120]!r} is rotated in groups of {str(group)[:20]}, which are no power of 4", INSTEAD)
+    return group
 
 
 def _refusal(name: str, layer: str) -> ForeignKind:
     return ForeignKind(f"{layer[:120] or 'it'} is stored as {name[:40]}, a format that qied does not support", INSTEAD)
 
 
-def _named_formats(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(Layer, format) of the texts in a header, as current versions of ComfyUI write them."""
+def _layers(metadata: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(Layer, what is said of it) of the texts in a header, as current versions of ComfyUI write them."""
     text = metadata.get(METADATA_KEY)
     if text is None:
         return
@@ -78,10 +102,10 @@ def _named_formats(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if not isinstance(layers, dict):
         raise BadFile(f"{METADATA_KEY} in its header names no layers")
     for layer, value in layers.items():
-        found = _format(value if isinstance(value, dict) else None)
-        if found is None:
+        marker = value if isinstance(value, dict) else {}
+        if _format(marker) is None:
             raise BadFile(f"{METADATA_KEY} in its header names no format of {layer[:120]!r}")
-        yield layer, found
+        yield layer, marker
 
 
 def _format(marker: dict[str, Any] | None) -> str | None:
@@ -127,7 +151,7 @@ _TYPES: Final[dict[str, Callable[[TensorEntry, TensorEntry | None], bool]]] = {
     "nvfp4": lambda weight, scale: weight.dtype in ("U8", "F4") and scale is not None and scale.dtype == "F8_E4M3",
     "float8_e5m2": lambda weight, _: weight.dtype == "F8_E5M2",
     "float8_e4m3fnuz": lambda weight, _: weight.dtype.endswith("FNUZ"),
-    "int8_tensorwise": lambda weight, _: weight.dtype == "I8",
+    "int8 without scales": lambda weight, scale: weight.dtype == "I8" and scale is None,
     "a 4- or 6-bit type": lambda weight, _: weight.dtype in ("F4", "F6_E2M3", "F6_E3M2"),
     "packed integers": lambda weight, _: weight.dtype in ("U8", "I16", "I32", "U16", "U32"),
 }

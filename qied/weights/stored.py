@@ -1,26 +1,27 @@
 """How the tensors of a file are stored: which are weights, which are the scales of others, and in which precision.
 
-The five ways in which FP8 weights are kept differ in the names and shapes of their scales, and each layer of a file may
-differ from the next. Anything else is refused by name.
+The ways in which FP8 and INT8 weights are kept differ in the names and shapes of their scales, and each layer of a file
+may differ from the next. Anything else is refused by name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from qied.weights.foreign_formats import foreign_format
+from qied.weights.foreign_formats import foreign_format, named_groups
 from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
 
-Precision = Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v"]
+Precision = Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v", "int8"]
 
 E4M3: Final = "F8_E4M3"
+INT8: Final = "I8"
 _PLAIN: Final[dict[str, Precision]] = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp32"}
-_FP8: Final[tuple[Precision, ...]] = ("fp8_lightx2v", "fp8_comfy", "fp8_scaled", "fp8_plain")
-_FLOATS: Final = frozenset((*_PLAIN, E4M3))
+_QUANTISED: Final[tuple[Precision, ...]] = ("int8", "fp8_lightx2v", "fp8_comfy", "fp8_scaled", "fp8_plain")
+_NUMBERS: Final = frozenset((*_PLAIN, E4M3, INT8))
 _SCALES: Final = frozenset(("F32", "F16", "BF16"))
 _WEIGHT: Final = ".weight"
 LEGACY_SCALE, LEGACY_INPUT_SCALE = ".scale_weight", ".scale_input"
@@ -34,7 +35,8 @@ FILE_MARKER: Final = "scaled_fp8"
 class Stored:
     """One weight as it lies in a file: its own entry, and the name and entry of its scale where it has one.
 
-    A scale has one number, or one for each row of the weight. ``marker`` names the tensor with the layer's format.
+    A scale has one number, or one for each row of the weight. ``marker`` names the tensor with the layer's format. INT8
+    may be rotated in groups of ``group`` inputs.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Stored:
     precision: Precision
     scale: tuple[str, TensorEntry] | None = None
     marker: str | None = None
+    group: int = 1
 
 
 def stored_tensors(header: Header) -> dict[str, Stored]:
@@ -51,16 +54,26 @@ def stored_tensors(header: Header) -> dict[str, Stored]:
     """
     if (foreign := foreign_format(header)) is not None:
         raise BadFile(foreign.what, foreign.remedy)
-    tensors = header.tensors
+    tensors, groups = header.tensors, named_groups(header.metadata)
     helpers = {name for name in tensors if _is_helper(name, tensors)}
-    return {name: _stored(name, tensors) for name in tensors if name not in helpers}
+    found = {name: _stored(name, tensors) for name in tensors if name not in helpers}
+    return {name: with_group(one, groups.get(name.removesuffix(_WEIGHT), 1)) for name, one in found.items()}
+
+
+def with_group(stored: Stored, group: int) -> Stored:
+    """The same weight, known to be rotated in such groups; raises BadFile where they do not divide its rows."""
+    if group == 1 or stored.precision != "int8":
+        return stored
+    if len(stored.entry.shape) != 2 or stored.entry.shape[1] % group:
+        raise BadFile(f"{stored.key[:120]!r} is {list(stored.entry.shape)}, but rotated in groups of {group}")
+    return replace(stored, group=group)
 
 
 def precision_of(stored: Mapping[str, Stored]) -> Precision | None:
-    """The precision of a file: FP8 where any matrix is, of the richest kind; else what most bytes have."""
+    """The precision of a file: INT8 or FP8 where any matrix is, of the richest kind; else what most bytes have."""
     matrices = [one for one in stored.values() if len(one.entry.shape) > 1]
     found = {one.precision for one in matrices}
-    for precision in _FP8:
+    for precision in _QUANTISED:
         if precision in found:
             return precision
     sizes: Counter[Precision] = Counter()
@@ -77,11 +90,11 @@ def _is_helper(name: str, tensors: Mapping[str, TensorEntry]) -> bool:
 
 def _stored(name: str, tensors: Mapping[str, TensorEntry]) -> Stored:
     entry = tensors[name]
-    if entry.dtype not in _FLOATS:
+    if entry.dtype not in _NUMBERS:
         if 0 in entry.shape:
             return Stored(name, entry, "fp32")
         raise BadFile(f"{name[:120]!r} holds {entry.dtype}, not floating-point numbers", "Use another file.")
-    if entry.dtype == E4M3:
+    if entry.dtype in (E4M3, INT8):
         return _scaled(name, entry, tensors)
     layer = name.removesuffix(_WEIGHT)
     if scale := next((layer + end for end in (SCALE, LEGACY_SCALE) if layer + end in tensors), None):
@@ -98,11 +111,15 @@ def _scaled(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -
     if scale is None and marker in tensors:
         raise BadFile(f"{name[:120]!r} has no scale, which {marker[:120]!r} requires")
     if scale is None:
+        if entry.dtype == INT8:
+            raise BadFile(f"{name[:120]!r} holds {INT8}, but has no scale", "Use another file.")
         return Stored(name, entry, "fp8_plain")
     by_row = _is_by_row(scale, tensors[scale], name, entry)
     precision: Precision = "fp8_scaled" if scale == legacy else "fp8_comfy"
     if by_row and marker not in tensors:
         precision = "fp8_lightx2v"
+    if entry.dtype == INT8:
+        precision = "int8"
     return Stored(name, entry, precision, (scale, tensors[scale]), marker if marker in tensors else None)
 
 

@@ -24,6 +24,8 @@ FLAVOURS = (
     *("fp8_comfy", "fp8_comfy_header", "fp8_mixed", "fp8_lightx2v"),
 )
 """How a file keeps the weights of its linears. ``fp8_mixed``: as ComfyUI, but every third linear in BF16."""
+INT8_FLAVOURS = ("int8", "int8_convrot", "int8_convrot_small", "int8_convrot_header", "int8_mixed")
+"""Of INT8: as it is; rotated, in groups of 256 and of 16; told in the header; every third linear in BF16 or FP8."""
 PRECISION = {
     **{name: name for name in ("bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v")},
     "fp8_scaled_inputs": "fp8_scaled",
@@ -62,8 +64,10 @@ def in_flavour(tensors: Mapping[str, Tensor], flavour: str) -> tuple[Tensors, di
             kept[name] = tensor.to(_DENSE[flavour])
         elif flavour == "fp8_plain":
             kept[name] = tensor.float().clamp(-448, 448).to(E4M3)
-        elif not _is_linear(name, tensor) or (flavour == "fp8_mixed" and number % 3 == 0):
+        elif not _is_linear(name, tensor) or (flavour in ("fp8_mixed", "int8_mixed") and number % 3 == 0):
             kept[name] = tensor
+        elif flavour.startswith("int8") and not (flavour == "int8_mixed" and number % 3 == 1):
+            _put_int8(name, tensor, flavour, kept, meant, layers)
         else:
             by_row = flavour == "fp8_lightx2v"
             wide = tensor.float()
@@ -74,18 +78,53 @@ def in_flavour(tensors: Mapping[str, Tensor], flavour: str) -> tuple[Tensors, di
             kept[f"{layer}.{'scale_weight' if legacy else 'weight_scale'}"] = scale
             if flavour == "fp8_scaled_inputs":
                 kept[f"{layer}.scale_input"] = torch.tensor(1.0)
-            if flavour in ("fp8_comfy", "fp8_mixed"):
+            if flavour in ("fp8_comfy", "fp8_mixed", "int8_mixed"):
                 text = json.dumps({"format": "float8_e4m3fn"}).encode()
                 kept[f"{layer}.comfy_quant"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
                 kept[f"{layer}.input_scale"] = torch.tensor(0.5)
             layers[layer] = {"format": "float8_e4m3fn"}
             meant[name] = kept[name].double() * scale.double()
         meant.setdefault(name, kept[name].double())
-    if flavour == "fp8_comfy_header":
+    if flavour in ("fp8_comfy_header", "int8_convrot_header"):
         texts["_quantization_metadata"] = json.dumps({"format_version": "1.0", "layers": layers})
     if flavour.startswith("fp8_scaled"):
         kept["scaled_fp8"] = torch.zeros(2 if flavour.endswith("inputs") else 0).to(E4M3)
     return kept, texts, meant
+
+
+def convrot(group: int) -> Tensor:
+    """ComfyUI's rotation of a group: the normalised Kronecker power of H4 / 2, FP64 [group, group]."""
+    four = torch.tensor([[1, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]]).double() / 2
+    matrix = four
+    while len(matrix) < group:
+        matrix = torch.kron(matrix, four)
+    return matrix
+
+
+def rotated(weight: Tensor, group: int) -> Tensor:
+    """FP64 [rows, inputs], each group of whose inputs is rotated; twice is not at all."""
+    return (weight.double().view(len(weight), -1, group) @ convrot(group)).view(weight.shape)
+
+
+def _put_int8(
+    name: str, tensor: Tensor, flavour: str, kept: Tensors, meant: dict[str, Tensor], layers: dict[str, Any]
+) -> None:
+    """Put a linear as ComfyUI keeps it in INT8, and what it means."""
+    layer = name.removesuffix(".weight")
+    group = 0 if flavour == "int8" else 16 if flavour == "int8_convrot_small" else 256
+    wide = rotated(tensor, group) if group else tensor.double()
+    scale = (wide.abs().amax(1, keepdim=True) / 127).float()
+    kept[name] = (wide / scale).round().clamp(-127, 127).to(torch.int8)
+    kept[f"{layer}.weight_scale"] = scale
+    marker: dict[str, Any] = {"format": "int8_tensorwise"}
+    if group:
+        marker |= {"convrot": True, "convrot_groupsize": group}
+    if flavour == "int8_convrot_header":
+        layers[layer] = marker
+    else:
+        kept[f"{layer}.comfy_quant"] = torch.frombuffer(bytearray(json.dumps(marker).encode()), dtype=torch.uint8)
+    whole = kept[name].double() * scale.double()
+    meant[name] = rotated(whole, group) if group else whole
 
 
 def write_transformer(

@@ -104,8 +104,8 @@ def _lost_in_trials(gpus: tuple[Gpu, ...]) -> str | None:
 
 
 def _trials(test: SelfTest) -> list[Trial]:
-    named = [test.bf16, test.fp8_rowwise, test.fp8_tensorwise, test.fp8_storage, *test.attention.values()]
-    return [trial for trial in named if trial is not None]
+    products = test.bf16, test.fp8_rowwise, test.fp8_tensorwise, test.fp8_storage, test.int8
+    return [trial for trial in (*products, *test.attention.values()) if trial is not None]
 
 
 def _has_kernels(gpu: Gpu, arch_list: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.block.views import layout_views
+from qied.planning.block_layout import rotation_group
 from qied.planning.forward_layout import ArenaLayout, Tokens
 
 
@@ -16,10 +17,11 @@ from qied.planning.forward_layout import ArenaLayout, Tokens
 class Workspace:
     """What the blocks of all forwards use in turns; rows suffice for the forward with the most.
 
-    ``qkv`` is [rows, 3D], ``wide`` [rows of a span, F], both of the compute type. ``quantised`` (E4M3 [rows, D]) with
-    ``scale`` (FP32 [rows and a gap]) and ``wide_quantised`` with ``wide_scale`` are there in FP8, ``expanded`` [F * D]
-    with FP8 as storage, ``low_rank`` [rows, width] with LoRAs. With attention in FP8, ``heads`` E4M3 [rows, 3D] is its
-    input and ``attention_scales`` FP32 [8, 4] has its scales. ``wide`` and its FP8 form lie where QKV and heads lay.
+    ``qkv`` is [rows, 3D], ``wide`` [rows of a span, F], both of the compute type. ``quantised`` (E4M3 or INT8 [rows,
+    D]) with ``scale`` (FP32 [rows and a gap]) and ``wide_quantised`` with ``wide_scale`` are there in FP8 and INT8,
+    ``expanded`` [F * D] with FP8 as storage, ``low_rank`` [rows, width] with LoRAs. With attention in FP8, ``heads``
+    E4M3 [rows, 3D] is its input and ``attention_scales`` FP32 [8, 4] has its scales. ``wide`` and its quantised form
+    lie where QKV and heads lay.
     """
 
     qkv: Tensor
@@ -32,6 +34,11 @@ class Workspace:
     low_rank: Tensor | None = None
     heads: Tensor | None = None
     attention_scales: Tensor | None = None
+
+    @property
+    def rotation_group(self) -> int:
+        """Inputs that are rotated together before they become INT8."""
+        return rotation_group(self.qkv.shape[1] // 3, self.wide.shape[1])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from qied.engine.block.views import layout_views
 from qied.engine.disk.cache import Kind, identity_of
 from qied.engine.disk.file import Contents
-from qied.engine.weights.quantise import E4M3, quantise
+from qied.engine.weights.quantise import E4M3, quantise, rotate_to_int8
+from qied.engine.weights.rotation import reversed_groups
 from qied.engine.weights.sources import SafetensorsSource, StoredWeight, TensorSource, WeightReader, check_shape
 from qied.planning.block_layout import NORMS, BlockLayout, linears
 
@@ -91,6 +92,7 @@ def pack_block(
     """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with block ``number``; quantised on ``device``.
 
     What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
+    So does what is stored in INT8 with the same rotation, but for the order in each group.
     The gaps between tensors become zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
     Besides the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
     """
@@ -107,8 +109,12 @@ def pack_block(
         if scale is None:
             _stack([weight.dense() for weight in weights], target)
         elif layout.scaling == "rowwise":
+            group = layout.shape.rotation_group
             for weight, rows, scales in zip(weights, target.chunk(len(names)), scale.chunk(len(names)), strict=True):
-                _quantise_rows(weight, rows, scales, device)
+                if layout.weight == "int8":
+                    _rotate_rows(weight, group, rows, scales, device)
+                else:
+                    _quantise_rows(weight, rows, scales, device)
         else:
             _quantise_whole(weights, target, scale, device)
     for norm in NORMS:
@@ -121,13 +127,25 @@ def pack_block(
         buffer[gap] = 0
 
 
+def _rotate_rows(weight: StoredWeight, group: int, values: Tensor, scales: Tensor, device: torch.device) -> None:
+    """Put INT8 values [rows, inputs], rotated in groups of ``group``, and a scale [rows] for each of their rows."""
+    if weight.values.dtype == torch.int8 and weight.group == group:
+        assert weight.scale is not None, "INT8 has scales"
+        values.copy_(reversed_groups(weight.values, group))
+        scales.copy_(weight.scale)
+        return
+    quantised = rotate_to_int8(weight.dense().to(device), group)
+    values.copy_(quantised.values)
+    scales.copy_(quantised.scale.flatten())
+
+
 def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device: torch.device) -> None:
     """Put E4M3 values [rows, inputs] and a scale [rows] for each of their rows."""
     if weight.values.dtype == E4M3:
         values.copy_(weight.values)
         scales.fill_(1.0) if weight.scale is None else scales.copy_(weight.scale)
         return
-    quantised = quantise(weight.values.to(device), "rowwise")
+    quantised = quantise(weight.dense().to(device), "rowwise")
     values.copy_(quantised.values)
     scales.copy_(quantised.scale.flatten())
 
@@ -156,7 +174,7 @@ def _check(source: TensorSource, names: list[str], tensors: list[Tensor], shape:
 
 
 PACKED = Kind("packed blocks", "storage.packed_bytes")
-PACKING = 2
+PACKING = 3
 """Version of how blocks are packed and quantised: files of another one are of no use."""
 
 

@@ -13,6 +13,7 @@ from qied.planning.block_layout import ElementType, LayoutEntry
 
 DTYPES: dict[ElementType, torch.dtype] = {
     "e4m3": E4M3,
+    "int8": torch.int8,
     "bf16": torch.bfloat16,
     "fp32": torch.float32,
     "int32": torch.int32,

@@ -12,15 +12,19 @@ from qied.engine.block.graphs import BlockGraphs, Direct, GraphRecorder, Runner
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.cudnn_attention import kernel_of
 from qied.engine.ops.fp8_attention import Fp8Attention, Fp8AttentionOfAnyRows, Fp8AttentionUnavailable
-from qied.engine.ops.linear import ExpandedLinear, LinearKind, linear_kind
+from qied.engine.ops.linear import ExpandedLinear, Int8LinearByTorch, LinearKind, linear_kind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.planning.forward_layout import TransformerShape
 from qied.planning.plan import FP8_ATTENTION, Execution
 
-TRITON_CAPABILITY = (8, 0)
-"""The first compute capability that Triton supports."""
+TRITON_CAPABILITY = (7, 5)
+"""The first compute capability for which Triton compiles."""
+
+
+INT8_CAPABILITY = (8, 0)
+"""The first compute capability on whose tensor cores Triton multiplies INT8."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,13 @@ class Executor:
 
 def choose_executor(execution: Execution, shape: TransformerShape, device: torch.device) -> Executor:
     """Fused kernels and graphs where Triton runs and is proven to be right, torch's own kernels elsewhere."""
-    linears = linear_kind(execution.precision, execution.scaling, device)
+    in_int8 = execution.precision == "int8"
+    linears = int8_linears(device) if in_int8 else linear_kind(execution.precision, execution.scaling, device)
     attention = Attention([name for name in execution.attention if name != FP8_ATTENTION])
     in_fp8 = _fp8_attention(device, attention) if execution.fp8_attention else None
     plain = Executor(TorchOperations(linears, attention, in_fp8), Direct())
-    if execution.compute != "bf16" or not has_triton(device):
+    # FP32 is for cards without BF16, on which products in FP32 take longer than all that could be fused.
+    if (execution.compute != "bf16" and not in_int8) or not has_triton(device):
         return plain
     fused = fused_operations(linears, attention, in_fp8)
     reason = disproof(fused, plain.operations, shape, device)
@@ -46,14 +52,27 @@ def choose_executor(execution: Execution, shape: TransformerShape, device: torch
             "fused kernels do not work here, using torch's slower ones", reason=reason
         )
         return plain
-    return Executor(fused, BlockGraphs(GraphRecorder(device)))
+    graphs = BlockGraphs(GraphRecorder(device))
+    return Executor(fused, Direct() if isinstance(linears, Int8LinearByTorch) else graphs)
+
+
+def int8_linears(device: torch.device) -> LinearKind:
+    """Triton's product with all in its epilogue where there is one; by torch on other cards, simulated on the CPU."""
+    if _capability(device) >= INT8_CAPABILITY and has_triton(device):
+        from qied.engine.ops.int8_linear import Int8Linear
+
+        return Int8Linear(_capability(device), torch.cuda.get_device_properties(device).multi_processor_count)
+    return linear_kind("int8", None, device)
 
 
 def has_triton(device: torch.device) -> bool:
     """Whether Triton is installed, which it is not on every system, and supports the device."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < TRITON_CAPABILITY:
-        return False
-    return importlib.util.find_spec("triton") is not None
+    return _capability(device) >= TRITON_CAPABILITY and importlib.util.find_spec("triton") is not None
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    """The compute capability of a card; (0, 0) is none."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
 
 
 def _fp8_attention(device: torch.device, attention: Attention) -> Fp8Attention | None:
@@ -71,5 +90,7 @@ def fused_operations(linears: LinearKind, attention: Attention, in_fp8: Fp8Atten
     """The fused kernels around these linears and attentions; Triton is imported here and nowhere before."""
     from qied.engine.ops.triton_operations import TensorwiseOperations, TritonOperations, expand
 
+    if isinstance(linears, ExpandedLinear):
+        linears = ExpandedLinear(expand)
     kind = TensorwiseOperations if linears.form == "tensorwise" else TritonOperations
-    return kind(ExpandedLinear(expand) if isinstance(linears, ExpandedLinear) else linears, attention, in_fp8)
+    return kind(linears, attention, in_fp8)

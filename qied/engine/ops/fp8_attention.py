@@ -164,14 +164,25 @@ def taken_over(attended: Tensor, text_rows: int, workspace: Workspace, expand: E
 
     With ``expand`` it is also there in the compute type, where QKV was.
     """
-    assert workspace.scale is not None and workspace.attention_scales is not None
-    step = workspace.attention_scales[ScaleRow.V, :1]
+    assert workspace.scale is not None
+    step = attention_step(workspace)
     workspace.scale.copy_(step)
     plain = None
     if expand is not None:
-        plain = workspace.qkv.view(-1)[: attended.numel()].view(attended.shape)
+        plain = place_of_kept(attended, workspace)
         expand(attended, step, plain)
     return joint(attended, workspace.scale, text_rows, plain)
+
+
+def attention_step(workspace: Workspace) -> Tensor:
+    """What makes the result of an attention in FP8 whole, FP32 [1]."""
+    assert workspace.attention_scales is not None
+    return workspace.attention_scales[ScaleRow.V, :1]
+
+
+def place_of_kept(attended: Tensor, workspace: Workspace) -> Tensor:
+    """Where the result of an attention in FP8 goes in the compute type: QKV is over."""
+    return workspace.qkv.view(-1)[: attended.numel()].view(attended.shape)
 
 
 def _bound(*norms: Tensor) -> Tensor:

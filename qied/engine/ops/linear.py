@@ -1,4 +1,4 @@
-"""Linear layers of packed blocks: plain, with FP8 weights that are expanded before use, and multiplied in FP8."""
+"""Linear layers of packed blocks: plain, with FP8 weights that are expanded before use, and in FP8 or INT8."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from qied.engine.block.arena import Workspace
 from qied.engine.block.packed import PackedLinear
 from qied.engine.device_errors import is_exhausted
 from qied.engine.ops.operations import Activation, JointRows, StreamLinear
-from qied.engine.weights.quantise import dequantise_into
+from qied.engine.weights.quantise import dequantise_into, row_chunks
 from qied.planning.plan import Scaling
 
-Form = Literal["plain", "rowwise", "tensorwise"]
-"""What linears take in: values of the compute type, or E4M3 with a scale for each row or for all."""
+Form = Literal["plain", "rowwise", "tensorwise", "int8"]
+"""What linears take in: values of the compute type, E4M3 with a scale for each row or for all, or rotated INT8."""
+BY_ROW: frozenset[Form] = frozenset({"rowwise", "int8"})
+"""Forms that are quantised row by row."""
+_FEWEST_ROWS = 32
+"""cuBLAS multiplies no 16 rows or fewer of INT8."""
+_EXACT_INPUTS = 1024
+"""Products of so many INT8 values sum up exactly in FP32, which has 24 bits."""
 
 FP8_CAPABILITY = (8, 9)
 """The first compute capability with FP8 tensor cores."""
@@ -118,6 +124,44 @@ class SimulatedFp8Linear:
         out.copy_(product.mul_(linear.scale).add_(linear.bias))
 
 
+class Int8LinearByTorch:
+    """INT8 weights and activations, both rotated, by torch's integer product: where Triton has none.
+
+    Its sums are written as INT32 before they are scaled, for some rows at a time.
+    """
+
+    form: Form = "int8"
+
+    def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace | None = None) -> None:
+        assert x.scale is not None and linear.scale is not None
+        weight = linear.weight.t()
+        for rows in row_chunks(*out.shape):
+            values = x.values[rows]
+            count = len(values)
+            if count < _FEWEST_ROWS:
+                values = functional.pad(values, (0, 0, 0, _FEWEST_ROWS - count))
+            product = torch._int_mm(values, weight)[:count].float().mul_(x.scale[rows].unsqueeze(1))
+            out[rows] = product.mul_(linear.scale).add_(linear.bias)
+
+
+class SimulatedInt8Linear:
+    """INT8 weights and activations, both rotated, each row with a scale of its own: summed exactly, by way of FP32.
+
+    What cards compute by ``ops.int8_linear``, to the last rounding.
+    """
+
+    form: Form = "int8"
+
+    def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace | None = None) -> None:
+        assert x.scale is not None and linear.scale is not None
+        exact = torch.zeros(out.shape, dtype=torch.int32, device=out.device)
+        for begin in range(0, x.values.shape[1], _EXACT_INPUTS):
+            inputs = slice(begin, begin + _EXACT_INPUTS)
+            exact += functional.linear(x.values[:, inputs].float(), linear.weight[:, inputs].float()).to(torch.int32)
+        product = exact.float().mul_(x.scale.unsqueeze(1)).mul_(linear.scale)
+        out.copy_(product.add_(linear.bias))
+
+
 def apply_sides(
     linears: LinearKind, x: JointRows, text: StreamLinear, image: StreamLinear, out: Tensor, workspace: Workspace
 ) -> None:
@@ -132,9 +176,14 @@ def apply_sides(
 
 
 def linear_kind(precision: str, scaling: Scaling | None, device: torch.device) -> LinearKind:
-    """Choose how linears are computed; FP8 is simulated where the device has no FP8 tensor cores."""
+    """Choose how linears are computed by torch alone.
+
+    FP8 is simulated where the device has no FP8 tensor cores, and INT8 on the CPU.
+    """
     if precision == "fp8-storage":
         return ExpandedLinear()
+    if precision == "int8":
+        return Int8LinearByTorch() if device.type == "cuda" else SimulatedInt8Linear()
     if precision != "fp8":
         return PlainLinear()
     if has_fp8_cores(device):

@@ -10,7 +10,7 @@ from torch import Tensor
 from qied.engine.block.arena import Arena, make_arena
 from qied.engine.block.packed import BlockWeights, PackedLinear, StreamWeights
 from qied.engine.ops.operations import Activation, JointRows, Operations, StreamLinear
-from qied.engine.weights.quantise import quantise
+from qied.engine.weights.quantise import quantise, rotate_to_int8
 from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
 
 TOKENS = Tokens(text=5, target=7, reference=4)
@@ -63,10 +63,10 @@ def run_all(operations: Operations, shape: TransformerShape, device: torch.devic
         "activation": activated,
         "attention's result": prepared,
     }
-    if shape.precision == "fp8-storage":
+    if shape.precision in ("fp8-storage", "int8"):
         side, out = StreamLinear(_linear(shape, device, generator)), attended.new_empty(TOKENS.all, _OUTPUTS)
         operations.linear(made, side, side, out, workspace)
-        found["linear with expanded weights"] = out.float()
+        found["linear"] = out.float()
     if workspace.heads is not None and workspace.attention_scales is not None:
         operations.quantised_heads(_drawn(generator, qkv), region, weights, workspace)
         steps = workspace.attention_scales[:3, :1]
@@ -100,9 +100,10 @@ def _weights(shape: TransformerShape, number: Tensor, generator: torch.Generator
 
 
 def _linear(shape: TransformerShape, device: torch.device, generator: torch.Generator) -> PackedLinear:
-    """A linear whose weights are E4M3 with a scale for each row."""
+    """A linear whose weights are quantised with a scale for each row."""
     weight = torch.randn(_OUTPUTS, shape.block.inner_dim, generator=generator).to(device)
-    quantised = quantise(weight, "rowwise")
+    in_int8 = shape.precision == "int8"
+    quantised = rotate_to_int8(weight, shape.block.rotation_group) if in_int8 else quantise(weight, "rowwise")
     dtype = torch.bfloat16 if shape.compute == "bf16" else torch.float32
     bias = _drawn(generator, torch.empty(_OUTPUTS, dtype=dtype, device=device))
     return PackedLinear(quantised.values, bias, quantised.scale.flatten())

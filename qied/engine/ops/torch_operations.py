@@ -11,8 +11,8 @@ from torch.nn import functional
 from qied.engine.block.arena import Region, Workspace
 from qied.engine.block.packed import BlockWeights
 from qied.engine.ops.attention import Attention
-from qied.engine.ops.fp8_attention import Fp8Attention, quantise_heads, taken_over
-from qied.engine.ops.linear import Form, LinearKind, apply_sides
+from qied.engine.ops.fp8_attention import Fp8Attention, attention_step, place_of_kept, quantise_heads, taken_over
+from qied.engine.ops.linear import BY_ROW, Form, LinearKind, apply_sides
 from qied.engine.ops.norms import modulated_norm, rotated_norm
 from qied.engine.ops.operations import (
     ATTENTION_GATE,
@@ -24,7 +24,7 @@ from qied.engine.ops.operations import (
     joint,
     norm_rows,
 )
-from qied.engine.weights.quantise import E4M3, dequantise_into, quantise_into, row_chunks
+from qied.engine.weights.quantise import E4M3, dequantise_into, quantise_into, rotate_to_int8_into, row_chunks
 
 
 class TorchOperations:
@@ -42,8 +42,9 @@ class TorchOperations:
         first, stop = norm_rows(region, block, half)
         form: Form = "plain" if half == "out" else self._linears.form
         text = max(0, region.tokens.text - first)
-        result = _Result(form, region.update[first:stop], text, workspace.quantised, workspace.scale, keep)
-        dtype = torch.float32 if form == "rowwise" else region.residual.dtype
+        memory = workspace.quantised, workspace.scale
+        result = _Result(form, region.update[first:stop], text, *memory, keep, workspace.rotation_group)
+        dtype = torch.float32 if form in BY_ROW else region.residual.dtype
         for rows, kind in _alike(region, first, stop):
             modulation, x = region.modulation[block, kind], region.residual[rows]
             gate = _gate(region, block, kind, half)
@@ -55,7 +56,7 @@ class TorchOperations:
 
     def heads(self, qkv: Tensor, region: Region, weights: BlockWeights) -> None:
         head_dim, text = region.rotation.shape[1], region.tokens.text
-        dtype = torch.float32 if self._linears.form == "rowwise" else qkv.dtype
+        dtype = torch.float32 if self._linears.form in BY_ROW else qkv.dtype
         queries, keys, _ = qkv.view(len(qkv), 3, -1, head_dim).unbind(1)
         for rows, stream in ((slice(0, text), weights.text), (slice(text, len(qkv)), weights.image)):
             rotated_norm(queries[rows], stream.q_norm, region.rotation[rows], dtype)
@@ -68,16 +69,22 @@ class TorchOperations:
         return self._attention(q, k, v)
 
     def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
+        form, plain = self._linears.form, attended
         if attended.dtype == E4M3:
-            return taken_over(attended, text_rows, workspace, dequantise_into if keep else None)
-        result = _Result(self._linears.form, attended, text_rows, workspace.quantised, workspace.scale, True)
-        for rows in _chunks(attended, text_rows):
-            result.put(rows.start, attended[rows])
+            if form != "int8":
+                return taken_over(attended, text_rows, workspace, dequantise_into if keep else None)
+            plain = place_of_kept(attended, workspace)
+            dequantise_into(attended, attention_step(workspace), plain)
+        memory = workspace.quantised, workspace.scale
+        result = _Result(form, plain, text_rows, *memory, True, workspace.rotation_group)
+        for rows in _chunks(plain, text_rows):
+            result.put(rows.start, plain[rows])
         return result.finished()
 
     def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         form = self._linears.form
-        result = _Result(form, wide, text_rows, workspace.wide_quantised, workspace.wide_scale, keep)
+        memory = workspace.wide_quantised, workspace.wide_scale
+        result = _Result(form, wide, text_rows, *memory, keep, workspace.rotation_group)
         for rows in _chunks(wide, text_rows):
             result.put(rows.start, functional.gelu(wide[rows].float(), approximate="tanh"))
         return result.finished()
@@ -93,11 +100,19 @@ class _Result:
     """
 
     def __init__(
-        self, form: Form, plain: Tensor, text_rows: int, quantised: Tensor | None, scale: Tensor | None, keep: bool
+        self,
+        form: Form,
+        plain: Tensor,
+        text_rows: int,
+        quantised: Tensor | None,
+        scale: Tensor | None,
+        keep: bool,
+        group: int,
     ) -> None:
         self._form = form
+        self._group = group
         self._text_rows = text_rows
-        self._writes_plain = keep or form != "rowwise"
+        self._writes_plain = keep or form not in BY_ROW
         if form == "plain":
             self._made = joint(plain, None, text_rows, plain)
         else:
@@ -114,9 +129,12 @@ class _Result:
         assert rows.plain is not None
         if self._writes_plain:
             rows.plain.copy_(values)
-        if self._form == "rowwise":
+        if self._form in BY_ROW:
             assert rows.scale is not None
-            quantise_into(values, "rowwise", rows.values, rows.scale)
+            if self._form == "int8":
+                rotate_to_int8_into(values, self._group, rows.values, rows.scale)
+            else:
+                quantise_into(values, "rowwise", rows.values, rows.scale)
 
     def finished(self) -> JointRows:
         """The whole, once every row was put; per tensor, scales are known only now."""

@@ -13,15 +13,52 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-PLAIN, ROWWISE = 0, 1
+PLAIN, ROWWISE, INT8 = 0, 1, 2
 _LARGEST: tl.constexpr = tl.constexpr(448.0)
+_LARGEST_INT8: tl.constexpr = tl.constexpr(127.0)
+_TO_INTEGER: tl.constexpr = tl.constexpr(12582912.0)
+"""1.5 * 2^23: a sum with it has no room for fractions, and its last byte is the integer that is nearest.
+
+Cards add faster than they convert.
+"""
 _SMALLEST_AMAX: tl.constexpr = tl.constexpr(1e-12)
 
 
 @triton.jit
-def _put(values, inside, plain, quantised, scale, FORM: tl.constexpr, KEEP: tl.constexpr):
-    """Store a row in the compute type, as E4M3 with its scale, or both."""
-    if FORM == 0 or KEEP:
+def _rotated(values, BLOCK: tl.constexpr, LEVELS: tl.constexpr):
+    """Rotate neighbours in groups of 4 to the power of LEVELS; see ``engine.weights.rotation``."""
+    for level in tl.static_range(LEVELS):
+        parts = tl.reshape(values, (BLOCK // (4 << (2 * level)), 4, 1 << (2 * level)))
+        parts = 0.5 * tl.sum(parts, 1, keep_dims=True) - parts
+        values = tl.reshape(parts, (BLOCK,))
+    return values
+
+
+@triton.jit
+def _put(
+    values,
+    inside,
+    plain,
+    quantised,
+    scale,
+    BLOCK: tl.constexpr,
+    FORM: tl.constexpr,
+    KEEP: tl.constexpr,
+    LEVELS: tl.constexpr,
+):
+    """Store a row in the compute type, as E4M3 or rotated INT8 with its scale, or both."""
+    if FORM == 2:
+        if KEEP:
+            tl.store(plain, values.to(plain.dtype.element_ty), inside)
+        turned = _rotated(tl.where(inside, values, 0.0), BLOCK, LEVELS)
+        step = tl.maximum(tl.max(tl.abs(turned), 0), _SMALLEST_AMAX) / _LARGEST_INT8
+        rounded = turned * (1.0 / step) + _TO_INTEGER
+        tl.store(quantised, rounded.to(tl.int32, bitcast=True).to(tl.int8), inside)
+        # INT8 has no NaN: the scale says it of the whole row.
+        spoilt = tl.max((turned != turned).to(tl.int32), 0) > 0  # noqa: PLR0124 (only NaN is not itself)
+        step = tl.where(spoilt, float("nan"), step)
+        tl.store(scale, step)
+    elif FORM == 0 or KEEP:
         tl.store(plain, values.to(plain.dtype.element_ty), inside)
     if FORM == 1:
         largest = tl.max(tl.where(inside, tl.abs(values), 0.0), 0)
@@ -55,6 +92,7 @@ def norm_kernel(
     EPSILON: tl.constexpr,
     FORM: tl.constexpr,
     KEEP: tl.constexpr,
+    LEVELS: tl.constexpr,
 ):
     """Add the gated update, layer-normalise, modulate; see ``Operations.norm``.
 
@@ -85,12 +123,15 @@ def norm_kernel(
     values = _rounded(normed * factor, residual, FORM) + shift
     local = row - first
     scale_at = tl.where(row < text, local, local + scale_gap)
-    _put(values, inside, update + at, quantised + local * D + columns, scale + scale_at, FORM, KEEP)
+    to = quantised + local * D + columns
+    _put(values, inside, update + at, to, scale + scale_at, BLOCK, FORM, KEEP, LEVELS)
 
 
 @triton.jit
 def input_kernel(
     x,
+    factor,
+    plain,
     quantised,
     scale,
     text,
@@ -98,22 +139,26 @@ def input_kernel(
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
     GELU: tl.constexpr,
+    FACTOR: tl.constexpr,
     FORM: tl.constexpr,
     KEEP: tl.constexpr,
+    LEVELS: tl.constexpr,
 ):
-    """Make rows the input of a linear, by way of the GELU or not; in the compute type they stay where they are."""
+    """Make rows the input of a linear, by way of the GELU or not; with FACTOR they are times that one number."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < WIDTH
     at = row * WIDTH + columns
     values = tl.load(x + at, inside, 0.0).to(tl.float32)
+    if FACTOR:
+        values *= tl.load(factor)
     if GELU:
         # The tanh form is v / (1 + exp(-2 b)) with b = sqrt(2 / pi) (v + 0.044715 v^3); the factors below are -2 / ln 2
         # times its own. The square of a reciprocal root takes half the instructions of a division.
         root = tl.rsqrt(1.0 + tl.exp2(values * (-2.3022081983 - 0.1029432397 * values * values)))
         values = values * root * root
     scale_at = tl.where(row < text, row, row + scale_gap)
-    _put(values, inside, x + at, quantised + at, scale + scale_at, FORM, KEEP)
+    _put(values, inside, plain + at, quantised + at, scale + scale_at, BLOCK, FORM, KEEP, LEVELS)
 
 
 @triton.jit

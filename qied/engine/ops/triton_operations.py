@@ -10,7 +10,14 @@ from qied.engine.block.arena import Region, Workspace
 from qied.engine.block.packed import BlockWeights
 from qied.engine.ops import triton_kernels as kernels
 from qied.engine.ops.attention import Attention
-from qied.engine.ops.fp8_attention import LARGEST_VALUE, SMALLEST_BOUND, Fp8Attention, taken_over
+from qied.engine.ops.fp8_attention import (
+    LARGEST_VALUE,
+    SMALLEST_BOUND,
+    Fp8Attention,
+    attention_step,
+    place_of_kept,
+    taken_over,
+)
 from qied.engine.ops.linear import LinearKind, apply_sides
 from qied.engine.ops.operations import (
     ATTENTION_GATE,
@@ -34,6 +41,9 @@ _WARPS = 8
 """Of a program that has a row: measured best on one H100 for 3072 columns and for 12288."""
 
 
+_FORMS = {"plain": kernels.PLAIN, "tensorwise": kernels.PLAIN, "rowwise": kernels.ROWWISE, "int8": kernels.INT8}
+
+
 class TritonOperations:
     """See :class:`Operations`."""
 
@@ -41,7 +51,7 @@ class TritonOperations:
         self._linears = linears
         self._attention = attention
         self.fp8_attention = fp8_attention
-        self._form = kernels.ROWWISE if linears.form == "rowwise" else kernels.PLAIN
+        self._form = _FORMS[linears.form]
 
     def norm(
         self, region: Region, workspace: Workspace, block: int, number: Tensor, half: NormPlace, *, keep: bool = False
@@ -73,6 +83,7 @@ class TritonOperations:
             EPSILON=NORM_EPSILON,
             FORM=form,
             KEEP=keep,
+            LEVELS=_levels(workspace),
             num_warps=_WARPS,
             # LLVM narrows what is rounded in between to BF16, and would make one rounding of a product's and its sum's.
             enable_fp_fusion=form != kernels.PLAIN,
@@ -130,27 +141,42 @@ class TritonOperations:
         return self._attention(q, k, v)
 
     def prepare(self, attended: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
-        if attended.dtype == E4M3:
+        in_fp8 = attended.dtype == E4M3
+        if in_fp8 and self._form != kernels.INT8:
             return taken_over(attended, text_rows, workspace, expand if keep else None)
         quantised, scale = _targets(attended, workspace.quantised, workspace.scale)
-        if self._form == kernels.ROWWISE:
-            self._make_input(attended, text_rows, quantised, scale, gelu=False, keep=False)
-        return self._input(attended, text_rows, quantised, scale, True)
+        factor, plain = (attention_step(workspace), place_of_kept(attended, workspace)) if in_fp8 else (None, attended)
+        if self._form != kernels.PLAIN:
+            kept = in_fp8 and keep
+            self._make_input(attended, factor, plain, text_rows, quantised, scale, workspace, gelu=False, keep=kept)
+        return self._input(plain, text_rows, quantised, scale, keep or not in_fp8)
 
     def activate(self, wide: Tensor, text_rows: int, workspace: Workspace, *, keep: bool = False) -> JointRows:
         quantised, scale = _targets(wide, workspace.wide_quantised, workspace.wide_scale)
-        self._make_input(wide, text_rows, quantised, scale, gelu=True, keep=keep)
+        self._make_input(wide, None, wide, text_rows, quantised, scale, workspace, gelu=True, keep=keep)
         return self._input(wide, text_rows, quantised, scale, keep)
 
     def linear(self, x: JointRows, text: StreamLinear, image: StreamLinear, out: Tensor, workspace: Workspace) -> None:
         apply_sides(self._linears, x, text, image, out, workspace)
 
     def _make_input(
-        self, x: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, *, gelu: bool, keep: bool
+        self,
+        x: Tensor,
+        factor: Tensor | None,
+        plain: Tensor,
+        text_rows: int,
+        quantised: Tensor,
+        scale: Tensor,
+        workspace: Workspace,
+        *,
+        gelu: bool,
+        keep: bool,
     ) -> None:
         width = x.shape[1]
         kernels.input_kernel[(len(x),)](
             x,
+            x if factor is None else factor,
+            plain,
             quantised,
             scale,
             text_rows,
@@ -158,14 +184,16 @@ class TritonOperations:
             WIDTH=width,
             BLOCK=triton.next_power_of_2(width),
             GELU=gelu,
+            FACTOR=factor is not None,
             FORM=self._form,
             KEEP=keep,
+            LEVELS=_levels(workspace),
             num_warps=_WARPS,
         )
 
     def _input(self, plain: Tensor, text_rows: int, quantised: Tensor, scale: Tensor, keep: bool) -> JointRows:
         """What a kernel made of rows, as the input of linears."""
-        if self._form == kernels.ROWWISE:
+        if self._form != kernels.PLAIN:
             return joint(quantised[: len(plain)], scale, text_rows, plain if keep else None)
         return joint(plain, None, text_rows, plain)
 
@@ -196,6 +224,11 @@ def expand(values: Tensor, scale: Tensor, out: Tensor) -> None:
     )
 
 
+def _levels(workspace: Workspace) -> int:
+    """The logarithm to base 4 of how many inputs are rotated together."""
+    return (workspace.rotation_group.bit_length() - 1) // 2
+
+
 def _largest_value(qkv: Tensor) -> Tensor:
     """The largest magnitude of the values in QKV [rows, 3D]: int32 [1], bits of FP32."""
     width = qkv.shape[1] // 3
@@ -213,5 +246,5 @@ def _largest_value(qkv: Tensor) -> Tensor:
 
 
 def _targets(plain: Tensor, quantised: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Where a kernel puts E4M3 and scales; where it puts none, any tensor will do."""
+    """Where a kernel puts E4M3 or INT8 and scales; where it puts none, any tensor will do."""
     return (plain, plain) if quantised is None or scale is None else (quantised, scale)

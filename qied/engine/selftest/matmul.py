@@ -1,4 +1,4 @@
-"""Trials of matrix products: BF16, FP8 with scales per row and per tensor, and FP8 weights that are widened first."""
+"""Trials of matrix products: BF16, FP8 with scales per row and per tensor, FP8 weights that are widened first, INT8."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from qied.engine.block.arena import Workspace
 from qied.engine.block.packed import PackedLinear
-from qied.engine.ops.linear import Fp8Linear
+from qied.engine.ops.choice import int8_linears
+from qied.engine.ops.linear import Fp8Linear, LinearKind
 from qied.engine.ops.operations import Activation
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
-from qied.engine.weights.quantise import quantise
+from qied.engine.weights.quantise import quantise, rotate_to_int8
 from qied.hardware.snapshot import Trial
+from qied.planning.block_layout import rotation_group
 from qied.planning.plan import Scaling
 
+Quantising = Callable[[Tensor, Tensor], tuple[Activation, PackedLinear]]
+"""Makes the input of a linear, and the linear, of inputs [tokens, inner] and a weight [outer, inner]."""
 FP8 = torch.float8_e4m3fn
 _FP8_MAX = torch.finfo(FP8).max
 _SPREAD = 6.0
@@ -88,6 +93,18 @@ class MatmulTrials:
 
         return self.judge(product, inputs, weight, sizes, ERROR_LIMITS["fp8_storage"])
 
+    def int8(self) -> Trial:
+        """The engine's own linear in INT8, of rotated rows with scales of their own."""
+        kind = int8_linears(self._device)
+
+        def made(inputs: Tensor, weight: Tensor) -> tuple[Activation, PackedLinear]:
+            group = rotation_group(inputs.shape[1], inputs.shape[1])
+            cast, stored = rotate_to_int8(inputs.to(self._compute), group), rotate_to_int8(weight, group)
+            linear = PackedLinear(stored.values, bias_of(weight).to(self._compute), stored.scale.flatten())
+            return Activation(cast.values, cast.scale.flatten()), linear
+
+        return self._quantised(kind, made, _SPREAD, ERROR_LIMITS["int8"])
+
     def judge(
         self,
         product: Callable[[], Tensor],
@@ -115,22 +132,27 @@ class MatmulTrials:
         return inputs.to(self._device), weight.to(self._device), (rows * channels.t()).to(self._device)
 
     def _fp8(self, scaling: Scaling, spread: float) -> Trial:
+        def made(inputs: Tensor, weight: Tensor) -> tuple[Activation, PackedLinear]:
+            return activation(inputs, scaling), packed(weight, scaling)
+
+        return self._quantised(Fp8Linear(scaling), made, spread, ERROR_LIMITS["fp8"])
+
+    def _quantised(self, kind: LinearKind, made: Quantising, spread: float, limit: float) -> Trial:
         """Compare every shape with FP32, and time the main one.
 
-        Being faster than BF16 is asked of cards alone: a CPU has no units for FP8.
+        Being faster than the compute type is asked of cards alone: a CPU has no units for such products.
         """
-        kind, limit = Fp8Linear(scaling), ERROR_LIMITS["fp8"]
         for shape in self._checked:
             inputs, weight, sizes = self.factors(spread, shape)
-            linear = packed(weight, scaling)
-            result = product(kind, activation(inputs, scaling), linear)
+            prepared, linear = made(inputs, weight)
+            result = product(kind, prepared, linear)
             error = relative_error(result, functional.linear(inputs, weight, linear.bias.float()), sizes)
             if not error <= limit:
                 wrong = f"wrong result: relative error {error:.3g} against FP32, at most {limit:g} is allowed"
                 return Trial(ok=False, error=f"{wrong}, for {shape.tokens} tokens of {shape.inner}")
         inputs, weight, sizes = self.factors(spread)
-        low, low_weight, linear = inputs.bfloat16(), weight.bfloat16(), packed(weight, scaling)
-        prepared = activation(low, scaling)
+        prepared, linear = made(inputs, weight)
+        low, low_weight = inputs.to(linear.bias.dtype), weight.to(linear.bias.dtype)
         plain = (lambda: functional.linear(low, low_weight, linear.bias)) if self._device.type == "cuda" else None
         bias = linear.bias.float()
         return self.judge(lambda: product(kind, prepared, linear), inputs, weight, sizes, limit, plain, bias)
@@ -142,10 +164,10 @@ def activation(inputs: Tensor, scaling: Scaling) -> Activation:
     return Activation(cast.values, cast.scale.flatten())
 
 
-def product(kind: Fp8Linear, x: Activation, linear: PackedLinear) -> Tensor:
-    """BF16 [tokens, outer]."""
-    out = torch.empty(len(x.values), len(linear.weight), dtype=torch.bfloat16, device=x.values.device)
-    kind.apply(x, linear, out)
+def product(kind: LinearKind, x: Activation, linear: PackedLinear) -> Tensor:
+    """[tokens, outer] of the bias's type."""
+    out = torch.empty(len(x.values), len(linear.weight), dtype=linear.bias.dtype, device=x.values.device)
+    kind.apply(x, linear, out, Workspace(out, out))
     return out
 
 
@@ -159,6 +181,11 @@ def quantised(matrix: Tensor, *, rows: bool) -> tuple[Tensor, Tensor]:
 def packed(weight: Tensor, scaling: Scaling) -> PackedLinear:
     """A linear of the engine from an FP32 ``weight`` [outer, inner], with a bias as large as what is added to it."""
     quantised = quantise(weight, scaling)
+    return PackedLinear(quantised.values, bias_of(weight).bfloat16(), quantised.scale.flatten())
+
+
+def bias_of(weight: Tensor) -> Tensor:
+    """A bias [outer] as large as what it is added to."""
     signs = 1 - 2 * (torch.arange(len(weight), device=weight.device) % 2)
-    bias = torch.linalg.vector_norm(weight, dim=1) * signs
-    return PackedLinear(quantised.values, bias.bfloat16(), quantised.scale.flatten())
+    bias: Tensor = torch.linalg.vector_norm(weight, dim=1) * signs
+    return bias

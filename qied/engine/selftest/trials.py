@@ -64,6 +64,7 @@ def _trials(
         "fp8_rowwise": products.fp8_rowwise,
         "fp8_tensorwise": products.fp8_tensorwise,
         "fp8_storage": products.fp8_storage,
+        "int8": products.int8,
         **{f"attention.{name}": trial for name, trial in attentions.items()},
     }
 

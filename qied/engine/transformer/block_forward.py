@@ -9,6 +9,7 @@ from qied.engine.block.packed import BlockWeights
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
 from qied.engine.ops.fp8_attention import Fp8Attention
 from qied.engine.ops.operations import JointRows, Operations, StreamLinear, norm_rows
+from qied.engine.weights.quantise import E4M3
 
 
 def run_block(
@@ -76,7 +77,7 @@ def _attend_in_fp8(
     operations.quantised_heads(qkv, region, weights, workspace)
     assert workspace.heads is not None and workspace.attention_scales is not None and workspace.quantised is not None
     size = region.rotation.shape[1]
-    attended = workspace.quantised[: stop - first]
+    attended = workspace.quantised[: stop - first].view(E4M3)
     heads = workspace.heads[: len(qkv)].view(len(qkv), 3, -1, size)
     attention(heads, first, workspace.attention_scales, attended.view(len(attended), -1, size))
     return attended

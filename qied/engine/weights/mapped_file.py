@@ -17,6 +17,8 @@ _DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
+    "I8": torch.int8,
+    "U8": torch.uint8,
 }
 _NO_RESERVE = 0x4000
 """Linux's MAP_NORESERVE, which Python names only in later versions."""

@@ -15,6 +15,7 @@ from qied.checkpoints.part_file import PartRole, usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.weights.mapped_file import MappedFile
 from qied.engine.weights.quantise import E4M3, dequantise
+from qied.engine.weights.rotation import reversed_groups, rotate
 from qied.progress import OnProgress
 from qied.weights.header import Header
 from qied.weights.stored import Stored
@@ -26,13 +27,15 @@ _MAPPED_ITEM_BYTES = 2
 
 @dataclass(frozen=True)
 class StoredWeight:
-    """A weight as it is stored: ``values``, times ``scale`` (FP32 [rows] or [1]) where they are E4M3 with a scale.
+    """A weight as it is stored: ``values``, times ``scale`` (FP32 [rows] or [1]) where they are E4M3 or INT8.
 
-    Both may be views of a file, on any device; copy them to keep them.
+    Both may be views of a file, on any device; copy them to keep them. INT8 values may be rotated in groups of
+    ``group`` inputs, as ConvRot files have them.
     """
 
     values: Tensor
     scale: Tensor | None = None
+    group: int = 1
 
     @property
     def nbytes(self) -> int:
@@ -43,7 +46,8 @@ class StoredWeight:
         """The weight without a scale: what has one in FP32, each product rounded once; plain E4M3 also in FP32."""
         if self.scale is not None:
             rows = self.values.reshape(self.values.shape[0], -1)
-            return dequantise(rows, self.scale, torch.float32).view(self.values.shape)
+            whole = dequantise(rows, self.scale, torch.float32).view(self.values.shape)
+            return whole if self.group == 1 else reversed_groups(rotate(whole, self.group), self.group)
         return self.values.float() if self.values.dtype == E4M3 else self.values
 
 
@@ -111,11 +115,11 @@ class SafetensorsSource:
         values = self._get(file, tensor.key)
         if tensor.scale is None:
             return StoredWeight(values)
-        return StoredWeight(values, self._get(file, tensor.scale[0]).float().flatten())
+        return StoredWeight(values, self._get(file, tensor.scale[0]).float().flatten(), tensor.group)
 
     def quantised_bytes(self) -> int:
-        """Bytes of the tensors that are stored as E4M3."""
-        return sum(tensor.entry.nbytes for _, tensor in self._tensors.values() if tensor.precision.startswith("fp8"))
+        """Bytes of the tensors that are stored as E4M3 or INT8."""
+        return sum(tensor.entry.nbytes for _, tensor in self._tensors.values() if tensor.scale is not None)
 
     def release(self) -> None:
         """Let go of the files, which unmaps them once no tensor of theirs is held; the next read maps them again."""
@@ -221,7 +225,7 @@ class WeightReader:
         for name in names:
             weight = self.stored(source, name)
             check_floating(source, name, weight.values)
-            if not is_mapped(name) or weight.values.itemsize > _MAPPED_ITEM_BYTES:
+            if not is_mapped(name) or weight.values.dtype == torch.int8 or weight.values.itemsize > _MAPPED_ITEM_BYTES:
                 tensors[name] = weight.dense().to(dtype, copy=True)
                 continue
             tensors[name] = weight.values
@@ -266,7 +270,7 @@ def check_shape(source: TensorSource, name: str, tensor: Tensor, shape: tuple[in
 
 def check_floating(source: TensorSource, name: str, tensor: Tensor) -> None:
     """Raise ModelUnsupported for integers, booleans and complex numbers, which torch would silently cast."""
-    if not tensor.is_floating_point():
+    if not tensor.is_floating_point() and tensor.dtype != torch.int8:  # INT8 has a scale, or was refused
         raise ModelUnsupported(
             f"{source.origin(name)} does not fit the model: {name} holds {tensor.dtype}, not floating-point.",
             REMEDY,

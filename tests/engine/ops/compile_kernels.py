@@ -15,18 +15,28 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.attention import Attention
-from qied.engine.ops.choice import fused_operations
+from qied.engine.ops.choice import INT8_CAPABILITY, fused_operations
+from qied.engine.ops.int8_linear import Int8Linear
 from qied.engine.ops.linear import FP8_CAPABILITY, linear_kind
+from qied.engine.ops.operations import Activation
 from qied.engine.ops.proof import run_all
 from qied.planning.block_layout import BlockShape
 from qied.planning.forward_layout import TransformerShape
 
 CPU = torch.device("cpu")
+PROCESSORS = 100
 SHAPE = BlockShape(3072, 12288, 128)
 """As served: narrower rows would give a thread one number, and no arithmetic of pairs."""
-ANYWHERE = (("bf16", None, False), ("fp8-storage", None, False))
-WITH_FP8_CORES = (("fp8", "rowwise", False), ("fp8", "tensorwise", False), ("fp8", "rowwise", True))
+ANYWHERE = (("bf16", None, False), ("fp8-storage", None, False), ("int8", None, False))
+FOR_TURING = (("int8", None, False),)
+WITH_FP8_CORES = (
+    ("fp8", "rowwise", False),
+    ("fp8", "tensorwise", False),
+    ("fp8", "rowwise", True),
+    ("int8", None, True),
+)
 """Precision, scaling, and whether the attention is in FP8."""
 
 
@@ -51,10 +61,25 @@ class Absent:
 def compile_for(capability: int) -> None:
     """Compile everything that a card of this capability runs."""
     driver.set_active(Absent(capability))
+    compute = "bf16" if divmod(capability, 10) >= (8, 0) else "fp32"
     has_fp8_cores = divmod(capability, 10) >= FP8_CAPABILITY
-    for precision, scaling, fp8_attention in ANYWHERE + (WITH_FP8_CORES if has_fp8_cores else ()):
-        operations = fused_operations(linear_kind(precision, scaling, CPU), Attention(), None)
-        run_all(operations, TransformerShape(SHAPE, 3, precision, "bf16", fp8_attention), CPU)
+    runs = FOR_TURING if compute == "fp32" else ANYWHERE + (WITH_FP8_CORES if has_fp8_cores else ())
+    for precision, scaling, fp8_attention in runs:
+        in_triton = precision == "int8" and divmod(capability, 10) >= INT8_CAPABILITY
+        linears = Int8Linear(divmod(capability, 10), PROCESSORS) if in_triton else linear_kind(precision, scaling, CPU)
+        operations = fused_operations(linears, Attention(), None)
+        run_all(operations, TransformerShape(SHAPE, 3, precision, compute, fp8_attention), CPU)
+    if divmod(capability, 10) >= INT8_CAPABILITY:
+        for rows in (5, 300, 5000):
+            multiply(Int8Linear(divmod(capability, 10), PROCESSORS), rows)
+
+
+def multiply(kind: Int8Linear, rows: int) -> None:
+    """Compile a product of so many rows."""
+    inner = SHAPE.inner_dim
+    x, weight = (torch.empty(count, inner, dtype=torch.int8) for count in (rows, inner))
+    scale, out = torch.empty(max(rows, inner)), torch.empty(rows, inner, dtype=torch.bfloat16)
+    kind.apply(Activation(x, scale), PackedLinear(weight, out[0], scale), out)
 
 
 def main(capabilities: list[int]) -> None:

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("triton")
 
 KERNELS = {"norm_kernel", "heads_kernel", "input_kernel", "expand_kernel"}
+FOR_INT8 = {"int8_linear_kernel"}
 FOR_FP8_ATTENTION = {"largest_value_kernel", "quantised_heads_kernel"}
 Compiled = Callable[[int], dict[str, list[str]]]
 ARITHMETIC = re.compile(r"\b(?:mul|add|sub|fma)\.(?:rn\.)?bf16")
@@ -24,13 +25,13 @@ CONSTANT = re.compile(r"\bmov\.b(?:16|32)\s+(%\w+), (0x[0-9A-Fa-f]+|-?\d+);")
 MINUS_ZERO, ONE = {0x8000, 0x80008000}, {0x3F80, 0x3F803F80}
 
 
-WITHOUT_FP8_CORES, WITH_FP8_CORES = (80, 86), (89, 90, 100, 120)
+TURING, WITHOUT_FP8_CORES, WITH_FP8_CORES = (75,), (80, 86), (89, 90, 100, 120)
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The assembly of each kernel by its name, for a compute capability. One process compiles for all of them."""
-    capabilities = WITHOUT_FP8_CORES + WITH_FP8_CORES
+    capabilities = TURING + WITHOUT_FP8_CORES + WITH_FP8_CORES
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
     command = [sys.executable, "-m", "tests.engine.ops.compile_kernels", *map(str, capabilities)]
     root = Path(__file__).parents[3]
@@ -40,14 +41,29 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     return lambda capability: found[str(capability)]
 
 
+@pytest.mark.parametrize("capability", TURING)
+def test_turing_gets_fused_kernels_around_the_products_of_torch(compiled: Compiled, capability: int) -> None:
+    assert compiled(capability).keys() == KERNELS - {"expand_kernel"}
+
+
 @pytest.mark.parametrize("capability", WITHOUT_FP8_CORES)
 def test_cards_without_fp8_cores_get_fused_kernels_and_expanded_weights(compiled: Compiled, capability: int) -> None:
-    assert compiled(capability).keys() == KERNELS
+    assert compiled(capability).keys() == KERNELS | FOR_INT8
+
+
+@pytest.mark.parametrize("capability", WITHOUT_FP8_CORES + WITH_FP8_CORES)
+def test_int8_is_multiplied_by_the_tensor_cores(compiled: Compiled, capability: int) -> None:
+    instruction = r"wgmma\.mma_async\S*\.s32\.s8\.s8" if capability == 90 else r"mma\.sync\S*\.s32\.s8\.s8\.s32"
+    found = compiled(capability)
+    codes = found["int8_linear_kernel"] + found.get("persistent_int8_linear_kernel", [])
+    assert all(re.search(instruction, code) for code in codes)
+    assert ("persistent_int8_linear_kernel" in found) == (capability == 90)
 
 
 @pytest.mark.parametrize("capability", WITH_FP8_CORES)
 def test_cards_with_fp8_cores_get_all_of_them(compiled: Compiled, capability: int) -> None:
-    assert compiled(capability).keys() == KERNELS | FOR_FP8_ATTENTION
+    for_hopper = {"persistent_int8_linear_kernel"} if capability == 90 else set()
+    assert compiled(capability).keys() == KERNELS | FOR_INT8 | FOR_FP8_ATTENTION | for_hopper
 
 
 @pytest.mark.parametrize("capability", [86, 90, 120])

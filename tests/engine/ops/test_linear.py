@@ -1,3 +1,5 @@
+import importlib.util
+
 import pytest
 import torch
 from torch.nn import functional
@@ -7,13 +9,16 @@ from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.linear import (
     ExpandedLinear,
     Fp8Linear,
+    Int8LinearByTorch,
     LinearKind,
     PlainLinear,
     SimulatedFp8Linear,
+    SimulatedInt8Linear,
     linear_kind,
 )
 from qied.engine.ops.operations import Activation
-from qied.engine.weights.quantise import E4M3, quantise
+from qied.engine.weights.quantise import E4M3, quantise, rotate_to_int8
+from qied.engine.weights.rotation import rotate
 
 CPU = torch.device("cpu")
 
@@ -184,3 +189,53 @@ def test_memory_that_ran_out_is_not_taken_for_a_kernel_that_is_missing(
     with pytest.raises(RuntimeError, match=str(error)):
         applied(kind, prepared(x.bfloat16(), "rowwise"), linear)
     assert product.biases == [True]
+
+
+INPUTS, GROUP = 320, 64
+
+
+def in_int8(rows: int, seed: int) -> tuple[torch.Tensor, Activation]:
+    drawn = torch.randn(rows, INPUTS, generator=torch.Generator().manual_seed(seed))
+    drawn[:, 7] *= 50
+    quantised = rotate_to_int8(drawn, GROUP)
+    return drawn, Activation(quantised.values, quantised.scale.flatten())
+
+
+def int8_kinds() -> list[LinearKind]:
+    kinds: list[LinearKind] = [SimulatedInt8Linear(), Int8LinearByTorch()]
+    if importlib.util.find_spec("triton") is not None:
+        from qied.engine.ops.int8_linear import Int8Linear
+
+        kinds += [Int8Linear((8, 6), 3), Int8Linear((9, 0), 3)]
+    return kinds
+
+
+@pytest.mark.parametrize("kind", int8_kinds(), ids=lambda kind: type(kind).__name__)
+@pytest.mark.parametrize("rows", [3, 200, 700])
+def test_int8_sums_exactly_and_scales_rows_and_outputs(kind: LinearKind, rows: int) -> None:
+    _, x = in_int8(rows, 1)
+    _, weight = in_int8(96, 2)
+    linear = PackedLinear(weight.values, torch.linspace(-1, 1, 96), weight.scale)
+    sums = x.values.double() @ weight.values.double().T
+    expected = sums * x.scale.double().unsqueeze(1) * weight.scale.double() + linear.bias
+    torch.testing.assert_close(applied(kind, x, linear).double(), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_the_rotation_spreads_a_large_input_and_leaves_the_product_as_it_is() -> None:
+    plain, x = in_int8(40, 1)
+    other, weight = in_int8(96, 2)
+    linear = PackedLinear(weight.values, torch.zeros(96), weight.scale)
+    exact = plain.double() @ other.double().T
+    error = (applied(SimulatedInt8Linear(), x, linear).double() - exact).norm() / exact.norm()
+    unrotated = rotate_to_int8(plain, 1)
+    rounded = (unrotated.values.double() * unrotated.scale.double() - plain).norm() / plain.norm()
+    turned = rotate_to_int8(plain, GROUP)
+    assert error < 0.02
+    assert (turned.values.double() * turned.scale.double() - rotate(plain, GROUP)).norm() / plain.norm() < rounded / 2
+
+
+def test_int8_sums_of_the_widest_linears_are_exact() -> None:
+    x = Activation(torch.full((2, 12288), 127, dtype=torch.int8), torch.ones(2))
+    linear = PackedLinear(torch.full((4, 12288), 127, dtype=torch.int8), torch.zeros(4), torch.ones(4))
+    for kind in int8_kinds():
+        assert (applied(kind, x, linear) == 127 * 127 * 12288).all()

@@ -18,7 +18,8 @@ from qied.engine.ops.linear import SimulatedFp8Linear, linear_kind
 from qied.engine.ops.operations import Activation, JointRows, NormPlace, Operations, StreamLinear
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.weights.quantise import quantise
-from qied.planning.block_layout import BlockShape
+from qied.engine.weights.rotation import rotate
+from qied.planning.block_layout import BlockShape, rotation_group
 from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
 
 triton_operations = pytest.importorskip("qied.engine.ops.triton_operations", reason="Triton runs on Linux only")
@@ -29,6 +30,8 @@ TOKENS = Tokens(text=5, target=7, reference=4)
 KINDS = [0] * 5 + [1] * 7 + [2] * 4
 LAYERS, BLOCK = 3, 1
 WIDTH, MLP = 256, 1024
+GROUP = rotation_group(WIDTH, MLP)
+FORMS = {"bf16": "plain", "fp8": "rowwise", "int8": "int8"}
 STEPS = 1 if HAS_CARD else 2
 """Half steps of a type by which a rounded number may differ from the exact one."""
 INPUTS = ("random", "zeros", "huge", "outlier")
@@ -99,6 +102,10 @@ def assert_close(
         assert (off <= STEPS * (exact.abs() + between) * 2**-8).all()
         return
     assert scale is not None
+    if form == "int8":  # half a step of its row; numbers between two steps may go either way
+        off = (found.double() - rotate(exact, GROUP)).abs() - 2 * sums
+        assert (off <= scale.double()[:, None] * 0.5001).all()
+        return
     # E4M3 has 3 digits behind the first, and below 2^-6 steps of 2^-9.
     right = off <= STEPS * torch.maximum(exact.abs() * 2**-4, scale.double()[:, None] * 2**-10) * 1.001
     assert right.all() if HAS_CARD else right.double().mean() > 0.9 and (found.abs() <= exact.abs() * 1.1 + sums).all()
@@ -135,14 +142,14 @@ def exact_norm(region: Region, block: int, half: NormPlace) -> tuple[Tensor, Ten
 
 @pytest.mark.parametrize(("block", "half"), [(0, "attention"), (1, "attention"), (1, "mlp"), (2, "mlp"), (3, "out")])
 @pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
 def test_a_norm_adds_what_is_due_and_modulates_each_kind_of_token(
     make: Callable[..., Operations], precision: str, kind: str, block: int, half: NormPlace
 ) -> None:
     operations = make(precision, "rowwise")
     region, workspace = arena(kind, precision)
     rows = slice(5, 12) if (block, half) in ((2, "mlp"), (3, "out")) else slice(0, 16)
-    form = "plain" if half == "out" or precision == "bf16" else "rowwise"
+    form = "plain" if half == "out" else FORMS[precision]
     sums, updates = exact_sum(region, block, half)
     found, scale = whole(operations.norm(region, workspace, block, number(block), half))
     # The sum is rounded to BF16; where FP32 and FP64 round it differently, the norm sees another one.
@@ -155,7 +162,7 @@ def test_a_norm_adds_what_is_due_and_modulates_each_kind_of_token(
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
 def test_the_gelu_and_the_attentions_result_become_inputs_of_linears(
     make: Callable[..., Operations], precision: str, kind: str
 ) -> None:
@@ -164,10 +171,10 @@ def test_the_gelu_and_the_attentions_result_become_inputs_of_linears(
     workspace.wide[:16] = x = drawn(kind, 16, MLP)
     exact = functional.gelu(x.double(), approximate="tanh")
     found, scale = whole(operations.activate(workspace.wide[:16], 5, workspace))
-    assert_close(found, exact, "plain" if precision == "bf16" else "rowwise", scale)
+    assert_close(found, exact, FORMS[precision], scale)
     attended = drawn(kind, 16, WIDTH)
     found, scale = whole(operations.prepare(attended, 5, workspace))
-    assert_close(found, attended.double(), "plain" if precision == "bf16" else "rowwise", scale)
+    assert_close(found, attended.double(), FORMS[precision], scale)
 
 
 @pytest.mark.parametrize("head", [64, 128])
@@ -235,7 +242,7 @@ def test_in_bf16_heads_are_rounded_before_and_behind_their_weights(make: Callabl
 
 
 @pytest.mark.parametrize("half", ["attention", "mlp"])
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int8"])
 def test_what_is_no_number_stays_visible_and_in_its_row(
     make: Callable[..., Operations], precision: str, half: NormPlace
 ) -> None:
@@ -252,7 +259,9 @@ def test_what_is_no_number_stays_visible_and_in_its_row(
         assert (~torch.isfinite(found).all(1)).nonzero().flatten().tolist() == [6]
 
 
-@pytest.mark.parametrize(("precision", "scaling"), [("fp8", "rowwise"), ("fp8", "tensorwise"), ("bf16", None)])
+@pytest.mark.parametrize(
+    ("precision", "scaling"), [("fp8", "rowwise"), ("fp8", "tensorwise"), ("int8", None), ("bf16", None)]
+)
 def test_whoever_asks_keeps_the_input_as_it_was_before_it_was_quantised(
     make: Callable[..., Operations], precision: str, scaling: str | None
 ) -> None:
@@ -262,7 +271,7 @@ def test_whoever_asks_keeps_the_input_as_it_was_before_it_was_quantised(
     exact, scaled = exact_norm(region, BLOCK, "mlp")
     assert made.text is not None and made.image is not None
     plain = torch.cat([part.plain for part in (made.text, made.image)])
-    assert_close(plain, exact, "plain", between=0.0 if scaling == "rowwise" else 3 * scaled)
+    assert_close(plain, exact, "plain", between=0.0 if precision == "int8" or scaling == "rowwise" else 3 * scaled)
     workspace.wide[:16] = x = drawn("random", 16, MLP)
     made = operations.activate(workspace.wide[:16], 5, workspace, keep=True)
     plain = torch.cat([part.plain for part in (made.text, made.image)])

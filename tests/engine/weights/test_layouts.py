@@ -168,7 +168,8 @@ def test_a_text_encoder_of_any_precision_gives_the_same_streamed_as_resident(
     write_text_encoder(path, flavour)
     streamed = edited({"text_encoder": path}, text_encoder="streamed")
     assert streamed == edited({"text_encoder": path})
-    assert (streamed == edited()) == (flavour == "bf16")
+    if flavour != "fp16":  # which holds the numbers of the built-in model almost exactly: pixels may be the same
+        assert (streamed == edited()) == (flavour == "bf16")
 
 
 @pytest.mark.parametrize("flavour", ["fp8_plain", "fp8_scaled", "fp8_mixed"])
