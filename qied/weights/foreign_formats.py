@@ -41,7 +41,7 @@ def foreign_format(header: Header) -> ForeignKind | None:
 
 
 def named_groups(metadata: Mapping[str, str]) -> dict[str, int]:
-    """By layer the groups in which a header says that its inputs are rotated; raises BadFile as :func:`check_marker`."""
+    """By layer, the groups in which a header says that inputs are rotated; raises BadFile as :func:`check_marker`."""
     return {layer: _group(marker, layer) for layer, marker in _layers(metadata)}
 
 

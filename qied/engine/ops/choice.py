@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import structlog
 import torch
@@ -16,6 +17,7 @@ from qied.engine.ops.linear import ExpandedLinear, Int8LinearByTorch, LinearKind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
+from qied.planning.block_layout import BlockShape
 from qied.planning.forward_layout import TransformerShape
 from qied.planning.plan import FP8_ATTENTION, Execution
 
@@ -25,6 +27,14 @@ TRITON_CAPABILITY = (7, 5)
 
 INT8_CAPABILITY = (8, 0)
 """The first compute capability on whose tensor cores Triton multiplies INT8."""
+
+
+@runtime_checkable
+class CompiledLinears(Protocol):
+    """Linears whose kernels are compiled for each shape."""
+
+    def compile_for(self, shape: BlockShape, dtype: torch.dtype, device: torch.device) -> None:
+        """Compile what the blocks of a model need."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ def choose_executor(execution: Execution, shape: TransformerShape, device: torch
             "fused kernels do not work here, using torch's slower ones", reason=reason
         )
         return plain
+    if isinstance(linears, CompiledLinears):
+        linears.compile_for(shape.block, torch.bfloat16 if execution.compute == "bf16" else torch.float32, device)
     graphs = BlockGraphs(GraphRecorder(device))
     return Executor(fused, Direct() if isinstance(linears, Int8LinearByTorch) else graphs)
 

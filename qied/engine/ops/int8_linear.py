@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import torch
 import triton
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
@@ -14,6 +15,7 @@ from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.int8_kernels import int8_linear_kernel, persistent_int8_linear_kernel
 from qied.engine.ops.linear import Form
 from qied.engine.ops.operations import Activation
+from qied.planning.block_layout import BlockShape, linears
 
 HOPPER: Final = 9
 """The major capability whose copy engine feeds the persistent kernel."""
@@ -61,6 +63,17 @@ class Int8Linear:
     def __init__(self, capability: tuple[int, int], processors: int) -> None:
         self._capability = capability
         self._programs = processors * _PROGRAMS
+
+    def compile_for(self, shape: BlockShape, dtype: torch.dtype, device: torch.device) -> None:
+        """Compile what the blocks of a model need, so that no first edit waits for it; kept on disk by Triton."""
+        for linear in linears(shape):
+            weight = torch.zeros(linear.outputs, linear.inputs, dtype=torch.int8, device=device)
+            scale = torch.zeros(linear.outputs, device=device)
+            packed = PackedLinear(weight, scale.to(dtype), scale)
+            for rows in (_FEW_ROWS, _LOW_ROWS, _LOW_ROWS + 1):
+                values = torch.zeros(rows, linear.inputs, dtype=torch.int8, device=device)
+                x = Activation(values, torch.zeros(rows, device=device))
+                self.apply(x, packed, torch.empty(rows, linear.outputs, dtype=dtype, device=device))
 
     def apply(self, x: Activation, linear: PackedLinear, out: Tensor, workspace: Workspace | None = None) -> None:
         """Write the product to ``out`` [rows, outputs], of the compute type."""

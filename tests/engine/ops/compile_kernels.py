@@ -15,12 +15,10 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.attention import Attention
 from qied.engine.ops.choice import INT8_CAPABILITY, fused_operations
 from qied.engine.ops.int8_linear import Int8Linear
 from qied.engine.ops.linear import FP8_CAPABILITY, linear_kind
-from qied.engine.ops.operations import Activation
 from qied.engine.ops.proof import run_all
 from qied.planning.block_layout import BlockShape
 from qied.planning.forward_layout import TransformerShape
@@ -70,16 +68,7 @@ def compile_for(capability: int) -> None:
         operations = fused_operations(linears, Attention(), None)
         run_all(operations, TransformerShape(SHAPE, 3, precision, compute, fp8_attention), CPU)
     if divmod(capability, 10) >= INT8_CAPABILITY:
-        for rows in (5, 300, 5000):
-            multiply(Int8Linear(divmod(capability, 10), PROCESSORS), rows)
-
-
-def multiply(kind: Int8Linear, rows: int) -> None:
-    """Compile a product of so many rows."""
-    inner = SHAPE.inner_dim
-    x, weight = (torch.empty(count, inner, dtype=torch.int8) for count in (rows, inner))
-    scale, out = torch.empty(max(rows, inner)), torch.empty(rows, inner, dtype=torch.bfloat16)
-    kind.apply(Activation(x, scale), PackedLinear(weight, out[0], scale), out)
+        Int8Linear(divmod(capability, 10), PROCESSORS).compile_for(SHAPE, torch.bfloat16, CPU)
 
 
 def main(capabilities: list[int]) -> None:
