@@ -17,6 +17,7 @@ def values(folder: Path = RESULTS) -> dict[str, str]:
         **_memory(_read(folder, "memory")),
         **_forward(_read(folder, "forward")["parts"]),
         **_unload(_read(folder, "serve_edit")["parts"]["unload"]["figures"]),
+        **_int8(_read(folder, "int8")["parts"]),
         **_install(_read(folder, "install")["builds"]),
         **(_card(_read(folder, "test-card")) if (folder / "test-card.json").exists() else {}),
     }
@@ -70,6 +71,19 @@ def _forward(parts: Mapping[str, Any]) -> dict[str, str]:
         "forward.eager_issue_ms": f"{parts['diffusers']['figures']['sizes'][_NATIVE]['issue_ms']:.0f}",
         "forward.launches_fp8_attention": str(round(kernels["fp8-attention"][_NATIVE]["launches"] / 60)),
         "forward.launches_bf16": str(round(kernels["bf16"][_NATIVE]["launches"] / 60)),
+    }
+
+
+def _int8(parts: Mapping[str, Any]) -> dict[str, str]:
+    def ms(part: str) -> float:
+        return float(parts[part]["figures"]["sizes"][_NATIVE]["ms"])
+
+    blocks = parts["numerics"]["figures"]["one block"]
+    return {
+        "int8.card": parts["int8"]["device"].removeprefix("NVIDIA "),
+        "int8.longer": f"{100 * (ms('int8') / ms('fp8') - 1):.0f}",
+        "int8.block_error": f"{100 * blocks['int8']['update_same_weights']:.1f}",
+        "int8.block_error_fp8": f"{100 * blocks['fp8']['update_same_weights']:.1f}",
     }
 
 

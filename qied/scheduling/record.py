@@ -97,8 +97,8 @@ class WorkerRecord:
     def leaves_place(self, job: JobRecord, users: Collection[str]) -> bool:
         """Whether ``job`` leaves room for another like it, where one of the ``users`` has no job here yet.
 
-        A second job of a user must, so that whoever comes next need not wait until one of many long jobs, which all
-        share the worker's time, has ended.
+        A user's second job must leave it: the next user would otherwise wait until one of many long jobs has ended,
+        which all share the worker's time.
         """
         here = {other.key.user for other in self.active.values()}
         if job.key.user not in here or here.issuperset(users):

@@ -162,8 +162,8 @@ def test_precisions_are_in_the_order_in_which_the_hardware_is_good_at_them():
         family, _, size = name.partition("-")
         blocks_fit_in_bf16 = float(size.removesuffix("gb")) >= 40
         storage = ("bf16", "fp8-storage") if blocks_fit_in_bf16 else ("fp8-storage", "bf16")
-        expected = {"turing": ("fp8-storage",), "ampere": storage}.get(family, ("fp8", *storage))
-        assert order == expected, name
+        older = {"turing": ("int8", "fp8-storage"), "ampere": ("int8", *storage)}
+        assert order == older.get(family, ("fp8", "int8", *storage)), name
     assert {profile.choose.compute for profile in CARDS if profile.name.startswith("turing")} == {"fp32"}
     assert {profile.choose.compute for profile in CARDS if not profile.name.startswith("turing")} == {"bf16"}
 
@@ -310,14 +310,14 @@ REFUSED = {
     "memory": (("_from = 11.1", "_from = 14.4"), "match.memory_gib_from: 14.4 is not below memory_gib_to 14.4."),
     "no number": (("_from = 11.1", "_from = nan"), "match.memory_gib_from: Input should be a finite number"),
     "pattern": (("memory_gib_from", 'names = ["a", "("]\nmemory_gib_from'), "match.names[1]: '(' is not a regular"),
-    "fp8": (('["fp8-storage",', '["fp8",'), "choose.precision: fp8 needs capability 8.9 or later, and "
+    "fp8": (('["int8",', '["fp8",'), "choose.precision: fp8 needs capability 8.9 or later, and "
             "match.capability_from is 8.0."),
     "bf16": (("_from = [8, 0]", "_from = [7, 5]"), "choose.precision: bf16 needs capability 8.0 or later, and "
              "match.capability_from is 7.5."),
     "open": (("capability_from = [8, 0]\n", ""), "choose.precision: bf16 needs capability 8.0 or later, and "
              "match.capability_from is not given."),
-    "twice": (('"bf16"]', '"fp8-storage"]'), "choose.precision: fp8-storage, fp8-storage lists one twice."),
-    "cpu on a card": (('"bf16"]', '"cpu"]'), 'choose.precision[1]: cpu is not for device "cuda", which has fp8,'),
+    "twice": (('"bf16"]', '"fp8-storage"]'), "choose.precision: int8, fp8-storage, fp8-storage lists one twice."),
+    "cpu on a card": (('"bf16"]', '"cpu"]'), 'choose.precision[2]: cpu is not for device "cuda", which has fp8,'),
     "unknown": (("session_limit", "sessions_limit"), "choose.sessions_limit: unknown key; known are precision,"),
     "name": (('"mine"', '"Mine"'), "name: String should match pattern"),
 }  # fmt: skip
