@@ -112,14 +112,14 @@ def test_classes_of_sizes(pixels: int, found: str) -> None:
 def test_times_are_in_seconds_and_one_report_of_a_turn_counts_it() -> None:
     figures = make()
     figures.stepped(1024 * 1024, 250, 3, preview=True)
-    figures.stepped(1024 * 1024, None, 0, preview=False)
+    figures.stepped(1024 * 1024, None, 0, preview=True)
     figures.job_started(2500)
     figures.stages_done({"encode_prompt_ms": 500, "denoise_ms": 1500.0, "held_ms": 9, "decode_ms": -1})
     found = samples(figures)
     one_mp = (("pixels_class", "1mp"), ("profile", "builtin"))
     assert (found["qied_step_seconds_sum", one_mp], found["qied_step_seconds_count", one_mp]) == (0.25, 1)
     assert (found["qied_packed_edits_sum", ()], found["qied_packed_edits_count", ()]) == (3, 1)
-    assert found["qied_previews_total", ()] == 1
+    assert found["qied_previews_total", ()] == 2
     assert found["qied_job_queue_seconds_sum", ()] == 2.5
     assert found["qied_stage_seconds_sum", (("stage", "encode_text"),)] == 0.5
     assert found["qied_stage_seconds_sum", (("stage", "denoise"),)] == 1.5

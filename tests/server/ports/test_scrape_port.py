@@ -89,7 +89,11 @@ def test_other_paths_and_methods_are_refused(attached: ScrapePort, method: str, 
 
 @pytest.mark.parametrize("path", ["/metrics", "/health", "/ready"])
 def test_a_head_has_no_body(attached: ScrapePort, path: str) -> None:
-    assert asked(attached, path, "HEAD") == (200, "")
+    with connected(attached) as one:
+        one.sendall(f"HEAD {path} HTTP/1.1\r\n\r\n".encode())
+        head, _, body = one.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200 ") and b"Content-Type: " in head
+    assert body == b""
 
 
 def test_a_front_that_does_not_answer_is_told_as_that(port: ScrapePort) -> None:
@@ -104,13 +108,24 @@ def test_a_front_that_does_not_answer_is_told_as_that(port: ScrapePort) -> None:
 
 def test_a_bug_is_answered_and_does_not_end_the_port(port: ScrapePort, capfd: pytest.CaptureFixture[str]) -> None:
     port.attach(registry(), lambda: of("nonsense"))  # type: ignore[arg-type]
-    assert asked(port, "/ready")[0] == 500
+    status, said = asked(port, "/ready")
+    assert (status, json.loads(said)) == (500, {"error": "A bug; see the daemon's log."})
     assert asked(port, "/metrics")[0] == 200
     assert "Traceback (most recent" not in capfd.readouterr().err
 
 
-def test_the_silent_the_slow_and_those_who_do_not_read_keep_nobody_out(attached: ScrapePort) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence ends no connection."""
+    monkeypatch.setattr(scrape_port._Handler, "timeout", None)
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_silent_the_slow_and_those_who_do_not_read_keep_nobody_out(
+    attached: ScrapePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More of them than there are places: the oldest have to go."""
+    monkeypatch.setattr(scrape_port, "_CONNECTION_S", 600.0)
     with ExitStack() as held:
         idle = [held.enter_context(connected(attached)) for _ in range(5 * scrape_port._CONNECTIONS)]
         for number, one in enumerate(idle):
@@ -122,10 +137,18 @@ def test_the_silent_the_slow_and_those_who_do_not_read_keep_nobody_out(attached:
         assert threading.active_count() < 5 * scrape_port._CONNECTIONS
 
 
+@pytest.mark.usefixtures("patient")
 def test_who_takes_too_long_in_all_is_ended(attached: ScrapePort, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scrape_port, "_CONNECTION_S", 0.0)
     with connected(attached) as one:
         one.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        assert is_ended(one)
+
+
+def test_who_says_nothing_for_long_is_ended(attached: ScrapePort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrape_port, "_CONNECTION_S", 600.0)
+    monkeypatch.setattr(scrape_port._Handler, "timeout", 0.05)
+    with connected(attached) as one:
         assert is_ended(one)
 
 
