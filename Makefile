@@ -37,7 +37,7 @@ test-tools: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TOOLS) $(ARGS)
 
 # The packages without torch, sockets and processes: within a minute, before each commit.
-QUICK := tests/planning tests/scheduling tests/weights tests/loras tests/pictures tests/serving tests/docs \
+QUICK := tests/planning tests/scheduling tests/weights tests/loras tests/pictures tests/serving tests/docs tests/metrics \
 	tests/test_config.py client/tests/protocol client/tests/picture_header client/tests/test_connection.py \
 	client/tests/test_transfers.py client/tests/test_errors.py
 quick: install

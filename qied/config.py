@@ -79,12 +79,27 @@ def _function(text: str) -> str:
 
 
 _CARD = re.compile(r"[0-9]{1,4}|(GPU|MIG)-[0-9A-Za-z/-]+", re.ASCII)
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _FUNCTION = re.compile(r"[\w.]+:\w+")
 _ENGINE = "qied.engine.serving:load"
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _metrics_address(text: str) -> str:
+    """HOST:PORT, a port of this machine alone, or nothing."""
+    address = f"127.0.0.1:{text}" if _PORT.fullmatch(text) else text
+    if not _is_host_and_port(address):
+        raise ValueError(f"{text!r} is not HOST:PORT; write it like 127.0.0.1:9464, or 0.0.0.0:9464 for other machines")
+    return address
+
+
+def _is_host_and_port(text: str) -> bool:
+    """Whether this is HOST:PORT, with * for any free port, or nothing."""
+    host, colon, port = text.rpartition(":")
+    return not text or bool(colon and host and (port == "*" or (_PORT.fullmatch(port) and int(port) < 65536)))
 
 
 class DaemonConfig(_Section):
@@ -95,6 +110,9 @@ class DaemonConfig(_Section):
     )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="auto: text in a terminal, else JSON lines")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics: Annotated[str, AfterValidator(_metrics_address)] = Field(
+        "", description="HOST:PORT of figures for Prometheus, such as 127.0.0.1:9464; empty: none"
+    )
     stop_grace_s: int = Field(30, ge=0, le=3600, description="seconds that running jobs have to finish at a stop")
 
 
@@ -189,8 +207,7 @@ class WorkerConfig(_Section):
 
 def _web_address(text: str) -> str:
     """HOST:PORT, or nothing for no web door."""
-    host, colon, port = text.rpartition(":")
-    if text and not (colon and host and (port == "*" or (port.isdecimal() and int(port) < 65536))):
+    if not _is_host_and_port(text):
         raise ValueError(f"{text!r} is not HOST:PORT; write it like {WEB_ADDRESS}, or 0.0.0.0:7448")
     return text
 

@@ -57,6 +57,8 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path):
         ("[limits]\ntarget_pixels = 7\n", ":2: limits.target_pixels: 7 is too small; use 0, or at least 65536."),
         ("[worker]\nengine = 'mine'\n", ":2: worker.engine: 'mine' does not name a function"),
         ("[model]\ngpus = 'fast one'\n", ":2: model.gpus: 'fast one' does not name cards"),
+        ("[daemon]\nmetrics = 'here'\n", ":2: daemon.metrics: 'here' is not HOST:PORT; write it like 127.0.0.1:9464"),
+        ("[daemon]\nmetrics = '127.0.0.1:65536'\n", ":2: daemon.metrics: '127.0.0.1:65536' is not HOST:PORT"),
         ("limits = 3\n", "limits must be a table"),
         ("[limits\n", "line 1"),
     ],
@@ -69,6 +71,14 @@ def test_a_wrong_file_is_refused_with_file_line_and_key(tmp_path, text, said):
     assert str(path) in caught.value.message
     assert said in caught.value.message
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [("", ""), ("9464", "127.0.0.1:9464"), ("0.0.0.0:9464", "0.0.0.0:9464"), ("[::1]:*", "[::1]:*")],
+)
+def test_figures_are_for_this_machine_unless_another_address_is_named(given, used):
+    assert load_config(None, {}, {"daemon.metrics": given}).config.daemon.metrics == used
 
 
 def test_a_wrong_environment_variable_is_named():

@@ -319,6 +319,14 @@ class Client:
         """What this daemon serves: model, precision, presets, limits; see ``AsyncClient.describe``."""
         return self._loop.run(self._client.describe())
 
+    def plans(self) -> list[dict[str, Any]]:
+        """How the daemon's workers run the model; see ``AsyncClient.plans``."""
+        return self._loop.run(self._client.plans())
+
+    def metrics(self) -> str:
+        """The daemon's figures as text for Prometheus; see ``AsyncClient.metrics``."""
+        return self._loop.run(self._client.metrics())
+
     def loras(self) -> tuple[m.LoraInfo, ...]:
         """The daemon's LoRAs by the names that ``loras`` takes; see ``AsyncClient.loras``."""
         return self._loop.run(self._client.loras())

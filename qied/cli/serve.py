@@ -44,6 +44,7 @@ from qied.planning.wishes import wishes_of
 from qied.server.daemon import Daemon, Launch
 from qied.server.ports.listening import refuse_taken_port
 from qied.server.ports.reach import only_this_machine
+from qied.server.ports.scrape_port import ScrapePort
 from qied.service.notify import Notifier
 from qied.service.reload import Reloading
 from qied.serving.model import BUILTIN, ServedModel, locate_model
@@ -70,6 +71,9 @@ def serve(
         bool, typer.Option("--web", help=f"Open the web door, at {WEB_ADDRESS} or where web.listen says.")
     ] = False,
     web_listen: Annotated[str | None, typer.Option(help="HOST:PORT of the web door; 0.0.0.0:7448 for others.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="HOST:PORT of figures for Prometheus, such as 127.0.0.1:9464.")
+    ] = None,
     paused: Annotated[bool, typer.Option("--paused", help="Start no edits until 'qied resume'.")] = False,
 ) -> None:
     """Run the daemon. SIGTERM or Ctrl-C lets running jobs finish; a second one stops at once. SIGHUP reloads."""
@@ -80,6 +84,7 @@ def serve(
             "model.path": model,
             "model.version": model_version,
             "daemon.listen": listen,
+            "daemon.metrics": metrics,
             "model.device": device,
             "model.precision": precision,
             "daemon.log_format": log_format,
@@ -93,13 +98,15 @@ def serve(
         log_file = LogFile(folder / LOG_FOLDER / "daemon.jsonl")
         set_up_logs(settings.daemon.log_format, settings.daemon.log_level, log_file)
         refuse_taken_port(settings.daemon.listen)
+        scrapes = ScrapePort(settings.daemon.metrics) if settings.daemon.metrics else None
         served = locate_model(settings.model, os.environ, user_home())
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)
         launch = replace(plan_launch(folder, loaded, served, manager), paused=paused)
         door = _web_door(settings.web, folder, wanted=web)
-        asyncio.run(_run(launch, door, manager, Reloading(loaded, lambda: load_config(file, os.environ, overrides))))
+        reloading = Reloading(loaded, lambda: load_config(file, os.environ, overrides))
+        asyncio.run(_run(launch, door, scrapes, manager, reloading))
 
 
 def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: Notifier) -> Launch:
@@ -195,7 +202,9 @@ def _web_door(config: WebConfig, home: Path, *, wanted: bool) -> WebDoor | None:
     return WebDoor(home, options)
 
 
-async def _run(launch: Launch, door: WebDoor | None, manager: Notifier, reloading: Reloading) -> None:
+async def _run(
+    launch: Launch, door: WebDoor | None, scrapes: ScrapePort | None, manager: Notifier, reloading: Reloading
+) -> None:
     log = structlog.get_logger(part="serve")
     stop = asyncio.Event()
     at_once = asyncio.Event()
@@ -211,6 +220,9 @@ async def _run(launch: Launch, door: WebDoor | None, manager: Notifier, reloadin
         # signal.signal rather than the loop's own handlers, which Windows does not have.
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(told_to_stop))
     daemon = Daemon(launch)
+    if scrapes is not None:
+        scrapes.attach(daemon.figures.registry, daemon.readiness)
+        log.info("metrics", address=scrapes.address)
     feeding = asyncio.create_task(manager.feed_watchdog(), name="watchdog")
     daemon.control.on_stop = stop.set
     opened: asyncio.Task[None] | None = None
@@ -237,6 +249,8 @@ async def _run(launch: Launch, door: WebDoor | None, manager: Notifier, reloadin
             opened.cancel()
             await asyncio.gather(opened, return_exceptions=True)
         await daemon.stop()
+        if scrapes is not None:
+            await asyncio.to_thread(scrapes.close)
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
 

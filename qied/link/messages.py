@@ -121,6 +121,7 @@ class Stepped(m.Message):
     """Report: one unit of work is done. ``spent_ms`` since the last report, ``remaining_ms`` to the end of the edit.
 
     ``step_ms`` are those of one denoising step as it was last measured, where one was since the last report.
+    ``together`` is how many edits took their steps in one turn; one of their reports has it, the others 0.
     """
 
     TYPE = b"STEPPED"
@@ -132,6 +133,7 @@ class Stepped(m.Message):
     spent_ms: Annotated[int, _COUNT]
     remaining_ms: Annotated[int, _COUNT]
     step_ms: Annotated[int | None, Maybe(_COUNT)] = None
+    together: Annotated[int, _COUNT] = 0
     preview: Annotated[bytes | memoryview, Body(0, limits.PREVIEW_BYTES)] = b""
 
 

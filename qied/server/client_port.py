@@ -41,7 +41,8 @@ _NOT_ENROLLED = "this key is no longer enrolled"
 class ClientPort:
     """Connections of clients.
 
-    ``welcome`` makes the greeting for the id of a HELLO and a user, ``guests`` know who is enrolled.
+    ``welcome`` makes the greeting for the id of a HELLO and a user, ``guests`` know who is enrolled. ``on_refusal``
+    gets the code of each error that is answered.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ClientPort:
         welcome: Callable[[int, str], m.Welcome],
         guests: GuestList,
         quotas: LimitsConfig,
+        on_refusal: Callable[[str], None],
     ) -> None:
         self._log = structlog.get_logger(part="clients")
         self._budget = LogBudget()
@@ -63,6 +65,7 @@ class ClientPort:
         self._welcome = welcome
         self._guests = guests
         self._quotas = quotas
+        self._on_refusal = on_refusal
         self._accounts = Accounts(quotas)
         self._peers: dict[bytes, Peer] = {}
         self._awake = AwakeTime(round(2000 * _REAP_S), now_ms())
@@ -119,6 +122,8 @@ class ClientPort:
         await self._port.close()
 
     def _send(self, peer: Peer, message: m.Message) -> bool:
+        if isinstance(message, m.Failure):
+            self._on_refusal(message.code)
         size = self._port.send(peer.route, message, peer.version)
         if not size:
             return False
@@ -221,6 +226,7 @@ class ClientPort:
         error = over_limit(
             "limits.connections_per_user", account.connections, "connections", "Close some of them, then connect again."
         )
+        self._on_refusal(error.code)
         self._port.send(route, m.Failure.of(error, message.id if isinstance(message, m.Hello) else None))
         self._leaving.setdefault(route, self._now() + _GOODBYE_MS)
         left_out = self._budget.take(account.user, now_ms())

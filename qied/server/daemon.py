@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import structlog
@@ -17,18 +19,20 @@ import zmq.asyncio
 from qied_client.errors import DiskFull, InternalError, QiedError
 from qied_client.protocol import limits, timing
 from qied_client.protocol import messages as m
+from qied_client.protocol.readiness import Readiness, readiness
 
 from qied import __version__
 from qied.config import Config
 from qied.hardware.host import boot_id
 from qied.link.launch import LaunchOrder
+from qied.metrics.figures import Figures
 from qied.planning.serving import Serving
 from qied.progress import OnProgress
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler
 from qied.server.access.authentication import Authenticator
 from qied.server.access.guest_list import GuestList
-from qied.server.access.keys import KeyStore
+from qied.server.access.keys import LOCAL_USER, KeyStore
 from qied.server.access.start_proof import prove_ports_are_closed
 from qied.server.admission import Admission, Shares
 from qied.server.blobs.ownership import Ownership
@@ -42,6 +46,7 @@ from qied.server.jobs import Job, JobBook
 from qied.server.journal.changes import CountInterruption, ForgetRunning, JournalState, OwnBlob
 from qied.server.journal.journal import Journal
 from qied.server.machine_downs import PATIENT_KILLS, counted
+from qied.server.off_loop import ask_loop
 from qied.server.ports.flood_guard import can_guard
 from qied.server.ports.listening import reached_from_here
 from qied.server.ports.peer import Peer
@@ -54,6 +59,8 @@ from qied.server.status import Reporter
 from qied.server.workers.pool import WorkerPool
 
 _UNGUARDED = {"remedy": "listen on 127.0.0.1 and let others in through a tunnel (ssh -L), or serve on Linux"}
+_LOOK_S = 5.0
+"""Seconds that a scrape waits for the event loop."""
 _QUIET_S = 0.3
 """Seconds without any request or transfer after which clients are assumed to be done."""
 
@@ -83,7 +90,9 @@ class Daemon:
         config = launch.config
         self._keys = KeyStore(launch.home)
         self._server_keys = self._keys.server_keys()
-        self._journal = Journal.open(launch.home / "journal.db")
+        self.figures = _figures(launch.serving)
+        self._loop = asyncio.get_running_loop()
+        self._journal = Journal.open(launch.home / "journal.db", self.figures.committed)
         state = self._journal.load()
         self._executor = ThreadPoolExecutor(4, thread_name_prefix="disk")
         self._jobs = JobBook(self._journal.incarnation)
@@ -110,7 +119,14 @@ class Daemon:
         shares = s.Limits(quotas.jobs_running_per_user, quotas.jobs_waiting_per_user, quotas.jobs_waiting)
         scheduler = Scheduler(shares, config.worker.idle_unload_s * 1000)
         self._dispatcher = Dispatcher(
-            scheduler, self._journal, self._jobs, self._sessions, self._ownership, launch.serving, self._boot
+            scheduler,
+            self._journal,
+            self._jobs,
+            self._sessions,
+            self._ownership,
+            launch.serving,
+            self.figures,
+            self._boot,
         )
         self._housekeeper = Housekeeper(
             config.storage,
@@ -133,11 +149,13 @@ class Daemon:
             self._dispatcher,
             self._worker_transfers(),
             config.worker.step_timeout_s,
+            self.figures,
         )
         self._guests.workers = self._pool.authorise
         self._dispatcher.use(self._pool)
         self.control = Control(self._journal, self._dispatcher, self._jobs)
         self._reporter = Reporter(launch.serving, self._jobs, self._sessions, self._store, self._dispatcher, self._pool)
+        self.figures.ask(lambda: ask_loop(self._loop, self._reporter.standing, _LOOK_S))
         self._requests = Requests(self._desk(), self._next_order)
         self.control.are_accepted = lambda: self._requests.submissions.accepts_now
         self._clients = ClientPort(
@@ -149,6 +167,7 @@ class Daemon:
             self._greeted,
             self._guests,
             quotas,
+            self.figures.refused,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.address = ""
@@ -178,6 +197,10 @@ class Daemon:
             self._tasks.append(asyncio.create_task(watch_idle_workers(self._dispatcher, idle_unload_s), name="idle"))
         self._log.info("listening", address=self.address, unfinished_jobs=len(self._restored))
         await self._pool.first_ready()
+
+    def readiness(self) -> Readiness:
+        """Whether edits can start; for other threads, raises TimeoutError if the event loop does not answer."""
+        return ask_loop(self._loop, lambda: readiness(self._report(0, LOCAL_USER, False)), _LOOK_S)
 
     def reload(self) -> None:
         """Read the enrolled clients again; changes count without it as well, within half a second."""
@@ -267,6 +290,7 @@ class Daemon:
             dispatcher=self._dispatcher,
             report=self._report,
             control=self.control.obey,
+            metrics=self.figures.text,
             finishing=lambda: self.control.finishing,
             forget_scope=self._pool.forget,
             make_room=self._housekeeper.make_room,
@@ -326,6 +350,18 @@ class Daemon:
             lambda peer: None,
             lambda peer, size: self._housekeeper.make_room(None, size),
         )
+
+
+def _figures(serving: Serving) -> Figures:
+    cards = Counter(plan.gpu for plan in serving.plans)
+    facts = {
+        "version": __version__,
+        "torch": installed_version("torch"),
+        "gpu": ", ".join(name if count == 1 else f"{count} x {name}" for name, count in cards.items()),
+        "model": serving.profile.name,
+        "precision": serving.precision,
+    }
+    return Figures(serving.profile.name, tuple(serving.profile.presets), facts)
 
 
 def _tombstones(state: JournalState) -> list[tuple[s.JobKey, str]]:

@@ -15,6 +15,7 @@ from qied_client.errors import DependencyFailed, JobCancelled, JobSetAside, JobU
 
 from qied.edit import EditSpec
 from qied.link import messages as w
+from qied.metrics.figures import Figures
 from qied.planning.pace import Pace
 from qied.planning.serving import Serving
 from qied.scheduling import model as s
@@ -75,6 +76,7 @@ class Dispatcher:
         sessions: SessionBook,
         ownership: Ownership,
         serving: Serving,
+        figures: Figures,
         boot: str = "",
     ) -> None:
         self._log = structlog.get_logger(part="dispatcher")
@@ -85,6 +87,7 @@ class Dispatcher:
         self._sessions = sessions
         self._ownership = ownership
         self._serving = serving
+        self._figures = figures
         self._background: set[asyncio.Task[object]] = set()
         self._orders: Orders | None = None
         self._why_waiting: s.WaitReason = ""
@@ -181,6 +184,8 @@ class Dispatcher:
             return
         if report.step_ms is not None:
             self.pace.learn(job.spec, report.step_ms)
+        pixels = job.spec.width * job.spec.height
+        self._figures.stepped(pixels, report.step_ms, report.together, preview=bool(report.preview))
         self.feed(s.Progressed(job.key, report.spent_ms, report.remaining_ms))
         job.step = report.step
         kind = "step" if report.phase == "denoise" else "phase"
@@ -207,6 +212,7 @@ class Dispatcher:
         with self._ownership.keep(report.blob):
             stored = await self._store(job, outcome, own, warnings=report.warnings, thumbnail=bytes(report.thumbnail))
         if stored:
+            self._figures.stages_done(report.timings)
             self.feed(s.Succeeded(job.key))
         else:
             self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result arrived"))
@@ -278,6 +284,8 @@ class Dispatcher:
     def _start(self, job: Job, worker: str, weight: int) -> None:
         assert self._orders is not None
         job.state, job.worker, job.place, job.starts_in_ms = "running", worker, None, None
+        if job.started_ms is None:
+            self._figures.job_started(now_ms() - job.queued_ms)
         job.started_ms = now_ms()
         self._jobs.publish(job, "started", steps=job.spec.steps)
         spec = self._complete(job)
@@ -348,6 +356,8 @@ class Dispatcher:
             if isinstance(owner, OwnBlob):
                 self._ownership.own(owner)
         self._jobs.conclude(job, outcome)
+        ran_ms = None if job.started_ms is None else now_ms() - job.started_ms
+        self._figures.job_ended(outcome.state, job.spec.preset, ran_ms)
         if job.session is not None and outcome.result_blob is not None:
             self._sessions.job_succeeded(job.key, job.session, outcome.result_blob, outcome.finished_at)
         self._log.info("finished", **_in_short(job, outcome, self._precision, now_ms()))

@@ -67,6 +67,9 @@ class SessionBook:
     def __init__(self) -> None:
         self._sessions: dict[tuple[str, str], Session] = {}
 
+    def __len__(self) -> int:
+        return len(self._sessions)
+
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
+from qied.link.launch import LaunchOrder
+from qied.metrics.standing import CardMemory, Standing
 from qied.planning.serving import Serving
 from qied.server.blobs.store import BlobStore
 from qied.server.clock import now_ms
 from qied.server.dispatcher import Dispatcher
 from qied.server.jobs import JobBook
 from qied.server.sessions import SessionBook
-from qied.server.workers.pool import WorkerPool
+from qied.server.workers.pool import Worker, WorkerPool
 
 
 class Reporter:
-    """Builds the answer to STATUS."""
+    """Builds the answer to STATUS, and the gauges of a scrape."""
 
     def __init__(
         self,
@@ -58,6 +62,19 @@ class Reporter:
             sessions=tuple(self._session_rows(None if everyone else user)),
             paused=self._dispatcher.view().paused,
             finishing=finishing and not draining,
+        )
+
+    def standing(self) -> Standing:
+        """What is the case now, as gauges. Of the card's memory, the plan is what its worker was launched with."""
+        states = Counter(job.state for job in self._jobs.live)
+        workers = self._pool.workers
+        names = card_names([worker.order for worker in workers])
+        return Standing(
+            queued=states["waiting"],
+            running=states["running"],
+            sessions=len(self._sessions),
+            workers=Counter(worker.condition for worker in workers),
+            cards=tuple(_memory_of(name, worker) for name, worker in zip(names, workers, strict=True)),
         )
 
     def _worker_rows(self) -> list[m.WorkerRow]:
@@ -110,6 +127,24 @@ class Reporter:
             )
             for session in newest[: limits.STATUS_ROWS]
         ]
+
+
+def card_names(orders: Sequence[LaunchOrder]) -> list[str]:
+    """A name for the card of each worker: its index or cpu, and a number for partitions that share an index."""
+    seen: Counter[str] = Counter()
+    names = []
+    for order in orders:
+        run = order.execution
+        name = str(run.device_index) if run.device == "cuda" else run.device
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return names
+
+
+def _memory_of(name: str, worker: Worker) -> CardMemory:
+    order = worker.order
+    planned = order.fixed_bytes + order.edits_bytes
+    return CardMemory(name, order.budget_bytes, planned, worker.own_bytes, worker.highest_bytes)
 
 
 def _shortened(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -153,11 +153,14 @@ class StepLoop:
         ]
         spent = [report.spent_ms if isinstance(report, w.Stepped) else 0 for report in reports]
         self._share.charge_together(dict(zip(keys, spent, strict=True)))
+        together = len(keys)
         for key, unit, report in zip(keys, done, reports, strict=True):
             if isinstance(report, Exception):
                 self._fail(key, report)
                 continue
-            self._report(report)
+            counted = report.phase == "denoise"
+            self._report(replace(report, together=together) if counted else report)
+            together = 0 if counted else together
             if isinstance(unit, _Shown) and unit.advance.image is not None:
                 self._finish(self._remove(key), unit.advance.image)
 

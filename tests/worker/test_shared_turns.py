@@ -202,3 +202,9 @@ def test_what_has_ended_later_counts_for_its_own_phase():
     assert [(each.spent_ms, each.step_ms) for each in reports] == [(0, None), (50, None), (7, None), (5, 5), (6, 4)]
     times = {name: spent for name, spent in timings[0].items() if name != "held_ms"}
     assert times == {"encode_prompt_ms": 50.0, "denoise_ms": 16.0, "decode_ms": 2.0}
+
+
+@pytest.mark.parametrize(("prompt", "counted"), [("go", [3, 3, 3]), ("oom", [3, 2, 2])])
+def test_each_turn_of_steps_is_counted_once_with_its_edits(run, prompt, counted):
+    _, reports, _ = run(take(1, prompt=prompt), take(2, user="ben"), take(3, user="carl"), results=3)
+    assert [each.together for each in reports if isinstance(each, w.Stepped) and each.together] == counted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -255,6 +256,24 @@ class AsyncClient:
         """What this daemon serves: model, precision, presets, the largest result, limits. Raises VersionMismatch."""
         described: m.Description = await self._ask_second_version(m.Describe, "description of what is served")
         return described
+
+    async def plans(self) -> list[dict[str, Any]]:
+        """How the daemon's workers run the model: what ``qied plan --json`` prints, for each, the best first.
+
+        Raises NotPermitted with any other key than the daemon's local one, VersionMismatch if the daemon is older.
+        """
+        ask = partial(m.Describe, plans=True)
+        described: m.Description = await self._ask_second_version(ask, "description of what is served")
+        plans: list[dict[str, Any]] = json.loads(bytes(described.plans) or b"[]")
+        return plans
+
+    async def metrics(self) -> str:
+        """The daemon's figures as text for Prometheus; see docs/operating.md.
+
+        Raises NotPermitted with any other key than the daemon's local one, VersionMismatch if the daemon is older.
+        """
+        answer: m.MetricsText = await self._ask_second_version(m.Metrics, "metrics")
+        return bytes(answer.text).decode()
 
     async def loras(self) -> tuple[m.LoraInfo, ...]:
         """The daemon's LoRAs by the names that ``loras`` takes. Raises VersionMismatch if the daemon is older."""

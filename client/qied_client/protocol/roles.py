@@ -31,6 +31,7 @@ FROM_CLIENT = registry(
     m.ListTurns,
     m.Describe,
     m.ListLoras,
+    m.Metrics,
 )
 
 FROM_DAEMON = registry(
@@ -61,4 +62,5 @@ FROM_DAEMON = registry(
     m.TurnList,
     m.Description,
     m.LoraList,
+    m.MetricsText,
 )

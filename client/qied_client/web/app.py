@@ -20,6 +20,8 @@ from qied_client.web.errors import ApiError, of_qied
 from qied_client.web.feed import Feeds
 from qied_client.web.images_api import ImagesApi
 from qied_client.web.jobs_api import JobsApi
+from qied_client.web.monitoring import Monitoring
+from qied_client.web.openapi.document import openapi
 from qied_client.web.security import Guard, Hosts
 from qied_client.web.tokens import TokenStore
 from qied_client.web.users import MakeClient, Users
@@ -27,8 +29,8 @@ from qied_client.web.users import MakeClient, Users
 PAGE: Final = Path(__file__).parent / "page"
 
 
-def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts) -> ASGIApp:
-    """Build the application. ``make_client`` makes the client that speaks for a user."""
+def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts, own_user: str) -> ASGIApp:
+    """Build the application. ``make_client`` makes the client that speaks for a user; the key is ``own_user``'s."""
     users = Users(make_client)
 
     @asynccontextmanager
@@ -40,15 +42,20 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts) -> ASGIA
     images = ImagesApi(users)
     feeds = Feeds(users)
     jobs = JobsApi(users, feeds)
+    monitoring = Monitoring(users, own_user)
     app = Starlette(
         routes=[
             Route("/health", _health),
+            Route("/ready", monitoring.ready),
+            Route("/metrics", monitoring.metrics),
+            Route("/openapi.json", openapi),
             Route("/v1/images/edits", images.edits, methods=["POST"]),
             Route("/v1/images/generations", images.generations, methods=["POST"]),
             Route("/v1/models", images.models),
             Route("/v1/models/{model:path}", images.model),
             Route("/api/me", jobs.me),
             Route("/api/loras", jobs.loras),
+            Route("/api/plan", jobs.plan),
             Route("/api/status", jobs.status),
             Route("/api/events", jobs.events),
             Route("/api/quote", jobs.quote, methods=["POST"]),
@@ -70,7 +77,7 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts) -> ASGIA
             Route("/api/sessions/{session}/redo", jobs.redo, methods=["POST"]),
             Route("/api/sessions/{session}/turns/{turn}/picture", jobs.turn_picture),
             Route("/api/sessions/{session}/turns/{turn}/thumbnail", jobs.turn_thumbnail),
-            Route("/", _page),
+            Route("/", _page, include_in_schema=False),
             Mount("/page", StaticFiles(directory=PAGE)),
         ],
         exception_handlers={
@@ -91,7 +98,7 @@ async def _page(request: Request) -> Response:
 
 
 async def _health(request: Request) -> Response:
-    """The gateway answers; whether the daemon does is another question, see ``/ready``."""
+    """GET /health: the gateway answers; whether the daemon does is another question, see ``/ready``."""
     return JSONResponse({"status": "ok"})
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
+from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
 from qied_client.web.errors import bad_request
 
 _FILES: Final = limits.IMAGES + 1
@@ -25,7 +26,7 @@ MOST_RESULTS: Final = 10
 
 _IMAGES: Final = frozenset({"image", "image[]"})
 _MASKS: Final = ("mask", "mask_image")
-_ALIASES: Final = {
+ALIASES: Final = {
     "num_inference_steps": "steps",
     "guidance_scale": "true_cfg_scale",
     "cfg": "true_cfg_scale",
@@ -33,40 +34,60 @@ _ALIASES: Final = {
     "loras": "lora",
     "image_prompt": "prompt",
 }
-_WITHOUT_EFFECT: Final = frozenset(
+WITHOUT_EFFECT: Final = frozenset(
     {"user", "safety_identifier", "moderation", "input_fidelity", "complexity", "style", "generator_device"}
 )
 """Taken, since callers send them unasked, and without effect on this model."""
-_KNOWN: Final = frozenset(
-    {
-        "prompt",
-        "model",
-        "n",
-        "size",
-        "quality",
-        "background",
-        "output_format",
-        "output_compression",
-        "stream",
-        "partial_images",
-        "response_format",
-        "seed",
-        "steps",
-        "true_cfg_scale",
-        "negative_prompt",
-        "lora",
-        "preset",
-        "precision",
-        "priority",
-        "width",
-        "height",
-        "on_cap",
-        "mask_mode",
-        "base",
-    }
-)
 PRESETS: Final = {"low": "preview", "medium": "draft", "high": "final", "xhigh": "final", "max": "final"}
 """The preset that stands for each quality; auto, standard and none: the model's own default."""
+
+
+@dataclass(frozen=True)
+class FormField:
+    """A field of an edit's form: the values that it may have, what it means, and its default for people."""
+
+    check: Int | Real | Text | OneOf | Flag
+    about: str
+    default: str = ""
+
+
+FIELDS: Final[Mapping[str, FormField]] = {
+    "prompt": FormField(Text(limits.PROMPT_BYTES), "What to change."),
+    "model": FormField(Text(limits.NAME_CHARS, empty=True), "The served model; another one is refused."),
+    "n": FormField(Int(1, MOST_RESULTS), "Results, with seeds that follow each other.", "1"),
+    "size": FormField(
+        Text(16, empty=True),
+        "auto: the aspect of the last picture at the model's own size; or WIDTHxHEIGHT, "
+        f"multiples of {limits.SIDE_MULTIPLE} up to {limits.SIDE_PX}.",
+        "auto",
+    ),
+    "quality": FormField(
+        Text(limits.NAME_CHARS, empty=True), f"{', '.join(PRESETS)}, auto, or the name of a preset.", "auto"
+    ),
+    "background": FormField(OneOf(("auto", "opaque")), "This model makes opaque pictures.", "auto"),
+    "output_format": FormField(OneOf(("png", "webp", "jpeg", "jpg")), "Format of the results.", "png"),
+    "output_compression": FormField(Int(0, 100), "Percent of quality; a WebP of 100 is lossless.", "100"),
+    "stream": FormField(Flag(), "Answer with server-sent events.", "false"),
+    "partial_images": FormField(Int(0, 3), "Pictures that a stream shows on the way.", "0"),
+    "response_format": FormField(OneOf(("b64_json", "url")), "The answer always has b64_json.", "b64_json"),
+    "seed": FormField(Int(0, limits.SEED), "Seed of the first result; without one, of the job's id."),
+    "steps": FormField(Int(1, limits.STEPS), "Denoising steps; without them, the preset's."),
+    "true_cfg_scale": FormField(Real(1.0, limits.CFG_SCALE), "Strength of guidance; without it, the preset's."),
+    "negative_prompt": FormField(Text(limits.NEGATIVE_PROMPT_BYTES, empty=True), "What to avoid."),
+    "lora": FormField(
+        Text(limits.HEADER_BYTES, empty=True),
+        'A name, or JSON: a name, a list of names or of {"name", "scale"}, or an object of strengths.',
+    ),
+    "preset": FormField(Text(limits.ID_CHARS, empty=True), "Named settings; GET /api/me lists them."),
+    "precision": FormField(Text(limits.NAME_CHARS, empty=True), "Refuse the edit unless the model runs in this one."),
+    "priority": FormField(Int(-limits.PRIORITY, limits.PRIORITY), "Order among one's own waiting jobs.", "0"),
+    "width": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Width in pixels."),
+    "height": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Height in pixels."),
+    "on_cap": FormField(OneOf(("refuse", "fit")), "What to do with a size above this machine's cap.", "refuse"),
+    "mask_mode": FormField(OneOf(("white", "transparent")), "Which part of the mask is edited."),
+    "base": FormField(Int(0, 2**31 - 1), "The turn of a session that is edited; without it, the latest."),
+}
+"""Every field that counts, by its own name; ``ALIASES`` are other names for some. Numbers and flags come as text."""
 
 
 @dataclass(frozen=True)
@@ -135,22 +156,22 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
         first = None if of_turn else pictures[0]
         notes += check_mask(mask, first)
         meant = "white" if notes else "transparent"
-        options["mask_mode"] = _one_of(texts, "mask_mode", ("white", "transparent"), meant)
+        options["mask_mode"] = _one_of(texts, "mask_mode", meant)
         if "mask_mode" in texts:
             notes = []
     return EditForm(
         images=pictures,
         prompt=texts["prompt"],
-        n=_integer(texts, "n", 1, 1, MOST_RESULTS),
+        n=_integer(texts, "n", 1),
         mask=mask,
         model=texts.get("model"),
         quality=texts.get("quality", "auto"),
-        output_format=_one_of(texts, "output_format", ("png", "webp", "jpeg", "jpg"), "png").replace("jpg", "jpeg"),
-        output_quality=_integer(texts, "output_compression", 100, 0, 100),
+        output_format=_one_of(texts, "output_format", "png").replace("jpg", "jpeg"),
+        output_quality=_integer(texts, "output_compression", 100),
         stream=_flag(texts, "stream"),
-        partial_images=_integer(texts, "partial_images", 0, 0, 3),
+        partial_images=_integer(texts, "partial_images", 0),
         options=options,
-        base=_integer(texts, "base", 0, 0, 2**31 - 1) if "base" in texts else None,
+        base=_integer(texts, "base", 0) if "base" in texts else None,
         notes=tuple(notes),
     )
 
@@ -205,8 +226,8 @@ def _file_into(images: list[UploadFile], masks: list[UploadFile], name: str, val
 
 
 def _text_into(texts: dict[str, str], name: str, value: str) -> None:
-    known = _ALIASES.get(name, name)
-    if known in _WITHOUT_EFFECT:
+    known = ALIASES.get(name, name)
+    if known in WITHOUT_EFFECT:
         return
     if known in _IMAGES or known in _MASKS:
         raise bad_request(f"{name} must be a file.", name)
@@ -214,7 +235,7 @@ def _text_into(texts: dict[str, str], name: str, value: str) -> None:
         raise bad_request(
             "This server fetches no addresses. Send the picture itself as `image`.", name, "url_not_allowed"
         )
-    if known not in _KNOWN:
+    if known not in FIELDS:
         raise bad_request(f"{name} is not a parameter of an edit.", name, "unknown_parameter")
     if known in texts:
         raise bad_request(f"{name} was sent twice.", name)
@@ -226,24 +247,18 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     for name in ("negative_prompt", "preset", "precision"):
         if texts.get(name):
             options[name] = texts[name]
-    for name, least, most in (
-        ("seed", 0, limits.SEED),
-        ("steps", 1, limits.STEPS),
-        ("width", limits.SIDE_MULTIPLE, limits.SIDE_PX),
-        ("height", limits.SIDE_MULTIPLE, limits.SIDE_PX),
-        ("priority", -limits.PRIORITY, limits.PRIORITY),
-    ):
+    for name in ("seed", "steps", "width", "height", "priority"):
         if texts.get(name):
-            options[name] = _integer(texts, name, 0, least, most)
+            options[name] = _integer(texts, name, 0)
     if texts.get("true_cfg_scale"):
-        options["true_cfg_scale"] = _real(texts, "true_cfg_scale", 1.0, limits.CFG_SCALE)
+        options["true_cfg_scale"] = _real(texts, "true_cfg_scale")
     if texts.get("lora"):
         options["loras"] = lora_choices(texts["lora"])
     if texts.get("on_cap"):
-        options["on_cap"] = _one_of(texts, "on_cap", ("refuse", "fit"), "refuse")
+        options["on_cap"] = _one_of(texts, "on_cap", "refuse")
     options.update(_size(texts.get("size", "auto")))
-    _one_of(texts, "background", ("auto", "opaque"), "auto", "This model makes opaque pictures only.")
-    _one_of(texts, "response_format", ("b64_json", "url"), "b64_json")
+    _one_of(texts, "background", "auto", "This model makes opaque pictures only.")
+    _one_of(texts, "response_format", "b64_json")
     return options
 
 
@@ -289,27 +304,31 @@ def _size(text: str) -> dict[str, int]:
     return {"width": sides[0], "height": sides[1]}
 
 
-def _integer(texts: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+def _integer(texts: Mapping[str, str], name: str, default: int) -> int:
+    check = FIELDS[name].check
+    assert isinstance(check, Int), f"{name} is a field of integers"
     text = texts.get(name, "").strip()
     if not text:
         return default
     try:
-        value = int(text) if len(text) <= 20 else most + 1
+        value = int(text) if len(text) <= 20 else check.high + 1
     except ValueError:
         raise bad_request(f"{name} must be an integer, not {text[:40]!r}.", name) from None
-    if not least <= value <= most:
-        raise bad_request(f"{name} must be {least} to {most}, not {text[:40]}.", name)
+    if not check.low <= value <= check.high:
+        raise bad_request(f"{name} must be {check.low} to {check.high}, not {text[:40]}.", name)
     return value
 
 
-def _real(texts: Mapping[str, str], name: str, least: float, most: float) -> float:
+def _real(texts: Mapping[str, str], name: str) -> float:
+    check = FIELDS[name].check
+    assert isinstance(check, Real), f"{name} is a field of numbers"
     text = texts[name].strip()
     try:
         value = float(text)
     except ValueError:
         raise bad_request(f"{name} must be a number, not {text[:40]!r}.", name) from None
-    if not least <= value <= most:
-        raise bad_request(f"{name} must be {least:g} to {most:g}, not {text[:40]}.", name)
+    if not check.low <= value <= check.high:
+        raise bad_request(f"{name} must be {check.low:g} to {check.high:g}, not {text[:40]}.", name)
     return value
 
 
@@ -320,9 +339,11 @@ def _flag(texts: Mapping[str, str], name: str) -> bool:
     return text in ("true", "1")
 
 
-def _one_of(texts: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str, why: str = "") -> str:
+def _one_of(texts: Mapping[str, str], name: str, default: str, why: str = "") -> str:
+    check = FIELDS[name].check
+    assert isinstance(check, OneOf), f"{name} is a field of a few words"
     text = texts.get(name, "").strip() or default
-    if text not in allowed:
+    if text not in check.allowed:
         reason = f"{why} " if why else ""
-        raise bad_request(f"{reason}{name} must be one of {', '.join(allowed)}, not {text[:40]!r}.", name)
+        raise bad_request(f"{reason}{name} must be one of {', '.join(check.allowed)}, not {text[:40]!r}.", name)
     return text

@@ -33,4 +33,4 @@ def run_gateway(
         return AsyncClient(key, address=address, speaks_for=None if user == own_user else user, when_full="fail")
 
     names = {"localhost", socket.gethostname(), socket.getfqdn(), listening.host, *listening.names}
-    serve(make_app(client, tokens, Hosts(names)), listening, on_ready, until_eof=until_eof)
+    serve(make_app(client, tokens, Hosts(names), own_user), listening, on_ready, until_eof=until_eof)

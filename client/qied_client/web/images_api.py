@@ -42,7 +42,7 @@ class ImagesApi:
         self._users = users
 
     async def edits(self, request: Request) -> Response:
-        """POST /v1/images/edits"""
+        """POST /v1/images/edits: edit pictures, and answer with the results or a stream of them."""
         user = user_of(request)
         async with form_of(request) as form:
             checked = await edit_form(form)
@@ -78,12 +78,12 @@ class ImagesApi:
         )
 
     async def models(self, request: Request) -> Response:
-        """GET /v1/models"""
+        """GET /v1/models: the served model, as a list."""
         async with self._users.client(user_of(request)) as client:
             return JSONResponse({"object": "list", "data": [_model(client)]})
 
     async def model(self, request: Request) -> Response:
-        """GET /v1/models/{model}"""
+        """GET /v1/models/{model}: the served model."""
         async with self._users.client(user_of(request)) as client:
             _check_model(client, request.path_params["model"])
             return JSONResponse(_model(client))

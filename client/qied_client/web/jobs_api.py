@@ -17,6 +17,7 @@ from qied_client.aio import AsyncJob, AsyncSession
 from qied_client.aio.client import new_id
 from qied_client.errors import UnknownTurn
 from qied_client.protocol import messages as m
+from qied_client.protocol.fields import body_field
 from qied_client.results import Result
 from qied_client.web.access import user_of
 from qied_client.web.errors import bad_request
@@ -33,6 +34,7 @@ OWNER: Final = "local"
 _PING_S: Final = 10
 _FORMATS: Final = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 _PILLOW: Final[dict[str, Format]] = {"png": "PNG", "webp": "WEBP", "jpeg": "JPEG"}
+_PLAN: Final = ("model", "title", "precision", "max_pixels", "max_images", "side_multiple", "presets", "warnings")
 _STREAM: Final = {"X-Accel-Buffering": "no"}
 
 
@@ -53,9 +55,20 @@ class JobsApi:
         return JSONResponse({"user": user, "owner": user == OWNER, **facts})
 
     async def loras(self, request: Request) -> Response:
-        """GET /api/loras"""
+        """GET /api/loras: the names that `lora` takes."""
         async with self._users.client(user_of(request)) as client:
             return JSONResponse({"loras": _plain(await client.loras())})
+
+    async def plan(self, request: Request) -> Response:
+        """GET /api/plan: what is served, its presets' seconds and caps; for the owner, also how it is run."""
+        user = user_of(request)
+        async with self._users.client(user) as client:
+            facts = _plain(await client.describe())
+            answer = {name: facts[name] for name in _PLAN}
+            if user == OWNER:
+                answer["plans"] = await client.plans()
+                answer["workers"] = _plain((await client.status()).workers)
+        return JSONResponse(answer)
 
     async def status(self, request: Request) -> Response:
         """GET /api/status: workers and their memory, jobs, queue; of others neither ids nor prompts."""
@@ -110,7 +123,7 @@ class JobsApi:
         return JSONResponse({"jobs": _plain(found)})
 
     async def job(self, request: Request) -> Response:
-        """GET /api/jobs/{job}"""
+        """GET /api/jobs/{job}: everything about one job."""
         async with self._users.client(user_of(request)) as client:
             return JSONResponse(_plain(await (await self._job(client, request)).status()))
 
@@ -135,7 +148,7 @@ class JobsApi:
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
     async def cancel(self, request: Request) -> Response:
-        """POST /api/jobs/{job}/cancel"""
+        """POST /api/jobs/{job}/cancel: stop it."""
         async with self._users.client(user_of(request)) as client:
             return JSONResponse({"answer": await client.cancel(request.path_params["job"])})
 
@@ -162,7 +175,7 @@ class JobsApi:
             return JSONResponse(await _session(session), 201)
 
     async def sessions(self, request: Request) -> Response:
-        """GET /api/sessions"""
+        """GET /api/sessions: own sessions, the last used one first."""
         async with self._users.client(user_of(request)) as client:
             return JSONResponse({"sessions": _plain(await client.sessions())})
 
@@ -185,29 +198,29 @@ class JobsApi:
         return JSONResponse(_jobs(submitted), 202)
 
     async def undo(self, request: Request) -> Response:
-        """POST /api/sessions/{session}/undo"""
+        """POST /api/sessions/{session}/undo: make the picture before the latest one the latest."""
         async with self._users.client(user_of(request)) as client:
             return JSONResponse({"head": await (await self._session(client, request)).undo()})
 
     async def redo(self, request: Request) -> Response:
-        """POST /api/sessions/{session}/redo"""
+        """POST /api/sessions/{session}/redo: take an undo back."""
         async with self._users.client(user_of(request)) as client:
             return JSONResponse({"head": await (await self._session(client, request)).redo()})
 
     async def close(self, request: Request) -> Response:
-        """DELETE /api/sessions/{session}"""
+        """DELETE /api/sessions/{session}: close it; its pictures are deleted."""
         async with self._users.client(user_of(request)) as client:
             await (await self._session(client, request)).close()
         return Response(status_code=204)
 
     async def turn_picture(self, request: Request) -> Response:
-        """GET /api/sessions/{session}/turns/{turn}/picture?format=: 0 is the first picture."""
+        """GET /api/sessions/{session}/turns/{turn}/picture?format=png|webp|jpeg: its picture; turn 0 is the first."""
         async with self._users.client(user_of(request)) as client:
             result = await (await self._session(client, request)).result(_turn(request))
         return await _picture(request, result)
 
     async def turn_thumbnail(self, request: Request) -> Response:
-        """GET /api/sessions/{session}/turns/{turn}/thumbnail"""
+        """GET /api/sessions/{session}/turns/{turn}/thumbnail: a JPEG of at most 256 pixels a side."""
         async with self._users.client(user_of(request)) as client:
             data = await (await self._session(client, request)).thumbnail(_turn(request))
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
@@ -284,9 +297,10 @@ async def _json(request: Request) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: dataclasses as objects, times as ISO 8601."""
+    """A value as JSON has it: dataclasses as objects, times as ISO 8601; messages without number and body."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        left_out = ("re", *(body_field(type(value)) or ())[:1]) if isinstance(value, m.Message) else ()
+        return _plain({name: item for name, item in asdict(value).items() if name not in left_out})
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -18,7 +18,7 @@ from qied.server.journal import statements
 from qied.server.journal.changes import Change, ExpireBefore, Expired, JobNote, JournalState
 from qied.server.journal.errors import opening_failure, reading_failure
 from qied.server.journal.schema import open_database, open_reader
-from qied.server.journal.writer import JournalWriter
+from qied.server.journal.writer import JournalWriter, OnCommit
 
 T = TypeVar("T")
 
@@ -77,16 +77,18 @@ class Journal:
     first order number that was free at the opening; later ones are for the caller to count.
     """
 
-    def __init__(self, path: Path, lock: DaemonLock, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, lock: DaemonLock, connection: sqlite3.Connection, on_commit: OnCommit) -> None:
         self._path = path
         self._lock: DaemonLock | None = lock
         self.incarnation, last_order = _begin_incarnation(connection)
         self.next_order = last_order + 1
-        self._writer = JournalWriter(connection)
+        self._writer = JournalWriter(connection, on_commit)
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
+    def open(cls, path: Path, on_commit: OnCommit = lambda seconds: None) -> Journal:
         """Open or create the journal (blocking). Creates missing folders with mode 0700.
+
+        ``on_commit`` gets the seconds of each commit, on the writer's thread.
 
         Raises ConfigError where another daemon holds it or a newer qied wrote it, SetupError where it is damaged or
         cannot be opened, DiskFull.
@@ -95,7 +97,7 @@ class Journal:
             make_folder(path.parent)
             lock = DaemonLock(path.with_name(f"{path.name}.lock"))
             try:
-                return cls(path, lock, open_database(path))
+                return cls(path, lock, open_database(path), on_commit)
             except BaseException:
                 lock.release()
                 raise

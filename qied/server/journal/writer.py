@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from qied.server.journal.errors import DuplicateJob, is_disk_failure, writing_fa
 _Result = TypeVar("_Result")
 Work = Callable[[sqlite3.Connection], object]
 """The work of one call inside the transaction; all of it takes effect, or none."""
+OnCommit = Callable[[float], None]
+"""Called with the seconds that a commit took with its sync, on the writer's thread."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,10 @@ class _Call:
 class JournalWriter:
     """Runs calls in order of arrival on its own thread, and resolves each one's future after the commit."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Start the thread; it owns ``connection`` from now on and closes it at the end."""
+    def __init__(self, connection: sqlite3.Connection, on_commit: OnCommit = lambda seconds: None) -> None:
+        """Start the thread; it owns ``connection`` from now on, closes it at the end, and calls ``on_commit``."""
         self._connection = connection
+        self._on_commit = on_commit
         self._waiting: list[_Call] = []
         self._changed = threading.Condition()
         self._closing = False
@@ -70,7 +74,7 @@ class JournalWriter:
         calls: list[_Call] = []
         try:
             while calls := self._take():
-                _deliver(calls, commit_group(self._connection, [call.work for call in calls]))
+                _deliver(calls, commit_group(self._connection, [call.work for call in calls], self._on_commit))
         finally:
             with self._changed:
                 self._closing = True
@@ -86,7 +90,9 @@ class JournalWriter:
             return calls
 
 
-def commit_group(connection: sqlite3.Connection, works: Sequence[Work]) -> list[Settled]:
+def commit_group(
+    connection: sqlite3.Connection, works: Sequence[Work], on_commit: OnCommit = lambda seconds: None
+) -> list[Settled]:
     """Run ``works`` in one transaction, each in a savepoint of its own, and commit.
 
     Where the transaction as a whole fails, each one gets a transaction of its own, so that a call that is too large
@@ -95,13 +101,15 @@ def commit_group(connection: sqlite3.Connection, works: Sequence[Work]) -> list[
     try:
         connection.execute("BEGIN IMMEDIATE")
         settled = [_in_savepoint(connection, work) for work in works]
+        begun = time.perf_counter()
         connection.execute("COMMIT")
+        on_commit(time.perf_counter() - begun)
     except sqlite3.Error as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         if len(works) == 1:
             return [Settled(error=_typed(error))]
-        return [commit_group(connection, [work])[0] for work in works]
+        return [commit_group(connection, [work], on_commit)[0] for work in works]
     return settled
 
 

@@ -34,18 +34,18 @@ def refuse_taken_port(text: str) -> None:
                     raise cannot_listen(text, error.errno, str(error)) from error
 
 
-def cannot_listen(text: str, number: int | None, said: str) -> ConfigError:
-    """The error of a bind that failed with this errno."""
+def cannot_listen(text: str, number: int | None, said: str, setting: str = "daemon.listen") -> ConfigError:
+    """The error of a bind that failed with this errno, for the address in a setting."""
     address = read_address(text, listening=True)
     if number == errno.EADDRINUSE and address.port is not None:
-        return _port_in_use(text, address.port)
+        return _port_in_use(text, address.port, setting)
     if number in (errno.EADDRNOTAVAIL, errno.ENODEV, errno.EAFNOSUPPORT):
-        remedy = "Use an address of this machine, or tcp://127.0.0.1:7447 for this machine alone."
+        remedy = "Use an address of this machine, or 127.0.0.1 for this machine alone."
     elif number == errno.EACCES:
         remedy = "Choose a port from 1024 on: those below it are for root."
     else:
         remedy = "Choose another address or port."
-    return ConfigError(f"daemon.listen: cannot listen at {text}: {said}.", remedy)
+    return ConfigError(f"{setting}: cannot listen at {text}: {said}.", remedy)
 
 
 def reached_from_here(address: str) -> str:
@@ -85,14 +85,15 @@ def _places(address: Address) -> list[tuple[socket.AddressFamily, tuple[Any, ...
     return []
 
 
-def _port_in_use(text: str, port: int) -> ConfigError:
+def _port_in_use(text: str, port: int, setting: str) -> ConfigError:
     owner = _listener(port)
+    option = f"--{setting.rpartition('.')[2]}"
     look = {"linux": f"ss -ltnp 'sport = :{port}'", "win32": "netstat -ano"}.get(
         sys.platform, f"lsof -nP -iTCP:{port} -sTCP:LISTEN"
     )
     return ConfigError(
-        f"daemon.listen: cannot listen at {text}: port {port} is in use by {owner or 'another program'}.",
-        f"Stop that program, or choose another port (--listen, or daemon.listen). Look: {look}",
+        f"{setting}: cannot listen at {text}: port {port} is in use by {owner or 'another program'}.",
+        f"Stop that program, or choose another port ({option}, or {setting}). Look: {look}",
     )
 
 

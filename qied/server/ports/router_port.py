@@ -23,6 +23,9 @@ from qied.server.ports.listening import cannot_listen
 OnMessage = Callable[[bytes, Guest, Message | QiedError], None]
 """Called with the route of the connection, who is behind it, and the message or what was wrong."""
 
+OnBytes = Callable[[int], None]
+"""Called with the bytes of each message."""
+
 _TURNS = 16
 """Messages taken before other work of the loop gets its turn."""
 
@@ -39,11 +42,16 @@ class RouterPort:
         on_message: OnMessage,
         on_gone: Callable[[bytes], None],
         unfinished_bytes: int = UNFINISHED_BYTES,
+        *,
+        on_sent: OnBytes = lambda size: None,
+        on_received: OnBytes = lambda size: None,
     ) -> None:
         self._log = structlog.get_logger(part=f"{domain} port")
         self._known = known
         self._on_message = on_message
         self._on_gone = on_gone
+        self._on_sent = on_sent
+        self._on_received = on_received
         self._socket: zmq.asyncio.Socket = context.socket(zmq.ROUTER)
         self._configure(domain, server_secret)
         self._guard = FloodGuard(self._socket, unfinished_bytes)
@@ -77,7 +85,9 @@ class RouterPort:
             self._log.debug("could not send", reason=str(error), type=message.TYPE.decode())
             self._on_gone(route)
             return 0
-        return sum(map(len, frames))
+        size = sum(map(len, frames))
+        self._on_sent(size)
+        return size
 
     def end(self, route: bytes) -> None:
         """Close the TCP connection of a route at once, with everything that still waits to be sent."""
@@ -115,6 +125,7 @@ class RouterPort:
         route, rest = frames[0].bytes, frames[1:]
         if not rest:
             return
+        self._on_received(sum(map(len, frames)))
         guest = Guest.of_user_id(cast(str, rest[0].get("User-Id")))
         self._guard.delivered(rest[0].get(zmq.SRCFD), route, guest.name)
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from heapq import nsmallest
 from typing import Final
 
@@ -13,6 +14,7 @@ from qied_client.protocol.message import cut_text
 from qied_client.protocol.request import EditRequest
 
 from qied.config import Config
+from qied.edit import EditSpec
 from qied.loras.lightning import named_version
 from qied.planning.lora_choices import distilling_lora
 from qied.planning.loras import LoraFacts
@@ -20,6 +22,7 @@ from qied.planning.request_defaults import resolve
 from qied.planning.serving import Serving
 
 _PRESETS: Final = 8
+_PLANS: Final = 8
 _PRESET_LORAS: Final = 2
 _TEXT_BYTES: Final = 200
 _OF_ONE_USER: Final = (
@@ -41,8 +44,11 @@ _OF_ONE_USER: Final = (
 """The settings in ``limits`` that hold for one user."""
 
 
-def description(identifier: int, serving: Serving, config: Config) -> m.Description:
-    """What is served: the model, its presets with what speaks against each, and the limits of one user."""
+def description(identifier: int, serving: Serving, config: Config, edit_ms: Callable[[EditSpec], int]) -> m.Description:
+    """What is served: the model, its presets with what speaks against each, and the limits of one user.
+
+    ``edit_ms`` estimates how long an edit runs.
+    """
     profile = serving.profile
     warnings = dict.fromkeys(warning for name in profile.presets for warning in _warnings(name, serving))
     return m.Description(
@@ -54,14 +60,19 @@ def description(identifier: int, serving: Serving, config: Config) -> m.Descript
         max_pixels=min(serving.max_pixels, limits.PIXELS),
         max_images=profile.geometry.max_references,
         side_multiple=profile.geometry.side_multiple,
-        presets=tuple(_preset_info(name, serving) for name in list(profile.presets)[:_PRESETS]),
+        presets=tuple(_preset_info(name, serving, edit_ms) for name in list(profile.presets)[:_PRESETS]),
         loras=len(serving.loras),
         warnings=tuple(warnings)[: limits.WARNINGS],
         limits={f"limits.{name}": getattr(config.limits, name) for name in _OF_ONE_USER},
     )
 
 
-def _preset_info(name: str, serving: Serving) -> m.PresetInfo:
+def plans_of(serving: Serving) -> bytes:
+    """The plans of the first workers as JSON."""
+    return json.dumps([plan.to_json() for plan in serving.plans[:_PLANS]]).encode()
+
+
+def _preset_info(name: str, serving: Serving, edit_ms: Callable[[EditSpec], int]) -> m.PresetInfo:
     preset = serving.profile.presets[name]
     return m.PresetInfo(
         name=name,
@@ -71,17 +82,28 @@ def _preset_info(name: str, serving: Serving) -> m.PresetInfo:
         loras=(*distilling_lora(preset, (), serving), *preset.loras)[:_PRESET_LORAS],
         about=cut_text(preset.description, _TEXT_BYTES),
         default=name == serving.profile.default_preset,
+        expected_ms=_expected_ms(name, serving, edit_ms),
     )
 
 
-def _warnings(preset: str, serving: Serving) -> Iterator[str]:
-    """What an edit with this preset and no other settings would be warned of, or why it is refused."""
+def _expected_ms(preset: str, serving: Serving, edit_ms: Callable[[EditSpec], int]) -> int:
+    try:
+        return edit_ms(_square_edit(preset, serving))
+    except QiedError:
+        return 0
+
+
+def _square_edit(preset: str, serving: Serving) -> EditSpec:
+    """An edit of one square picture with this preset and no other settings; raises QiedError where it is refused."""
     side = serving.profile.geometry.side_multiple * 16
     request = EditRequest(("0" * 64,), "-", 0, preset=preset, on_cap="fit")
+    return resolve(request, [(side, side)], serving).spec
+
+
+def _warnings(preset: str, serving: Serving) -> Iterator[str]:
+    """What that edit would be warned of, or why it is refused."""
     try:
-        yield from (
-            cut_text(warning, limits.WARNING_BYTES) for warning in resolve(request, [(side, side)], serving).warnings
-        )
+        yield from (cut_text(warning, limits.WARNING_BYTES) for warning in _square_edit(preset, serving).warnings)
     except QiedError as error:
         yield cut_text(str(error), limits.WARNING_BYTES)
 

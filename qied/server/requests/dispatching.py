@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import structlog
 from qied_client.protocol import messages as m
 
 from qied.server.access.owner import require_owner
 from qied.server.named_locks import NamedLocks
 from qied.server.ports.peer import Peer
-from qied.server.requests.describing import description, lora_list
+from qied.server.requests.describing import description, lora_list, plans_of
 from qied.server.requests.front_services import FrontServices
 from qied.server.requests.job_requests import JobRequests
 from qied.server.requests.listing import UserLists
@@ -79,9 +82,22 @@ class Requests:
             case m.ListTurns():
                 peer.spawn(message.id, self._lists.turns(peer.user, message))
             case m.Describe():
-                peer.send(description(message.id, self._desk.serving, self._desk.config))
+                peer.spawn(message.id, self._describe(peer, message))
+            case m.Metrics():
+                peer.spawn(message.id, self._metrics(peer, message))
             case m.ListLoras():
                 peer.send(lora_list(message.id, self._desk.serving.loras, message.after))
+
+    async def _describe(self, peer: Peer, message: m.Describe) -> m.Message:
+        if message.plans:
+            require_owner(peer.user, "see the plan of the workers")
+        desk = self._desk
+        described = description(message.id, desk.serving, desk.config, desk.dispatcher.pace.edit_ms)
+        return replace(described, plans=plans_of(desk.serving)) if message.plans else described
+
+    async def _metrics(self, peer: Peer, message: m.Metrics) -> m.Message:
+        require_owner(peer.user, "see the daemon's figures")
+        return m.MetricsText(message.id, await asyncio.to_thread(self._desk.metrics))
 
     async def _report_all(self, peer: Peer, message: m.Status) -> m.Message:
         require_owner(peer.user, "see the jobs of everyone")

@@ -26,7 +26,7 @@ class FrontServices:
     """The services that requests need.
 
     ``make_room`` removes what a user does not use for so many bytes of a result, ``forget_fetched`` the oldest result
-    that the user's client has; both return whether there is more room now.
+    that the user's client has; both return whether there is more room now. ``metrics`` blocks, and asks the event loop.
     """
 
     config: Config
@@ -42,6 +42,7 @@ class FrontServices:
     dispatcher: Dispatcher
     report: Callable[[int, str, bool], m.StatusReport]
     control: Callable[[Peer, m.Control], Awaitable[m.Message]]
+    metrics: Callable[[], bytes]
     finishing: Callable[[], bool]
     forget_scope: Callable[[str], None]
     make_room: Callable[[str, int], Awaitable[bool]]

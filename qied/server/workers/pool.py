@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -17,6 +18,7 @@ from qied_client.protocol import timing
 
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
+from qied.metrics.figures import Figures
 from qied.planning.plan import Execution
 from qied.progress import OnProgress
 from qied.scheduling import model as s
@@ -50,9 +52,11 @@ _SURPLUS_BYTES = 2 * 1024**3
 class Worker:
     """One worker: what it is launched with, its process, its connection once attached, and its offer once loaded.
 
-    ``withheld_bytes`` of its budget are held by other programs, as it last reported. Of its ``active`` edits the engine
-    has not yet those that are ``preparing``: their pictures are being decoded, which has limits of its own. ``broken``
-    is why its engine could not be loaded, by its own report, and ``trouble`` what keeps it from working now.
+    ``withheld_bytes`` of its budget are held by other programs, and its process has ``own_bytes`` of the device, as it
+    last reported; ``highest_bytes`` are the most that it had. Both are None where it does not report them. Of its
+    ``active`` edits the engine has not yet those that are ``preparing``: their pictures are being decoded, which has
+    limits of its own. ``broken`` is why its engine could not be loaded, by its own report, and ``trouble`` what keeps
+    it from working now.
     """
 
     name: str
@@ -69,6 +73,8 @@ class Worker:
     progress_ms: int = 0
     heard_ms: int = 0
     withheld_bytes: int = 0
+    own_bytes: int | None = None
+    highest_bytes: int | None = None
     surplus_told: bool = False
     broken: QiedError | None = None
     trouble: QiedError | None = None
@@ -96,6 +102,7 @@ class WorkerPool:
         dispatcher: Dispatcher,
         transfers: BlobTransfers,
         step_timeout_s: int,
+        figures: Figures,
     ) -> None:
         self._log = structlog.get_logger(part="workers")
         self._server_public = server_keys[0].decode()
@@ -114,7 +121,17 @@ class WorkerPool:
         self._address = ""
         self._first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_loading: OnProgress = lambda what, done, total: None
-        self._port = RouterPort(context, "worker", server_keys[1], w.FROM_WORKER, self._on_message, self._on_gone)
+        self._figures = figures
+        self._port = RouterPort(
+            context,
+            "worker",
+            server_keys[1],
+            w.FROM_WORKER,
+            self._on_message,
+            self._on_gone,
+            on_sent=partial(figures.carried, "to_worker"),
+            on_received=partial(figures.carried, "from_worker"),
+        )
 
     def authorise(self, key: bytes) -> str | None:
         """Name of the worker that was given this key, or None."""
@@ -240,7 +257,7 @@ class WorkerPool:
             except OSError as error:
                 worker.broken = process_refused(error)
                 self._hinder(worker, worker.broken)
-                self._lost(worker, Ending(0, by_itself=False))
+                self._lost(worker, Ending(0, by_itself=False, started=False))
             else:
                 self._progressed(worker)
                 self._log.info("worker started", worker=worker.name, pid=worker.process.pid)
@@ -274,6 +291,7 @@ class WorkerPool:
     def _lost(self, worker: Worker, ending: Ending) -> None:
         worker.failed_starts = worker.failed_starts + 1 if worker.offer is None else 0
         worker.restarts += 1
+        self._figures.worker_ended(ending.cause)
         worker.condition, worker.offer, worker.withheld_bytes = "lost", None, 0
         self._detach(worker)
         self._log.warning("worker ended", worker=worker.name, how=str(ending), by_itself=ending.by_itself)
@@ -287,6 +305,7 @@ class WorkerPool:
         """Forget the connection of a worker, and the edits that it had."""
         worker.active.clear()
         worker.preparing.clear()
+        worker.own_bytes = worker.highest_bytes = None
         if worker.peer is not None:
             self._routes.pop(worker.peer.route, None)
             worker.peer.gone()
@@ -377,7 +396,8 @@ class WorkerPool:
                 worker.broken = from_code(code, text, remedy)
                 self._hinder(worker, worker.broken)
                 self._give_up(worker.broken)
-            case w.Memory():
+            case w.Memory(own):
+                worker.own_bytes, worker.highest_bytes = own, max(own, worker.highest_bytes or 0)
                 self._withhold(worker, message)
             case w.Prepared(user, job):
                 worker.preparing.discard((user, job))

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from qied.link.exit_codes import DEVICE_LOST, FRONT_GONE
+from qied.link.exit_codes import DEVICE_LOST, ENGINE_BROKEN, FRONT_GONE
 from qied.link.launch import LaunchOrder
 from qied.server.clock import slept_ms
 from qied.server.workers.oom_kills import OomKills
 
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS"}
 """Signals that a program gets for what it does itself; all others are sent by somebody."""
+_CAUSES = {DEVICE_LOST: "device_lost", ENGINE_BROKEN: "engine_broken", FRONT_GONE: "front_gone"}
 _SUSPENDED_MS = 1_000
 
 
@@ -24,12 +25,26 @@ _SUSPENDED_MS = 1_000
 class Ending:
     """How a worker process ended. ``by_itself`` is False if that says nothing about its jobs.
 
-    ``for_memory``: the kernel killed it, since the host's memory had run out.
+    ``for_memory``: the kernel killed it, since the host's memory had run out. ``hung``: it was killed for that.
+    ``started`` is False where there was never a process.
     """
 
     code: int
     by_itself: bool
     for_memory: bool = False
+    hung: bool = False
+    started: bool = True
+
+    @property
+    def cause(self) -> str:
+        """One of ``metrics.figures.CAUSES``."""
+        if not self.started:
+            return "not_started"
+        if self.code >= 0:
+            return _CAUSES.get(self.code, "exit")
+        if self.hung or self.for_memory:
+            return "hung" if self.hung else "out_of_memory"
+        return "fault" if _name(self.code) in _FAULTS else "killed"
 
     def __str__(self) -> str:
         return _name(self.code)
@@ -44,7 +59,7 @@ def judge(code: int, *, hung: bool = False, for_memory: bool = False, suspended_
     """
     if code < 0:
         sent = _name(code) not in _FAULTS and not hung and not for_memory
-        return Ending(code, by_itself=not sent, for_memory=for_memory)
+        return Ending(code, by_itself=not sent, for_memory=for_memory, hung=hung)
     nobody = code == FRONT_GONE or (code == DEVICE_LOST and suspended_ms >= _SUSPENDED_MS)
     return Ending(code, by_itself=not nobody)
 

@@ -652,6 +652,17 @@ async def test_each_commit_is_on_the_disk_itself_before_it_counts(
     assert found == (value,)
 
 
+async def test_each_commit_is_timed_also_one_of_a_refused_call(path: Path) -> None:
+    seconds: list[float] = []
+    journal = Journal.open(path, seconds.append)
+    await journal.apply(accept())
+    with pytest.raises(DuplicateJob):
+        await journal.apply(accept())
+    await journal.apply(SetPaused(True))
+    assert len(seconds) == 3 and min(seconds) > 0
+    await journal.close()
+
+
 async def test_a_loop_that_is_gone_does_not_hurt_the_writer(path: Path) -> None:
     async def accept_and_walk_away() -> Journal:
         journal = Journal.open(path)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from qied_client.protocol import limits
 from qied_client.protocol.codec import encode
 
 from qied.config import Config
+from qied.edit import EditSpec
 from qied.planning.loras import LoraFacts, LoraRoom
 from qied.planning.model_profile import ModelProfile, Preset, shipped_profiles
 from qied.planning.plan import Execution, Plan, Sessions
 from qied.planning.serving import Serving
-from qied.server.requests.describing import description, lora_list
+from qied.server.requests.describing import description, lora_list, plans_of
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 LORAS = {
@@ -29,9 +33,13 @@ def serving(profile: ModelProfile = REAL, precision: str = "bf16", loras: dict[s
     return Serving(profile, (plan,), loras=loras, lora_room=LoraRoom(300, 64))
 
 
+def edit_ms(spec: EditSpec) -> int:
+    return spec.forwards * 100
+
+
 def test_the_model_its_presets_and_the_limits_of_one_user() -> None:
     config = Config.model_validate({"limits": {"jobs_kept_per_user": 9}})
-    found = description(5, serving(), config)
+    found = description(5, serving(), config, edit_ms)
     assert (found.re, found.model, found.title, found.model_version) == (5, REAL.name, REAL.title, "2511")
     assert (found.precision, found.max_pixels, found.max_images, found.side_multiple) == ("bf16", 1 << 20, 3, 16)
     assert [(preset.name, preset.steps, preset.default) for preset in found.presets] == [
@@ -41,6 +49,9 @@ def test_the_model_its_presets_and_the_limits_of_one_user() -> None:
     ]
     assert all(preset.about == REAL.presets[preset.name].description for preset in found.presets)
     assert [preset.loras for preset in found.presets] == [("Lightning-4steps",), (), ()]
+    assert [preset.expected_ms for preset in found.presets] == [
+        preset.steps * (2 if preset.true_cfg_scale > 1 else 1) * 100 for preset in found.presets
+    ]
     assert (found.loras, found.warnings) == (3, ())
     assert found.limits["limits.jobs_kept_per_user"] == 9
     assert set(found.limits) >= {"limits.jobs_waiting_per_user", "limits.sessions_per_user"}
@@ -48,10 +59,24 @@ def test_the_model_its_presets_and_the_limits_of_one_user() -> None:
 
 def test_what_speaks_against_a_preset_here() -> None:
     missing = {**REAL.presets, "lost": Preset(steps=4, true_cfg_scale=1.0, description="", loras=("gone",))}
-    found = description(1, serving(REAL.model_copy(update={"presets": missing}), "fp8", {}), Config())
+    found = description(1, serving(REAL.model_copy(update={"presets": missing}), "fp8", {}), Config(), edit_ms)
     assert [word in warning for word, warning in zip(("Lightning", "bf16", "gone"), found.warnings, strict=True)] == [
         True
     ] * 3
+
+
+def test_a_preset_that_is_refused_here_has_no_time() -> None:
+    refused = {**REAL.presets, "lost": Preset(steps=4, true_cfg_scale=1.0, description="", loras=("gone",))}
+    found = description(1, serving(REAL.model_copy(update={"presets": refused})), Config(), edit_ms)
+    assert [preset.name for preset in found.presets if not preset.expected_ms] == ["lost"]
+
+
+def test_the_plans_are_those_of_the_command_and_fit_a_message() -> None:
+    served = serving()
+    many = replace(served, plans=tuple(replace(served.plans[0], reasons=("why " * 50,) * 9) for _ in range(99)))
+    assert json.loads(plans_of(served)) == [served.plans[0].to_json()]
+    assert len(plans_of(many)) < limits.PLANS_BYTES
+    assert len(json.loads(plans_of(many))) == 8
 
 
 def test_loras_in_the_order_of_their_names() -> None:
@@ -80,6 +105,6 @@ def test_the_longest_texts_fit_a_message(letter: str) -> None:
         f"preset-{number}" + "x" * 40: Preset(steps=4, true_cfg_scale=1.0, description=long) for number in range(9)
     }
     profile = REAL.model_copy(update={"title": long, "name": long, "presets": presets, "default_preset": "none"})
-    encode(description(1, serving(profile), Config()))
+    encode(description(1, serving(profile), Config(), edit_ms))
     loras = {f"{number:03}" + "n" * 125: LoraFacts(problem=long) for number in range(99)}
     encode(lora_list(1, loras, None))

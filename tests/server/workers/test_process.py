@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from qied.link.exit_codes import DEVICE_LOST, FRONT_GONE
+from qied.link.exit_codes import DEVICE_LOST, ENGINE_BROKEN, FRONT_GONE
+from qied.metrics.figures import CAUSES
 from qied.server.workers.oom_kills import OomKills, count_oom_kills
-from qied.server.workers.process import WorkerProcess, judge
+from qied.server.workers.process import Ending, WorkerProcess, judge
 
 
 @pytest.fixture
@@ -147,3 +148,26 @@ async def test_an_exit_is_its_own_doing(child, counter, status) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts")
 def test_this_system_counts() -> None:
     assert count_oom_kills(Path("/proc/vmstat")) is not None
+
+
+ENDINGS = [
+    (judge(0), "exit"),
+    (judge(139), "exit"),
+    (judge(DEVICE_LOST), "device_lost"),
+    (judge(ENGINE_BROKEN), "engine_broken"),
+    (judge(FRONT_GONE), "front_gone"),
+    (judge(-signal.SIGSEGV), "fault"),
+    (judge(-signal.SIGKILL), "killed"),
+    (judge(-signal.SIGKILL, hung=True), "hung"),
+    (judge(-signal.SIGKILL, for_memory=True), "out_of_memory"),
+    (Ending(0, by_itself=False, started=False), "not_started"),
+]
+
+
+@pytest.mark.parametrize(("ending", "cause"), ENDINGS)
+def test_the_cause_that_is_counted(ending: Ending, cause: str) -> None:
+    assert ending.cause == cause
+
+
+def test_every_cause_that_has_a_series_can_be() -> None:
+    assert {cause for _, cause in ENDINGS} == set(CAUSES)

@@ -26,7 +26,7 @@ def presets(key: Key = None, address: Address = None, as_json: AsJson = False) -
         console = Console(highlight=False)
         if as_json:
             facts = asdict(description)
-            del facts["re"]
+            del facts["re"], facts["plans"]
             console.print_json(json.dumps(facts))
             return
         console.print(Text.assemble((description.title, "bold"), f" in {description.precision}"))

@@ -190,7 +190,11 @@ class TurnList(Message):
 
 @dataclass(frozen=True)
 class PresetInfo:
-    """Named settings; ``precision`` is the one that they are meant for, empty for any."""
+    """Named settings; ``precision`` is the one that they are meant for, empty for any.
+
+    ``expected_ms`` is how long an edit of one square picture is expected to run with them alone, at the model's own
+    size; 0 where they are refused here.
+    """
 
     name: Annotated[str, Identifier(limits.ID_CHARS)]
     steps: Annotated[int, Int(1, limits.STEPS)]
@@ -199,14 +203,16 @@ class PresetInfo:
     loras: Annotated[tuple[str, ...], ListOf(Text(limits.NAME_CHARS), 2)] = ()
     about: Annotated[str, Text(200, empty=True)] = ""
     default: Annotated[bool, Flag()] = False
+    expected_ms: Annotated[int, COUNT] = 0
 
 
 @dataclass(frozen=True)
 class Describe(Message):
-    """Ask what this daemon serves."""
+    """Ask what this daemon serves. The machine's owner may ask for the ``plans`` of its workers as well."""
 
     TYPE = b"DESCRIBE"
     id: Annotated[int, COUNT]
+    plans: Annotated[bool, Flag()] = False
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,8 @@ class Description(Message):
     """Answer to DESCRIBE: the model, its precision, what it can do, and the limits of one user.
 
     ``max_pixels`` is the cap for results, ``side_multiple`` the grid of their width and height. ``loras`` is how many
-    can be listed. ``limits`` are settings of the daemon by name.
+    can be listed. ``limits`` are settings of the daemon by name. The body is empty, or JSON: a list of the workers'
+    plans, each as ``qied plan --json`` prints it.
     """
 
     TYPE = b"DESCRIPTION"
@@ -230,6 +237,7 @@ class Description(Message):
     loras: Annotated[int, COUNT]
     warnings: Annotated[tuple[str, ...], WARNINGS] = ()
     limits: Annotated[dict[str, Any], Scalars(16)] = field(default_factory=dict)
+    plans: Annotated[bytes | memoryview, Body(0, limits.PLANS_BYTES)] = b""
 
 
 @dataclass(frozen=True)

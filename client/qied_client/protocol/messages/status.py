@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from qied_client.protocol import limits
-from qied_client.protocol.fields import Flag, Identifier, Later, ListOf, Maybe, Nested, OneOf, Text
+from qied_client.protocol.fields import Body, Flag, Identifier, Later, ListOf, Maybe, Nested, OneOf, Text
 from qied_client.protocol.message import Message
 from qied_client.protocol.messages.checks import COUNT, ID, SIDE, STATES
 
@@ -88,6 +88,23 @@ class StatusReport(Message):
     sessions: Annotated[tuple[SessionRow, ...], ListOf(Nested(SessionRow), limits.STATUS_ROWS)]
     paused: Annotated[bool, Later(Flag())] = False
     finishing: Annotated[bool, Later(Flag())] = False
+
+
+@dataclass(frozen=True)
+class Metrics(Message):
+    """Ask for the daemon's figures; refused to everybody but the machine's owner."""
+
+    TYPE = b"METRICS"
+    id: Annotated[int, COUNT]
+
+
+@dataclass(frozen=True)
+class MetricsText(Message):
+    """Answer to METRICS. The body is text in version 0.0.4 of Prometheus' format."""
+
+    TYPE = b"METRICSTEXT"
+    re: Annotated[int, COUNT]
+    text: Annotated[bytes | memoryview, Body(0, limits.METRICS_BYTES)] = b""
 
 
 CONTROLS = ("pause", "resume", "unload", "load", "stop", "stop_when_done")
