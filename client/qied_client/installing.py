@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "h11>=0.14",
         "python-multipart>=0.0.20",
         "sse-starlette>=3.0",
+        "filelock>=3.12",
     ),
     "qied[fp8-attention]": ("nvidia-cudnn-frontend>=1.32",),
 }
