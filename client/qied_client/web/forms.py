@@ -104,8 +104,10 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
     try:
         async with request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES) as form:
             yield form
-    except HTTPException as error:  # what Starlette makes of every fault of a form
+    except HTTPException as error:  # what Starlette makes of a fault of a form
         raise bad_request(f"The form cannot be read: {error.detail}", code="invalid_form") from error
+    except UnicodeError as error:  # of a character set that knows no replacement
+        raise bad_request("The form's text cannot be decoded. Send UTF-8.", code="invalid_form") from error
 
 
 async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:

@@ -18,7 +18,7 @@ from qied_client.errors import QiedError
 from qied_client.results import Progress, Result
 from qied_client.web.access import user_of
 from qied_client.web.errors import ApiError, of_qied
-from qied_client.web.forms import EditForm, edit_form, form_of
+from qied_client.web.forms import PRESETS, EditForm, edit_form, form_of
 from qied_client.web.http.answers import WithPictures, json_with_pictures
 from qied_client.web.http.bodies import Room, taken_in
 from qied_client.web.http.events import Event, comment, event, events_response
@@ -130,7 +130,7 @@ def _partial(form: EditForm, progress: Progress, index: int) -> bytes:
         "b64_json": base64.b64encode(progress.preview).decode(),
         "created_at": int(time.time()),
         "size": "auto",
-        "quality": form.quality,
+        "quality": _told_quality(form),
         "background": "opaque",
         "output_format": "jpeg",
     }
@@ -144,7 +144,7 @@ def _completed(form: EditForm, result: Result) -> WithPictures:
             "created_at": int(time.time()),
             **_picture(form, result, stand_in),
             "size": f"{result.width}x{result.height}",
-            "quality": form.quality,
+            "quality": _told_quality(form),
             "background": "opaque",
             "output_format": form.output_format,
             "usage": _NO_USAGE,
@@ -160,15 +160,21 @@ async def _results(jobs: Sequence[AsyncJob]) -> list[Result]:
 
 def _answer(form: EditForm, results: Sequence[Result], stand_in: Callable[[bytes], str]) -> dict[str, Any]:
     first = results[0]
+    quality = {"quality": form.quality} if form.quality in PRESETS else {}  # OpenAI's answers have no others
     return {
         "created": int(time.time()),
         "data": [_picture(form, result, stand_in) for result in results],
         "background": "opaque",
         "output_format": form.output_format,
-        "quality": form.quality,
+        **quality,
         "size": f"{first.width}x{first.height}",
         "usage": _NO_USAGE,
     }
+
+
+def _told_quality(form: EditForm) -> str:
+    """The quality as events have it: OpenAI's clients know no others."""
+    return form.quality if form.quality in PRESETS else "auto"
 
 
 def _picture(form: EditForm, result: Result, stand_in: Callable[[bytes], str]) -> dict[str, Any]:
