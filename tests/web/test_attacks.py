@@ -22,7 +22,7 @@ from qied_client.web import server
 from qied_client.web.http import bodies, connections
 connections._HEADER_S = connections._READER_S = bodies._CHUNK_S = 0.4
 connections._CONNECTIONS = 40
-server._KEEP_ALIVE_S = 5
+server._KEEP_ALIVE_S = 1
 """
 """A gateway with the same limits, which are reached within a second."""
 FORM = {"prompt": "brighter", "size": "64x48"}
@@ -121,12 +121,12 @@ def test_who_does_not_read_the_answers_is_dropped(gateway):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
-def test_one_address_gets_half_of_the_places(gateway):
+def test_one_address_gets_half_of_the_places(gateway, token):
     held = []
     try:
         for _ in range(60):
             held.append(Raw(gateway.url, source="127.0.0.9"))
-            held[-1].head("GET /health")
+            held[-1].head("GET /api/events", Authorization=f"Bearer {token}")
         statuses = [connection.status for connection in held]
         assert statuses.count(200) == 20 and statuses.count(503) == 40
         with Raw(gateway.url, source="127.0.0.10") as other:

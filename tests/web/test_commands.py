@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 from qied_client.web.tokens import TokenStore
+
+from tests.web.conftest import GatewayProcess
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 PROGRAMS = {"qied": "qied.cli.main", "qied-client": "qied_client.cli.main"}
@@ -108,6 +111,11 @@ def test_a_file_of_tokens_that_is_damaged_is_told_before_anybody_connects(run: R
         assert done.returncode == 2 and "tokens.json is damaged" in " ".join(done.stderr.split())
 
 
-def test_a_gateway_says_where_it_listens_and_ends_in_order(gateway) -> None:
-    assert httpx.get(f"{gateway.url}/health").json() == {"status": "ok"}
-    assert gateway.stop() == 0
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_gateway_says_where_it_listens_and_ends_in_order(key: Path, tmp_path: Path, number: int) -> None:
+    started = GatewayProcess(key, tmp_path / "tokens.json", stderr=tmp_path / "stderr.txt")
+    assert httpx.get(f"{started.url}/health").json() == {"status": "ok"}
+    started.process.send_signal(number)
+    assert started.process.wait(60) == 0
+    started.process.communicate()
+    assert (tmp_path / "stderr.txt").read_text() == ""

@@ -30,7 +30,7 @@ def user_of(request: Request) -> str:
         told: set[str] = request.app.state.told
         if str(error) not in told:  # once: whoever asks without a token may do so often
             told.add(str(error))
-            _LOG.error("Nobody can be let in: %s", error)
+            _LOG.error("No token can be checked: %s", error)
         raise ApiError(
             503, "server_error", "tokens_unreadable", "The file of tokens cannot be used; this server's log says why."
         ) from error

@@ -111,7 +111,7 @@ async def _qied_error(request: Request, error: Exception) -> Response:
 
 
 async def _left(request: Request, error: Exception) -> Response:
-    """The caller closed the connection, so nobody reads this."""
+    """The caller closed the connection, so this answer has no reader."""
     return Response(status_code=499)
 
 

@@ -99,7 +99,7 @@ class TokenStore:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody else changes the file meanwhile; raises ConfigError."""
+        """No other process changes the file meanwhile; raises ConfigError."""
         file = self._path.with_name(f".{self._path.name}.lock")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -16,7 +16,7 @@ from qied_client.web.errors import ApiError
 BODY_BYTES: Final = 320 * 1024 * 1024
 """Most bytes of one form: three pictures and a mask at the limit of 64 MiB each, in their form, and room."""
 _SMALL_BYTES: Final = 64 * 1024
-"""Most bytes of a body that is no form with pictures."""
+"""Most bytes of a body that has no pictures."""
 _CHUNK_S: Final = 30.0
 """Seconds to wait for the next piece of a body."""
 _SLOWEST: Final = 1024

@@ -122,7 +122,7 @@ class PunctualProtocol(H11Protocol):
         super().resume_writing()
 
     def _watch(self) -> None:
-        """Have one clock run while a head is awaited, or the rest of a body that nobody wants any more."""
+        """Have one clock run while a head is awaited, or the rest of a body that was answered."""
         answered = self.cycle is not None and self.cycle.response_complete
         waits = self.conn.their_state is h11.IDLE or (self.conn.their_state is h11.SEND_BODY and answered)
         if not waits and self._due is not None:
@@ -149,7 +149,7 @@ class PunctualProtocol(H11Protocol):
 
 
 def _network(address: str) -> str:
-    """What counts as one address: with IPv6, whoever has one has 2**64 of them."""
+    """What counts as one address: a network of IPv6 gives each of its users 2**64 of them."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
+import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from qied_client.web.errors import ApiError
@@ -19,6 +20,8 @@ Event = bytes | WithPictures
 
 _PING_S: Final = 10.0
 _PING: Final = b": ping\r\n\r\n"
+_ENDING_S: Final = 3.0
+"""Seconds that a lively stream has to end in order."""
 _NEVER_S: Final = 10**9
 """In place of the library's own pings, which may come within an event that is sent in pieces."""
 
@@ -38,22 +41,32 @@ def events_response(
 ) -> EventSourceResponse:
     """An answer that is a stream of events; the source is closed when its reader leaves.
 
-    ``lively``: there is an event every few seconds, so that no signs of life are needed between them.
+    ``lively``: there is an event each second, so that no signs of life are needed between them, and when the gateway
+    ends, the stream ends in order behind the next one.
     """
+    ending = anyio.Event()
     return EventSourceResponse(
-        _pieces(events, events if lively else _with_pings(events), room, user),
+        _pieces(events, events if lively else _with_pings(events), ending, room, user),
         ping=_NEVER_S,
         headers={"X-Accel-Buffering": "no"},
+        shutdown_event=ending,
+        shutdown_grace_period=_ENDING_S if lively else 0,
     )
 
 
 async def _pieces(
-    source: AsyncGenerator[Event, None], events: AsyncGenerator[Event, None], room: Room, user: str
+    source: AsyncGenerator[Event, None],
+    events: AsyncGenerator[Event, None],
+    ending: anyio.Event,
+    room: Room,
+    user: str,
 ) -> AsyncIterator[bytes]:
     async with aclosing(source), aclosing(events):
         async for each in events:
             if isinstance(each, bytes):
                 yield each
+                if ending.is_set():
+                    return
                 continue
             try:
                 with room.taken(user, each.size):
