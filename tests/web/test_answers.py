@@ -62,7 +62,7 @@ def test_a_comment_is_no_event(text: str) -> None:
 def test_room_is_never_more_than_there_is_and_comes_back(steps: list[tuple[str, int]]) -> None:
     room, taken = Room(100), Counter[str]()
     for user, size in steps:
-        fits = taken[user] + size <= 50 and taken.total() + size <= 100
+        fits = not taken[user] or (taken[user] + size <= 50 and taken.total() + size <= 100)
         try:
             room.take(user, size)
         except ApiError as error:
@@ -74,7 +74,10 @@ def test_room_is_never_more_than_there_is_and_comes_back(steps: list[tuple[str, 
     for user, size in taken.items():
         room.leave(user, size)
     room.take("x", 50)
-    room.take("y", 50)
+    room.take("y", 49)
+    room.take("y", 1)
+    with pytest.raises(ApiError):
+        room.take("y", 1)
 
 
 def test_room_comes_back_however_a_block_ends() -> None:

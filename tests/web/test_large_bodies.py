@@ -44,8 +44,8 @@ def other(gateway, shared_daemon) -> Iterator[httpx.Client]:
 class Upload:
     """The request of an edit whose picture is large; it is sent in two parts."""
 
-    def __init__(self, gateway: GatewayProcess, token: str, picture: bytes) -> None:
-        form = httpx.Request("POST", gateway.url, data=FORM, files={"image": picture})
+    def __init__(self, gateway: GatewayProcess, token: str, picture: bytes, **fields: str) -> None:
+        form = httpx.Request("POST", gateway.url, data={**FORM, **fields}, files={"image": picture})
         self.body = form.read()
         self.raw = Raw(gateway.url)
         kinds = {"Authorization": f"Bearer {token}", "Content_Type": form.headers["content-type"]}
@@ -123,3 +123,19 @@ def test_large_results_come_whole(gateway, token):
     )
     events = [line.removeprefix("data: ") for line in stream.text.splitlines() if line.startswith("data: ")]
     assert [json.loads(event)["type"] for event in events] == ["image_edit.completed"] * 2
+
+
+def test_edits_that_wait_hold_no_pictures(gateway, token, picture, tmp_path):
+    process = psutil.Process(gateway.process.pid)
+    before = process.memory_info().rss
+    uploads = []
+    for number in range(5):
+        large = padded(picture, 40 * MIB + number)
+        uploads.append(Upload(gateway, token, large, prompt=f"gate={tmp_path / 'gate'}", stream="true", steps="2"))
+        uploads[-1].raw.send(uploads[-1].body)
+        uploads[-1].raw.until(b"text/event-stream")
+    assert process.memory_info().rss < before + 120_000_000
+    (tmp_path / "gate").touch()
+    for upload in uploads:
+        with upload.raw:
+            assert b"image_edit.completed" in upload.raw.rest()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
 import httpx
 import psutil
+import pytest
 
 PAGES = 16
 EDITS = 2
@@ -107,3 +110,17 @@ def test_every_page_hears_all_of_its_user_and_nothing_of_others(gateway, shared_
             len({json.dumps(sorted((job, sorted(steps)) for job, steps in page.steps.items())) for page in each}) == 1
         )
     assert psutil.Process(gateway.process.pid).memory_info().rss < MOST_RSS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a signal that holds a process")
+def test_a_page_hears_signs_of_life_while_the_daemon_does_not_answer(gateway, token, shared_daemon):
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.stream("GET", f"{gateway.url}/api/events", headers=headers, timeout=30) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: status"
+        shared_daemon.signal(signal.SIGSTOP)
+        try:
+            assert any(line.startswith(": ping") for line in lines)
+        finally:
+            shared_daemon.signal(signal.SIGCONT)
+        assert any(line == "event: status" for line in lines)

@@ -13,10 +13,12 @@ from qied_client.aio import AsyncJob
 from qied_client.errors import QiedError
 from qied_client.results import Progress
 from qied_client.web.errors import of_qied
-from qied_client.web.http.events import event
+from qied_client.web.http.events import PING, event
 from qied_client.web.users import Users
 
 _STATUS_S: Final = 1.0
+_SILENCE_S: Final = 2.0
+"""Seconds after which windows get a sign of life while the daemon does not answer."""
 _QUEUE: Final = 256
 """Events that one window may be behind before it is ended: it connects again and is told where things stand."""
 
@@ -74,21 +76,30 @@ class Feed:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look(self) -> None:
-        """Tell the daemon's state each second, and take up jobs that were submitted elsewhere."""
+        """Tell the daemon's state each second."""
         while True:
+            asking = asyncio.ensure_future(self._state())
             try:
-                async with self._users.client(self._user) as client:
-                    report = await client.status()
-                    for row in report.jobs:
-                        if row.job is not None and row.job not in self._watching:
-                            with suppress(QiedError):
-                                self.watch(await client.job(row.job))
-                status: dict[str, Any] = {"reachable": True, **asdict(report)}
-            except QiedError as error:
-                status = {"reachable": False, **of_qied(error).body()}
-            self._status = event("status", status)
+                while not (await asyncio.wait({asking}, timeout=_SILENCE_S))[0]:
+                    self._tell(PING)
+                self._status = event("status", asking.result())
+            finally:
+                asking.cancel()
             self._tell(self._status)
             await asyncio.sleep(_STATUS_S)
+
+    async def _state(self) -> dict[str, Any]:
+        """The daemon's state; jobs that were submitted elsewhere are taken up."""
+        try:
+            async with self._users.client(self._user) as client:
+                report = await client.status()
+                for row in report.jobs:
+                    if row.job is not None and row.job not in self._watching:
+                        with suppress(QiedError):
+                            self.watch(await client.job(row.job))
+        except QiedError as error:
+            return {"reachable": False, **of_qied(error).body()}
+        return {"reachable": True, **asdict(report)}
 
     async def _follow(self, job: AsyncJob) -> None:
         try:

@@ -19,7 +19,8 @@ Event = bytes | WithPictures
 """One whole event as it is sent; one with pictures is encoded while that is done."""
 
 _PING_S: Final = 10.0
-_PING: Final = b": ping\r\n\r\n"
+PING: Final = b": ping\r\n\r\n"
+"""A sign of life, which parsers pass over."""
 _ENDING_S: Final = 3.0
 """Seconds that a lively stream has to end in order."""
 _NEVER_S: Final = 10**9
@@ -41,8 +42,8 @@ def events_response(
 ) -> EventSourceResponse:
     """An answer that is a stream of events; the source is closed when its reader leaves.
 
-    ``lively``: there is an event each second, so that no signs of life are needed between them, and when the gateway
-    ends, the stream ends in order behind the next one.
+    ``lively``: the source itself gives a sign of life every few seconds, behind which the stream ends in order when
+    the gateway ends.
     """
     ending = anyio.Event()
     return EventSourceResponse(
@@ -84,7 +85,7 @@ async def _with_pings(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Eve
             while not coming.done():
                 await asyncio.wait([coming], timeout=_PING_S)
                 if not coming.done():
-                    yield _PING
+                    yield PING
             if (item := coming.result()) is None:
                 return
             yield item
