@@ -62,7 +62,7 @@ class ServeCommand(TyperCommand):
     """``serve``, whose ``--web`` may stand alone or with an address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a ``--web`` that stands alone an empty address; ``serve`` has no arguments that it could be taken for."""
+        """Give a ``--web`` that stands alone an empty address."""
         alone = {"--web": "--web="}
         words = [alone.get(word, word) if after.startswith("-") else word for word, after in pairwise([*args, "-"])]
         return super().parse_args(ctx, words)

@@ -28,7 +28,7 @@ _MOST = 100
 
 @dataclass(frozen=True)
 class Place:
-    """The name that ``--out`` gives, for ``count`` results of ``quality`` (1 to 100, None for the format's usual one)."""
+    """The name that ``--out`` gives, for ``count`` results of ``quality`` (1 to 100; None: the usual one)."""
 
     out: Path
     count: int = 1
