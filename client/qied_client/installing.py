@@ -20,7 +20,9 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "uvicorn>=0.34",
         "h11>=0.14",
         "python-multipart>=0.0.20",
-        "sse-starlette>=3.0",
+        "sse-starlette>=3.3",
+        "anyio>=4.7",
+        "filelock>=3.12",
     ),
     "qied[fp8-attention]": ("nvidia-cudnn-frontend>=1.32",),
 }

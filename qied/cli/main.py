@@ -21,7 +21,7 @@ from qied.cli.plan import plan_command
 from qied.cli.probe import probe
 from qied.cli.profiles import profile
 from qied.cli.pull import pull
-from qied.cli.serve import serve
+from qied.cli.serve import ServeCommand, serve
 from qied.service.command import service
 
 app = typer.Typer(
@@ -30,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(serve)
+app.command(cls=ServeCommand)(serve)
 app.command()(pull)
 app.command()(demo)
 app.command()(doctor)

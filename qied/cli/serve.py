@@ -12,6 +12,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from qied_client.cli.web import TOKENS_FILE, require_web
 from qied_client.credentials import default_home
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperCommand
 
 from qied.builtin.scene import read_scene
 from qied.cli.machine import usual_config
@@ -57,6 +59,16 @@ _SWITCH_S = 0.0005
 disk's threads need it after each commit and chunk; `benchmarks/wire.py` shows heartbeats and SUBMIT under load."""
 
 
+class ServeCommand(TyperCommand):
+    """``serve``, whose ``--web`` may stand alone or with an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a ``--web`` that stands alone an empty address."""
+        alone = {"--web": "--web="}
+        words = [alone.get(word, word) if after.startswith("-") else word for word, after in pairwise([*args, "-"])]
+        return super().parse_args(ctx, words)
+
+
 def serve(
     model: Annotated[str | None, typer.Option(help="Model folder, transformer file, or 'builtin'.")] = None,
     model_version: Annotated[str | None, typer.Option(help="2511, for a file that does not state its version.")] = None,
@@ -68,9 +80,13 @@ def serve(
     log_format: Annotated[str | None, typer.Option(help="auto, text or json.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug (all), info, warning or error.")] = None,
     web: Annotated[
-        bool, typer.Option("--web", help=f"Open the web door, at {WEB_ADDRESS} or where web.listen says.")
-    ] = False,
-    web_listen: Annotated[str | None, typer.Option(help="HOST:PORT of the web door; 0.0.0.0:7448 for others.")] = None,
+        str | None,
+        typer.Option(
+            "--web",
+            metavar="[HOST:PORT]",
+            help=f"Open the web door, at {WEB_ADDRESS} or where web.listen says; 0.0.0.0:7448 for others.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="HOST:PORT of figures for Prometheus, such as 127.0.0.1:9464.")
     ] = None,
@@ -89,7 +105,7 @@ def serve(
             "model.precision": precision,
             "daemon.log_format": log_format,
             "daemon.log_level": log_level,
-            "web.listen": web_listen,
+            "web.listen": web or None,
         }
         file = usual_config(config)
         loaded = load_config(file, os.environ, overrides)
@@ -104,7 +120,7 @@ def serve(
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)
         launch = replace(plan_launch(folder, loaded, served, manager), paused=paused)
-        door = _web_door(settings.web, folder, wanted=web)
+        door = _web_door(settings.web, folder, wanted=web is not None)
         reloading = Reloading(loaded, lambda: load_config(file, os.environ, overrides))
         asyncio.run(_run(launch, door, scrapes, manager, reloading))
 

@@ -6,6 +6,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+from typer.main import get_command
+
+from qied.cli.main import app
+
 
 def serve(tmp_path, *arguments, **environ):
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("QIED_", "HF_", "COMFYUI_"))}
@@ -52,3 +57,26 @@ def test_a_state_folder_that_cannot_be_made_is_told_with_what_helps(tmp_path):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "home" in done.stderr and "move it away" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "web", "paused"),
+    [
+        ([], None, False),
+        (["--web"], "", False),
+        (["--web", "--paused"], "", True),
+        (["--paused", "--web"], "", True),
+        (["--web", "0.0.0.0:7448", "--paused"], "0.0.0.0:7448", True),
+        (["--web=[::]:7448"], "[::]:7448", False),
+    ],
+)
+def test_the_web_door_may_be_asked_for_with_an_address_or_without(words, web, paused):
+    command = get_command(app).commands["serve"]
+    with command.make_context("serve", words) as context:
+        assert (context.params["web"], context.params["paused"]) == (web, paused)
+
+
+def test_an_address_of_the_web_door_that_is_none_is_told(tmp_path):
+    done = serve(tmp_path, "--model", "builtin", "--web", "everywhere")
+    assert done.returncode == 2
+    assert "'everywhere' is not HOST:PORT" in " ".join(done.stderr.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,22 +17,16 @@ __all__ = ["daemon_process", "make_picture", "picture", "shared_daemon", "start_
 
 
 class GatewayProcess:
-    """``qied-client web`` on a free port."""
+    """``qied-client web`` on a free port. ``first`` is Python that its process runs before."""
 
-    def __init__(self, key: Path, tokens: Path, *options: str) -> None:
+    def __init__(self, key: Path, tokens: Path, *options: str, first: str = "", stderr: Path | None = None) -> None:
         self.tokens = TokenStore(tokens)
-        command = [
-            sys.executable,
-            "-c",
-            "from qied_client.cli.main import main; main()",
-            "web",
-            "127.0.0.1:0",
-            "--key",
-            str(key),
-        ]
-        self.process = subprocess.Popen(
-            [*command, "--tokens", str(tokens), *options], stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        program = f"{first}\nfrom qied_client.cli.main import main; main()"
+        command = [sys.executable, "-c", program, "web", "127.0.0.1:0", "--key", str(key), "--tokens", str(tokens)]
+        with stderr.open("wb") if stderr else nullcontext() as errors:
+            self.process = subprocess.Popen(
+                [*command, *options], stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("web  "), line

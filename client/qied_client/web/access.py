@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from starlette.requests import Request
 
+from qied_client.errors import ConfigError
 from qied_client.web.errors import ApiError
 from qied_client.web.tokens import TokenStore
+
+_LOG = logging.getLogger(__name__)
 
 
 def user_of(request: Request) -> str:
@@ -19,7 +24,16 @@ def user_of(request: Request) -> str:
             "missing_token",
             "Send a token: `Authorization: Bearer TOKEN`. The machine's owner makes one with `qied tokens add NAME`.",
         )
-    token = tokens.find(text.strip())
+    try:
+        token = tokens.find(text.strip())
+    except ConfigError as error:
+        told: set[str] = request.app.state.told
+        if str(error) not in told:  # once: whoever asks without a token may do so often
+            told.add(str(error))
+            _LOG.error("No token can be checked: %s", error)
+        raise ApiError(
+            503, "server_error", "tokens_unreadable", "The file of tokens cannot be used; this server's log says why."
+        ) from error
     if token is None:
         raise ApiError(401, "authentication_error", "invalid_token", "This token is not valid, or has been removed.")
     return token.user

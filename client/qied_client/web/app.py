@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from qied_client.errors import InternalError, QiedError
 from qied_client.web.errors import ApiError, of_qied
 from qied_client.web.feed import Feeds
+from qied_client.web.http.bodies import Room
 from qied_client.web.images_api import ImagesApi
 from qied_client.web.jobs_api import JobsApi
 from qied_client.web.monitoring import Monitoring
@@ -39,9 +40,10 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts, own_user
         await feeds.close()
         await users.close()
 
-    images = ImagesApi(users)
+    room = Room()
+    images = ImagesApi(users, room)
     feeds = Feeds(users)
-    jobs = JobsApi(users, feeds)
+    jobs = JobsApi(users, feeds, room)
     monitoring = Monitoring(users, own_user)
     app = Starlette(
         routes=[
@@ -84,11 +86,14 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts, own_user
             ApiError: _api_error,
             QiedError: _qied_error,
             HTTPException: _http_error,
+            ClientDisconnect: _left,
             Exception: _defect,
         },
         lifespan=life,
     )
     app.state.tokens = tokens
+    app.state.room = room
+    app.state.told = set()
     return Guard(app, hosts)
 
 
@@ -110,6 +115,11 @@ async def _api_error(request: Request, error: Exception) -> Response:
 async def _qied_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, QiedError), "registered for it"
     return of_qied(error).response()
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """The caller closed the connection, so this answer has no reader."""
+    return Response(status_code=499)
 
 
 async def _defect(request: Request, error: Exception) -> Response:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
-
-from sse_starlette import ServerSentEvent
 
 from qied_client.aio import AsyncJob
 from qied_client.errors import QiedError
 from qied_client.results import Progress
 from qied_client.web.errors import of_qied
+from qied_client.web.http.events import PING, event
 from qied_client.web.users import Users
 
 _STATUS_S: Final = 1.0
+_SILENCE_S: Final = 2.0
+"""Seconds after which windows get a sign of life while the daemon does not answer."""
 _QUEUE: Final = 256
 """Events that one window may be behind before it is ended: it connects again and is told where things stand."""
 
@@ -29,9 +29,9 @@ class Feed:
     def __init__(self, users: Users, user: str) -> None:
         self._users = users
         self._user = user
-        self._windows: set[asyncio.Queue[ServerSentEvent | None]] = set()
-        self._last: dict[str, dict[str, ServerSentEvent]] = {}
-        self._status: ServerSentEvent | None = None
+        self._windows: set[asyncio.Queue[bytes | None]] = set()
+        self._last: dict[str, dict[str, bytes]] = {}
+        self._status: bytes | None = None
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
 
@@ -48,9 +48,9 @@ class Feed:
             self._watching[job.id] = task
             task.add_done_callback(lambda _: (self._watching.pop(job.id, None), self._last.pop(job.id, None)))
 
-    async def events(self) -> AsyncIterator[ServerSentEvent]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         """Where things stand, and then what happens."""
-        queue: asyncio.Queue[ServerSentEvent | None] = asyncio.Queue(_QUEUE)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE)
         self._windows.add(queue)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name=f"feed of {self._user}")
@@ -58,10 +58,10 @@ class Feed:
             if self._status is not None:
                 yield self._status
             for job in list(self._last.values()):
-                for event in list(job.values()):
-                    yield event
-            while (event := await queue.get()) is not None:  # type: ignore[assignment]
-                yield event
+                for known in list(job.values()):
+                    yield known
+            while (news := await queue.get()) is not None:
+                yield news
         finally:
             self._windows.discard(queue)
             if not self._windows and self._looking is not None:
@@ -76,38 +76,47 @@ class Feed:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look(self) -> None:
-        """Tell the daemon's state each second, and take up jobs that were submitted elsewhere."""
+        """Tell the daemon's state each second."""
         while True:
+            asking = asyncio.ensure_future(self._state())
             try:
-                async with self._users.client(self._user) as client:
-                    report = await client.status()
-                    for row in report.jobs:
-                        if row.job is not None and row.job not in self._watching:
-                            with suppress(QiedError):
-                                self.watch(await client.job(row.job))
-                status: dict[str, Any] = {"reachable": True, **asdict(report)}
-            except QiedError as error:
-                status = {"reachable": False, **of_qied(error).body()}
-            self._status = _event("status", status)
+                while not (await asyncio.wait({asking}, timeout=_SILENCE_S))[0]:
+                    self._tell(PING)
+                self._status = event("status", asking.result())
+            finally:
+                asking.cancel()
             self._tell(self._status)
             await asyncio.sleep(_STATUS_S)
+
+    async def _state(self) -> dict[str, Any]:
+        """The daemon's state; jobs that were submitted elsewhere are taken up."""
+        try:
+            async with self._users.client(self._user) as client:
+                report = await client.status()
+                for row in report.jobs:
+                    if row.job is not None and row.job not in self._watching:
+                        with suppress(QiedError):
+                            self.watch(await client.job(row.job))
+        except QiedError as error:
+            return {"reachable": False, **of_qied(error).body()}
+        return {"reachable": True, **asdict(report)}
 
     async def _follow(self, job: AsyncJob) -> None:
         try:
             async for progress in job.events():
-                event = _event("job", {"job": job.id, **_told(progress)})
-                self._last[job.id][progress.kind] = event
-                self._tell(event)
+                news = event("job", {"job": job.id, **_told(progress)})
+                self._last[job.id][progress.kind] = news
+                self._tell(news)
             outcome = await job.outcome()
             facts = {name: value for name, value in asdict(outcome).items() if name not in ("blob", "number")}
-            self._tell(_event("outcome", facts))
+            self._tell(event("outcome", facts))
         except QiedError as error:
-            self._tell(_event("outcome", {"job": job.id, "state": "failed", **of_qied(error).body()["error"]}))
+            self._tell(event("outcome", {"job": job.id, "state": "failed", **of_qied(error).body()["error"]}))
 
-    def _tell(self, event: ServerSentEvent) -> None:
+    def _tell(self, news: bytes) -> None:
         for queue in list(self._windows):
             try:
-                queue.put_nowait(event)
+                queue.put_nowait(news)
             except asyncio.QueueFull:
                 self._windows.discard(queue)
                 queue.get_nowait()
@@ -140,15 +149,15 @@ class Feeds:
             await feed.close()
 
 
-async def job_events(job: AsyncJob) -> AsyncIterator[ServerSentEvent]:
+async def job_events(job: AsyncJob) -> AsyncGenerator[bytes, None]:
     """The events of one job, numbered; a caller that comes back is told where it stands, and then goes on."""
     number = 0
     async for progress in job.events():
         number += 1
-        yield _event("job", {"job": job.id, **_told(progress)}, number)
+        yield event("job", {"job": job.id, **_told(progress)}, number)
     outcome = await job.outcome()
     facts = {name: value for name, value in asdict(outcome).items() if name not in ("blob", "number")}
-    yield _event("outcome", facts, number + 1)
+    yield event("outcome", facts, number + 1)
 
 
 def _told(progress: Progress) -> dict[str, Any]:
@@ -156,7 +165,3 @@ def _told(progress: Progress) -> dict[str, Any]:
     if progress.preview:
         fields["preview"] = base64.b64encode(progress.preview).decode()
     return fields
-
-
-def _event(name: str, data: dict[str, Any], number: int | None = None) -> ServerSentEvent:
-    return ServerSentEvent(json.dumps(data), event=name, id=None if number is None else str(number))

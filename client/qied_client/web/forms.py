@@ -17,7 +17,7 @@ from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
-from qied_client.web.errors import bad_request
+from qied_client.web.errors import ApiError, bad_request
 
 _FILES: Final = limits.IMAGES + 1
 _FIELDS: Final = 64
@@ -125,8 +125,10 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
     try:
         async with request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES) as form:
             yield form
-    except HTTPException as error:  # what Starlette makes of every fault of a form
+    except HTTPException as error:  # what Starlette makes of a fault of a form
         raise bad_request(f"The form cannot be read: {error.detail}", code="invalid_form") from error
+    except UnicodeError as error:  # of a character set that knows no replacement
+        raise bad_request("The form's text cannot be decoded. Send UTF-8.", code="invalid_form") from error
 
 
 async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
@@ -146,8 +148,8 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
         raise bad_request("Send at least one picture as `image`.", "image", "missing_required_parameter")
     if "prompt" not in texts:
         raise bad_request("Say in `prompt` what to change.", "prompt", "missing_required_parameter")
-    pictures = tuple([await image.read() for image in images])
-    mask = await masks[0].read() if masks else None
+    pictures = tuple([await read_file(image, "image") for image in images])
+    mask = await read_file(masks[0], "mask") if masks else None
     if "base" in texts and not of_turn:
         raise bad_request("base is for turns of a session.", "base", "unknown_parameter")
     options = _options(texts)
@@ -167,13 +169,26 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
         model=texts.get("model"),
         quality=texts.get("quality", "auto"),
         output_format=_one_of(texts, "output_format", "png").replace("jpg", "jpeg"),
-        output_quality=_integer(texts, "output_compression", 100),
+        output_quality=max(1, _integer(texts, "output_compression", 100)),
         stream=_flag(texts, "stream"),
         partial_images=_integer(texts, "partial_images", 0),
         options=options,
         base=_integer(texts, "base", 0) if "base" in texts else None,
         notes=tuple(notes),
     )
+
+
+async def read_file(file: UploadFile, name: str) -> bytes:
+    """A picture of a form; raises ApiError for one that is larger than pictures may be."""
+    if file.size is not None and file.size > limits.BLOB_BYTES:
+        raise ApiError(
+            413,
+            "invalid_request_error",
+            "blob_too_large",
+            f"{name} has {file.size} bytes; the limit is {limits.BLOB_BYTES}. Send a smaller file.",
+            name,
+        )
+    return await file.read()
 
 
 def check_mask(mask: bytes, first: bytes | None) -> list[str]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -20,12 +18,14 @@ from qied_client.errors import QiedError
 from qied_client.results import Progress, Result
 from qied_client.web.access import user_of
 from qied_client.web.errors import ApiError, of_qied
-from qied_client.web.forms import EditForm, edit_form, form_of
+from qied_client.web.forms import PRESETS, EditForm, edit_form, form_of
+from qied_client.web.http.answers import WithPictures, json_with_pictures
+from qied_client.web.http.bodies import Room, taken_in
+from qied_client.web.http.events import Event, comment, event, events_response
 from qied_client.web.streams import merged, while_connected
 from qied_client.web.submitting import Submitted, durable_id, submit
 from qied_client.web.users import Users
 
-_PING_S: Final = 10
 _NO_USAGE: Final = {
     "input_tokens": 0,
     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
@@ -38,33 +38,35 @@ _NO_USAGE: Final = {
 class ImagesApi:
     """``/v1/images`` and ``/v1/models`` for the users of a gateway."""
 
-    def __init__(self, users: Users) -> None:
+    def __init__(self, users: Users, room: Room) -> None:
         self._users = users
+        self._room = room
 
     async def edits(self, request: Request) -> Response:
         """POST /v1/images/edits: edit pictures, and answer with the results or a stream of them."""
         user = user_of(request)
-        async with form_of(request) as form:
-            checked = await edit_form(form)
         async with AsyncExitStack() as held:
             client = await held.enter_async_context(self._users.client(user))
-            _check_model(client, checked.model)
-            key = request.headers.get("idempotency-key")
-            numbers = range(checked.n)
-            names = [new_id("web") if key is None else durable_id(user, key, number) for number in numbers]
-            edits = await submit(
-                client, checked, names, durable=key is not None, previews=checked.stream and checked.partial_images > 0
-            )
-            if checked.stream:
+            with taken_in(request, user):
+                edits = await self._submit(request, client, user)
+            if edits.form.stream:
                 # What has been refused until here was refused by its status; the stream holds the client from now on.
-                events = _stream(edits, held.pop_all())
-                return EventSourceResponse(events, ping=_PING_S, headers={"X-Accel-Buffering": "no"})
+                return events_response(_stream(edits, held.pop_all()), self._room, user)
             try:
                 results = await while_connected(request, _results(edits.jobs))
             except BaseException:
                 await edits.abandon()
                 raise
-        return JSONResponse(_answer(checked, results))
+        return json_with_pictures(lambda stand_in: _answer(edits.form, results, stand_in), self._room, user)
+
+    async def _submit(self, request: Request, client: AsyncClient, user: str) -> Submitted:
+        async with form_of(request) as form:
+            checked = await edit_form(form)
+        _check_model(client, checked.model)
+        key = request.headers.get("idempotency-key")
+        names = [new_id("web") if key is None else durable_id(user, key, number) for number in range(checked.n)]
+        previews = checked.stream and checked.partial_images > 0
+        return await submit(client, checked, names, durable=key is not None, previews=previews)
 
     async def generations(self, request: Request) -> Response:
         """POST /v1/images/generations: refused until a model is served that makes pictures from text alone."""
@@ -89,27 +91,27 @@ class ImagesApi:
             return JSONResponse(_model(client))
 
 
-async def _stream(edits: Submitted, held: AsyncExitStack) -> AsyncIterator[ServerSentEvent]:
+async def _stream(edits: Submitted, held: AsyncExitStack) -> AsyncGenerator[Event, None]:
     """Events of all jobs as they come; a job that fails ends the stream with an event of its own."""
     async with held:
         try:
-            async for event in merged([_events(edits.form, job) for job in edits.jobs]):
-                yield event
+            async for each in merged([_events(edits.form, job) for job in edits.jobs]):
+                yield each
         except QiedError as error:
             await edits.abandon()
-            yield ServerSentEvent(json.dumps(of_qied(error).body()), event="error")
+            yield event("error", of_qied(error).body())
         except BaseException:
             await edits.abandon()
             raise
 
 
-async def _events(form: EditForm, job: AsyncJob) -> AsyncIterator[ServerSentEvent]:
+async def _events(form: EditForm, job: AsyncJob) -> AsyncGenerator[Event, None]:
     """Queue places as comments, up to ``partial_images`` pictures on the way, and the picture."""
     shown, place = 0, None
     async for progress in job.events():
         if progress.kind == "queued" and progress.place != place:
             place = progress.place
-            yield ServerSentEvent(comment=f"queued {place}" if progress.note == "" else f"queued: {progress.note}")
+            yield comment(f"queued {place}" if progress.note == "" else f"queued: {progress.note}")
         elif progress.preview and shown < _due(progress, form.partial_images):
             yield _partial(form, progress, shown)
             shown += 1
@@ -121,55 +123,64 @@ def _due(progress: Progress, wanted: int) -> int:
     return min(wanted, progress.done * (wanted + 1) // max(progress.total, 1) + 1)
 
 
-def _partial(form: EditForm, progress: Progress, index: int) -> ServerSentEvent:
-    event = {
+def _partial(form: EditForm, progress: Progress, index: int) -> bytes:
+    facts = {
         "type": "image_edit.partial_image",
         "partial_image_index": index,
         "b64_json": base64.b64encode(progress.preview).decode(),
         "created_at": int(time.time()),
         "size": "auto",
-        "quality": form.quality,
+        "quality": _told_quality(form),
         "background": "opaque",
         "output_format": "jpeg",
     }
-    return ServerSentEvent(json.dumps(event), event="image_edit.partial_image")
+    return event("image_edit.partial_image", facts)
 
 
-def _completed(form: EditForm, result: Result) -> ServerSentEvent:
-    event = {
-        "type": "image_edit.completed",
-        "created_at": int(time.time()),
-        **_picture(form, result),
-        "size": f"{result.width}x{result.height}",
-        "quality": form.quality,
-        "background": "opaque",
-        "output_format": form.output_format,
-        "usage": _NO_USAGE,
-    }
-    return ServerSentEvent(json.dumps(event), event="image_edit.completed")
+def _completed(form: EditForm, result: Result) -> WithPictures:
+    def make(stand_in: Callable[[bytes], str]) -> bytes:
+        facts = {
+            "type": "image_edit.completed",
+            "created_at": int(time.time()),
+            **_picture(form, result, stand_in),
+            "size": f"{result.width}x{result.height}",
+            "quality": _told_quality(form),
+            "background": "opaque",
+            "output_format": form.output_format,
+            "usage": _NO_USAGE,
+        }
+        return event("image_edit.completed", facts)
+
+    return WithPictures(make)
 
 
 async def _results(jobs: Sequence[AsyncJob]) -> list[Result]:
     return await asyncio.gather(*(job.result() for job in jobs))
 
 
-def _answer(form: EditForm, results: Sequence[Result]) -> dict[str, Any]:
+def _answer(form: EditForm, results: Sequence[Result], stand_in: Callable[[bytes], str]) -> dict[str, Any]:
     first = results[0]
+    quality = {"quality": form.quality} if form.quality in PRESETS else {}  # OpenAI's answers have no others
     return {
         "created": int(time.time()),
-        "data": [_picture(form, result) for result in results],
+        "data": [_picture(form, result, stand_in) for result in results],
         "background": "opaque",
         "output_format": form.output_format,
-        "quality": form.quality,
+        **quality,
         "size": f"{first.width}x{first.height}",
         "usage": _NO_USAGE,
     }
 
 
-def _picture(form: EditForm, result: Result) -> dict[str, Any]:
+def _told_quality(form: EditForm) -> str:
+    """The quality as events have it: OpenAI's clients know no others."""
+    return form.quality if form.quality in PRESETS else "auto"
+
+
+def _picture(form: EditForm, result: Result, stand_in: Callable[[bytes], str]) -> dict[str, Any]:
     """A picture and how it was made; what OpenAI does not have are further members, which clients keep."""
     return {
-        "b64_json": base64.b64encode(result.bytes).decode(),
+        "b64_json": stand_in(result.bytes),
         "seed": result.seed,
         "id": result.job,
         "warnings": list(form.notes),

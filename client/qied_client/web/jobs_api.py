@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -22,7 +23,10 @@ from qied_client.results import Result
 from qied_client.web.access import user_of
 from qied_client.web.errors import bad_request
 from qied_client.web.feed import Feeds, job_events
-from qied_client.web.forms import edit_form, form_of
+from qied_client.web.forms import edit_form, form_of, read_file
+from qied_client.web.http.answers import picture_response
+from qied_client.web.http.bodies import Room, taken_in
+from qied_client.web.http.events import events_response
 from qied_client.web.submitting import Submitted, durable_id, submit
 from qied_client.web.users import Users
 
@@ -31,19 +35,19 @@ if TYPE_CHECKING:
 
 OWNER: Final = "local"
 """The user to whom the machine belongs."""
-_PING_S: Final = 10
 _FORMATS: Final = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 _PILLOW: Final[dict[str, Format]] = {"png": "PNG", "webp": "WEBP", "jpeg": "JPEG"}
 _PLAN: Final = ("model", "title", "precision", "max_pixels", "max_images", "side_multiple", "presets", "warnings")
-_STREAM: Final = {"X-Accel-Buffering": "no"}
 
 
 class JobsApi:
     """``/api`` for the users of a gateway. Every method is one route; its first line says which."""
 
-    def __init__(self, users: Users, feeds: Feeds) -> None:
+    def __init__(self, users: Users, feeds: Feeds, room: Room) -> None:
         self._users = users
         self._feeds = feeds
+        self._room = room
+        self._converting = asyncio.Semaphore(1)
 
     # The server and its user
 
@@ -86,7 +90,8 @@ class JobsApi:
 
     async def events(self, request: Request) -> Response:
         """GET /api/events: the state of the server each second and the events of all own jobs, as a stream."""
-        return EventSourceResponse(self._feeds.of(user_of(request)).events(), ping=_PING_S, headers=_STREAM)
+        user = user_of(request)
+        return events_response(self._feeds.of(user).events(), self._room, user, lively=True)
 
     async def quote(self, request: Request) -> Response:
         """POST /api/quote: what an edit would cost, as JSON {"sizes": [[width, height]], ...options}."""
@@ -106,10 +111,11 @@ class JobsApi:
     async def submit(self, request: Request) -> Response:
         """POST /api/jobs: the form of /v1/images/edits; answers at once with the ids of the jobs."""
         user = user_of(request)
-        async with form_of(request) as form:
-            checked = await edit_form(form)
-        async with self._users.client(user) as client:
-            submitted = await submit(client, checked, _names(request, user, checked.n), durable=True)
+        with taken_in(request, user):
+            async with form_of(request) as form:
+                checked = await edit_form(form)
+            async with self._users.client(user) as client:
+                submitted = await submit(client, checked, _names(request, user, checked.n), durable=True)
         self._feeds.watch(user, submitted.jobs)
         return JSONResponse(_jobs(submitted), 202)
 
@@ -133,13 +139,14 @@ class JobsApi:
         async with AsyncExitStack() as held:
             client = await held.enter_async_context(self._users.client(user))
             job = await self._job(client, request)
-            return EventSourceResponse(_held(job_events(job), held.pop_all()), ping=_PING_S, headers=_STREAM)
+            return events_response(_held(job_events(job), held.pop_all()), self._room, user)
 
     async def result(self, request: Request) -> Response:
         """GET /api/jobs/{job}/result?format=png|webp|jpeg: the picture; waits until it is there."""
-        async with self._users.client(user_of(request)) as client:
+        user = user_of(request)
+        async with self._users.client(user) as client:
             result = await (await self._job(client, request)).result()
-        return await _picture(request, result)
+        return await self._picture(request, user, result)
 
     async def thumbnail(self, request: Request) -> Response:
         """GET /api/jobs/{job}/thumbnail: a JPEG of at most 256 pixels a side."""
@@ -163,16 +170,17 @@ class JobsApi:
     async def open(self, request: Request) -> Response:
         """POST /api/sessions: a session on one picture, as form with `image` and perhaps `name`."""
         user = user_of(request)
-        async with form_of(request) as form:
-            image, name = form.get("image"), form.get("name")
-            if image is None or isinstance(image, str):
-                raise bad_request("Send the picture as `image`.", "image", "missing_required_parameter")
-            if name is not None and not isinstance(name, str):
-                raise bad_request("name must be text.", "name")
-            data = await image.read()
-        async with self._users.client(user) as client:
-            session = await client.session(data, name=name or None)
-            return JSONResponse(await _session(session), 201)
+        with taken_in(request, user):
+            async with form_of(request) as form:
+                image, name = form.get("image"), form.get("name")
+                if image is None or isinstance(image, str):
+                    raise bad_request("Send the picture as `image`.", "image", "missing_required_parameter")
+                if name is not None and not isinstance(name, str):
+                    raise bad_request("name must be text.", "name")
+                data = await read_file(image, "image")
+            async with self._users.client(user) as client:
+                session = await client.session(data, name=name or None)
+                return JSONResponse(await _session(session), 201)
 
     async def sessions(self, request: Request) -> Response:
         """GET /api/sessions: own sessions, the last used one first."""
@@ -187,13 +195,14 @@ class JobsApi:
     async def turn(self, request: Request) -> Response:
         """POST /api/sessions/{session}/turns: the form of /v1/images/edits, its pictures optional, and `base`."""
         user = user_of(request)
-        async with form_of(request) as form:
-            checked = await edit_form(form, of_turn=True)
-        async with self._users.client(user) as client:
-            session = await self._session(client, request)
-            names = _names(request, user, checked.n)
-            base = session.head if checked.base is None else checked.base
-            submitted = await submit(client, checked, names, durable=True, session=session, base=base)
+        with taken_in(request, user):
+            async with form_of(request) as form:
+                checked = await edit_form(form, of_turn=True)
+            async with self._users.client(user) as client:
+                session = await self._session(client, request)
+                names = _names(request, user, checked.n)
+                base = session.head if checked.base is None else checked.base
+                submitted = await submit(client, checked, names, durable=True, session=session, base=base)
         self._feeds.watch(user, submitted.jobs)
         return JSONResponse(_jobs(submitted), 202)
 
@@ -215,9 +224,10 @@ class JobsApi:
 
     async def turn_picture(self, request: Request) -> Response:
         """GET /api/sessions/{session}/turns/{turn}/picture?format=png|webp|jpeg: its picture; turn 0 is the first."""
-        async with self._users.client(user_of(request)) as client:
+        user = user_of(request)
+        async with self._users.client(user) as client:
             result = await (await self._session(client, request)).result(_turn(request))
-        return await _picture(request, result)
+        return await self._picture(request, user, result)
 
     async def turn_thumbnail(self, request: Request) -> Response:
         """GET /api/sessions/{session}/turns/{turn}/thumbnail: a JPEG of at most 256 pixels a side."""
@@ -233,9 +243,24 @@ class JobsApi:
         session: AsyncSession = await client.take_up_session(request.path_params["session"])
         return session
 
+    async def _picture(self, request: Request, user: str, result: Result) -> Response:
+        """A result as it came, or converted to the format that is asked for: one at a time, as each takes memory."""
+        wanted = request.query_params.get("format")
+        if wanted is None or _FORMATS.get(wanted) == result.media_type:
+            data, media_type = result.bytes, result.media_type
+        elif wanted not in _FORMATS:
+            raise bad_request(f"format must be one of {', '.join(_FORMATS)}.", "format")
+        else:
+            async with self._converting:
+                data = await run_in_threadpool(_converted, result.bytes, wanted)
+            media_type = _FORMATS[wanted]
+        name = f"{result.job or 'picture'}.{media_type.removeprefix('image/')}"
+        headers = {"Content-Disposition": f'inline; filename="{name}"', "Cache-Control": "private, max-age=86400"}
+        return picture_response(data, media_type, headers, self._room, user)
 
-async def _held(events: AsyncIterator[ServerSentEvent], held: AsyncExitStack) -> AsyncIterator[ServerSentEvent]:
-    async with held:
+
+async def _held(events: AsyncGenerator[bytes, None], held: AsyncExitStack) -> AsyncGenerator[bytes, None]:
+    async with held, aclosing(events):
         async for event in events:
             yield event
 
@@ -243,21 +268,6 @@ async def _held(events: AsyncIterator[ServerSentEvent], held: AsyncExitStack) ->
 async def _session(session: AsyncSession) -> dict[str, Any]:
     turns = await session.history()
     return {"name": session.name, "head": session.head, "turns": _plain(turns)}
-
-
-async def _picture(request: Request, result: Result) -> Response:
-    """A result as it came, or converted to the format that is asked for."""
-    wanted = request.query_params.get("format")
-    if wanted is None or _FORMATS.get(wanted) == result.media_type:
-        data, media_type = result.bytes, result.media_type
-    elif wanted not in _FORMATS:
-        raise bad_request(f"format must be one of {', '.join(_FORMATS)}.", "format")
-    else:
-        data = await run_in_threadpool(_converted, result.bytes, wanted)
-        media_type = _FORMATS[wanted]
-    name = f"{result.job or 'picture'}.{media_type.removeprefix('image/')}"
-    headers = {"Content-Disposition": f'inline; filename="{name}"', "Cache-Control": "private, max-age=86400"}
-    return Response(data, media_type=media_type, headers=headers)
 
 
 def _converted(data: bytes, wanted: str) -> bytes:
@@ -288,7 +298,7 @@ def _turn(request: Request) -> int:
 
 async def _json(request: Request) -> dict[str, Any]:
     try:
-        body = await request.json()
+        body = json.loads(await request.body())
     except (ValueError, RecursionError):
         raise bad_request("The body is not JSON.", code="invalid_json") from None
     if not isinstance(body, dict):

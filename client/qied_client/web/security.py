@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import secrets
 from collections.abc import Iterable
@@ -13,13 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qied_client.web.errors import ApiError
+from qied_client.web.http.bodies import BODY_BYTES, Body, too_large
 
-BODY_BYTES: Final = 320 * 1024 * 1024
-"""Most bytes of one request: three pictures and a mask at the limit of 64 MiB each, in their form, and room."""
-_CHUNK_S: Final = 30.0
-"""Seconds to wait for the next piece of a body."""
-_SLOWEST: Final = 1024
-"""Bytes a second below which a body that has taken ``_CHUNK_S`` is too slow: it would hold its place for hours."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _POLICY: Final = (
     "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -47,7 +41,10 @@ class Hosts:
 
     def allow(self, host: str) -> bool:
         """Whether the value of a Host header, with or without a port, is one of ours."""
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         if name.rstrip(".") in self._names:
             return True
         try:
@@ -69,10 +66,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request_id = f"req_{secrets.token_hex(12)}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        body = Body(receive)
+        scope.setdefault("state", {}).update(request_id=request_id, body=body)
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                body.answered = True
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 for name, value in _HEADERS.items():
@@ -83,7 +82,7 @@ class Guard:
         if refusal is not None:
             await refusal.response()(scope, receive, with_headers)
             return
-        await self._app(scope, Body(receive).receive, with_headers)
+        await self._app(scope, body.receive, with_headers)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         headers = Headers(scope=scope)
@@ -102,55 +101,12 @@ class Guard:
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > BODY_BYTES:
-            return _too_large()
+            return too_large()
         return None
 
     def _same_origin(self, origin: str, host: str) -> bool:
         # A proxy may end TLS, so the scheme is not compared; the host is what another site cannot choose.
-        return urlsplit(origin).netloc.lower() == host.lower()
-
-
-class Body:
-    """Passes on a request's body while it keeps to its size and its pace."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._size = 0
-        self._began: float | None = None
-        self._whole = False
-
-    async def receive(self) -> Message:
-        """The next message; raises ApiError for a body that is too large or too slow."""
-        if self._whole:  # what comes now is the end of the connection, whenever that is
-            return await self._receive()
-        loop = asyncio.get_running_loop()
-        self._began = loop.time() if self._began is None else self._began
         try:
-            async with asyncio.timeout(_CHUNK_S):
-                message = await self._receive()
-        except TimeoutError:
-            raise _too_slow() from None
-        if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
-            self._whole = not message.get("more_body", False)
-            if self._size > BODY_BYTES:
-                raise _too_large()
-            taken = loop.time() - self._began
-            if not self._whole and taken > _CHUNK_S and self._size < taken * _SLOWEST:
-                raise _too_slow()
-        return message
-
-
-def _too_large() -> ApiError:
-    return ApiError(
-        413,
-        "invalid_request_error",
-        "request_too_large",
-        f"A request may have at most {BODY_BYTES} bytes. Send smaller pictures.",
-    )
-
-
-def _too_slow() -> ApiError:
-    return ApiError(
-        408, "invalid_request_error", "request_too_slow", f"Nothing came for {_CHUNK_S:g} s. Send the request again."
-    )
+            return urlsplit(origin).netloc.lower() == host.lower()
+        except ValueError:
+            return False

@@ -1,31 +1,28 @@
-"""Runs the gateway: its socket, TLS, the clock on slow requests, and its end."""
+"""Runs the gateway: its socket, TLS, and its end."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qied_client.errors import ConfigError
+from qied_client.web.http.connections import PunctualProtocol, usual_places
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7448"
-_HEADER_S: Final = 10.0
-"""Seconds that the head of a request may take, from the first byte or the connection on."""
 _HEADER_BYTES: Final = 32 * 1024
 _KEEP_ALIVE_S: Final = 75
 _GRACE_S: Final = 10
-_CONNECTIONS: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -82,50 +79,22 @@ class Listening:
             ) from error
 
 
-class PunctualProtocol(H11Protocol):
-    """uvicorn's protocol, which also ends a connection whose request does not arrive: slow heads hold no places."""
-
-    _due: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._wait_for_head()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self._wait_for_head()
-        else:
-            self._head_is_here()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_here()
-        super().connection_lost(exc)
-
-    def _wait_for_head(self) -> None:
-        if self._due is None:
-            self._due = self.loop.call_later(_HEADER_S, self._too_late)
-
-    def _head_is_here(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
-
-    def _too_late(self) -> None:
-        self._due = None
-        self.transport.close()
-
-
 def serve(app: ASGIApp, listening: Listening, on_ready: Callable[[str], None], *, until_eof: bool = False) -> None:
     """Serve until SIGTERM or Ctrl-C, or until standard input ends if ``until_eof``; ``on_ready`` gets the address.
 
     Raises ConfigError where the address or the certificate cannot be used.
     """
+
+    class Protocol(PunctualProtocol):
+        places = usual_places()
+
+    # Hostile requests are answered; a line for each of them would let strangers fill a disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     listening.check_tls()
     bound = listening.open()
     config = uvicorn.Config(
         app,
-        http=PunctualProtocol,
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -134,7 +103,6 @@ def serve(app: ASGIApp, listening: Listening, on_ready: Callable[[str], None], *
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
-        limit_concurrency=_CONNECTIONS,
         h11_max_incomplete_event_size=_HEADER_BYTES,
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.private_key,
@@ -152,6 +120,16 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but a signal has done its work once serving has ended: the process ends with status 0."""
+        usual = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

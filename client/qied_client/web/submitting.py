@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
@@ -43,12 +43,13 @@ async def submit(
 ) -> Submitted:
     """Submit one job for each of ``names``; with a ``session``, as turns that edit the picture of turn ``base``.
 
-    If one is refused, those before it are given up. Raises what ``AsyncClient.submit`` does.
+    What is returned holds no pictures: an edit may wait for hours, and the daemon has them. If one is refused, those
+    before it are given up. Raises what ``AsyncClient.submit`` does.
     """
     options = {**options_of(client, form), "previews": previews}
     first = options.pop("seed", None)
     first = seed_of(names[0]) if first is None else first
-    submitted = Submitted(form, durable)
+    submitted = Submitted(replace(form, images=(), mask=None), durable)
     try:
         for number, name in enumerate(names):
             options["seed"] = (first + number) % (limits.SEED + 1)

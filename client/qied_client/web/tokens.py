@@ -8,11 +8,14 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Final
+
+from filelock import FileLock, Timeout
 
 from qied_client.errors import ConfigError, InvalidRequest
 from qied_client.protocol import limits
@@ -23,6 +26,8 @@ PREFIX: Final = "qied-"
 _SECRET_BYTES: Final = 32
 _MAX_BYTES: Final = 1024 * 1024
 _VERSION: Final = 1
+_LOCK_S: Final = 10.0
+"""Seconds to wait for another process that changes the file."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,23 @@ class Token:
     added_at: float
     note: str = ""
 
+    def typed(self) -> Iterator[tuple[object, type | UnionType]]:
+        """Each value with the type that it must have."""
+        yield from ((value, str) for value in (self.id, self.user, self.digest, self.note))
+        yield self.added_at, int | float
+
 
 class TokenStore:
     """The tokens in one file of mode 0600. Changes made by another process count with the next lookup. Blocking.
 
-    Raises ConfigError for a file that is damaged, cannot be read, or can be read by others.
+    Changes are made one at a time, whichever process makes them, so that none is lost. Raises ConfigError for a file
+    that is damaged, cannot be read, or can be read by others.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._tokens: dict[str, Token] = {}
         self._lock = threading.Lock()
 
@@ -63,7 +74,7 @@ class TokenStore:
             raise InvalidRequest(f"{user[:80]!r} {error.problem}.", "Name an enrolled client.", field="name") from None
         text = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
         token = Token(secrets.token_hex(4), user, _digest(text), self._clock(), note)
-        with self._lock:
+        with self._lock, self._alone():
             self._write([*self._read().values(), token])
         return text, token
 
@@ -74,7 +85,7 @@ class TokenStore:
 
     def remove(self, name: str) -> tuple[Token, ...]:
         """Remove the token with this id, or all of a user's; returns what was removed."""
-        with self._lock:
+        with self._lock, self._alone():
             tokens = self._read().values()
             removed = tuple(token for token in tokens if name in (token.id, token.user))
             if removed:
@@ -86,6 +97,20 @@ class TokenStore:
         with self._lock:
             return self._read().get(_digest(text))
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process changes the file meanwhile; raises ConfigError."""
+        file = self._path.with_name(f".{self._path.name}.lock")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with FileLock(file, timeout=_LOCK_S, mode=0o600):
+                self._stamp = None
+                yield
+        except Timeout as error:
+            raise self._unusable("is being changed by another process", "Try again.") from error
+        except OSError as error:
+            raise self._unusable(f"cannot be locked: {error.strerror}") from error
+
     def _read(self) -> dict[str, Token]:
         try:
             status = self._path.stat()
@@ -94,7 +119,7 @@ class TokenStore:
             return self._tokens
         except OSError as error:
             raise self._unusable(f"cannot be read: {error.strerror}") from error
-        stamp = (status.st_mtime_ns, status.st_ino)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
         if stamp != self._stamp:
             if os.name == "posix" and status.st_mode & 0o077:
                 raise self._unusable("is open to other users of this machine", f"Run: chmod 600 {self._path}")
@@ -109,6 +134,8 @@ class TokenStore:
             if content["version"] != _VERSION:
                 raise self._unusable(f"has version {content['version']}, and this gateway reads {_VERSION}")
             tokens = [Token(**fields) for fields in content["tokens"]]
+            if not all(isinstance(value, kind) for each in tokens for value, kind in each.typed()):
+                raise TypeError
         except OSError as error:
             raise self._unusable(f"cannot be read: {error.strerror}") from error
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -117,12 +144,14 @@ class TokenStore:
 
     def _write(self, tokens: list[Token]) -> None:
         content = {"version": _VERSION, "tokens": [asdict(token) for token in tokens]}
+        data = json.dumps(content, indent=1).encode()
+        if len(data) > _MAX_BYTES:
+            raise self._unusable("is full", "Remove tokens that are no longer used.")
         part = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(json.dumps(content, indent=1).encode())
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self._path)

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 import typer
@@ -95,11 +96,13 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], dict[str, A
 
 
 class FakeClient:
+    welcome = SimpleNamespace(version=2)
+
     def __init__(self, *_: object, **__: object) -> None:
         pass
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -107,9 +107,10 @@ def result(
 ) -> None:
     """Save the picture of an edit, also of one that still runs."""
     with failures_as_text(in_flags):
-        Place(out).checked()
+        place = Place(out)
+        place.check()
         with Client(key, address=address) as client, EditProgress() as progress:
-            done = [collect(client.job(job), out, progress)]
+            done = [collect(client.job(job), place, out, progress)]
         show_warnings(done)
         show_saved(Console(highlight=False), done, as_json)
 

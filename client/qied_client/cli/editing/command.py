@@ -53,6 +53,8 @@ def edit(
     precision: o.Precision = None,
     lora: o.Lora = None,
     mask: o.Mask = None,
+    mask_mode: o.MaskMode = o.MaskModes.WHITE,
+    quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
@@ -69,9 +71,9 @@ def edit(
         pictures, prompt = told_apart(words or [])
         if out is None:
             raise InvalidRequest("The output file is missing.", "Name it: -o out.png", field="out")
-        place = Place(out, count)
+        place = Place(out, count, quality)
+        place.check()
         options = o.edit_options(
-            output_format=place.checked(),
             negative=negative,
             steps=steps,
             cfg=cfg,
@@ -81,10 +83,12 @@ def edit(
             precision=precision,
             lora=lora,
             mask=mask,
+            mask_mode=mask_mode,
             fit=fit,
             priority=priority,
         )
         with Client(key, address=address) as client:
+            options.update(place.asks(client.welcome.version))
             edits = Edits(client, place, job, seed)
             try:
                 done = edits.run(pictures, prompt, options)

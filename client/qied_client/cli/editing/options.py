@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from qied_client.errors import InvalidRequest
+
+
+class MaskModes(StrEnum):
+    """What of a mask is edited."""
+
+    WHITE = "white"
+    TRANSPARENT = "transparent"
+
 
 Negative = Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same picture; random by default.")]
@@ -19,13 +28,16 @@ Preset = Annotated[str | None, typer.Option(help="Named settings: see 'presets'.
 Precision = Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")]
 Lora = Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated; see 'loras'.")]
 Mask = Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")]
+MaskMode = Annotated[MaskModes, typer.Option(help="What of the mask is edited: its white or its transparent part.")]
+Quality = Annotated[
+    int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
+]
 Fit = Annotated[bool, typer.Option("--fit", help="Shrink the result to the daemon's cap if it is larger.")]
 Priority = Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")]
 
 
 def edit_options(
     *,
-    output_format: str,
     negative: str | None,
     steps: int | None,
     cfg: float | None,
@@ -35,10 +47,14 @@ def edit_options(
     precision: str | None,
     lora: list[str] | None,
     mask: Path | None,
+    mask_mode: MaskModes,
     fit: bool,
     priority: int,
 ) -> dict[str, Any]:
-    """The options of ``Client.edit`` but for its seed, from those of the command line; raises InvalidRequest."""
+    """The options of ``Client.edit`` from those of the command line; raises InvalidRequest.
+
+    The seed, and what ``Place.asks``, are not among them.
+    """
     return {
         "negative_prompt": negative,
         "steps": steps,
@@ -49,8 +65,8 @@ def edit_options(
         "precision": precision,
         "loras": [_lora(text) for text in lora or ()],
         "mask": mask,
+        "mask_mode": mask_mode.value,
         "on_cap": "fit" if fit else "refuse",
-        "output_format": output_format,
         "priority": priority,
     }
 

@@ -31,8 +31,8 @@ class Saved:
     result: Result
 
 
-def collect(job: Job, path: Path, progress: EditProgress) -> Saved:
-    """Follow a job to its end, save its picture, and say that it is here; the daemon keeps it.
+def collect(job: Job, place: Place, path: Path, progress: EditProgress) -> Saved:
+    """Follow a job to its end, save its picture at ``path``, and say that it is here; the daemon keeps it.
 
     Raises the job's typed error, which names the job and how its picture is had.
     """
@@ -43,7 +43,7 @@ def collect(job: Job, path: Path, progress: EditProgress) -> Saved:
     except QiedError as error:
         raise _with_job(error, job.id, path) from error
     try:
-        result.save(path)
+        place.save(result, path)
     except InvalidRequest as error:
         raise named(error, job.id, f"Then get the picture: {getting(job.id, path)}", finished=True) from error
     with suppress(QiedError):
@@ -98,7 +98,7 @@ class Edits:
                 progress.which = f"{number} of {len(self._names)}" if len(self._names) > 1 else ""
                 path = self._place.path(number, self._seeds[number - 1])
                 try:
-                    self._saved.append(collect(job, path, progress))
+                    self._saved.append(collect(job, self._place, path, progress))
                 except QiedError as error:
                     failure = failure or error
         if failure is not None:

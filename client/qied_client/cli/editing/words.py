@@ -21,6 +21,8 @@ FLAGS: Final = {
     "precision": "--precision",
     "loras": "--lora",
     "mask": "--mask",
+    "mask_mode": "--mask-mode",
+    "output_quality": "--quality",
     "on_cap": "--fit",
     "output_format": "--out",
     "priority": "--priority",

@@ -50,7 +50,7 @@ def open_session(
 def edit_session(
     name: Name,
     prompt: Annotated[str, typer.Argument(help="What to change, in words.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png or .webp.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png, .webp or .jpg.")],
     base: Annotated[int | None, typer.Option(help="The turn to edit, 0 the first picture; else the latest.")] = None,
     negative: o.Negative = None,
     seed: o.Seed = None,
@@ -62,6 +62,8 @@ def edit_session(
     precision: o.Precision = None,
     lora: o.Lora = None,
     mask: o.Mask = None,
+    mask_mode: o.MaskMode = o.MaskModes.WHITE,
+    quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
     job: Annotated[str | None, typer.Option(help="Job id; the same id again resumes the same turn.")] = None,
@@ -71,8 +73,9 @@ def edit_session(
 ) -> None:
     """Edit the latest picture, or that of another turn, and save the result."""
     with failures_as_text(in_flags):
+        place = Place(out, quality=quality)
+        place.check()
         options = o.edit_options(
-            output_format=Place(out).checked(),
             negative=negative,
             steps=steps,
             cfg=cfg,
@@ -82,15 +85,17 @@ def edit_session(
             precision=precision,
             lora=lora,
             mask=mask,
+            mask_mode=mask_mode,
             fit=fit,
             priority=priority,
         )
         with Client(key, address=address) as client, EditProgress() as progress:
+            options.update(place.asks(client.welcome.version))
             session = client.take_up_session(name)
             result = session.edit(prompt, base=base, job_id=job, seed=seed, on_progress=progress, **options)
             saved = Saved(out, result)
         try:
-            result.save(out)
+            place.save(result, out)
         except InvalidRequest as error:
             again = f"{program()} session result {shlex.quote(name)} {result.turn} -o {shlex.quote(str(out))}"
             raise named(error, result.job, f"Then get the picture: {again}", finished=True) from error

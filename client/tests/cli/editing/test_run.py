@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from qied_client.aio.client import seed_of
 from qied_client.errors import BlobDamaged, JobFailed, UnknownBlob
 from qied_client.protocol import messages as m
@@ -55,6 +56,28 @@ def test_variations_have_seeds_one_after_the_other(run: Any, modern: Any, before
 def test_the_seed_may_be_in_the_name(run: Any, modern: Any, before: Path, tmp_path: Path) -> None:
     run("edit", before, "x", "-o", tmp_path / "{seed}.png", "-n", 2, "--seed", 7, "--key", modern.key)
     assert (tmp_path / "7.png").exists() and (tmp_path / "8.png").exists()
+
+
+def test_a_jpeg_and_the_meaning_of_a_mask_are_asked_of_the_daemon(
+    run: Any, modern: Any, before: Path, tmp_path: Path
+) -> None:
+    options = ["--mask", before, "--mask-mode", "transparent", "--quality", 60]
+    run("edit", before, "x", "-o", tmp_path / "a.jpg", *options, "--key", modern.key)
+    request = modern.wait_for(m.Submit).request
+    assert (request.output_format, request.output_quality, request.mask_mode) == ("jpeg", 60, "transparent")
+
+
+def test_a_jpeg_of_an_old_daemon_is_made_here(run: Any, daemon: Any, before: Path, tmp_path: Path) -> None:
+    sizes = []
+    for quality in (95, 20):
+        out = tmp_path / f"{quality}.jpg"
+        done = run("edit", before, "x", "-o", out, "--quality", quality, "--key", daemon.key)
+        assert done.returncode == 0, done.stderr
+        assert daemon.wait_for(m.Submit).request.output_format == "png"
+        with Image.open(out) as picture:
+            assert picture.format == "JPEG"
+        sizes.append(out.stat().st_size)
+    assert sizes[0] > sizes[1]
 
 
 def failing(modern: Any, job: str, error: Any) -> None:

@@ -11,7 +11,7 @@ from qied_client.errors import AboveCap, InvalidRequest, JobFailed, PrecisionUna
 from qied_client.options.request import edit_request
 from qied_client.protocol.request import EditRequest
 
-OF_THE_LIBRARY = {"previews", "mask_mode", "output_quality"}
+OF_THE_LIBRARY = {"previews"}
 """What a request has and the command line does not offer."""
 
 
@@ -51,6 +51,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "loras": (["../x"], "--lora: must be a name such as"),
     "on_cap": ("?", "--fit: must be"),
     "output_format": ("?", "--out: must be"),
+    "mask_mode": ("?", "--mask-mode: must be"),
+    "output_quality": (0, "--quality: must be 1 to 100, not 0."),
     "priority": (11, "--priority: must be -10 to 10, not 11."),
     "prompt": ("", "PROMPT: must not be empty."),
 }

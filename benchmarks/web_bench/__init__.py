@@ -1,0 +1,1 @@
+"""The benchmark of the web door; see README.md beside this folder."""
