@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemon.conftest import DaemonProcess
+from tests.daemon.conftest import DaemonProcess, StartDaemon
 from tests.web.conftest import GatewayProcess
 from tests.web.page.line import Line
 from tests.web.page.visit import Visit
@@ -65,6 +65,23 @@ def open_at(browser: Any) -> Iterator[Callable[..., Visit]]:
     for each in visits:
         each.context.close()
         assert each.unexpected == []
+
+
+@pytest.fixture
+def own_door(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> Iterator[Callable[..., tuple[DaemonProcess, GatewayProcess]]]:
+    """Start a daemon and a gateway for one test. Named before ``open_at``, they outlast its pages."""
+    gateways: list[GatewayProcess] = []
+
+    def start(**options: str) -> tuple[DaemonProcess, GatewayProcess]:
+        daemon = start_daemon(**options)
+        gateways.append(GatewayProcess(daemon.key, tmp_path / "tokens.json"))
+        return daemon, gateways[-1]
+
+    yield start
+    for gateway in gateways:
+        gateway.kill()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 from tests.daemon.conftest import DaemonProcess
-from tests.web.conftest import GatewayProcess
 from tests.web.page.visit import AWAY, PICTURE
 
 
@@ -100,9 +99,7 @@ def test_a_session_that_is_gone_is_opened_again_from_the_picture(visit, shared_d
     with shared_daemon.client(shared_daemon.home.parent / f"{user.user}.key.json") as client:
         client.take_up_session(client.sessions()[0].name).close()
     user.edit("two", steps=1)
-    user.until("() => document.querySelectorAll('.turn').length === 2")
-    user.done(1)
-    assert "two" in user.page.inner_text('.turn[data-turn="1"]')
+    user.reads('.turn[data-turn="1"][aria-current="true"]', "two")
     assert user.page.inner_text("#toast-text").startswith("This picture is no longer on the server")
 
 
@@ -115,43 +112,33 @@ def test_an_edit_that_fails_says_why(visit):
     user.wait('.turn.failed[data-turn="1"]')
 
 
-def test_the_daemon_goes_away_and_comes_back(open_at, start_daemon, tmp_path):
-    daemon = start_daemon()
-    gateway = GatewayProcess(daemon.key, tmp_path / "tokens.json")
-    try:
-        user = open_at(gateway.url, gateway.tokens.add("local")[0], expected=("503", "504", *AWAY))
-        user.wait("#machine")
-        daemon.signal(signal.SIGKILL)
-        daemon.wait()
-        user.reads("#away", "The model is not running at the moment.")
-        assert user.page.is_visible("#away")
-    finally:
-        gateway.kill()
+def test_the_daemon_goes_away_and_its_return_is_seen(own_door, open_at):
+    daemon, gateway = own_door()
+    user = open_at(gateway.url, gateway.tokens.add("local")[0], expected=("503", "504"))
+    user.wait("#machine")
+    daemon.signal(signal.SIGSTOP)
+    user.reads("#away", "The model is not running at the moment. This page comes back by itself.")
+    daemon.signal(signal.SIGCONT)
+    user.wait("#away", "hidden")
+    user.reads("#toast-text", "Connected again.")
 
 
-def test_the_most_open_pictures_are_told_with_those_that_can_go(open_at, start_daemon, tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "qied.toml").write_text("[limits]\nsessions_per_user = 1\n")
-    daemon = start_daemon(home)
-    gateway = GatewayProcess(daemon.key, tmp_path / "tokens.json")
-    try:
-        user = open_at(gateway.url, gateway.tokens.add("local")[0], expected=("400", "429"))
-        user.choose(PICTURE)
-        user.edit("one", steps=1)
-        user.done(1)
-        user.page.click("#fresh-start")
-        user.choose(PICTURE)
-        user.edit("two", steps=1)
-        user.reads("#earlier-text", "You have 1 pictures open, which is the most.")
-        user.page.click(".card .quiet")
-        user.page.click(".card .quiet")
-        user.wait(".card", "detached")
-        user.page.click("#earlier [data-close]")
-        user.page.click("#edit")
-        user.done(1)
-    finally:
-        gateway.kill()
+def test_the_most_open_pictures_are_told_with_those_that_can_go(own_door, open_at):
+    _, gateway = own_door(QIED_LIMITS_SESSIONS_PER_USER="1")
+    user = open_at(gateway.url, gateway.tokens.add("local")[0], expected=("400",))
+    user.choose(PICTURE)
+    user.edit("one", steps=1)
+    user.done(1)
+    user.page.click("#fresh-start")
+    user.choose(PICTURE)
+    user.edit("two", steps=1)
+    user.reads("#earlier-text", "You have 1 pictures open, which is the most.")
+    user.page.click(".card .quiet")
+    user.page.click(".card .quiet")
+    user.wait(".card", "detached")
+    user.page.click("#earlier [data-close]")
+    user.page.click("#edit")
+    user.done(1)
 
 
 def test_a_name_that_is_not_let_in_is_told(open_at, gateway):

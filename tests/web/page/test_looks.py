@@ -136,7 +136,7 @@ def test_the_language_changes_all_that_is_said(visit):
     assert user.page.evaluate("document.documentElement.lang") == "zh-CN"
     user.until("() => document.querySelector('#presets small').innerText.includes('步')")
     said = user.page.evaluate(
-        """() => [...document.querySelectorAll("body *")].flatMap((each) => [
+        """() => [...document.querySelectorAll("body *")].filter((each) => each.checkVisibility()).flatMap((each) => [
             ...[...each.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data),
             each.title, each.placeholder, each.getAttribute("aria-label")]).filter(Boolean)"""
     )

@@ -39,6 +39,7 @@ def test_keys_and_slider_change_the_size(visit):
 
 def test_feather_makes_the_edge_soft(visit):
     user = painting(visit)
+    user.set("#brush-size", 160)
     user.stroke((0.5, 0.5), (0.51, 0.5))
     hard = user.mask()
     user.set("#brush-feather", 12)

@@ -91,10 +91,10 @@ def test_one_more_than_the_model_sees_is_refused_with_what_to_do(visit, coloured
     [
         ("notes.txt", b"no picture", "is not a PNG, JPEG or WebP picture. Save it as one of these."),
         ("phone.heic", b"\0\0\0\x18ftypheic", "is not a PNG, JPEG or WebP picture. Save it as one of these."),
-        ("half.png", PICTURE.read_bytes()[:200], "cannot be read as a picture."),
+        ("broken.png", PICTURE.read_bytes()[:20], "cannot be read as a picture."),
         ("empty.png", b"", "is not a PNG, JPEG or WebP picture."),
     ],
-    ids=["text", "heic", "half", "empty"],
+    ids=["text", "heic", "broken", "empty"],
 )
 def test_what_is_no_picture_is_told_with_what_to_do(visit, tmp_path, name, data, says):
     user = visit()
@@ -133,6 +133,7 @@ def test_an_old_result_brings_its_settings_back(visit, tmp_path, kind):
     user.page.click('[data-lora="builtin-outline"]')
     user.page.fill(".pill input", "0.5")
     user.set("#negative", "文字")
+    user.set("#cfg", 2)
     user.set("#seed", 2**53 + 1)  # more digits than JavaScript's numbers keep
     user.edit("把心形改成“蓝色”", steps=3)
     user.done(1)
@@ -198,3 +199,12 @@ def test_a_turned_photo_is_shown_and_edited_upright(visit, tmp_path):
     user.done(1)
     width, height = Image.open(io.BytesIO(user.saved("png"))).size
     assert width < height
+
+
+def test_a_picture_that_is_cut_short_is_told_by_the_server(visit, tmp_path):
+    (tmp_path / "short.png").write_bytes(PICTURE.read_bytes()[:4000])
+    user = visit(expected=("400",))
+    user.choose(tmp_path / "short.png")
+    user.edit("darker", steps=1)
+    user.wait(".toast.bad")
+    assert user.page.inner_text("#toast-text") not in ("", "failed")

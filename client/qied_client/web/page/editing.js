@@ -56,7 +56,7 @@ async function submit(edit) {
   }
   const answer = await post(path("/turns"), formOf(edit), { "Idempotency-Key": edit.key }, signal);
   const { jobs } = answer;
-  for (const [index, row] of jobs.entries()) follow(row.job, row.turn, edit.prompt, { batch: edit.key, index: index + 1, of: jobs.length });
+  for (const [index, row] of jobs.entries()) follow(row.job, row.turn, edit.prompt, { batch: edit.key, index: index + 1, of: jobs.length, first: jobs[0].turn });
   state.watched ??= edit.key;
   showNotes([...edit.notes, ...answer.notes]);
 }

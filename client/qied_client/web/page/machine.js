@@ -1,7 +1,7 @@
 // The machine: its memory as a bar, who holds what, and for its owner what may be ordered.
 import { post } from "./api.js";
 import { $, element } from "./dom.js";
-import { state } from "./state.js";
+import { state, whenChanged } from "./state.js";
 import { bytes, duration, explained, say } from "./words.js";
 
 const COLOURS = 4;
@@ -10,6 +10,11 @@ let report = null;
 /** @param {object} news a status report of the server */
 export function showMachine(news) {
   report = news;
+  show();
+}
+
+function show() {
+  if (!report) return;
   const { running } = report;
   const [worker] = report.workers.filter((row) => row.budget > 0);
   $("machine").hidden = false;
@@ -21,6 +26,7 @@ export function showMachine(news) {
   }
   if ($("owner").open) fill();
 }
+whenChanged(show);
 
 $("machine").addEventListener("click", () => {
   $("orders").hidden = !state.me.owner;

@@ -7,7 +7,7 @@ import "./editing.js";
 import "./history.js";
 import "./keys.js";
 import { showMachine } from "./machine.js";
-import { complain, notice } from "./messages.js";
+import { complain, notice, tell } from "./messages.js";
 import { restoreDraft, showPresets, showShapes } from "./options.js";
 import "./pictures.js";
 import "./prices.js";
@@ -19,7 +19,8 @@ import "./tools.js";
 import { say, switchLanguage, translate } from "./words.js";
 
 const AGAIN_MS = 2000;
-let stopListening = () => {};
+const NO_NEWS_MS = 8000;  // the state of the machine comes each second while the daemon answers
+let stopListening = () => {}, patience = 0;
 
 // Who is here
 
@@ -32,7 +33,7 @@ async function enter() {
     state.me = me;
   } catch (error) {
     if (error instanceof Refused && error.status === 401) return;  // asked for already
-    if (error instanceof Refused && error.code === "handshake_refused") return askForToken(say("noAccess", { why: error.message }));
+    if (error instanceof Refused && error.status === 403) return askForToken(say("noAccess", { why: error.message }));
     away(error instanceof Refused ? "daemonAway" : "offline");
     return void setTimeout(enter, AGAIN_MS);
   }
@@ -81,13 +82,16 @@ function heard(name, data) {
 }
 
 function heardStatus(report) {
+  clearTimeout(patience);
   if (!report.reachable) return away("daemonAway");
+  patience = setTimeout(away, NO_NEWS_MS, "daemonAway");
   if (!$("away").hidden) back();
   showMachine(report);
 }
 
 // The line to the server: what was missed while it was down is caught up with.
 function reached(there) {
+  clearTimeout(patience);
   if (!there) return away("offline");
   back();
 }
@@ -112,6 +116,7 @@ for (const button of document.querySelectorAll("[data-language]")) {
   button.addEventListener("click", () => {
     switchLanguage();
     showLanguage();
+    tell("");
     if (state.me) { showPresets(); showShapes(); }
     changed();
   });

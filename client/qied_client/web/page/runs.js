@@ -12,9 +12,9 @@ const LIVE = ["waiting", "running"];
 const asked = new Set();  // jobs that were looked for in the session, since nothing was known of them
 
 /** Follow a job of the session that is open. */
-export function follow(job, turn, prompt, { batch = job, index = 1, of = 1 } = {}) {
+export function follow(job, turn, prompt, { batch = job, index = 1, of = 1, first = turn } = {}) {
   const session = state.session.name;
-  state.runs.set(job, { job, session, turn, prompt, batch, index, of, kind: "queued", phase: "", done: 0, total: 0, left: null, place: null, starts: null, note: "", preview: null });
+  state.runs.set(job, { job, session, turn, prompt, batch, index, of, first, kind: "queued", phase: "", done: 0, total: 0, left: null, place: null, starts: null, note: "", preview: null });
 }
 
 // See what the server says of the session: turns from elsewhere, and ends that were missed while it was away.
@@ -61,8 +61,10 @@ async function conclude(run, facts) {
   if (facts.state === "succeeded") {
     showNotes(facts.warnings ?? []);
     if (!others) finished(run.prompt);
-    if (watched && !others) return choose(run.turn);
     state.fresh.add(run.turn);
+    // Of variations, the first is shown once all are there.
+    const { turn } = state.session.turns.find((row) => row.turn === run.first && row.blob) ?? run;
+    if (watched && !others) return choose(turn);
   } else if (["failed", "poisoned"].includes(facts.state)) complain(facts);
   changed();
 }
@@ -86,7 +88,7 @@ function shownRun() {
 function waits(run) { return run.kind === "queued" || run.kind === "requeued"; }
 
 function stepOf(run) {
-  if (waits(run)) return run.note || (run.place ? say("place", { n: run.place }) : say("waiting"));
+  if (waits(run)) return [run.place ? say("place", { n: run.place }) : say("waiting"), run.note].filter(Boolean).join(" · ");
   const step = run.total && run.phase !== "decode" && ["step", "preview"].includes(run.kind);
   const text = step ? say("stepOf", { n: run.done, m: run.total }) : say(PHASES[run.phase] ?? "running");
   return run.of > 1 ? `${say("pictureOf", { n: run.index, m: run.of })} · ${text}` : text;

@@ -2,7 +2,7 @@
 
 /**
  * @typedef {{blob: Blob, url: string, width: number, height: number}} Picture
- * @typedef {{job: string, session: string, turn: number, prompt: string, batch: string, index: number, of: number,
+ * @typedef {{job: string, session: string, turn: number, prompt: string, batch: string, index: number, of: number, first: number,
  *   kind: string, phase: string, done: number, total: number, left: number | null, place: number | null,
  *   starts: number | null, note: string, preview: string | null}} Run
  */
