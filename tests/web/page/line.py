@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -20,9 +21,10 @@ class Line:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self._whole = True
-        self._open: set[socket.socket] = set()
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._start(self._accept)
 
     def __enter__(self) -> Self:
         return self
@@ -30,39 +32,51 @@ class Line:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _end(self._listening)
         self.cut()
-        self._listening.close()
+        for thread in self._threads:
+            thread.join()
+        for each in (self._listening, *self._open):
+            each.close()
 
     def cut(self) -> None:
         """End all connections, and each new one at once."""
         with self._lock:
             self._whole = False
             for each in self._open:
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+                _end(each)
 
     def mend(self) -> None:
         """Let new connections through again."""
         with self._lock:
             self._whole = True
 
+    def _start(self, work: Callable[..., None], *arguments: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=work, args=arguments, daemon=True))
+        self._threads[-1].start()
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 here, _ = self._listening.accept()
                 with self._lock:
+                    self._open.append(here)
                     if not self._whole:
-                        here.close()
+                        _end(here)
                         continue
                     there = socket.create_connection(self._there)
-                    self._open |= {here, there}
-                for source, target in ((here, there), (there, here)):
-                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+                    self._open.append(there)
+                self._start(self._pass_on, here, there)
+                self._start(self._pass_on, there, here)
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
-        for each in (source, target):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        _end(source)
+        _end(target)
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -129,6 +129,20 @@ def test_cancel_stops_what_is_shown_and_nothing_else(visit, gate):
     assert user.page.locator(".fresh").count() == 0
 
 
+def test_who_waits_is_told_the_place_in_the_queue(own_door, open_at, gate):
+    _, gateway = own_door(QIED_LIMITS_JOBS_RUNNING_PER_USER="1")
+    user = open_at(gateway.url, gateway.tokens.add("local")[0])
+    user.choose(PICTURE)
+    for turn in (1, 2):
+        user.edit(f"{turn} gate={gate}", steps=2)
+        user.wait(f'.turn.running[data-turn="{turn}"]')
+    user.page.click('.turn[data-turn="2"]')
+    user.reads("#run-step", "place 1 in the queue")
+    user.until("() => document.title.includes('place 1') || document.title.startsWith('starts in')")
+    gate.touch()
+    user.done(2)
+
+
 def test_a_picture_that_is_looked_at_stays_when_an_edit_ends(visit, gate):
     user = visit()
     user.choose(PICTURE)

@@ -26,13 +26,13 @@ def test_everybody_sees_the_memory_and_only_the_owner_orders(visit, owner):
         assert each.page.is_visible("#orders") is orders
 
 
-def test_the_owner_pauses_and_sees_who_waits_and_where(visit, owner):
+def test_the_owner_pauses_and_sees_who_waits(visit, owner):
     owner.page.click('[data-order="pause"]')
     owner.reads("#machine-line", "paused by the owner")
     user = visit()
     user.choose(PICTURE)
     user.edit("darker", steps=1)
-    user.reads("#run-step", "place 1 in the queue")
+    user.reads("#run-step", "waiting")
     user.until("() => document.title.endsWith(' darker')")
     owner.reads("#owner-queue", user.user)
     owner.reads("#owner-sessions", user.user)

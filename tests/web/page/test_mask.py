@@ -89,7 +89,8 @@ def test_the_keyboard_paints(visit):
 def test_a_mask_that_marks_nothing_is_told(visit):
     user = painting(visit)
     user.stroke((0.5, 0.5), (0.55, 0.5))
-    user.page.click("#brush-clear")
+    user.page.click("#brush-erase")
+    user.stroke((0.4, 0.5), (0.65, 0.5))
     user.edit("darker", steps=1)
     user.reads("#notes", "The mask marks nothing: the whole picture may change.")
 

@@ -20,7 +20,7 @@ export function icon(name) {
 
 // A button that shows an icon; its label is what the others read.
 export function iconButton(name, label, className = "") {
-  const made = element("button", "", className);
+  const made = element("button", "", `icon ${className}`);
   made.type = "button";
   made.title = label;
   made.setAttribute("aria-label", label);

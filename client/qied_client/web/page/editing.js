@@ -19,7 +19,7 @@ $("form").addEventListener("submit", async (event) => {
   if (!$("prompt").value.trim()) { $("prompt").focus(); return wrong("needPrompt"); }
   const notes = [];
   const painted = await mask.file();
-  if (!painted && mask.steps.length) notes.push(say("maskEmpty"));
+  if (!painted && mask.meant) notes.push(say("maskEmpty"));
   // All is read now, so that the same edit can be sent again, whatever is changed meanwhile.
   await send({
     prompt: $("prompt").value.trim(), pictures: [...state.pictures], painted, chosen: options(), base: state.current, n: Number($("count").value), notes, key: freshKey(),
@@ -34,6 +34,7 @@ async function send(edit) {
   state.sending = { prompt: edit.prompt, stop: new AbortController() };
   $("edit").disabled = true;
   changed();
+  $("canvas").scrollIntoView({ block: "nearest" });  // on a phone, the form is below it
   try {
     await submit(edit);
   } catch (error) {

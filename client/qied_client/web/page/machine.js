@@ -19,6 +19,7 @@ function show() {
   const [worker] = report.workers.filter((row) => row.budget > 0);
   $("machine").hidden = false;
   $("machine-line").textContent = report.paused ? say("paused") : running === 0 ? say("idle") : running === 1 ? say("sharingOne") : say("sharing", { n: running });
+  $("machine").setAttribute("aria-label", `${say("machine")}: ${$("machine-line").textContent}`);
   $("machine-bar").hidden = $("machine-size").hidden = !worker;
   if (worker) {
     $("machine-bar").replaceChildren(...pieces(worker));

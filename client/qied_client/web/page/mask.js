@@ -38,6 +38,9 @@ export class Mask {
     this.#draw();
   }
 
+  // Whether something was painted, and not cleared, though it may mark nothing.
+  get meant() { return this.steps.length > 0 && this.steps.at(-1).kind !== "clear"; }
+
   undo() { this.steps.pop(); this.#draw(); }
   clear() { if (this.steps.length) { this.steps.push({ kind: "clear" }); this.#draw(); } }
   invert() { this.steps.push({ kind: "invert" }); this.#draw(); }

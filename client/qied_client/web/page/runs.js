@@ -9,6 +9,7 @@ import { duration, say } from "./words.js";
 
 const PHASES = { encode_prompt: "reading", encode_image: "looking", prepare_steps: "preparing", decode: "finishing" };
 const LIVE = ["waiting", "running"];
+const ended = new Set();  // jobs whose end was told, though an answer may still show them running
 const asked = new Set();  // jobs that were looked for in the session, since nothing was known of them
 
 /** Follow a job of the session that is open. */
@@ -21,7 +22,7 @@ export function follow(job, turn, prompt, { batch = job, index = 1, of = 1, firs
 export async function catchUp() {
   await refresh();
   for (const row of state.session?.turns ?? []) {
-    if (LIVE.includes(row.state) && !state.runs.has(row.job)) follow(row.job, row.turn, row.prompt);
+    if (LIVE.includes(row.state) && !state.runs.has(row.job) && !ended.has(row.job)) follow(row.job, row.turn, row.prompt);
   }
   for (const run of [...state.runs.values()]) {
     const row = run.session === state.session?.name ? state.session.turns.find((each) => each.job === run.job) : null;
@@ -53,6 +54,7 @@ export function heardOutcome(outcome) {
 
 async function conclude(run, facts) {
   if (!state.runs.delete(run.job)) return;
+  ended.add(run.job);
   if (run.session !== state.session?.name) return changed();
   await refresh();
   const watched = state.watched === run.batch;

@@ -51,11 +51,16 @@ export async function take(session, turn = session.head) {
   await choose([turn, session.head].find((each) => each === 0 || done.includes(each)) ?? done.at(-1) ?? 0);
 }
 
+// Answers that overtake each other do not bring an older state back.
+let question = 0, answered = 0;
 export async function refresh() {
   if (!state.session) return;
-  const { name } = state.session;
+  const { name } = state.session, mine = ++question;
   const session = await get(path()).catch(() => null);
-  if (session && state.session?.name === name) { state.session = session; changed(); }
+  if (!session || mine < answered || state.session?.name !== name) return;
+  answered = mine;
+  state.session = session;
+  changed();
 }
 
 function pictureOfTurn(turn) {
