@@ -62,6 +62,7 @@ function askForToken(problem = "") {
 
 whenUnauthorized(() => {
   stopListening();
+  clearTimeout(patience);
   forgetToken();
   askForToken(say("badToken"));
 });
