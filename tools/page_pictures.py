@@ -87,13 +87,13 @@ def history(page: Page) -> None:
     page.wait_for_selector('.turn[data-turn="1"][aria-current="true"]')
 
 
-def take(browser: Browser, door: Door, name: str, options: dict[str, Any]) -> None:
-    """Take one picture of the page, as it stands where ``history`` has left it."""
-    context = browser.new_context(locale="en", reduced_motion="reduce", **options)
+def take(browser: Browser, url: str, visited: Any, name: str, options: dict[str, Any]) -> None:
+    """Take one picture of the page, where the browser whose storage is ``visited`` has left it."""
+    context = browser.new_context(locale="en", reduced_motion="reduce", storage_state=visited, **options)
     page = context.new_page()
     page.set_default_timeout(_PATIENCE_MS)
-    page.goto(f"{door.url}/#token={door.token}")
-    page.wait_for_selector(".turn[data-turn]")
+    page.goto(url)
+    page.wait_for_selector('.turn[data-turn="1"][aria-current="true"]')
     page.fill("#prompt", "make the yellow star red")
     page.locator("#presets small", has_text="·").first.wait_for()
     target = PICTURES / f"{name}.png"
@@ -113,7 +113,7 @@ def main() -> None:
         first.goto(f"{door.url}/#token={door.token}")
         history(first)
         for name, options in LOOKS.items():
-            take(browser, door, name, options)
+            take(browser, door.url, first.context.storage_state(), name, options)
         browser.close()
 
 

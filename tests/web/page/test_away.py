@@ -132,7 +132,7 @@ def test_the_most_open_pictures_are_told_with_those_that_can_go(own_door, open_a
     user.page.click("#fresh-start")
     user.choose(PICTURE)
     user.edit("two", steps=1)
-    user.reads("#earlier-text", "You have 1 pictures open, which is the most.")
+    user.reads("#earlier-text", "Open pictures: 1, which is the most.")
     user.page.click(".card .quiet")
     user.page.click(".card .quiet")
     user.wait(".card", "detached")

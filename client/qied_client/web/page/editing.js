@@ -80,6 +80,6 @@ async function failed(error, edit) {
     return submit({ ...edit, base: 0, key: freshKey() }).catch(complain);
   }
   if (error instanceof Unreachable) return complain({ message: say("notSent") }, { text: say("tryAgain"), act: () => send(edit) });
-  if (error.code === "quota_exceeded" && !state.session) return showEarlier(say("tooManyEarlier", { n: state.me.limits.sessions_per_user ?? "" }));
+  if (error.code === "quota_exceeded" && !state.session) return showEarlier(say("tooManyEarlier", { n: state.me.limits["limits.sessions_per_user"] }));
   complain(error);
 }

@@ -6,7 +6,7 @@ export const PHRASES = {
     pictures: "Pictures, as the model counts them", canvas: "1 canvas", slot: "drop, paste or choose", pictureN: "picture {n}", mention: "Write “picture {n}” into the prompt",
     remove: "Remove picture {n}", earlierPlace: "Move picture {n} forward", newPicture: "New picture", earlier: "Earlier pictures", noEarlier: "There are no earlier pictures.",
     openAgain: "Open", forget: "Delete", forgetSure: "Really delete?", turnsOf: "{n} edits", turnOf: "1 edit", noEdits: "no edits yet",
-    tooManyEarlier: "You have {n} pictures open, which is the most. Delete one that you no longer need, then press Edit again.",
+    tooManyEarlier: "Open pictures: {n}, which is the most. Delete one that you no longer need, then press Edit again.",
     settingsBack: "The settings of this picture are back.", settingsThere: "This picture knows how it was made.", settingsUse: "Use its settings", lorasMissing: "This server does not have {names}.",
     // Stage
     picture: "Picture", before: "before", after: "after", compare: "Compare before and after", shareBefore: "{p} % before", tools: "Tools", maskTool: "Paint what may change", undo: "Go back one turn",
