@@ -10,12 +10,15 @@ import { duration, say } from "./words.js";
 const PHASES = { encode_prompt: "reading", encode_image: "looking", prepare_steps: "preparing", decode: "finishing" };
 const LIVE = ["waiting", "running"];
 const ended = new Set();  // jobs whose end was told, though an answer may still show them running
+const early = new Map();  // news of jobs that are not followed yet: they overtake the answer that names the job
 const asked = new Set();  // jobs that were looked for in the session, since nothing was known of them
 
 /** Follow a job of the session that is open. */
 export function follow(job, turn, prompt, { batch = job, index = 1, of = 1, first = turn } = {}) {
   const session = state.session.name;
   state.runs.set(job, { job, session, turn, prompt, batch, index, of, first, kind: "queued", phase: "", done: 0, total: 0, left: null, place: null, starts: null, note: "", preview: null });
+  if (early.has(job)) learn(state.runs.get(job), early.get(job));
+  early.delete(job);
 }
 
 // See what the server says of the session: turns from elsewhere, and ends that were missed while it was away.
@@ -36,18 +39,24 @@ export async function catchUp() {
 export function heardProgress(news) {
   const run = state.runs.get(news.job);
   if (!run) {
+    if (!ended.has(news.job)) early.set(news.job, { ...early.get(news.job), ...news });
     if (state.session && !state.sending && !asked.has(news.job)) { asked.add(news.job); catchUp(); }
     return;
   }
+  learn(run, news);
+  showRun();
+}
+
+function learn(run, news) {
   Object.assign(run, { kind: news.kind, place: news.place ?? null, starts: news.starts_in_ms ?? null, note: news.note ?? "" });
   if (news.phase) run.phase = news.phase;
   if (news.total) { run.done = news.done; run.total = news.total; }
   if (news.remaining_ms !== undefined) run.left = news.remaining_ms;
   if (news.preview) run.preview = `data:image/jpeg;base64,${news.preview}`;
-  showRun();
 }
 
 export function heardOutcome(outcome) {
+  early.delete(outcome.job);
   const run = state.runs.get(outcome.job);
   if (run) conclude(run, outcome);
 }
