@@ -38,7 +38,7 @@ def test_after_a_sleep_a_dead_line_is_noticed_and_replaced(visit, gateway, gate)
     gateway.process.send_signal(signal.SIGSTOP)  # the line stands and says nothing, as after a night
     try:
         user.page.clock.fast_forward("01:00")
-        user.wait("#away")
+        user.reads("#away", "The server cannot be reached.")
     finally:
         gateway.process.send_signal(signal.SIGCONT)
     user.page.evaluate("dispatchEvent(new Event('online'))")

@@ -291,6 +291,7 @@ def test_a_result_goes_on_as_a_further_picture(visit):
     user.page.click("#tool-next")
     user.wait(".ref:nth-child(2)")
     assert user.page.input_value("#prompt") == "both of them", "its settings do not come with it"
+    assert not user.page.is_visible("#toast"), "nor are they offered"
     user.edit("both", steps=1)
     user.done(2)
     made = read_metadata(user.saved("png"))

@@ -18,9 +18,16 @@ whenChanged(() => {
   const focused = $("turns").contains(document.activeElement) ? document.activeElement.dataset.turn : null;
   $("turns").replaceChildren(...rows.flatMap((row, index) => (index ? [branch(row, rows[index - 1]), button(row)] : [button(row)])));
   const shown = $("turns").querySelector("[aria-current=true]");
-  shown?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  if (shown) bringIntoSight(shown);
   if (focused !== null) $("turns").querySelector(`[data-turn="${focused}"]`)?.focus();
 });
+
+// Along the strip only: the page itself stays where it is.
+function bringIntoSight(turn) {
+  const strip = $("turns"), { offsetLeft: left, offsetWidth: width } = turn;
+  if (left < strip.scrollLeft) strip.scrollLeft = left;
+  else if (left + width > strip.scrollLeft + strip.clientWidth) strip.scrollLeft = left + width - strip.clientWidth;
+}
 
 // A turn that edited the one before it follows it; another one says where it came from.
 function branch(row, before) {
