@@ -32,7 +32,7 @@ def test_the_owner_pauses_and_sees_who_waits(visit, owner):
     user = visit()
     user.choose(PICTURE)
     user.edit("darker", steps=1)
-    user.reads("#run-step", "waiting")
+    user.reads("#run-step", "in the queue")
     user.until("() => document.title.endsWith(' darker')")
     owner.reads("#owner-queue", user.user)
     owner.reads("#owner-sessions", user.user)
