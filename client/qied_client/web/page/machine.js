@@ -1,93 +1,126 @@
 // The machine: its memory as a bar, who holds what, and for its owner what may be ordered.
 import { post } from "./api.js";
-import { bytes, duration, say } from "./words.js";
+import { $, element } from "./dom.js";
+import { state, whenChanged } from "./state.js";
+import { bytes, duration, explained, say } from "./words.js";
 
-const ORDERS = ["pause", "resume", "unload", "load"];
+const COLOURS = 4;
+let report = null;
 
-export class Machine {
-  constructor(part, onError) {
-    this.part = part;
-    this.onError = onError;
-    this.owner = false;
-    this.report = null;
-    part.button.addEventListener("click", () => { this.#fill(); part.dialog.showModal(); });
-  }
-
-  show(report) {
-    this.report = report;
-    const { part } = this;
-    part.button.hidden = false;
-    const running = report.running;
-    part.line.textContent = report.paused ? say("paused") : running === 0 ? say("idle") : running === 1 ? say("sharingOne") : say("sharing", { n: running });
-    const worker = report.workers.find((row) => row.budget > 0);
-    part.bar.replaceChildren(...(worker ? parts(worker, running) : []));
-    part.size.textContent = worker ? say("ofSize", { a: bytes(worker.budget - worker.free), b: bytes(worker.budget) }) : "";
-    if (part.dialog.open) this.#fill();
-  }
-
-  #fill() {
-    const body = element("div");
-    body.append(element("h2", say("machine")));
-    const cards = element("div", "", "cards");
-    for (const worker of this.report.workers) {
-      const card = element("section");
-      card.append(element("b", worker.device || worker.worker));
-      const bar = element("span", "", "bar");
-      bar.append(...parts(worker, this.report.running));
-      card.append(bar);
-      const sizes = ["weights", "sessions", "arena", "free"].map((name) => `${say(name)} ${bytes(worker[name])}`);
-      card.append(element("p", worker.budget ? sizes.join(" · ") : worker.state));
-      if (worker.trouble) card.append(element("p", worker.trouble, "error"));
-      cards.append(card);
-    }
-    body.append(cards);
-    if (this.report.jobs.length) body.append(table(this.report.jobs));
-    if (this.owner) {
-      const orders = element("div", "", "orders");
-      for (const order of ORDERS) {
-        const button = element("button", say(order));
-        button.disabled = (order === "pause") === this.report.paused && ["pause", "resume"].includes(order);
-        button.addEventListener("click", () => post("/api/control", { action: order }).catch(this.onError));
-        orders.append(button);
-      }
-      body.append(orders);
-    }
-    this.part.body.replaceChildren(body);
-  }
+/** @param {object} news a status report of the server */
+export function showMachine(news) {
+  report = news;
+  show();
 }
 
-function parts(worker, running) {
-  const share = (size) => `${(100 * size) / Math.max(worker.budget, 1)}%`;
-  const pieces = [piece("w", share(worker.weights))];
-  for (let edit = 0; edit < running; edit++) pieces.push(piece(`s${edit % 4}`, share(worker.sessions / running)));
-  pieces.push(piece("a", share(worker.arena)));
-  return pieces;
+function show() {
+  if (!report) return;
+  const { running } = report;
+  const [worker] = report.workers.filter((row) => row.budget > 0);
+  $("machine").hidden = false;
+  $("machine-line").textContent = report.paused ? say("paused") : running === 0 ? say("idle") : running === 1 ? say("sharingOne") : say("sharing", { n: running });
+  $("machine").setAttribute("aria-label", `${say("machine")}: ${$("machine-line").textContent}`);
+  $("machine-bar").hidden = $("machine-size").hidden = !worker;
+  if (worker) {
+    $("machine-bar").replaceChildren(...pieces(worker));
+    $("machine-size").textContent = say("ofSize", { a: bytes(worker.budget - worker.free), b: bytes(worker.budget) });
+  }
+  if ($("owner").open) fill();
+}
+whenChanged(show);
+
+$("machine").addEventListener("click", () => {
+  $("orders").hidden = !state.me.owner;
+  $("owner-error").hidden = true;
+  fill();
+  $("owner").showModal();
+});
+
+// The orders stay where they are while the rest is drawn anew each second, so that they can be reached by keyboard.
+for (const button of $("orders").querySelectorAll("button")) {
+  button.addEventListener("click", () => {
+    $("owner-error").hidden = true;
+    post("/api/control", { action: button.dataset.order }).catch((error) => {
+      $("owner-error").textContent = explained(error) || say("offline");
+      $("owner-error").hidden = false;
+    });
+  });
 }
 
-function piece(kind, width) {
-  const made = element("i", "", kind);
-  made.style.width = width;
+function fill() {
+  for (const button of $("orders").querySelectorAll("button")) {
+    const { order } = button.dataset;
+    if (["pause", "resume"].includes(order)) button.hidden = (order === "pause") === report.paused;
+    else button.hidden = (order === "load") !== report.workers.every((row) => row.state === "unloaded");
+  }
+  $("owner-facts").textContent = [
+    report.model, report.precision.toUpperCase(), say("people", { n: report.clients }), say("disk", { a: bytes(report.blob_bytes), b: bytes(report.blob_limit) }),
+  ].join(" · ");
+  $("owner-cards").replaceChildren(...report.workers.map(card));
+  const jobs = report.jobs.map((row) => [
+    row.user, `${row.width} × ${row.height}`, row.state === "running" ? say("stepOf", { n: row.step, m: row.steps }) : row.place ? say("place", { n: row.place }) : say("waiting"),
+    row.starts_in_ms === null ? "" : say("startsIn", { t: duration(row.starts_in_ms) }),
+  ]);
+  $("owner-queue").replaceChildren(jobs.length ? table(["who", "what", "state", "starts"], jobs, colours()) : element("p", say("noQueue"), "soft"));
+  const sessions = report.sessions.map((row) => [row.user, String(row.turns), duration(row.idle_ms)]);
+  $("owner-sessions").replaceChildren(...(sessions.length ? [element("h3", say("openSessions")), table(["who", "turns", "idleFor"], sessions)] : []));
+}
+
+function card(worker) {
+  const made = element("section", "", "worker");
+  const head = element("p", "", "head");
+  head.append(element("b", worker.device || worker.worker));
+  head.append(element("span", worker.state === "ready" ? say("ofSize", { a: bytes(worker.budget - worker.free), b: bytes(worker.budget) }) : say(worker.state), "soft"));
+  made.append(head);
+  if (worker.budget) {
+    const bar = element("span", "", "bar");
+    bar.append(...pieces(worker));
+    const legend = element("p", "", "legend");
+    const users = running().map((row) => row.user);
+    const edits = [...new Set(users)].map((user) => (user === state.me.user ? say("you") : user)).join(", ");
+    for (const [kind, name, size] of [
+      ["w", say("weights"), worker.weights], ["s0", edits ? `${say("edits")} (${edits})` : say("edits"), worker.sessions], ["a", say("arena"), worker.arena], ["f", say("free"), worker.free],
+    ]) {
+      const item = element("span", `${name} ${bytes(size)}`);
+      item.prepend(element("i", "", kind));
+      legend.append(item);
+    }
+    made.append(bar, legend);
+  }
+  if (worker.restarts) made.append(element("p", say("restarts", { n: worker.restarts }), "soft"));
+  if (worker.trouble) made.append(element("p", worker.trouble, "error"));
   return made;
 }
 
-function table(jobs) {
+function running() { return report.jobs.filter((row) => row.state === "running"); }
+
+// The colour of each running edit in the bar, in the order of the table's rows.
+function colours() {
+  let next = 0;
+  return report.jobs.map((row) => (row.state === "running" ? `s${next++ % COLOURS}` : ""));
+}
+
+function pieces(worker) {
+  const share = (size) => `${(100 * size) / worker.budget}%`;
+  const edits = Math.max(1, running().length);
+  const parts = [["w", worker.weights], ...Array.from({ length: edits }, (_, edit) => [`s${edit % COLOURS}`, worker.sessions / edits]), ["a", worker.arena]];
+  return parts.map(([kind, size]) => {
+    const made = element("i", "", kind);
+    made.style.width = share(size);
+    return made;
+  });
+}
+
+function table(names, rows, marks = []) {
   const made = element("table");
   const head = element("tr");
-  for (const name of ["who", "what", "state", "queue"]) head.append(element("th", say(name)));
+  for (const name of names) head.append(Object.assign(element("th", say(name)), { scope: "col" }));
   made.append(head);
-  for (const job of jobs) {
+  for (const [index, texts] of rows.entries()) {
     const row = element("tr");
-    const waits = job.place === null ? "" : `${job.place}${job.starts_in_ms === null ? "" : `, ${duration(job.starts_in_ms)}`}`;
-    const step = job.state === "running" ? say("stepOf", { n: job.step, m: job.steps }) : say("waiting");
-    for (const text of [job.user, `${job.width} × ${job.height}`, step, waits]) row.append(element("td", text));
+    for (const text of texts) row.append(element("td", text));
+    if (marks[index]) row.firstElementChild.prepend(element("i", "", marks[index]));
     made.append(row);
   }
-  return made;
-}
-
-export function element(kind, text = "", className = "") {
-  const made = document.createElement(kind);
-  if (text) made.textContent = text;
-  if (className) made.className = className;
   return made;
 }

@@ -1,82 +1,126 @@
-// The mask: painted over the picture, white where it may change. Strokes are kept, so that each can be undone.
+// The mask: painted over the picture where it may change. Strokes are kept, so that each can be undone.
 const INK = "#ff2d87";  // shows on nearly every picture
+const MOST_SIDE = 2048;  // pixels of what is painted on; the file has the picture's own size
 
 export class Mask {
-  constructor(canvas) {
+  /** @param {HTMLCanvasElement} canvas to paint on @param {HTMLElement} ring shows where and how large the brush is */
+  constructor(canvas, ring) {
     this.canvas = canvas;
+    this.ring = ring;
     this.context = canvas.getContext("2d", { willReadFrequently: true });
-    this.size = 48;
-    this.feather = 0;
+    this.size = 48;     // pixels of the screen
+    this.feather = 0;   // pixels of the picture
     this.erasing = false;
-    this.onChange = () => {};
-    this.reset(1, 1);
-    canvas.addEventListener("pointerdown", (event) => this.#begin(event));
+    this.picture = null;
+    this.kept = new WeakMap();  // strokes by picture, for one that is come back to
+    this.steps = [];
+    this.stroke = null;
+    this.pen = null;    // where the brush is, in pixels of the canvas
+    canvas.addEventListener("pointerdown", (event) => { event.preventDefault(); canvas.focus(); canvas.setPointerCapture(event.pointerId); this.#begin(this.#place(event)); });
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => this.#end());
+    canvas.addEventListener("pointerleave", () => { ring.hidden = true; });
+    canvas.addEventListener("keydown", (event) => this.#key(event));
+    canvas.addEventListener("keyup", (event) => { if (event.key === " ") this.#end(); });
+    canvas.addEventListener("blur", () => { this.#end(); ring.hidden = true; });
   }
 
-  reset(width, height) {
-    this.canvas.width = width;
-    this.canvas.height = height;
-    this.steps = [];
-    this.current = null;
+  /** Paint on another picture; what was painted on it before is there again. */
+  of(picture) {
+    if (picture === this.picture) return;
+    this.picture = picture;
+    this.steps = this.kept.get(picture) ?? [];
+    this.kept.set(picture, this.steps);
+    const scale = Math.min(1, MOST_SIDE / Math.max(picture.width, picture.height));
+    this.canvas.width = Math.round(picture.width * scale);
+    this.canvas.height = Math.round(picture.height * scale);
+    this.pen = null;
     this.#draw();
   }
 
-  get empty() {
-    const { data } = this.context.getImageData(0, 0, this.canvas.width, this.canvas.height);
-    for (let index = 3; index < data.length; index += 4) if (data[index] > 127) return false;
-    return true;
-  }
+  // Whether something was painted, and not cleared, though it may mark nothing.
+  get meant() { return this.steps.length > 0 && this.steps.at(-1).kind !== "clear"; }
 
   undo() { this.steps.pop(); this.#draw(); }
   clear() { if (this.steps.length) { this.steps.push({ kind: "clear" }); this.#draw(); } }
   invert() { this.steps.push({ kind: "invert" }); this.#draw(); }
 
-  // A PNG, white on black, feathered; null where nothing is painted.
+  resize(size) { this.size = size; this.#showRing(); }
+
+  // What is painted is shown as soft as it will be.
+  soften(pixels) { this.feather = pixels; this.#soften(); }
+
+  /** @returns {Promise<Blob | null>} a PNG, white where to edit; null where nothing is painted */
   async file() {
-    if (!this.steps.length || this.empty) return null;
-    const flat = new OffscreenCanvas(this.canvas.width, this.canvas.height);
+    if (!this.steps.length || this.#empty()) return null;
+    const { width, height } = this.picture;
+    const flat = new OffscreenCanvas(width, height);
     const context = flat.getContext("2d");
     context.fillStyle = "#000";
-    context.fillRect(0, 0, flat.width, flat.height);
-    context.filter = this.feather ? `blur(${this.feather}px)` : "none";
-    context.drawImage(this.#white(), 0, 0);
+    context.fillRect(0, 0, width, height);
+    // A shadow of what is painted, out of sight itself: it is white and soft, also where canvases have no filters.
+    context.shadowColor = "#fff";
+    context.shadowBlur = 2 * this.feather;
+    context.shadowOffsetX = 2 * width;
+    context.drawImage(this.canvas, -2 * width, 0, width, height);
     return flat.convertToBlob({ type: "image/png" });
   }
 
-  #white() {
-    const white = new OffscreenCanvas(this.canvas.width, this.canvas.height);
-    const context = white.getContext("2d");
-    context.drawImage(this.canvas, 0, 0);
-    context.globalCompositeOperation = "source-in";
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, white.width, white.height);
-    return white;
+  #empty() {
+    const { data } = this.context.getImageData(0, 0, this.canvas.width, this.canvas.height);
+    for (let index = 3; index < data.length; index += 4) if (data[index] > 127) return false;
+    return true;
   }
+
+  get #scale() { return this.canvas.width / Math.max(1, this.canvas.getBoundingClientRect().width); }
 
   #place(event) {
     const box = this.canvas.getBoundingClientRect();
-    const scale = this.canvas.width / box.width;
-    return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+    return [(event.clientX - box.left) * this.#scale, (event.clientY - box.top) * this.#scale];
   }
 
-  #begin(event) {
-    event.preventDefault();
-    this.canvas.setPointerCapture(event.pointerId);
-    const scale = this.canvas.width / this.canvas.getBoundingClientRect().width;
-    this.current = { kind: this.erasing ? "erase" : "paint", width: this.size * scale, points: [this.#place(event)] };
-    this.steps.push(this.current);
-    this.#draw();
+  #begin(place) {
+    this.pen = place;
+    this.stroke = { kind: this.erasing ? "erase" : "paint", width: this.size * this.#scale, points: [place] };
+    this.steps.push(this.stroke);
+    this.#paint(this.stroke);
   }
 
   #move(event) {
-    if (!this.current) return;
-    for (const each of event.getCoalescedEvents?.() ?? [event]) this.current.points.push(this.#place(each));
-    this.#stroke(this.current);
+    this.pen = this.#place(event);
+    if (event.pointerType !== "touch") this.#showRing();
+    if (!this.stroke) return;
+    for (const each of event.getCoalescedEvents?.() ?? [event]) this.stroke.points.push(this.#place(each));
+    this.#paint(this.stroke);
   }
 
-  #end() { if (this.current) { this.current = null; this.onChange(); } }
+  #end() { this.stroke = null; }
+
+  #key(event) {
+    const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
+    if (event.key !== " " && !x && !y) return;
+    event.preventDefault();
+    this.pen ??= [this.canvas.width / 2, this.canvas.height / 2];
+    if (event.key === " ") { if (!event.repeat) this.#begin(this.pen); } else {
+      const step = (event.shiftKey ? 1 : 0.25) * this.size * this.#scale;
+      this.pen = [Math.min(this.canvas.width, Math.max(0, this.pen[0] + x * step)), Math.min(this.canvas.height, Math.max(0, this.pen[1] + y * step))];
+      if (this.stroke) { this.stroke.points.push(this.pen); this.#paint(this.stroke); }
+    }
+    this.#showRing();
+  }
+
+  #showRing() {
+    if (!this.pen) return;
+    this.ring.hidden = false;
+    this.ring.style.width = this.ring.style.height = `${this.size}px`;
+    this.ring.style.left = `${this.pen[0] / this.#scale}px`;
+    this.ring.style.top = `${this.pen[1] / this.#scale}px`;
+  }
+
+  #soften() {
+    const shown = this.picture ? (this.feather * this.canvas.getBoundingClientRect().width) / this.picture.width : 0;
+    this.canvas.style.filter = shown ? `blur(${shown}px)` : "none";
+  }
 
   #draw() {
     const { width, height } = this.canvas;
@@ -88,15 +132,14 @@ export class Mask {
         this.context.fillStyle = INK;
         this.context.fillRect(0, 0, width, height);
         this.context.globalCompositeOperation = "source-over";
-      } else this.#stroke(step);
+      } else this.#paint(step);
     }
-    this.onChange();
   }
 
-  #stroke(step) {
+  #paint(step) {
     const context = this.context;
     context.globalCompositeOperation = step.kind === "erase" ? "destination-out" : "source-over";
-    context.strokeStyle = context.fillStyle = INK;
+    context.strokeStyle = INK;
     context.lineWidth = step.width;
     context.lineCap = context.lineJoin = "round";
     context.beginPath();

@@ -1,61 +1,64 @@
 // The stage: the picture before, the one after with a slider between them, and the one that forms.
-export class Viewer {
-  constructor(part) {
-    this.part = part;
-    this.width = this.height = 1;
-    part.split.addEventListener("input", () => this.#cut());
-    new ResizeObserver(() => this.#fit()).observe(part.stage);
+import { $ } from "./dom.js";
+import { state, whenChanged } from "./state.js";
+import { say } from "./words.js";
+
+const ALIKE = 0.03;  // sides rounded to the model's grid differ by less; other shapes are not stretched over each other
+const KEYS = { ArrowLeft: -20, ArrowDown: -20, ArrowRight: 20, ArrowUp: 20, PageDown: -100, PageUp: 100 };
+
+class Viewer {
+  constructor() {
+    this.comparing = true;
+    $("split").addEventListener("input", () => this.#cut());
+    $("split").addEventListener("keydown", (event) => {
+      if (!KEYS[event.key]) return;
+      event.preventDefault();
+      $("split").value = Number($("split").value) + KEYS[event.key];
+      this.#cut();
+    });
+    whenChanged(() => this.#show());
   }
 
-  // Show one picture, or two to compare. Sources are addresses of blobs.
-  show(before, after, size, label) {
-    const { part } = this;
-    [this.width, this.height] = size;
-    part.canvas.hidden = false;
-    part.empty.hidden = true;
-    part.before.src = before;
-    part.after.hidden = !after;
-    if (after) part.after.src = after;
-    part.tagBefore.hidden = !after;
-    part.tagAfter.hidden = !label;
-    part.tagAfter.textContent = label ?? "";
-    this.formed();
-    this.#comparing(Boolean(after));
-    this.#fit();
-  }
+  compare(on) { this.comparing = on; this.#show(); }
 
-  clear() { this.part.canvas.hidden = true; this.part.empty.hidden = false; }
-
-  compare(on) { this.#comparing(on && !this.part.after.hidden); }
-
+  /** @param {string | null} address the picture as it forms, shown over the one that is edited; null for none */
   forming(address) {
-    this.part.forming.src = address;
-    this.part.forming.hidden = false;
-    this.part.split.hidden = this.part.handle.hidden = true;
+    if (address) $("forming").src = address;
+    if ($("forming").hidden === !address) return;
+    $("forming").hidden = !address;
+    if (!address) $("forming").removeAttribute("src");
+    this.#show();
   }
 
-  formed() { this.part.forming.hidden = true; this.part.forming.removeAttribute("src"); }
-
-  #comparing(on) {
-    this.part.split.hidden = this.part.handle.hidden = !on;
-    if (!on) this.part.after.style.clipPath = "none";
-    else this.#cut();
+  #show() {
+    const [first] = state.pictures;
+    $("canvas").hidden = !first;
+    $("empty").hidden = Boolean(first);
+    if (!first) return;
+    const shown = state.shown?.picture === first ? state.shown : null;
+    const ratio = first.width / first.height;
+    $("canvas").style.setProperty("--ratio", ratio);
+    const before = shown?.base ?? first;
+    $("canvas").classList.toggle("unlike", Math.abs(before.width / before.height / ratio - 1) > ALIKE);
+    if ($("before").src !== before.url) $("before").src = before.url;
+    $("after").hidden = !shown;
+    if (shown && $("after").src !== first.url) $("after").src = first.url;
+    const split = Boolean(shown) && this.comparing && !state.masking && $("forming").hidden;
+    $("split").hidden = $("handle").hidden = $("tag-before").hidden = !split;
+    if (split) this.#cut(); else $("after").style.clipPath = "none";
+    const size = `${first.width} × ${first.height}`;
+    $("tag-after").hidden = !$("forming").hidden;
+    $("tag-after").textContent = shown ? `${split ? `${say("after")} · ` : ""}${size} · ${say("seedTag", { n: shown.seed })}` : size;
+    $("before").alt = shown ? "" : say("original");
+    $("after").alt = shown ? say("after") : "";
   }
 
   #cut() {
-    const share = this.part.split.value / 10;
-    this.part.after.style.clipPath = `inset(0 0 0 ${share}%)`;
-    this.part.handle.style.left = `${share}%`;
-  }
-
-  #fit() {
-    const style = getComputedStyle(this.part.stage);
-    const room = [
-      this.part.stage.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight),
-      this.part.stage.clientHeight - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom),
-    ];
-    const scale = Math.min(room[0] / this.width, Math.max(room[1], 240) / this.height);
-    this.part.canvas.style.width = `${Math.floor(this.width * scale)}px`;
-    this.part.canvas.style.height = `${Math.floor(this.height * scale)}px`;
+    const share = $("split").value / 10;
+    $("after").style.clipPath = `inset(0 0 0 ${share}%)`;
+    $("handle").style.left = `${share}%`;
+    $("split").setAttribute("aria-valuetext", say("shareBefore", { p: Math.round(share) }));
   }
 }
+
+export const viewer = new Viewer();
