@@ -34,7 +34,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "web-page-phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
 }
 MOST_BYTES = 300_000
-FREE_PORTS = ("--listen", "tcp://127.0.0.1:*", "--web-listen", "127.0.0.1:0", "--log-format", "json")
+FREE_PORTS = ("--listen", "tcp://127.0.0.1:*", "--web", "127.0.0.1:0", "--log-format", "json")
 _PATIENCE_MS = 120_000
 
 

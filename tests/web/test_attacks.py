@@ -149,7 +149,7 @@ def test_one_address_gets_half_of_the_places(gateway, token):
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + secrets.token_bytes(200),
         b"\0" * 5000,
         b"\r\n" * 20_000,
-        secrets.token_bytes(100_000),
+        b"\xa7" + secrets.token_bytes(100_000),
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 40_000 + b"\r\n\r\n",
         b"GET / HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
@@ -163,7 +163,7 @@ def test_one_address_gets_half_of_the_places(gateway, token):
         b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
-    ids=lambda data: repr(data[:40]),
+    ids=lambda data: repr(data[:1]),
 )
 def test_bytes_that_are_no_request_for_us_are_refused(raw, data):
     raw.send(data)

@@ -23,7 +23,7 @@ WORD = "parsimonious-okapi"
 
 def routes() -> list[Any]:
     """Every route of the application."""
-    app = make_app(lambda user: pytest.fail("nobody is asked for"), TokenStore(Path("nowhere")), Hosts(["x"]))
+    app = make_app(lambda user: pytest.fail("nobody is asked for"), TokenStore(Path("nowhere")), Hosts(["x"]), "local")
     return list(app._app.routes)  # type: ignore[attr-defined]
 
 
