@@ -88,15 +88,11 @@ class Shapes:
         picture = record(b64_json=TEXT, seed=WHOLE, id=TEXT, warnings=listed(TEXT))
         details = record(image_tokens=WHOLE, text_tokens=WHOLE)
         usage = record(input_tokens=WHOLE, input_tokens_details=details, output_tokens=WHOLE, total_tokens=WHOLE)
-        return record(
-            created=WHOLE,
-            data=listed(picture),
-            background=TEXT,
-            output_format=TEXT,
-            quality=TEXT,
-            size=TEXT,
-            usage=usage,
+        schema = record(
+            created=WHOLE, data=listed(picture), background=TEXT, output_format=TEXT, size=TEXT, usage=usage
         )
+        schema["properties"]["quality"] = TEXT  # left out where it is one that OpenAI's answers do not have
+        return schema
 
     def model(self) -> Schema:
         """OpenAI's description of a model."""
