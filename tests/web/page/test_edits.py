@@ -161,7 +161,7 @@ def test_a_reload_in_the_middle_of_an_edit_loses_nothing(visit, gate):
     user = visit()
     user.choose(PICTURE)
     user.edit(f"darker gate={gate}", steps=3)
-    user.wait("#run")
+    user.wait('.turn[data-turn="1"]')  # it is accepted: until then it is on its way
     user.page.fill("#prompt", "what I thought of next")
     user.page.reload()
     user.wait("#run")
