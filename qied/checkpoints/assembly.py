@@ -17,9 +17,11 @@ from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.part_file import PartFile, PartRole, is_told, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
+from qied.checkpoints.vision_tower import GET_TOWER, LANGUAGE_ALONE, files_of_encoder
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
 from qied.weights.problems import BadFile
+from qied.weights.stored import QUANTISED
 
 PULL_TOKENIZER: Final = f"{PULL}-tokenizer"
 _TITLES: Final[dict[PartRole, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
@@ -54,10 +56,10 @@ class Places:
 
 @dataclass(frozen=True)
 class PartFiles:
-    """The files of a whole part, and whether its matrices are FP8."""
+    """The files of a whole part, and how densely its matrices are kept: see ``_density``."""
 
     files: tuple[Path, ...]
-    is_fp8: bool
+    density: int
 
 
 def assemble(
@@ -148,13 +150,34 @@ def _part(
         return _named_part(role, named, model)
     found = list(_candidates(role, places, model))
     if not found:
+        if role == "text_encoder" and (half := _half(places)) is not None:
+            raise ModelNotFound(f"{half} cannot be used: {LANGUAGE_ALONE}.", GET_TOWER)
         raise ModelNotFound(
             f"{transformer.path if transformer else 'It'} is only a transformer, and no {_TITLES[role]} of "
             f"{model.title} was found next to it.",
             f"Name one with model.{role}, or get the whole model: {PULL}",
         )
-    wants_fp8 = transformer is not None and (transformer.precision or "").startswith("fp8")
-    return min(found, key=lambda one: one.is_fp8 != wants_fp8).files
+    wanted = 0 if transformer is None else _density([transformer])
+    return min(found, key=lambda one: abs(one.density - wanted)).files
+
+
+def _half(places: Places) -> Path | None:
+    """A language model's file that lacks its vision tower."""
+    for file in (file for one in places.installations for file in one.files("text_encoder")):
+        try:
+            files_of_encoder(file)
+        except BadFile as problem:
+            if problem.what == LANGUAGE_ALONE:
+                return file
+    return None
+
+
+def _density(parts: Sequence[PartFile]) -> int:
+    """0 for 16 and 32 bits, 1 for FP8, 2 for GGUF's blocks: of several parts people have those that are alike."""
+    precisions = {part.precision or "" for part in parts}
+    if precisions & QUANTISED:
+        return 2
+    return 1 if any(precision.startswith("fp8") for precision in precisions) else 0
 
 
 def _named_part(role: PartRole, named: str, model: ModelProfile) -> tuple[Path, ...]:
@@ -183,10 +206,10 @@ def expanded_path(key: str, named: str) -> Path:
 def _files_at(path: Path, role: PartRole) -> tuple[Path, ...]:
     """The files of a part by a path to one file, to the part's folder, or to the whole pipeline's.
 
-    Raises ModelNotFound or ModelUnsupported, naming the missing file.
+    Raises ModelNotFound or ModelUnsupported, naming the missing file, and BadFile for half of a text encoder.
     """
     if is_file(path):
-        return (path.absolute(),)
+        return files_of_encoder(path.absolute()) if role == "text_encoder" else (path.absolute(),)
     if not is_folder(path):
         raise ModelNotFound(f"{path} does not exist.", "Correct the path.")
     folder = path / role if is_folder(path / role) else path
@@ -198,7 +221,11 @@ def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator
     kind: Kind = "text_encoder" if role == "text_encoder" else "vae"
     for installation in places.installations:
         for file in installation.files(kind):
-            if (found := _fitting((file,), role, model)) is not None:
+            try:
+                files = files_of_encoder(file) if role == "text_encoder" else (file,)
+            except BadFile:
+                continue
+            if (found := _fitting(files, role, model)) is not None:
                 yield found
     for folder in places.pipelines:
         try:
@@ -217,7 +244,7 @@ def _fitting(files: tuple[Path, ...], role: PartRole, model: ModelProfile) -> Pa
     tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
     if any(faults(tensors, expected_shapes(model, role), whole=True)):
         return None
-    return PartFiles(files, any((part.precision or "").startswith("fp8") for part in parts))
+    return PartFiles(files, _density(parts))
 
 
 def _tokenizer(named: str, places: Places, settings: Path) -> Path:

@@ -11,11 +11,12 @@ from typing import Final
 
 from qied_client.errors import ModelUnsupported
 
-from qied.checkpoints.expected import expected_shapes, faults, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
 from qied.checkpoints.part_file import PartFile, is_told, part_role, read_part
 from qied.checkpoints.pipeline_folder import OTHER_PIPELINES, PIPELINE, STEMS, missing_parts
 from qied.checkpoints.report import Layout, Report
 from qied.checkpoints.small_files import is_file, is_folder, read_object
+from qied.checkpoints.vision_tower import GET_TOWER, LANGUAGE_ALONE, tower_of
 from qied.loras.contents import parse_key, read_contents
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.weights.header import Header, read_header
@@ -53,9 +54,10 @@ def _file(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
     report = Report(path, part.role, part.layout, part.precision, None, part.steps, _size([path]))
     if not found:
         nearest = nearest_profile(part, profiles)
-        wrong = faults(part.tensors, expected_shapes(nearest, part.role), whole=not part.is_shard)
-        problems = tuple(sentence(f"as a part of {nearest.title}: {fault}") for fault in wrong)
+        problems = tuple(sentence(f"as a part of {nearest.title}: {fault}") for fault in faults_of(part, nearest))
         return replace(report, problems=problems)
+    if part.half == "language" and tower_of(part) is None:
+        return replace(report, model=found[0].name, problems=(f"{sentence(LANGUAGE_ALONE)} {GET_TOWER}",))
     if part.role != "transformer":
         return replace(report, model=found[0].name)
     if is_told(part):

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from qied_client.errors import ModelUnsupported
 
-from qied.checkpoints import names
+from qied.checkpoints import llama_names, names
 from qied.checkpoints.pipeline_folder import CONFIGS, STEMS
 from qied.checkpoints.report import Layout
 from qied.checkpoints.small_files import read_object
@@ -38,6 +38,7 @@ class PartFile:
     """A transformer, text encoder or VAE, or one of the files (``is_shard``) that hold it together.
 
     ``tensors`` are by the names of the model's own classes. ``marked_2511``: it says by itself that it is 2511.
+    ``half``: which half of a text encoder it is, where llama.cpp cut it in two.
     ``steps``: those of the Lightning LoRA that was merged in, by the file's name; None where there is none.
     """
 
@@ -48,6 +49,7 @@ class PartFile:
     header: Header
     marked_2511: bool = False
     steps: int | None = None
+    half: llama_names.Half | None = None
 
     @property
     def is_shard(self) -> bool:
@@ -70,9 +72,13 @@ def read_part(path: Path, role: PartRole | None = None) -> PartFile:
     stored = stored_tensors(header)
     if found == "transformer":
         return _transformer(path, header, stored)
+    half = llama_names.half_of(header.tensors) if found == "text_encoder" else None
+    if half is not None:
+        tensors = llama_names.named_as_transformers(stored, half)
+        return PartFile(path, "text_encoder", "gguf", tensors, header, half=half)
     if found == "text_encoder":
         return PartFile(path, found, _encoder_layout(path, header), _by_name(stored, names.text_encoder_name), header)
-    layout: Layout = "comfyui" if names.is_of_wan(stored) else "diffusers"
+    layout: Layout = "gguf" if header.format == "gguf" else "comfyui" if names.is_of_wan(stored) else "diffusers"
     return PartFile(path, found, layout, _by_name(stored, names.vae_name), header)
 
 
@@ -113,11 +119,19 @@ def part_role(header: Header) -> PartRole | None:
         return None
     if names.transformer_prefix(tensors) is not None:
         return "transformer"
+    half = llama_names.half_of(tensors)
+    if half is not None:
+        return "text_encoder" if _architecture(header) in llama_names.ARCHITECTURES[half] else None
     if any(re.search(r"(^|\.)layers\.\d+\.self_attn\.|(^|\.)visual\.blocks\.\d+\.", name) for name in tensors):
         return "text_encoder"
     if any(re.match(r"(en|de)coder\.(conv_in|conv1|mid_block|middle)\.", name) for name in tensors):
         return "vae"
     return None
+
+
+def _architecture(header: Header) -> str:
+    """What a GGUF file says that it is."""
+    return header.metadata.get("general.architecture", "")
 
 
 def _has(tensors: Mapping[str, object], name: str) -> bool:
@@ -130,6 +144,9 @@ def _unknown(header: Header) -> tuple[str, str]:
             return f"it belongs to another model, {model}", USE_2511
     if any("lora" in name for name in header.tensors):
         return "it is a LoRA, not a part of a model", "Put it into a folder that model.loras lists."
+    if header.format == "gguf" and _architecture(header) and llama_names.half_of(header.tensors) is not None:
+        what = f"it is a language model of the architecture {_architecture(header)[:40]!r}, not Qwen2.5-VL"
+        return what, "Use a GGUF file of Qwen2.5-VL-7B-Instruct."
     return "it is not a part of Qwen-Image-Edit", USE_2511
 
 
@@ -141,7 +158,9 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
     steps = lightning_steps(path.name, header.metadata)
     layout: Layout = "diffusers"
     precision = precision_of(tensors)
-    if precision == "fp8_lightx2v":
+    if header.format == "gguf":
+        layout = "gguf"
+    elif precision == "fp8_lightx2v":
         layout = "lightx2v"
     elif prefix or marked or (precision or "").startswith("fp8"):
         layout = "comfyui"
@@ -150,6 +169,8 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
 
 def _encoder_layout(path: Path, header: Header) -> Layout:
     """transformers names its files, and ComfyUI keeps the parts right under ``model.`` and ``visual.``."""
+    if header.format == "gguf":
+        return "gguf"
     new_names = any(name.startswith(("model.visual.", "model.language_model.")) for name in header.tensors)
     return "diffusers" if new_names or SHARD.search(path.name) or path.name == "model.safetensors" else "comfyui"
 

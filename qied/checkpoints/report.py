@@ -9,7 +9,7 @@ from typing import Any, Literal
 from qied.checkpoints.names import Role
 from qied.weights.stored import Precision
 
-Layout = Literal["diffusers", "comfyui", "lightx2v", "kohya", "peft"]
+Layout = Literal["diffusers", "comfyui", "lightx2v", "gguf", "kohya", "peft"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Final, Literal, cast, get_args
 
 from qied.weights.foreign_formats import foreign_format
 from qied.weights.gguf_types import BLOCKS, EXPANDED
@@ -23,6 +23,7 @@ GgufPrecision = Literal[
 Precision = Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v"] | GgufPrecision
 
 E4M3: Final = "F8_E4M3"
+QUANTISED: Final[frozenset[str]] = frozenset(get_args(GgufPrecision))
 _PLAIN: Final[dict[str, Precision]] = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp32"}
 _FP8: Final[tuple[Precision, ...]] = ("fp8_lightx2v", "fp8_comfy", "fp8_scaled", "fp8_plain")
 _FLOATS: Final = frozenset((*_PLAIN, E4M3))
@@ -40,6 +41,8 @@ class Stored:
     """One weight as it lies in a file: its own entry, and the name and entry of its scale where it has one.
 
     A scale has one number, or one for each row of the weight. ``marker`` names the tensor with the layer's format.
+    Of a weight that lies in ``pieces`` the entry has the shape of the whole: they are its rows, or the frames of its
+    third dimension.
     """
 
     key: str
@@ -47,6 +50,8 @@ class Stored:
     precision: Precision
     scale: tuple[str, TensorEntry] | None = None
     marker: str | None = None
+    pieces: tuple[Stored, ...] = ()
+    joined: Literal["rows", "frames"] = "rows"
 
 
 def stored_tensors(header: Header) -> dict[str, Stored]:

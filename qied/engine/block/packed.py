@@ -13,7 +13,7 @@ from qied.engine.block.views import layout_views
 from qied.engine.disk.cache import Kind, identity_of
 from qied.engine.disk.file import Contents
 from qied.engine.weights.quantise import E4M3, quantise
-from qied.engine.weights.sources import SafetensorsSource, StoredWeight, TensorSource, WeightReader, check_shape
+from qied.engine.weights.sources import FileSource, StoredWeight, TensorSource, WeightReader, check_shape
 from qied.planning.block_layout import NORMS, BlockLayout, linears
 
 BLOCKS = "transformer_blocks."
@@ -97,15 +97,16 @@ def pack_block(
     prefix, tensors = block_prefix(number), block_tensors(layout, buffer)
     for linear in linears(layout.shape):
         names = [f"{prefix}.{module}" for module in linear.modules]
-        biases = [reader.read(source, f"{name}.bias") for name in names]
+        biases = [reader.stored(source, f"{name}.bias") for name in names]
         _check(source, [f"{name}.bias" for name in names], biases, (linear.outputs // len(names),))
-        _stack(biases, tensors[f"{linear.name}.bias"])
+        _stack([bias.dense() for bias in biases], tensors[f"{linear.name}.bias"])
         part = (linear.outputs // len(names), linear.inputs)
         weights = [reader.stored(source, f"{name}.weight") for name in names]
-        _check(source, [f"{name}.weight" for name in names], [weight.values for weight in weights], part)
+        _check(source, [f"{name}.weight" for name in names], weights, part)
         target, scale = tensors[f"{linear.name}.weight"], tensors.get(f"{linear.name}.scale")
         if scale is None:
-            _stack([weight.dense() for weight in weights], target)
+            for weight, rows in zip(weights, target.chunk(len(weights)), strict=True):
+                rows.copy_(weight.copied(device, target.dtype) if weight.kind else weight.dense())
         elif layout.scaling == "rowwise":
             for weight, rows, scales in zip(weights, target.chunk(len(names)), scale.chunk(len(names)), strict=True):
                 _quantise_rows(weight, rows, scales, device)
@@ -113,9 +114,9 @@ def pack_block(
             _quantise_whole(weights, target, scale, device)
     for norm in NORMS:
         name = f"{prefix}.{norm.parameter}"
-        stored = reader.read(source, name)
+        stored = reader.stored(source, name)
         _check(source, [name], [stored], (layout.shape.head_dim,))
-        tensors[norm.name].copy_(stored)
+        tensors[norm.name].copy_(stored.dense())
     tensors["number"].fill_(number)
     for gap in layout.gaps():
         buffer[gap] = 0
@@ -127,14 +128,14 @@ def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device:
         values.copy_(weight.values)
         scales.fill_(1.0) if weight.scale is None else scales.copy_(weight.scale)
         return
-    quantised = quantise(weight.values.to(device), "rowwise")
+    quantised = quantise((weight.values if weight.kind is None else weight.dense(device)).to(device), "rowwise")
     values.copy_(quantised.values)
     scales.copy_(quantised.scale.flatten())
 
 
 def _quantise_whole(parts: list[StoredWeight], values: Tensor, scale: Tensor, device: torch.device) -> None:
     """Put E4M3 values of ``parts`` on top of each other and their one scale [1]; E4M3 values are rounded again."""
-    dense = [part.dense() for part in parts]
+    dense = [part.dense(device) for part in parts]
     # Parts that were E4M3 are FP32 by now, whatever the others are.
     alike = all(part.dtype == dense[0].dtype for part in dense)
     whole = torch.empty(values.shape, dtype=dense[0].dtype if alike else torch.float32, device=device)
@@ -150,9 +151,9 @@ def _stack(parts: list[Tensor], target: Tensor) -> None:
         part.copy_(stored)
 
 
-def _check(source: TensorSource, names: list[str], tensors: list[Tensor], shape: tuple[int, ...]) -> None:
-    for name, tensor in zip(names, tensors, strict=True):
-        check_shape(source, name, tensor, shape)
+def _check(source: TensorSource, names: list[str], weights: list[StoredWeight], shape: tuple[int, ...]) -> None:
+    for name, weight in zip(names, weights, strict=True):
+        check_shape(source, name, weight, shape)
 
 
 PACKED = Kind("packed blocks", "storage.packed_bytes")
@@ -160,7 +161,7 @@ PACKING = 2
 """Version of how blocks are packed and quantised: files of another one are of no use."""
 
 
-def contents_of(source: SafetensorsSource, layout: BlockLayout, blocks: int) -> Contents:
+def contents_of(source: FileSource, layout: BlockLayout, blocks: int) -> Contents:
     """What the packed blocks of a source are: its files as they are now, their headers, and the layout."""
     shape = layout.shape
     entries = [[entry.name, entry.dtype, list(entry.shape), entry.offset] for entry in layout.entries]

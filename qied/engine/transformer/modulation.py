@@ -108,7 +108,7 @@ class Modulation:
         inner = self._embedders.inner_dim
         for name in modulation_names(block):
             shape = (VALUES * inner, inner) if name.endswith("weight") else (VALUES * inner,)
-            check_shape(self._source, name, reader.stored(self._source, name).values, shape)
+            check_shape(self._source, name, reader.stored(self._source, name), shape)
 
     def table(
         self, sigmas: Tensor, loras: Sequence[ModulationLora] = ()
@@ -198,6 +198,6 @@ class Modulation:
 
     def _linear(self, activated: Tensor, name: str) -> Tensor:
         weight, bias = (
-            self._source.read(f"{name}.{part}").to(self._device, self._dtype) for part in ("weight", "bias")
+            self._source.stored(f"{name}.{part}").copied(self._device, self._dtype) for part in ("weight", "bias")
         )
         return functional.linear(activated, weight, bias)

@@ -28,7 +28,7 @@ from qied.engine.transformer.modulation_table import ModulationTable, StepModula
 from qied.engine.transformer.residency import Blocks
 from qied.engine.transformer.rope import LatentShape, Rope, Rotation
 from qied.engine.weights.building import SkipRandomInit, blaming
-from qied.engine.weights.sources import SafetensorsSource, TensorSource, WeightReader, check_names
+from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_names
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
 from qied.planning.forward_layout import ArenaLayout, Tokens, TransformerShape, arena_layout
 from qied.planning.plan import Execution
@@ -214,7 +214,7 @@ def load_transformer(
         pack_block(reader, source, index, layout, buffer, device)
 
     packed = caches.packed
-    if packed is not None and layout.quantised and isinstance(source, SafetensorsSource) and not _is_fp8(source):
+    if packed is not None and layout.quantised and isinstance(source, FileSource) and not _is_fp8(source):
         share = (start + source.nbytes - reader.done) // layers
         contents = contents_of(source, layout, layers)
         packed.fill(list(blocks.buffers()), contents, pack, lambda _: reader.pass_over(source, share))
@@ -227,7 +227,7 @@ def load_transformer(
     return Transformer(embedders, blocks, modulation, executor, shape, device)
 
 
-def _is_fp8(source: SafetensorsSource) -> bool:
+def _is_fp8(source: FileSource) -> bool:
     """Whether most of a file is FP8 as it is: it is then read as fast as what would be kept of it."""
     return source.quantised_bytes() > source.nbytes // 2
 
