@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +15,8 @@ from qied.weights.problems import BadFile
 from qied.weights.stored import Precision
 
 LANGUAGE_ALONE: Final = (
-    "it is only the language half of a text encoder, and its vision tower (a GGUF file with mmproj in its name) does not "
-    "lie next to it"
+    "it is only the language half of a text encoder, and its vision tower (a GGUF file with mmproj in its name) does "
+    "not lie next to it"
 )
 GET_TOWER: Final = "Put the mmproj file of Qwen2.5-VL-7B-Instruct into the same folder, in F16 or BF16."
 _BEST_FIRST: Final[tuple[Precision, ...]] = ("bf16", "fp32", "fp16", "q8_0")
@@ -27,9 +27,8 @@ def files_of_encoder(path: Path) -> tuple[Path, ...]:
     """A text encoder's file, with its vision tower where that lies in another; raises BadFile for half of one."""
     part = read_part(path, "text_encoder")
     if part.half == "vision":
-        raise BadFile(
-            "it is only the vision tower of a text encoder", "Name the GGUF file of its language model, and leave it there."
-        )
+        remedy = "Name the GGUF file of its language model, and leave this one next to it."
+        raise BadFile("it is only the vision tower of a text encoder", remedy)
     if part.half is None:
         return (path,)
     tower = tower_of(part)
@@ -61,6 +60,7 @@ def _tower(file: Path, models: Mapping[str, ModelProfile]) -> PartFile | None:
 def _preference(tower: PartFile, language: str) -> tuple[int, int, str]:
     """Longest common beginning of the names first ("mmproj-" left out), then precision, then name."""
     name = tower.path.name
-    alike = len(os.path.commonprefix([name.lower().removeprefix("mmproj-"), language.lower()]))
+    pairs = zip(name.lower().removeprefix("mmproj-"), language.lower(), strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     rank = _BEST_FIRST.index(tower.precision) if tower.precision in _BEST_FIRST else len(_BEST_FIRST)
     return -alike, rank, name

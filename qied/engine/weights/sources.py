@@ -62,7 +62,6 @@ class StoredWeight:
             return dequantise(rows, self.scale, torch.float32).view(self.values.shape)
         return self.values.float() if self.values.dtype == E4M3 else self.values
 
-
     def copied(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """A copy of the weight in ``dtype`` on ``device``, rounded once."""
         if self.kind is not None:

@@ -95,9 +95,7 @@ def test_files_are_let_go_of_while_many_bytes_are_read(source: FileSource) -> No
     ],
     ids=["left-over", "missing", "other-shape"],
 )
-def test_what_does_not_belong_to_the_module_is_refused(
-    source: FileSource, module: nn.Module, message: str
-) -> None:
+def test_what_does_not_belong_to_the_module_is_refused(source: FileSource, module: nn.Module, message: str) -> None:
     with pytest.raises(ModelUnsupported, match=message) as raised:
         reader(source).fill(module_of(module), source, source.names(), CPU, torch.float32)
     assert raised.value.remedy
