@@ -12,9 +12,10 @@ from qied_client.system_failures import expanded
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation, Kind
-from qied.checkpoints.expected import expected_shapes, faults, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
 from qied.checkpoints.hub_cache import PULL
-from qied.checkpoints.part_file import PartFile, PartRole, is_told, read_part, usable_part
+from qied.checkpoints.names import PartRole
+from qied.checkpoints.part_file import PartFile, is_told, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.vision_tower import GET_TOWER, LANGUAGE_ALONE, files_of_encoder
@@ -115,6 +116,7 @@ def missing_for(transformer: Path, named: NamedParts, places: Places) -> tuple[s
     model = nearest_profile(part, shipped_profiles())
     wanted: list[PartRole] = [] if named.text_encoder else ["text_encoder"]
     wanted += [] if named.vae else ["vae"]
+    wanted = [role for role in wanted if role not in part.sections]
     lacking = [_TITLES[role] for role in wanted if next(_candidates(role, places, model), None) is None]
     settings = model_configuration(model.name)
     if not named.tokenizer and _found_tokenizer(places, settings) is None:
@@ -148,6 +150,8 @@ def _part(
 ) -> tuple[Path, ...]:
     if named:
         return _named_part(role, named, model)
+    if transformer is not None and role in transformer.sections:
+        return _own_section(transformer.path, role, model)
     found = list(_candidates(role, places, model))
     if not found:
         if role == "text_encoder" and (half := _half(places)) is not None:
@@ -159,6 +163,18 @@ def _part(
         )
     wanted = 0 if transformer is None else _density([transformer])
     return min(found, key=lambda one: abs(one.density - wanted)).files
+
+
+def _own_section(path: Path, role: PartRole, model: ModelProfile) -> tuple[Path, ...]:
+    """The transformer's own file, which holds this part as well; raises ModelUnsupported where that is damaged."""
+    part = usable_part(path, role)
+    fault = next(faults_of(part, model), None)
+    if fault is not None:
+        raise ModelUnsupported(
+            f"{path} cannot be used as the {_TITLES[role]} of {model.title}: {fault}.",
+            f"Name another one with model.{role}, or download the file again.",
+        )
+    return (path,)
 
 
 def _half(places: Places) -> Path | None:

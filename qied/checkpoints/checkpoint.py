@@ -32,8 +32,8 @@ class Checkpoint:
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
-        """All weight files, those of the transformer first."""
-        return tuple(Path(file) for file in (*self.transformer, *self.text_encoder, *self.vae))
+        """All weight files, those of the transformer first; one that holds several parts is there once."""
+        return tuple(Path(file) for file in dict.fromkeys((*self.transformer, *self.text_encoder, *self.vae)))
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Checkpoint:

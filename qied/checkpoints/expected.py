@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from qied.checkpoints.llama_names import belongs_to
-from qied.checkpoints.part_file import PartFile, PartRole
+from qied.checkpoints.names import PartRole
+from qied.checkpoints.part_file import PartFile
 from qied.planning.block_layout import NORMS, BlockShape, linears
 from qied.planning.model_profile import Architecture, ModelProfile, TextEncoderFacts
 from qied.weights.stored import Stored

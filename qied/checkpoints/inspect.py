@@ -12,6 +12,7 @@ from typing import Final
 from qied_client.errors import ModelUnsupported
 
 from qied.checkpoints.expected import expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
+from qied.checkpoints.names import Role
 from qied.checkpoints.part_file import PartFile, is_told, part_role, read_part
 from qied.checkpoints.pipeline_folder import OTHER_PIPELINES, PIPELINE, STEMS, missing_parts
 from qied.checkpoints.report import Layout, Report
@@ -51,7 +52,8 @@ def _file(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
         return _lora(path, header, profiles)
     part = read_part(path)
     found = fitting_profiles(part, profiles)
-    report = Report(path, part.role, part.layout, part.precision, None, part.steps, _size([path]))
+    role: Role = "checkpoint" if part.sections else part.role
+    report = Report(path, role, part.layout, part.precision, None, part.steps, _size([path]))
     if not found:
         nearest = nearest_profile(part, profiles)
         problems = tuple(sentence(f"as a part of {nearest.title}: {fault}") for fault in faults_of(part, nearest))
@@ -60,9 +62,17 @@ def _file(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
         return replace(report, model=found[0].name, problems=(f"{sentence(LANGUAGE_ALONE)} {GET_TOWER}",))
     if part.role != "transformer":
         return replace(report, model=found[0].name)
+    if others := _faults_of_sections(path, part, found[0]):
+        return replace(report, problems=others)
     if is_told(part):
         return replace(report, model=found[0].name)
     return replace(report, problems=(UNTOLD + ".",))
+
+
+def _faults_of_sections(path: Path, transformer: PartFile, profile: ModelProfile) -> tuple[str, ...]:
+    """What is wrong with the other parts that lie in a transformer's file."""
+    parts = (read_part(path, role) for role in transformer.sections if role != "transformer")
+    return tuple(f"{part.role}: {fault}." for part in parts for fault in faults_of(part, profile))
 
 
 def _is_lora_name(name: str) -> bool:

@@ -50,5 +50,5 @@ def _in_comfyui(installation: Installation, seen: set[Path]) -> Iterator[Listed]
                 continue
             seen.add(file)
             report = inspect(file)
-            if report.model is not None or report.role == "transformer" or "qwen" in file.name.lower():
+            if report.model is not None or report.has_transformer or "qwen" in file.name.lower():
                 yield Listed("ComfyUI", report)

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-Role = Literal["transformer", "text_encoder", "vae", "lora", "pipeline"]
+PartRole = Literal["transformer", "text_encoder", "vae"]
+Role = Literal[PartRole, "lora", "pipeline", "checkpoint"]
+"""A checkpoint is several parts in one file, a pipeline is a folder of all."""
 Rename = Callable[[str], str | None]
 """From a stored name to the model's; None for names that are not its weights."""
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from qied_client.errors import ModelUnsupported
 
-from qied.checkpoints import llama_names, names
+from qied.checkpoints import all_in_one, llama_names, names
+from qied.checkpoints.names import PartRole
 from qied.checkpoints.pipeline_folder import CONFIGS, STEMS
 from qied.checkpoints.report import Layout
 from qied.checkpoints.small_files import read_object
-from qied.loras.lightning import lightning_steps
 from qied.weights.foreign_formats import check_markers
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, Stored, layer_markers, precision_of, stored_tensors
 
-PartRole = Literal["transformer", "text_encoder", "vae"]
 SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _OTHER_MODELS: Final = {
     "Qwen-Image-2.1": ("txt_in.text_norm.weight",),
@@ -38,7 +37,8 @@ class PartFile:
     """A transformer, text encoder or VAE, or one of the files (``is_shard``) that hold it together.
 
     ``tensors`` are by the names of the model's own classes. ``marked_2511``: it says by itself that it is 2511.
-    ``half``: which half of a text encoder it is, where llama.cpp cut it in two.
+    ``half``: which half of a text encoder it is, where llama.cpp cut it in two. ``sections``: the
+    parts of a file that holds several of them; the header has this part's tensors alone.
     ``steps``: those of the Lightning LoRA that was merged in, by the file's name; None where there is none.
     """
 
@@ -50,11 +50,18 @@ class PartFile:
     marked_2511: bool = False
     steps: int | None = None
     half: llama_names.Half | None = None
+    sections: tuple[PartRole, ...] = ()
 
     @property
     def is_shard(self) -> bool:
         """Whether other files hold the rest."""
         return SHARD.search(self.path.name) is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file, or of this part of it."""
+        data = sum(entry.nbytes for entry in self.header.tensors.values())
+        return data if self.sections else self.header.data_start + data
 
     @property
     def precision(self) -> Precision | None:
@@ -67,18 +74,37 @@ def read_part(path: Path, role: PartRole | None = None) -> PartFile:
     found = part_role(header)
     if found is None:
         raise BadFile(*_unknown(header))
+    if sections := all_in_one.sections(header.tensors):
+        return _section(path, header, role or found, sections)
     if role is not None and found != role:
         raise BadFile(f"it is a {_WORDS[found]}, not a {_WORDS[role]}", f"Name the file of a {_WORDS[role]}.")
-    stored = stored_tensors(header)
+    return _part(path, header, found, stored_tensors(header))
+
+
+def _section(path: Path, header: Header, role: PartRole, sections: Mapping[PartRole, str]) -> PartFile:
+    """One part of a file that holds several."""
+    if role not in sections:
+        word = _WORDS[role]
+        raise BadFile(f"it holds several parts of a model, but no {word}", f"Name the file of a {word}.")
+    prefix = sections[role]
+    own = {name: entry for name, entry in header.tensors.items() if name.startswith(prefix)}
+    header = replace(header, tensors=own)
+    stored = {name.removeprefix(prefix): tensor for name, tensor in stored_tensors(header).items()}
+    return replace(_part(path, header, role, stored), sections=tuple(sections))
+
+
+def _part(path: Path, header: Header, found: PartRole, stored: Mapping[str, Stored]) -> PartFile:
+    layout: Layout
     if found == "transformer":
         return _transformer(path, header, stored)
-    half = llama_names.half_of(header.tensors) if found == "text_encoder" else None
+    half = llama_names.half_of(stored) if found == "text_encoder" else None
     if half is not None:
         tensors = llama_names.named_as_transformers(stored, half)
         return PartFile(path, "text_encoder", "gguf", tensors, header, half=half)
     if found == "text_encoder":
-        return PartFile(path, found, _encoder_layout(path, header), _by_name(stored, names.text_encoder_name), header)
-    layout: Layout = "gguf" if header.format == "gguf" else "comfyui" if names.is_of_wan(stored) else "diffusers"
+        layout = _encoder_layout(path, header, stored)
+        return PartFile(path, found, layout, _by_name(stored, names.text_encoder_name), header)
+    layout = "gguf" if header.format == "gguf" else "comfyui" if names.is_of_wan(stored) else "diffusers"
     return PartFile(path, found, layout, _by_name(stored, names.vae_name), header)
 
 
@@ -151,11 +177,10 @@ def _unknown(header: Header) -> tuple[str, str]:
 
 
 def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> PartFile:
-    prefix = names.transformer_prefix(header.tensors)
-    assert prefix is not None, "a transformer by its role"
+    prefix = names.transformer_prefix(stored) or ""
     tensors = _by_name(stored, lambda name: names.transformer_name(name, prefix))
-    marked = any(name.removeprefix(prefix) == names.MARKER_2511 for name in header.tensors)
-    steps = lightning_steps(path.name, header.metadata)
+    marked = any(name.removeprefix(prefix) == names.MARKER_2511 for name in stored)
+    steps = all_in_one.merged_steps(path.name, header.metadata)
     layout: Layout = "diffusers"
     precision = precision_of(tensors)
     if header.format == "gguf":
@@ -167,11 +192,11 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
     return PartFile(path, "transformer", layout, tensors, header, marked, steps)
 
 
-def _encoder_layout(path: Path, header: Header) -> Layout:
+def _encoder_layout(path: Path, header: Header, stored: Mapping[str, Stored]) -> Layout:
     """transformers names its files, and ComfyUI keeps the parts right under ``model.`` and ``visual.``."""
     if header.format == "gguf":
         return "gguf"
-    new_names = any(name.startswith(("model.visual.", "model.language_model.")) for name in header.tensors)
+    new_names = any(name.startswith(("model.visual.", "model.language_model.")) for name in stored)
     return "diffusers" if new_names or SHARD.search(path.name) or path.name == "model.safetensors" else "comfyui"
 
 

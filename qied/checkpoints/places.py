@@ -97,7 +97,7 @@ def told_problems(report: Report, version: str) -> tuple[str, ...]:
 
 def _is_ours(report: Report) -> bool:
     """Whether a file is a transformer of this family, or by its name would be if it could be read."""
-    return report.role == "transformer" or (report.role is None and "qwen" in report.path.name.lower())
+    return report.has_transformer or (report.role is None and "qwen" in report.path.name.lower())
 
 
 def explain_missing(found: Sequence[FoundModel]) -> str:

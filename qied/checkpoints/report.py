@@ -31,6 +31,11 @@ class Report:
     bytes: int = 0
     problems: tuple[str, ...] = ()
 
+    @property
+    def has_transformer(self) -> bool:
+        """Whether it is the file of a transformer, alone or with other parts."""
+        return self.role in ("transformer", "checkpoint")
+
     def to_json(self) -> dict[str, Any]:
         return {
             "path": str(self.path),

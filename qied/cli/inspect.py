@@ -18,7 +18,7 @@ from qied.cli.model_table import show_reports
 
 
 def inspect_command(
-    paths: Annotated[list[Path], typer.Argument(help="Weight files (safetensors) or model folders.")],
+    paths: Annotated[list[Path], typer.Argument(help="Weight files (safetensors, GGUF) or model folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Identify files: part, layout, precision, model, and problems. Exit status 0, or 1 if there is a problem."""

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from qied.checkpoints.report import Report
 
-_ROLES = {"text_encoder": "text encoder", "vae": "VAE", "lora": "LoRA", None: "?"}
+_ROLES = {"text_encoder": "text encoder", "vae": "VAE", "lora": "LoRA", "checkpoint": "all in one", None: "?"}
 _WIDE = 110
 """Columns from which everything has room."""
 

@@ -103,7 +103,7 @@ def named_parts(config: ModelConfig) -> NamedParts:
 def _only_one(folder: Path, home: Path, version: str) -> Path:
     """The transformer in a ComfyUI folder that was named; raises ModelNotFound where there is none, or a choice."""
     reports = [inspect(file) for file in installation(folder, home).files("transformer")]
-    usable = [report for report in reports if report.role == "transformer" and not told_problems(report, version)]
+    usable = [report for report in reports if report.has_transformer and not told_problems(report, version)]
     if len(usable) == 1:
         return usable[0].path
     if not usable:

@@ -48,7 +48,7 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
 
 def _type_of(name: str, array: np.ndarray, kind: str) -> str:
     if array.ndim != 2:
-        return "F32" if array.ndim < 2 or kind != "F16" else "F16"
+        return "F32"
     numbers = gguf.GGML_QUANT_SIZES[quantisation(kind)][0]
     inside = "blocks." in name or "blk." in name or "layers." in name or name.startswith("token_embd")
     return kind if inside and array.shape[1] % numbers == 0 else "BF16"
@@ -117,14 +117,18 @@ _TEXT_MAP = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2VL, 28)
 
 
 def _language_names(whole: Arrays) -> Iterator[tuple[str, str]]:
-    """(Name in the model, llama.cpp's name) of the language model's tensors, by the package's own table."""
+    """(Name in the model, llama.cpp's name) of the language model's tensors."""
     for name in whole:
         model = name.removeprefix("model.")
         if model.startswith("language_model."):
-            end = "." + name.rpartition(".")[2]
-            mapped = _TEXT_MAP.get_name("model." + model.removeprefix("language_model."), (end,))
-            assert mapped is not None, name
-            yield model, mapped
+            yield model, language_name(model)
+
+
+def language_name(model: str) -> str:
+    """llama.cpp's name of a language model's tensor, by the package's own table."""
+    mapped = _TEXT_MAP.get_name("model." + model.removeprefix("language_model."), ("." + model.rpartition(".")[2],))
+    assert mapped is not None, model
+    return mapped
 
 
 def _language(whole: Arrays) -> Iterator[tuple[str, np.ndarray]]:

@@ -11,7 +11,8 @@ import torch
 from qied_client.errors import ModelUnsupported
 from torch import Tensor, nn
 
-from qied.checkpoints.part_file import PartRole, usable_part
+from qied.checkpoints.names import PartRole
+from qied.checkpoints.part_file import usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.weights.gguf_blocks import expand, numbers_of
 from qied.engine.weights.mapped_file import MappedFile
@@ -105,14 +106,15 @@ class FileSource:
         self._headers: dict[Path, Header] = {}
         self._seen = {file: _identity(file) for file in files}
         self._tensors: dict[str, tuple[Path, Stored]] = {}
+        self.nbytes = 0
         for file in files:
             part = usable_part(file, component)
             self._headers[file] = part.header
+            self.nbytes += part.nbytes
             for name, tensor in part.tensors.items():
                 if name in self._tensors:
                     raise ModelUnsupported(f"{self._tensors[name][0]} and {file} both hold {name}.", REMEDY)
                 self._tensors[name] = (file, tensor)
-        self.nbytes = sum(seen[0] for seen in self._seen.values())
 
     def names(self) -> Collection[str]:
         """Names of all tensors."""

@@ -1,0 +1,41 @@
+"""Checkpoints with transformer, text encoder and VAE in one file, which ComfyUI saves: told by how names begin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from qied.checkpoints.names import PartRole
+from qied.loras.lightning import lightning_steps
+
+_TRANSFORMER: Final = "model.diffusion_model."
+_TEXT: Final = re.compile(
+    r"((?:text_encoders|cond_stage_model)\.(?:\w+\.){0,3}?)"
+    r"(?:model\.(?:language_model\.|visual\.)?)?(?:layers|blocks|embed_tokens|visual)\.",
+    re.ASCII,
+)
+_VAES: Final = ("vae.", "first_stage_model.")
+_RAPID: Final = re.compile(r"rapid[-_ ]?aio", re.IGNORECASE)
+_RAPID_STEPS: Final = 4
+"""Steps that all versions of the most popular of these files were merged for."""
+
+
+def sections(names: Collection[str]) -> dict[PartRole, str]:
+    """What the names of each part begin with in such a file; empty for the file of one part."""
+    if not any(name.startswith(_TRANSFORMER) for name in names):
+        return {}
+    found: dict[PartRole, str] = {"transformer": _TRANSFORMER}
+    text = next((match[1] for name in names if (match := _TEXT.match(name)) is not None), None)
+    if text is not None:
+        found["text_encoder"] = text
+    vae = next((prefix for prefix in _VAES if any(name.startswith(prefix) for name in names)), None)
+    if vae is not None:
+        found["vae"] = vae
+    return found if len(found) > 1 else {}
+
+
+def merged_steps(file: str, metadata: Mapping[str, str]) -> int | None:
+    """Steps of the Lightning LoRA that was merged into a transformer, by its file's name or texts; None for none."""
+    steps = lightning_steps(file, metadata)
+    return _RAPID_STEPS if steps is None and _RAPID.search(file.rpartition("/")[2]) else steps
