@@ -9,6 +9,7 @@ from pathlib import Path
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
+from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import installation, installation_around, is_installation
 from qied.checkpoints.hub_cache import known_name
@@ -51,6 +52,14 @@ class ServedModel:
     def lightning_steps(self) -> int | None:
         """Steps that the transformer itself is distilled to; None for a plain one."""
         return self.assembled.lightning_steps if self.assembled is not None else None
+
+    @property
+    def stored_block_bytes(self) -> int:
+        """Bytes of the transformer's largest block in files of GGUF; 0 for others."""
+        assembled = self.assembled
+        if assembled is None:
+            return 0
+        return stored_block_bytes([Path(file) for file in assembled.transformer], self.profile.architecture)
 
     @property
     def warnings(self) -> tuple[str, ...]:

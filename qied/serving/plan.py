@@ -50,7 +50,8 @@ def plan_inputs(
 ) -> tuple[Snapshot, PlanRequest]:
     """What the planner is given: the machine with the chosen cards alone, and the request; raises ConfigError."""
     room = room_for(model.loras.facts.values(), config.worker.loras_at_once)
-    return with_chosen_cards(snapshot, config.model.gpus), PlanRequest(model.profile, profiles, wishes, room)
+    request = PlanRequest(model.profile, profiles, wishes, room, model.stored_block_bytes)
+    return with_chosen_cards(snapshot, config.model.gpus), request
 
 
 def plan_service(

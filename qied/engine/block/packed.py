@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from qied.engine.block.views import layout_views
 from qied.engine.disk.cache import Kind, identity_of
 from qied.engine.disk.file import Contents
-from qied.engine.weights.quantise import E4M3, quantise
+from qied.engine.weights.quantise import E4M3, quantise, row_chunks
 from qied.engine.weights.sources import FileSource, StoredWeight, TensorSource, WeightReader, check_shape
 from qied.planning.block_layout import NORMS, BlockLayout, linears
 
@@ -74,15 +74,16 @@ def block_prefix(number: int) -> str:
     return f"{BLOCKS}{number}"
 
 
-def stored_names(layout: BlockLayout, number: int) -> Iterator[str]:
-    """Names in the checkpoint of everything that is packed of block ``number``."""
+def stored_shapes(layout: BlockLayout, number: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names in the checkpoint, and shapes, of everything that is packed of block ``number``."""
     prefix = block_prefix(number)
     for linear in linears(layout.shape):
+        rows = linear.outputs // len(linear.modules)
         for module in linear.modules:
-            yield f"{prefix}.{module}.weight"
-            yield f"{prefix}.{module}.bias"
+            yield f"{prefix}.{module}.weight", (rows, linear.inputs)
+            yield f"{prefix}.{module}.bias", (rows,)
     for norm in NORMS:
-        yield f"{prefix}.{norm.parameter}"
+        yield f"{prefix}.{norm.parameter}", (layout.shape.head_dim,)
 
 
 def pack_block(
@@ -90,36 +91,51 @@ def pack_block(
 ) -> None:
     """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with block ``number``; quantised on ``device``.
 
-    What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
     The gaps between tensors become zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
     Besides the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
     """
-    prefix, tensors = block_prefix(number), block_tensors(layout, buffer)
+    shapes = dict(stored_shapes(layout, number))
+
+    def read(name: str) -> StoredWeight:
+        weight = reader.stored(source, name)
+        check_shape(source, name, weight, shapes[name])
+        return weight
+
+    fill_block(read, number, layout, block_tensors(layout, buffer), device)
+    for gap in layout.gaps():
+        buffer[gap] = 0
+
+
+def fill_block(
+    read: Callable[[str], StoredWeight],
+    number: int,
+    layout: BlockLayout,
+    tensors: Mapping[str, Tensor],
+    device: torch.device,
+) -> None:
+    """Make the ``tensors`` of block ``number`` of what ``read`` gives by names of the checkpoint, on ``device``.
+
+    What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
+    """
+    prefix = block_prefix(number)
     for linear in linears(layout.shape):
         names = [f"{prefix}.{module}" for module in linear.modules]
-        biases = [reader.stored(source, f"{name}.bias") for name in names]
-        _check(source, [f"{name}.bias" for name in names], biases, (linear.outputs // len(names),))
-        _stack([bias.dense() for bias in biases], tensors[f"{linear.name}.bias"])
-        part = (linear.outputs // len(names), linear.inputs)
-        weights = [reader.stored(source, f"{name}.weight") for name in names]
-        _check(source, [f"{name}.weight" for name in names], weights, part)
+        biases = tensors[f"{linear.name}.bias"].chunk(len(names))
+        weights = [read(f"{name}.weight") for name in names]
+        for name, bias in zip(names, biases, strict=True):
+            read(f"{name}.bias").put(bias, device)
         target, scale = tensors[f"{linear.name}.weight"], tensors.get(f"{linear.name}.scale")
         if scale is None:
             for weight, rows in zip(weights, target.chunk(len(weights)), strict=True):
-                rows.copy_(weight.copied(device, target.dtype) if weight.kind else weight.dense())
+                weight.put(rows, device)
         elif layout.scaling == "rowwise":
             for weight, rows, scales in zip(weights, target.chunk(len(names)), scale.chunk(len(names)), strict=True):
                 _quantise_rows(weight, rows, scales, device)
         else:
             _quantise_whole(weights, target, scale, device)
     for norm in NORMS:
-        name = f"{prefix}.{norm.parameter}"
-        stored = reader.stored(source, name)
-        _check(source, [name], [stored], (layout.shape.head_dim,))
-        tensors[norm.name].copy_(stored.dense())
+        read(f"{prefix}.{norm.parameter}").put(tensors[norm.name], device)
     tensors["number"].fill_(number)
-    for gap in layout.gaps():
-        buffer[gap] = 0
 
 
 def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device: torch.device) -> None:
@@ -128,9 +144,10 @@ def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device:
         values.copy_(weight.values)
         scales.fill_(1.0) if weight.scale is None else scales.copy_(weight.scale)
         return
-    quantised = quantise((weight.values if weight.kind is None else weight.dense(device)).to(device), "rowwise")
-    values.copy_(quantised.values)
-    scales.copy_(quantised.scale.flatten())
+    for rows in row_chunks(*weight.shape) if weight.kind is not None else (slice(None),):
+        quantised = quantise(weight.rows(rows).dense(device).to(device), "rowwise")
+        values[rows].copy_(quantised.values)
+        scales[rows].copy_(quantised.scale.flatten())
 
 
 def _quantise_whole(parts: list[StoredWeight], values: Tensor, scale: Tensor, device: torch.device) -> None:
@@ -149,11 +166,6 @@ def _stack(parts: list[Tensor], target: Tensor) -> None:
     """Copy tensors into equal parts of ``target`` along its first dimension."""
     for stored, part in zip(parts, target.chunk(len(parts)), strict=True):
         part.copy_(stored)
-
-
-def _check(source: TensorSource, names: list[str], weights: list[StoredWeight], shape: tuple[int, ...]) -> None:
-    for name, weight in zip(names, weights, strict=True):
-        check_shape(source, name, weight, shape)
 
 
 PACKED = Kind("packed blocks", "storage.packed_bytes")

@@ -130,6 +130,8 @@ class LayerStack:
             number, _, parameter = place.partition(".")
             self._kinds[int(number)][parameter] = weight.kind
             held[int(number)][parameter] = weight.values  # type: ignore[assignment]
+        # What is expanded or copied leaves its slot at once, and a second one would have no room beside a layer's weights.
+        self._copies = any(self._kinds)
         assert not any(next(layer.buffers(), None) is not None for layer in layers), "a layer with buffers"
         self._layouts = [layer_layout(tensors) for tensors in held]
         self._parts = [layout.parts(tensors) for layout, tensors in zip(self._layouts, held, strict=True)]
@@ -163,8 +165,15 @@ class LayerStack:
         weights = {
             name: expanded(view, scales.get(name), self._dtype, kinds.get(name)) for name, view in stored.items()
         }
+        if self._copies:
+            weights = {
+                name: tensor.clone() if _shares(tensor, stored[name]) else tensor for name, tensor in weights.items()
+            }
+        if self._copies:
+            self._ring.done(ticket)
         result = functional_call(layer, weights, args, kwargs, strict=True)
-        self._ring.done(ticket)
+        if not self._copies:
+            self._ring.done(ticket)
         # Only now, with this layer's work enqueued: the host waits while it copies from pageable memory.
         if index + 1 < len(self._parts):
             self._ticket = self._ring.load_parts(self._parts[index + 1])
@@ -173,7 +182,8 @@ class LayerStack:
     def _begin(self) -> None:
         self._end()
         self._before_forward()
-        self._ring = CopyRing(self._device, self.slot_bytes, STREAMED_SLOTS, self._streams)
+        slots = 1 if self._copies else STREAMED_SLOTS
+        self._ring = CopyRing(self._device, self.slot_bytes, slots, self._streams)
         self._ticket = self._ring.load_parts(self._parts[0])
 
     def _end(self) -> None:
@@ -251,6 +261,10 @@ def layer_layout(tensors: Mapping[str, Tensor]) -> LayerLayout:
         fields.append((name, offset, tensor.shape, tensor.dtype))
         end = offset + tensor.nbytes
     return LayerLayout(tuple(fields), end)
+
+
+def _shares(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.data_ptr() == other.data_ptr()
 
 
 def _as_bytes(parameter: Tensor) -> Tensor:

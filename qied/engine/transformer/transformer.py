@@ -16,7 +16,8 @@ from torch.nn import functional
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.block.arena import Arena, Region, make_arena
 from qied.engine.block.graphs import Runner
-from qied.engine.block.packed import BLOCKS, contents_of, pack_block, stored_names
+from qied.engine.block.packed import BLOCKS, contents_of, pack_block, stored_shapes
+from qied.engine.block.stored import stored_blocks
 from qied.engine.copying.streams import streams_of
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
 from qied.engine.lora.branches import NO_LORAS, BlockLoras
@@ -206,14 +207,18 @@ def load_transformer(
         pin=execution.pin,
         kept=kept_tables(caches.modulation, source, device),
     )
-    blocks = Blocks(layout, execution, device)
+    as_stored = partial(stored_blocks, source, layout=layout) if execution.stored_block_bytes else None
+    blocks = Blocks(layout, execution, device, as_stored)
     for index in range(layers):
         modulation.check(reader, index)
 
     def pack(index: int, buffer: Tensor) -> None:
-        pack_block(reader, source, index, layout, buffer, device)
+        if index in blocks.stored:
+            blocks.stored[index].fill(reader, source, buffer)
+        else:
+            pack_block(reader, source, index, layout, buffer, device)
 
-    packed = caches.packed
+    packed = None if blocks.stored else caches.packed
     if packed is not None and layout.quantised and isinstance(source, FileSource) and not _is_fp8(source):
         share = (start + source.nbytes - reader.done) // layers
         contents = contents_of(source, layout, layers)
@@ -255,5 +260,5 @@ def _layout(embedders: Any, execution: Execution) -> BlockLayout:
 def _check_blocks(source: TensorSource, layout: BlockLayout, layers: int) -> None:
     expected: set[str] = set()
     for block in range(layers):
-        expected.update(stored_names(layout, block), modulation_names(block))
+        expected.update((name for name, _ in stored_shapes(layout, block)), modulation_names(block))
     check_names(source, expected, (name for name in source.names() if name.startswith(BLOCKS)))

@@ -8,6 +8,7 @@ order of ggml's reference (`dequantize_row_*` in ggml-quants.c), so that results
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final
 
 import torch
@@ -55,8 +56,7 @@ def _split(data: Tensor, bits: int, group: int) -> Tensor:
 
     ``data`` is uint8 [blocks, n]; the result is uint8 [blocks, n * 8 / bits].
     """
-    shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=data.device).view(1, 1, -1, 1)
-    codes = (data.reshape(len(data), -1, 1, group) >> shifts) & ((1 << bits) - 1)
+    codes = (data.reshape(len(data), -1, 1, group) >> _shifts(bits, data.device)) & ((1 << bits) - 1)
     return codes.reshape(len(data), -1)
 
 
@@ -144,7 +144,20 @@ def _iq4_xs(blocks: Tensor) -> Tensor:
 
 
 def _nonlinear(codes: Tensor) -> Tensor:
-    return torch.tensor(_NONLINEAR, dtype=torch.float32, device=codes.device)[codes.int()]
+    return _nonlinear_values(codes.device)[codes.int()]
+
+
+@cache
+def _nonlinear_values(device: torch.device) -> Tensor:
+    """Kept, since the host would wait for each copy of it."""
+    with torch.inference_mode(False):
+        return torch.tensor(_NONLINEAR, dtype=torch.float32, device=device)
+
+
+@cache
+def _shifts(bits: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.arange(0, 8, bits, dtype=torch.uint8, device=device).view(1, 1, -1, 1)
 
 
 def _less(numbers: Tensor, minima: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
-from qied.engine.weights.gguf_blocks import expand, numbers_of
+from qied.engine.weights.gguf_blocks import expand, expand_into, numbers_of
 from qied.engine.weights.mapped_file import MappedFile
 from qied.engine.weights.quantise import E4M3, dequantise
 from qied.progress import OnProgress
@@ -62,6 +62,19 @@ class StoredWeight:
             rows = self.values.reshape(self.values.shape[0], -1)
             return dequantise(rows, self.scale, torch.float32).view(self.values.shape)
         return self.values.float() if self.values.dtype == E4M3 else self.values
+
+    def rows(self, rows: slice) -> StoredWeight:
+        """Some rows of a weight without a scale."""
+        return StoredWeight(self.values[rows], None, self.kind)
+
+    def put(self, target: Tensor, device: torch.device) -> None:
+        """Put the weight into ``target`` of its shape, rounded once; blocks are expanded on ``device``."""
+        if self.kind is None:
+            target.copy_(self.dense())
+        elif target.device == device:
+            expand_into(self.values.to(device), self.kind, target)
+        else:
+            target.copy_(self.copied(device, target.dtype))
 
     def copied(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """A copy of the weight in ``dtype`` on ``device``, rounded once."""
