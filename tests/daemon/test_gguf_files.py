@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from qied.resources import builtin_model_folder
-from tests.checkpoints.all_in_one_files import TEXT, comfyui_of_one_file, encoder_part, transformer_part, vae_part
+from tests.checkpoints.all_in_one_files import comfyui_of_one_file, encoder_part, transformer_part, vae_part
 from tests.checkpoints.files import save
 from tests.checkpoints.gguf_model import comfyui_gguf
 
@@ -21,10 +21,10 @@ PICTURE = builtin_model_folder().parent / "demo.png"
 def edited(tmp_path_factory, daemon_process):
     """The pixels of one edit by a daemon that serves this model."""
 
-    def edit(model: str, **environment: str) -> np.ndarray:
-        daemon = daemon_process(tmp_path_factory.mktemp("home"), engine="qied.engine.serving:load")
+    def edit(model: str) -> np.ndarray:
+        home = tmp_path_factory.mktemp("home")
+        daemon = daemon_process(home, engine="qied.engine.serving:load", QIED_MODEL_VERSION="2511")
         daemon.model = model
-        daemon.environment |= {"QIED_MODEL_VERSION": "2511", **environment}
         daemon.start()
         with daemon.client(patience=60.0) as client:
             result = client.edit(PICTURE, "make the red heart blue", seed=0, steps=4, true_cfg_scale=1.0)
@@ -51,7 +51,7 @@ def test_an_edit_by_gguf_files_is_near_that_of_the_folder_they_were_made_from(
         assert 0 < np.abs(files - of_the_folder).mean() < 4
 
 
-def test_a_comfyui_folder_of_gguf_files_is_served_by_its_name(tmp_path: Path, edited, of_the_folder: np.ndarray) -> None:
+def test_a_comfyui_folder_of_gguf_files_is_served(tmp_path: Path, edited, of_the_folder: np.ndarray) -> None:
     comfyui_gguf(tmp_path / "ComfyUI", "BF16", "BF16")
     assert np.array_equal(edited(str(tmp_path / "ComfyUI")), of_the_folder)
 
@@ -68,4 +68,3 @@ def test_one_file_with_all_parts_gives_the_pixels_of_three(tmp_path: Path, edite
     expected = edited(str(transformer))
     assert np.array_equal(edited(str(one)), expected)
     assert np.array_equal(edited(str(tmp_path / "one")), expected)
-    assert TEXT

@@ -130,7 +130,7 @@ class LayerStack:
             number, _, parameter = place.partition(".")
             self._kinds[int(number)][parameter] = weight.kind
             held[int(number)][parameter] = weight.values  # type: ignore[assignment]
-        # What is expanded or copied leaves its slot at once, and a second one would have no room beside a layer's weights.
+        # What is expanded or copied leaves its slot at once: beside the layer's weights a second slot has no room.
         self._copies = any(self._kinds)
         assert not any(next(layer.buffers(), None) is not None for layer in layers), "a layer with buffers"
         self._layouts = [layer_layout(tensors) for tensors in held]
@@ -166,10 +166,9 @@ class LayerStack:
             name: expanded(view, scales.get(name), self._dtype, kinds.get(name)) for name, view in stored.items()
         }
         if self._copies:
-            weights = {
-                name: tensor.clone() if _shares(tensor, stored[name]) else tensor for name, tensor in weights.items()
-            }
-        if self._copies:
+            for name, weight in weights.items():
+                if weight.data_ptr() == stored[name].data_ptr():
+                    weights[name] = weight.clone()
             self._ring.done(ticket)
         result = functional_call(layer, weights, args, kwargs, strict=True)
         if not self._copies:
@@ -261,10 +260,6 @@ def layer_layout(tensors: Mapping[str, Tensor]) -> LayerLayout:
         fields.append((name, offset, tensor.shape, tensor.dtype))
         end = offset + tensor.nbytes
     return LayerLayout(tuple(fields), end)
-
-
-def _shares(tensor: Tensor, other: Tensor) -> bool:
-    return tensor.data_ptr() == other.data_ptr()
 
 
 def _as_bytes(parameter: Tensor) -> Tensor:

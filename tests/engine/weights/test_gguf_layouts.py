@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.engine.block.packed import block_tensors
@@ -131,12 +132,63 @@ def test_a_streamed_text_encoder_stays_in_its_file(tmp_path: Path, load: Load) -
     assert held.host_bytes < 0.55 * dense.host_bytes
 
 
-def test_streamed_blocks_of_a_gguf_give_the_pixels_of_resident_ones(tmp_path: Path, edited) -> None:
+AS_STORED = {"resident_blocks": 2, "ring_slots": 2, "stored_block_bytes": 1}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"precision": "bf16", "compute": "bf16"},
+        {"precision": "fp32", "compute": "fp32"},
+        {"precision": "fp8", "scaling": "rowwise", "compute": "bf16"},
+        {"precision": "fp8-storage", "scaling": None, "compute": "fp32"},
+    ],
+    ids=lambda held: f"{held['precision']}-{held['compute']}",
+)
+def test_blocks_that_stream_as_they_are_stored_give_the_pixels_of_resident_ones(
+    tmp_path: Path, edited: Callable[..., bytes], held: dict[str, object]
+) -> None:
     path = tmp_path / "t.gguf"
     write_transformer_gguf(path, "Q5_1")
+    resident = edited({"transformer": [path]}, **held)
+    assert edited({"transformer": [path]}, **held, **AS_STORED) == resident
+    assert edited({"transformer": [path]}, **held, resident_blocks=2, ring_slots=2) == resident
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_that_is_expanded_for_a_forward_is_what_would_have_been_packed(
+    tmp_path: Path, load: Load, kind: str
+) -> None:
+    path = tmp_path / "t.gguf"
+    write_transformer_gguf(path, kind)
+    held = {"precision": "fp8", "scaling": "rowwise", "compute": "bf16"}
+    packed = blocks_of(load({"transformer": [path]}, **held))
+    blocks = load({"transformer": [path]}, **held, **AS_STORED).models.transformer.blocks
+    for _ in range(2):
+        with blocks.sweep() as weights:
+            for number, block in enumerate(weights):
+                assert int(block.number) == number
+                for stream, name in ((block.image, "image"), (block.text, "text")):
+                    for linear, part in ((stream.qkv, "qkv"), (stream.down, "down")):
+                        expected = packed[number][f"{name}.{part}.weight"]
+                        assert torch.equal(linear.weight.view(torch.uint8), expected.view(torch.uint8))
+                        assert linear.scale is not None
+                        assert torch.equal(linear.scale, packed[number][f"{name}.{part}.scale"])
+                        assert torch.equal(linear.bias, packed[number][f"{name}.{part}.bias"])
+                    assert torch.equal(stream.q_norm, packed[number][f"{name}.q_norm"])
+
+
+def test_blocks_that_stream_as_they_are_stored_take_the_host_no_more_than_planned(
+    tmp_path: Path, load: Load, profile: ModelProfile
+) -> None:
+    path = tmp_path / "t.gguf"
+    write_transformer_gguf(path, "Q4_K")
     held = {"precision": "bf16", "compute": "bf16"}
-    streamed = edited({"transformer": [path]}, **held, resident_blocks=2, ring_slots=2)
-    assert streamed == edited({"transformer": [path]}, **held)
+    planned = stored_block_bytes([path], profile.architecture)
+    blocks = load({"transformer": [path]}, **held, **AS_STORED).models.transformer.blocks
+    assert blocks.host_bytes == 4 * planned
+    assert blocks.host_bytes < 0.4 * load({"transformer": [path]}, **held, resident_blocks=2, ring_slots=2).host_bytes()
+    assert blocks.device_bytes == 3 * blocks.layout.nbytes + 2 * planned
 
 
 def test_a_tower_of_mixed_types_is_joined_without_loss(tmp_path: Path) -> None:
