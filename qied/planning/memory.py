@@ -199,7 +199,7 @@ class MemoryModel:
         """Whether streamed blocks stay as their file has them, and are expanded on the device each time.
 
         A ring of such blocks and the one that is expanded then take no more than a ring of expanded ones. One scale
-        for a whole tensor would need all of it in FP32 beside them.
+        for a whole tensor would need all of the tensor in FP32 as well.
         """
         small = RING_SLOTS * self.stored_block <= (RING_SLOTS - 1) * self._block
         return self.device == "cuda" and self.stored_block > 0 and small and self.numerics.scaling != "tensorwise"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-INSTEAD: Final = "Use the model as safetensors, in BF16 or FP8: qied pull qwen-image-edit-2511."
+INSTEAD: Final = "Use the model in BF16 or FP8, or as GGUF: qied pull qwen-image-edit-2511."
 _PICKLES: Final = (".pt", ".pth", ".ckpt", ".bin")
 _PICKLE_REMEDY: Final = f"Reading a pickle can run any program, so qied reads none. {INSTEAD}"
 
