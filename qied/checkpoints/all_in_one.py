@@ -16,9 +16,12 @@ _TEXT: Final = re.compile(
     re.ASCII,
 )
 _VAES: Final = ("vae.", "first_stage_model.")
-_RAPID: Final = re.compile(r"rapid[-_ ]?aio", re.IGNORECASE)
+_RAPID: Final = re.compile(r"rapid[-_ ]?aio(?:.*?[-_ ]v(\d{1,3}))?", re.IGNORECASE | re.ASCII)
 _RAPID_STEPS: Final = 4
 """Steps that all versions of the most popular of these files were merged for."""
+_RAPID_OF_2511: Final = 19
+"""The first of their versions that is made of 2511; those from 5 on are of 2509."""
+_RAPID_OF_2509: Final = 5
 
 
 def sections(names: Collection[str]) -> dict[PartRole, str]:
@@ -33,6 +36,14 @@ def sections(names: Collection[str]) -> dict[PartRole, str]:
     if vae is not None:
         found["vae"] = vae
     return found if len(found) > 1 else {}
+
+
+def rapid_version(file: str) -> str | None:
+    """The model that a "Rapid AIO" file was made of, by the version in its name; None for other files."""
+    found = _RAPID.search(file.rpartition("/")[2])
+    if found is None or found[1] is None or int(found[1]) < _RAPID_OF_2509:
+        return None
+    return "2511" if int(found[1]) >= _RAPID_OF_2511 else "2509"
 
 
 def merged_steps(file: str, metadata: Mapping[str, str]) -> int | None:

@@ -14,11 +14,11 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation, Kind
 from qied.checkpoints.expected import expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
 from qied.checkpoints.hub_cache import PULL
+from qied.checkpoints.llama.vision_tower import GET_TOWER, LANGUAGE_ALONE, files_of_encoder
 from qied.checkpoints.names import PartRole
-from qied.checkpoints.part_file import PartFile, is_told, read_part, usable_part
+from qied.checkpoints.part_file import PartFile, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
-from qied.checkpoints.vision_tower import GET_TOWER, LANGUAGE_ALONE, files_of_encoder
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
 from qied.weights.problems import BadFile
@@ -78,7 +78,7 @@ def assemble(
             "Name the folder of the whole model.",
         )
     model = _model_of(part, profile)
-    if not is_told(part) and not named.version:
+    if not part.evidence.proven and not named.version:
         raise _untold(part)
     encoder = _part("text_encoder", named.text_encoder, places, model, part)
     vae = _part("vae", named.vae, places, model, part)
@@ -139,6 +139,12 @@ def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:
 
 def _untold(part: PartFile) -> ModelUnsupported:
     """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so qied does not guess."""
+    if part.evidence.contradicts:
+        return ModelUnsupported(
+            f"{part.path}: by its name it is {part.evidence.version}, which has the same tensors as 2511, but is not "
+            "run.",
+            f"Use Qwen-Image-Edit-2511 ({PULL}); or, if the name is wrong, add --model-version 2511.",
+        )
     return ModelUnsupported(
         f"{part.path}: the file does not say whether it is 2509 or 2511, which have the same tensors.",
         'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not supported.',

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from qied.checkpoints.llama_names import belongs_to
+from qied.checkpoints.llama.names import belongs_to
 from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import PartFile
 from qied.planning.block_layout import NORMS, BlockShape, linears

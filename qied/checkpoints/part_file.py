@@ -10,17 +10,18 @@ from typing import Final
 
 from qied_client.errors import ModelUnsupported
 
-from qied.checkpoints import all_in_one, llama_names, names
+from qied.checkpoints import all_in_one, names
+from qied.checkpoints.llama import names as llama_names
 from qied.checkpoints.names import PartRole
-from qied.checkpoints.pipeline_folder import CONFIGS, STEMS
+from qied.checkpoints.pipeline_folder import SHARD, STEMS, says_2511
 from qied.checkpoints.report import Layout
-from qied.checkpoints.small_files import read_object
+from qied.checkpoints.versions import SERVED, UNKNOWN, Evidence, named_model
+from qied.loras.keys import is_change
 from qied.weights.foreign_formats import check_markers
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, Stored, layer_markers, precision_of, stored_tensors
 
-SHARD: Final = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 _OTHER_MODELS: Final = {
     "Qwen-Image-2.1": ("txt_in.text_norm.weight",),
     "Wan": ("blocks.0.cross_attn.norm_q.weight", "head.modulation"),
@@ -29,6 +30,8 @@ _OTHER_MODELS: Final = {
     "Z-Image": ("noise_refiner.0.attention_norm1.weight", "cap_embedder.0.weight"),
 }
 """Tensors that other models have, which people keep in the same folders."""
+_PLAIN_FOLDERS: Final = ("diffusion_models", "unet", "checkpoints", "transformer", "models")
+"""Names that say nothing of what lies in them."""
 USE_2511: Final = "Use Qwen-Image-Edit-2511: qied pull qwen-image-edit-2511."
 
 
@@ -36,7 +39,7 @@ USE_2511: Final = "Use Qwen-Image-Edit-2511: qied pull qwen-image-edit-2511."
 class PartFile:
     """A transformer, text encoder or VAE, or one of the files (``is_shard``) that hold it together.
 
-    ``tensors`` are by the names of the model's own classes. ``marked_2511``: it says by itself that it is 2511.
+    ``tensors`` are by the names of the model's own classes. ``evidence``: which model a transformer is.
     ``half``: which half of a text encoder it is, where llama.cpp cut it in two. ``sections``: the
     parts of a file that holds several of them; the header has this part's tensors alone.
     ``steps``: those of the Lightning LoRA that was merged in, by the file's name; None where there is none.
@@ -47,7 +50,7 @@ class PartFile:
     layout: Layout
     tensors: Mapping[str, Stored]
     header: Header
-    marked_2511: bool = False
+    evidence: Evidence = UNKNOWN
     steps: int | None = None
     half: llama_names.Half | None = None
     sections: tuple[PartRole, ...] = ()
@@ -121,19 +124,18 @@ def usable_part(path: Path, role: PartRole) -> PartFile:
 _WORDS: Final[dict[str, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
 
 
-def is_told(part: PartFile) -> bool:
-    """Whether a transformer is known to be 2511: by a tensor of its own, or by diffusers' configuration next to it.
+def _evidence(path: Path, header: Header, marked: bool) -> Evidence:
+    """What shows which model a transformer is: a tensor of its own, diffusers' configuration next to it, or its name.
 
-    That counts for files that diffusers named itself: in ComfyUI's folders any configuration may lie next to any file.
+    A configuration counts for files that diffusers named itself: in ComfyUI's folders any may lie next to any file.
     """
-    if part.marked_2511:
-        return True
-    if not part.path.name.startswith(f"{STEMS['transformer']}"):
-        return False
-    try:
-        return read_object(part.path.parent / CONFIGS["transformer"]).get("zero_cond_t") is True
-    except BadFile:
-        return False
+    if marked:
+        return Evidence(SERVED, "tensor")
+    if path.name.startswith(STEMS["transformer"]) and says_2511(path.parent):
+        return Evidence(SERVED, "configuration")
+    folder = path.parent.name if path.parent.name not in _PLAIN_FOLDERS else ""
+    version = named_model(path.name, header.metadata, folder)
+    return Evidence(version, "name") if version is not None else UNKNOWN
 
 
 def part_role(header: Header) -> PartRole | None:
@@ -141,7 +143,7 @@ def part_role(header: Header) -> PartRole | None:
     tensors = header.tensors
     if any(_has(tensors, sign) for signs in _OTHER_MODELS.values() for sign in signs):
         return None
-    if any(".lora_" in name or ".lora." in name for name in tensors):
+    if any(is_change(name) for name in tensors):
         return None
     if names.transformer_prefix(tensors) is not None:
         return "transformer"
@@ -168,7 +170,7 @@ def _unknown(header: Header) -> tuple[str, str]:
     for model, signs in _OTHER_MODELS.items():
         if any(_has(header.tensors, sign) for sign in signs):
             return f"it belongs to another model, {model}", USE_2511
-    if any("lora" in name for name in header.tensors):
+    if any(is_change(name) or "lora" in name for name in header.tensors):
         return "it is a LoRA, not a part of a model", "Put it into a folder that model.loras lists."
     if header.format == "gguf" and _architecture(header) and llama_names.half_of(header.tensors) is not None:
         what = f"it is a language model of the architecture {_architecture(header)[:40]!r}, not Qwen2.5-VL"
@@ -189,7 +191,7 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
         layout = "lightx2v"
     elif prefix or marked or (precision or "").startswith("fp8"):
         layout = "comfyui"
-    return PartFile(path, "transformer", layout, tensors, header, marked, steps)
+    return PartFile(path, "transformer", layout, tensors, header, _evidence(path, header, marked), steps)
 
 
 def _encoder_layout(path: Path, header: Header, stored: Mapping[str, Stored]) -> Layout:

@@ -30,7 +30,7 @@ def show_reports(console: Console, reports: Sequence[Report]) -> None:
         table.add_row(*(cells[name] for name in columns))
     console.print(table)
     for report in reports:
-        show_problems(console, report.path.name, report.problems)
+        show_problems(console, report.path.name, (*report.problems, *report.notes))
 
 
 def show_problems(console: Console, name: str, problems: Iterable[str]) -> None:
@@ -46,7 +46,7 @@ def _cells(report: Report) -> dict[str, str]:
     mark = "[yellow]![/]\N{NO-BREAK SPACE}" if report.problems else "[green]✓[/]\N{NO-BREAK SPACE}"
     return {
         "file": mark + escape(report.path.name or str(report.path)),
-        "part": _ROLES.get(report.role, str(report.role)),
+        "part": report.method or _ROLES.get(report.role, str(report.role)),
         "layout": report.layout or "-",
         "precision": precision,
         "model": report.model or "-",

@@ -8,9 +8,10 @@ import pytest
 import torch
 from qied_client.errors import ModelNotFound, ModelUnsupported
 
-from qied.checkpoints.all_in_one import merged_steps, sections
+from qied.checkpoints.all_in_one import merged_steps, rapid_version, sections
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.part_file import read_part
+from qied.checkpoints.versions import named_model
 from qied.config import ModelConfig
 from qied.engine.weights.sources import FileSource
 from qied.serving.model import ServedModel, locate_model
@@ -119,6 +120,30 @@ def test_a_part_that_it_lacks_is_looked_for(tmp_path: Path, located) -> None:
 )
 def test_steps_of_what_was_merged_are_told_by_the_name(name: str, steps: int | None) -> None:
     assert merged_steps(name, {}) == steps
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("Qwen-Rapid-AIO-NSFW-v18.safetensors", "2509"),
+        ("Qwen-Rapid-AIO-v5.1.safetensors", "2509"),
+        ("Qwen-Rapid-AIO-NSFW-v19.safetensors", "2511"),
+        ("rapid_aio_sfw_v23_Q4_K.gguf", "2511"),
+        ("Qwen-Rapid-AIO-v4.safetensors", None),
+        ("Qwen-Rapid-AIO.safetensors", None),
+    ],
+)
+def test_the_version_of_a_rapid_one_tells_what_it_was_made_of(name: str, version: str | None) -> None:
+    assert rapid_version(name) == version
+    assert named_model(name, {}) == version
+
+
+def test_one_that_is_named_for_2509_is_served_only_if_a_person_names_it(tmp_path: Path, located) -> None:
+    path = comfyui_of_one_file(tmp_path / "ui", "Qwen-Rapid-AIO-NSFW-v18.safetensors", marked=False)
+    with pytest.raises(ModelNotFound, match="By its name it is 2509"):
+        located(tmp_path / "ui", version="2511")
+    model = located(path, version="2511")
+    assert model.checkpoint().vae == (str(path),) and any("2509" in warning for warning in model.warnings)
 
 
 def test_the_steps_of_a_rapid_one_are_the_models(tmp_path: Path, located) -> None:

@@ -44,7 +44,9 @@ def test_a_transformers_precision_is_told_apart(tmp_path: Path, flavour: str) ->
     write_transformer(path, flavour)
     layout = "lightx2v" if flavour == "fp8_lightx2v" else "comfyui"
     size = path.stat().st_size
-    assert inspect(path) == Report(path, "transformer", layout, PRECISION[flavour], "builtin", None, size)  # type: ignore[arg-type]
+    precision = PRECISION[flavour]
+    told = Report(path, "transformer", layout, precision, "builtin", None, size, (), "2511", "tensor")  # type: ignore[arg-type]
+    assert inspect(path) == told
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model."])

@@ -20,7 +20,7 @@ from qied.engine.block.packed import BLOCKS, contents_of, pack_block, stored_sha
 from qied.engine.block.stored import stored_blocks
 from qied.engine.copying.streams import streams_of
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
-from qied.engine.lora.branches import NO_LORAS, BlockLoras
+from qied.engine.lora.branches import NO_LORAS, NOTHING_AROUND, AroundLoras, BlockLoras
 from qied.engine.ops.choice import Executor, choose_executor
 from qied.engine.transformer.block_forward import run_block
 from qied.engine.transformer.modulation import Modulation, ModulationLora, modulation_names
@@ -50,7 +50,8 @@ class Forward:
     """One forward of a sweep: ``latents`` FP32 [1, target tokens, C * 4] and what they are seen together with.
 
     ``references`` [1, reference tokens, C * 4] and ``embeddings`` [1, text tokens, hidden] are of the compute type;
-    the text's rotations may be those of more tokens than it has. ``loras`` has an entry for each block, or none at all.
+    the text's rotations may be those of more tokens than it has. ``loras`` has an entry for each block, or none at all;
+    ``around`` are those of the linears around the blocks.
     """
 
     latents: Tensor
@@ -59,6 +60,7 @@ class Forward:
     rotation: Rotation
     modulation: StepModulation
     loras: Sequence[BlockLoras] = ()
+    around: AroundLoras = NOTHING_AROUND
 
     @property
     def tokens(self) -> Tokens:
@@ -143,7 +145,10 @@ class Transformer:
                     launch = partial(run_block, self.operations, weights, region, arena.workspace, block, loras)
                     # A slot holds one block after the other: which one it is, kernels read from the slot.
                     self._runner.run((place, weights.number.data_ptr(), end, loras.key), launch)
-            return [self._velocity(region, arena) for region in arena.regions]
+            return [
+                self._velocity(region, arena, forward.around)
+                for forward, region in zip(forwards, arena.regions, strict=True)
+            ]
 
     def _enter(self, forward: Forward, region: Region) -> None:
         """Embed latents and text as the residual streams, and bring what the blocks read to the region."""
@@ -153,6 +158,10 @@ class Transformer:
         torch.addmm(embedders.img_in.bias, latents[0], embedders.img_in.weight.t(), out=region.residual[text:])
         normed = embedders.txt_norm(forward.embeddings[0])
         torch.addmm(embedders.txt_in.bias, normed, embedders.txt_in.weight.t(), out=region.residual[:text])
+        for scaled in forward.around.img_in:
+            scaled.add_to(region.residual[text:], latents[0])
+        for scaled in forward.around.txt_in:
+            scaled.add_to(region.residual[:text], normed)
         for rows, rotation in (
             (region.rotation[:text], forward.rotation.text[:text]),
             (region.rotation[text:], forward.rotation.image),
@@ -164,11 +173,14 @@ class Transformer:
         # diffusers has the scale of the last norm first.
         region.modulation[-1, _TARGET, :2].copy_(modulation.out.flip(0))
 
-    def _velocity(self, region: Region, arena: Arena) -> Tensor:
+    def _velocity(self, region: Region, arena: Arena, around: AroundLoras) -> Tensor:
         normed = self.operations.norm(region, arena.workspace, self.shape.layers, self._behind_last, "out")
         assert normed.image is not None
         projection = self._embedders.proj_out
-        return functional.linear(normed.image.values, projection.weight, projection.bias).float().unsqueeze(0)
+        velocity = functional.linear(normed.image.values, projection.weight, projection.bias)
+        for scaled in around.proj_out:
+            scaled.add_to(velocity, normed.image.values)
+        return velocity.float().unsqueeze(0)
 
 
 @lru_cache(maxsize=64)

@@ -48,7 +48,7 @@ def tower_of(language: PartFile) -> Path | None:
 
 
 def _tower(file: Path, models: Mapping[str, ModelProfile]) -> PartFile | None:
-    if file.suffix != ".gguf" or not is_file(file):
+    if file.suffix.lower() != ".gguf" or not is_file(file):
         return None
     try:
         part = read_part(file, "text_encoder")
