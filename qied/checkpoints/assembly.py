@@ -19,6 +19,7 @@ from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import PartFile, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
+from qied.checkpoints.versions import SERVED
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
 from qied.weights.problems import BadFile
@@ -145,8 +146,9 @@ def _untold(part: PartFile) -> ModelUnsupported:
             "run.",
             f"Use Qwen-Image-Edit-2511 ({PULL}); or, if the name is wrong, add --model-version 2511.",
         )
+    named = " By its name it is 2511, which proves nothing." if part.evidence.version == SERVED else ""
     return ModelUnsupported(
-        f"{part.path}: the file does not say whether it is 2509 or 2511, which have the same tensors.",
+        f"{part.path}: the file does not say whether it is 2509 or 2511, which have the same tensors.{named}",
         'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not supported.',
     )
 

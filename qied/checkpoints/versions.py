@@ -72,7 +72,8 @@ class Evidence:
                 f"By its name it is {self.version}, which has the same tensors as 2511, but is not run. If the name is "
                 "wrong, name the file: --model FILE --model-version 2511."
             )
-        return None if said else UNTOLD + "."
+        named = "By its name it is 2511, which proves nothing. " if self.version == SERVED else ""
+        return None if said else f"{named}{UNTOLD}."
 
 
 UNKNOWN: Final = Evidence()

@@ -53,8 +53,9 @@ def test_one_that_does_not_say_so_may_be_2509(tmp_path: Path, prefix: str, locat
     write_transformer_gguf(path, prefix=prefix)
     found = inspect(path)
     assert (found.role, found.model) == ("transformer", None)
-    assert "2509 or 2511" in found.problems[0] and "--model-version 2511" in found.problems[0]
-    with pytest.raises(ModelUnsupported, match="2509 or 2511"):
+    problem = found.problems[0]
+    assert "2509 or 2511" in problem and "--model-version 2511" in problem and "By its name it is 2511" in problem
+    with pytest.raises(ModelUnsupported, match="2509 or 2511.* By its name it is 2511, which proves nothing"):
         located(path, version="")
 
 
