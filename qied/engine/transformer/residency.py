@@ -128,7 +128,9 @@ class Blocks:
 
     def _fill(self) -> None:
         while self.ring is not None and len(self._tickets) < self._ahead:
-            self._tickets.append(self.ring.load(self._streamed[self._upcoming[self._next]].bytes))
+            block = self._upcoming[self._next]
+            end = self.stored[block].nbytes if block in self.stored else self._slot_bytes
+            self._tickets.append(self.ring.load(self._streamed[block].bytes[:end]))
             self._next = (self._next + 1) % len(self._upcoming)
 
     def _reset(self) -> None:
