@@ -39,10 +39,11 @@ class ArrayLike(Protocol):
 
 
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | OpenFile | PillowImage | ArrayLike
-"""One picture: the path of a PNG, JPEG, WebP, AVIF or HEIC file, its bytes, an open binary file, a Pillow image, or an array.
+"""One picture: a file's path, its bytes, an open binary file, a Pillow image, or an array.
 
-Arrays are [height, width] or [height, width, 1, 3 or 4], tensors of torch also [1, 3 or 4, height, width], alone or
-as a batch of one; of uint8, uint16 (white is 65535), bool, or floats from 0 to 1. ``~`` in a path is the home folder.
+Files are PNG, JPEG, WebP, AVIF, HEIC or JPEG XL. Arrays are [height, width] or [height, width, 1, 3 or 4], tensors of
+torch also [1, 3 or 4, height, width], alone or as a batch of one; of uint8, uint16 (white is 65535), bool, or floats
+from 0 to 1. ``~`` in a path is the home folder.
 """
 Pictures = Picture | Sequence[Picture]
 

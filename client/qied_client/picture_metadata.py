@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PNG_KEY: Final = "qied"
 EXIF_PREFIX: Final = "qied:"
+_WRITTEN: Final = ("png", "jpeg", "webp")
+"""Formats that results have."""
 SHORT_HASH: Final = 12
 """Digits of a hash that people are shown."""
 _IMAGE_DESCRIPTION: Final = 0x010E
@@ -67,6 +69,8 @@ def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | 
     """
     data = picture_bytes(picture)
     header = read_header(BytesIO(data), PictureLimits())
+    if header.format not in _WRITTEN:
+        return None
     try:
         from PIL import Image
     except ImportError:

@@ -18,7 +18,7 @@ from qied_client.pixels.colour import to_srgb
 
 from qied.edit import MaskMode
 from qied.pictures.mask import Guess
-from qied.pictures.plugins import load_plugin
+from qied.pictures.plugins import load_decoder
 
 PROFILE_IGNORED: Final = "icc_profile_ignored"
 
@@ -129,7 +129,7 @@ def _load(data: bytes | Path, limits: PictureLimits) -> tuple[Image.Image, Pictu
     with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
         header = read_header(file, limits)
         file.seek(0)
-        load_plugin(header.format)
+        load_decoder(header.format)
         try:
             picture = Image.open(file, formats=[header.format])
             turned = header.format in _TURNED_BY_DECODER

@@ -22,7 +22,7 @@ from qied_client.picture_header import PictureLimits, read_header
 from qied.pictures.decode import decode, decode_mask
 from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, DecodeOrder, error_to_json, too_costly
 from qied.pictures.mask import GUESSES, Guess
-from qied.pictures.plugins import load_plugin
+from qied.pictures.plugins import load_decoder
 from qied.pictures.reduced import extended, resampling
 
 _Request = tuple[DecodeOrder, bytes]
@@ -60,7 +60,7 @@ def _read(requests: queue.SimpleQueue[_Request]) -> None:
 def _answer(order: DecodeOrder, data: bytes) -> list[bytes]:
     try:
         limits = PictureLimits(max_pixels=order.max_pixels)
-        load_plugin(read_header(io.BytesIO(data), limits).format)  # its libraries do not count for this picture
+        load_decoder(read_header(io.BytesIO(data), limits).format)  # its libraries do not count for this picture
         _limit(order)
         try:
             pixels = _pixels(order, data, limits)

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from qied_client.errors import PictureError, UnsupportedPicture
 from qied_client.picture_header import PictureLimits
+from qied_client.pixels import plugins
 
-from qied.pictures import plugins
 from qied.pictures.decode import decode, decode_mask
 from qied.pictures.decoder_messages import DecodeOrder
 from qied.pictures.decoder_process import Decoder
-from qied.pictures.plugins import check_decodable, load_plugin
+from qied.pictures.plugins import check_decodable
 from qied.planning.pictures import decoding_bytes
 from qied.planning.view import View
 
 for kind in ("heif", "jxl"):
-    load_plugin(kind)  # type: ignore[arg-type]
+    plugins.load_plugin(kind)  # type: ignore[arg-type]
 
 
 def scene() -> Image.Image:

@@ -193,7 +193,8 @@ def test_two_lightning_loras_and_one_of_another_version_are_told():
     assert found.spec.steps == 4
     assert found.warnings == (
         "L4-2511 and L8-2509 are Lightning LoRAs, which do not go together. Use only one of them.",
-        "L8-2509 is made for 2509, but this model is 2511. Use a Lightning LoRA for 2511.",
+        "L8-2509 is made for 2509, but this model is 2511: it may change too little, or spoil the picture. "
+        "Use a Lightning LoRA for 2511.",
     )
 
 

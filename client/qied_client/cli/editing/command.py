@@ -36,7 +36,9 @@ class Drawing(StrEnum):
 def edit(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE... PROMPT", help="PNG, JPEG, WebP, AVIF or HEIC; then what to change, in quotes."),
+        typer.Argument(
+            metavar="IMAGE... PROMPT", help="Pictures (PNG, JPEG, WebP, AVIF, HEIC); then what to change, in quotes."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
