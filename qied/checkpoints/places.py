@@ -61,7 +61,9 @@ def find_models(environ: Mapping[str, str], home: Path, named: NamedParts | None
     """
     where, named = places(environ, home), named or NamedParts()
     found = [
-        FoundModel(folder, "diffusers", MODEL, missing_parts(folder, named.replaced), (), _problems_of(folder, named.replaced))
+        FoundModel(
+            folder, "diffusers", MODEL, missing_parts(folder, named.replaced), (), _problems_of(folder, named.replaced)
+        )
         for folder in where.pipelines
         if not _is_tokenizer_alone(folder)
     ]

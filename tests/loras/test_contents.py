@@ -76,6 +76,13 @@ def test_an_alpha_may_have_any_shape_and_be_an_integer(tmp_path, shape):
     assert read_contents(tmp_path / "a.safetensors", "a.safetensors", BUILTIN).linears[0].alpha == f"{TO_Q}.alpha"
 
 
+def test_what_would_take_the_room_of_another_model_is_refused(read):
+    mlp = [f"transformer_blocks.{block}.{stream}_mlp.net.2" for block in range(6) for stream in ("img", "txt")]
+    with pytest.raises(ModelUnsupported, match="its full difference takes 3,932,160 numbers beside the model"):
+        read({f"{name}.diff": [256, 1024] for name in mlp})
+    assert read({f"{name}.diff": [256, 1024] for name in mlp[:6]}).parameters == 6 * 327_680
+
+
 def test_what_each_kind_takes_of_the_device_is_counted(read):
     lokr = read({f"{TO_Q}.lokr_w1": [4, 4], f"{TO_Q}.lokr_w2_a": [64, 2], f"{TO_Q}.lokr_w2_b": [2, 64]})
     assert (lokr.methods, lokr.parameters, lokr.width, lokr.rank) == (("LoKr",), 16 + 64 * 64, 256, 0)
