@@ -39,10 +39,11 @@ class ArrayLike(Protocol):
 
 
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | OpenFile | PillowImage | ArrayLike
-"""One picture: the path of a PNG, JPEG or WebP file, its bytes, an open binary file, a Pillow image, or an array.
+"""One picture: a file's path, its bytes, an open binary file, a Pillow image, or an array.
 
-Arrays are [height, width] or [height, width, 1, 3 or 4], tensors of torch also [1, 3 or 4, height, width], alone or
-as a batch of one; of uint8, uint16 (white is 65535), bool, or floats from 0 to 1. ``~`` in a path is the home folder.
+Files are PNG, JPEG, WebP, AVIF, HEIC or JPEG XL. Arrays are [height, width] or [height, width, 1, 3 or 4], tensors of
+torch also [1, 3 or 4, height, width], alone or as a batch of one; of uint8, uint16 (white is 65535), bool, or floats
+from 0 to 1. ``~`` in a path is the home folder.
 """
 Pictures = Picture | Sequence[Picture]
 
@@ -67,7 +68,7 @@ def sequence(pictures: Pictures) -> list[Picture]:
 
 
 def picture_bytes(picture: Picture, option: str = "images") -> bytes:
-    """Bytes of a PNG, JPEG or WebP file; Pillow images and arrays are encoded as PNG.
+    """Bytes of a picture's file; Pillow images and arrays are encoded as PNG.
 
     ``option`` is what the picture was given as, for the error's details. Raises InvalidRequest for a path that cannot
     be read, for a type that is not a picture and for pixels that are not those of one, BlobTooLarge above 64 MiB,

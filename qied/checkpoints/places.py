@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -14,7 +14,7 @@ from qied.checkpoints.assembly import NamedParts, Places, missing_for
 from qied.checkpoints.comfyui import Installation, installations
 from qied.checkpoints.hub_cache import PULL, REPOSITORY, snapshots
 from qied.checkpoints.inspect import inspect
-from qied.checkpoints.pipeline_folder import SHARD, check_pipeline, missing_parts
+from qied.checkpoints.pipeline_folder import SHARD, missing_parts, pipeline_checkpoint
 from qied.checkpoints.report import Report
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.versions import UNKNOWN, Evidence
@@ -61,7 +61,9 @@ def find_models(environ: Mapping[str, str], home: Path, named: NamedParts | None
     """
     where, named = places(environ, home), named or NamedParts()
     found = [
-        FoundModel(folder, "diffusers", MODEL, missing_parts(folder, named.replaced), (), _problems_of(folder))
+        FoundModel(
+            folder, "diffusers", MODEL, missing_parts(folder, named.replaced), (), _problems_of(folder, named.replaced)
+        )
         for folder in where.pipelines
         if not _is_tokenizer_alone(folder)
     ]
@@ -97,10 +99,10 @@ def choose_model(found: Sequence[FoundModel]) -> FoundModel | None:
     return best[0] if best else None
 
 
-def _problems_of(folder: Path) -> tuple[str, ...]:
-    """What keeps a whole pipeline folder from being served."""
+def _problems_of(folder: Path, without: Collection[str]) -> tuple[str, ...]:
+    """What keeps a pipeline folder from being served, besides what it lacks."""
     try:
-        check_pipeline(folder)
+        pipeline_checkpoint(folder, without)
     except ModelNotFound:
         return ()
     except ModelUnsupported as problem:

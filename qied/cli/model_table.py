@@ -49,6 +49,11 @@ def _cells(report: Report) -> dict[str, str]:
         "part": report.method or _ROLES.get(report.role, str(report.role)),
         "layout": report.layout or "-",
         "precision": precision,
-        "model": report.model or "-",
+        "model": report.model or _version(report) or "-",
         "size": file_size(report.bytes),
     }
+
+
+def _version(report: Report) -> str:
+    """Which of the models of the same tensors a transformer is, and what shows it; empty where nothing does."""
+    return f"{report.version} (by its {report.shown_by})" if report.version is not None else ""

@@ -100,8 +100,7 @@ class Reader:
 
     def _lora(self, change: Change) -> Change:
         rank = self._product(change, "down", "up", change.outputs, change.inputs)
-        scale = self._scales.scale(linear_path(change.block, change.module), rank)
-        return replace(change, rank=rank, divisor=rank, scale=scale)
+        return replace(change, rank=rank, divisor=rank, scale=self._stored(change, rank))
 
     def _loha(self, change: Change) -> Change:
         ranks = [
@@ -109,7 +108,7 @@ class Reader:
             for number in (1, 2)
         ]
         rank = min(ranks[0] * ranks[1], change.outputs, change.inputs)
-        return replace(change, rank=rank, divisor=ranks[0])
+        return replace(change, rank=rank, divisor=ranks[0], scale=self._stored(change, ranks[0]))
 
     def _lokr(self, change: Change) -> Change:
         (o1, i1, rank1), (o2, i2, rank2) = (self._factor(change, number) for number in (1, 2))
@@ -122,8 +121,18 @@ class Reader:
                 OTHER_MODEL,
             )
         divisor = rank2 or rank1
+        factors = (o1, i1, o2, i2)
+        if divisor:
+            return replace(change, factors=factors, divisor=divisor, scale=self._stored(change, divisor))
+        if self._scales != StoredScales():
+            name = next(iter(change.tensors.values()))
+            raise unusable(self._file, f"{name} is a LoKr of whole matrices, whose alpha is only in a configuration")
         # Without a rank there is nothing that alpha could be divided by.
-        return replace(change, factors=(o1, i1, o2, i2), divisor=divisor or 1, alpha=change.alpha if divisor else None)
+        return replace(change, factors=factors, alpha=None)
+
+    def _stored(self, change: Change, rank: int) -> float:
+        """What a change counts by the file's configuration, where no tensor says it."""
+        return self._scales.scale(linear_path(change.block, change.module), rank)
 
     def _factor(self, change: Change, number: int) -> tuple[int, int, int]:
         """(Outputs, inputs, rank) of one matrix of a Kronecker product; rank 0 for one that is whole."""

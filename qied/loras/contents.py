@@ -30,6 +30,8 @@ from qied.weights.problems import BadFile
 
 _MODULATION_ROWS: Final = 6
 """Outputs of a modulation linear for each of its inputs: shift, scale and gate of attention and MLP."""
+_MOST_OF_BLOCKS: Final = 3
+"""A LoRA has a third of the numbers of the model's blocks, at most; a plain one of rank 512 has a quarter."""
 _TIME_CHANNELS: Final = 256
 """Of the sines and cosines that stand for a timestep."""
 _FLOATS: Final = frozenset(("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"))
@@ -123,7 +125,7 @@ def read_contents(path: Path, file: str, architecture: Architecture, neighbours:
                 file, f"{name} belongs to block {block}, but the model has {architecture.layers}", OTHER_MODEL
             )
         changes.append(reader.change(block, module, names, shapes[module]))
-    return LoraContents(
+    contents = LoraContents(
         tuple(change for change in changes if change.module in _INPUT_OF),
         tuple(change for change in changes if change.module in _BY_TIME),
         lightning_steps(file, header.metadata),
@@ -132,6 +134,20 @@ def read_contents(path: Path, file: str, architecture: Architecture, neighbours:
         left_out,
         norms,
     )
+    _check_size(contents, architecture, file)
+    return contents
+
+
+def _check_size(contents: LoraContents, architecture: Architecture, file: str) -> None:
+    """Refuse what would need room beside the model as another model does: that room is kept for every start."""
+    most = architecture.layers * architecture.block_parameters // _MOST_OF_BLOCKS
+    if contents.parameters > most:
+        raise unusable(
+            file,
+            f"its {' and '.join(contents.methods)} takes {contents.parameters:,} numbers beside the model, and at most "
+            f"{most:,} are possible",
+            "Use a LoRA or LoKr instead, or a lower rank; a LoHa of rank r takes as much as a LoRA of rank r * r.",
+        )
 
 
 def _header(path: Path, file: str) -> Header:

@@ -53,7 +53,7 @@ _PLAIN: Final[dict[str, Part]] = {
 _ADAPTER: Final = r"(?:\.(?!weight$|bias$)[\w-]{1,64}){0,3}"
 """Names of adapters, which PEFT puts behind a factor's name: once for each time that it was wrapped."""
 _END: Final = re.compile(
-    r"(?P<path>[^\s]*?)\."
+    r"(?P<path>[\w.:/+-]*?)\."
     rf"(?:(?P<plain>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up){_ADAPTER}(?:\.weight)?"
     rf"|(?P<factor>lokr_w[12](?:_[ab])?|hada_w[12]_[ab]){_ADAPTER}(?:\.weight)?"
     r"|(?P<alpha>alpha)|(?P<difference>diff)|(?P<bias>diff_b))",

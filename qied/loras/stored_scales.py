@@ -83,7 +83,7 @@ def _scales(text: str, where: str, file: str) -> StoredScales:
     for pattern in patterns:
         if not _PLAIN.fullmatch(pattern):
             raise unusable(file, f"alpha_pattern {pattern[:80]!r} in its header is not the name of a module", _REMEDY)
-    alpha = config.get("lora_alpha")
+    alpha = config.get("alpha" if config.get("peft_type") in ("LOHA", "LOKR") else "lora_alpha")
     return StoredScales(
         None if alpha is None else _number(alpha, "lora_alpha", file),
         tuple((key.removeprefix("^"), _number(value, "alpha_pattern", file)) for key, value in patterns.items()),

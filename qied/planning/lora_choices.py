@@ -93,8 +93,8 @@ def _distilled(chosen: Sequence[LoraChoice], serving: Serving) -> dict[str, int]
 def unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> Iterator[str]:
     """What in an edit does not suit Lightning weights, or lacks them, and what would: a warning each."""
     distilled = _distilled(spec.loras, serving)
-    yield from _of_other_models(spec.loras, serving)
     yield from _wrong_loras(distilled, serving)
+    yield from _of_other_models(spec.loras, serving)
     if serving.lightning_steps is not None:
         distilled = {"This model": serving.lightning_steps}
     elif len(distilled) > 1:

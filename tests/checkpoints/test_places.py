@@ -192,7 +192,7 @@ def diffusion_models(home: Path, **files: bool) -> Path:
     path.unlink()
     entries = {name: entry for name, entry in TRANSFORMER[0].items() if name != MARKER}
     for name, marked in files.items():
-        sparse_file(path.with_name(f"{name}.safetensors"), TRANSFORMER[0] if marked else entries, {})
+        sparse_file(path.parent / f"{name}.safetensors", TRANSFORMER[0] if marked else entries, {})
     return path.parent
 
 

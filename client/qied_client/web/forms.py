@@ -16,6 +16,7 @@ from starlette.requests import Request
 from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
+from qied_client.protocol.request import MASK_MODES
 from qied_client.web.errors import bad_request
 
 _FILES: Final = limits.IMAGES + 1
@@ -135,7 +136,7 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
         first = None if of_turn else pictures[0]
         notes += check_mask(mask, first)
         meant = "white" if notes else "transparent"
-        options["mask_mode"] = _one_of(texts, "mask_mode", ("white", "transparent"), meant)
+        options["mask_mode"] = _one_of(texts, "mask_mode", MASK_MODES, meant)
         if "mask_mode" in texts:
             notes = []
     return EditForm(
@@ -271,12 +272,14 @@ def lora_choices(text: str) -> list[tuple[str, float]]:
     return choices
 
 
-def _size(text: str) -> dict[str, int]:
+def _size(text: str) -> dict[str, int | str]:
     if text in ("auto", ""):
         return {}
+    if text == "same":
+        return {"size": text}
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal()):
-        raise bad_request(f"size must be auto or WIDTHxHEIGHT, not {text[:40]!r}.", "size", "invalid_size")
+        raise bad_request(f"size must be auto, same or WIDTHxHEIGHT, not {text[:40]!r}.", "size", "invalid_size")
     sides = int(width[:6]), int(height[:6])
     step = limits.SIDE_MULTIPLE
     if any(side % step or not step <= side <= limits.SIDE_PX for side in sides):

@@ -116,7 +116,10 @@ def test_each_method_gives_what_weights_give_that_were_merged_in_fp64(
     tmp_path: Path, inputs: Callable[..., Any], merged: Velocity, branched: Velocity, method: str, prefix: str
 ) -> None:
     random, tensors, added = Random(), {}, {}
+    large = method in ("difference", "loha-of-full-rank")
     for name, shape in LINEARS.items():
+        if large and ".0." in name and "attn" not in name:
+            continue
         parts, dense = METHODS[method](random, *shape)
         stem = prefix + (name.replace(".", "_") if prefix.endswith("_") else name)
         tensors |= {f"{stem}.{part}": tensor for part, tensor in parts.items()}

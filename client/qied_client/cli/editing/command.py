@@ -36,7 +36,9 @@ class Drawing(StrEnum):
 def edit(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE... PROMPT", help="PNG, JPEG or WebP; then what to change, in quotes."),
+        typer.Argument(
+            metavar="IMAGE... PROMPT", help="Pictures (PNG, JPEG, WebP, AVIF, HEIC); then what to change, in quotes."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -53,6 +55,8 @@ def edit(
     precision: o.Precision = None,
     lora: o.Lora = None,
     mask: o.Mask = None,
+    mask_mode: o.MaskMode = None,
+    size: o.Size = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
@@ -81,6 +85,8 @@ def edit(
             precision=precision,
             lora=lora,
             mask=mask,
+            mask_mode=mask_mode,
+            size=size,
             fit=fit,
             priority=priority,
         )

@@ -19,6 +19,16 @@ Preset = Annotated[str | None, typer.Option(help="Named settings: see 'presets'.
 Precision = Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")]
 Lora = Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated; see 'loras'.")]
 Mask = Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")]
+MaskMode = Annotated[
+    str | None,
+    typer.Option(
+        "--mask-mode",
+        help="What of the mask is edited: white; transparent, as OpenAI and ComfyUI's editor mean it; opaque; or auto.",
+    ),
+]
+Size = Annotated[
+    str | None, typer.Option("--size", help="WIDTHxHEIGHT; or same: the last picture's own size, to the pixel.")
+]
 Fit = Annotated[bool, typer.Option("--fit", help="Shrink the result to the daemon's cap if it is larger.")]
 Priority = Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")]
 
@@ -35,10 +45,15 @@ def edit_options(
     precision: str | None,
     lora: list[str] | None,
     mask: Path | None,
+    mask_mode: str | None,
+    size: str | None,
     fit: bool,
     priority: int,
 ) -> dict[str, Any]:
     """The options of ``Client.edit`` but for its seed, from those of the command line; raises InvalidRequest."""
+    if size not in (None, "same"):
+        width, height = _sides(size, width, height)
+        size = None
     return {
         "negative_prompt": negative,
         "steps": steps,
@@ -49,10 +64,23 @@ def edit_options(
         "precision": precision,
         "loras": [_lora(text) for text in lora or ()],
         "mask": mask,
+        **({"mask_mode": mask_mode} if mask_mode is not None else {}),
+        **({"size": size} if size is not None else {}),
         "on_cap": "fit" if fit else "refuse",
         "output_format": output_format,
         "priority": priority,
     }
+
+
+def _sides(size: str, width: int | None, height: int | None) -> tuple[int, int]:
+    sides = size.lower().split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdecimal() for side in sides):
+        raise InvalidRequest(
+            f"--size {size}: it is neither a size nor 'same'.", "Write --size 1024x768, or --size same."
+        )
+    if width is not None or height is not None:
+        raise InvalidRequest("--size: --width or --height is given too.", "Leave out either.")
+    return int(sides[0][:6]), int(sides[1][:6])
 
 
 def _lora(text: str) -> str | tuple[str, float]:

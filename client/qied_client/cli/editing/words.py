@@ -21,6 +21,8 @@ FLAGS: Final = {
     "precision": "--precision",
     "loras": "--lora",
     "mask": "--mask",
+    "mask_mode": "--mask-mode",
+    "size": "--size",
     "on_cap": "--fit",
     "output_format": "--out",
     "priority": "--priority",
@@ -34,6 +36,7 @@ _PHRASES: Final = (
     ("or let the daemon fit it (on_cap='fit')", "or let the daemon fit it with --fit"),
     ("width and height: one is missing", "--width and --height: one is missing"),
     ("leave the precision out", "leave --precision out"),
+    ("Leave out width and height, or size.", "Leave out --width and --height, or --size."),
 )
 
 _REMEDIES: Final = {"--lora": "Write NAME or NAME:0.8, with a strength from -4 to 4."}

@@ -62,6 +62,8 @@ def edit_session(
     precision: o.Precision = None,
     lora: o.Lora = None,
     mask: o.Mask = None,
+    mask_mode: o.MaskMode = None,
+    size: o.Size = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
     job: Annotated[str | None, typer.Option(help="Job id; the same id again resumes the same turn.")] = None,
@@ -82,6 +84,8 @@ def edit_session(
             precision=precision,
             lora=lora,
             mask=mask,
+            mask_mode=mask_mode,
+            size=size,
             fit=fit,
             priority=priority,
         )

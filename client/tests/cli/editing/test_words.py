@@ -11,7 +11,7 @@ from qied_client.errors import AboveCap, InvalidRequest, JobFailed, PrecisionUna
 from qied_client.options.request import edit_request
 from qied_client.protocol.request import EditRequest
 
-OF_THE_LIBRARY = {"previews", "mask_mode", "output_quality"}
+OF_THE_LIBRARY = {"previews", "output_quality"}
 """What a request has and the command line does not offer."""
 
 
@@ -50,6 +50,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "precision": ("?", "--precision: must be"),
     "loras": (["../x"], "--lora: must be a name such as"),
     "on_cap": ("?", "--fit: must be"),
+    "mask_mode": ("?", "--mask-mode: must be"),
+    "size": ("?", "--size: must be"),
     "output_format": ("?", "--out: must be"),
     "priority": (11, "--priority: must be -10 to 10, not 11."),
     "prompt": ("", "PROMPT: must not be empty."),
