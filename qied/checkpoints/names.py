@@ -16,6 +16,8 @@ MARKER_2511: Final = "__index_timestep_zero__"
 """An empty tensor by which ComfyUI's single files say that they are 2511."""
 LANGUAGE_HEAD: Final = "lm_head."
 """Part of a text encoder that no edit uses."""
+_COMFYUI_SCALE: Final = "logit_scale"
+"""What ComfyUI saves with any text encoder; it is of use with CLIP's alone."""
 _TRANSFORMER_PREFIXES: Final = ("model.diffusion_model.", "diffusion_model.", "")
 _UPSAMPLES_A_LEVEL: Final = 4
 """Entries of a level in Wan's flat list of the decoder: three residual blocks, then what doubles the size."""
@@ -44,11 +46,11 @@ def transformer_name(stored: str, prefix: str) -> str | None:
 
 
 def text_encoder_name(stored: str) -> str | None:
-    """Name in transformers' Qwen2_5_VLModel; None for the language head, which is never used.
+    """Name in transformers' Qwen2_5_VLModel; None for what is never used, such as the language head.
 
     Checkpoints from before transformers 5 and ComfyUI's single files keep the language model right under ``model.``.
     """
-    if stored.startswith(LANGUAGE_HEAD):
+    if stored.startswith(LANGUAGE_HEAD) or stored == _COMFYUI_SCALE:
         return None
     for prefix in ("model.visual.", "model.language_model."):
         if stored.startswith(prefix):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qied.resources import builtin_model_folder
-from tests.checkpoints.files import E4M3, MARKER, in_flavour, save, stored, wan_name
+from tests.checkpoints.files import E4M3, MARKER, Change, in_flavour, save, stored, wan_name
 
 TEXT = "text_encoders.qwen25_7b.transformer."
 
@@ -34,7 +34,13 @@ def vae_part() -> dict[str, Tensor]:
 
 
 def write_all_in_one(
-    path: Path, flavour: str = "bf16", *, marked: bool = True, text: str | None = TEXT, vae: str | None = "vae."
+    path: Path,
+    flavour: str = "bf16",
+    *,
+    marked: bool = True,
+    text: str | None = TEXT,
+    vae: str | None = "vae.",
+    change: Change = lambda _: None,
 ) -> Path:
     """Write one; ``text`` and ``vae`` are what the names of these parts begin with, None where they are left out."""
     tensors = {f"model.diffusion_model.{name}": each for name, each in transformer_part(flavour, marked=marked).items()}
@@ -45,6 +51,7 @@ def write_all_in_one(
     if vae is not None:
         tensors |= {vae + name: each for name, each in vae_part().items()}
     assert not any(each.dtype == E4M3 for each in tensors.values()) or flavour.startswith("fp8")
+    change(tensors)
     save(path, tensors, {})
     return path
 

@@ -48,7 +48,7 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
 
 def _type_of(name: str, array: np.ndarray, kind: str) -> str:
     if array.ndim != 2:
-        return "F32"
+        return kind if array.ndim > 2 and kind in ("F16", "BF16") else "F32"
     numbers = gguf.GGML_QUANT_SIZES[quantisation(kind)][0]
     inside = "blocks." in name or "blk." in name or "layers." in name or name.startswith("token_embd")
     return kind if inside and array.shape[1] % numbers == 0 else "BF16"
