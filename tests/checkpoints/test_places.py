@@ -14,6 +14,7 @@ from qied.checkpoints.inspect import inspect
 from qied.checkpoints.listing import listing
 from qied.checkpoints.pipeline_folder import PIPELINE, missing_parts, pipeline_checkpoint
 from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models, places
+from qied.checkpoints.small_files import files_below
 from qied.planning.model_profile import shipped_downloads
 from qied.resources import builtin_model_folder
 from qied.weights.problems import BadFile
@@ -264,6 +265,7 @@ def test_a_file_that_links_lead_to_is_no_choice(tmp_path: Path) -> None:
     folder = diffusion_models(tmp_path, one=True)
     (folder / "another.safetensors").symlink_to(folder / "one.safetensors")
     (folder / "linked").symlink_to(folder)
+    assert len(list(files_below(folder, (".safetensors",)))) == 2, "a circle of links is gone through once"
     assert len(find_models({}, tmp_path)) == 1
 
 
