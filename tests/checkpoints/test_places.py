@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qied_client.errors import ModelNotFound, ModelUnsupported
@@ -473,3 +474,19 @@ def test_loras_of_comfyui_lie_beside_its_models_and_where_it_is_told(tmp_path: P
     write(tmp_path / "ComfyUI" / "extra_model_paths.yaml", f"a:\n  base_path: {tmp_path}\n  loras: store/loras\n")
     (found,) = find_models({}, tmp_path)
     assert found.loras == (tmp_path / "ComfyUI" / "models" / "loras", tmp_path / "store" / "loras")
+
+
+def test_loras_are_listed_as_the_daemon_would_use_them(tmp_path: Path, write_lora: Any) -> None:
+    write_lora(tmp_path / "disk2" / "ink.safetensors", blocks=(0,), modules=("attn.to_q",))
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "ink.safetensors").symlink_to(tmp_path / "disk2" / "ink.safetensors")
+    (tmp_path / "loras" / "more").symlink_to(tmp_path / "disk2")
+    reports = [one.report for one in listing({}, tmp_path, [tmp_path / "loras"], [])]
+    assert [report.path.name for report in reports] == ["ink.safetensors", "more"]
+    assert all("to model.loras" in report.problems[0] for report in reports)
+    both = [one.report for one in listing({}, tmp_path, [tmp_path / "loras", tmp_path / "disk2"], [])]
+    assert [(report.path.parent.name, report.problems) for report in both] == [
+        ("loras", ()),
+        ("more", ()),
+        ("disk2", ()),
+    ]
