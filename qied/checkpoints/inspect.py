@@ -119,7 +119,7 @@ def _lora_precision(header: Header) -> Precision | None:
 def _lora_layout(names: Iterable[str]) -> Layout:
     """Whose names a LoRA has: kohya's underscores, PEFT's A and B, or down and up with dots as Lightning's."""
     first = next(iter(names), "")
-    if "." not in first.partition(".lora_")[0].removesuffix(".alpha") and first.startswith(("lora_", "lycoris_")):
+    if "transformer_blocks_" in first.partition(".")[0] or first.startswith(("lora_", "lycoris_")):
         return "kohya"
     if first.startswith("base_model."):
         return "peft"

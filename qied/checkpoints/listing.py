@@ -60,7 +60,7 @@ def _lora(found: FoundLora) -> Report:
     """What a LoRA is, or why the daemon would not use it, whatever it is."""
     if found.file is not None:
         return inspect(found.path)
-    return Report(found.path, "lora", problems=(found.problem.message,))
+    return Report(found.path, "lora", problems=(str(found.problem),))
 
 
 def _in_comfyui(installation: Installation, seen: set[Path], version: str) -> Iterator[Listed]:

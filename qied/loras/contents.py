@@ -139,12 +139,12 @@ def read_contents(path: Path, file: str, architecture: Architecture, neighbours:
 
 
 def _check_size(contents: LoraContents, architecture: Architecture, file: str) -> None:
-    """Refuse what would need room beside the model as another model does: that room is kept for every start."""
+    """Refuse what would need as much room as another model: that room is kept at every start."""
     most = architecture.layers * architecture.block_parameters // _MOST_OF_BLOCKS
     if contents.parameters > most:
         raise unusable(
             file,
-            f"its {' and '.join(contents.methods)} takes {contents.parameters:,} numbers beside the model, and at most "
+            f"its {' and '.join(contents.methods)} takes {contents.parameters:,} numbers, and at most "
             f"{most:,} are possible",
             "Use a LoRA or LoKr instead, or a lower rank; a LoHa of rank r takes as much as a LoRA of rank r * r.",
         )

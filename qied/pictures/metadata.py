@@ -29,7 +29,7 @@ def metadata_of(spec: EditSpec, model: str) -> PictureMetadata:
         width=spec.size[0],
         height=spec.size[1],
         size="same" if spec.crop_width else "",
-        mask_mode=spec.mask_mode if spec.mask is not None else "",
+        mask_mode=spec.mask_mode if spec.mask is not None and spec.mask_mode != "auto" else "",
         model=model,
         version=qied.__version__,
         loras=tuple((lora.name, lora.strength) for lora in spec.loras),

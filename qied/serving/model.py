@@ -149,7 +149,7 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
     if not is_file(path / "model_index.json"):
         if config.path.rstrip("/").endswith(REPOSITORY):
             raise ModelNotFound(
-                f"{config.path} names a repository, and is no path on this machine.",
+                f"{config.path} names a repository, not a path on this machine.",
                 f"Get it with: {PULL}. Then `qied serve` finds it without --model.",
             )
         raise ModelNotFound(

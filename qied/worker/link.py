@@ -198,7 +198,7 @@ class Link:
         started = perf_counter()
         spec = begin.spec.with_warnings(warnings)
         metadata = metadata_of(spec, model)
-        if image.size != spec.size:
+        if spec.crop_width:
             image = image.crop((0, 0, *spec.size))
         try:
             data = await self._loop.run_in_executor(

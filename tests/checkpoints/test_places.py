@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qied_client.errors import ModelNotFound, ModelUnsupported
@@ -14,6 +15,7 @@ from qied.checkpoints.inspect import inspect
 from qied.checkpoints.listing import listing
 from qied.checkpoints.pipeline_folder import PIPELINE, missing_parts, pipeline_checkpoint
 from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models, places
+from qied.checkpoints.small_files import files_below
 from qied.planning.model_profile import shipped_downloads
 from qied.resources import builtin_model_folder
 from qied.weights.problems import BadFile
@@ -264,6 +266,7 @@ def test_a_file_that_links_lead_to_is_no_choice(tmp_path: Path) -> None:
     folder = diffusion_models(tmp_path, one=True)
     (folder / "another.safetensors").symlink_to(folder / "one.safetensors")
     (folder / "linked").symlink_to(folder)
+    assert len(list(files_below(folder, (".safetensors",)))) == 2, "a circle of links is gone through once"
     assert len(find_models({}, tmp_path)) == 1
 
 
@@ -471,3 +474,19 @@ def test_loras_of_comfyui_lie_beside_its_models_and_where_it_is_told(tmp_path: P
     write(tmp_path / "ComfyUI" / "extra_model_paths.yaml", f"a:\n  base_path: {tmp_path}\n  loras: store/loras\n")
     (found,) = find_models({}, tmp_path)
     assert found.loras == (tmp_path / "ComfyUI" / "models" / "loras", tmp_path / "store" / "loras")
+
+
+def test_loras_are_listed_as_the_daemon_would_use_them(tmp_path: Path, write_lora: Any) -> None:
+    write_lora(tmp_path / "disk2" / "ink.safetensors", blocks=(0,), modules=("attn.to_q",))
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "ink.safetensors").symlink_to(tmp_path / "disk2" / "ink.safetensors")
+    (tmp_path / "loras" / "more").symlink_to(tmp_path / "disk2")
+    reports = [one.report for one in listing({}, tmp_path, [tmp_path / "loras"], [])]
+    assert [report.path.name for report in reports] == ["ink.safetensors", "more"]
+    assert all("to model.loras" in report.problems[0] for report in reports)
+    both = [one.report for one in listing({}, tmp_path, [tmp_path / "loras", tmp_path / "disk2"], [])]
+    assert [(report.path.parent.name, report.problems) for report in both] == [
+        ("loras", ()),
+        ("more", ()),
+        ("disk2", ()),
+    ]

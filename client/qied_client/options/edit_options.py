@@ -29,7 +29,7 @@ class EditOptions(TypedDict, total=False):
     mask: Picture | None
     on_cap: Literal["refuse", "fit"]
     mask_mode: Literal["auto", "white", "transparent", "opaque"]
-    size: Literal["default", "same"]
+    size: str
     output_format: Literal["png", "webp", "jpeg"]
     output_quality: int
     previews: bool
@@ -104,8 +104,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "it; its opaque part, as strokes on a clear canvas; 'auto' goes by the file, and tells where it had to guess.",
     ),
     "size": Option(
-        "'default' or 'same'",
-        "The result's size without width and height: about a megapixel, or the last picture's own size to the pixel.",
+        "'default', 'same', or both sides in pixels such as '1024x768'",
+        "The result's size: about a megapixel, or the last picture's own size to the pixel, or a width and a height.",
     ),
     "output_format": Option("'png', 'webp' or 'jpeg'", "Format of the result; PNG and WebP of 100 are lossless."),
     "output_quality": Option("an integer from 1 to 100", "Quality of a JPEG or WebP; a WebP of 100 is lossless."),

@@ -120,4 +120,4 @@ def _properties_of(item: int, body: bytes) -> list[int]:
 
 
 def _unreadable() -> PictureUnreadable:
-    return PictureUnreadable("The picture's boxes do not tell its size.", _EXPORT_AGAIN)
+    return PictureUnreadable("The picture's boxes do not give its size.", _EXPORT_AGAIN)

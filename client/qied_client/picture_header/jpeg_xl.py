@@ -77,4 +77,4 @@ def _to_codestream(reader: BoundedReader) -> None:
 
 
 def _unreadable() -> PictureUnreadable:
-    return PictureUnreadable("The JPEG XL's header does not tell its size.", "Export the picture again, or as PNG.")
+    return PictureUnreadable("The JPEG XL's header does not give its size.", "Export the picture again, or as PNG.")

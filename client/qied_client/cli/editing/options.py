@@ -51,9 +51,6 @@ def edit_options(
     priority: int,
 ) -> dict[str, Any]:
     """The options of ``Client.edit`` but for its seed, from those of the command line; raises InvalidRequest."""
-    if size not in (None, "same"):
-        width, height = _sides(size, width, height)
-        size = None
     return {
         "negative_prompt": negative,
         "steps": steps,
@@ -70,17 +67,6 @@ def edit_options(
         "output_format": output_format,
         "priority": priority,
     }
-
-
-def _sides(size: str, width: int | None, height: int | None) -> tuple[int, int]:
-    sides = size.lower().split("x")
-    if len(sides) != 2 or not all(side.isascii() and side.isdecimal() for side in sides):
-        raise InvalidRequest(
-            f"--size {size}: it is neither a size nor 'same'.", "Write --size 1024x768, or --size same."
-        )
-    if width is not None or height is not None:
-        raise InvalidRequest("--size: --width or --height is given too.", "Leave out either.")
-    return int(sides[0][:6]), int(sides[1][:6])
 
 
 def _lora(text: str) -> str | tuple[str, float]:

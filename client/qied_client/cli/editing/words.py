@@ -37,6 +37,9 @@ _PHRASES: Final = (
     ("width and height: one is missing", "--width and --height: one is missing"),
     ("leave the precision out", "leave --precision out"),
     ("Leave out width and height, or size.", "Leave out --width and --height, or --size."),
+    ("Leave out size, or width and height.", "Leave out --size, or --width and --height."),
+    ("size: width or height is given too", "size: --width or --height is given too"),
+    ("Give 'default', 'same', or both sides in pixels such as '1024x768'.", "Write --size 1024x768, or --size same."),
 )
 
 _REMEDIES: Final = {"--lora": "Write NAME or NAME:0.8, with a strength from -4 to 4."}
