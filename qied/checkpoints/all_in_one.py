@@ -47,6 +47,15 @@ def rapid_version(file: str) -> str | None:
 
 
 def merged_steps(file: str, metadata: Mapping[str, str]) -> int | None:
-    """Steps of the Lightning LoRA that was merged into a transformer, by its file's name or texts; None for none."""
+    """Steps that a transformer was distilled to by what was merged into it, by its name or texts; None for none."""
     steps = lightning_steps(file, metadata)
-    return _RAPID_STEPS if steps is None and _RAPID.search(file.rpartition("/")[2]) else steps
+    return _RAPID_STEPS if steps is None and _is_rapid(file) else steps
+
+
+def keeps_schedule(file: str, metadata: Mapping[str, str]) -> bool:
+    """Whether a distilled transformer runs on the plain noise schedule: a mixture of LoRAs has none of its own."""
+    return lightning_steps(file, metadata) is None and _is_rapid(file)
+
+
+def _is_rapid(file: str) -> bool:
+    return _RAPID.search(file.rpartition("/")[2]) is not None

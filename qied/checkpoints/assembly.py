@@ -91,7 +91,8 @@ def assemble(
         )
     weights = {"transformer": (transformer,), "text_encoder": encoder, "vae": vae}
     tokenizer = _tokenizer(named.tokenizer, places, settings)
-    return checkpoint_of(transformer, weights, settings, tokenizer, part.steps), model
+    checkpoint = checkpoint_of(transformer, weights, settings, tokenizer, part.steps)
+    return replace(checkpoint, keeps_schedule=part.keeps_schedule), model
 
 
 def exchange(checkpoint: Checkpoint, named: NamedParts, profile: ModelProfile) -> Checkpoint:

@@ -42,7 +42,8 @@ class PartFile:
     ``tensors`` are by the names of the model's own classes. ``evidence``: which model a transformer is.
     ``half``: which half of a text encoder it is, where llama.cpp cut it in two. ``sections``: the
     parts of a file that holds several of them; the header has this part's tensors alone.
-    ``steps``: those of the Lightning LoRA that was merged in, by the file's name; None where there is none.
+    ``steps``: those that it was distilled to by what was merged in, by the file's name; None for a plain one.
+    ``keeps_schedule``: it is distilled, but runs on the plain noise schedule.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class PartFile:
     header: Header
     evidence: Evidence = UNKNOWN
     steps: int | None = None
+    keeps_schedule: bool = False
     half: llama_names.Half | None = None
     sections: tuple[PartRole, ...] = ()
 
@@ -183,6 +185,7 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
     tensors = _by_name(stored, lambda name: names.transformer_name(name, prefix))
     marked = any(name.removeprefix(prefix) == names.MARKER_2511 for name in stored)
     steps = all_in_one.merged_steps(path.name, header.metadata)
+    keeps = all_in_one.keeps_schedule(path.name, header.metadata)
     layout: Layout = "diffusers"
     precision = precision_of(tensors)
     if header.format == "gguf":
@@ -191,7 +194,7 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
         layout = "lightx2v"
     elif prefix or marked or (precision or "").startswith("fp8"):
         layout = "comfyui"
-    return PartFile(path, "transformer", layout, tensors, header, _evidence(path, header, marked), steps)
+    return PartFile(path, "transformer", layout, tensors, header, _evidence(path, header, marked), steps, keeps)
 
 
 def _encoder_layout(path: Path, header: Header, stored: Mapping[str, Stored]) -> Layout:

@@ -66,7 +66,8 @@ def distilling_lora(preset: Preset, named: Sequence[str], serving: Serving) -> t
 
 def schedule_for(preset: Preset, chosen: Sequence[LoraChoice], serving: Serving) -> Schedule:
     """The preset's schedule, or Lightning's where the weights are distilled to it, by a LoRA or by themselves."""
-    if serving.lightning_steps is not None or any(serving.loras[lora.name].steps is not None for lora in chosen):
+    distilled = serving.lightning_steps is not None and not serving.keeps_schedule
+    if distilled or any(serving.loras[lora.name].steps is not None for lora in chosen):
         return "lightning"
     return preset.schedule
 

@@ -56,6 +56,11 @@ class ServedModel:
         return self.assembled.lightning_steps if self.assembled is not None else None
 
     @property
+    def keeps_schedule(self) -> bool:
+        """Whether a distilled transformer runs on the plain noise schedule all the same."""
+        return self.assembled is not None and self.assembled.keeps_schedule
+
+    @property
     def stored_block_bytes(self) -> int:
         """Bytes of the transformer's largest block in files of GGUF; 0 for others."""
         assembled = self.assembled

@@ -76,6 +76,7 @@ def plan_service(
         request.loras,
         model.lightning_steps,
         model.warnings,
+        keeps_schedule=model.keeps_schedule,
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))

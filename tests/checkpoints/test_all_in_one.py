@@ -159,4 +159,6 @@ def test_one_that_is_named_for_2509_is_served_only_if_a_person_names_it(tmp_path
 def test_the_steps_of_a_rapid_one_are_the_models(tmp_path: Path, located) -> None:
     path = comfyui_of_one_file(tmp_path / "ui")
     assert inspect(path).lightning_steps == 4
-    assert located(path).lightning_steps == 4
+    assert (located(path).lightning_steps, located(path).keeps_schedule) == (4, True)
+    lightning = comfyui_of_one_file(tmp_path / "other", "aio_lightning_8steps.safetensors")
+    assert (located(lightning).lightning_steps, located(lightning).keeps_schedule) == (8, False)

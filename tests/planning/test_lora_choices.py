@@ -238,3 +238,14 @@ def test_who_names_a_lora_in_a_linked_folder_hears_of_the_link():
     assert caught.value.remedy == "Add it to model.loras."
     with pytest.raises(UnknownLora):
         with_preset("qwen/other", served={**ROOM, "loras": {"qwen/linked": linked}})
+
+
+def test_a_distilled_model_that_keeps_its_schedule_has_its_steps_and_no_schedule_of_lightning():
+    request = EditRequest(("a" * 64,), "do it", 1)
+    for keeps, schedule in ((False, "lightning"), (True, "model")):
+        spec = resolve(request, [(1000, 1000)], serving(lightning_steps=4, keeps_schedule=keeps)).spec
+        assert (spec.schedule, spec.steps, spec.true_cfg_scale) == (schedule, 4, 1.0)
+    asked = EditRequest(("a" * 64,), "do it", 1, steps=8, true_cfg_scale=4.0)
+    found = resolve(asked, [(1000, 1000)], serving(lightning_steps=4, keeps_schedule=True))
+    assert (found.spec.steps, found.spec.schedule) == (8, "model")
+    assert "made for 4 steps" in found.warnings[0] and "CFG scale of 1" in found.warnings[1]
