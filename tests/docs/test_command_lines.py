@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 from qied_client import Client, Result
-from qied_client.credentials import LOCAL_FILE, Credential, read_credential
 from qied_client.cli.web import TOKENS_FILE
+from qied_client.credentials import LOCAL_FILE, Credential, read_credential
 from qied_client.errors import UnknownSession
 from qied_client.web.tokens import TokenStore
 
