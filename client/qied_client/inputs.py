@@ -6,6 +6,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from qied_client.errors import BlobTooLarge, InvalidRequest, SetupError, UnsupportedPicture
@@ -100,7 +101,7 @@ def picture_bytes(picture: Picture, option: str = "images") -> bytes:
     return data
 
 
-_FORMATS: Final = "Give a PNG, JPEG or WebP file."
+_FORMATS: Final = "Give a file of a picture."
 
 
 def _is_array(picture: object) -> bool:
@@ -118,6 +119,8 @@ def _read_path(given: str | os.PathLike[str], option: str) -> bytes:
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
         raise _refused(f"{shown} is an address, and qied fetches nothing.", _URL_REMEDIES[scheme], option)
     path = with_home(text)
+    if _is_named_pipe(path):
+        raise _refused(f"{path} is a named pipe.", "Save the picture to a file, and give its path.", option)
     try:
         with path.open("rb") as file:
             return file.read(limits.BLOB_BYTES + 1)
@@ -126,6 +129,14 @@ def _read_path(given: str | os.PathLike[str], option: str) -> bytes:
             raise _refused(f"{path} is a folder.", "Give the path of a picture file in it.", option) from error
         reason = getattr(error, "strerror", None) or str(error)
         raise _refused(f"{path}: {reason}.", "Give the path of a picture file.", option) from error
+
+
+def _is_named_pipe(path: Path) -> bool:
+    """Whether opening a path would wait until some program writes to it; a shell's ``<(command)`` has a writer."""
+    try:
+        return path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc"))
+    except (OSError, ValueError):
+        return False
 
 
 def _read_open_file(file: Any, option: str) -> bytes:

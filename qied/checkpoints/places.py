@@ -99,6 +99,11 @@ def choose_model(found: Sequence[FoundModel]) -> FoundModel | None:
     return best[0] if best else None
 
 
+def most_likely_first(found: Sequence[FoundModel]) -> list[FoundModel]:
+    """Models in their order, but those with the name of another model last."""
+    return sorted(found, key=lambda model: model.evidence.contradicts)
+
+
 def _problems_of(folder: Path, without: Collection[str]) -> tuple[str, ...]:
     """What keeps a pipeline folder from being served, besides what it lacks."""
     try:
@@ -141,7 +146,7 @@ def _is_ours(report: Report) -> bool:
 def explain_missing(found: Sequence[FoundModel]) -> str:
     """Explain what was found although no model was named, why it cannot be used, and what to do; 80 columns wide."""
     lines = ["No model is configured" + (", and none was found." if not found else ". Found on this machine:")]
-    for model in found[:_SHOWN]:
+    for model in most_likely_first(found)[:_SHOWN]:
         lines.append(f"  {_shortened(str(model.path), _COLUMNS - 2)}")
         lines += textwrap.wrap(verdict(model), _COLUMNS, initial_indent="    ", subsequent_indent="    ")
     if len(found) > _SHOWN:

@@ -15,7 +15,15 @@ from qied.checkpoints.comfyui import installation, installation_around, is_insta
 from qied.checkpoints.hub_cache import PULL, REPOSITORY, known_name
 from qied.checkpoints.part_file import read_part
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
-from qied.checkpoints.places import best_models, choose_model, explain_missing, find_models, in_comfyui, places
+from qied.checkpoints.places import (
+    best_models,
+    choose_model,
+    explain_missing,
+    find_models,
+    in_comfyui,
+    most_likely_first,
+    places,
+)
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.versions import named_model
 from qied.config import ModelConfig
@@ -136,7 +144,7 @@ def _only_one(folder: Path, home: Path, where: Places, named: NamedParts) -> Pat
         raise ModelNotFound(
             f"{folder} has no transformer of Qwen-Image-Edit.", f"Get one ({PULL}), or name another folder."
         )
-    first = found[0]
+    first = most_likely_first(found)[0]
     more = f" {len(found) - 1} more cannot be served either: see `qied inspect`." if len(found) > 1 else ""
     raise ModelNotFound(
         f"{folder} has no transformer that can be served. {first.path.name}: {first.problems[0]}{more}",

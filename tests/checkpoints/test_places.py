@@ -246,6 +246,12 @@ def test_what_the_configuration_says_counts_for_no_file_with_the_name_of_another
     assert checkpoint.transformer == (str(folder / f"{name}.safetensors"),)
 
 
+def test_what_is_most_likely_meant_is_explained_first(tmp_path: Path) -> None:
+    diffusion_models(tmp_path, **{f"qwen_image_25{number}": False for number in ("07", "08", "09", "11", "12")})
+    shown = [line for line in explain_missing(find_models({}, tmp_path)).splitlines() if "qwen_image_25" in line]
+    assert [line[-16:-12] for line in shown] == ["2511", "2507", "2508"]
+
+
 def test_a_folder_may_say_what_its_files_are(tmp_path: Path) -> None:
     diffusion_models(tmp_path, **{"Qwen-Edit-2509/model": False, "other/model": False})
     assert [bool(model.problems) for model in find_models({}, tmp_path, SAID)] == [True, False]
