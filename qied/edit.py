@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Hash, Int, Later, ListOf, Maybe, Nested, OneOf, Real, Text
-from qied_client.protocol.request import LoraChoice
+from qied_client.protocol.request import MASK_MODES, LoraChoice
 
 OutputFormat = Literal["png", "webp", "jpeg"]
-MaskMode = Literal["white", "transparent"]
+MaskMode = Literal["auto", "white", "transparent", "opaque"]
 Schedule = Literal["model", "lightning"]
 _CUT = "..."
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
@@ -29,7 +29,8 @@ class EditSpec:
     ``preset`` is the one that filled in defaults, ``precision`` the daemon's when it accepted the edit, and
     ``warnings`` are what the user probably did not intend; these three only describe the result. ``preset`` is empty
     where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they are those
-    that the model or a Lightning LoRA was distilled to.
+    that the model or a Lightning LoRA was distilled to. With ``crop_width`` and ``crop_height``, pictures of that size
+    are extended at the right and below to ``width`` x ``height`` by their last pixels, and the result is cut to it.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -46,10 +47,23 @@ class EditSpec:
     loras: Annotated[tuple[LoraChoice, ...], ListOf(Nested(LoraChoice), limits.LORAS)] = ()
     schedule: Annotated[Schedule, OneOf(("model", "lightning"))] = "model"
     output_quality: Annotated[int, Later(Int(1, 100))] = 100
-    mask_mode: Annotated[MaskMode, Later(OneOf(("white", "transparent")))] = "white"
+    mask_mode: Annotated[MaskMode, Later(OneOf(MASK_MODES))] = "auto"
     preset: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
     precision: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
     warnings: Annotated[tuple[str, ...], Later(ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS))] = ()
+    crop_width: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
+    crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result's file."""
+        return (self.crop_width or self.width, self.crop_height or self.height)
+
+    def padding(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Columns and rows by which a picture of this size is extended."""
+        if size != (self.crop_width, self.crop_height):
+            return 0, 0
+        return self.width - self.crop_width, self.height - self.crop_height
 
     @property
     def guided(self) -> bool:

@@ -25,7 +25,7 @@ PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28")
 """Where the daemon runs."""
 CLIENT_PLATFORMS = (*PLATFORMS, "windows", "macos")
 _CLIENT = {"client": ("cli", "pictures", "web", "test")}
-_ALL = {**_CLIENT, ".": ("dev", "fp8-attention")}
+_ALL = {**_CLIENT, ".": ("dev", "fp8-attention", "formats")}
 """Folders of projects, and the extras of theirs that are installed."""
 _TRANSPORT = {"PIP_CERT", "PIP_PROXY", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES"}
 """Variables that say how an index is reached, not which one."""

@@ -15,7 +15,7 @@ from qied.engine.block.packed import PACKED
 from qied.engine.disk.cache import DiskCache, DiskCaches
 from qied.engine.engine import EngineOptions
 from qied.engine.transformer.transformer import load_transformer
-from qied.engine.weights.sources import SafetensorsSource, WeightReader
+from qied.engine.weights.sources import FileSource, WeightReader
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import model_configuration
 
@@ -30,7 +30,7 @@ def main(file: str, layers: str, packed: str) -> None:
     plain = EngineOptions().resolved(shipped_profiles()[REAL])
     count = int(layers)
     run = replace(plain, precision="fp8", scaling="rowwise", compute="bf16", total_blocks=count, resident_blocks=count)
-    source = SafetensorsSource("transformer", [Path(file)])
+    source = FileSource("transformer", [Path(file)])
     caches = DiskCaches(packed=DiskCache(PACKED, Path(packed), 1 << 40) if packed else None)
     torch.zeros(1).bfloat16()
     before = _forget_peak()

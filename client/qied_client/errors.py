@@ -24,7 +24,7 @@
     │   ├── BlobDamaged                  blob_damaged            the daemon's disk has changed a stored picture
     │   └── BlobTooLarge                 blob_too_large
     ├── PictureError
-    │   ├── UnsupportedPicture           unsupported_picture     not a PNG, JPEG or WebP
+    │   ├── UnsupportedPicture           unsupported_picture     not a picture that is read
     │   ├── PictureTooLarge              picture_too_large       more pixels than the limit, or none at all
     │   ├── PictureTooCostly             picture_too_costly      decoding takes more time or memory than the limit
     │   └── PictureUnreadable            picture_unreadable      truncated or corrupt
@@ -225,7 +225,7 @@ class PictureError(QiedError):
 
 
 class UnsupportedPicture(PictureError):
-    """The bytes are not a PNG, JPEG or WebP picture."""
+    """The bytes are no picture, or one of a format that the daemon cannot read."""
 
     code = "unsupported_picture"
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from qied_client.errors import BlobTooLarge, InvalidRequest, SetupError, UnsupportedPicture
@@ -39,10 +40,11 @@ class ArrayLike(Protocol):
 
 
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | OpenFile | PillowImage | ArrayLike
-"""One picture: the path of a PNG, JPEG or WebP file, its bytes, an open binary file, a Pillow image, or an array.
+"""One picture: a file's path, its bytes, an open binary file, a Pillow image, or an array.
 
-Arrays are [height, width] or [height, width, 1, 3 or 4], tensors of torch also [1, 3 or 4, height, width], alone or
-as a batch of one; of uint8, uint16 (white is 65535), bool, or floats from 0 to 1. ``~`` in a path is the home folder.
+Files are PNG, JPEG, WebP, AVIF, HEIC or JPEG XL. Arrays are [height, width] or [height, width, 1, 3 or 4], tensors of
+torch also [1, 3 or 4, height, width], alone or as a batch of one; of uint8, uint16 (white is 65535), bool, or floats
+from 0 to 1. ``~`` in a path is the home folder.
 """
 Pictures = Picture | Sequence[Picture]
 
@@ -67,7 +69,7 @@ def sequence(pictures: Pictures) -> list[Picture]:
 
 
 def picture_bytes(picture: Picture, option: str = "images") -> bytes:
-    """Bytes of a PNG, JPEG or WebP file; Pillow images and arrays are encoded as PNG.
+    """Bytes of a picture's file; Pillow images and arrays are encoded as PNG.
 
     ``option`` is what the picture was given as, for the error's details. Raises InvalidRequest for a path that cannot
     be read, for a type that is not a picture and for pixels that are not those of one, BlobTooLarge above 64 MiB,
@@ -99,7 +101,7 @@ def picture_bytes(picture: Picture, option: str = "images") -> bytes:
     return data
 
 
-_FORMATS: Final = "Give a PNG, JPEG or WebP file."
+_FORMATS: Final = "Give a file of a picture."
 
 
 def _is_array(picture: object) -> bool:
@@ -117,6 +119,8 @@ def _read_path(given: str | os.PathLike[str], option: str) -> bytes:
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
         raise _refused(f"{shown} is an address, and qied fetches nothing.", _URL_REMEDIES[scheme], option)
     path = with_home(text)
+    if _is_named_pipe(path):
+        raise _refused(f"{path} is a named pipe.", "Save the picture to a file, and give its path.", option)
     try:
         with path.open("rb") as file:
             return file.read(limits.BLOB_BYTES + 1)
@@ -125,6 +129,14 @@ def _read_path(given: str | os.PathLike[str], option: str) -> bytes:
             raise _refused(f"{path} is a folder.", "Give the path of a picture file in it.", option) from error
         reason = getattr(error, "strerror", None) or str(error)
         raise _refused(f"{path}: {reason}.", "Give the path of a picture file.", option) from error
+
+
+def _is_named_pipe(path: Path) -> bool:
+    """Whether opening a path would wait until some program writes to it; a shell's ``<(command)`` has a writer."""
+    try:
+        return path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc"))
+    except (OSError, ValueError):
+        return False
 
 
 def _read_open_file(file: Any, option: str) -> bytes:

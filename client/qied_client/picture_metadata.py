@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PNG_KEY: Final = "qied"
 EXIF_PREFIX: Final = "qied:"
+_WRITTEN: Final = ("png", "jpeg", "webp")
+"""Formats that results have."""
 SHORT_HASH: Final = 12
 """Digits of a hash that people are shown."""
 _IMAGE_DESCRIPTION: Final = 0x010E
@@ -34,7 +36,8 @@ class PictureMetadata:
 
     ``version`` is that of the qied which made it. ``loras`` are names with their strengths. ``sources`` and ``mask``
     are SHA-256 hashes (hex) of the picture files that went in. Files of qied 0.2.0 do not have ``precision`` and what
-    comes after it. ``preset`` is also empty where no preset gave the settings.
+    comes after it. ``preset`` is also empty where no preset gave the settings. ``size`` is "same" where the result has
+    its source's own size.
     """
 
     prompt: str
@@ -53,6 +56,8 @@ class PictureMetadata:
     sources: tuple[str, ...] = ()
     mask: str | None = None
     warnings: tuple[str, ...] = ()
+    size: str = ""
+    mask_mode: str = ""
 
 
 def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | None:
@@ -64,6 +69,8 @@ def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | 
     """
     data = picture_bytes(picture)
     header = read_header(BytesIO(data), PictureLimits())
+    if header.format not in _WRITTEN:
+        return None
     try:
         from PIL import Image
     except ImportError:
@@ -160,4 +167,6 @@ _CHECKS: Final[Mapping[str, Callable[[object], Any]]] = {
     "sources": _texts,
     "mask": _maybe_text,
     "warnings": _texts,
+    "size": _text,
+    "mask_mode": _text,
 }

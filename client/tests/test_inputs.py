@@ -133,6 +133,18 @@ def test_a_long_address_is_not_repeated_whole() -> None:
     assert len(caught.value.message) < 200
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of this kind are POSIX")
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InvalidRequest, match=r"pipe\.png is a named pipe"):
+        picture_bytes(tmp_path / "pipe.png")
+    read, write = os.pipe()
+    os.write(write, b"picture")
+    os.close(write)
+    assert picture_bytes(f"/dev/fd/{read}") == b"picture", "what a shell gives for <(command)"
+    os.close(read)
+
+
 def test_a_folder_is_called_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="is a folder"):
         picture_bytes(tmp_path)

@@ -12,14 +12,18 @@ from qied_client.system_failures import expanded
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation, Kind
-from qied.checkpoints.expected import expected_shapes, faults, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
 from qied.checkpoints.hub_cache import PULL
-from qied.checkpoints.part_file import PartFile, PartRole, is_told, read_part, usable_part
+from qied.checkpoints.llama.vision_tower import GET_TOWER, LANGUAGE_ALONE, files_of_encoder
+from qied.checkpoints.names import PartRole
+from qied.checkpoints.part_file import PartFile, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
+from qied.checkpoints.versions import SERVED
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
 from qied.weights.problems import BadFile
+from qied.weights.stored import QUANTISED
 
 PULL_TOKENIZER: Final = f"{PULL}-tokenizer"
 _TITLES: Final[dict[PartRole, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
@@ -54,10 +58,10 @@ class Places:
 
 @dataclass(frozen=True)
 class PartFiles:
-    """The files of a whole part, and whether its matrices are FP8."""
+    """The files of a whole part, and how densely its matrices are kept: see ``_density``."""
 
     files: tuple[Path, ...]
-    is_fp8: bool
+    density: int
 
 
 def assemble(
@@ -75,7 +79,7 @@ def assemble(
             "Name the folder of the whole model.",
         )
     model = _model_of(part, profile)
-    if not is_told(part) and not named.version:
+    if not part.evidence.proven and not named.version:
         raise _untold(part)
     encoder = _part("text_encoder", named.text_encoder, places, model, part)
     vae = _part("vae", named.vae, places, model, part)
@@ -87,7 +91,8 @@ def assemble(
         )
     weights = {"transformer": (transformer,), "text_encoder": encoder, "vae": vae}
     tokenizer = _tokenizer(named.tokenizer, places, settings)
-    return checkpoint_of(transformer, weights, settings, tokenizer, part.steps), model
+    checkpoint = checkpoint_of(transformer, weights, settings, tokenizer, part.steps)
+    return replace(checkpoint, keeps_schedule=part.keeps_schedule), model
 
 
 def exchange(checkpoint: Checkpoint, named: NamedParts, profile: ModelProfile) -> Checkpoint:
@@ -113,6 +118,7 @@ def missing_for(transformer: Path, named: NamedParts, places: Places) -> tuple[s
     model = nearest_profile(part, shipped_profiles())
     wanted: list[PartRole] = [] if named.text_encoder else ["text_encoder"]
     wanted += [] if named.vae else ["vae"]
+    wanted = [role for role in wanted if role not in part.sections]
     lacking = [_TITLES[role] for role in wanted if next(_candidates(role, places, model), None) is None]
     settings = model_configuration(model.name)
     if not named.tokenizer and _found_tokenizer(places, settings) is None:
@@ -135,8 +141,15 @@ def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:
 
 def _untold(part: PartFile) -> ModelUnsupported:
     """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so qied does not guess."""
+    if part.evidence.contradicts:
+        return ModelUnsupported(
+            f"{part.path}: by its name it is {part.evidence.version}, which has the same tensors as 2511, but is not "
+            "run.",
+            f"Use Qwen-Image-Edit-2511 ({PULL}); or, if the name is wrong, add --model-version 2511.",
+        )
+    named = " By its name it is 2511, which proves nothing." if part.evidence.version == SERVED else ""
     return ModelUnsupported(
-        f"{part.path}: the file does not say whether it is 2509 or 2511, which have the same tensors.",
+        f"{part.path}: the file does not say whether it is 2509 or 2511, which have the same tensors.{named}",
         'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not supported.',
     )
 
@@ -146,15 +159,50 @@ def _part(
 ) -> tuple[Path, ...]:
     if named:
         return _named_part(role, named, model)
+    if transformer is not None and role in transformer.sections:
+        return _own_section(transformer.path, role, model)
     found = list(_candidates(role, places, model))
     if not found:
+        if role == "text_encoder" and (half := _half(places)) is not None:
+            raise ModelNotFound(f"{half} cannot be used: {LANGUAGE_ALONE}.", GET_TOWER)
         raise ModelNotFound(
             f"{transformer.path if transformer else 'It'} is only a transformer, and no {_TITLES[role]} of "
             f"{model.title} was found next to it.",
             f"Name one with model.{role}, or get the whole model: {PULL}",
         )
-    wants_fp8 = transformer is not None and (transformer.precision or "").startswith("fp8")
-    return min(found, key=lambda one: one.is_fp8 != wants_fp8).files
+    wanted = 0 if transformer is None else _density([transformer])
+    return min(found, key=lambda one: abs(one.density - wanted)).files
+
+
+def _own_section(path: Path, role: PartRole, model: ModelProfile) -> tuple[Path, ...]:
+    """The transformer's own file, which holds this part as well; raises ModelUnsupported where that is damaged."""
+    part = usable_part(path, role)
+    fault = next(faults_of(part, model), None)
+    if fault is not None:
+        raise ModelUnsupported(
+            f"{path} cannot be used as the {_TITLES[role]} of {model.title}: {fault}.",
+            f"Name another one with model.{role}, or download the file again.",
+        )
+    return (path,)
+
+
+def _half(places: Places) -> Path | None:
+    """A language model's file that lacks its vision tower."""
+    for file in (file for one in places.installations for file in one.files("text_encoder")):
+        try:
+            files_of_encoder(file)
+        except BadFile as problem:
+            if problem.what == LANGUAGE_ALONE:
+                return file
+    return None
+
+
+def _density(parts: Sequence[PartFile]) -> int:
+    """0 for 16 and 32 bits, 1 for FP8, 2 for GGUF's blocks: of several parts people have those that are alike."""
+    precisions = {part.precision or "" for part in parts}
+    if precisions & QUANTISED:
+        return 2
+    return 1 if any(precision.startswith("fp8") for precision in precisions) else 0
 
 
 def _named_part(role: PartRole, named: str, model: ModelProfile) -> tuple[Path, ...]:
@@ -183,10 +231,10 @@ def expanded_path(key: str, named: str) -> Path:
 def _files_at(path: Path, role: PartRole) -> tuple[Path, ...]:
     """The files of a part by a path to one file, to the part's folder, or to the whole pipeline's.
 
-    Raises ModelNotFound or ModelUnsupported, naming the missing file.
+    Raises ModelNotFound or ModelUnsupported, naming the missing file, and BadFile for half of a text encoder.
     """
     if is_file(path):
-        return (path.absolute(),)
+        return files_of_encoder(path.absolute()) if role == "text_encoder" else (path.absolute(),)
     if not is_folder(path):
         raise ModelNotFound(f"{path} does not exist.", "Correct the path.")
     folder = path / role if is_folder(path / role) else path
@@ -198,7 +246,11 @@ def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator
     kind: Kind = "text_encoder" if role == "text_encoder" else "vae"
     for installation in places.installations:
         for file in installation.files(kind):
-            if (found := _fitting((file,), role, model)) is not None:
+            try:
+                files = files_of_encoder(file) if role == "text_encoder" else (file,)
+            except BadFile:
+                continue
+            if (found := _fitting(files, role, model)) is not None:
                 yield found
     for folder in places.pipelines:
         try:
@@ -217,7 +269,7 @@ def _fitting(files: tuple[Path, ...], role: PartRole, model: ModelProfile) -> Pa
     tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
     if any(faults(tensors, expected_shapes(model, role), whole=True)):
         return None
-    return PartFiles(files, any((part.precision or "").startswith("fp8") for part in parts))
+    return PartFiles(files, _density(parts))
 
 
 def _tokenizer(named: str, places: Places, settings: Path) -> Path:

@@ -14,8 +14,8 @@ class Checkpoint:
 
     ``origin`` is what people know the model by: its folder, or the file of its transformer. The first three are weight
     files, safetensors in any layout and precision that is recognised; those ending in ``_config`` are JSON files as
-    diffusers and transformers write them; ``tokenizer`` is a folder with a vocabulary. ``lightning_steps`` are those of
-    a Lightning LoRA that was merged into the transformer, None where there is none.
+    diffusers and transformers write them; ``tokenizer`` is a folder with a vocabulary. ``lightning_steps`` are those
+    that the transformer was distilled to, None for a plain one; with ``keeps_schedule`` it runs on the plain schedule.
     """
 
     origin: str
@@ -29,11 +29,12 @@ class Checkpoint:
     processor_config: str
     tokenizer: str
     lightning_steps: int | None = None
+    keeps_schedule: bool = False
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
-        """All weight files, those of the transformer first."""
-        return tuple(Path(file) for file in (*self.transformer, *self.text_encoder, *self.vae))
+        """All weight files, those of the transformer first; one that holds several parts is there once."""
+        return tuple(Path(file) for file in dict.fromkeys((*self.transformer, *self.text_encoder, *self.vae)))
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Checkpoint:

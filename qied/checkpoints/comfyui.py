@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from qied.checkpoints.small_files import entries, is_file, is_folder, read_text
+import yaml
+
+from qied.checkpoints.small_files import files_below, is_file, is_folder, read_text
+from qied.weights.problems import BadFile
 
 Kind = Literal["transformer", "text_encoder", "vae", "lora"]
 
 KINDS: Final[dict[Kind, tuple[str, ...]]] = {
-    "transformer": ("diffusion_models", "unet"),
+    "transformer": ("diffusion_models", "unet", "checkpoints"),
     "text_encoder": ("text_encoders", "clip"),
     "vae": ("vae",),
     "lora": ("loras",),
 }
-"""Folders of each kind below ``models``, today's name first."""
+"""Folders of each kind below ``models``, today's name first; in ``checkpoints`` people keep single transformers too."""
+SUFFIXES: Final = (".safetensors", ".sft", ".gguf")
+"""Endings of weight files: safetensors, and those that people take for them."""
+PATHS_FILE: Final = "extra_model_paths.yaml"
 _TOKENIZER: Final = Path("comfy", "text_encoders", "qwen25_tokenizer")
 _VOCABULARY: Final = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _MAX_PATHS_FILE_BYTES: Final = 256 * 1024
-_COMMENT: Final = re.compile(r"(^|\s)#.*")
 
 
 @dataclass(frozen=True)
 class Installation:
-    """One ComfyUI: its folders of each kind, and the folder of Qwen2.5's vocabulary where it has one."""
+    """One ComfyUI: its folders of each kind, and the folder of Qwen2.5's vocabulary where it has one.
+
+    ``problem`` is a sentence on an extra_model_paths.yaml that cannot be followed.
+    """
 
     root: Path
     folders: Mapping[Kind, tuple[Path, ...]]
     tokenizer: Path | None
+    problem: str | None = None
 
     def files(self, kind: Kind) -> list[Path]:
-        """Files of a kind, safetensors and those that people take for them, one level of folders deep."""
-        found = [file for folder in self.folders[kind] for file in _weights(folder)]
-        return list(dict.fromkeys(found))
+        """Files of a kind, at every depth, as ComfyUI lists them; one that several links lead to counts once."""
+        found: dict[str, Path] = {}
+        for folder in self.folders[kind]:
+            for file in files_below(folder, SUFFIXES):
+                found.setdefault(os.path.realpath(file), file)
+        return list(found.values())
 
 
 def installations(environ: Mapping[str, str], home: Path) -> list[Installation]:
@@ -53,16 +64,19 @@ def installation(root: Path, home: Path) -> Installation:
     models = root if _is_models(root) else root / "models"
     above = root.parent if _is_models(root) else root
     folders: dict[Kind, list[Path]] = {kind: [models / name for name in names] for kind, names in KINDS.items()}
-    text = read_text(above / "extra_model_paths.yaml", _MAX_PATHS_FILE_BYTES)
-    for section in extra_model_paths(text):
+    problem = None
+    try:
+        sections = extra_model_paths(read_text(above / PATHS_FILE, _MAX_PATHS_FILE_BYTES))
+    except BadFile as error:
+        sections, problem = [], f"{above / PATHS_FILE} is left out: {error.what}."
+    for section in sections:
         base = above / expanded(os.path.expandvars("".join(section.get("base_path", []))), home)
         for kind, names in KINDS.items():
             folders[kind] += [base / path for name in names for path in section.get(name, [])]
     tokenizer = above / _TOKENIZER
     whole = all(is_file(tokenizer / name) for name in _VOCABULARY)
-    return Installation(
-        root, {kind: tuple(dict.fromkeys(paths)) for kind, paths in folders.items()}, tokenizer if whole else None
-    )
+    unique = {kind: tuple(dict.fromkeys(paths)) for kind, paths in folders.items()}
+    return Installation(root, unique, tokenizer if whole else None, problem)
 
 
 def installation_around(file: Path, home: Path) -> Installation | None:
@@ -84,46 +98,26 @@ def expanded(path: str, home: Path) -> Path:
 
 
 def extra_model_paths(text: str) -> list[dict[str, list[str]]]:
-    """Read ComfyUI's extra_model_paths.yaml: for each section, the paths under each key.
+    """Read ComfyUI's extra_model_paths.yaml: for each section, the paths under each key, one or several lines.
 
-    Only what that file uses is understood: sections at the margin, "key: path" inside them, and "key: |" with one
-    path a line below. Other lines are passed over.
+    Values that are no paths, such as ``is_default: true``, are passed over. Raises BadFile for a text that is not YAML.
     """
-    sections: list[dict[str, list[str]]] = []
-    block: tuple[int, list[str]] | None = None
-    for line in text.splitlines():
-        content = line.strip()
-        indent = len(line) - len(line.lstrip())
-        if not content or content.startswith("#"):
-            continue
-        if block is not None and indent > block[0]:
-            block[1].append(_COMMENT.sub("", content).strip())
-            continue
-        key, colon, value = content.partition(":")
-        value = _COMMENT.sub("", value).strip().strip("\"'")
-        block = None
-        if colon and indent == 0:
-            sections.append({})
-        elif colon and sections:
-            paths = sections[-1].setdefault(key.strip(), [])
-            if value.startswith(("|", ">")):
-                block = (indent, paths)
-            elif value:
-                paths.append(value)
-    return sections
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark is not None else ""
+        raise BadFile(f"it is not YAML{where} ({getattr(error, 'problem', None) or type(error).__name__})") from None
+    sections = content.values() if isinstance(content, dict) else ()
+    return [
+        {str(key): _paths(value) for key, value in section.items()} for section in sections if isinstance(section, dict)
+    ]
+
+
+def _paths(value: Any) -> list[str]:
+    lines = value.splitlines() if isinstance(value, str) else value if isinstance(value, list) else ()
+    return [line.strip() for line in lines if isinstance(line, str) and line.strip()]
 
 
 def _is_models(folder: Path) -> bool:
     return any(is_folder(folder / name) for name in KINDS["transformer"])
-
-
-_SUFFIXES: Final = (".safetensors", ".gguf")
-
-
-def _weights(folder: Path) -> Iterable[Path]:
-    for entry in entries(folder):
-        if entry.suffix in _SUFFIXES:
-            if is_file(entry):
-                yield entry
-        elif is_folder(entry):
-            yield from (file for file in entries(entry) if file.suffix in _SUFFIXES and is_file(file))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from qied.checkpoints.part_file import PartFile, PartRole
+from qied.checkpoints.llama.names import belongs_to
+from qied.checkpoints.names import PartRole
+from qied.checkpoints.part_file import PartFile
 from qied.planning.block_layout import NORMS, BlockShape, linears
 from qied.planning.model_profile import Architecture, ModelProfile, TextEncoderFacts
 from qied.weights.stored import Stored
@@ -218,13 +220,17 @@ def faults(tensors: Mapping[str, Stored], expected: Shapes, *, whole: bool) -> I
         yield f"{len(missing)} tensors are missing: {_some(missing)}"
 
 
+def faults_of(part: PartFile, profile: ModelProfile) -> Iterator[str]:
+    """What is wrong with a file as a part of this model, a clause each; half of a text encoder has to be that half."""
+    expected = expected_shapes(profile, part.role)
+    if part.half is not None:
+        expected = {name: shape for name, shape in expected.items() if belongs_to(part.half, name)}
+    return faults(part.tensors, expected, whole=not part.is_shard)
+
+
 def fitting_profiles(part: PartFile, profiles: Mapping[str, ModelProfile]) -> list[ModelProfile]:
     """Models whose tensors these are, as far as they are there."""
-    return [
-        profile
-        for profile in profiles.values()
-        if not any(faults(part.tensors, expected_shapes(profile, part.role), whole=not part.is_shard))
-    ]
+    return [profile for profile in profiles.values() if not any(faults_of(part, profile))]
 
 
 def nearest_profile(part: PartFile, profiles: Mapping[str, ModelProfile]) -> ModelProfile:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-Role = Literal["transformer", "text_encoder", "vae", "lora", "pipeline"]
+PartRole = Literal["transformer", "text_encoder", "vae"]
+Role = Literal[PartRole, "lora", "pipeline", "checkpoint"]
+"""A checkpoint is several parts in one file, a pipeline is a folder of all."""
 Rename = Callable[[str], str | None]
 """From a stored name to the model's; None for names that are not its weights."""
 
@@ -14,6 +16,8 @@ MARKER_2511: Final = "__index_timestep_zero__"
 """An empty tensor by which ComfyUI's single files say that they are 2511."""
 LANGUAGE_HEAD: Final = "lm_head."
 """Part of a text encoder that no edit uses."""
+_COMFYUI_SCALE: Final = "logit_scale"
+"""What ComfyUI saves with any text encoder; it is of use with CLIP's alone."""
 _TRANSFORMER_PREFIXES: Final = ("model.diffusion_model.", "diffusion_model.", "")
 _UPSAMPLES_A_LEVEL: Final = 4
 """Entries of a level in Wan's flat list of the decoder: three residual blocks, then what doubles the size."""
@@ -42,11 +46,11 @@ def transformer_name(stored: str, prefix: str) -> str | None:
 
 
 def text_encoder_name(stored: str) -> str | None:
-    """Name in transformers' Qwen2_5_VLModel; None for the language head, which is never used.
+    """Name in transformers' Qwen2_5_VLModel; None for what is never used, such as the language head.
 
     Checkpoints from before transformers 5 and ComfyUI's single files keep the language model right under ``model.``.
     """
-    if stored.startswith(LANGUAGE_HEAD):
+    if stored.startswith(LANGUAGE_HEAD) or stored == _COMFYUI_SCALE:
         return None
     for prefix in ("model.visual.", "model.language_model."):
         if stored.startswith(prefix):

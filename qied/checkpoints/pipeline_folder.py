@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,8 @@ OTHER_PIPELINES: Final = {
 REMEDY: Final = f"Download the model again: {PULL}."
 STEMS: Final = {"transformer": "diffusion_pytorch_model", "text_encoder": "model", "vae": "diffusion_pytorch_model"}
 """Names of weight files without their ends: those of diffusers, and those of transformers."""
+SHARD: Final = re.compile(r"-\d{5}-of-\d{5}(\.[\w-]+)?\.(safetensors|sft)$")
+"""The end of the name of one of several files that hold a part together."""
 CONFIGS: Final = {
     "transformer": "config.json",
     "text_encoder": "config.json",
@@ -72,7 +75,10 @@ def checkpoint_of(
 
 
 def check_pipeline(folder: Path) -> None:
-    """Raise ModelNotFound where the folder holds no pipeline, ModelUnsupported where it is one of another model."""
+    """Raise ModelNotFound where the folder holds no pipeline, ModelUnsupported where it is one of another model.
+
+    2509's differs from 2511's in its transformer's configuration alone.
+    """
     index = folder / "model_index.json"
     if not is_file(index):
         raise ModelNotFound(
@@ -86,6 +92,20 @@ def check_pipeline(folder: Path) -> None:
             f"{index} names the pipeline {name}{is_of}; this version runs {PIPELINE}.",
             f"Use Qwen/Qwen-Image-Edit-2511: {PULL}.",
         )
+    if is_file(folder / "transformer" / CONFIGS["transformer"]) and not says_2511(folder / "transformer"):
+        raise ModelUnsupported(
+            f"{folder} is 2509, or was converted by diffusers before 0.37: transformer/config.json does not set "
+            "zero_cond_t.",
+            f"Use Qwen/Qwen-Image-Edit-2511: {PULL}.",
+        )
+
+
+def says_2511(folder: Path) -> bool:
+    """Whether diffusers' configuration next to a transformer sets what makes 2511 different."""
+    try:
+        return read_object(folder / CONFIGS["transformer"]).get("zero_cond_t") is True
+    except BadFile:
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -101,14 +121,16 @@ def read_json(path: Path) -> dict[str, Any]:
 def weight_files(base: Path, stem: str) -> tuple[Path, ...]:
     """Weight files of the component folder ``base``: what its index names, else the one file.
 
-    Raises ModelNotFound by file name. ``stem``: see ``STEMS``.
+    Files with a variant in their names, such as ``diffusion_pytorch_model.bf16.safetensors``, count where there are no
+    plain ones. Raises ModelNotFound by file name, and ModelUnsupported for an index that cannot be used, or for
+    several variants. ``stem``: see ``STEMS``.
     """
-    index = base / f"{stem}.safetensors.index.json"
-    single = base / f"{stem}.safetensors"
-    if not is_file(index):
-        if not is_file(single):
-            raise ModelNotFound(f"{base} has neither {index.name} nor {single.name}.", REMEDY)
-        return (single,)
+    name = _weights_name(base, stem)
+    if name is None:
+        raise ModelNotFound(f"{base} has neither {stem}.safetensors.index.json nor {stem}.safetensors.", REMEDY)
+    if name.endswith(".safetensors"):
+        return (base / name,)
+    index = base / name
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelUnsupported(f"{index} has no weight_map.", REMEDY)
@@ -120,6 +142,32 @@ def weight_files(base: Path, stem: str) -> tuple[Path, ...]:
     if missing:
         raise ModelNotFound(f"{index.name} lists {len(names)} files; missing in {base}: {', '.join(missing)}.", REMEDY)
     return tuple(base / name for name in names)
+
+
+def _weights_name(base: Path, stem: str) -> str | None:
+    """The index or the one file of a component: the plain one, else the one variant; None where there is none.
+
+    Raises ModelUnsupported for several variants.
+    """
+    for plain in (f"{stem}.safetensors.index.json", f"{stem}.safetensors"):
+        if is_file(base / plain):
+            return plain
+    variants = (r"\.safetensors\.index\.([\w-]+)\.json", r"\.([\w-]+)\.safetensors(?:\.index\.json)?")
+    form = re.compile(rf"{re.escape(stem)}(?:{'|'.join(variants)})", re.ASCII)
+    found: dict[str, str] = {}
+    for file in entries(base):
+        variant = form.fullmatch(file.name)
+        if variant is None or SHARD.search(file.name) or not is_file(file):
+            continue
+        name = variant[1] or variant[2]
+        if name not in found or file.suffix == ".json":
+            found[name] = file.name
+    if len(found) > 1:
+        raise ModelUnsupported(
+            f"{base} has the weights in {len(found)} variants: {', '.join(sorted(found))}.",
+            f"Move all but one of them away, or give the wanted one the plain name {stem}.safetensors.",
+        )
+    return next(iter(found.values()), None)
 
 
 def missing_parts(folder: Path, without: Collection[str] = ()) -> tuple[str, ...]:
@@ -148,12 +196,14 @@ def _missing_of(folder: Path, component: str, without: Collection[str]) -> Itera
         yield f"{component}/{CONFIGS[component]}"
     if component not in STEMS or component in without:
         return
-    files = entries(part)
-    indices = [file for file in files if file.name.endswith(".safetensors.index.json")]
-    if not indices and not any(file.suffix == ".safetensors" and is_file(file) for file in files):
-        yield f"{component}/*.safetensors"
-    for index in indices:
-        yield from (f"{component}/{name}" for name in _shards(index) if not is_file(part / name))
+    try:
+        name = _weights_name(part, STEMS[component])
+    except ModelUnsupported:
+        return
+    if name is None:
+        yield f"{component}/{STEMS[component]}.safetensors"
+    elif name.endswith(".json"):
+        yield from (f"{component}/{shard}" for shard in _shards(part / name) if not is_file(part / shard))
 
 
 def _shards(index: Path) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +12,8 @@ from qied.weights.problems import BadFile
 
 MAX_JSON_BYTES: Final = 16 * 1024 * 1024
 """The index of a sharded model has some 200 KB."""
+_MOST_FOLDERS: Final = 20_000
+"""Below one folder: a link may lead to a whole disk."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -46,6 +50,26 @@ def entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except (OSError, ValueError):
         return []
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """Files with one of these endings (lower case) in a folder and at every depth below it, links followed, sorted.
+
+    Each folder counts once, however many links lead to it, and hidden ones do not count. Folders that may not be read
+    count as empty.
+    """
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen or len(seen) >= _MOST_FOLDERS:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(parent, name)
+            if path.suffix.lower() in suffixes and is_file(path):
+                yield path
 
 
 def is_folder(path: Path) -> bool:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from qied.checkpoints.report import Report
 
-_ROLES = {"text_encoder": "text encoder", "vae": "VAE", "lora": "LoRA", None: "?"}
+_ROLES = {"text_encoder": "text encoder", "vae": "VAE", "lora": "LoRA", "checkpoint": "all in one", None: "?"}
 _WIDE = 110
 """Columns from which everything has room."""
 
@@ -30,7 +30,7 @@ def show_reports(console: Console, reports: Sequence[Report]) -> None:
         table.add_row(*(cells[name] for name in columns))
     console.print(table)
     for report in reports:
-        show_problems(console, report.path.name, report.problems)
+        show_problems(console, report.path.name, (*report.problems, *report.notes))
 
 
 def show_problems(console: Console, name: str, problems: Iterable[str]) -> None:
@@ -46,9 +46,14 @@ def _cells(report: Report) -> dict[str, str]:
     mark = "[yellow]![/]\N{NO-BREAK SPACE}" if report.problems else "[green]✓[/]\N{NO-BREAK SPACE}"
     return {
         "file": mark + escape(report.path.name or str(report.path)),
-        "part": _ROLES.get(report.role, str(report.role)),
+        "part": report.method or _ROLES.get(report.role, str(report.role)),
         "layout": report.layout or "-",
         "precision": precision,
-        "model": report.model or "-",
+        "model": report.model or _version(report) or "-",
         "size": file_size(report.bytes),
     }
+
+
+def _version(report: Report) -> str:
+    """Which of the models of the same tensors a transformer is, and what shows it; empty where nothing does."""
+    return f"{report.version} (by its {report.shown_by})" if report.version is not None else ""

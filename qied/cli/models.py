@@ -54,7 +54,7 @@ def _found(settings: ModelConfig) -> Iterator[Listed]:
     named = [settings.path, settings.text_encoder, settings.vae]
     paths = [expanded(Path(path)).absolute() for path in named if path and path != BUILTIN]
     loras = [expanded(Path(folder)).absolute() for folder in settings.loras]
-    return listing(os.environ, user_home(), loras, paths)
+    return listing(os.environ, user_home(), loras, paths, settings.version)
 
 
 def _served(settings: ModelConfig) -> tuple[str | None, str | None, tuple[str, ...]]:

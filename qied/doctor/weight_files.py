@@ -25,7 +25,7 @@ def weight_files(model: ServedModel) -> list[Path]:
 
 
 def damage(file: Path) -> str | None:
-    """What is wrong with a safetensors file by its header and length; None for a sound one."""
+    """What is wrong with a weight file by its header and length; None for a sound one."""
     try:
         read_header(file)
     except BadFile as problem:

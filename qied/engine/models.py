@@ -24,7 +24,7 @@ from qied.engine.transformer.transformer import DTYPES, Transformer, load_transf
 from qied.engine.vae.single_frame import restrict_to_single_frames
 from qied.engine.vae.vae import Vae
 from qied.engine.weights.building import SkipRandomInit, blaming
-from qied.engine.weights.sources import SafetensorsSource, TensorSource, WeightReader
+from qied.engine.weights.sources import FileSource, TensorSource, WeightReader
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.progress import OnProgress
@@ -89,9 +89,9 @@ def open_checkpoint(files: Checkpoint, profile: ModelProfile) -> ComponentSource
     text_settings = read_json(Path(files.text_encoder_config))
     tokens = _prompt_tokens(Path(files.tokenizer), profile)
     processor = _picture_processor(Path(files.processor_config))
-    transformer = SafetensorsSource("transformer", [Path(file) for file in files.transformer])
-    text_encoder = SafetensorsSource("text_encoder", [Path(file) for file in files.text_encoder])
-    vae = SafetensorsSource("vae", [Path(file) for file in files.vae])
+    transformer = FileSource("transformer", [Path(file) for file in files.transformer])
+    text_encoder = FileSource("text_encoder", [Path(file) for file in files.text_encoder])
+    vae = FileSource("vae", [Path(file) for file in files.vae])
     with blaming(files.text_encoder_config):
         text_config = Qwen2_5_VLConfig.from_dict(text_settings)
     return ComponentSources(
@@ -151,11 +151,11 @@ def _load_text_model(
         reader.finish(source, start)
         return model.eval().requires_grad_(False).to(device), None
     # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
-    scales = reader.map(model, source, source.names(), dtype, is_streamed)
+    mapped = reader.map(model, source, source.names(), dtype, is_streamed)
     reader.finish(source, start)
     model.eval().requires_grad_(False)
-    watch = source.check_unchanged if isinstance(source, SafetensorsSource) else (lambda: None)
-    return model, stream_text_model(model, device, dtype, scales, watch)
+    watch = source.check_unchanged if isinstance(source, FileSource) else (lambda: None)
+    return model, stream_text_model(model, device, dtype, mapped, watch)
 
 
 def load_vae(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,13 @@ from qied_client.errors import ModelUnsupported
 from qied_client.protocol import limits
 from qied_client.protocol.fields import FieldError, NameInFolder
 
-from qied.loras.contents import read_contents, unusable
+from qied.loras.contents import read_contents
+from qied.loras.refusals import unusable
 from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import Architecture
 
 SUFFIX: Final = ".safetensors"
+_SUFFIXES: Final = (SUFFIX, ".sft")
 
 
 @dataclass(frozen=True)
@@ -71,35 +73,68 @@ class Catalogue:
 def find_loras(folders: Sequence[Path], architecture: Architecture) -> Catalogue:
     """Look for ``*.safetensors`` in folders and below; of two with the same name the one in the first folder counts.
 
+    Links lead to files and folders within these folders only: others say why they cannot be used, and leave their name
+    to a file of a later folder.
     Folders that are not there or may not be read count as empty. Only the headers of files are read.
     """
     files: dict[str, LoraFile] = {}
     facts: dict[str, LoraFacts] = {}
     left_out: list[Path] = []
-    for folder in folders:
-        for name, path in _in_folder(folder):
-            if not _can_be_named(name):
-                left_out.append(path)
-                continue
-            if name in facts:
-                continue
-            file = _file(path, folder)
-            if file is None:
-                facts[name] = _outside(name)
-                continue
-            facts[name] = _facts(file, name, architecture)
-            if facts[name].problem is None:
-                files[name] = file
+    refused: set[str] = set()
+    for found in lora_files(folders):
+        if not _can_be_named(found.name):
+            left_out.append(found.path)
+            continue
+        if found.name in facts and (found.file is None or found.name not in refused):
+            continue
+        if found.file is None:
+            refused.add(found.name)
+            facts[found.name] = LoraFacts(problem=found.problem.message, remedy=found.problem.remedy)
+            continue
+        refused.discard(found.name)
+        facts[found.name] = _facts(found.file, found.name, architecture)
+        if facts[found.name].problem is None:
+            files[found.name] = found.file
     return Catalogue(files, facts, tuple(left_out))
 
 
-def _outside(name: str) -> LoraFacts:
-    error = unusable(
-        file_of(name),
-        "it is a link that points out of its folder, or to nothing",
-        "Put the file itself there, or add its folder to model.loras.",
-    )
-    return LoraFacts(problem=error.message, remedy=error.remedy)
+@dataclass(frozen=True)
+class FoundLora:
+    """A file below a LoRA folder, by its name there; ``file`` is None where it may not be used, as ``problem`` says.
+
+    A folder that is a link out of all LoRA folders is one too: what lies in it is not looked at.
+    """
+
+    name: str
+    path: Path
+    file: LoraFile | None
+
+    @property
+    def problem(self) -> ModelUnsupported:
+        """Why it may not be used."""
+        if self.path.is_dir():
+            return ModelUnsupported(
+                f"The folder {self.name} cannot be used: it is a link to a folder that is none of the LoRA folders.",
+                "Add the folder that the link points to to model.loras, and restart the daemon.",
+            )
+        return unusable(
+            file_of(self.name),
+            "it is a link that points out of the LoRA folders, or to nothing",
+            "Add the folder of the file that it points to to model.loras, or put the file itself there, and restart "
+            "the daemon.",
+        )
+
+
+def lora_files(folders: Sequence[Path]) -> Iterator[FoundLora]:
+    """All files in folders and below, sorted, and links out of them, in the order of the folders."""
+    homes = [home for folder in folders for home in _homes(folder.resolve())]
+    for folder in folders:
+        for path in _in_folder(folder, homes):
+            name = path.relative_to(folder).as_posix()
+            if path.is_dir():
+                yield FoundLora(name, path, None)
+            else:
+                yield FoundLora(name[: -len(path.suffix)], path, _file(path, homes))
 
 
 def file_of(name: str) -> str:
@@ -119,28 +154,52 @@ def _facts(file: LoraFile, name: str, architecture: Architecture) -> LoraFacts:
         contents.version,
         rank=contents.rank,
         bytes=file.bytes,
+        note=contents.note,
     )
 
 
-def _in_folder(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(Name, path) of every file, sorted; links to folders are not followed."""
+def _in_folder(folder: Path, homes: Sequence[Path]) -> Iterator[Path]:
+    """Every file by its own path, then by those through linked folders; and links to folders that are not in ``homes``.
+
+    Through each link a folder counts once, so that links in a circle end.
+    """
+    links = yield from _files(folder, homes, set())
+    for link in links:
+        seen: set[str] = set()
+        through = [link]
+        while through:
+            through += yield from _files(through.pop(0), homes, seen)
+
+
+def _files(folder: Path, homes: Sequence[Path], seen: set[str]) -> Generator[Path, None, list[Path]]:
+    """Files of a folder and below, and links out of ``homes``, sorted; returns the linked folders in them."""
+    links: list[Path] = []
     for parent, folders, files in os.walk(folder):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(parent, file) for file in sorted(files) if file.lower().endswith(_SUFFIXES))
         folders.sort()
-        for file in sorted(_safetensors(files)):
-            path = Path(parent, file)
-            yield path.relative_to(folder).as_posix().removesuffix(SUFFIX), path
+        for path in (Path(parent, name) for name in folders):
+            if path.is_symlink() and _is_within(path, homes):
+                links.append(path)
+            elif path.is_symlink():
+                yield path
+    return links
 
 
-def _safetensors(files: Iterable[str]) -> Iterator[str]:
-    return (file for file in files if file.endswith(SUFFIX))
+def _is_within(path: Path, homes: Sequence[Path]) -> bool:
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(home) for home in homes)
 
 
-def _file(path: Path, folder: Path) -> LoraFile | None:
-    """The file behind a path, links resolved; None where it lies outside the folder or cannot be read."""
+def _file(path: Path, homes: Sequence[Path]) -> LoraFile | None:
+    """The file behind a path, links resolved; None where it lies outside ``homes`` or cannot be read."""
     try:
         real = path.resolve(strict=True)
-        inside = any(real.is_relative_to(home) for home in _homes(folder.resolve()))
-        if not real.is_file() or not inside:
+        if not real.is_file() or not _is_within(real, homes):
             return None
         return replace(LoraFile.at(real), beside="" if real.parent == path.parent.resolve() else str(path.parent))
     except (OSError, RuntimeError):

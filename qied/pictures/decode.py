@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -16,6 +17,8 @@ from qied_client.picture_header.header import PictureHeader, PictureLimits, read
 from qied_client.pixels.colour import to_srgb
 
 from qied.edit import MaskMode
+from qied.pictures.mask import Guess
+from qied.pictures.plugins import load_decoder
 
 PROFILE_IGNORED: Final = "icc_profile_ignored"
 
@@ -28,6 +31,10 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_GREY_SPREAD: Final = 24
+"""Between the channels of a grey pixel, at most."""
+_TURNED_BY_DECODER: Final = ("heif", "jxl")
+"""Formats of which decoders give the picture upright."""
 _BAND_PIXELS: Final = 1_000_000
 _BOMB_ERRORS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _DECODER_ERRORS: Final = (
@@ -39,13 +46,14 @@ _DECODER_ERRORS: Final = (
     IndexError,
     KeyError,
     OverflowError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
 
 
 def decode(data: bytes | Path, limits: PictureLimits) -> Image.Image:
-    """Decode a PNG, JPEG or WebP to an upright "RGB" picture in sRGB, 8 bits a channel.
+    """Decode a picture of any format that is read to an upright "RGB" picture in sRGB, 8 bits a channel.
 
     Deliberate choices: transparency is laid over white, since the model has no alpha; of an animation the first frame
     is used; 16-bit gray is rounded to 8 bits; an ICC profile that cannot be used is ignored and
@@ -70,27 +78,49 @@ def decode(data: bytes | Path, limits: PictureLimits) -> Image.Image:
     return upright
 
 
-def decode_mask(data: bytes | Path, limits: PictureLimits, mode: MaskMode = "white") -> Image.Image:
+def decode_mask(data: bytes | Path, limits: PictureLimits, mode: MaskMode = "auto") -> tuple[Image.Image, Guess]:
     """Decode a mask to an upright "L" picture: 255 is edited, 0 is kept, and what lies between is blended.
 
-    White marks the part to edit. A mask painted in one colour on a transparent canvas means its painted part, so there
-    the opacity is the mask; otherwise what is transparent is kept. In the mode ``transparent`` only transparency
-    counts, and marks the part to edit. Raises as ``decode`` does.
+    ``white``: by brightness, and what is transparent is kept. ``transparent`` and ``opaque``: by the opacity alone.
+    ``auto`` reads a mask without transparency as ``white``, one of a single visible colour as ``opaque``, and one of
+    several as ``transparent``, unless they are greys. Also returns what it had to guess. Raises as ``decode`` does.
     """
     picture, header = _load(data, limits)
     colour, alpha = _split_alpha(picture)
     del picture
-    if mode == "transparent":
-        marked = Image.new("L", colour.size) if alpha is None else ImageChops.invert(alpha)
-        upright = _upright(marked, header)
-        upright.info = {}
-        return upright
-    mask = colour if colour.mode == "L" else colour.convert("L")
-    if alpha is not None:
-        mask = alpha if _one_colour(colour, alpha) else Image.composite(mask, Image.new("L", mask.size), alpha)
+    guess: Guess = ""
+    if mode == "auto":
+        mode, guess = _meaning(colour, alpha)
+    if mode == "white":
+        mask = colour if colour.mode == "L" else colour.convert("L")
+        if alpha is not None:
+            mask = Image.composite(mask, Image.new("L", mask.size), alpha)
+    else:
+        opacity = alpha if alpha is not None else Image.new("L", colour.size, 255)
+        mask = opacity if mode == "opaque" else ImageChops.invert(opacity)
     upright = _upright(mask, header)
     upright.info = {}
-    return upright
+    return upright, guess
+
+
+def _meaning(colour: Image.Image, alpha: Image.Image | None) -> tuple[MaskMode, Guess]:
+    """How a mask of no stated convention is read, and the guess in that."""
+    if alpha is None or alpha.getextrema()[0] == 255:
+        return "white", "" if _is_grey(colour) else "colours"
+    if _one_colour(colour, alpha):
+        return "opaque", "painted"
+    return ("white", "") if _is_grey(colour) else ("transparent", "hole")
+
+
+def _is_grey(colour: Image.Image) -> bool:
+    """Whether a picture has no colours but greys, but for what JPEG leaves of them."""
+    if colour.mode == "L":
+        return True
+    for band in _bands(colour):
+        levels = np.asarray(colour.crop(band).convert("RGB")).astype(np.int16)
+        if int((levels.max(axis=2) - levels.min(axis=2)).max()) > _GREY_SPREAD:
+            return False
+    return True
 
 
 def _load(data: bytes | Path, limits: PictureLimits) -> tuple[Image.Image, PictureHeader]:
@@ -99,11 +129,13 @@ def _load(data: bytes | Path, limits: PictureLimits) -> tuple[Image.Image, Pictu
     with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
         header = read_header(file, limits)
         file.seek(0)
+        load_decoder(header.format)
         try:
             picture = Image.open(file, formats=[header.format])
-            if picture.size == (header.width, header.height):
+            turned = header.format in _TURNED_BY_DECODER
+            if picture.size == (header.displayed_size if turned else (header.width, header.height)):
                 picture.load()
-                return picture, header
+                return picture, replace(header, orientation=1) if turned else header
         except _BOMB_ERRORS as error:
             raise PictureTooLarge(f"The picture has too many pixels: {error}", "Scale it down first.") from error
         except _DECODER_ERRORS as error:

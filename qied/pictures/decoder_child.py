@@ -5,6 +5,7 @@ It ends with its worker, whatever it is doing then: a thread reads its standard 
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import resource
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qied_client.errors import PictureError
-from qied_client.picture_header import PictureLimits
+from qied_client.picture_header import PictureLimits, read_header
 
 from qied.pictures.decode import decode, decode_mask
 from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, DecodeOrder, error_to_json, too_costly
-from qied.pictures.reduced import resampling
+from qied.pictures.mask import GUESSES, Guess
+from qied.pictures.plugins import load_decoder
+from qied.pictures.reduced import extended, resampling
 
 _Request = tuple[DecodeOrder, bytes]
 
@@ -56,9 +59,11 @@ def _read(requests: queue.SimpleQueue[_Request]) -> None:
 
 def _answer(order: DecodeOrder, data: bytes) -> list[bytes]:
     try:
+        limits = PictureLimits(max_pixels=order.max_pixels)
+        load_decoder(read_header(io.BytesIO(data), limits).format)  # its libraries do not count for this picture
         _limit(order)
         try:
-            pixels = _pixels(order, data)
+            pixels = _pixels(order, data, limits)
         finally:
             _lift_limits()
     except PictureError as error:
@@ -70,10 +75,17 @@ def _answer(order: DecodeOrder, data: bytes) -> list[bytes]:
     return [REFUSED, LENGTH.pack(len(text)), text]
 
 
-def _pixels(order: DecodeOrder, data: bytes) -> list[bytes]:
-    limits = PictureLimits(max_pixels=order.max_pixels)
-    picture = decode(data, limits) if order.mask is None else decode_mask(data, limits, order.mask)
-    return [picture.resize((view.width, view.height), resampling(view)).tobytes() for view in order.views]
+def _pixels(order: DecodeOrder, data: bytes, limits: PictureLimits) -> list[bytes]:
+    guess: Guess = ""
+    if order.mask is None:
+        picture = decode(data, limits)
+    else:
+        picture, guess = decode_mask(data, limits, order.mask)
+    views = (
+        extended(picture, view.columns, view.rows).resize((view.width, view.height), resampling(view)).tobytes()
+        for view in order.views
+    )
+    return [bytes([GUESSES.index(guess)]), *views]
 
 
 def _limit(order: DecodeOrder) -> None:

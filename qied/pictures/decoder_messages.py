@@ -1,7 +1,8 @@
 """What a worker and a process that decodes for it say to each other: lengths, JSON and raw bytes, nothing to unpickle.
 
-A request is the lengths of a JSON object and of a file, then both. An answer is one byte: 0, and the pixels of each
-view in order, whose number follows from the request; or 1, and an error as JSON after its length.
+A request is the lengths of a JSON object and of a file, then both. An answer is one byte: 0, then one for what a mask
+was taken for, and the pixels of each view in order, whose number follows from the request; or 1, and an error as JSON
+after its length.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from qied.pictures.decoder_messages import (
     error_from_json,
     too_costly,
 )
+from qied.pictures.mask import GUESSES, Guess
 
 _MODULE = "qied.pictures.decoder_child"
 _NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -54,8 +55,8 @@ class Decoder:
         """A picture comes: from now on ``kill`` is meant for it."""
         self._unwanted = False
 
-    def decode(self, data: bytes, order: DecodeOrder) -> list[Image.Image]:
-        """Return the views that were ordered of a file's picture.
+    def decode(self, data: bytes, order: DecodeOrder) -> tuple[list[Image.Image], Guess]:
+        """Return the views that were ordered of a file's picture, and what a mask was taken for.
 
         Raises PictureError and its kinds, and DecoderKilled. A process that ends without reason is started again
         and gets the file once more, as it may have been killed from outside.
@@ -113,7 +114,7 @@ class Decoder:
         return process.wait()
 
 
-def _exchange(process: subprocess.Popen[bytes], data: bytes, order: DecodeOrder) -> list[Image.Image]:
+def _exchange(process: subprocess.Popen[bytes], data: bytes, order: DecodeOrder) -> tuple[list[Image.Image], Guess]:
     target, source = _pipes(process)
     text = order.to_json()
     try:
@@ -121,10 +122,14 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes, order: DecodeOrder)
             _write(target, piece)
         status = _read(source, 1)
         if status == DECODED:
-            return [
+            (guess,) = _read(source, 1)
+            if guess >= len(GUESSES):
+                raise _Ended
+            views = [
                 Image.frombytes(order.mode, (view.width, view.height), _read(source, size))
                 for view, size in zip(order.views, order.sizes, strict=True)
             ]
+            return views, GUESSES[guess]
         (length,) = LENGTH.unpack(_read(source, LENGTH.size))
         error: PictureError = error_from_json(_read(source, min(length, MAX_ERROR)))
     except OSError as lost:

@@ -7,15 +7,20 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from qied.pictures.mask import Guess
 from qied.planning.view import View
 
 
 @dataclass(frozen=True)
 class ReducedPicture:
-    """Stands for an upright picture of ``size`` (width, height) pixels wherever it is only ever resized."""
+    """Stands for an upright picture of ``size`` (width, height) pixels wherever it is only ever resized.
+
+    ``guess``: what a mask was taken for that could mean several things.
+    """
 
     size: tuple[int, int]
     views: Mapping[View, Image.Image]
+    guess: Guess = ""
 
     def resize(self, size: tuple[int, int], resample: int, /) -> Image.Image:
         """The picture in one of its reduced forms, with the same bytes as if the whole one were resized now."""
@@ -27,6 +32,21 @@ class ReducedPicture:
     def with_views(self, views: Mapping[View, Image.Image]) -> ReducedPicture:
         """The same picture with other forms besides its own."""
         return replace(self, views={**self.views, **views})
+
+
+def extended(picture: Image.Image, columns: int, rows: int) -> Image.Image:
+    """A picture with its last column and then its last row repeated so many times; itself where that is never."""
+    if not (columns or rows):
+        return picture
+    width, height = picture.size
+    wider = Image.new(picture.mode, (width + columns, height + rows))
+    wider.paste(picture, (0, 0))
+    if columns:
+        wider.paste(picture.crop((width - 1, 0, width, height)).resize((columns, height)), (width, 0))
+    if rows:
+        last = wider.crop((0, height - 1, width + columns, height))
+        wider.paste(last.resize((width + columns, rows)), (0, height))
+    return wider
 
 
 def resampling(view: View) -> Image.Resampling:

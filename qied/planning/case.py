@@ -18,12 +18,16 @@ from qied.planning.wishes import Wishes
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """The request for a plan: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs."""
+    """The request for a plan: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs.
+
+    ``stored_block``: bytes of the model's largest block in files of GGUF; 0 for others.
+    """
 
     model: ModelProfile
     profiles: Sequence[LoadedProfile]
     wishes: Wishes = field(default_factory=Wishes)
     loras: LoraRoom = NO_LORAS
+    stored_block: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,5 +48,5 @@ class CardRequest:
 
     def fitter(self, numerics: Precisions) -> Fitter:
         """What fits a kind of numbers to a budget."""
-        memory = MemoryModel(self.request.model, numerics, "cuda")
+        memory = MemoryModel(self.request.model, numerics, "cuda", self.request.stored_block)
         return Fitter(memory, self.choice, self.request.wishes.cache_bytes, self.request.loras)

@@ -21,12 +21,15 @@ FP8_ATTENTION_PACKAGE = "nvidia-cudnn-frontend"
 """The optional package that attention in FP8 comes with."""
 
 
-def residency_reason(rung: Rung, layers: int, block: int) -> str:
-    """How many blocks stay and stream."""
+def residency_reason(rung: Rung, layers: int, block: int, *, as_stored: bool) -> str:
+    """How many blocks stay, of ``block`` bytes each, and stream, and whether these are expanded each time."""
     if rung.resident == layers:
         return f"all {layers} blocks stay on the card ({gib(layers * block)})"
     streamed = layers - rung.resident
-    return f"{rung.resident} of {layers} blocks stay on the card, {streamed} stream from host memory in each forward"
+    form = " as their file has them" if as_stored else ""
+    return (
+        f"{rung.resident} of {layers} blocks stay on the card, {streamed} stream from host memory{form} in each forward"
+    )
 
 
 def warnings_of(case: CardRequest, chosen: Candidate, execution: Execution, block: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from qied.planning.hardware_profile import Choice
 from qied.planning.loras import NO_LORAS, LoraRoom
-from qied.planning.memory import Footprint, MemoryModel, TextEncoder, Tiles
+from qied.planning.memory import RING_SLOTS, Footprint, MemoryModel, TextEncoder, Tiles
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import ARENA, Part
 from qied.planning.tile_size import largest_tiles
@@ -64,8 +64,6 @@ def _caps(native: int, top: int) -> list[int]:
     return [*caps, top]
 
 
-RING_SLOTS = 3
-"""Slots of the ring that streamed blocks pass through: one computes, one is full, one fills."""
 LORAS = "LoRAs"
 """Name of the part that is kept for LoRAs."""
 GRAPHS = "graphs"

@@ -7,6 +7,7 @@ own, and suits its number of steps and no guidance.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from qied_client.errors import InvalidRequest, ModelUnsupported, UnknownLora
 from qied_client.protocol import limits
@@ -65,7 +66,8 @@ def distilling_lora(preset: Preset, named: Sequence[str], serving: Serving) -> t
 
 def schedule_for(preset: Preset, chosen: Sequence[LoraChoice], serving: Serving) -> Schedule:
     """The preset's schedule, or Lightning's where the weights are distilled to it, by a LoRA or by themselves."""
-    if serving.lightning_steps is not None or any(serving.loras[lora.name].steps is not None for lora in chosen):
+    distilled = serving.lightning_steps is not None and not serving.keeps_schedule
+    if distilled or any(serving.loras[lora.name].steps is not None for lora in chosen):
         return "lightning"
     return preset.schedule
 
@@ -93,6 +95,7 @@ def unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> Iterator[str]:
     """What in an edit does not suit Lightning weights, or lacks them, and what would: a warning each."""
     distilled = _distilled(spec.loras, serving)
     yield from _wrong_loras(distilled, serving)
+    yield from _of_other_models(spec.loras, serving)
     if serving.lightning_steps is not None:
         distilled = {"This model": serving.lightning_steps}
     elif len(distilled) > 1:
@@ -110,8 +113,23 @@ def unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> Iterator[str]:
         )
 
 
+def _of_other_models(chosen: Sequence[LoraChoice], serving: Serving) -> Iterator[str]:
+    """LoRAs that are named for another version of the model, and those of which a part is not used."""
+    served = serving.profile.version
+    for lora in chosen:
+        facts = serving.loras[lora.name]
+        if facts.version is not None and served and facts.version != served:
+            wanted = "a Lightning LoRA" if facts.steps is not None else "one"
+            yield (
+                f"{lora.name} is made for {facts.version}, but this model is {served}: it may change too little, or "
+                f"spoil the picture. Use {wanted} for {served}."
+            )
+        if facts.note:
+            yield f"{lora.name}: {facts.note}"
+
+
 def _wrong_loras(distilled: Mapping[str, int], serving: Serving) -> Iterator[str]:
-    """Lightning LoRAs that are too many, or are made for another version of the model."""
+    """Lightning LoRAs that are too many."""
     if serving.lightning_steps is not None:
         for name in distilled:
             yield (
@@ -120,15 +138,13 @@ def _wrong_loras(distilled: Mapping[str, int], serving: Serving) -> Iterator[str
             )
     elif len(distilled) > 1:
         yield f"{' and '.join(distilled)} are Lightning LoRAs, which do not go together. Use only one of them."
-    served = serving.profile.version
-    for name in distilled:
-        version = serving.loras[name].version
-        if version is not None and served and version != served:
-            yield f"{name} is made for {version}, but this model is {served}. Use a Lightning LoRA for {served}."
 
 
 def _check_usable(name: str, known: Mapping[str, LoraFacts], who: str) -> None:
     if name not in known:
+        for above in PurePosixPath(name).parents:
+            if (folder := known.get(str(above))) is not None and folder.problem is not None:
+                raise ModelUnsupported(f"{folder.problem}{who}", folder.remedy, field="loras")
         usable = sorted(other for other, facts in known.items() if facts.problem is None)
         more = f" and {len(usable) - _SHOWN} more" if len(usable) > _SHOWN else ""
         listed = ", ".join(usable[:_SHOWN]) + more or "none"

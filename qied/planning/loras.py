@@ -13,7 +13,8 @@ class LoraFacts:
     ``parameters`` are on the device while an edit uses it, ``width`` is the most values that a token has between its
     two matrices. ``steps`` is the number of steps that a Lightning LoRA was made for, ``version`` that of the model
     which it names (2511, say), if any. ``problem`` and ``remedy`` tell why a file cannot be used; then the numbers are
-    0. ``rank`` is the largest of its pairs, ``bytes`` the size of its file.
+    0. ``rank`` is the largest of its changes, ``bytes`` the size of its file. ``note`` is a sentence on what of the
+    file is not used; empty where all of it is.
     """
 
     parameters: int = 0
@@ -24,6 +25,7 @@ class LoraFacts:
     remedy: str = ""
     rank: int = 0
     bytes: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True)

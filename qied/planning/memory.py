@@ -25,6 +25,8 @@ FP32 = 4
 STORED = 2
 """Bytes of a weight of the text encoder as checkpoints have it."""
 TextEncoder = Literal["resident", "streamed"]
+RING_SLOTS = 3
+"""Slots of the ring that streamed blocks pass through: one computes, one is full, one fills."""
 STREAMED_SLOTS = 2
 """Layers of a streamed text encoder on the device at once: the one that runs, and the one copied meanwhile."""
 ENCODE_CANVAS = 1
@@ -100,11 +102,15 @@ class Footprint:
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """The bytes of one model in one kind of numbers on one kind of device."""
+    """The bytes of one model in one kind of numbers on one kind of device.
+
+    ``stored_block``: bytes of its largest block in files of GGUF; 0 for others.
+    """
 
     profile: ModelProfile
     numerics: Precisions
     device: Literal["cuda", "cpu"]
+    stored_block: int = 0
 
     @property
     def factors(self) -> Factors:
@@ -188,9 +194,24 @@ class MemoryModel:
             decode=self.vae_bytes("decode", work.target_pixels, decoded_at_once),
         )
 
+    @property
+    def streams_stored(self) -> bool:
+        """Whether streamed blocks stay as their file has them, and are expanded on the device each time.
+
+        A ring of such blocks and the one that is expanded then take no more than a ring of expanded ones. One scale
+        for a whole tensor would need all of the tensor in FP32 as well.
+        """
+        small = RING_SLOTS * self.stored_block <= (RING_SLOTS - 1) * self._block
+        return self.device == "cuda" and self.stored_block > 0 and small and self.numerics.scaling != "tensorwise"
+
+    @property
+    def host_block(self) -> int:
+        """Bytes of a streamed block in host memory."""
+        return self.stored_block if self.streams_stored else self._block
+
     def host_bytes(self, streamed_blocks: int) -> int:
         """Bytes of host memory of a worker that streams so many blocks; what is mapped from files is not counted."""
-        return self.factors.host_process + self.factors.host_tables + streamed_blocks * self._block
+        return self.factors.host_process + self.factors.host_tables + streamed_blocks * self.host_block
 
     @cached_property
     def _block(self) -> int:

@@ -31,19 +31,20 @@ def views_of(
     spec: EditSpec, blob: str, size: tuple[int, int], profile: ModelProfile, max_reference_pixels: int
 ) -> tuple[View, ...]:
     """All that an edit needs of one of its pictures, which has ``size`` (width, height): no other pixel is kept."""
-    target = (spec.width, spec.height)
-    views: list[View] = []
+    padding = spec.padding(size)
+    extended = (size[0] + padding[0], size[1] + padding[1])
+    sizes: list[tuple[int, int]] = []
     if blob in spec.images:
-        views.append(View(*vision_size(profile, *size)))
-        views.append(View(*reference_size(profile, *size, max_reference_pixels)))
+        sizes.append(vision_size(profile, *extended))
+        sizes.append(reference_size(profile, *extended, max_reference_pixels))
     if spec.mask is not None and blob == spec.images[0]:
-        views.append(View(*target))
-    return tuple(dict.fromkeys(views))
+        sizes.append((spec.width, spec.height))
+    return tuple(dict.fromkeys(View(*wanted, "lanczos", *padding) for wanted in sizes))
 
 
-def mask_view(spec: EditSpec) -> View:
-    """What an edit needs of its mask."""
-    return View(spec.width, spec.height, "box")
+def mask_view(spec: EditSpec, size: tuple[int, int] = (0, 0)) -> View:
+    """What an edit needs of its mask, which has ``size`` (width, height)."""
+    return View(spec.width, spec.height, "box", *spec.padding(size))
 
 
 def decoding_bytes(pixels: int, file_bytes: int) -> int:

@@ -26,6 +26,8 @@ class Execution:
     the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
     ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
+    With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host
+    memory, and expanded on the device each time.
     """
 
     device: Literal["cuda", "cpu"]
@@ -44,6 +46,7 @@ class Execution:
     max_reference_pixels: int
     attention: tuple[str, ...] = ()
     sweep_bytes: int = 0
+    stored_block_bytes: int = 0
 
     @property
     def fp8_attention(self) -> bool:

@@ -19,9 +19,9 @@ from qied.planning.explanations import (
     sources_of,
     warnings_of,
 )
-from qied.planning.fitting import RING_SLOTS, Fit, Fitter, Rung, ladder
+from qied.planning.fitting import Fit, Fitter, Rung, ladder
 from qied.planning.hardware_profile import Choice, match_profile
-from qied.planning.memory import MemoryModel, Precisions, forwards_of, step_bytes
+from qied.planning.memory import RING_SLOTS, MemoryModel, Precisions, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
 from qied.planning.pictures import decoding_room, held_bytes
 from qied.planning.pinning import pinnable_bytes
@@ -130,7 +130,8 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
     layers = model.architecture.layers
     streamed = layers - rung.resident
     fitter = case.fitter(chosen.numerics)
-    block = fitter.memory.weights("streamed").block
+    block = fitter.memory.host_block
+    as_stored = streamed > 0 and fitter.memory.streams_stored
     reasons = (
         chosen.reason,
         *(f"not {text}" for text in case.listed.rejected),
@@ -138,7 +139,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
             f"not {other.numerics.precision}: its streamed blocks need {gib(need)} of host"
             for other, need, _ in short_host
         ),
-        residency_reason(rung, layers, block),
+        residency_reason(rung, layers, fitter.memory.weights("streamed").block, as_stored=as_stored),
         *fp8_attention_reasons(case, chosen.numerics),
     )
     execution = Execution(
@@ -158,6 +159,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         max_reference_pixels=rung.max_reference_pixels,
         attention=(*_fp8_attention(chosen.numerics), *proven_attention(case.gpu, model.architecture.head_dim)),
         sweep_bytes=_sweep_bytes(fitter, rung) if streamed else 0,
+        stored_block_bytes=fitter.memory.stored_block if as_stored else 0,
     )
     active = _session_limit(case.choice, wishes)
     pictures = _with_pictures(case.snapshot, fitter, rung, active, _host_needed(fitter, rung))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from qied.planning.fitting import RING_SLOTS
+from qied.planning.memory import RING_SLOTS
 from qied.planning.plan import Execution
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, cast
 
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
 from qied_client.protocol.request import EditRequest
 
-from qied.edit import EditSpec, OutputFormat, warnings_within_limits
+from qied.edit import EditSpec, MaskMode, OutputFormat, warnings_within_limits
 from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
 from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset
@@ -56,6 +56,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
     _check_precision(request, serving)
     loras = chosen_loras(request, preset, serving)
     wanted = _wanted_size(request, sizes[-1], serving.profile)
+    same = request.size == "same" and (request.on_cap != "fit" or wanted[0] * wanted[1] <= serving.max_pixels)
     nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     fits = wanted[0] * wanted[1] <= serving.max_pixels
     width, height = nearest if request.on_cap == "fit" else wanted
@@ -76,10 +77,12 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         true_cfg_scale=scale,
         width=width,
         height=height,
+        crop_width=sizes[-1][0] if same else 0,
+        crop_height=sizes[-1][1] if same else 0,
         mask=request.mask,
         output_format=_FORMATS[request.output_format],
         output_quality=request.output_quality,
-        mask_mode="transparent" if request.mask_mode == "transparent" else "white",
+        mask_mode=cast(MaskMode, request.mask_mode),
         preview_every=max(1, steps // 10) if request.previews else 0,
         loras=loras,
         schedule=schedule_for(preset, loras, serving),
@@ -156,7 +159,8 @@ def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving
     if (spec.width, spec.height) == wanted:
         return
     asked = f"{wanted[0]} x {wanted[1]} pixels"
-    what = f"{asked} were asked for" if request.width is not None else f"This picture's usual size is {asked}"
+    named = request.width is not None or request.size == "same"
+    what = f"{asked} were asked for" if named else f"This picture's usual size is {asked}"
     yield (
         f"{what}, but this daemon makes at most {serving.max_pixels} pixels, so the result has "
         f"{spec.width} x {spec.height}. To choose the size yourself, ask for one within that limit."
@@ -174,4 +178,7 @@ def _unused_negative(request: EditRequest, spec: EditSpec) -> Iterator[str]:
 def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Size:
     if request.width is not None and request.height is not None:
         return request.width, request.height
+    if request.size == "same":
+        grid = profile.geometry.side_multiple
+        return -(-last[0] // grid) * grid, -(-last[1] // grid) * grid
     return default_target_size(profile, *last)

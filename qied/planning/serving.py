@@ -17,7 +17,8 @@ from qied.planning.workload import workload_of
 class Serving:
     """The model, the plans of all workers, the best one first, the LoRAs by name, and the room that workers have.
 
-    ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one. ``warnings`` are what
+    ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one. With
+    ``keeps_schedule`` it runs on the schedule of the preset all the same. ``warnings`` are what
     is probably wrong with the model itself, a sentence each, within the limits of a message; each edit has them too.
     """
 
@@ -27,6 +28,7 @@ class Serving:
     lora_room: LoraRoom = NO_LORAS
     lightning_steps: int | None = None
     warnings: tuple[str, ...] = ()
+    keeps_schedule: bool = False
 
     @property
     def device(self) -> str:

@@ -10,8 +10,13 @@ Filter = Literal["lanczos", "box"]
 
 @dataclass(frozen=True)
 class View:
-    """A picture reduced (or enlarged) to ``width`` x ``height`` pixels with a filter."""
+    """A picture reduced (or enlarged) to ``width`` x ``height`` pixels with a filter.
+
+    Before that, its last column is repeated ``columns`` times, and its last row ``rows`` times.
+    """
 
     width: int
     height: int
     filter: Filter = "lanczos"
+    columns: int = 0
+    rows: int = 0

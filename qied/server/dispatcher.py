@@ -410,8 +410,8 @@ def _in_short(job: Job, outcome: StoreOutcome, precision: str, now: int) -> dict
         "job": job.key.job,
         "state": outcome.state,
         "code": outcome.error_code,
-        "width": job.spec.width,
-        "height": job.spec.height,
+        "width": job.spec.size[0],
+        "height": job.spec.size[1],
         "steps": job.spec.steps,
     }
     if job.started_ms is not None:

@@ -107,8 +107,8 @@ class Reporter:
                 state=job.state,
                 step=job.step,
                 steps=job.spec.steps,
-                width=job.spec.width,
-                height=job.spec.height,
+                width=job.spec.size[0],
+                height=job.spec.size[1],
                 place=job.place,
                 starts_in_ms=job.starts_in_ms,
             )

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
+from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import installation, installation_around, is_installation
-from qied.checkpoints.hub_cache import known_name
-from qied.checkpoints.inspect import inspect
+from qied.checkpoints.hub_cache import PULL, REPOSITORY, known_name
+from qied.checkpoints.part_file import read_part
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
-from qied.checkpoints.places import choose_model, explain_missing, find_models, places, told_problems
+from qied.checkpoints.places import (
+    best_models,
+    choose_model,
+    explain_missing,
+    find_models,
+    in_comfyui,
+    most_likely_first,
+    places,
+)
 from qied.checkpoints.small_files import is_file, is_folder
+from qied.checkpoints.versions import named_model
 from qied.config import ModelConfig
 from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
-from qied.loras.lightning import named_version
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.resources import builtin_loras_folder, builtin_model_folder
 
@@ -31,7 +40,8 @@ class ServedModel:
     """A model, its profile, the profile's name or path for the worker, and its LoRAs.
 
     ``origin`` is what people know it by: a pipeline folder, or the file of its transformer, which ``assembled`` has the
-    other parts of. ``parts`` are those that the configuration names in the place of the folder's own.
+    other parts of. ``parts`` are those that the configuration names in the place of the folder's own. ``proven``: a
+    tensor of its own shows that it is the version that it is served as, whatever its name says.
     """
 
     origin: Path
@@ -40,6 +50,7 @@ class ServedModel:
     loras: Catalogue = field(default_factory=Catalogue)
     parts: NamedParts = field(default_factory=NamedParts)
     assembled: Checkpoint | None = None
+    proven: bool = False
 
     def checkpoint(self) -> Checkpoint:
         """The files to load; raises ModelNotFound, ModelUnsupported or ConfigError where they are not all there."""
@@ -53,13 +64,27 @@ class ServedModel:
         return self.assembled.lightning_steps if self.assembled is not None else None
 
     @property
+    def keeps_schedule(self) -> bool:
+        """Whether a distilled transformer runs on the plain noise schedule all the same."""
+        return self.assembled is not None and self.assembled.keeps_schedule
+
+    @property
+    def stored_block_bytes(self) -> int:
+        """Bytes of the transformer's largest block in files of GGUF; 0 for others."""
+        assembled = self.assembled
+        if assembled is None:
+            return 0
+        return stored_block_bytes([Path(file) for file in assembled.transformer], self.profile.architecture)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """That the model's name contradicts the version it is served as: every picture would look wrong."""
-        named, served = named_version(known_name(self.origin), {}), self.profile.version
-        if named is None or not served or named == served:
+        name = known_name(self.origin)
+        named, served = named_model(name, {}), self.profile.version or self.parts.version
+        if named is None or not served or named == served or self.proven:
             return ()
         warning = (
-            f"The model is named {known_name(self.origin)}, but is served as {served}. If it is {named}, every picture "
+            f"The model is named {name}, but is served as {served}. If it is {named}, every picture "
             f"comes out wrong: the daemon's owner should serve a model of {served}."
         )
         return warnings_within_limits([warning])
@@ -82,7 +107,7 @@ def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) ->
     path = expanded_path("model.path", config.path)
     where = places(environ, home)
     if is_folder(path) and not is_file(path / "model_index.json") and is_installation(path):
-        path = _only_one(path, home, config.version)
+        path = _only_one(path, home, where, named_parts(config))
     around = installation_around(path, home) if is_file(path) else None
     if around is not None:
         others = (one for one in where.installations if one.folders != around.folders)
@@ -100,20 +125,30 @@ def named_parts(config: ModelConfig) -> NamedParts:
     return NamedParts(config.text_encoder, config.vae, config.tokenizer, config.version)
 
 
-def _only_one(folder: Path, home: Path, version: str) -> Path:
-    """The transformer in a ComfyUI folder that was named; raises ModelNotFound where there is none, or a choice."""
-    reports = [inspect(file) for file in installation(folder, home).files("transformer")]
-    usable = [report for report in reports if report.role == "transformer" and not told_problems(report, version)]
-    if len(usable) == 1:
-        return usable[0].path
-    if not usable:
+def _only_one(folder: Path, home: Path, where: Places, named: NamedParts) -> Path:
+    """The transformer to serve of a ComfyUI folder that was named; raises ModelNotFound for none, or for a choice.
+
+    Parts that are missing are told when it is assembled.
+    """
+    found = [replace(model, missing=()) for model in in_comfyui(installation(folder, home), where, named)]
+    best = best_models(found)
+    if len(best) == 1:
+        return best[0].path
+    if best:
+        names = ", ".join(model.path.name for model in best)
         raise ModelNotFound(
-            f"{folder} has no transformer of Qwen-Image-Edit-2511 that can be served.",
-            "See `qied models` for what is there, or name a file with --model.",
+            f"{folder} has {len(best)} transformers that can be served: {names}.",
+            f"Name one of them, such as --model {best[0].path}.",
         )
-    names = ", ".join(report.path.name for report in usable)
+    if not found:
+        raise ModelNotFound(
+            f"{folder} has no transformer of Qwen-Image-Edit.", f"Get one ({PULL}), or name another folder."
+        )
+    first = most_likely_first(found)[0]
+    more = f" {len(found) - 1} more cannot be served either: see `qied inspect`." if len(found) > 1 else ""
     raise ModelNotFound(
-        f"{folder} has {len(usable)} transformers: {names}.", f"Name one of them, such as --model {usable[0].path}."
+        f"{folder} has no transformer that can be served. {first.path.name}: {first.problems[0]}{more}",
+        "Name the file to serve with --model, and with --model-version 2511 if it is 2511.",
     )
 
 
@@ -122,8 +157,14 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
     if is_file(path):
         checkpoint, profile = assemble(path, named_parts(config), where, wanted[0] if wanted else None)
         name = wanted[1] if wanted else profile.name
-        return _served(path, profile, name, config, loras, checkpoint)
+        served = _served(path, profile, name, config, loras, checkpoint)
+        return replace(served, proven=read_part(path, "transformer").evidence.proven)
     if not is_file(path / "model_index.json"):
+        if config.path.rstrip("/").endswith(REPOSITORY):
+            raise ModelNotFound(
+                f"{config.path} names a repository, not a path on this machine.",
+                f"Get it with: {PULL}. Then `qied serve` finds it without --model.",
+            )
         raise ModelNotFound(
             f"{path} is not a model: it is neither a weight file nor a folder with model_index.json.",
             "Give a folder in diffusers' layout, a transformer file, ComfyUI's folder, or 'builtin' for the "

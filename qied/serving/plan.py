@@ -50,7 +50,8 @@ def plan_inputs(
 ) -> tuple[Snapshot, PlanRequest]:
     """What the planner is given: the machine with the chosen cards alone, and the request; raises ConfigError."""
     room = room_for(model.loras.facts.values(), config.worker.loras_at_once)
-    return with_chosen_cards(snapshot, config.model.gpus), PlanRequest(model.profile, profiles, wishes, room)
+    request = PlanRequest(model.profile, profiles, wishes, room, model.stored_block_bytes)
+    return with_chosen_cards(snapshot, config.model.gpus), request
 
 
 def plan_service(
@@ -75,6 +76,7 @@ def plan_service(
         request.loras,
         model.lightning_steps,
         model.warnings,
+        keeps_schedule=model.keeps_schedule,
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))

@@ -1,11 +1,11 @@
-"""Files that are not safetensors, by their first bytes: each kind is refused by name, with what to use instead."""
+"""Files that are neither safetensors nor GGUF, by their first bytes: each is refused by name, with what to use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-INSTEAD: Final = "Use the model as safetensors, in BF16 or FP8: qied pull qwen-image-edit-2511."
+INSTEAD: Final = "Use the model in BF16 or FP8, or as GGUF: qied pull qwen-image-edit-2511."
 _PICKLES: Final = (".pt", ".pth", ".ckpt", ".bin")
 _PICKLE_REMEDY: Final = f"Reading a pickle can run any program, so qied reads none. {INSTEAD}"
 
@@ -19,7 +19,6 @@ class ForeignKind:
 
 
 _BEGINNINGS: Final = (
-    (b"GGUF", ForeignKind("it is a GGUF file, whose quantisations qied does not support", INSTEAD)),
     (b"PK\x03\x04", ForeignKind("it is a pickle (a PyTorch archive)", _PICKLE_REMEDY)),
     (b"version ", ForeignKind("it is a Git LFS pointer, not the file", "Run git lfs pull, or download it again.")),
     (b"<!DOCTYP", ForeignKind("it is a web page", "Download the file itself: some sites require a login first.")),
@@ -31,7 +30,7 @@ _PICKLE_PROTOCOLS: Final = range(2, 6)
 
 
 def foreign_kind(name: str, start: bytes) -> ForeignKind | None:
-    """What a file with these first 8 bytes is, if it is not a safetensors file; None if it may be one."""
+    """What a file with these first 8 bytes is, if it is neither safetensors nor GGUF; None if it may be one."""
     if not start:
         return ForeignKind("it is empty", "Download the file again.")
     for beginning, kind in _BEGINNINGS:

@@ -89,7 +89,8 @@ def _group(marker: dict[str, Any] | None, name: str) -> int:
 
 
 def _refusal(name: str, layer: str) -> ForeignKind:
-    return ForeignKind(f"{layer[:120] or 'it'} is stored as {name[:40]}, a format that qied does not support", INSTEAD)
+    what = f"{layer[:120] or 'it'} is stored as {name[:40]}, a format that qied does not support"
+    return ForeignKind(what, _NEAREST.get(name, INSTEAD))
 
 
 def _layers(metadata: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -135,6 +136,19 @@ def _by_types(layer: str, _ends: frozenset[str], tensors: Tensors) -> str | None
     return next((name for name, applies in _TYPES.items() if applies(weight, scale)), None)
 
 
+_FOUR_BITS: Final = "Use a GGUF file of Q4_K_M, which has about the same size, or any file in FP8 or BF16."
+_EIGHT_BITS: Final = "Use a file in FP8 (E4M3), or a GGUF file of Q8_0, which have about the same size."
+_NEAREST: Final = {
+    **dict.fromkeys(
+        (
+            *("nvfp4", "mxfp4", "convrot_w4a4", "asym_w4a8_int8", "awq_w4a16", "svdquant (Nunchaku)", "AWQ or GPTQ"),
+            *("bitsandbytes 4-bit", "a 4- or 6-bit type", "packed integers"),
+        ),
+        _FOUR_BITS,
+    ),
+    **dict.fromkeys(("mxfp8", "float8_e5m2", "float8_e4m3fnuz", "int8_tensorwise", "bitsandbytes 8-bit"), _EIGHT_BITS),
+}
+"""The nearest files that are run, by the format that people have instead."""
 _SIGNS: Final[dict[str, frozenset[str]]] = {
     "nvfp4": frozenset({"weight", "weight_scale", "weight_scale_2"}),
     "asym_w4a8_int8": frozenset({"weight", "weight_s_rel"}),

@@ -1,7 +1,7 @@
-"""The header of a safetensors file: names, types, shapes and places of its tensors, and what its maker wrote about it.
+"""The header of a weight file: names, types, shapes and places of its tensors, and what its maker wrote about it.
 
 Read here by hand: the front and the doctor look at files and import nothing that imports torch, and what is wrong with
-a file should be reported with the tensor's name.
+a file should be reported with the tensor's name. Safetensors and GGUF are told apart by their first bytes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from qied.weights.file_kinds import foreign_kind
+from qied.weights.gguf_directory import MAGIC, read_directory
 from qied.weights.problems import BadFile
 
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
@@ -35,12 +36,12 @@ BITS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
-"""Bits of one number of each type of the format."""
+"""Bits of one number of each type of safetensors."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor: its type as the format names it, its shape, and where its bytes are behind the header."""
+    """One tensor: its type as the file's format names it, its shape, and where its bytes are behind the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -60,6 +61,7 @@ class Header:
     tensors: Mapping[str, TensorEntry]
     metadata: Mapping[str, str]
     data_start: int
+    format: Literal["safetensors", "gguf"] = "safetensors"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -100,6 +102,9 @@ def _kept(path: Path, _identity: tuple[int, ...]) -> Header | BadFile:
 
 def _parsed(stream: BinaryIO, name: str, length: int) -> Header:
     start = stream.read(_LENGTH_BYTES)
+    if start.startswith(MAGIC):
+        stream.seek(0)
+        return _of_gguf(stream, length)
     foreign = foreign_kind(name, start)
     if foreign is not None:
         raise BadFile(foreign.what, foreign.remedy)
@@ -119,6 +124,15 @@ def _parsed(stream: BinaryIO, name: str, length: int) -> Header:
     tensors = {tensor: _entry(tensor, value) for tensor, value in content.items()}
     _check_places(tensors, length - data_start)
     return Header(tensors, _texts(texts), data_start)
+
+
+def _of_gguf(stream: BinaryIO, length: int) -> Header:
+    found = read_directory(stream, length)
+    tensors = {
+        name: TensorEntry(tensor.type.name, tensor.shape, tensor.begin, tensor.end)
+        for name, tensor in found.tensors.items()
+    }
+    return Header(tensors, found.texts, found.data_start, "gguf")
 
 
 def _json_object(text: bytes) -> dict[str, Any]:

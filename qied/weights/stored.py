@@ -1,7 +1,7 @@
 """How the tensors of a file are stored: which are weights, which are the scales of others, and in which precision.
 
 The ways in which FP8 and INT8 weights are kept differ in the names and shapes of their scales, and each layer of a file
-may differ from the next. Anything else is refused by name.
+may differ from the next, as the types of tensors in a GGUF file do. Anything else is refused by name.
 """
 
 from __future__ import annotations
@@ -9,16 +9,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, cast, get_args
 
 from qied.weights.foreign_formats import foreign_format, named_groups
+from qied.weights.gguf_types import BLOCKS, EXPANDED
 from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
 
-Precision = Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v", "int8"]
+GgufPrecision = Literal[
+    "q8_0", "q6_k", "q5_k", "q4_k", "q3_k", "q2_k", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_xs", "iq4_nl"
+]
+"""Quantised types of GGUF."""
+Precision = (
+    Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v", "int8"] | GgufPrecision
+)
 
 E4M3: Final = "F8_E4M3"
 INT8: Final = "I8"
+QUANTISED: Final[frozenset[str]] = frozenset(get_args(GgufPrecision))
 _PLAIN: Final[dict[str, Precision]] = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp32"}
 _QUANTISED: Final[tuple[Precision, ...]] = ("int8", "fp8_lightx2v", "fp8_comfy", "fp8_scaled", "fp8_plain")
 _NUMBERS: Final = frozenset((*_PLAIN, E4M3, INT8))
@@ -36,7 +44,8 @@ class Stored:
     """One weight as it lies in a file: its own entry, and the name and entry of its scale where it has one.
 
     A scale has one number, or one for each row of the weight. ``marker`` names the tensor with the layer's format. INT8
-    may be rotated in groups of ``group`` inputs.
+    may be rotated in groups of ``group`` inputs. Of a weight that lies in ``pieces`` the entry has the shape of the
+    whole: they are its rows, or the frames of its third dimension.
     """
 
     key: str
@@ -45,6 +54,8 @@ class Stored:
     scale: tuple[str, TensorEntry] | None = None
     marker: str | None = None
     group: int = 1
+    pieces: tuple[Stored, ...] = ()
+    joined: Literal["rows", "frames"] = "rows"
 
 
 def stored_tensors(header: Header) -> dict[str, Stored]:
@@ -52,7 +63,7 @@ def stored_tensors(header: Header) -> dict[str, Stored]:
 
     Raises BadFile for a format that is not run here, which it names, and for tensors that are no numbers.
     """
-    if (foreign := foreign_format(header)) is not None:
+    if header.format == "safetensors" and (foreign := foreign_format(header)) is not None:
         raise BadFile(foreign.what, foreign.remedy)
     tensors, groups = header.tensors, named_groups(header.metadata)
     helpers = {name for name in tensors if _is_helper(name, tensors)}
@@ -90,6 +101,8 @@ def _is_helper(name: str, tensors: Mapping[str, TensorEntry]) -> bool:
 
 def _stored(name: str, tensors: Mapping[str, TensorEntry]) -> Stored:
     entry = tensors[name]
+    if entry.dtype in BLOCKS:
+        return Stored(name, entry, _gguf_precision(name, entry.dtype))
     if entry.dtype not in _NUMBERS:
         if 0 in entry.shape:
             return Stored(name, entry, "fp32")
@@ -100,6 +113,15 @@ def _stored(name: str, tensors: Mapping[str, TensorEntry]) -> Stored:
     if scale := next((layer + end for end in (SCALE, LEGACY_SCALE) if layer + end in tensors), None):
         raise BadFile(f"{name[:120]!r} holds {entry.dtype}, but has the scale of an FP8 weight, {scale[:120]!r}")
     return Stored(name, entry, _PLAIN[entry.dtype])
+
+
+def _gguf_precision(name: str, dtype: str) -> GgufPrecision:
+    if dtype not in EXPANDED:
+        raise BadFile(
+            f"{name[:120]!r} is stored as {dtype}, a GGUF type that qied does not support",
+            "Use a GGUF file of Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q3_K_M, Q2_K or IQ4_XS.",
+        )
+    return cast(GgufPrecision, dtype.lower())
 
 
 def _scaled(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -> Stored:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
@@ -23,7 +23,7 @@ from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
 from qied.pictures.encode import encode, encode_thumbnail
-from qied.pictures.mask import EMPTY_MASK, marks_nothing
+from qied.pictures.mask import check_marks, told
 from qied.pictures.metadata import metadata_of
 from qied.pictures.reduced import ReducedPicture
 from qied.planning.pictures import mask_view
@@ -142,8 +142,7 @@ class Link:
     async def _prepare(self, begin: w.Begin) -> None:
         """Fetch and decode the pictures of an edit, then hand it to the step loop."""
         try:
-            pictures = await self._decoded(begin)
-            warnings = await self._loop.run_in_executor(self._pool, _warnings, begin.spec, pictures)
+            pictures, warnings = await self._decoded(begin)
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
@@ -156,22 +155,32 @@ class Link:
     async def _download(self, begin: w.Begin, blob: str) -> bytes:
         return await self._patiently(begin, lambda: self._driver.download(blob))
 
-    async def _decoded(self, begin: w.Begin) -> dict[str, ReducedPicture]:
-        """An edit's pictures, one after the other, as what the engine wants of each."""
+    async def _decoded(self, begin: w.Begin) -> tuple[dict[str, ReducedPicture], tuple[str, ...]]:
+        """An edit's pictures, one after the other, as what the engine wants of each; and how its mask was read.
+
+        Raises InvalidRequest for a mask that marks nothing.
+        """
         spec = begin.spec
         pictures: dict[str, ReducedPicture] = {}
+        warnings: tuple[str, ...] = ()
         for blob in dict.fromkeys(spec.images):
             pictures[blob] = await self._pictures.picture(
                 begin.user, partial(self._download, begin, blob), partial(self._views_of, spec, blob)
             )
         if spec.mask is not None:
             mask = await self._pictures.picture(
-                begin.user, partial(self._download, begin, spec.mask), lambda _: (mask_view(spec),), mask=spec.mask_mode
+                begin.user,
+                partial(self._download, begin, spec.mask),
+                lambda size: (mask_view(spec, size),),
+                mask=spec.mask_mode,
             )
             # One file may be both.
             both = pictures.get(spec.mask)
             pictures[spec.mask] = mask if both is None else both.with_views(mask.views)
-        return pictures
+            (seen,) = mask.views.values()
+            await self._loop.run_in_executor(self._pool, check_marks, seen, spec.mask_mode, mask.guess)
+            warnings = told(mask.guess)
+        return pictures, warnings
 
     async def _patiently(self, begin: w.Begin, transfer: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Repeat a transfer while the front's disk is full or cannot be used; the job was accepted, so it waits."""
@@ -189,6 +198,8 @@ class Link:
         started = perf_counter()
         spec = begin.spec.with_warnings(warnings)
         metadata = metadata_of(spec, model)
+        if spec.crop_width:
+            image = image.crop((0, 0, *spec.size))
         try:
             data = await self._loop.run_in_executor(
                 self._pool, encode, image, spec.output_format, metadata, spec.output_quality
@@ -208,10 +219,3 @@ class Link:
         self._driver.say(
             w.EditFinished(begin.user, begin.job, blob, len(data), media_type, timings, warnings, thumbnail)
         )
-
-
-def _warnings(spec: EditSpec, pictures: Mapping[str, ReducedPicture]) -> tuple[str, ...]:
-    """What the user probably did not intend, as the pixels show."""
-    if spec.mask is None or not marks_nothing(pictures[spec.mask].views[mask_view(spec)]):
-        return ()
-    return (EMPTY_MASK,)

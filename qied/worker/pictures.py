@@ -21,6 +21,7 @@ from qied_client.picture_header import PictureHeader, PictureLimits, read_header
 from qied.edit import MaskMode
 from qied.pictures.decoder_messages import DecodeOrder, too_costly
 from qied.pictures.decoder_process import Decoder, DecoderKilled
+from qied.pictures.mask import Guess
 from qied.pictures.reduced import ReducedPicture
 from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, decoding_bytes
 from qied.planning.view import View
@@ -74,8 +75,10 @@ class Pictures:
             views = views_of(size)
             async with self._room.turn(user, memory):
                 order = DecodeOrder(views, mask, limits.max_pixels, memory, limits.cpu_s)
-                images = await self._decoded(data, order)
-        return ReducedPicture(size, dict(zip(views, images, strict=True)))
+                images, guess = await self._decoded(data, order)
+        padding = (views[0].columns, views[0].rows) if views else (0, 0)
+        extended = (size[0] + padding[0], size[1] + padding[1])
+        return ReducedPicture(extended, dict(zip(views, images, strict=True)), guess)
 
     def close(self) -> None:
         """End all processes."""
@@ -86,7 +89,7 @@ class Pictures:
     def _header(self, data: bytes) -> PictureHeader:
         return read_header(io.BytesIO(data), PictureLimits(max_pixels=self._limits.max_pixels))
 
-    async def _decoded(self, data: bytes, order: DecodeOrder) -> list[Image.Image]:
+    async def _decoded(self, data: bytes, order: DecodeOrder) -> tuple[list[Image.Image], Guess]:
         decoder = self._idle.pop()
         decoder.wanted()
         work = asyncio.get_running_loop().run_in_executor(self._pool, decoder.decode, data, order)

@@ -26,7 +26,7 @@ from qied.checkpoints.pipeline_folder import weight_files
 from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.operations import Activation
 from qied.engine.weights.quantise import E4M3, E4M3_MAX, quantise
-from qied.engine.weights.sources import SafetensorsSource
+from qied.engine.weights.sources import FileSource
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_loras_folder, builtin_model_folder
 
@@ -129,7 +129,7 @@ class TestPlainCast:
         assert cast.tolist() == [E4M3_MAX, -E4M3_MAX, 0.0, 1.0]
 
     def test_weights_of_the_blocks_linears_are_cast_and_nothing_else(self) -> None:
-        stored = SafetensorsSource(
+        stored = FileSource(
             "transformer", weight_files(builtin_model_folder() / "transformer", "diffusion_pytorch_model")
         )
         source = PlainCastSource(stored)

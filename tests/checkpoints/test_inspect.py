@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from qied.checkpoints.inspect import inspect
+from qied.checkpoints.inspect import inspect, sentence
 from qied.checkpoints.report import Report
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
@@ -44,7 +44,9 @@ def test_a_transformers_precision_is_told_apart(tmp_path: Path, flavour: str) ->
     write_transformer(path, flavour)
     layout = "lightx2v" if flavour == "fp8_lightx2v" else "comfyui"
     size = path.stat().st_size
-    assert inspect(path) == Report(path, "transformer", layout, PRECISION[flavour], "builtin", None, size)  # type: ignore[arg-type]
+    precision = PRECISION[flavour]
+    told = Report(path, "transformer", layout, precision, "builtin", None, size, (), "2511", "tensor")  # type: ignore[arg-type]
+    assert inspect(path) == told
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model."])
@@ -87,6 +89,80 @@ def test_loras_are_recognised(tmp_path: Path, style: str, write_lora) -> None:
     found = inspect(path)
     assert (found.role, found.layout, found.model) == ("lora", LORA_LAYOUTS[style], "builtin")
     assert (found.precision, found.lightning_steps, found.problems) == ("fp32", None, ())
+
+
+BLOCK = "diffusion_model.transformer_blocks.0.attn.to_q"
+KINDS = {
+    "LoKr": {f"{BLOCK}.lokr_w1": (4, 4), f"{BLOCK}.lokr_w2": (64, 64)},
+    "LoHa": {f"{BLOCK}.hada_w{n}_{side}": (256, 2) if side == "a" else (2, 256) for n in (1, 2) for side in "ab"},
+    "full difference": {f"{BLOCK}.diff": (256, 256)},
+    "bias": {f"{BLOCK}.diff_b": (256,)},
+    "LoRA + full difference": {
+        **{f"{BLOCK}.lora_down.weight": (2, 256), f"{BLOCK}.lora_up.weight": (256, 2)},
+        "diffusion_model.img_in.diff": (256, 64),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("spelling", ["dotted", "flat"])
+def test_each_kind_of_lora_is_told_for_what_it_is(tmp_path: Path, kind: str, spelling: str) -> None:
+    path = tmp_path / "style.safetensors"
+    names = {name: name if spelling == "dotted" else lycoris(name) for name in KINDS[kind]}
+    save(path, {names[name]: torch.zeros(shape) for name, shape in KINDS[kind].items()}, {})
+    found = inspect(path)
+    assert (found.role, found.method, found.model, found.problems) == ("lora", kind, "builtin", ())
+
+
+def lycoris(name: str) -> str:
+    """A name in the way of LyCORIS, with underscores up to the part."""
+    for part in (".lokr_", ".hada_", ".lora_", ".diff"):
+        path, found, end = name.partition(part)
+        if found:
+            return "lycoris_" + path.removeprefix("diffusion_model.").replace(".", "_") + found + end
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("end", ["lora_magnitude_vector", "dora_scale", "magnitude"])
+def test_dora_is_refused_once_and_by_its_name(tmp_path: Path, end: str) -> None:
+    pair = {f"{BLOCK}.lora_A.weight": torch.zeros(2, 256), f"{BLOCK}.lora_B.weight": torch.zeros(256, 2)}
+    save(tmp_path / "style.safetensors", {**pair, f"{BLOCK}.{end}": torch.zeros(256)}, {})
+    found = inspect(tmp_path / "style.safetensors")
+    assert (found.role, found.method) == ("lora", "DoRA")
+    (problem,) = found.problems
+    assert "it was trained with DoRA" in problem
+
+
+def test_what_of_a_lora_is_not_used_is_a_note_and_no_problem(tmp_path: Path) -> None:
+    pair = {f"{BLOCK}.lora_A.weight": torch.zeros(2, 256), f"{BLOCK}.lora_B.weight": torch.zeros(256, 2)}
+    save(tmp_path / "style.safetensors", {**pair, "lora_te1_model_layers_0_mlp_up_proj.alpha": torch.tensor(1.0)}, {})
+    found = inspect(tmp_path / "style.safetensors")
+    assert found.model == "builtin" and found.problems == ()
+    assert "text encoder is not used" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "marked", "version", "shown_by"),
+    [
+        ("a", True, "2511", "tensor"),
+        ("qwen_image_edit_2509_marked", True, "2511", "tensor"),
+        ("qwen_image_edit_2509", False, "2509", "name"),
+        ("qwen_image_edit_2511", False, "2511", "name"),
+        ("a", False, None, None),
+    ],
+)
+def test_which_of_the_models_a_transformer_is_has_its_evidence(
+    tmp_path: Path, name: str, marked: bool, version: str | None, shown_by: str | None
+) -> None:
+    write_transformer(tmp_path / f"{name}.safetensors", marked=marked)
+    found = inspect(tmp_path / f"{name}.safetensors", "2511")
+    assert (found.version, found.shown_by) == (version, shown_by)
+    assert (found.model == "builtin") is (found.problems == ()) is (version in ("2511", None))
+
+
+def test_a_tensors_name_at_the_beginning_of_a_sentence_stays_as_it_is() -> None:
+    assert sentence("transformer_blocks.0.attn holds I8") == "transformer_blocks.0.attn holds I8."
+    assert sentence("it is cut off") == "It is cut off."
 
 
 def test_lightning_is_told_by_the_files_name(tmp_path: Path, write_lora) -> None:

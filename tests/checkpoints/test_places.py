@@ -3,15 +3,22 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from qied_client.errors import ModelNotFound, ModelUnsupported
 
+from qied.checkpoints.assembly import NamedParts, assemble
 from qied.checkpoints.comfyui import extra_model_paths
 from qied.checkpoints.hub_cache import PULL, REPOSITORY
-from qied.checkpoints.pipeline_folder import missing_parts
-from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models
+from qied.checkpoints.inspect import inspect
+from qied.checkpoints.listing import listing
+from qied.checkpoints.pipeline_folder import PIPELINE, missing_parts, pipeline_checkpoint
+from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models, places
+from qied.checkpoints.small_files import files_below
 from qied.planning.model_profile import shipped_downloads
 from qied.resources import builtin_model_folder
+from qied.weights.problems import BadFile
 from tests.checkpoints.files import MARKER
 from tests.checkpoints.sparse_files import stored_as
 from tools.sparse_checkpoint import sparse_file
@@ -21,6 +28,8 @@ TRANSFORMER, ENCODER, VAE = (
     for part, flavour in (("transformer", "bf16"), ("text_encoder", "fp8_scaled"), ("vae", "bf16"))
 )
 COMPONENTS = ("transformer", "text_encoder", "vae", "scheduler", "tokenizer", "processor")
+SHARDS = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
 CONFIGS = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
 
 
@@ -32,14 +41,13 @@ def write(path: Path, content: object = "") -> Path:
 
 def diffusers_folder(folder: Path) -> Path:
     """A whole checkpoint with two shards of the transformer and empty weights."""
-    write(folder / "model_index.json", {"_class_name": "X", **{name: ["library", "Class"] for name in COMPONENTS}})
+    write(folder / "model_index.json", {"_class_name": PIPELINE, **{name: ["library", "Class"] for name in COMPONENTS}})
     for name in COMPONENTS:
         config = "preprocessor_config.json" if name == "processor" else CONFIGS.get(name, "config.json")
-        write(folder / name / config, {})
-    shards = [f"weights-{number}-of-2.safetensors" for number in (1, 2)]
-    index = {"weight_map": {"first": shards[0], "second": shards[1]}}
-    write(folder / "transformer" / "weights.safetensors.index.json", index)
-    for shard in shards:
+        write(folder / name / config, {"zero_cond_t": True} if name == "transformer" else {})
+    index = {"weight_map": {"first": SHARDS[0], "second": SHARDS[1]}}
+    write(folder / "transformer" / INDEX, index)
+    for shard in SHARDS:
         write(folder / "transformer" / shard)
     write(folder / "text_encoder" / "model.safetensors")
     write(folder / "vae" / "diffusion_pytorch_model.safetensors")
@@ -83,9 +91,9 @@ def test_the_built_in_model_is_whole() -> None:
     ("gone", "named"),
     [
         ("model_index.json", "model_index.json"),
-        ("transformer/weights-2-of-2.safetensors", "transformer/weights-2-of-2.safetensors"),
-        ("text_encoder/model.safetensors", "text_encoder/*.safetensors"),
-        ("vae", "vae/*.safetensors"),
+        (f"transformer/{SHARDS[1]}", f"transformer/{SHARDS[1]}"),
+        ("text_encoder/model.safetensors", "text_encoder/model.safetensors"),
+        ("vae", "vae/diffusion_pytorch_model.safetensors"),
         ("scheduler/scheduler_config.json", "scheduler/scheduler_config.json"),
         ("tokenizer", "tokenizer/tokenizer_config.json"),
         ("processor", "processor/preprocessor_config.json"),
@@ -103,17 +111,17 @@ def test_a_part_that_is_not_there_is_named(tmp_path: Path, gone: str, named: str
 
 def test_a_link_to_a_blob_that_was_never_finished_counts_as_missing(tmp_path: Path) -> None:
     path = snapshot(tmp_path / "hub")
-    shard = path / "transformer" / "weights-1-of-2.safetensors"
+    shard = path / "transformer" / SHARDS[0]
     shard.unlink()
     shard.symlink_to(tmp_path / "hub" / "blobs" / "gone")
-    assert missing_parts(path) == ("transformer/weights-1-of-2.safetensors",)
+    assert missing_parts(path) == (f"transformer/{SHARDS[0]}",)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"weight_map": 3}', '{"weight_map": {}}', "[" * 100_000])
 def test_an_index_that_cannot_be_read_counts_as_missing(tmp_path: Path, content: str) -> None:
     path = diffusers_folder(tmp_path / "model")
-    write(path / "transformer" / "weights.safetensors.index.json", content)
-    assert missing_parts(path) == ("transformer/weights.safetensors.index.json (unreadable)",)
+    write(path / "transformer" / INDEX, content)
+    assert missing_parts(path) == (f"transformer/{INDEX} (unreadable)",)
 
 
 def test_an_unknown_component_must_at_least_have_files(tmp_path: Path) -> None:
@@ -127,7 +135,7 @@ def test_names_in_an_index_do_not_lead_out_of_the_folder(tmp_path: Path) -> None
     path = diffusers_folder(tmp_path / "model")
     write(tmp_path / "secret.safetensors")
     index = {"weight_map": {"a": "../../secret.safetensors"}}
-    write(path / "transformer" / "weights.safetensors.index.json", index)
+    write(path / "transformer" / INDEX, index)
     assert missing_parts(path) == ("transformer/secret.safetensors",)
 
 
@@ -180,14 +188,152 @@ def test_a_whole_folder_is_chosen_before_single_files(tmp_path: Path) -> None:
     assert chosen is not None and chosen.path == path
 
 
-def test_a_file_that_may_be_2509_is_listed_and_not_chosen(tmp_path: Path) -> None:
+def diffusion_models(home: Path, **files: bool) -> Path:
+    """A ComfyUI with these transformers; those with True say themselves that they are 2511."""
+    path = comfyui(home / "ComfyUI", "gone.safetensors")
+    path.unlink()
     entries = {name: entry for name, entry in TRANSFORMER[0].items() if name != MARKER}
-    comfyui(tmp_path / "ComfyUI")
-    sparse_file(tmp_path / "ComfyUI" / "models" / "diffusion_models" / "a_2511.safetensors", entries, {})
-    unmarked, marked = find_models({}, tmp_path)
-    assert unmarked.path.name == "a_2511.safetensors" and not unmarked.complete
-    assert "2509 or 2511" in unmarked.problems[0]
-    assert choose_model([unmarked, marked]) == marked
+    for name, marked in files.items():
+        sparse_file(path.parent / f"{name}.safetensors", TRANSFORMER[0] if marked else entries, {})
+    return path.parent
+
+
+SAID = NamedParts(version="2511")
+
+
+def chosen(home: Path, named: NamedParts) -> str | None:
+    found = choose_model(find_models({}, home, named))
+    return None if found is None else found.path.name.removesuffix(".safetensors")
+
+
+def test_a_file_that_says_itself_that_it_is_2511_goes_before_every_name(tmp_path: Path) -> None:
+    diffusion_models(tmp_path, a_2511=False, qwen_image_edit_2509=False, some=False, z_marked=True)
+    assert chosen(tmp_path, NamedParts()) == chosen(tmp_path, SAID) == "z_marked"
+
+
+def test_a_name_of_2511_goes_before_files_whose_names_say_nothing(tmp_path: Path) -> None:
+    diffusion_models(tmp_path, qwen_image_2512=False, a_merge=False, qwen_image_edit_2511=False)
+    assert chosen(tmp_path, NamedParts()) is None
+    assert chosen(tmp_path, SAID) == "qwen_image_edit_2511"
+    (tmp_path / "ComfyUI/models/diffusion_models/qwen_image_edit_2511.safetensors").unlink()
+    assert chosen(tmp_path, SAID) == "a_merge"
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("qwen_image_edit_2509_fp8_e4m3fn", "2509"),
+        ("qwen_image_2512_bf16", "2512"),
+        ("qwen_image_edit_fp8_e4m3fn", "the first Qwen-Image-Edit"),
+        ("Qwen-Image-Edit-Q4_K_M", "the first Qwen-Image-Edit"),
+        ("qwen_image_bf16", "Qwen-Image, which makes pictures from text alone"),
+        ("FireRed-Image-Edit-1.1-bf16", "FireRed-Image-Edit"),
+        ("qwen_image_layered_bf16", "Qwen-Image-Layered"),
+    ],
+)
+def test_what_the_configuration_says_counts_for_no_file_with_the_name_of_another_model(
+    tmp_path: Path, name: str, what: str
+) -> None:
+    folder = diffusion_models(tmp_path, **{name: False})
+    for named in (NamedParts(), SAID):
+        (found,) = find_models({}, tmp_path, named)
+        assert f"By its name it is {what}, which has the same tensors" in found.problems[0]
+        assert chosen(tmp_path, named) is None
+        assert inspect(found.path, named.version).problems == found.problems
+    with pytest.raises(ModelUnsupported, match=f"by its name it is {what}"):
+        assemble(folder / f"{name}.safetensors", NamedParts(), places({}, tmp_path))
+    checkpoint, _ = assemble(folder / f"{name}.safetensors", SAID, places({}, tmp_path))
+    assert checkpoint.transformer == (str(folder / f"{name}.safetensors"),)
+
+
+def test_what_is_most_likely_meant_is_explained_first(tmp_path: Path) -> None:
+    diffusion_models(tmp_path, **{f"qwen_image_25{number}": False for number in ("07", "08", "09", "11", "12")})
+    shown = [line for line in explain_missing(find_models({}, tmp_path)).splitlines() if "qwen_image_25" in line]
+    assert [line[-16:-12] for line in shown] == ["2511", "2507", "2508"]
+
+
+def test_a_folder_may_say_what_its_files_are(tmp_path: Path) -> None:
+    diffusion_models(tmp_path, **{"Qwen-Edit-2509/model": False, "other/model": False})
+    assert [bool(model.problems) for model in find_models({}, tmp_path, SAID)] == [True, False]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_of_files_that_are_as_good_a_person_has_to_name_one(tmp_path: Path, marked: bool) -> None:
+    diffusion_models(tmp_path, qwen_image_edit_2511_bf16=marked, qwen_image_edit_2511_lightning_4steps=marked)
+    with pytest.raises(ModelNotFound, match="2 models can be served") as caught:
+        choose_model(find_models({}, tmp_path, SAID))
+    for name in ("bf16", "lightning_4steps"):
+        assert f"--model {tmp_path}/ComfyUI/models/diffusion_models/qwen_image_edit_2511_{name}.safetensors" in str(
+            caught.value
+        )
+
+
+def test_a_file_that_links_lead_to_is_no_choice(tmp_path: Path) -> None:
+    folder = diffusion_models(tmp_path, one=True)
+    (folder / "another.safetensors").symlink_to(folder / "one.safetensors")
+    (folder / "linked").symlink_to(folder)
+    assert len(list(files_below(folder, (".safetensors",)))) == 2, "a circle of links is gone through once"
+    assert len(find_models({}, tmp_path)) == 1
+
+
+def test_a_transformer_is_found_at_every_depth_behind_links_and_among_the_checkpoints(tmp_path: Path) -> None:
+    models = diffusion_models(tmp_path).parent
+    for number, place in enumerate(("unet/a/b/c/d", "checkpoints/qwen", "../../disk/deep")):
+        sparse_file(models / place / f"{number}.safetensors", *TRANSFORMER)
+    (models / "diffusion_models" / "linked").symlink_to(tmp_path / "disk")
+    sparse_file(models / "diffusion_models" / ".hidden" / "no.safetensors", *TRANSFORMER)
+    assert [model.path.name[0] for model in find_models({}, tmp_path)] == ["2", "0", "1"]
+
+
+def test_a_folder_of_2509_is_known_before_anything_starts(tmp_path: Path) -> None:
+    path = snapshot(tmp_path / ".cache/huggingface/hub")
+    write(path / "transformer" / "config.json", {"num_layers": 60})
+    (found,) = find_models({}, tmp_path)
+    assert "does not set zero_cond_t" in found.problems[0] and choose_model([found]) is None
+    assert inspect(path).problems == found.problems
+    with pytest.raises(ModelUnsupported, match="is 2509"):
+        pipeline_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["diffusion_pytorch_model.bf16.safetensors"],
+        [
+            "diffusion_pytorch_model.safetensors.index.fp16.json",
+            *(name.replace("model-", "model.fp16-") for name in SHARDS),
+        ],
+        ["diffusion_pytorch_model.bf16.safetensors.index.json", *SHARDS],
+    ],
+)
+def test_weights_with_a_variant_in_their_names_are_loaded_and_listed_alike(tmp_path: Path, names: list[str]) -> None:
+    path = snapshot(tmp_path / ".cache/huggingface/hub")
+    for file in (path / "transformer").glob("diffusion*"):
+        file.unlink()
+    weights = [name for name in names if name.endswith(".safetensors")]
+    for name in names:
+        write(path / "transformer" / name, {"weight_map": dict(zip("ab", weights, strict=False))})
+    (found,) = find_models({}, tmp_path)
+    assert found.complete
+    assert [Path(file).name for file in pipeline_checkpoint(path).transformer] == weights
+    (path / "transformer" / weights[-1]).unlink()
+    (found,) = find_models({}, tmp_path)
+    assert not found.complete
+    with pytest.raises(ModelNotFound):
+        pipeline_checkpoint(path)
+
+
+def test_plain_weights_go_before_variants_and_several_variants_are_a_question(tmp_path: Path) -> None:
+    path = snapshot(tmp_path / ".cache/huggingface/hub")
+    plain = path / "vae" / "diffusion_pytorch_model.safetensors"
+    for variant in ("bf16", "fp16"):
+        write(plain.with_name(f"diffusion_pytorch_model.{variant}.safetensors"))
+    assert pipeline_checkpoint(path).vae == (str(plain),)
+    plain.unlink()
+    with pytest.raises(ModelUnsupported, match="2 variants: bf16, fp16"):
+        pipeline_checkpoint(path)
+    assert "2 variants: bf16, fp16" in " ".join(inspect(path).problems)
+    assert choose_model(find_models({}, tmp_path)) is None
 
 
 @pytest.mark.parametrize(
@@ -259,12 +405,37 @@ def test_a_base_path_may_be_relative_or_start_at_home(tmp_path: Path) -> None:
     assert len(find_models({}, tmp_path)) == 1
 
 
-def test_lines_that_are_no_paths_are_passed_over() -> None:
-    text = (
-        "- a list\n  orphan: x\nsection:\n  vae: one\n  lists:\n    - two\n\n  clip: |\n    three # why\n  unet: four\n"
-    )
-    assert extra_model_paths(text) == [{"vae": ["one"], "lists": [], "clip": ["three"], "unet": ["four"]}]
-    assert extra_model_paths("\0\n:\n: :\n|") == [{}, {}]
+@pytest.mark.parametrize(
+    ("text", "sections"),
+    [
+        ("a:\n  vae: one\n  is_default: true\n  lists:\n    - two\n    - 3\n", [{"vae": ["one"], "lists": ["two"]}]),
+        (
+            "a:\n  clip: |\n    three\n\n    four\nb:\n  unet: five # why\n",
+            [{"clip": ["three", "four"]}, {"unet": ["five"]}],
+        ),
+        ("'a b': {'vae': 'with # in it', \"clip\": \"x\"}", [{"vae": ["with # in it"], "clip": ["x"]}]),
+        ("  a:\n    vae:\n      on-the-next-line\n", [{"vae": ["on-the-next-line"]}]),
+        ("a: {}\nb:\nc: text\n", [{}]),
+        ("- no sections", []),
+        ("", []),
+    ],
+)
+def test_extra_model_paths_are_read_as_yaml(text: str, sections: list[dict[str, list[str]]]) -> None:
+    read = extra_model_paths(text)
+    assert [{key: paths for key, paths in section.items() if paths} for section in read] == sections
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "a:\n\tb: c", "\0", "a: 2020-99-99", "? {a: b}\n: c", "[" * 5000, "!!python/name:os.system"]
+)
+def test_extra_model_paths_that_are_not_yaml_are_told(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadFile, match="not YAML"):
+        extra_model_paths(text)
+    comfyui(tmp_path / "ComfyUI")
+    write(tmp_path / "ComfyUI" / "extra_model_paths.yaml", text)
+    (problem,) = (one.report.problems for one in listing({}, tmp_path, [], []) if one.report.role is None)
+    assert "extra_model_paths.yaml is left out: it is not YAML" in problem[0]
+    assert [model.complete for model in find_models({}, tmp_path)] == [True]
 
 
 def test_the_same_model_is_listed_once(tmp_path: Path) -> None:
@@ -309,3 +480,19 @@ def test_loras_of_comfyui_lie_beside_its_models_and_where_it_is_told(tmp_path: P
     write(tmp_path / "ComfyUI" / "extra_model_paths.yaml", f"a:\n  base_path: {tmp_path}\n  loras: store/loras\n")
     (found,) = find_models({}, tmp_path)
     assert found.loras == (tmp_path / "ComfyUI" / "models" / "loras", tmp_path / "store" / "loras")
+
+
+def test_loras_are_listed_as_the_daemon_would_use_them(tmp_path: Path, write_lora: Any) -> None:
+    write_lora(tmp_path / "disk2" / "ink.safetensors", blocks=(0,), modules=("attn.to_q",))
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "ink.safetensors").symlink_to(tmp_path / "disk2" / "ink.safetensors")
+    (tmp_path / "loras" / "more").symlink_to(tmp_path / "disk2")
+    reports = [one.report for one in listing({}, tmp_path, [tmp_path / "loras"], [])]
+    assert [report.path.name for report in reports] == ["ink.safetensors", "more"]
+    assert all("to model.loras" in report.problems[0] for report in reports)
+    both = [one.report for one in listing({}, tmp_path, [tmp_path / "loras", tmp_path / "disk2"], [])]
+    assert [(report.path.parent.name, report.problems) for report in both] == [
+        ("loras", ()),
+        ("more", ()),
+        ("disk2", ()),
+    ]

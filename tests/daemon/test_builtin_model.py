@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from qied_client.picture_metadata import read_metadata
+from qied_client.pixels.plugins import load_plugin
 
 from qied.resources import builtin_model_folder
 from tools.tiny_model.edits import sample_edit, sample_session
@@ -68,6 +69,34 @@ def test_a_mask_keeps_the_pixels_outside(builtin_daemon):
         result = pixels(client.edit(PICTURE, "make the red heart blue", seed=0, steps=8, mask=mask).bytes)
     assert (result[:50] == source[:50]).all()
     assert result[120, 128][2] > 180
+
+
+def test_a_picture_of_any_size_comes_back_at_its_own_with_every_pixel_in_its_place(builtin_daemon):
+    source = Image.open(PICTURE).convert("RGB").crop((0, 0, 250, 199))
+    mask = Image.new("L", source.size, 0)
+    mask.paste(255, (70, 70, 186, 160))
+    with builtin_daemon.client(patience=60.0) as client:
+        session = client.session(source)
+        options = {"seed": 0, "steps": 8, "size": "same"}
+        edited = client.edit(source, "make the red heart blue", mask=mask, **options)
+        whole = session.edit("make the red heart blue", **options)
+        again = session.edit("make the green square red", **options)
+    assert (edited.width, edited.height) == edited.image.size == (250, 199)
+    assert (whole.image.size, again.image.size) == ((250, 199), (250, 199))
+    result = pixels(edited.bytes)
+    assert (result[:50] == np.asarray(source).astype(int)[:50]).all(), "not scaled, so equal to the bit"
+    assert result[120, 128][2] > 180 and pixels(whole.bytes)[120, 128][2] > 180
+    metadata = read_metadata(edited.bytes)
+    assert metadata is not None and (metadata.size, metadata.width, metadata.height) == ("same", 250, 199)
+
+
+def test_phones_pictures_are_edited(builtin_daemon):
+    load_plugin("heif")
+    target = io.BytesIO()
+    Image.open(PICTURE).convert("RGB").save(target, "HEIF", quality=90)
+    with builtin_daemon.client(patience=60.0) as client:
+        result = pixels(client.edit(target.getvalue(), "make the red heart blue", seed=0, steps=8).bytes)
+    assert result[120, 128][2] > 180 > result[120, 128][0]
 
 
 def test_three_pictures_and_webp_with_its_settings_inside(builtin_daemon):

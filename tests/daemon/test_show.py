@@ -14,7 +14,7 @@ from qied_client.picture_metadata import read_metadata
 from qied_client.transfers import hash_of
 
 from qied.cli.main import app
-from qied.pictures.mask import EMPTY_MASK
+from qied.pictures.mask import told
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_command_that_show_prints_makes_an_equal_picture(
     qied, shared_daemon, tmp_path, picture, make_picture, capfd
 ):
     (tmp_path / "in.png").write_bytes(picture)
-    (tmp_path / "mask.png").write_bytes(make_picture(64, 48, (0, 0, 0)))
+    (tmp_path / "mask.png").write_bytes(make_picture(64, 48, (255, 255, 0)))
     prompt = 'it\'s "blue" for $5'
     qied("edit", "in.png", prompt, "--mask", "mask.png", "--width", 512, "--height", 2048, "--fit", "-o", "out.webp")
     capfd.readouterr()
@@ -56,7 +56,7 @@ def test_the_command_that_show_prints_makes_an_equal_picture(
     assert made.sources == (hash_of(picture),)
     assert made.mask == hash_of((tmp_path / "mask.png").read_bytes())
     assert (made.prompt, made.preset, made.precision, made.width) == (prompt, "final", "fp32", 256)
-    assert EMPTY_MASK in made.warnings and "512 x 2048 pixels were asked for" in made.warnings[0]
+    assert told("colours")[0] in made.warnings and "512 x 2048 pixels were asked for" in made.warnings[0]
     assert [*made.warnings[1:]] == [*again.warnings], "the second time it asks for the size that it gets"
     first, second = (Image.open(io.BytesIO((tmp_path / name).read_bytes())) for name in ("out.webp", "out-again.webp"))
     assert first.tobytes() == second.tobytes()

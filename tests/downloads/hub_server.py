@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from qied.checkpoints.pipeline_folder import PIPELINE
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "Qwen/Qwen-Image-Edit-2511"
 LIGHTNING = "lightx2v/Qwen-Image-Edit-2511-Lightning"
@@ -72,8 +74,9 @@ def model_files() -> dict[str, bytes]:
     """The repository of the model in small: all that diffusers' layout needs, and some that nobody needs."""
     parts = ("transformer", "text_encoder", "vae", "tokenizer", "processor", "scheduler")
     vocabulary = b'{"a": 1}' * 1000
+    index = {"_class_name": PIPELINE, **{part: ["library", "Class"] for part in parts}}
     files = {
-        "model_index.json": json.dumps({"_class_name": "X", **{part: ["library", "Class"] for part in parts}}).encode(),
+        "model_index.json": json.dumps(index).encode(),
         "transformer/diffusion_pytorch_model.safetensors.index.json": json.dumps(
             {"weight_map": {str(number): SHARD.format(number).partition("/")[2] for number in (1, 2)}}
         ).encode(),
@@ -84,7 +87,7 @@ def model_files() -> dict[str, bytes]:
         "processor/vocab.json": vocabulary,
         "processor/merges.txt": b"",
     }
-    files |= {f"{part}/config.json": f'{{"of": "{part}"}}'.encode() for part in parts[:3]}
+    files |= {f"{part}/config.json": f'{{"of": "{part}", "zero_cond_t": true}}'.encode() for part in parts[:3]}
     weights = (*map(SHARD.format, (1, 2)), "text_encoder/model.safetensors", "vae/diffusion_pytorch_model.safetensors")
     files |= {path: path.encode() * 5000 for path in weights}
     return files | dict.fromkeys(UNWANTED, b"x" * 100000)

@@ -15,7 +15,7 @@ from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
-from qied.engine.weights.sources import SafetensorsSource, TensorSource, WeightReader
+from qied.engine.weights.sources import FileSource, TensorSource, WeightReader
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.planning.plan import Execution
 from qied.resources import builtin_model_folder
@@ -60,7 +60,7 @@ def execution(profile: ModelProfile) -> Callable[..., Execution]:
 
 @pytest.fixture(scope="session")
 def transformer_source() -> TensorSource:
-    return SafetensorsSource("transformer", weight_files(builtin_model_folder() / "transformer", STEMS["transformer"]))
+    return FileSource("transformer", weight_files(builtin_model_folder() / "transformer", STEMS["transformer"]))
 
 
 class RandomWeights(DenseSource):

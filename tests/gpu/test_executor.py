@@ -13,7 +13,7 @@ from qied.engine.engine import EngineOptions
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
-from qied.engine.weights.sources import SafetensorsSource, WeightReader
+from qied.engine.weights.sources import FileSource, WeightReader
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
@@ -40,7 +40,7 @@ def make() -> Make:
     folder = builtin_model_folder() / "transformer"
 
     def load(**changes: object) -> Transformer:
-        source = SafetensorsSource("transformer", weight_files(folder, STEMS["transformer"]))
+        source = FileSource("transformer", weight_files(folder, STEMS["transformer"]))
         execution = replace(EngineOptions("cuda", "bf16").resolved(PROFILE), **changes)
         config, reader = read_json(folder / "config.json"), WeightReader(source.nbytes, lambda *_: None)
         return load_transformer(config, source, execution, torch.device("cuda", 0), reader)

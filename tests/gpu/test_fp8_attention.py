@@ -16,7 +16,7 @@ from qied.engine.ops.cudnn_attention import CudnnFp8Attention
 from qied.engine.ops.fp8_attention import LARGEST_VALUE, ScaleRow, SimulatedFp8Attention
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
-from qied.engine.weights.sources import SafetensorsSource, WeightReader
+from qied.engine.weights.sources import FileSource, WeightReader
 from qied.planning.forward_layout import ATTENTION_SCALES
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
@@ -109,7 +109,7 @@ def make() -> Callable[..., Transformer]:
     folder = builtin_model_folder() / "transformer"
 
     def load(**changes: object) -> Transformer:
-        source = SafetensorsSource("transformer", weight_files(folder, STEMS["transformer"]))
+        source = FileSource("transformer", weight_files(folder, STEMS["transformer"]))
         plain = EngineOptions("cuda", "bf16").resolved(PROFILE)
         execution = replace(plain, precision="fp8", scaling="rowwise", **changes)
         config, reader = read_json(folder / "config.json"), WeightReader(source.nbytes, lambda *_: None)

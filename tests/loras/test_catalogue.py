@@ -62,6 +62,43 @@ def test_links_count_only_within_their_folder(folder, tmp_path, write_lora):
         assert "model.loras" in found.facts[name].remedy
 
 
+def test_a_link_works_once_the_folder_that_it_leads_to_is_named_in_whatever_order(folder, tmp_path, write_lora):
+    write_lora(tmp_path / "disk2" / "ink.safetensors", blocks=(0,), modules=("attn.to_q",))
+    write_lora(tmp_path / "disk2" / "deep" / "gold.safetensors", blocks=(0,), modules=("attn.to_q",))
+    (folder / "ink.safetensors").symlink_to(tmp_path / "disk2" / "ink.safetensors")
+    (folder / "sub" / "linked").symlink_to(tmp_path / "disk2" / "deep")
+    alone = find_loras([folder], BUILTIN)
+    for name in ("ink", "sub/linked"):
+        assert name not in alone.files and "to model.loras" in alone.facts[name].remedy
+        assert str(tmp_path) not in f"{alone.facts[name].problem}{alone.facts[name].remedy}"
+    for folders in ([folder, tmp_path / "disk2"], [tmp_path / "disk2", folder]):
+        found = find_loras(folders, BUILTIN)
+        assert {"ink", "sub/linked/gold", "deep/gold", "sub/other"} <= set(found.files)
+        assert not any(facts.problem for facts in found.facts.values())
+
+
+def test_a_link_that_is_refused_leaves_its_name_to_a_file(folder, tmp_path, write_lora):
+    (folder / "ink.safetensors").symlink_to(tmp_path / "elsewhere" / "ink.safetensors")
+    write_lora(tmp_path / "disk2" / "ink.safetensors", blocks=(0,), modules=("attn.to_q",))
+    write_lora(tmp_path / "disk3" / "ink.safetensors", blocks=(0, 1), modules=("attn.to_q",))
+    found = find_loras([folder, tmp_path / "disk2", tmp_path / "disk3"], BUILTIN)
+    assert found.files["ink"].path == str(tmp_path / "disk2" / "ink.safetensors")
+
+
+def test_links_in_a_circle_end_and_take_no_name_from_the_files_themselves(folder):
+    (folder / "a").symlink_to(folder)
+    (folder / "sub" / "back").symlink_to(folder / "a" / "sub")
+    assert {"style", "sub/other", "a/style", "a/sub/other", "sub/back/other"} <= set(
+        find_loras([folder], BUILTIN).files
+    )
+
+
+def test_endings_of_names_may_be_written_otherwise(folder):
+    (folder / "style.safetensors").rename(folder / "style.SafeTensors")
+    (folder / "sub" / "other.safetensors").rename(folder / "sub" / "other.sft")
+    assert {"style", "sub/other"} <= set(find_loras([folder], BUILTIN).files)
+
+
 def test_a_folder_that_is_itself_a_link_is_looked_into(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     assert "style" in find_loras([tmp_path / "link"], BUILTIN).files

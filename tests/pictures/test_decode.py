@@ -284,7 +284,8 @@ def test_damaged_files_give_a_picture_or_a_picture_error(
     for offset, value in changes:
         data[offset % len(data)] = value
     try:
-        image = (decode_mask if as_mask else decode)(bytes(data), PictureLimits(max_pixels=1_000_000))
+        limits = PictureLimits(max_pixels=1_000_000)
+        image = decode_mask(bytes(data), limits)[0] if as_mask else decode(bytes(data), limits)
     except PictureError as error:
         assert error.remedy
     else:
@@ -292,7 +293,7 @@ def test_damaged_files_give_a_picture_or_a_picture_error(
 
 
 def mask_pixels(image: Image.Image, kind: str = "PNG", **options: object) -> list[int]:
-    mask = decode_mask(saved(image, kind, **options), PictureLimits())
+    mask, _ = decode_mask(saved(image, kind, **options), PictureLimits())
     assert (mask.mode, mask.info) == ("L", {})
     return [int(mask.getpixel(at)) for at in ((4, 8), (12, 8))]  # type: ignore[arg-type]
 

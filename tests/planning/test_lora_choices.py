@@ -193,7 +193,8 @@ def test_two_lightning_loras_and_one_of_another_version_are_told():
     assert found.spec.steps == 4
     assert found.warnings == (
         "L4-2511 and L8-2509 are Lightning LoRAs, which do not go together. Use only one of them.",
-        "L8-2509 is made for 2509, but this model is 2511. Use a Lightning LoRA for 2511.",
+        "L8-2509 is made for 2509, but this model is 2511: it may change too little, or spoil the picture. "
+        "Use a Lightning LoRA for 2511.",
     )
 
 
@@ -217,3 +218,34 @@ def test_presets_of_the_real_model_are_a_preview_a_draft_and_a_final_version():
         "draft": (40, 4.0, None, None),
         "final": (50, 4.0, None, "bf16"),
     }
+
+
+def test_any_lora_for_another_version_and_one_of_which_a_part_is_not_used_is_warned_of():
+    note = "Its part for the text encoder is not used: 2 tensors."
+    known = {"old-2509": LoraFacts(1, 1, version="2509"), "new-2511": LoraFacts(1, 1, version="2511", note=note)}
+    found = with_preset("old-2509", "new-2511", served={**ROOM, "loras": known})
+    assert found.warnings == (
+        "old-2509 is made for 2509, but this model is 2511: it may change too little, or spoil the picture. "
+        "Use one for 2511.",
+        f"new-2511: {note}",
+    )
+
+
+def test_who_names_a_lora_in_a_linked_folder_hears_of_the_link():
+    linked = LoraFacts(problem="The folder qwen/linked cannot be used: it is a link.", remedy="Add it to model.loras.")
+    with pytest.raises(ModelUnsupported, match="The folder qwen/linked cannot be used") as caught:
+        with_preset("qwen/linked/sub/ink", served={**ROOM, "loras": {"qwen/linked": linked}})
+    assert caught.value.remedy == "Add it to model.loras."
+    with pytest.raises(UnknownLora):
+        with_preset("qwen/other", served={**ROOM, "loras": {"qwen/linked": linked}})
+
+
+def test_a_distilled_model_that_keeps_its_schedule_has_its_steps_and_no_schedule_of_lightning():
+    request = EditRequest(("a" * 64,), "do it", 1)
+    for keeps, schedule in ((False, "lightning"), (True, "model")):
+        spec = resolve(request, [(1000, 1000)], serving(lightning_steps=4, keeps_schedule=keeps)).spec
+        assert (spec.schedule, spec.steps, spec.true_cfg_scale) == (schedule, 4, 1.0)
+    asked = EditRequest(("a" * 64,), "do it", 1, steps=8, true_cfg_scale=4.0)
+    found = resolve(asked, [(1000, 1000)], serving(lightning_steps=4, keeps_schedule=True))
+    assert (found.spec.steps, found.spec.schedule) == (8, "model")
+    assert "made for 4 steps" in found.warnings[0] and "CFG scale of 1" in found.warnings[1]

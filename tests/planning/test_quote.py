@@ -139,3 +139,28 @@ def test_warnings_about_the_model_come_first_and_all_fit_a_message():
     spec = resolve(request(), [(9, 9)], SERVING).spec
     assert spec.with_warnings(["\N{SNOWMAN}" * 200]).with_warnings(["a", "a"]).warnings[1:] == ("a",)
     assert checked(spec.with_warnings(["\N{SNOWMAN}" * 200])).warnings[0].endswith("\N{SNOWMAN}...")
+
+
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [((1080, 720), (1088, 720)), ((1, 1), (16, 16)), ((1024, 768), (1024, 768)), ((99, 17), (112, 32))],
+)
+def test_the_pictures_own_size_can_be_had_back(size, target):
+    spec = resolve(request(size="same"), [(640, 480), size], SERVING).spec
+    assert (spec.width, spec.height) == target and spec.size == size
+    assert spec.padding(size) == (target[0] - size[0], target[1] - size[1])
+    assert spec.padding((640, 480)) == (0, 0)
+
+
+def test_an_own_size_above_the_cap_is_refused_or_made_smaller_with_a_word():
+    resolved = resolve(request(size="same"), [(3000, 2001)], SERVING)
+    with pytest.raises(AboveCap):
+        admitted(resolved, request(size="same"), SERVING)
+    fitted = resolve(request(size="same", on_cap="fit"), [(3000, 2001)], SERVING)
+    assert fitted.spec.size == (fitted.spec.width, fitted.spec.height) == fitted.nearest
+    assert "3008 x 2016 pixels were asked for" in fitted.warnings[0]
+
+
+def test_two_sizes_are_not_taken_together():
+    with pytest.raises(InvalidRequest, match="size: 'same'"):
+        request(size="same", width=512, height=512).validated()

@@ -37,7 +37,7 @@ def test_a_found_folder_of_2511_is_served(tmp_path):
     snapshot = tmp_path / ".cache/huggingface/hub/models--Qwen--Qwen-Image-Edit-2511/snapshots/1"
     (snapshot / "transformer").mkdir(parents=True)
     (snapshot / "model_index.json").write_text(json.dumps({"_class_name": "QwenImageEditPlusPipeline"}))
-    facts = {"num_layers": 60, "num_attention_heads": 24, "attention_head_dim": 128}
+    facts = {"num_layers": 60, "num_attention_heads": 24, "attention_head_dim": 128, "zero_cond_t": True}
     (snapshot / "transformer" / "config.json").write_text(json.dumps(facts))
     served = locate_model(config(), {}, tmp_path)
     assert (served.origin, served.profile_name) == (snapshot, "qwen-image-edit-2511")

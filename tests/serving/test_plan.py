@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from qied_client.errors import ConfigError, PlanRefused
 
+from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.config import Config
 from qied.hardware.snapshot import Problem, Snapshot, read_snapshot
@@ -21,6 +22,7 @@ from qied.planning.wishes import Wishes
 from qied.resources import builtin_model_folder
 from qied.serving.model import ServedModel
 from qied.serving.plan import Served, plan_service, refitted_order
+from tools.sparse_checkpoint import sparse_gguf
 
 GOLDEN = Path(__file__).parents[1] / "planning" / "golden" / "snapshots"
 FILES = pipeline_checkpoint(builtin_model_folder())
@@ -35,12 +37,17 @@ def recorded(name: str) -> Snapshot:
 
 
 def served(
-    machine: Snapshot, *, model: str = REAL, gpus: str = "all", storage: dict[str, int] | None = None, **wishes: object
+    machine: Snapshot,
+    *,
+    model: str | ServedModel = REAL,
+    gpus: str = "all",
+    storage: dict[str, int] | None = None,
+    **wishes: object,
 ) -> Served:
     config = Config.model_validate({"model": {"gpus": gpus}, "storage": storage or {}})
     return plan_service(
         machine,
-        MODELS[model],
+        MODELS[model] if isinstance(model, str) else model,
         config,
         Wishes(**wishes),
         shipped_hardware_profiles(),  # type: ignore[arg-type]
@@ -207,3 +214,20 @@ def test_what_is_kept_for_the_next_start_has_a_folder_and_a_limit_of_its_own():
     assert LaunchOrder.from_line(order.to_line()) == order
     (without,) = served(machine, storage={"packed_bytes": 7, "modulation_bytes": 0}).orders
     assert without.packed_folder and not without.modulation_folder
+
+
+@pytest.mark.parametrize("kind", ["Q4_K", "Q8_0"])
+def test_a_gguf_models_blocks_stream_as_small_as_they_are_in_its_file(tmp_path: Path, kind: str) -> None:
+    shapes = expected_shapes(MODELS[REAL].profile, "transformer")
+    entries = {
+        name: (kind if len(shape) == 2 and shape[1] % 256 == 0 else "F32", shape) for name, shape in shapes.items()
+    }
+    path = sparse_gguf(tmp_path / "model.gguf", entries, "qwen_image")
+    model = replace(MODELS[REAL], assembled=replace(FILES, transformer=(str(path),)))
+    machine = recorded("rtx-3060-12gb")
+    plain, order = (served(machine, model=each).orders[0] for each in (REAL, model))
+    assert plain.execution.stored_block_bytes == 0
+    if kind == "Q4_K":
+        assert 0 < order.execution.stored_block_bytes < 130e6
+    else:
+        assert order.execution == plain.execution

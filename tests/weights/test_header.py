@@ -110,8 +110,7 @@ def test_a_damaged_header_is_told_by_the_tensors_name(tmp_path: Path, content: b
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.gguf", b"GGUF\3\0\0\0" + bytes(100), "a GGUF file"),
-        ("a.safetensors", b"GGUF\3\0\0\0" + bytes(100), "a GGUF file"),
+        ("a.safetensors", b"GGUF\1\0\0\0" + bytes(100), "a GGUF file of version 1"),
         ("a.pt", b"PK\3\4" + bytes(100), "a pickle"),
         ("a.ckpt", b"\x80\2}q\0(X\5" + bytes(100), "a pickle"),
         ("a.bin", b"\x80\2\0\0\0\0\0\0" + bytes(1000), "a pickle"),

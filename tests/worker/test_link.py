@@ -15,24 +15,31 @@ from qied_client.transfers import hash_of
 
 from qied.edit import EditSpec
 from qied.link import messages as w
-from qied.pictures.mask import EMPTY_MASK
+from qied.pictures.mask import told
 from qied.planning.view import View
 from qied.worker.link import Link
 
 
-def png(colour: int) -> bytes:
+def png(image: Image.Image) -> bytes:
     target = io.BytesIO()
-    Image.new("L", (32, 32), colour).save(target, "PNG")
+    image.save(target, "PNG")
     return target.getvalue()
 
 
-BLACK, GREY = png(0), png(200)
+def painted() -> Image.Image:
+    """Strokes on a clear canvas."""
+    image = Image.new("RGBA", (32, 32))
+    image.paste((200, 0, 0, 255), (0, 0, 16, 32))
+    return image
+
+
+BLACK, GREY, INK = png(Image.new("L", (32, 32))), png(Image.new("L", (32, 32), 200)), png(painted())
 SPEC = EditSpec((hash_of(GREY),), "go", None, 7, 3, 1.0, 32, 16, precision="fp8", preset="draft", warnings=("before",))
 
 
 class Driver:
     def __init__(self) -> None:
-        self.blobs = {hash_of(data): data for data in (BLACK, GREY)}
+        self.blobs = {hash_of(data): data for data in (BLACK, GREY, INK)}
         self.said: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     async def download(self, blob: str) -> bytes:
@@ -78,26 +85,39 @@ def begin(**fields: object) -> w.Begin:
 
 
 @pytest.mark.parametrize(
-    ("mask", "warnings"),
-    [(None, ()), (hash_of(GREY), ()), (hash_of(BLACK), (EMPTY_MASK,))],
-    ids=["none", "some", "empty"],
+    ("mask", "mode", "warnings"),
+    [
+        (None, "auto", ()),
+        (hash_of(GREY), "auto", ()),
+        (hash_of(INK), "auto", told("painted")),
+        (hash_of(INK), "opaque", ()),
+    ],
+    ids=["none", "some", "guessed", "said"],
 )
-def test_a_mask_that_marks_nothing_is_told_with_the_pictures_of_an_edit(link, mask, warnings):
+def test_how_a_mask_was_read_is_told_with_the_pictures_of_an_edit(link, mask, mode, warnings):
     made, driver, orders = link
-    made._loop.call_soon_threadsafe(partial(made._pushed, begin(mask=mask)))
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin(mask=mask, mask_mode=mode)))
     order = orders.get(timeout=60)
     assert isinstance(driver.said.get(timeout=20), w.Prepared)
     assert order.warnings == warnings
     assert set(order.pictures) == {hash_of(GREY), *filter(None, [mask])}
 
 
+def test_a_mask_that_marks_nothing_ends_the_edit_before_it_computes(link):
+    made, driver, orders = link
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin(mask=hash_of(BLACK))))
+    failed = driver.said.get(timeout=60)
+    assert isinstance(failed, w.EditFailed) and failed.code == "invalid_request"
+    assert "it marks nothing to edit" in failed.message and orders.empty()
+
+
 def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
     made, driver, _ = link
-    made.deliver(begin(), Image.new("RGB", (512, 256), (40, 80, 220)), {"held_ms": 1.0}, "builtin", (EMPTY_MASK,))
+    made.deliver(begin(), Image.new("RGB", (512, 256), (40, 80, 220)), {"held_ms": 1.0}, "builtin", told("hole"))
     report = driver.said.get(timeout=20)
-    assert isinstance(report, w.EditFinished) and report.warnings == (EMPTY_MASK,)
+    assert isinstance(report, w.EditFinished) and report.warnings == told("hole")
     with Image.open(io.BytesIO(report.thumbnail)) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", (256, 128))
     metadata = read_metadata(driver.blobs[report.blob])
-    assert metadata is not None and metadata.warnings == ("before", EMPTY_MASK)
+    assert metadata is not None and metadata.warnings == ("before", *told("hole"))
     assert (metadata.precision, metadata.preset, metadata.sources) == ("fp8", "draft", SPEC.images)

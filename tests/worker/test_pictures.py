@@ -110,7 +110,7 @@ async def test_views_have_the_bytes_of_the_whole_picture_resized() -> None:
         for data in FILES.values():
             for mask in (None, *get_args(MaskMode)):
                 limits = PictureLimits()
-                whole = decode(data, limits) if mask is None else decode_mask(data, limits, mask)
+                whole = decode(data, limits) if mask is None else decode_mask(data, limits, mask)[0]
                 found = await decoded(pictures, data, mask=mask)
                 assert found.size == whole.size
                 for view in VIEWS:
@@ -185,11 +185,11 @@ def test_more_memory_than_was_promised_is_not_given() -> None:
     large = saved(Image.new("RGBA", (6000, 6000)), "PNG", compress_level=1)
     decoder = Decoder()
     enough = DecodeOrder(VIEWS, None, 64_000_000, decoding_bytes(6000 * 6000, len(large)), 30.0)
-    assert len(decoder.decode(large, enough)) == len(VIEWS)
+    assert len(decoder.decode(large, enough)[0]) == len(VIEWS)
     pid = decoder.pid
     with pytest.raises(PictureTooCostly, match="100 MiB of memory"):
         decoder.decode(large, replace(enough, memory_bytes=100 << 20))
-    assert len(decoder.decode(large, enough)) == len(VIEWS)
+    assert len(decoder.decode(large, enough)[0]) == len(VIEWS)
     assert decoder.pid == pid
     decoder.close()
 

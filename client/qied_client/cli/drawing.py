@@ -12,6 +12,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from qied_client.picture_header import PictureLimits, read_header
+
 _MOST_COLUMNS = 48
 _LEAST_COLUMNS = 24
 _GAP = 2
@@ -28,7 +30,13 @@ def can_draw(console: Console) -> bool:
 
 
 def show_pictures(console: Console, pictures: Sequence[tuple[str, bytes]]) -> None:
-    """Print encoded pictures with their titles side by side, as large as the terminal's width allows."""
+    """Print encoded pictures with their titles side by side, as large as the terminal's width allows.
+
+    Pictures of formats that cannot be decoded here are left out.
+    """
+    pictures = [(title, picture) for title, picture in pictures if _let_open(picture)]
+    if not pictures:
+        return
     most = max(1, (console.width + _GAP) // (_LEAST_COLUMNS + _GAP))
     columns = min(len(pictures), most)
     side = min(_MOST_COLUMNS, (console.width + _GAP) // columns - _GAP)
@@ -39,6 +47,17 @@ def show_pictures(console: Console, pictures: Sequence[tuple[str, bytes]]) -> No
             table.add_column(Text(title), width=side, no_wrap=True, overflow="crop")
         table.add_row(*(half_blocks(picture, side) for _, picture in shown))
         console.print(table)
+
+
+def _let_open(picture: bytes) -> bool:
+    """Whether Pillow can open a picture, with its plugin loaded where it needs one."""
+    from qied_client.pixels.plugins import is_decodable, load_plugin
+
+    kind = read_header(BytesIO(picture), PictureLimits()).format
+    if is_decodable(kind):
+        load_plugin(kind)
+        return True
+    return False
 
 
 def half_blocks(picture: bytes, side: int) -> Text:

@@ -32,6 +32,8 @@ def arguments_of(metadata: PictureMetadata, found: dict[str, Path], untold: list
     options = [*_options(metadata), "-o", str(out)]
     if metadata.mask is not None:
         options += ["--mask", name(metadata.mask, "MASK")]
+        if metadata.mask_mode not in ("", "auto"):
+            options += ["--mask-mode", metadata.mask_mode]
     named = [*pictures, metadata.prompt]
     if any(word.startswith("-") for word in named):
         return ["edit", *options, "--", *named]
@@ -47,7 +49,10 @@ def _options(metadata: PictureMetadata) -> list[str]:
         options += ["--negative", metadata.negative_prompt]
     for lora, strength in metadata.loras:
         options += ["--lora", lora if strength == 1 and ":" not in lora else f"{lora}:{number(strength)}"]
-    options += ["--width", str(metadata.width), "--height", str(metadata.height)]
+    if metadata.size:
+        options += ["--size", metadata.size]
+    else:
+        options += ["--width", str(metadata.width), "--height", str(metadata.height)]
     if metadata.precision:
         options += ["--precision", metadata.precision]
     return options

@@ -28,7 +28,8 @@ class EditOptions(TypedDict, total=False):
     loras: Loras | None
     mask: Picture | None
     on_cap: Literal["refuse", "fit"]
-    mask_mode: Literal["white", "transparent"]
+    mask_mode: Literal["auto", "white", "transparent", "opaque"]
+    size: str
     output_format: Literal["png", "webp", "jpeg"]
     output_quality: int
     previews: bool
@@ -90,7 +91,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "mask": Option(
         "a picture, as the first argument takes it",
-        "White where to edit, black where the picture stays as it is; stretched to its size.",
+        "White where to edit, black where the picture stays as it is; stretched to its size. See mask_mode.",
         "edit everywhere",
     ),
     "on_cap": Option(
@@ -98,8 +99,13 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "What happens above the largest size of the daemon's machine: refuse with AboveCap, or fit the result to it.",
     ),
     "mask_mode": Option(
-        "'white' or 'transparent'",
-        "What of the mask is edited: its white part, or its transparent part, as masks of OpenAI's kind mean it.",
+        "'auto', 'white', 'transparent' or 'opaque'",
+        "What of the mask is edited: its white part; its transparent part, as OpenAI and ComfyUI's mask editor mean "
+        "it; its opaque part, as strokes on a clear canvas; 'auto' goes by the file, and tells where it had to guess.",
+    ),
+    "size": Option(
+        "'default', 'same', or both sides in pixels such as '1024x768'",
+        "The result's size: about a megapixel, or the last picture's own size to the pixel, or a width and a height.",
     ),
     "output_format": Option("'png', 'webp' or 'jpeg'", "Format of the result; PNG and WebP of 100 are lossless."),
     "output_quality": Option("an integer from 1 to 100", "Quality of a JPEG or WebP; a WebP of 100 is lossless."),

@@ -15,6 +15,7 @@ from qied_client.protocol import limits
 from qied_client.protocol.request import EditRequest
 
 _INTEGERS: Final = frozenset({"seed", "steps", "width", "height", "priority", "output_quality"})
+_SIZE: Final = re.compile(r"(\d{1,6})[xX*](\d{1,6})", re.ASCII)
 _PROMPT: Final = f"text of at most {limits.PROMPT_BYTES} bytes of UTF-8 that says what to change"
 
 
@@ -29,11 +30,24 @@ def edit_request(prompt: str, seed: int, options: Mapping[str, object]) -> EditR
     given = {name: _plain(name, value) for name, value in options.items() if name not in ("mask", "loras")}
     if given.get("seed") is None:
         given["seed"] = seed
+    given |= _sides(given)
     request = EditRequest((), prompt, loras=lora_choices(options.get("loras")), **given)
     try:
         return request.validated()
     except InvalidRequest as error:
         raise _with_what_is_allowed(error, request) from None
+
+
+def _sides(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Width and height of a ``size`` such as "1024x768", as OpenAI's API has it; nothing for any other."""
+    sides = _SIZE.fullmatch(given["size"].strip()) if isinstance(given.get("size"), str) else None
+    if sides is None:
+        return {}
+    if given.get("width") is not None or given.get("height") is not None:
+        raise InvalidRequest(
+            "size: width or height is given too.", "Leave out size, or width and height.", field="size"
+        )
+    return {"size": "default", "width": int(sides[1]), "height": int(sides[2])}
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -52,7 +66,7 @@ def _with_what_is_allowed(error: InvalidRequest, request: EditRequest) -> Invali
     name = re.split(r"[.\[]", path)[0]
     if name == "prompt":
         return InvalidRequest(error.message, _give(_PROMPT), field=name)
-    if error.message.startswith("width and height"):
+    if error.message.startswith(("width and height", "size: 'same'")):
         return error
     value = getattr(request, name)
     if name in ("width", "height") and type(value) is int and value > limits.SIDE_MULTIPLE:

@@ -36,7 +36,6 @@ _OTHERWISE: Final = {
     **dict.fromkeys(("sampler", "sampler_name", "scheduler", "sigmas", "timesteps", "shift", "schedule"), _SCHEDULE),
     **dict.fromkeys(("callback", "callback_on_step_end", "callback_steps", "progress"), _PROGRESS),
     **dict.fromkeys(("prompt_embeds", "negative_prompt_embeds", "prompt_embeds_mask"), _EMBEDDED),
-    "size": "Give width= and height= in pixels, such as width=1024, height=1024.",
     "resolution": "Give width= and height= in pixels, such as width=1024, height=1024.",
     "aspect_ratio": "Give width= and height= in pixels, such as width=1024, height=1024.",
     "latents": "Give a seed: the daemon draws the noise from it.",

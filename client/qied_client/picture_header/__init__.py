@@ -1,4 +1,4 @@
-"""Format, size and orientation of PNG, JPEG and WebP files, read from their headers without decoding."""
+"""Format, size and orientation of pictures, read from their headers without decoding."""
 
 from qied_client.picture_header.header import PictureFormat, PictureHeader, PictureLimits, read_header
 

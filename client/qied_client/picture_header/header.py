@@ -8,9 +8,11 @@ from typing import BinaryIO, Literal
 
 from qied_client.errors import PictureTooLarge, UnsupportedPicture
 from qied_client.picture_header.bounded_reader import BoundedReader
+from qied_client.picture_header.heif import scan_heif
+from qied_client.picture_header.jpeg_xl import scan_jpeg_xl
 from qied_client.picture_header.scanners import Scan, scan_jpeg, scan_png, scan_webp
 
-PictureFormat = Literal["png", "jpeg", "webp"]
+PictureFormat = Literal["png", "jpeg", "webp", "heif", "avif", "jxl"]
 
 _SNIFFED_BYTES = 64
 _FOREIGN_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -20,15 +22,13 @@ _FOREIGN_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"MM\0*", "a TIFF picture"),
     (0, b"8BPS", "a Photoshop document"),
     (0, b"%PDF", "a PDF document"),
-    (4, b"ftypavi", "an AVIF picture"),
-    (4, b"ftyphei", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIC picture"),
     (4, b"ftyp", "a video"),
-    (0, b"\xff\x0a", "a JPEG XL picture"),
-    (4, b"JXL \r\n", "a JPEG XL picture"),
     (4, b"jP  \r\n", "a JPEG 2000 picture"),
     (0, b"PK\x03\x04", "a ZIP archive"),
 )
+_AVIF = {b"avif", b"avis"}
+_HEIF = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
+"""Brands of still pictures, and of sequences, of which the main picture counts."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,13 @@ class PictureHeader:
 
 
 def read_header(file: BinaryIO, limits: PictureLimits) -> PictureHeader:
-    """Read the header of a PNG, JPEG or WebP from ``file``, which must be seekable and is read from its start.
+    """Read the header of a picture from ``file``, which must be seekable and is read from its start.
 
     At most 1 MiB is looked at, 64 KiB at a time, whatever the file says; no pixel is decoded, and a JPEG's pixels are
     passed over only to count its scans. Of an animated PNG or WebP the first frame counts, as everywhere in qied.
-    Raises UnsupportedPicture for anything else than these formats, PictureTooLarge above ``limits`` or without pixels,
-    PictureTooCostly for a JPEG of too many scans, and PictureUnreadable for a truncated or damaged header.
+    Raises UnsupportedPicture for anything else than PNG, JPEG, WebP, HEIC, AVIF and JPEG XL, PictureTooLarge above
+    ``limits`` or without pixels, PictureTooCostly for a JPEG of too many scans, and PictureUnreadable for a truncated
+    or damaged header.
     """
     reader = BoundedReader(file)
     _check_bytes(reader.size, limits)
@@ -83,9 +84,23 @@ def _recognise(start: bytes) -> tuple[PictureFormat, Callable[[BoundedReader], S
         return "jpeg", scan_jpeg
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return "webp", scan_webp
+    if start[4:8] == b"ftyp" and (brands := _brands(start)):
+        if _AVIF & brands:
+            return "avif", scan_heif
+        if _HEIF & brands:
+            return "heif", scan_heif
+    if start.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")):
+        return "jxl", scan_jpeg_xl
     raise UnsupportedPicture(
-        f"The file is {_describe(start)}, not a PNG, JPEG or WebP picture.", "Convert it to PNG, JPEG or WebP first."
+        f"The file is {_describe(start)}, not a PNG, JPEG, WebP, HEIC, AVIF or JPEG XL picture.",
+        "Convert it to PNG, JPEG or WebP first.",
     )
+
+
+def _brands(start: bytes) -> set[bytes]:
+    """What the first box of a file says that it is: the main brand, and those that it is compatible with."""
+    end = min(int.from_bytes(start[:4], "big"), len(start))
+    return {start[8:12], *(start[at : at + 4] for at in range(16, end - 3, 4))}
 
 
 def _describe(start: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgpack
 
@@ -39,6 +39,9 @@ class LoraChoice:
     strength: Annotated[float, Real(-4.0, 4.0)] = 1.0
 
 
+MASK_MODES: Final = ("auto", "white", "transparent", "opaque")
+
+
 @dataclass(frozen=True)
 class EditRequest:
     """One edit as the user asked for it; null means the daemon's choice (preset, then model profile).
@@ -47,7 +50,10 @@ class EditRequest:
     ``width`` and ``height`` are pixels, multiples of 16, given both or not at all. ``on_cap`` says what happens to a
     request above this machine's cap: ``refuse`` it with the nearest size, or ``fit`` it to that size.
     ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` says what of a mask is edited: its
-    ``white`` part, or its ``transparent`` one, as OpenAI means it. ``priority`` orders the waiting jobs of one user,
+    ``white`` part; its ``transparent`` one, as OpenAI and ComfyUI's editor mean it; its ``opaque`` one; or, with
+    ``auto``, what the file seems to mean, of which the result's warnings tell. With the ``size`` ``same`` the
+    result has the last picture's own size to the pixel, and its pixels lie where the picture's do. ``priority`` orders
+    the waiting jobs of one user,
     the highest first; other users' shares do not depend on it.
     """
 
@@ -68,7 +74,8 @@ class EditRequest:
     previews: Annotated[bool, Flag()] = True
     priority: Annotated[int, Later(Int(-limits.PRIORITY, limits.PRIORITY))] = 0
     output_quality: Annotated[int, Later(Int(1, 100))] = 100
-    mask_mode: Annotated[str, Later(OneOf(("white", "transparent")))] = "white"
+    mask_mode: Annotated[str, Later(OneOf(MASK_MODES))] = "auto"
+    size: Annotated[str, Later(OneOf(("default", "same")))] = "default"
 
     def validated(self) -> EditRequest:
         """Return the request with every field checked; raises InvalidRequest that names the field and the limit."""
@@ -78,6 +85,12 @@ class EditRequest:
             raise InvalidRequest(f"{error}.", "Correct this field.", field=error.path) from None
         if (request.width is None) != (request.height is None):
             raise InvalidRequest("width and height: one is missing.", "Give both, or neither.", field="width")
+        if request.width is not None and request.size == "same":
+            raise InvalidRequest(
+                "size: 'same' means the picture's own size, but width and height are given too.",
+                "Leave out width and height, or size.",
+                field="size",
+            )
         return request
 
     def payload_hash(self) -> str:

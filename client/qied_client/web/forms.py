@@ -301,12 +301,14 @@ def lora_choices(text: str) -> list[tuple[str, float]]:
     return choices
 
 
-def _size(text: str) -> dict[str, int]:
+def _size(text: str) -> dict[str, int | str]:
     if text in ("auto", ""):
         return {}
+    if text == "same":
+        return {"size": text}
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal()):
-        raise bad_request(f"size must be auto or WIDTHxHEIGHT, not {text[:40]!r}.", "size", "invalid_size")
+        raise bad_request(f"size must be auto, same or WIDTHxHEIGHT, not {text[:40]!r}.", "size", "invalid_size")
     sides = int(width[:6]), int(height[:6])
     step = limits.SIDE_MULTIPLE
     if any(side % step or not step <= side <= limits.SIDE_PX for side in sides):

@@ -218,9 +218,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     scale=st.floats(1, 20),
     strength=st.floats(-4, 4),
     masked=st.booleans(),
+    size=st.sampled_from(["", "same"]),
+    mode=st.sampled_from(["", "auto", "white", "transparent", "opaque"]),
 )
 def test_the_command_is_read_by_the_command_line_as_the_same_edit(
-    parsed: Any, prompt: str, negative: str | None, scale: float, strength: float, masked: bool
+    parsed: Any, prompt: str, negative: str | None, scale: float, strength: float, masked: bool, size: str, mode: str
 ) -> None:
     made = replace(
         MADE,
@@ -229,6 +231,8 @@ def test_the_command_is_read_by_the_command_line_as_the_same_edit(
         true_cfg_scale=scale,
         loras=(("-odd", strength), ("a:b", 1.0)),
         mask="c" * 64 if masked else None,
+        size=size,
+        mask_mode=mode,
     )
     found = {"a" * 64: Path("-first.png")}
     asked = parsed(arguments_of(made, found, [], Path("again.webp")))
@@ -239,8 +243,11 @@ def test_the_command_is_read_by_the_command_line_as_the_same_edit(
     assert loras == [("-odd", strength), ("a:b", 1.0)]
     assert options["mask"] == (Path(placeholder("c" * 64, "MASK")) if masked else None)
     assert (options["output_format"], options["on_cap"]) == ("webp", "refuse")
-    for name in ("seed", "steps", "true_cfg_scale", "width", "height", "preset", "precision", "negative_prompt"):
+    for name in ("seed", "steps", "true_cfg_scale", "preset", "precision", "negative_prompt"):
         assert options[name] == getattr(made, name), name
+    sides = (None, None) if size else (made.width, made.height)
+    assert (options["width"], options["height"], options.get("size", "")) == (*sides, size)
+    assert options.get("mask_mode", "auto") == ((mode or "auto") if masked else "auto")
 
 
 def test_a_path_its_bytes_and_its_text_say_the_same(tmp_path: Path) -> None:

@@ -86,3 +86,30 @@ def test_an_unknown_option_is_refused_before_wrong_values() -> None:
     error = refused(steps="forty", sede=3)
     assert isinstance(error, UnknownOption)
     assert error.details == {"field": "sede", "nearest": "seed"}
+
+
+@pytest.mark.parametrize("size", ["1280x720", "1280X720", "1280*720", " 1280x720 "])
+def test_a_size_may_be_one_option(size: str) -> None:
+    request = edit_request("x", 1, {"size": size})
+    assert (request.width, request.height, request.size) == (1280, 720, "default")
+
+
+def test_a_size_may_be_the_pictures_own() -> None:
+    request = edit_request("x", 1, {"size": "same"})
+    assert (request.width, request.height, request.size) == (None, None, "same")
+
+
+@pytest.mark.parametrize(
+    "size", ["", "big", "1280", "1280x", "x720", "12x3x4", "-1x5", "1\u0663x5", (1024, 768), 3, None]
+)
+def test_what_is_no_size_is_refused_with_the_ways_to_give_one(size: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        edit_request("x", 1, {"size": size})
+    assert "'same', or both sides in pixels such as '1024x768'" in caught.value.remedy
+
+
+@pytest.mark.parametrize("other", [{"width": 640}, {"height": 640}, {"width": 640, "height": 640}])
+@pytest.mark.parametrize("size", ["640x480", "same"])
+def test_two_ways_to_say_a_size_are_not_taken_together(size: str, other: dict[str, int]) -> None:
+    with pytest.raises(InvalidRequest):
+        edit_request("x", 1, {"size": size, **other})

@@ -48,7 +48,7 @@ def test_the_option_that_was_meant_is_named(name: str, nearest: str) -> None:
         ("image", "first argument"),
         ("strength", "no strength"),
         ("denoise", "no strength"),
-        ("size", "width= and height="),
+        ("resolution", "width= and height="),
         ("scheduler", "preset"),
         ("sampler_name", "preset"),
         ("num_images_per_prompt", "n="),

@@ -137,15 +137,15 @@ def test_a_jpeg_may_have_fill_bytes_and_a_large_profile_before_its_size() -> Non
         (saved("TIFF"), "a TIFF picture"),
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG or other XML document"),
         (b'<?xml version="1.0"?><svg/>', "an SVG or other XML document"),
-        (b"\0\0\0\x20ftypheic", "a HEIC picture"),
-        (saved("AVIF"), "an AVIF picture"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "a video"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
         (b"\x00\x01\x02\x03\x80\xff\x00\x00", "begins with 00 01 02 03"),
     ],
 )
 def test_other_files_are_refused_by_what_they_are(data: bytes, seen: str) -> None:
     with pytest.raises(UnsupportedPicture, match=seen) as caught:
         header_of(data)
-    assert "not a PNG, JPEG or WebP" in caught.value.message
+    assert "not a PNG, JPEG, WebP, HEIC, AVIF or JPEG XL picture" in caught.value.message
     assert caught.value.remedy
 
 

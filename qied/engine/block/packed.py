@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from qied.engine.block.views import layout_views
 from qied.engine.disk.cache import Kind, identity_of
 from qied.engine.disk.file import Contents
-from qied.engine.weights.quantise import E4M3, quantise, rotate_to_int8
+from qied.engine.weights.quantise import E4M3, quantise, rotate_to_int8, row_chunks
 from qied.engine.weights.rotation import reversed_groups
-from qied.engine.weights.sources import SafetensorsSource, StoredWeight, TensorSource, WeightReader, check_shape
+from qied.engine.weights.sources import FileSource, StoredWeight, TensorSource, WeightReader, check_shape
 from qied.planning.block_layout import NORMS, BlockLayout, linears
 
 BLOCKS = "transformer_blocks."
@@ -75,15 +75,16 @@ def block_prefix(number: int) -> str:
     return f"{BLOCKS}{number}"
 
 
-def stored_names(layout: BlockLayout, number: int) -> Iterator[str]:
-    """Names in the checkpoint of everything that is packed of block ``number``."""
+def stored_shapes(layout: BlockLayout, number: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names in the checkpoint, and shapes, of everything that is packed of block ``number``."""
     prefix = block_prefix(number)
     for linear in linears(layout.shape):
+        rows = linear.outputs // len(linear.modules)
         for module in linear.modules:
-            yield f"{prefix}.{module}.weight"
-            yield f"{prefix}.{module}.bias"
+            yield f"{prefix}.{module}.weight", (rows, linear.inputs)
+            yield f"{prefix}.{module}.bias", (rows,)
     for norm in NORMS:
-        yield f"{prefix}.{norm.parameter}"
+        yield f"{prefix}.{norm.parameter}", (layout.shape.head_dim,)
 
 
 def pack_block(
@@ -91,23 +92,44 @@ def pack_block(
 ) -> None:
     """Fill ``buffer`` (uint8 [layout.nbytes], on any device) with block ``number``; quantised on ``device``.
 
-    What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
-    So does what is stored in INT8 with the same rotation, but for the order in each group.
     The gaps between tensors become zero: equal blocks have equal bytes, and nothing else of the memory is ever kept.
     Besides the buffer this needs memory for one linear. Raises ModelUnsupported where a tensor has another shape.
     """
-    prefix, tensors = block_prefix(number), block_tensors(layout, buffer)
+    shapes = dict(stored_shapes(layout, number))
+
+    def read(name: str) -> StoredWeight:
+        weight = reader.stored(source, name)
+        check_shape(source, name, weight, shapes[name])
+        return weight
+
+    fill_block(read, number, layout, block_tensors(layout, buffer), device)
+    for gap in layout.gaps():
+        buffer[gap] = 0
+
+
+def fill_block(
+    read: Callable[[str], StoredWeight],
+    number: int,
+    layout: BlockLayout,
+    tensors: Mapping[str, Tensor],
+    device: torch.device,
+) -> None:
+    """Make the ``tensors`` of block ``number`` of what ``read`` gives by names of the checkpoint, on ``device``.
+
+    What is stored in E4M3 stays as it is where rows have scales of their own: its bytes, with its scale for each row.
+    So does what is stored in INT8 with the same rotation, but for the order in each group.
+    """
+    prefix = block_prefix(number)
     for linear in linears(layout.shape):
         names = [f"{prefix}.{module}" for module in linear.modules]
-        biases = [reader.read(source, f"{name}.bias") for name in names]
-        _check(source, [f"{name}.bias" for name in names], biases, (linear.outputs // len(names),))
-        _stack(biases, tensors[f"{linear.name}.bias"])
-        part = (linear.outputs // len(names), linear.inputs)
-        weights = [reader.stored(source, f"{name}.weight") for name in names]
-        _check(source, [f"{name}.weight" for name in names], [weight.values for weight in weights], part)
+        biases = tensors[f"{linear.name}.bias"].chunk(len(names))
+        weights = [read(f"{name}.weight") for name in names]
+        for name, bias in zip(names, biases, strict=True):
+            read(f"{name}.bias").put(bias, device)
         target, scale = tensors[f"{linear.name}.weight"], tensors.get(f"{linear.name}.scale")
         if scale is None:
-            _stack([weight.dense() for weight in weights], target)
+            for weight, rows in zip(weights, target.chunk(len(weights)), strict=True):
+                weight.put(rows, device)
         elif layout.scaling == "rowwise":
             group = layout.shape.rotation_group
             for weight, rows, scales in zip(weights, target.chunk(len(names)), scale.chunk(len(names)), strict=True):
@@ -118,13 +140,8 @@ def pack_block(
         else:
             _quantise_whole(weights, target, scale, device)
     for norm in NORMS:
-        name = f"{prefix}.{norm.parameter}"
-        stored = reader.read(source, name)
-        _check(source, [name], [stored], (layout.shape.head_dim,))
-        tensors[norm.name].copy_(stored)
+        read(f"{prefix}.{norm.parameter}").put(tensors[norm.name], device)
     tensors["number"].fill_(number)
-    for gap in layout.gaps():
-        buffer[gap] = 0
 
 
 def _rotate_rows(weight: StoredWeight, group: int, values: Tensor, scales: Tensor, device: torch.device) -> None:
@@ -134,9 +151,11 @@ def _rotate_rows(weight: StoredWeight, group: int, values: Tensor, scales: Tenso
         values.copy_(reversed_groups(weight.values, group))
         scales.copy_(weight.scale)
         return
-    quantised = rotate_to_int8(weight.dense().to(device), group)
-    values.copy_(quantised.values)
-    scales.copy_(quantised.scale.flatten())
+    for rows in row_chunks(*weight.shape) if weight.kind is not None else (slice(None),):
+        part = weight.rows(rows) if weight.kind is not None else weight
+        quantised = rotate_to_int8(part.dense(device).to(device), group)
+        values[rows].copy_(quantised.values)
+        scales[rows].copy_(quantised.scale.flatten())
 
 
 def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device: torch.device) -> None:
@@ -145,14 +164,16 @@ def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device:
         values.copy_(weight.values)
         scales.fill_(1.0) if weight.scale is None else scales.copy_(weight.scale)
         return
-    quantised = quantise(weight.dense().to(device), "rowwise")
-    values.copy_(quantised.values)
-    scales.copy_(quantised.scale.flatten())
+    for rows in row_chunks(*weight.shape) if weight.kind is not None else (slice(None),):
+        part = weight.rows(rows) if weight.kind is not None else weight
+        quantised = quantise(part.dense(device).to(device), "rowwise")
+        values[rows].copy_(quantised.values)
+        scales[rows].copy_(quantised.scale.flatten())
 
 
 def _quantise_whole(parts: list[StoredWeight], values: Tensor, scale: Tensor, device: torch.device) -> None:
     """Put E4M3 values of ``parts`` on top of each other and their one scale [1]; E4M3 values are rounded again."""
-    dense = [part.dense() for part in parts]
+    dense = [part.dense(device) for part in parts]
     # Parts that were E4M3 are FP32 by now, whatever the others are.
     alike = all(part.dtype == dense[0].dtype for part in dense)
     whole = torch.empty(values.shape, dtype=dense[0].dtype if alike else torch.float32, device=device)
@@ -168,17 +189,12 @@ def _stack(parts: list[Tensor], target: Tensor) -> None:
         part.copy_(stored)
 
 
-def _check(source: TensorSource, names: list[str], tensors: list[Tensor], shape: tuple[int, ...]) -> None:
-    for name, tensor in zip(names, tensors, strict=True):
-        check_shape(source, name, tensor, shape)
-
-
 PACKED = Kind("packed blocks", "storage.packed_bytes")
 PACKING = 3
 """Version of how blocks are packed and quantised: files of another one are of no use."""
 
 
-def contents_of(source: SafetensorsSource, layout: BlockLayout, blocks: int) -> Contents:
+def contents_of(source: FileSource, layout: BlockLayout, blocks: int) -> Contents:
     """What the packed blocks of a source are: its files as they are now, their headers, and the layout."""
     shape = layout.shape
     entries = [[entry.name, entry.dtype, list(entry.shape), entry.offset] for entry in layout.entries]

@@ -15,11 +15,10 @@ import structlog
 from torch import Tensor
 
 from qied.engine.disk.file import Contents, PackedReader, PackedWriter, UnusablePackedFile, drafts
-from qied.engine.weights.sources import SafetensorsSource
+from qied.engine.weights.sources import FileSource
 from qied.file_lock import try_lock
 
 _SUFFIX = ".packed"
-_LENGTH_BYTES = 8
 
 Fill = Callable[[int, Tensor], None]
 """Puts block number n into a buffer."""
@@ -187,16 +186,21 @@ class KeptBlocksWriter:
             self._cache.warn("cannot be kept for the next start", self._path, error)
 
 
-def identity_of(source: SafetensorsSource) -> list[dict[str, Any]]:
+def identity_of(source: FileSource) -> list[dict[str, Any]]:
     """What tells the files of a source from all others and from themselves after any change; raises OSError."""
     return [
-        {"path": str(path.resolve()), "bytes": size, "changed_ns": changed, "inode": inode, "header": _digest(path)}
+        {
+            "path": str(path.resolve()),
+            "bytes": size,
+            "changed_ns": changed,
+            "inode": inode,
+            "header": _digest(path, source.header_bytes(path)),
+        }
         for path, (size, changed, inode) in source.files.items()
     ]
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file's header: the names, types and places of its tensors."""
+def _digest(path: Path, nbytes: int) -> str:
+    """SHA-256 of a file's header of so many bytes: the names, types and places of its tensors."""
     with path.open("rb") as file:
-        length = file.read(_LENGTH_BYTES)
-        return hashlib.sha256(length + file.read(int.from_bytes(length, "little"))).hexdigest()
+        return hashlib.sha256(file.read(nbytes)).hexdigest()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qied.engine.lora.branches import BlockLoras
+from qied.engine.lora.branches import NOTHING_AROUND, AroundLoras, BlockLoras
 from qied.engine.transformer.modulation_table import StepModulation
 from qied.engine.transformer.rope import Rotation
 from qied.engine.transformer.transformer import Forward
@@ -99,15 +99,19 @@ class VelocityRequest:
 
 
 def velocity_request(
-    latents: Tensor, modulation: StepModulation, conditioning: Conditioning, loras: Sequence[BlockLoras] = ()
+    latents: Tensor,
+    modulation: StepModulation,
+    conditioning: Conditioning,
+    loras: Sequence[BlockLoras] = (),
+    around: AroundLoras = NOTHING_AROUND,
 ) -> VelocityRequest:
     """Ask for the velocities of one step at ``latents`` FP32 [1, target tokens, C * 4].
 
-    ``loras`` has one entry for each block, or none at all.
+    ``loras`` has one entry for each block, or none at all; ``around`` those around the blocks.
     """
     return VelocityRequest(
         tuple(
-            Forward(latents, conditioning.references, prompt, conditioning.rotation, modulation, loras)
+            Forward(latents, conditioning.references, prompt, conditioning.rotation, modulation, loras, around)
             for prompt in conditioning.prompts
         )
     )

@@ -152,7 +152,9 @@ def denoise(
     held.hold("modulation", modulation)
     for step in range(1, spec.steps + 1):
         loras = context.loras.branches(inputs.loras)
-        velocities = yield velocity_request(latents, modulation.step(step - 1), conditioning, loras)
+        around = context.loras.around(inputs.loras)
+        velocities = yield velocity_request(latents, modulation.step(step - 1), conditioning, loras, around)
+        del loras, around
         velocity = guided(velocities, conditioning.scale)
         del velocities
         preview: Image.Image | None = None

@@ -27,7 +27,7 @@ class BlockLoras:
     @property
     def width(self) -> int:
         """Values of a token between the two matrices of a branch, at most."""
-        return max((len(scaled.branch.down) for side in self._sides for scaled in side), default=0)
+        return max((scaled.branch.width for side in self._sides for scaled in side), default=0)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -41,3 +41,15 @@ class BlockLoras:
 
 
 NO_LORAS = BlockLoras()
+
+
+@dataclass(frozen=True)
+class AroundLoras:
+    """The branches added to the linears around the blocks, through which tokens enter and leave."""
+
+    img_in: tuple[Scaled, ...] = ()
+    txt_in: tuple[Scaled, ...] = ()
+    proj_out: tuple[Scaled, ...] = ()
+
+
+NOTHING_AROUND = AroundLoras()

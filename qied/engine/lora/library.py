@@ -11,12 +11,14 @@ from qied_client.errors import InvalidRequest, UnknownLora
 from qied_client.protocol.request import LoraChoice
 from torch import Tensor
 
-from qied.engine.lora.branches import BlockLoras, StreamLoras
-from qied.engine.lora.loaded import LoadedLora, load_lora
+from qied.engine.lora.branches import AroundLoras, BlockLoras, StreamLoras
+from qied.engine.lora.loaded import LoadedLora, load_alone, load_lora
 from qied.engine.lora.tensors import check_unchanged, opened
-from qied.engine.ops.low_rank import Branch, LowRankShare, Scaled
+from qied.engine.ops.low_rank import Branch, Scaled
 from qied.loras.catalogue import LoraFile, file_of
-from qied.loras.contents import LoraContents, Pair, read_contents
+from qied.loras.changes import Change
+from qied.loras.contents import LoraContents, read_contents
+from qied.loras.keys import PROJECTIONS, TIMES
 from qied.planning.model_profile import Architecture
 
 
@@ -87,6 +89,18 @@ class LoraLibrary:
             for block in range(self._architecture.layers)
         )
 
+    def around(self, choices: Sequence[LoraChoice]) -> AroundLoras:
+        """Return the branches of the linears around the blocks, for one step."""
+        wanted = {choice.name for choice in choices}
+        loaded = [
+            (self._use(choice.name, wanted), choice.strength) for choice in choices if self._known(choice.name).around
+        ]
+
+        def beside(linear: str) -> tuple[Scaled, ...]:
+            return tuple(Scaled(lora.around[linear], strength) for lora, strength in loaded if linear in lora.around)
+
+        return AroundLoras(*(beside(linear) for linear in PROJECTIONS))
+
     def modulation(self, choices: Sequence[LoraChoice]) -> tuple[ModulationShare, ...]:
         """Return what LoRAs add to the modulation; those that leave it alone are not among them."""
         return tuple(
@@ -95,12 +109,15 @@ class LoraLibrary:
             if self._known(choice.name).modulation
         )
 
-    def modulation_branch(self, name: str, block: int, module: str) -> Branch | None:
-        """Read what a LoRA adds to one modulation linear; None where that is nothing."""
-        pair = next(
-            (pair for pair in self._known(name).modulation if (pair.block, pair.module) == (block, module)), None
-        )
-        return None if pair is None else self._read_alone(name, pair)
+    def modulation_branch(self, name: str, block: int | None, module: str) -> Branch | None:
+        """Read what a LoRA adds to one linear whose outputs depend on the time alone; None where that is nothing."""
+        changes = self._known(name).modulation
+        change = next((change for change in changes if (change.block, change.module) == (block, module)), None)
+        return None if change is None else self._read_alone(name, change)
+
+    def changes_time(self, name: str) -> bool:
+        """Whether a LoRA changes the embedding of the time itself."""
+        return any(change.module in TIMES for change in self._known(name).modulation)
 
     def _use(self, name: str, wanted: set[str]) -> LoadedLora:
         """Return a LoRA on the device, loaded in the room of those that are not wanted now."""
@@ -129,10 +146,10 @@ class LoraLibrary:
     def _nbytes(self, name: str) -> int:
         return self._known(name).parameters * self._dtype.itemsize
 
-    def _read_alone(self, name: str, pair: Pair) -> Branch:
+    def _read_alone(self, name: str, change: Change) -> Branch:
         with opened(self._files[name], file_of(name), self._device) as tensors:
-            down, up = (matrix.to(self._dtype) for matrix in tensors.pair(pair))
-        return Branch(down, (LowRankShare(slice(0, pair.outputs), slice(0, pair.rank), up),))
+            buffer = torch.empty(change.parameters, dtype=self._dtype, device=self._device)
+            return load_alone(change, tensors, buffer)
 
 
 @dataclass(frozen=True)
@@ -148,7 +165,12 @@ class ModulationShare:
         """Name and strength: a file does not change while the daemon runs."""
         return self.name, self.strength
 
-    def add_to(self, outputs: Tensor, x: Tensor, block: int, module: str) -> None:
+    @property
+    def changes_time(self) -> bool:
+        """See ``ModulationLora``."""
+        return self.library.changes_time(self.name)
+
+    def add_to(self, outputs: Tensor, x: Tensor, block: int | None, module: str) -> None:
         """See ``ModulationLora``; raises ModelUnsupported."""
         branch = self.library.modulation_branch(self.name, block, module)
         if branch is not None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from qied.engine.lora.tensors import LoraTensors
-from qied.engine.ops.low_rank import Branch, LowRankShare
-from qied.loras.contents import LoraContents, Pair
+from qied.engine.ops.low_rank import BiasShare, Branch, KroneckerShare, LowRankShare
+from qied.loras.changes import Change
+from qied.loras.contents import LoraContents
 from qied.planning.block_layout import BlockShape, linears
 
 _PLACES = {
@@ -25,44 +26,76 @@ _PLACES = {
 class LoadedLora:
     """The branches of a LoRA: for each block those of its packed linears, by the names that the block's layout has.
 
-    They are views of one buffer of ``nbytes``.
+    ``around`` are those of the linears around the blocks, by their names. All are views of one buffer of ``nbytes``.
     """
 
     blocks: tuple[Mapping[str, Branch], ...]
+    around: Mapping[str, Branch]
     nbytes: int
 
 
 def load_lora(contents: LoraContents, tensors: LoraTensors, buffer: Tensor, layers: int) -> LoadedLora:
     """Fill ``buffer`` ([contents.parameters], compute type, on the device) and return it as branches.
 
-    Raises ModelUnsupported where the file is damaged.
+    Raises ModelUnsupported where the file is damaged, or changes a norm.
     """
-    sorted_out: list[dict[str, list[Pair]]] = [{} for _ in range(layers)]
-    for pair in contents.linears:
-        sorted_out[pair.block].setdefault(_PLACES[pair.module][0], []).append(pair)
-    sizes = [size for block in sorted_out for pairs in block.values() for size in _sizes(pairs)]
-    rest = iter(torch.split(buffer, sizes))
-    blocks = tuple({name: _branch(pairs, tensors, rest) for name, pairs in block.items()} for block in sorted_out)
-    return LoadedLora(blocks, buffer.nbytes)
+    tensors.check_zero(contents.norms)
+    sorted_out: list[dict[str, list[Change]]] = [{} for _ in range(layers)]
+    for change in contents.linears:
+        assert change.block is not None
+        sorted_out[change.block].setdefault(_PLACES[change.module][0], []).append(change)
+    around = {change.module: [change] for change in contents.around}
+    groups = [*(changes for block in sorted_out for changes in block.values()), *around.values()]
+    rest = iter(torch.split(buffer, [size for changes in groups for size in _sizes(changes)]))
+    blocks = tuple({name: fill_branch(each, tensors, rest) for name, each in block.items()} for block in sorted_out)
+    return LoadedLora(blocks, {name: fill_branch(each, tensors, rest) for name, each in around.items()}, buffer.nbytes)
 
 
-def _sizes(pairs: Sequence[Pair]) -> list[int]:
-    """Numbers in the stacked ``down`` of a packed linear, then in each ``up``."""
-    return [sum(pair.rank * pair.inputs for pair in pairs), *(pair.outputs * pair.rank for pair in pairs)]
+def load_alone(change: Change, tensors: LoraTensors, buffer: Tensor) -> Branch:
+    """Fill ``buffer`` ([change.parameters], compute type) with one change and return it as a branch."""
+    return fill_branch([change], tensors, iter(torch.split(buffer, _sizes([change]))))
 
 
-def _branch(pairs: Sequence[Pair], tensors: LoraTensors, parts: Iterator[Tensor]) -> Branch:
-    """Stack the branches of the modules of one packed linear: one product with ``down`` serves them all."""
-    stacked = next(parts).view(-1, pairs[0].inputs)
+def _sizes(changes: Sequence[Change]) -> list[int]:
+    """Numbers in the stacked ``down`` of a packed linear, then in each other tensor of its branch."""
+    low_rank = [change for change in changes if change.factors is None]
+    kroneckers = [size for change in changes if change.factors is not None for size in change.matrix_sizes]
+    biases = [change.outputs for change in changes if "bias" in change.tensors]
+    downs, ups = ([change.matrix_sizes[side] for change in low_rank] for side in (0, 1))
+    return [sum(downs), *ups, *kroneckers, *biases]
+
+
+def fill_branch(changes: Sequence[Change], tensors: LoraTensors, parts: Iterator[Tensor]) -> Branch:
+    """Stack the changes of the modules of one packed linear: one product with ``down`` serves all that are low-rank."""
+    low_rank = [change for change in changes if change.factors is None]
+    stacked = next(parts).view(-1, changes[0].inputs)
     shares: list[LowRankShare] = []
     first = 0
-    for pair in pairs:
-        ranks = slice(first, first + pair.rank)
-        down, up = tensors.pair(pair)
+    for change in low_rank:
+        ranks = slice(first, first + change.rank)
+        down, up = tensors.matrices(change)
         stacked[ranks] = down
-        held = next(parts).view(pair.outputs, pair.rank)
-        held.copy_(up)
-        place = _PLACES[pair.module][1]
-        shares.append(LowRankShare(slice(place * pair.outputs, (place + 1) * pair.outputs), ranks, held))
-        first += pair.rank
-    return Branch(stacked, tuple(shares))
+        shares.append(LowRankShare(_outputs(change), ranks, _filled(next(parts), up)))
+        first += change.rank
+    kroneckers = [
+        KroneckerShare(_outputs(change), *(_filled(next(parts), factor) for factor in tensors.matrices(change)))
+        for change in changes
+        if change.factors is not None
+    ]
+    biases = [
+        BiasShare(_outputs(change), _filled(next(parts), bias))
+        for change in changes
+        if (bias := tensors.bias(change)) is not None
+    ]
+    return Branch(stacked, tuple(share for share in shares if share.up.numel()), tuple(kroneckers), tuple(biases))
+
+
+def _filled(part: Tensor, values: Tensor) -> Tensor:
+    part.view(values.shape).copy_(values)
+    return part.view(values.shape)
+
+
+def _outputs(change: Change) -> slice:
+    """Where the outputs of a module lie among those of its packed linear."""
+    place = _PLACES[change.module][1] if change.module in _PLACES else 0
+    return slice(place * change.outputs, (place + 1) * change.outputs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,7 +13,9 @@ from torch.func import functional_call
 from qied.engine.block.views import views
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.streams import Streams, streams_of
+from qied.engine.weights.gguf_blocks import expand
 from qied.engine.weights.quantise import dequantise
+from qied.engine.weights.sources import MappedWeights
 from qied.planning.memory import STREAMED_SLOTS
 
 _STACKS = ("visual.blocks.", "language_model.layers.")
@@ -49,7 +50,7 @@ def stream_text_model(
     model: Any,
     device: torch.device,
     dtype: torch.dtype,
-    scales: Mapping[str, Tensor],
+    stored: MappedWeights,
     before_forward: Callable[[], None] = _nothing,
 ) -> StreamedTextModel:
     """Convert a Qwen2_5_VLModel that lies in host memory, in place, so that its forwards run on ``device``.
@@ -57,18 +58,21 @@ def stream_text_model(
     The blocks of ``model.visual`` and the layers of ``model.language_model`` are streamed; both take inputs on
     ``device`` as before. ``embed_tokens`` stays in host memory and looks up there; everything else moves to the device.
     Streamed parameters stay where and as they are stored, be it in a mapped file, and are not pinned; one layer at a
-    time is cast to ``dtype``, on the device; those in E4M3 are multiplied by their ``scales`` (FP32 [rows] or [1], by
-    name) there, the table's rows when they are looked up. ``before_forward`` is called before each forward of the one
-    and of the other; what it raises, the forward raises.
+    time is cast to ``dtype``, on the device; there those in E4M3 are multiplied by their scales and GGUF's blocks are
+    expanded, as ``stored`` has them by name, the table's rows when they are looked up. ``before_forward`` is called
+    before each forward of the one and of the other; what it raises, the forward raises.
     """
     streams = streams_of(device)
-    visual, language = ({name.removeprefix(stack): scale for name, scale in scales.items()} for stack in _STACKS)
+    visual, language = (_below(stack, stored) for stack in _STACKS)
     stacks = [
         LayerStack(model.visual, "blocks", device, dtype, streams, before_forward, visual),
         LayerStack(model.language_model, "layers", device, dtype, streams, before_forward, language),
     ]
+    name = f"{_TABLE}.weight"
+    blocks = stored.blocks.get(name)
+    table = model.language_model.embed_tokens.weight.detach() if blocks is None else blocks.values
     model.language_model.embed_tokens = TokenTable(
-        model.language_model.embed_tokens.weight.detach(), scales.get(f"{_TABLE}.weight"), dtype
+        table, stored.scales.get(name), dtype, None if blocks is None else blocks.kind
     )
     resident = [
         child
@@ -82,6 +86,14 @@ def stream_text_model(
         + sum(stack.scale_bytes for stack in stacks),
         slot_bytes=max(stack.slot_bytes for stack in stacks),
         host_bytes=layer_bytes + model.language_model.embed_tokens.weight.nbytes,
+    )
+
+
+def _below(stack: str, stored: MappedWeights) -> MappedWeights:
+    """What belongs to the layers of a stack, by layer and parameter ("3.mlp.up_proj.weight")."""
+    return MappedWeights(
+        {name.removeprefix(stack): scale for name, scale in stored.scales.items() if name.startswith(stack)},
+        {name.removeprefix(stack): weight for name, weight in stored.blocks.items() if name.startswith(stack)},
     )
 
 
@@ -100,21 +112,29 @@ class LayerStack:
         dtype: torch.dtype,
         streams: Streams,
         before_forward: Callable[[], None],
-        scales: Mapping[str, Tensor] = MappingProxyType({}),
+        stored: MappedWeights,
     ) -> None:
-        """``scales`` by layer and parameter ("3.mlp.up_proj.weight"), which stay on the device."""
+        """``stored`` by layer and parameter ("3.mlp.up_proj.weight"); its scales stay on the device."""
         layers: list[nn.Module] = list(getattr(owner, name))
         self._device = device
         self._dtype = dtype
         self._streams = streams
-        self._layouts = [layer_layout(layer) for layer in layers]
         self._before_forward = before_forward
-        self._parts = [layout.parts(layer) for layout, layer in zip(self._layouts, layers, strict=True)]
         self._scales: list[dict[str, Tensor]] = [{} for _ in layers]
-        for place, scale in scales.items():
+        for place, scale in stored.scales.items():
             number, _, parameter = place.partition(".")
-            if number.isdigit():
-                self._scales[int(number)][parameter] = scale.to(device)
+            self._scales[int(number)][parameter] = scale.to(device)
+        self._kinds: list[dict[str, str | None]] = [{} for _ in layers]
+        held = [dict(layer.named_parameters()) for layer in layers]
+        for place, weight in stored.blocks.items():
+            number, _, parameter = place.partition(".")
+            self._kinds[int(number)][parameter] = weight.kind
+            held[int(number)][parameter] = weight.values  # type: ignore[assignment]
+        # What is expanded or copied leaves its slot at once: beside the layer's weights a second slot has no room.
+        self._copies = any(self._kinds)
+        assert not any(next(layer.buffers(), None) is not None for layer in layers), "a layer with buffers"
+        self._layouts = [layer_layout(tensors) for tensors in held]
+        self._parts = [layout.parts(tensors) for layout, tensors in zip(self._layouts, held, strict=True)]
         self._ring: CopyRing | None = None
         self._ticket = 0
         setattr(owner, name, nn.ModuleList(_StreamedLayer(self, index, layer) for index, layer in enumerate(layers)))
@@ -141,10 +161,18 @@ class LayerStack:
         assert self._ring is not None, "streamed layers run within their model's forward"
         ticket = self._ticket
         stored = self._layouts[index].views(self._ring.use(ticket))
-        scales = self._scales[index]
-        weights = {name: expanded(view, scales.get(name), self._dtype) for name, view in stored.items()}
+        scales, kinds = self._scales[index], self._kinds[index]
+        weights = {
+            name: expanded(view, scales.get(name), self._dtype, kinds.get(name)) for name, view in stored.items()
+        }
+        if self._copies:
+            for name, weight in weights.items():
+                if weight.data_ptr() == stored[name].data_ptr():
+                    weights[name] = weight.clone()
+            self._ring.done(ticket)
         result = functional_call(layer, weights, args, kwargs, strict=True)
-        self._ring.done(ticket)
+        if not self._copies:
+            self._ring.done(ticket)
         # Only now, with this layer's work enqueued: the host waits while it copies from pageable memory.
         if index + 1 < len(self._parts):
             self._ticket = self._ring.load_parts(self._parts[index + 1])
@@ -153,7 +181,8 @@ class LayerStack:
     def _begin(self) -> None:
         self._end()
         self._before_forward()
-        self._ring = CopyRing(self._device, self.slot_bytes, STREAMED_SLOTS, self._streams)
+        slots = 1 if self._copies else STREAMED_SLOTS
+        self._ring = CopyRing(self._device, self.slot_bytes, slots, self._streams)
         self._ticket = self._ring.load_parts(self._parts[0])
 
     def _end(self) -> None:
@@ -165,15 +194,17 @@ class LayerStack:
 class TokenTable(nn.Module):
     """The table of token embeddings where and as it is stored; only the rows of a prompt are read and cast.
 
-    ``weight`` [vocabulary, hidden], times ``scale`` (FP32 [vocabulary] or [1]) where it is E4M3 with one.
+    ``weight`` [vocabulary, hidden], times ``scale`` (FP32 [vocabulary] or [1]) where it is E4M3 with one; of GGUF's
+    blocks of a ``kind``, uint8 [vocabulary, bytes of a row].
     """
 
-    def __init__(self, weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor | None, dtype: torch.dtype, kind: str | None = None) -> None:
         super().__init__()
         # Neither parameter nor buffer, since a model that is moved would take it along.
         self.weight = weight
         self._scale = scale
         self._dtype = dtype
+        self._kind = kind
 
     def forward(self, ids: Tensor) -> Tensor:
         """Rows [..., hidden] of int64 ids [...]."""
@@ -181,11 +212,13 @@ class TokenTable(nn.Module):
         # Rows are taken as bytes: types of one byte have no look-up of their own.
         rows = self.weight.view(torch.uint8)[flat].view(self.weight.dtype)
         scale = self._scale[flat] if self._scale is not None and len(self._scale) > 1 else self._scale
-        return expanded(rows, scale, self._dtype).view(*ids.shape, -1)
+        return expanded(rows, scale, self._dtype, self._kind).view(*ids.shape, -1)
 
 
-def expanded(stored: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """A stored tensor in ``dtype``, times its scale where it has one."""
+def expanded(stored: Tensor, scale: Tensor | None, dtype: torch.dtype, kind: str | None = None) -> Tensor:
+    """A stored tensor in ``dtype``, times its scale where it has one, or expanded where it consists of blocks."""
+    if kind is not None:
+        return expand(stored, kind, dtype)
     return stored.to(dtype) if scale is None else dequantise(stored, scale, dtype)
 
 
@@ -210,24 +243,22 @@ class LayerLayout:
     fields: tuple[tuple[str, int, torch.Size, torch.dtype], ...]
     nbytes: int
 
-    def parts(self, layer: nn.Module) -> list[tuple[int, Tensor]]:
-        """Return the layer's parameters as they lie in memory: (offset in the buffer, uint8 [n])."""
-        parameters = dict(layer.named_parameters())
-        return [(offset, _as_bytes(parameters[name])) for name, offset, *_ in self.fields]
+    def parts(self, tensors: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:
+        """Return the layer's tensors as they lie in memory: (offset in the buffer, uint8 [n])."""
+        return [(offset, _as_bytes(tensors[name])) for name, offset, *_ in self.fields]
 
     def views(self, buffer: Tensor) -> dict[str, Tensor]:
         """Return the parameters by name as views of a buffer, uint8 [nbytes]."""
         return views(self.fields, buffer)
 
 
-def layer_layout(layer: nn.Module) -> LayerLayout:
-    """Lay out the parameters of a layer in their order; a layer that also has buffers cannot be streamed."""
-    assert next(layer.buffers(), None) is None
+def layer_layout(tensors: Mapping[str, Tensor]) -> LayerLayout:
+    """Lay out the tensors of a layer in their order."""
     fields, end = [], 0
-    for name, parameter in layer.named_parameters():
+    for name, tensor in tensors.items():
         offset = -(-end // _ALIGNMENT) * _ALIGNMENT
-        fields.append((name, offset, parameter.shape, parameter.dtype))
-        end = offset + parameter.nbytes
+        fields.append((name, offset, tensor.shape, tensor.dtype))
+        end = offset + tensor.nbytes
     return LayerLayout(tuple(fields), end)
 
 

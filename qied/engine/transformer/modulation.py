@@ -29,6 +29,8 @@ BLOCKS_AT_ONCE = 10
 """Blocks between two yields: 2.3 GB of the full model's weights are read for them."""
 
 _STREAMS = ("img_mod.1", "txt_mod.1")
+_LAST_NORM = "norm_out.linear"
+_TIMES = ("time_text_embed.timestep_embedder.linear_1", "time_text_embed.timestep_embedder.linear_2")
 _Schedule = tuple[float, ...]
 _Key = tuple[_Schedule, tuple[Hashable, ...]]
 """What a table is known by: its schedule, and the LoRAs in it."""
@@ -57,8 +59,15 @@ class ModulationLora(Protocol):
     def key(self) -> Hashable:
         """What tells it from every other LoRA and strength."""
 
-    def add_to(self, outputs: Tensor, x: Tensor, block: int, module: str) -> None:
-        """Add its share of the modulation linear ``module`` at ``x`` [rows, D] to ``outputs`` [rows, 6D] in place."""
+    @property
+    def changes_time(self) -> bool:
+        """Whether it changes the embedding of the time itself."""
+
+    def add_to(self, outputs: Tensor, x: Tensor, block: int | None, module: str) -> None:
+        """Add its share of the linear ``module`` at ``x`` [rows, inputs] to ``outputs`` in place.
+
+        ``block`` is None for the last norm's linear and those of the time's embedding, which are in no block.
+        """
 
 
 class Modulation:
@@ -108,7 +117,7 @@ class Modulation:
         inner = self._embedders.inner_dim
         for name in modulation_names(block):
             shape = (VALUES * inner, inner) if name.endswith("weight") else (VALUES * inner,)
-            check_shape(self._source, name, reader.stored(self._source, name).values, shape)
+            check_shape(self._source, name, reader.stored(self._source, name), shape)
 
     def table(
         self, sigmas: Tensor, loras: Sequence[ModulationLora] = ()
@@ -148,7 +157,7 @@ class Modulation:
             if on_disk is not None and on_disk.read(sigmas, table):
                 self._alive[key] = table
                 return table
-            draft = self._drafts[key] = self._begun(table, sigmas)
+            draft = self._drafts[key] = self._begun(table, sigmas, loras)
         while draft.done < self.layers:
             stop = min(draft.done + BLOCKS_AT_ONCE, self.layers)
             for block in range(draft.done, stop):
@@ -169,9 +178,12 @@ class Modulation:
         self._pin = buffer.pinned
         return ModulationTable(shape, buffer)
 
-    def _begun(self, table: ModulationTable, sigmas: Tensor) -> _Draft:
-        activated = functional.silu(self._embedding(sigmas))
-        table.out.copy_(self._embedders.norm_out.linear(activated[:-1]).view(table.out.shape))
+    def _begun(self, table: ModulationTable, sigmas: Tensor, loras: Sequence[ModulationLora]) -> _Draft:
+        activated = functional.silu(self._embedding(sigmas, [lora for lora in loras if lora.changes_time]))
+        out = self._embedders.norm_out.linear(activated[:-1])
+        for lora in loras:
+            lora.add_to(out, activated[:-1], None, _LAST_NORM)
+        table.out.copy_(out.view(table.out.shape))
         return _Draft(table, activated)
 
     def _fill(self, draft: _Draft, block: int, loras: Sequence[ModulationLora]) -> None:
@@ -183,11 +195,22 @@ class Modulation:
         draft.table.steps[:, block, 1] = text[:-1]
         draft.table.reference[block] = image[-1]
 
-    def _embedding(self, sigmas: Tensor) -> Tensor:
+    def _embedding(self, sigmas: Tensor, loras: Sequence[ModulationLora]) -> Tensor:
         """Embeddings [steps + 1, D] of the timesteps and, last, of timestep 0; rounded to the compute type first."""
         times = ((sigmas * TIMESTEPS) / TIMESTEPS).to(self._device).to(self._dtype)
         times = torch.cat([times, times[:1] * 0])
-        embedding: Tensor = self._embedders.time_text_embed(times, torch.empty(0, dtype=self._dtype))
+        embed = self._embedders.time_text_embed
+        embedding: Tensor
+        if not loras:
+            embedding = embed(times, torch.empty(0, dtype=self._dtype))
+            return embedding
+        # What diffusers' module computes, linear by linear.
+        embedding = embed.time_proj(times).to(self._dtype)
+        for linear, name in zip(("linear_1", "linear_2"), _TIMES, strict=True):
+            x = embedding if linear == "linear_1" else embed.timestep_embedder.act(embedding)
+            embedding = getattr(embed.timestep_embedder, linear)(x)
+            for lora in loras:
+                lora.add_to(embedding, x, None, name)
         return embedding
 
     def _outputs(self, activated: Tensor, block: int, module: str, loras: Sequence[ModulationLora]) -> Tensor:
@@ -198,6 +221,6 @@ class Modulation:
 
     def _linear(self, activated: Tensor, name: str) -> Tensor:
         weight, bias = (
-            self._source.read(f"{name}.{part}").to(self._device, self._dtype) for part in ("weight", "bias")
+            self._source.stored(f"{name}.{part}").copied(self._device, self._dtype) for part in ("weight", "bias")
         )
         return functional.linear(activated, weight, bias)

@@ -12,7 +12,7 @@ from torch import Tensor
 from qied.engine.disk.cache import DiskCache, Kind, identity_of
 from qied.engine.disk.file import Contents
 from qied.engine.transformer.modulation_table import ModulationTable
-from qied.engine.weights.sources import SafetensorsSource, TensorSource
+from qied.engine.weights.sources import FileSource, TensorSource
 
 MODULATION = Kind("modulation tables", "storage.modulation_bytes")
 TABLES = 1
@@ -53,7 +53,7 @@ def kept_tables(cache: DiskCache | None, source: TensorSource, device: torch.dev
 
     Another card or version of a library may round the last bit differently, and the same request must give the same.
     """
-    if cache is None or not isinstance(source, SafetensorsSource):
+    if cache is None or not isinstance(source, FileSource):
         return None
     cuda = device.type == "cuda"
     made_with = {

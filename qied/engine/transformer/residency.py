@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from weakref import finalize
 
 import torch
 from torch import Tensor
 
-from qied.engine.block.packed import BlockWeights, block_weights
+from qied.engine.block.packed import BlockWeights, block_tensors, block_weights
+from qied.engine.block.stored import StoredBlock, expand_block
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.host_memory import HostBuffer, host_buffers
+from qied.engine.weights.sources import StoredWeight
 from qied.planning.block_layout import BlockLayout
 from qied.planning.plan import Execution
 
@@ -30,19 +32,30 @@ class Blocks:
     memory one slot stays free until the block in another is under way, since the host waits for such copies.
     """
 
-    def __init__(self, layout: BlockLayout, execution: Execution, device: torch.device) -> None:
-        """Allocate, with nothing in it yet."""
+    def __init__(
+        self,
+        layout: BlockLayout,
+        execution: Execution,
+        device: torch.device,
+        stored: Callable[[Iterable[int]], Mapping[int, StoredBlock]] | None = None,
+    ) -> None:
+        """Allocate, with nothing in it yet. With ``stored``, streamed blocks stay as their file has them."""
         self.layout = layout
         self._device = device
         kept = resident_blocks(execution.total_blocks, execution.resident_blocks)
         self._order = range(execution.total_blocks)
         self._resident = {block: torch.empty(layout.nbytes, dtype=torch.uint8, device=device) for block in sorted(kept)}
         streamed = [block for block in self._order if block not in kept]
-        buffers = host_buffers(len(streamed), layout.nbytes, device, execution.pin)
+        self.stored: Mapping[int, StoredBlock] = stored(streamed) if stored is not None else {}
+        self._slot_bytes = max((block.nbytes for block in self.stored.values()), default=layout.nbytes)
+        buffers = host_buffers(len(streamed), self._slot_bytes, device, execution.pin)
         self._streamed: dict[int, HostBuffer] = dict(zip(streamed, buffers, strict=True))
         slots = min(execution.ring_slots, len(streamed))
         assert slots > 0 or not streamed, "streamed blocks need a ring"
-        self.ring = CopyRing(device, layout.nbytes, slots) if slots else None
+        self.ring = CopyRing(device, self._slot_bytes, slots) if slots else None
+        self._expanded = torch.empty(layout.nbytes if self.stored else 0, dtype=torch.uint8, device=device)
+        self._expanded_tensors = block_tensors(layout, self._expanded) if self.stored else {}
+        self._slot_views: dict[tuple[int, int], dict[str, StoredWeight]] = {}
         # The host waits while it copies from pageable memory, so that is left until the block before is under way.
         self._waits = slots > 1 and not all(buffer.pinned for buffer in buffers)
         self._ahead = slots - 1 if self._waits else slots
@@ -55,16 +68,20 @@ class Blocks:
 
     @property
     def device_bytes(self) -> int:
-        """Bytes on the device: resident blocks and the ring."""
-        return len(self._resident) * self.layout.nbytes + (self.ring.nbytes if self.ring else 0)
+        """Bytes on the device: resident blocks, the ring, and what a stored block is expanded to."""
+        ring = self.ring.nbytes if self.ring else 0
+        return len(self._resident) * self.layout.nbytes + ring + self._expanded.nbytes
 
     @property
     def host_bytes(self) -> int:
         """Bytes of the streamed blocks in the host's memory."""
-        return len(self._streamed) * self.layout.nbytes
+        return len(self._streamed) * self._slot_bytes
 
     def buffers(self) -> Iterator[Tensor]:
-        """The buffer of each block in order, uint8 [layout.nbytes], wherever it lies: to be filled once."""
+        """The buffer of each block in order, wherever it lies: to be filled once.
+
+        It is uint8 [layout.nbytes], or as large as the largest one of ``stored``.
+        """
         for block in self._order:
             yield self._resident[block] if block in self._resident else self._streamed[block].bytes
 
@@ -92,15 +109,28 @@ class Blocks:
             else:
                 assert self.ring is not None
                 ticket = self._tickets.popleft()
-                yield self._viewed(self.ring.use(ticket))
+                slot = self.ring.use(ticket)
+                if block in self.stored:
+                    self._expand(block, slot)
+                    slot = self._expanded
+                yield self._viewed(slot)
                 if self._waits:
                     self._fill()
                 self.ring.done(ticket)
                 self._fill()
 
+    def _expand(self, block: int, slot: Tensor) -> None:
+        """Make of a stored block what forwards take; it is the last one's place, which they have left by then."""
+        stored, key = self.stored[block], (block, slot.data_ptr())
+        if key not in self._slot_views:
+            self._slot_views[key] = stored.weights(slot)
+        expand_block(stored, self._slot_views[key], self._expanded_tensors, self._device)
+
     def _fill(self) -> None:
         while self.ring is not None and len(self._tickets) < self._ahead:
-            self._tickets.append(self.ring.load(self._streamed[self._upcoming[self._next]].bytes))
+            block = self._upcoming[self._next]
+            end = self.stored[block].nbytes if block in self.stored else self._slot_bytes
+            self._tickets.append(self.ring.load(self._streamed[block].bytes[:end]))
             self._next = (self._next + 1) % len(self._upcoming)
 
     def _reset(self) -> None:

@@ -16,10 +16,11 @@ from torch.nn import functional
 from qied.checkpoints.pipeline_folder import REMEDY
 from qied.engine.block.arena import Arena, Region, make_arena
 from qied.engine.block.graphs import Runner
-from qied.engine.block.packed import BLOCKS, contents_of, pack_block, stored_names
+from qied.engine.block.packed import BLOCKS, contents_of, pack_block, stored_shapes
+from qied.engine.block.stored import stored_blocks
 from qied.engine.copying.streams import streams_of
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
-from qied.engine.lora.branches import NO_LORAS, BlockLoras
+from qied.engine.lora.branches import NO_LORAS, NOTHING_AROUND, AroundLoras, BlockLoras
 from qied.engine.ops.choice import Executor, choose_executor
 from qied.engine.transformer.block_forward import run_block
 from qied.engine.transformer.modulation import Modulation, ModulationLora, modulation_names
@@ -28,7 +29,7 @@ from qied.engine.transformer.modulation_table import ModulationTable, StepModula
 from qied.engine.transformer.residency import Blocks
 from qied.engine.transformer.rope import LatentShape, Rope, Rotation
 from qied.engine.weights.building import SkipRandomInit, blaming
-from qied.engine.weights.sources import SafetensorsSource, TensorSource, WeightReader, check_names
+from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_names
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
 from qied.planning.forward_layout import ArenaLayout, Tokens, TransformerShape, arena_layout
 from qied.planning.plan import Execution
@@ -49,7 +50,8 @@ class Forward:
     """One forward of a sweep: ``latents`` FP32 [1, target tokens, C * 4] and what they are seen together with.
 
     ``references`` [1, reference tokens, C * 4] and ``embeddings`` [1, text tokens, hidden] are of the compute type;
-    the text's rotations may be those of more tokens than it has. ``loras`` has an entry for each block, or none at all.
+    the text's rotations may be those of more tokens than it has. ``loras`` has an entry for each block, or none at all;
+    ``around`` are those of the linears around the blocks.
     """
 
     latents: Tensor
@@ -58,6 +60,7 @@ class Forward:
     rotation: Rotation
     modulation: StepModulation
     loras: Sequence[BlockLoras] = ()
+    around: AroundLoras = NOTHING_AROUND
 
     @property
     def tokens(self) -> Tokens:
@@ -142,7 +145,10 @@ class Transformer:
                     launch = partial(run_block, self.operations, weights, region, arena.workspace, block, loras)
                     # A slot holds one block after the other: which one it is, kernels read from the slot.
                     self._runner.run((place, weights.number.data_ptr(), end, loras.key), launch)
-            return [self._velocity(region, arena) for region in arena.regions]
+            return [
+                self._velocity(region, arena, forward.around)
+                for forward, region in zip(forwards, arena.regions, strict=True)
+            ]
 
     def _enter(self, forward: Forward, region: Region) -> None:
         """Embed latents and text as the residual streams, and bring what the blocks read to the region."""
@@ -152,6 +158,10 @@ class Transformer:
         torch.addmm(embedders.img_in.bias, latents[0], embedders.img_in.weight.t(), out=region.residual[text:])
         normed = embedders.txt_norm(forward.embeddings[0])
         torch.addmm(embedders.txt_in.bias, normed, embedders.txt_in.weight.t(), out=region.residual[:text])
+        for scaled in forward.around.img_in:
+            scaled.add_to(region.residual[text:], latents[0])
+        for scaled in forward.around.txt_in:
+            scaled.add_to(region.residual[:text], normed)
         for rows, rotation in (
             (region.rotation[:text], forward.rotation.text[:text]),
             (region.rotation[text:], forward.rotation.image),
@@ -163,11 +173,14 @@ class Transformer:
         # diffusers has the scale of the last norm first.
         region.modulation[-1, _TARGET, :2].copy_(modulation.out.flip(0))
 
-    def _velocity(self, region: Region, arena: Arena) -> Tensor:
+    def _velocity(self, region: Region, arena: Arena, around: AroundLoras) -> Tensor:
         normed = self.operations.norm(region, arena.workspace, self.shape.layers, self._behind_last, "out")
         assert normed.image is not None
         projection = self._embedders.proj_out
-        return functional.linear(normed.image.values, projection.weight, projection.bias).float().unsqueeze(0)
+        velocity = functional.linear(normed.image.values, projection.weight, projection.bias)
+        for scaled in around.proj_out:
+            scaled.add_to(velocity, normed.image.values)
+        return velocity.float().unsqueeze(0)
 
 
 @lru_cache(maxsize=64)
@@ -206,15 +219,19 @@ def load_transformer(
         pin=execution.pin,
         kept=kept_tables(caches.modulation, source, device),
     )
-    blocks = Blocks(layout, execution, device)
+    as_stored = partial(stored_blocks, source, layout=layout) if execution.stored_block_bytes else None
+    blocks = Blocks(layout, execution, device, as_stored)
     for index in range(layers):
         modulation.check(reader, index)
 
     def pack(index: int, buffer: Tensor) -> None:
-        pack_block(reader, source, index, layout, buffer, device)
+        if index in blocks.stored:
+            blocks.stored[index].fill(reader, source, buffer)
+        else:
+            pack_block(reader, source, index, layout, buffer, device)
 
-    packed = caches.packed
-    if packed is not None and layout.quantised and isinstance(source, SafetensorsSource) and not _is_fp8(source):
+    packed = None if blocks.stored else caches.packed
+    if packed is not None and layout.quantised and isinstance(source, FileSource) and not _is_fp8(source):
         share = (start + source.nbytes - reader.done) // layers
         contents = contents_of(source, layout, layers)
         packed.fill(list(blocks.buffers()), contents, pack, lambda _: reader.pass_over(source, share))
@@ -227,7 +244,7 @@ def load_transformer(
     return Transformer(embedders, blocks, modulation, executor, shape, device)
 
 
-def _is_fp8(source: SafetensorsSource) -> bool:
+def _is_fp8(source: FileSource) -> bool:
     """Whether most of a file is FP8 as it is: it is then read as fast as what would be kept of it."""
     return source.quantised_bytes() > source.nbytes // 2
 
@@ -255,5 +272,5 @@ def _layout(embedders: Any, execution: Execution) -> BlockLayout:
 def _check_blocks(source: TensorSource, layout: BlockLayout, layers: int) -> None:
     expected: set[str] = set()
     for block in range(layers):
-        expected.update(stored_names(layout, block), modulation_names(block))
+        expected.update((name for name, _ in stored_shapes(layout, block)), modulation_names(block))
     check_names(source, expected, (name for name in source.names() if name.startswith(BLOCKS)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from qied.weights.gguf_types import BLOCKS
 from qied.weights.header import Header, TensorEntry
 
 _DTYPES = {
@@ -39,8 +40,14 @@ class MappedFile:
             self._map = _mapped(file.fileno())
 
     def tensor(self, name: str) -> Tensor:
-        """Return a tensor by its name in the file, as a view of it."""
+        """Return a tensor by its name in the file, as a view of it.
+
+        One that consists of GGUF's blocks comes as these: uint8 [..., bytes of a row].
+        """
         entry = self._header.tensors[name]
+        if (block := BLOCKS.get(entry.dtype)) is not None:
+            rows = (*entry.shape[:-1], entry.shape[-1] // block.numbers * block.nbytes)
+            return self._bytes(entry, self._header.data_start + entry.begin).view(rows)
         dtype, place = _DTYPES[entry.dtype], self._header.data_start + entry.begin
         if not entry.nbytes:
             return torch.empty(entry.shape, dtype=dtype)
@@ -52,7 +59,9 @@ class MappedFile:
         return flat.view(entry.shape)
 
     def _bytes(self, entry: TensorEntry, place: int) -> Tensor:
-        """The bytes of a tensor that does not lie where its type would."""
+        """The bytes of a tensor that does not lie where its type would, or has no type here."""
+        if not entry.nbytes:
+            return torch.empty(0, dtype=torch.uint8)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             return torch.frombuffer(self._map, dtype=torch.uint8, count=entry.nbytes, offset=place)

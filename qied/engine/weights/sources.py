@@ -11,12 +11,15 @@ import torch
 from qied_client.errors import ModelUnsupported
 from torch import Tensor, nn
 
-from qied.checkpoints.part_file import PartRole, usable_part
+from qied.checkpoints.names import PartRole
+from qied.checkpoints.part_file import usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
+from qied.engine.weights.gguf_blocks import expand, expand_into, numbers_of
 from qied.engine.weights.mapped_file import MappedFile
 from qied.engine.weights.quantise import E4M3, dequantise
 from qied.engine.weights.rotation import reversed_groups, rotate
 from qied.progress import OnProgress
+from qied.weights.gguf_types import BLOCKS
 from qied.weights.header import Header
 from qied.weights.stored import Stored
 
@@ -29,26 +32,59 @@ _MAPPED_ITEM_BYTES = 2
 class StoredWeight:
     """A weight as it is stored: ``values``, times ``scale`` (FP32 [rows] or [1]) where they are E4M3 or INT8.
 
-    Both may be views of a file, on any device; copy them to keep them. INT8 values may be rotated in groups of
-    ``group`` inputs, as ConvRot files have them.
+    With a ``kind`` they are GGUF's blocks of that type, uint8 [..., bytes of a row]. Both may be views of a file, on
+    any device; copy them to keep them. INT8 values may be rotated in groups of ``group`` inputs, as ConvRot files have
+    them.
     """
 
     values: Tensor
     scale: Tensor | None = None
+    kind: str | None = None
     group: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight, whatever holds it."""
+        if self.kind is None:
+            return tuple(self.values.shape)
+        return (*self.values.shape[:-1], numbers_of(self.kind, self.values.shape[-1]))
 
     @property
     def nbytes(self) -> int:
         """Bytes of both."""
         return self.values.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
-    def dense(self) -> Tensor:
-        """The weight without a scale: what has one in FP32, each product rounded once; plain E4M3 also in FP32."""
+    def dense(self, device: torch.device | None = None) -> Tensor:
+        """The weight without a scale: what has one in FP32, each product rounded once; plain E4M3 also in FP32.
+
+        Blocks are expanded to FP32, on ``device`` if there is one: they take less to copy than what they become.
+        """
+        if self.kind is not None:
+            return expand(self.values.to(device), self.kind, torch.float32)
         if self.scale is not None:
             rows = self.values.reshape(self.values.shape[0], -1)
             whole = dequantise(rows, self.scale, torch.float32).view(self.values.shape)
             return whole if self.group == 1 else reversed_groups(rotate(whole, self.group), self.group)
         return self.values.float() if self.values.dtype == E4M3 else self.values
+
+    def rows(self, rows: slice) -> StoredWeight:
+        """Some rows of a weight without a scale."""
+        return StoredWeight(self.values[rows], None, self.kind)
+
+    def put(self, target: Tensor, device: torch.device) -> None:
+        """Put the weight into ``target`` of its shape, rounded once; blocks are expanded on ``device``."""
+        if self.kind is None:
+            target.copy_(self.dense())
+        elif target.device == device:
+            expand_into(self.values.to(device), self.kind, target)
+        else:
+            target.copy_(self.copied(device, target.dtype))
+
+    def copied(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """A copy of the weight in ``dtype`` on ``device``, rounded once."""
+        if self.kind is not None:
+            return expand(self.values.to(device), self.kind, dtype)
+        return self.dense().to(device, dtype, copy=True)
 
 
 class TensorSource(Protocol):
@@ -77,8 +113,8 @@ class TensorSource(Protocol):
         """Let go of what reading has mapped; tensors that are still held stay valid."""
 
 
-class SafetensorsSource:
-    """The tensors of safetensors files in any layout, memory-mapped: one that is read and dropped takes no memory."""
+class FileSource:
+    """The tensors of weight files in any layout, memory-mapped: one that is read and dropped takes no memory."""
 
     def __init__(self, component: PartRole, files: Sequence[Path]) -> None:
         """Read the files' headers; raises ModelUnsupported where one is damaged, or in a format that is not run."""
@@ -87,14 +123,15 @@ class SafetensorsSource:
         self._headers: dict[Path, Header] = {}
         self._seen = {file: _identity(file) for file in files}
         self._tensors: dict[str, tuple[Path, Stored]] = {}
+        self.nbytes = 0
         for file in files:
             part = usable_part(file, component)
             self._headers[file] = part.header
+            self.nbytes += part.nbytes
             for name, tensor in part.tensors.items():
                 if name in self._tensors:
                     raise ModelUnsupported(f"{self._tensors[name][0]} and {file} both hold {name}.", REMEDY)
                 self._tensors[name] = (file, tensor)
-        self.nbytes = sum(seen[0] for seen in self._seen.values())
 
     def names(self) -> Collection[str]:
         """Names of all tensors."""
@@ -105,17 +142,23 @@ class SafetensorsSource:
         return str(self._tensors[name][0])
 
     def read(self, name: str) -> Tensor:
-        """Return a tensor, expanded to FP32 where it is E4M3; raises as :meth:`stored`."""
+        """Return a tensor, expanded to FP32 where it is E4M3 or consists of blocks; raises as :meth:`stored`."""
         return self.stored(name).dense()
 
     def stored(self, name: str) -> StoredWeight:
         """Return a tensor as views of its file; raises ModelUnsupported where that is damaged or has changed."""
         file, tensor = self._tensors[name]
         self._check_unchanged(file)
+        if not tensor.pieces:
+            return self._weight(file, tensor)
+        pieces = [self._weight(file, piece).dense() for piece in tensor.pieces]
+        return StoredWeight(torch.cat(pieces) if tensor.joined == "rows" else torch.stack(pieces, dim=2))
+
+    def _weight(self, file: Path, tensor: Stored) -> StoredWeight:
         values = self._get(file, tensor.key)
-        if tensor.scale is None:
-            return StoredWeight(values)
-        return StoredWeight(values, self._get(file, tensor.scale[0]).float().flatten(), tensor.group)
+        scale = None if tensor.scale is None else self._get(file, tensor.scale[0]).float().flatten()
+        kind = tensor.entry.dtype if tensor.entry.dtype in BLOCKS else None
+        return StoredWeight(values, scale, kind, tensor.group)
 
     def quantised_bytes(self) -> int:
         """Bytes of the tensors that are stored as E4M3 or INT8."""
@@ -124,6 +167,10 @@ class SafetensorsSource:
     def release(self) -> None:
         """Let go of the files, which unmaps them once no tensor of theirs is held; the next read maps them again."""
         self._open.clear()
+
+    def header_bytes(self, file: Path) -> int:
+        """Bytes at the beginning of one of the files that say what the rest is."""
+        return self._headers[file].data_start
 
     @property
     def files(self) -> dict[Path, tuple[int, int, int]]:
@@ -151,6 +198,17 @@ class SafetensorsSource:
                 f"{file} cannot be read ({error.strerror}).", "Check the file, its disk and its permissions."
             ) from error
         return self._open[file].tensor(key)
+
+
+@dataclass(frozen=True)
+class MappedWeights:
+    """What a module needs besides its own parameters to use them as they are stored, by their names.
+
+    ``scales`` are those of weights in E4M3. ``blocks`` are GGUF's, in whose places the module has no data.
+    """
+
+    scales: dict[str, Tensor]
+    blocks: dict[str, StoredWeight]
 
 
 @dataclass
@@ -200,9 +258,9 @@ class WeightReader:
         check_names(source, module.state_dict(), names)
         tensors: dict[str, Tensor] = {}
         for name in names:
-            stored = self.read(source, name)
+            stored = self.stored(source, name)
             check_floating(source, name, stored)
-            tensors[name] = stored.to(device, dtype, copy=True)
+            tensors[name] = stored.copied(device, dtype)
         _load(module, source, tensors)
 
     def map(
@@ -212,27 +270,32 @@ class WeightReader:
         names: Iterable[str],
         dtype: torch.dtype,
         is_mapped: Callable[[str], bool],
-    ) -> dict[str, Tensor]:
+    ) -> MappedWeights:
         """Put tensors into ``module`` as they are stored and where they are, in mapped files that must not change.
 
         Those for which ``is_mapped`` is False are copied in ``dtype``, and so are those of more than 16 bits, since
-        plans count streamed weights with no more. Returns the scales of those that have one. Raises as :meth:`fill`.
+        plans count streamed weights with no more. GGUF's blocks are returned, and left out of the module: its
+        parameters have the shapes that blocks expand to. Raises as :meth:`fill`.
         """
         names = list(names)
         check_names(source, module.state_dict(), names)
         tensors: dict[str, Tensor] = {}
-        scales: dict[str, Tensor] = {}
+        mapped = MappedWeights({}, {})
         for name in names:
             weight = self.stored(source, name)
-            check_floating(source, name, weight.values)
-            if not is_mapped(name) or weight.values.dtype == torch.int8 or weight.values.itemsize > _MAPPED_ITEM_BYTES:
-                tensors[name] = weight.dense().to(dtype, copy=True)
-                continue
-            tensors[name] = weight.values
-            if weight.scale is not None:
-                scales[name] = weight.scale.clone()
+            check_floating(source, name, weight)
+            in_int8 = weight.values.dtype == torch.int8
+            if not is_mapped(name) or in_int8 or weight.values.itemsize > _MAPPED_ITEM_BYTES:
+                tensors[name] = weight.copied(torch.device("cpu"), dtype)
+            elif weight.kind is not None:
+                tensors[name] = torch.empty(weight.shape, dtype=dtype, device="meta")
+                mapped.blocks[name] = weight
+            else:
+                tensors[name] = weight.values
+                if weight.scale is not None:
+                    mapped.scales[name] = weight.scale.clone()
         _load(module, source, tensors)
-        return scales
+        return mapped
 
 
 def _load(module: nn.Module, source: TensorSource, tensors: dict[str, Tensor]) -> None:
@@ -258,21 +321,22 @@ def check_names(source: TensorSource, expected: Iterable[str], found: Iterable[s
         raise ModelUnsupported(f"{source.component} lacks {len(missing)} tensors: {missing[:3]}.", REMEDY)
 
 
-def check_shape(source: TensorSource, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+def check_shape(source: TensorSource, name: str, weight: StoredWeight, shape: tuple[int, ...]) -> None:
     """Raise ModelUnsupported where a tensor has another shape than the model needs, or holds no real numbers."""
-    check_floating(source, name, tensor)
-    if tensor.shape != shape:
+    check_floating(source, name, weight)
+    if weight.shape != shape:
         raise ModelUnsupported(
-            f"{source.origin(name)} does not fit the model: {name} is {tuple(tensor.shape)} and should be {shape}.",
+            f"{source.origin(name)} does not fit the model: {name} is {weight.shape} and should be {shape}.",
             REMEDY,
         )
 
 
-def check_floating(source: TensorSource, name: str, tensor: Tensor) -> None:
+def check_floating(source: TensorSource, name: str, weight: StoredWeight) -> None:
     """Raise ModelUnsupported for integers, booleans and complex numbers, which torch would silently cast."""
-    if not tensor.is_floating_point() and tensor.dtype != torch.int8:  # INT8 has a scale, or was refused
+    numbers = weight.values.is_floating_point() or weight.values.dtype == torch.int8  # INT8 has a scale, or was refused
+    if weight.kind is None and not numbers:
         raise ModelUnsupported(
-            f"{source.origin(name)} does not fit the model: {name} holds {tensor.dtype}, not floating-point.",
+            f"{source.origin(name)} does not fit the model: {name} holds {weight.values.dtype}, not floating-point.",
             REMEDY,
         )
 

@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 
 from qied_client.picture_header import PictureLimits, read_header
 
+from qied.pictures.plugins import check_decodable
 from qied.planning.request_defaults import Size
 from qied.server.blobs.store import BlobStore
 from qied.server.off_loop import off_loop
@@ -33,4 +34,6 @@ class PictureSizes:
 
     def _measured(self, blob: str) -> Size:
         with self._store.open_read(blob) as file:
-            return read_header(file, self._limits).displayed_size
+            header = read_header(file, self._limits)
+        check_decodable(header.format)
+        return header.displayed_size

@@ -23,8 +23,8 @@ async def quote(desk: FrontServices, message: m.Quote) -> m.Quoted:
     return m.Quoted(
         re=message.id,
         fits=resolved.fits,
-        width=spec.width,
-        height=spec.height,
+        width=spec.size[0],
+        height=spec.size[1],
         steps=spec.steps,
         forwards=spec.forwards,
         precision=desk.serving.precision,

@@ -206,7 +206,7 @@ class Submissions:
                 "Edit another turn (base), or undo.",
             )
         if job is not None and job.unreadable is None:
-            size = (job.spec.width, job.spec.height)
+            size = job.spec.size
         elif turn.result_blob is not None:
             size = await self._sizes.of(turn.result_blob)
         else:
@@ -244,8 +244,8 @@ def _accepted(identifier: int, job: Job, *, known: bool) -> m.Accepted:
         re=identifier,
         job=job.key.job,
         known=known,
-        width=job.spec.width,
-        height=job.spec.height,
+        width=job.spec.size[0],
+        height=job.spec.size[1],
         steps=job.spec.steps,
         place=job.place,
         starts_in_ms=job.starts_in_ms,

@@ -6,7 +6,7 @@ from qied_client.errors import ModelUnsupported
 from torch import Tensor
 
 from benchmarks.part_runs.dense_source import DenseSource
-from qied.engine.block.packed import block_tensors, block_weights, pack_block, stored_names
+from qied.engine.block.packed import block_tensors, block_weights, pack_block, stored_shapes
 from qied.engine.weights.quantise import E4M3
 from qied.engine.weights.sources import TensorSource, WeightReader
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
@@ -27,7 +27,7 @@ class Invented(DenseSource):
         inner, mlp, head = layout.shape.inner_dim, layout.shape.mlp_dim, layout.shape.head_dim
         generator = torch.Generator().manual_seed(0)
         self.tensors: dict[str, Tensor] = {}
-        for name in stored_names(layout, NUMBER):
+        for name, _ in stored_shapes(layout, NUMBER):
             wide = "net.0" in name
             outputs, inputs = (mlp, inner) if wide else (inner, mlp if "net.2" in name else inner)
             norm = "norm" in name

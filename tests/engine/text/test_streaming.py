@@ -17,6 +17,7 @@ from qied.engine.engine import Engine
 from qied.engine.text.encoder import TextEncoder, TextPositions, VisionFeatures
 from qied.engine.text.prompt import Grid
 from qied.engine.text.streaming import layer_layout, stream_text_model
+from qied.engine.weights.sources import MappedWeights
 from qied.planning.memory import STREAMED_SLOTS
 
 DEVICES = [torch.device(name) for name in (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])]
@@ -43,7 +44,7 @@ def host_model(engine: Engine) -> nn.Module:
 @pytest.fixture
 def streamed(resident: TextEncoder, host_model: nn.Module, device: torch.device) -> StreamedEncoder:
     def convert(positions: TextPositions = "mrope") -> TextEncoder:
-        stream_text_model(host_model, device, torch.float32, {})
+        stream_text_model(host_model, device, torch.float32, MappedWeights({}, {}))
         return replace(resident, model=host_model, positions=positions)
 
     return convert
@@ -118,7 +119,7 @@ def test_the_device_holds_two_layers_while_a_forward_runs_and_none_afterwards(
 ) -> None:
     model: Any = host_model
     largest = max(sum(weight.nbytes for weight in layers[0].parameters()) for layers in _stacks(model))
-    held = stream_text_model(model, device, torch.float32, {})
+    held = stream_text_model(model, device, torch.float32, MappedWeights({}, {}))
     encoded(replace(resident, model=model), scene(160, 120))
     assert len(rings.nbytes) == 2 and rings.alive == 0
     assert largest <= max(rings.nbytes) // STREAMED_SLOTS == held.slot_bytes < 1.1 * largest
@@ -129,7 +130,7 @@ def test_the_bytes_of_every_weight_are_accounted_for(host_model: nn.Module) -> N
     total = sum(tensor.nbytes for group in (model.parameters(), model.buffers()) for tensor in group)
     table = model.language_model.embed_tokens.weight.nbytes
     layers = sum(weight.nbytes for stack in _stacks(model) for weight in stack.parameters())
-    held = stream_text_model(model, torch.device("cpu"), torch.float32, {})
+    held = stream_text_model(model, torch.device("cpu"), torch.float32, MappedWeights({}, {}))
     assert held.host_bytes == table + layers
     assert held.resident_bytes == total - held.host_bytes > 0
 
@@ -141,7 +142,7 @@ def test_layers_of_a_mapped_file_stay_in_it(
     save_file({name: weight.clone() for name, weight in model.state_dict().items()}, tmp_path / "model.safetensors")
     model.load_state_dict(load_file(tmp_path / "model.safetensors"), assign=True)
     before = {weight.data_ptr() for stack in _stacks(model) for weight in stack.parameters()}
-    stream_text_model(model, device, torch.float32, {})
+    stream_text_model(model, device, torch.float32, MappedWeights({}, {}))
     picture = scene(160, 120)
     assert_same(encoded(replace(resident, model=model), picture), encoded(resident, picture))
     assert before == {weight.data_ptr() for stack in _stacks(model) for weight in stack.parameters()}
@@ -185,14 +186,15 @@ def test_a_layer_run_by_itself_is_an_error(streamed: StreamedEncoder) -> None:
 
 def test_parameters_of_several_dtypes_come_back_as_they_were() -> None:
     layer = nn.Sequential(nn.Linear(3, 5, dtype=torch.bfloat16), nn.LayerNorm(5), nn.Linear(5, 7, dtype=torch.float64))
-    layout = layer_layout(layer)
+    weights = dict(layer.named_parameters())
+    layout = layer_layout(weights)
     buffer = torch.zeros(layout.nbytes, dtype=torch.uint8)
-    for offset, part in layout.parts(layer):
+    for offset, part in layout.parts(weights):
         assert offset % 256 == 0
         buffer[offset : offset + part.numel()] = part
     views = layout.views(buffer)
-    assert views.keys() == dict(layer.named_parameters()).keys()
-    for name, weight in layer.named_parameters():
+    assert views.keys() == weights.keys()
+    for name, weight in weights.items():
         assert views[name].dtype == weight.dtype and torch.equal(views[name], weight)
 
 
@@ -206,7 +208,7 @@ def test_layers_that_are_stored_smaller_stay_so_and_are_cast_one_at_a_time(
     model: Any = host_model
     for weight in model.parameters():
         weight.data = weight.data.bfloat16()
-    held = stream_text_model(model, device, torch.float32, {})
+    held = stream_text_model(model, device, torch.float32, MappedWeights({}, {}))
     picture = scene(160, 120)
     cast: Any = copy.deepcopy(resident.model)
     for weight in cast.parameters():

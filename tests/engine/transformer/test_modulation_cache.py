@@ -24,7 +24,7 @@ from qied.engine.transformer import modulation, modulation_cache
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Transformer
-from qied.engine.weights.sources import SafetensorsSource, TensorSource
+from qied.engine.weights.sources import FileSource, TensorSource
 from qied.file_lock import try_lock
 from qied.resources import builtin_model_folder
 
@@ -32,7 +32,7 @@ SIGMAS = torch.tensor([1.0, 0.777, 0.3331, 0.02])
 MIB = 1 << 20
 
 
-class Watched(SafetensorsSource):
+class Watched(FileSource):
     """Weights in files, with the names of the tensors that were read one by one."""
 
     def __init__(self, files: list[Path]) -> None:

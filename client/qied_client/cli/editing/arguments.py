@@ -9,7 +9,7 @@ from pathlib import Path
 from qied_client.cli.options import program
 from qied_client.errors import InvalidRequest
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".jxl")
 _PROMPT = "make it night"
 
 

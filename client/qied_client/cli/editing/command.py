@@ -36,7 +36,9 @@ class Drawing(StrEnum):
 def edit(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE... PROMPT", help="PNG, JPEG or WebP; then what to change, in quotes."),
+        typer.Argument(
+            metavar="IMAGE... PROMPT", help="Pictures (PNG, JPEG, WebP, AVIF, HEIC); then what to change, in quotes."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -53,7 +55,8 @@ def edit(
     precision: o.Precision = None,
     lora: o.Lora = None,
     mask: o.Mask = None,
-    mask_mode: o.MaskMode = o.MaskModes.WHITE,
+    mask_mode: o.MaskMode = None,
+    size: o.Size = None,
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
@@ -84,6 +87,7 @@ def edit(
             lora=lora,
             mask=mask,
             mask_mode=mask_mode,
+            size=size,
             fit=fit,
             priority=priority,
         )

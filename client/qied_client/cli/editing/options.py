@@ -28,7 +28,16 @@ Preset = Annotated[str | None, typer.Option(help="Named settings: see 'presets'.
 Precision = Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")]
 Lora = Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated; see 'loras'.")]
 Mask = Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")]
-MaskMode = Annotated[MaskModes, typer.Option(help="What of the mask is edited: its white or its transparent part.")]
+MaskMode = Annotated[
+    str | None,
+    typer.Option(
+        "--mask-mode",
+        help="What of the mask is edited: white; transparent, as OpenAI and ComfyUI's editor mean it; opaque; or auto.",
+    ),
+]
+Size = Annotated[
+    str | None, typer.Option("--size", help="WIDTHxHEIGHT; or same: the last picture's own size, to the pixel.")
+]
 Quality = Annotated[
     int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
 ]
@@ -47,7 +56,8 @@ def edit_options(
     precision: str | None,
     lora: list[str] | None,
     mask: Path | None,
-    mask_mode: MaskModes,
+    mask_mode: str | None,
+    size: str | None,
     fit: bool,
     priority: int,
 ) -> dict[str, Any]:
@@ -65,7 +75,8 @@ def edit_options(
         "precision": precision,
         "loras": [_lora(text) for text in lora or ()],
         "mask": mask,
-        "mask_mode": mask_mode.value,
+        **({"mask_mode": mask_mode} if mask_mode is not None else {}),
+        **({"size": size} if size is not None else {}),
         "on_cap": "fit" if fit else "refuse",
         "priority": priority,
     }

@@ -23,6 +23,7 @@ FLAGS: Final = {
     "mask": "--mask",
     "mask_mode": "--mask-mode",
     "output_quality": "--quality",
+    "size": "--size",
     "on_cap": "--fit",
     "output_format": "--out",
     "priority": "--priority",
@@ -36,6 +37,10 @@ _PHRASES: Final = (
     ("or let the daemon fit it (on_cap='fit')", "or let the daemon fit it with --fit"),
     ("width and height: one is missing", "--width and --height: one is missing"),
     ("leave the precision out", "leave --precision out"),
+    ("Leave out width and height, or size.", "Leave out --width and --height, or --size."),
+    ("Leave out size, or width and height.", "Leave out --size, or --width and --height."),
+    ("size: width or height is given too", "size: --width or --height is given too"),
+    ("Give 'default', 'same', or both sides in pixels such as '1024x768'.", "Write --size 1024x768, or --size same."),
 )
 
 _REMEDIES: Final = {"--lora": "Write NAME or NAME:0.8, with a strength from -4 to 4."}

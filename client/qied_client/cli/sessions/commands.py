@@ -62,7 +62,8 @@ def edit_session(
     precision: o.Precision = None,
     lora: o.Lora = None,
     mask: o.Mask = None,
-    mask_mode: o.MaskMode = o.MaskModes.WHITE,
+    mask_mode: o.MaskMode = None,
+    size: o.Size = None,
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
@@ -86,6 +87,7 @@ def edit_session(
             lora=lora,
             mask=mask,
             mask_mode=mask_mode,
+            size=size,
             fit=fit,
             priority=priority,
         )

@@ -1,0 +1,147 @@
+"""The built-in model as GGUF files: transformers as their makers write them, text encoders as llama.cpp cuts them.
+
+Each writer returns the weights that its file stands for, FP32 by the names of the model's own classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.checkpoints.files import MARKER, stored, write_vae
+from tests.weights.gguf_files import MADE_BY_THE_PACKAGE, meant, quantisation, random_blocks, write_gguf
+
+Arrays = dict[str, np.ndarray]
+Typed = dict[str, tuple[str, np.ndarray]]
+LAYERS = 3
+
+
+def _numbers(part: str) -> Arrays:
+    return {name: tensor.float().numpy() for name, tensor in stored(part).items()}
+
+
+def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str, Tensor]]:
+    """Matrices of the layers in ``kind`` where their rows can be cut into its blocks, others in BF16, the rest in FP32.
+
+    Types that the package cannot make get random blocks.
+    """
+    rng = np.random.default_rng(7)
+    kept: Typed = {}
+    found: dict[str, Tensor] = {}
+    for name, array in arrays.items():
+        one = _type_of(name, array, kind)
+        if one in ("F32", "F16"):
+            data = array.astype(np.float32 if one == "F32" else np.float16)
+        elif one == "BF16" or one in MADE_BY_THE_PACKAGE:
+            data = gguf.quantize(array, quantisation(one))
+        else:
+            data = random_blocks(one, array.shape[0], array.shape[1], rng, 0.0005)
+        kept[name] = (one, data)
+        found[name] = torch.from_numpy(meant(one, data).astype(np.float32).copy()).view(array.shape)
+    return kept, found
+
+
+def _type_of(name: str, array: np.ndarray, kind: str) -> str:
+    if array.ndim != 2:
+        return kind if array.ndim > 2 and kind in ("F16", "BF16") else "F32"
+    numbers = gguf.GGML_QUANT_SIZES[quantisation(kind)][0]
+    inside = "blocks." in name or "blk." in name or "layers." in name or name.startswith("token_embd")
+    return kind if inside and array.shape[1] % numbers == 0 else "BF16"
+
+
+def write_transformer_gguf(
+    path: Path, kind: str = "Q8_0", *, prefix: str = "", marked: bool = False
+) -> dict[str, Tensor]:
+    """Write a transformer with diffusers' names, as most makers do."""
+    tensors, found = typed(_numbers("transformer"), kind)
+    if marked:
+        tensors[MARKER] = ("F32", np.zeros(0, np.float32))
+    write_gguf(path, {prefix + name: each for name, each in tensors.items()})
+    return found
+
+
+def write_encoder_gguf(
+    folder: Path, kind: str = "Q8_0", *, name: str = "Qwen2.5-VL-7B-Instruct", tower: str | None = "BF16"
+) -> tuple[Path, dict[str, Tensor]]:
+    """Write a text encoder's language model and, unless ``tower`` is None, its vision tower in that type."""
+    whole = _numbers("text_encoder")
+    cut: Arrays = dict(_language(whole))
+    tensors, found = typed(cut, kind)
+    path = write_gguf(folder / f"{name}-{kind}.gguf", tensors, "qwen2vl", {"tokenizer.ggml.tokens": ["a", "b"]})
+    back = {llama: model for model, llama in _language_names(whole)}
+    result = {back[name]: tensor for name, tensor in found.items() if name in back}
+    if tower is not None:
+        result |= write_tower(folder / f"mmproj-{tower}.gguf", tower)
+    return path, result
+
+
+def write_tower(path: Path, kind: str) -> dict[str, Tensor]:
+    """Write a vision tower, Q, K and V and the frames of its patches cut as llama.cpp's converter cuts them."""
+    pieces: Arrays = {}
+    for name, array in _numbers("text_encoder").items():
+        if not (name := name.removeprefix("model.")).startswith("visual."):
+            continue
+        parts = name.split(".")
+        if ".attn.qkv." in name:
+            for letter, piece in zip("qkv", np.split(array, 3), strict=True):
+                pieces[f"v.blk.{parts[2]}.attn_{letter}.{parts[-1]}"] = piece
+        elif name == "visual.patch_embed.proj.weight":
+            pieces["v.patch_embd.weight"], pieces["v.patch_embd.weight.1"] = array[:, :, 0], array[:, :, 1]
+        else:
+            mapped = _MAP.get_name(name, ("." + parts[-1],))
+            assert mapped is not None, name
+            pieces[mapped] = array
+    tensors, found = typed(pieces, kind)
+    write_gguf(path, tensors, "clip")
+    result: dict[str, Tensor] = {}
+    for name in _numbers("text_encoder"):
+        if not (name := name.removeprefix("model.")).startswith("visual."):
+            continue
+        parts = name.split(".")
+        if ".attn.qkv." in name:
+            result[name] = torch.cat([found[f"v.blk.{parts[2]}.attn_{letter}.{parts[-1]}"] for letter in "qkv"])
+        elif name == "visual.patch_embed.proj.weight":
+            result[name] = torch.stack([found["v.patch_embd.weight"], found["v.patch_embd.weight.1"]], dim=2)
+        else:
+            result[name] = found[_MAP.get_name(name, ("." + parts[-1],))]
+    return result
+
+
+_MAP = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 32)
+_TEXT_MAP = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2VL, 28)
+
+
+def _language_names(whole: Arrays) -> Iterator[tuple[str, str]]:
+    """(Name in the model, llama.cpp's name) of the language model's tensors."""
+    for name in whole:
+        model = name.removeprefix("model.")
+        if model.startswith("language_model."):
+            yield model, language_name(model)
+
+
+def language_name(model: str) -> str:
+    """llama.cpp's name of a language model's tensor, by the package's own table."""
+    mapped = _TEXT_MAP.get_name("model." + model.removeprefix("language_model."), ("." + model.rpartition(".")[2],))
+    assert mapped is not None, model
+    return mapped
+
+
+def _language(whole: Arrays) -> Iterator[tuple[str, np.ndarray]]:
+    for model, llama in _language_names(whole):
+        yield llama, whole[f"model.{model}" if f"model.{model}" in whole else model]
+    yield "output.weight", np.zeros((64, 128), np.float32)
+
+
+def comfyui_gguf(root: Path, kind: str = "Q8_0", encoder: str = "Q8_0", **transformer: object) -> Path:
+    """A ComfyUI folder with transformer and text encoder as GGUF files; returns the path of the transformer."""
+    models = root / "models"
+    path = models / "unet" / f"qwen-image-edit-2511-{kind}.gguf"
+    write_transformer_gguf(path, kind, **transformer)  # type: ignore[arg-type]
+    write_encoder_gguf(models / "text_encoders", encoder)
+    write_vae(models / "vae" / "small_vae.safetensors")
+    return path
