@@ -17,6 +17,7 @@ from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
+from qied_client.protocol.request import MASK_MODES
 from qied_client.web.errors import ApiError, bad_request
 
 _FILES: Final = limits.IMAGES + 1
@@ -57,7 +58,7 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "n": FormField(Int(1, MOST_RESULTS), "Results, with seeds that follow each other.", "1"),
     "size": FormField(
         Text(16, empty=True),
-        "auto: the aspect of the last picture at the model's own size; or WIDTHxHEIGHT, "
+        "auto: the aspect of the last picture at the model's own size; same: its own size; or WIDTHxHEIGHT, "
         f"multiples of {limits.SIDE_MULTIPLE} up to {limits.SIDE_PX}.",
         "auto",
     ),
@@ -84,7 +85,7 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "width": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Width in pixels."),
     "height": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Height in pixels."),
     "on_cap": FormField(OneOf(("refuse", "fit")), "What to do with a size above this machine's cap.", "refuse"),
-    "mask_mode": FormField(OneOf(("white", "transparent")), "Which part of the mask is edited."),
+    "mask_mode": FormField(OneOf(MASK_MODES), "Which part of the mask is edited."),
     "base": FormField(Int(0, 2**31 - 1), "The turn of a session that is edited; without it, the latest."),
 }
 """Every field that counts, by its own name; ``ALIASES`` are other names for some. Numbers and flags come as text."""

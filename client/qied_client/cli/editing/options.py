@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from qied_client.errors import InvalidRequest
-
-
-class MaskModes(StrEnum):
-    """What of a mask is edited."""
-
-    WHITE = "white"
-    TRANSPARENT = "transparent"
 
 
 Negative = Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")]
