@@ -9,7 +9,6 @@ import typer
 
 from qied_client.errors import InvalidRequest
 
-
 Negative = Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same picture; random by default.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")]
