@@ -98,17 +98,17 @@ def _identity(loaded: LoadedProfile) -> tuple[str, str, str]:
 
 def _table(group: Iterable[LoadedProfile], widths: Iterable[int], titles: bool) -> Table:
     """Table of one group; ``widths`` of the first three columns are shared, so that groups stand in line."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for header, width in zip(("name", "memory, GiB", "precision, in order"), widths, strict=True):
         table.add_column(header, overflow="fold", min_width=width)
-    for header in ("result", "ref", "edits"):
+    for header in ("MP", "ref MP", "edits"):
         table.add_column(header, justify="right", no_wrap=True)
     if titles:
         table.add_column("title")
     for loaded in group:
         choose = loaded.profile.choose
         name, memory, precision = _identity(loaded)
-        caps = _megapixels(choose.max_pixels), _megapixels(choose.max_reference_pixels)
+        caps = [_megapixels(pixels).removesuffix(" MP") for pixels in (choose.max_pixels, choose.max_reference_pixels)]
         title = [loaded.profile.title] if titles else []
         table.add_row(Text(name, style="cyan"), memory, precision, *caps, str(choose.session_limit), *title)
     return table

@@ -256,7 +256,7 @@ def put(name: str, tensor: Tensor):
         ),
         (put("img_in.bias", torch.zeros(256, dtype=torch.int32)), "holds I32"),
         (put("transformer_blocks.0.attn.to_q.weight", torch.zeros(256, 256).to(torch.float8_e5m2)), "float8_e5m2"),
-        (put("transformer_blocks.0.attn.to_q.weight", torch.zeros(256, 256, dtype=torch.int8)), "int8_tensorwise"),
+        (put("transformer_blocks.0.attn.to_q.weight", torch.zeros(256, 256, dtype=torch.int8)), "int8 without scales"),
     ],
 )
 def test_what_is_wrong_with_a_transformer_is_told_by_the_tensors_name(tmp_path: Path, change, said: str) -> None:

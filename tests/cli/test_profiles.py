@@ -115,7 +115,7 @@ def test_a_profile_is_shown_with_its_file_its_values_and_its_reasons(run, tmp_pa
     assert f"precision {', then '.join(choose.precision)} " in said
     assert f"at most {choose.max_pixels:,} pixels" in said
     assert f"{choose.reserve_bytes // 1024**2:,} MiB" in said
-    assert ("fp8-storage computes in" in said) == ("fp8-storage" in choose.precision)
+    assert ("int8 and fp8-storage compute in" in said) == ("fp8-storage" in choose.precision)
 
 
 def test_a_profile_is_shown_as_json(run, own):
