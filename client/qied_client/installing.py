@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "anyio>=4.7",
         "filelock>=3.12",
     ),
+    "qied[formats]": ("pillow-heif>=1.0", "pillow-jxl-plugin>=1.3.4"),
     "qied[fp8-attention]": ("nvidia-cudnn-frontend>=1.32",),
 }
 """Requirements of each extra, as the ``pyproject.toml`` files have them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qied_client.errors import UnsupportedPicture
+from qied_client.installing import install_extra
 from qied_client.picture_header import PictureFormat
 from qied_client.pixels import plugins
 
@@ -20,8 +21,8 @@ def check_decodable(kind: PictureFormat) -> None:
     name, module = plugins.PLUGINS[kind]
     raise UnsupportedPicture(
         f"This daemon cannot read {name} pictures: {module} is not installed.",
-        "Convert the picture to PNG or JPEG, or ask the daemon's owner to install it (pip install 'qied[formats]') and "
-        "to restart the daemon.",
+        "Convert the picture to PNG or JPEG, or ask the daemon's owner to install it "
+        f"({install_extra('qied[formats]', here=False)}) and to restart the daemon.",
     )
 
 

@@ -30,7 +30,7 @@ def results():
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("bf16", 0.001), ("fp8_tensorwise", 0.02), ("fp8_storage", 0.015)],
+    [("bf16", 0.001), ("fp8_tensorwise", 0.02), ("fp8_storage", 0.015), ("int8", 0.004)],
 )
 def test_matrix_products_are_right_with_the_error_of_their_numbers(results, name, least):
     trial = results[name]
@@ -115,7 +115,7 @@ def test_every_mode_and_backend_has_its_trial(results):
         for backend in ("cudnn", "flash", "efficient", "math", "fp8_attention")
         for size in (64, 128)
     }
-    assert set(results) == {"bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage"} | attention
+    assert set(results) == {"bf16", "fp8_rowwise", "fp8_tensorwise", "fp8_storage", "int8"} | attention
 
 
 @pytest.mark.parametrize("mistake", ["one scale for all rows", "scales of the other factor", "no scale"])

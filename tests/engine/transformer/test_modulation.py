@@ -109,7 +109,7 @@ def test_room_is_made_before_a_new_table_is_allocated(
     kept = modulation(size)
     first = weakref.ref(made(kept.table(SIGMAS)))
     alive: list[bool] = []
-    monkeypatch.setattr(kept, "_embedding", lambda sigmas: alive.append(first() is not None) or embedding(sigmas))
+    monkeypatch.setattr(kept, "_embedding", lambda *given: alive.append(first() is not None) or embedding(*given))
     embedding = Modulation._embedding.__get__(kept)
     made(kept.table(SIGMAS * 0.9))
     assert alive == [False]

@@ -24,7 +24,7 @@ from qied.engine.transformer import modulation, modulation_cache
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Transformer
-from qied.engine.weights.sources import FileSource, TensorSource
+from qied.engine.weights.sources import FileSource, StoredWeight, TensorSource
 from qied.file_lock import try_lock
 from qied.resources import builtin_model_folder
 
@@ -39,9 +39,9 @@ class Watched(FileSource):
         super().__init__("transformer", files)
         self.seen: list[str] = []
 
-    def read(self, name: str) -> Tensor:
+    def stored(self, name: str) -> StoredWeight:
         self.seen.append(name)
-        return super().read(name)
+        return super().stored(name)
 
 
 @dataclass
@@ -239,6 +239,7 @@ def test_the_least_recently_used_table_makes_way_within_the_limit(cache: DiskCac
 def test_a_table_with_a_lora_is_neither_kept_nor_taken_for_one_without(cache: DiskCache, start: Begin) -> None:
     class Louder:
         key = ("louder", 1.0)
+        changes_time = False
 
         def add_to(self, outputs: Tensor, *_: object) -> None:
             outputs.add_(1.0)

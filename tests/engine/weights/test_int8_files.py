@@ -69,7 +69,7 @@ def test_elsewhere_they_are_what_the_file_means(tmp_path: Path, load: Load, flav
     for number, tensors in enumerate(blocks_of(engine)):
         for linear in linears(shape):
             expected = meant_linear(meant, number, linear.modules)
-            torch.testing.assert_close(tensors[f"{linear.name}.weight"].double(), expected, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(tensors[f"{linear.name}.weight"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_edits_in_int8_are_close_to_those_in_bf16(tmp_path: Path, edited: Callable[..., bytes]) -> None:
