@@ -21,9 +21,12 @@ REQUIRED = os.environ.get("QIED_TEST_REQUIRE_BROWSER") == "1"
 OpenPage = Callable[..., Visit]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium; without one the tests are skipped, unless QIED_TEST_REQUIRE_BROWSER is 1."""
+    """Chromium, for one file: while it runs, this thread has a loop, in which tests of others cannot run theirs.
+
+    Without one the tests are skipped, unless QIED_TEST_REQUIRE_BROWSER is 1.
+    """
     if not REQUIRED:
         pytest.importorskip("playwright.sync_api", exc_type=ImportError)
     if CHROMIUM is None and not REQUIRED:
