@@ -50,7 +50,7 @@ class Pages:
         return seen
 
     async def _read(self, token: str, opened: asyncio.Semaphore) -> None:
-        reader, _ = await open_stream(self._port, request("GET", "/api/events", token))
+        reader, writer = await open_stream(self._port, request("GET", "/api/events", token))
         first = True
         async for chunk in chunks(reader):
             now = time.monotonic()
@@ -63,6 +63,7 @@ class Pages:
                 self._seen.marks.setdefault((told["job"], told["kind"], told.get("done", 0)), []).append(now)
             else:
                 self._seen.statuses += 1
+        writer.close()
 
 
 def serve_pages(pipe: Connection, port: int, tokens: list[str], count: int) -> None:
