@@ -13,7 +13,7 @@ import "./pictures.js";
 import "./prices.js";
 import { catchUp, heardOutcome, heardProgress } from "./runs.js";
 import { restore } from "./session.js";
-import { changed, state } from "./state.js";
+import { changed, hasEntered, state } from "./state.js";
 import { loadStyles } from "./styles.js";
 import "./tools.js";
 import { say, switchLanguage, translate } from "./words.js";
@@ -49,6 +49,7 @@ async function enter() {
     restoreDraft();
     await restore();
   }
+  hasEntered();
   changed();
   stopListening = listen("/api/events", heard, reached);
 }

@@ -1,7 +1,7 @@
 // How the edit is made: the preset, size, seed, steps and guidance, as the person chose them or as a file brings them back.
 import { $, element } from "./dom.js";
 import { notice } from "./messages.js";
-import { changed, state, whenChanged } from "./state.js";
+import { changed, entered, state, whenChanged } from "./state.js";
 import { say } from "./words.js";
 
 const SHAPES = [[1, 1], [4, 3], [3, 4], [3, 2], [2, 3], [16, 9], [9, 16]];
@@ -99,7 +99,8 @@ whenChanged(() => { $("seed-lock").setAttribute("aria-pressed", String(Boolean($
 
 // What is remembered: the settings of a file, and the draft of this tab over a reload.
 
-export function restoreSettings(settings) {
+export async function restoreSettings(settings) {
+  await entered;  // a file may be dropped before the server has told its presets and styles
   const known = state.me?.presets.find((preset) => preset.name === settings.preset);
   if (known) { state.preset = known.name; markPreset(); }
   $("prompt").value = settings.prompt;

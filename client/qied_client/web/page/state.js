@@ -27,3 +27,8 @@ export const state = {
 const painters = [];
 export function whenChanged(paint) { painters.push(paint); }
 export function changed() { for (const paint of painters) paint(); }
+
+// Once what the server has is known, and what this tab had before is back.
+let arrive;
+export const entered = new Promise((resolve) => { arrive = resolve; });
+export function hasEntered() { arrive(); }
