@@ -151,9 +151,8 @@ def _rotate_rows(weight: StoredWeight, group: int, values: Tensor, scales: Tenso
         values.copy_(reversed_groups(weight.values, group))
         scales.copy_(weight.scale)
         return
-    for rows in row_chunks(*weight.shape) if weight.kind is not None else (slice(None),):
-        part = weight.rows(rows) if weight.kind is not None else weight
-        quantised = rotate_to_int8(part.dense(device).to(device), group)
+    for rows, part in _dense_parts(weight, device):
+        quantised = rotate_to_int8(part, group)
         values[rows].copy_(quantised.values)
         scales[rows].copy_(quantised.scale.flatten())
 
@@ -164,11 +163,19 @@ def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device:
         values.copy_(weight.values)
         scales.fill_(1.0) if weight.scale is None else scales.copy_(weight.scale)
         return
-    for rows in row_chunks(*weight.shape) if weight.kind is not None else (slice(None),):
-        part = weight.rows(rows) if weight.kind is not None else weight
-        quantised = quantise(part.dense(device).to(device), "rowwise")
+    for rows, part in _dense_parts(weight, device):
+        quantised = quantise(part, "rowwise")
         values[rows].copy_(quantised.values)
         scales[rows].copy_(quantised.scale.flatten())
+
+
+def _dense_parts(weight: StoredWeight, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of a weight without its scale on ``device``: some at a time of what is expanded to FP32, else all."""
+    if weight.kind is None:
+        yield slice(None), weight.dense(device).to(device)
+        return
+    for rows in row_chunks(*weight.shape):
+        yield rows, weight.rows(rows).dense(device).to(device)
 
 
 def _quantise_whole(parts: list[StoredWeight], values: Tensor, scale: Tensor, device: torch.device) -> None:

@@ -33,6 +33,7 @@ from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, 
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
 from qied.planning.forward_layout import ArenaLayout, Tokens, TransformerShape, arena_layout
 from qied.planning.plan import Execution
+from qied.weights.stored import E4M3, INT8
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MODULATION_CACHE_BYTES = 1 << 30
@@ -231,7 +232,7 @@ def load_transformer(
             pack_block(reader, source, index, layout, buffer, device)
 
     packed = None if blocks.stored else caches.packed
-    if packed is not None and layout.quantised and isinstance(source, FileSource) and not _is_fp8(source):
+    if packed is not None and layout.quantised and isinstance(source, FileSource) and not _is_packed(source, layout):
         share = (start + source.nbytes - reader.done) // layers
         contents = contents_of(source, layout, layers)
         packed.fill(list(blocks.buffers()), contents, pack, lambda _: reader.pass_over(source, share))
@@ -244,9 +245,9 @@ def load_transformer(
     return Transformer(embedders, blocks, modulation, executor, shape, device)
 
 
-def _is_fp8(source: FileSource) -> bool:
-    """Whether most of a file is FP8 as it is: it is then read as fast as what would be kept of it."""
-    return source.quantised_bytes() > source.nbytes // 2
+def _is_packed(source: FileSource, layout: BlockLayout) -> bool:
+    """Whether most of a file is of the layout's own type: it is then read as fast as what would be kept of it."""
+    return source.bytes_of(INT8 if layout.weight == "int8" else E4M3) > source.nbytes // 2
 
 
 def _embedders(config: dict[str, Any]) -> Any:

@@ -160,9 +160,9 @@ class FileSource:
         kind = tensor.entry.dtype if tensor.entry.dtype in BLOCKS else None
         return StoredWeight(values, scale, kind, tensor.group)
 
-    def quantised_bytes(self) -> int:
-        """Bytes of the tensors that are stored as E4M3 or INT8."""
-        return sum(tensor.entry.nbytes for _, tensor in self._tensors.values() if tensor.scale is not None)
+    def bytes_of(self, dtype: str) -> int:
+        """Bytes of the tensors that are stored in a type, by its name in safetensors."""
+        return sum(tensor.entry.nbytes for _, tensor in self._tensors.values() if tensor.entry.dtype == dtype)
 
     def release(self) -> None:
         """Let go of the files, which unmaps them once no tensor of theirs is held; the next read maps them again."""

@@ -118,13 +118,27 @@ def test_another_layout_is_another_file_and_what_lies_alike_is_shared(
     assert again.same(load(file, None, **changes))
 
 
-@pytest.mark.parametrize("flavour", ["fp8_scaled", "fp8_lightx2v"])
-def test_what_is_stored_in_fp8_needs_no_second_copy(
-    tmp_path: Path, cache: DiskCache, load: Callable[..., Loaded], flavour: str
+@pytest.mark.parametrize(
+    ("flavour", "precision"),
+    [("fp8_plain", "fp8"), ("fp8_scaled", "fp8"), ("fp8_lightx2v", "fp8"), ("int8_convrot", "int8")],
+)
+def test_what_is_stored_as_it_is_wanted_needs_no_second_copy(
+    tmp_path: Path, cache: DiskCache, load: Callable[..., Loaded], flavour: str, precision: str
 ) -> None:
     write_transformer(tmp_path / "t.safetensors", flavour)
-    load(tmp_path / "t.safetensors", cache)
+    load(tmp_path / "t.safetensors", cache, precision=precision)
     assert not cache.folder.exists()
+
+
+@pytest.mark.parametrize(("flavour", "precision"), [("fp8_lightx2v", "int8"), ("int8_convrot", "fp8")])
+def test_what_is_quantised_otherwise_is_kept_once_it_was_made(
+    tmp_path: Path, cache: DiskCache, load: Callable[..., Loaded], flavour: str, precision: str
+) -> None:
+    file = tmp_path / "t.safetensors"
+    write_transformer(file, flavour)
+    first, second = (load(file, cache, precision=precision) for _ in range(2))
+    assert (first.packed, second.packed) == (6, 0)
+    assert second.same(first)
 
 
 def test_16_bits_are_not_kept(file: Path, cache: DiskCache, load: Callable[..., Loaded]) -> None:
