@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from qied_client.job_status import time_of
 from qied_client.protocol import messages as m
 
 UNFINISHED = ("waiting", "running")
@@ -33,7 +34,7 @@ class Turn:
     @classmethod
     def of(cls, row: m.TurnInfo) -> Turn:
         """The turn that the daemon describes."""
-        times = (_time(row.accepted_ms), _time(row.finished_ms))
+        times = (time_of(row.accepted_ms), time_of(row.finished_ms))
         seed = row.seed if row.accepted_ms else None
         return cls(row.turn, row.base, row.job, row.state, row.prompt, seed, *times, row.blob)
 
@@ -62,10 +63,5 @@ class SessionSummary:
     @classmethod
     def of(cls, row: m.SessionInfo) -> SessionSummary:
         """The session that the daemon describes."""
-        times = (_time(row.opened_ms), _time(row.used_ms))
+        times = (time_of(row.opened_ms), time_of(row.used_ms))
         return cls(row.session, row.head, row.turns, *times, row.prompt, row.source)
-
-
-def _time(milliseconds: int) -> datetime | None:
-    """A time of the wire, in milliseconds since 1970, where 0 stands for none."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None

@@ -99,8 +99,8 @@ def _row(info: m.JobInfo) -> dict[str, Any]:
         "height": info.height,
         "precision": info.precision,
         "preset": info.preset,
-        "accepted_at": _time(info.accepted_ms),
-        "finished_at": _time(info.finished_ms),
+        "accepted_at": time_of(info.accepted_ms),
+        "finished_at": time_of(info.finished_ms),
         "place": info.place,
         "starts_in_ms": info.starts_in_ms,
         "bytes": info.bytes,
@@ -111,5 +111,6 @@ def _row(info: m.JobInfo) -> dict[str, Any]:
     }
 
 
-def _time(milliseconds: int) -> datetime | None:
+def time_of(milliseconds: int) -> datetime | None:
+    """A time of the wire, in milliseconds since 1970, where 0 stands for none."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
