@@ -33,9 +33,11 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 LONG_FILES = (
-    "tests/daemon/test_nothing_lost.py",
+    "tests/daemon/test_kills.py",
     "tests/daemon/test_pauses.py",
     "tests/tiny_model/test_training.py",
+    "tests/engine/ops/test_compiled_kernels.py",
+    "tests/daemon/test_gguf_files.py",
     "tests/engine/block/test_packed_cache.py",
     "tests/engine/weights/test_layouts.py",
     "tests/engine/test_engine.py",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from qied.cli.main import main
 from qied.cli.plan_view import show_in_short, show_plan
 from qied.config import Config
 from qied.hardware.snapshot import read_snapshot
@@ -154,10 +155,15 @@ def test_a_users_own_profile_is_used_and_named(tmp_path):
     ],
     ids=["size", "unit", "side", "multiple", "largest", "aspect", "images", "snapshot", "model"],
 )
-def test_bad_arguments_are_told(tmp_path, arguments, said):
-    done = plan("--snapshot", snapshot("h100-80gb"), *arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert said in " ".join(done.stderr.split())
+def test_bad_arguments_are_told(monkeypatch, capsys, tmp_path, arguments, said):
+    # In this process, since nine more starts of the program would show nothing else.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["qied", "plan", "--snapshot", snapshot("h100-80gb"), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_snapshot_with_an_unknown_field_is_refused_with_its_name(tmp_path):

@@ -92,7 +92,7 @@ def test_eight_gigabytes_still_serve_1024(machine: Machine) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(data=st.data())
 def test_a_plan_keeps_to_its_budget_and_a_refusal_says_what_to_do(
     data: st.DataObject, any_snapshot: st.SearchStrategy[Snapshot]
@@ -110,7 +110,7 @@ def test_a_plan_keeps_to_its_budget_and_a_refusal_says_what_to_do(
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(data=st.data())
 def test_fp8_is_never_chosen_where_its_self_test_is_not_ok(
     data: st.DataObject, any_working_machine: st.SearchStrategy[Snapshot]
@@ -141,7 +141,7 @@ def test_a_plan_is_the_same_after_its_snapshot_was_written_and_read(
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=750, deadline=None)
 @given(data=st.data())
 def test_more_of_anything_never_gives_less(
     data: st.DataObject, any_working_machine: st.SearchStrategy[Snapshot]
