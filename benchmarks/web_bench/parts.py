@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import resource
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +29,8 @@ Tick = Callable[[], None]
 """Called after each round."""
 _PACED = "web_bench.paced_engine:load"
 _FILES = 4096
+_REST_S = 1.0
+"""Seconds that the last news of a round may be on their way."""
 
 
 def measure_pages(plan: Plan, home: Path, tick: Tick) -> Figures:
@@ -49,8 +53,12 @@ def measure_pages(plan: Plan, home: Path, tick: Tick) -> Figures:
                     asked.send("take")
                     asked.recv()
                 neighbours, used = Neighbours(), sum(gateway.process.cpu_times()[:2])
+                began = time.monotonic()
                 streams.send(plan.seconds)
                 streamed: Streamed = streams.recv()
+                took = time.monotonic() - began
+                busy = sum(gateway.process.cpu_times()[:2]) - used
+                time.sleep(_REST_S)
                 pages.send("take")
                 followers.send("take")
                 seen, direct = pages.recv(), followers.recv()
@@ -60,7 +68,7 @@ def measure_pages(plan: Plan, home: Path, tick: Tick) -> Figures:
                         "health_ms": asdict(Spread.of(streamed.health_ms)),
                         "completed": streamed.completed,
                         "partial_pictures": streamed.partial,
-                        "gateway_cores": round((sum(gateway.process.cpu_times()[:2]) - used) / plan.seconds, 2),
+                        "gateway_cores": round(busy / took, 2),
                         "gateway_rss_bytes": gateway.memory("VmRSS"),
                         "other_cores": neighbours.cores(),
                     }
@@ -81,12 +89,32 @@ def measure_pages(plan: Plan, home: Path, tick: Tick) -> Figures:
 
 
 def _latencies(seen: Seen, direct: dict[Mark, float]) -> Figures:
-    """How long after the Python client each page heard the same news; pages that missed some are counted."""
-    common = [(mark, times) for mark, times in seen.marks.items() if mark in direct]
-    late = [(at - direct[mark]) * 1000 for mark, times in common for at in times]
+    """How long after the Python client each page of the same user knew of a mark, or of one that followed it.
+
+    Where steps are faster than pages are told of them, a page hears the latest only. ``unheard`` counts marks after
+    which a page heard nothing of their job.
+    """
+    order: dict[str, list[Mark]] = {}
+    for mark in sorted(direct, key=direct.__getitem__):
+        order.setdefault(mark[0], []).append(mark)
+    owners = {mark[0]: user for marks, user in zip(seen.marks, seen.users, strict=True) for mark in marks}
+    late: list[float] = []
+    unheard = 0
+    for marks, user in zip(seen.marks, seen.users, strict=True):
+        for job, known in order.items():
+            if owners.get(job) != user:
+                continue
+            heard = math.inf
+            for mark in reversed(known):
+                heard = min(heard, marks.get(mark, math.inf))
+                if heard == math.inf:
+                    unheard += 1
+                else:
+                    late.append((heard - direct[mark]) * 1000)
     return {
         "event_ms": asdict(Spread.of(late)),
-        "events": len(common),
+        "events": len(direct),
+        "unheard": unheard,
         "statuses": seen.statuses,
     }
 
