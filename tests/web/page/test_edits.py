@@ -157,31 +157,6 @@ def test_a_picture_that_is_looked_at_stays_when_an_edit_ends(visit, gate):
     assert user.page.get_attribute('.turn[data-turn="0"]', "aria-current") == "true"
 
 
-def test_a_reload_in_the_middle_of_an_edit_loses_nothing(visit, gate):
-    user = visit()
-    user.choose(PICTURE)
-    user.edit(f"darker gate={gate}", steps=3)
-    user.wait('.turn[data-turn="1"]')  # it is accepted: until then it is on its way
-    user.page.fill("#prompt", "what I thought of next")
-    user.page.reload()
-    user.wait("#run")
-    assert user.page.input_value("#prompt") == "what I thought of next"
-    user.page.click('.turn[data-turn="1"]')
-    gate.touch()
-    user.done(1)
-
-
-def test_a_reload_stays_at_the_turn_that_was_shown(visit):
-    user = visit()
-    user.choose(PICTURE)
-    user.edit("one", steps=1)
-    user.done(1)
-    user.page.click("#tool-undo")
-    user.done(0)
-    user.page.reload()
-    user.done(0)
-
-
 def test_two_people_at_once_see_their_own(visit, gate):
     one, other = visit("ida"), visit("ada")
     for user in (one, other):
