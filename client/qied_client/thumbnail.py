@@ -13,8 +13,8 @@ _SIDE_PX = 256
 def thumbnail_of(picture: bytes) -> bytes:
     """A JPEG of an encoded picture, upright and on white, whose longer side has at most 256 pixels.
 
-    Raises SetupError if Pillow is missing, PictureError for what is no picture, PictureUnreadable for what it cannot
-    decode.
+    Raises SetupError if Pillow is missing, PictureError for a file that is not a picture, and PictureUnreadable for one
+    that it cannot decode.
     """
     try:
         from PIL import Image, ImageOps

@@ -27,8 +27,8 @@ def converted(data: bytes, to: Format, quality: int | None = None) -> bytes:
 
     The result is upright sRGB, as the daemon's are; transparency becomes white in a JPEG. PNG and WebP lose nothing.
     With ``quality`` (1 to 100) WebP is lossy as well; a JPEG without it has 95. A JPEG keeps the resolution of colour
-    (4:4:4). Raises PictureError for what is no picture or cannot be decoded here, and InvalidRequest where Pillow
-    cannot read or write the picture.
+    (4:4:4). Raises PictureError for a file that is not a picture or cannot be decoded here, and InvalidRequest where
+    Pillow cannot read or write it.
     """
     kind = read_header(io.BytesIO(data), PictureLimits()).format
     if not is_decodable(kind):

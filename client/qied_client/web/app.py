@@ -133,4 +133,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "registered for it"
     kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return ApiError(error.status_code, kind, code, f"{request.method} {request.url.path}: {error.detail}.").response()
+    answer = ApiError(error.status_code, kind, code, f"{request.method} {request.url.path}: {error.detail}.").response()
+    answer.headers.update(error.headers or {})  # which methods are allowed
+    return answer

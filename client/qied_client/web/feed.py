@@ -156,7 +156,7 @@ class Feeds:
                 yield piece
 
     def _of(self, user: str) -> Feed:
-        """The feed of a user; feeds of others that nobody needs are let go."""
+        """The feed of a user; those of others without windows and jobs are let go."""
         for name in [name for name, feed in self._feeds.items() if feed.idle and name != user]:
             del self._feeds[name]
         if user not in self._feeds:

@@ -149,6 +149,8 @@ class JobsApi:
         async with AsyncExitStack() as held:
             client = await held.enter_async_context(self._users.client(user))
             job = await self._job(client, request)
+            if request.method == "HEAD":  # no stream would begin, nor give the client back
+                return Response(media_type="text/event-stream")
             return events_response(_held(job_events(job), held.pop_all()), self._room, user)
 
     async def preview(self, request: Request) -> Response:
