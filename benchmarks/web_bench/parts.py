@@ -1,4 +1,4 @@
-"""The two parts of the benchmark: many pages beside many streams, and one edit. Each returns figures as JSON."""
+"""The parts of the benchmark: pages beside streams, large uploads, and one edit. Each returns figures as JSON."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from web_bench.one_edit import Editor
 from web_bench.pages import Mark, Seen, serve_pages
 from web_bench.plan import Plan
 from web_bench.streams import Streamed, serve_streams
+from web_bench.uploads import Uploaded, serve_uploads
 
 Figures = dict[str, Any]
 Tick = Callable[[], None]
@@ -117,6 +118,35 @@ def _latencies(seen: Seen, direct: dict[Mark, float]) -> Figures:
         "unheard": unheard,
         "statuses": seen.statuses,
     }
+
+
+def measure_uploads(plan: Plan, home: Path, tick: Tick) -> Figures:
+    """Small requests while one user sends pictures of ``upload_bytes``."""
+    with Daemon(home, _PACED) as daemon, Gateway(home, daemon.key) as gateway:
+        token, _ = gateway.enrol("user-0")
+        picture = _picture()
+        picture += bytes(plan.upload_bytes - len(picture) - 8)
+        rounds: list[Figures] = []
+        with child(serve_uploads, gateway.port, token, picture) as uploads:
+            for _ in range(plan.rounds):
+                neighbours = Neighbours()
+                uploads.send(plan.uploads)
+                uploaded: Uploaded = uploads.recv()
+                rounds.append(
+                    {
+                        "seconds": _median(uploaded.seconds),
+                        "health_ms": asdict(Spread.of(uploaded.health_ms)),
+                        "other_cores": neighbours.cores(),
+                    }
+                )
+                tick()
+            return {
+                "bytes": plan.upload_bytes,
+                "rss_peak_bytes": gateway.memory("VmHWM"),
+                "seconds": _figure(row["seconds"] for row in rounds),
+                "health_p99_ms": _figure(row["health_ms"]["p99"] for row in rounds),
+                "rounds": rounds,
+            }
 
 
 def measure_edit(plan: Plan, home: Path, tick: Tick) -> Figures:
