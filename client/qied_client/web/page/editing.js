@@ -8,6 +8,7 @@ import { complain, notice, quiet, showNotes, wrong } from "./messages.js";
 import { options } from "./options.js";
 import { catchUp, follow } from "./runs.js";
 import { opened, path, startAfresh, take } from "./session.js";
+import { sizeLikeFirst } from "./sizing.js";
 import { changed, state } from "./state.js";
 import { say } from "./words.js";
 
@@ -87,8 +88,9 @@ async function submit(edit) {
     form.append("name", ownName(edit));
     opened(await post("/api/sessions", form, {}, signal));
     edit.session = state.session.name;
-    keep();
   }
+  edit.chosen.size ||= await sizeLikeFirst(edit.pictures);
+  await keep();  // sent again, it is the same
   const answer = await post(path("/turns", edit.session), formOf(edit), { "Idempotency-Key": edit.key }, signal);
   const { jobs } = answer;
   for (const [index, row] of jobs.entries()) follow(row.job, row.turn, edit.prompt, { session: edit.session, batch: edit.key, index: index + 1, of: jobs.length, first: jobs[0].turn });
@@ -102,7 +104,7 @@ function formOf(edit) {
   form.append("base", edit.base);
   for (const picture of edit.pictures.slice(1)) form.append("image", picture.blob);
   if (edit.painted) { form.append("mask", edit.painted); form.append("mask_mode", "white"); }
-  for (const [name, value] of Object.entries(edit.chosen)) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
+  for (const [name, value] of Object.entries(edit.chosen)) if (value !== "") form.append(name, typeof value === "string" ? value : JSON.stringify(value));
   form.append("n", edit.n);
   return form;
 }

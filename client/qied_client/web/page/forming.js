@@ -9,11 +9,12 @@ let asking = false;
 
 /** @param {import("./state.js").Run | null} shown the edit whose picture is shown as it forms; null for none */
 export function showForming(shown) {
-  if (shown?.job !== run?.job) {
+  const other = shown?.job !== run?.job;
+  run = shown;
+  if (other) {
     have = 0;
     put(null);
   }
-  run = shown;
   bring();
 }
 document.addEventListener("visibilitychange", bring);

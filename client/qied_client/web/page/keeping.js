@@ -35,7 +35,7 @@ export function keep() {
   // The server has the first picture of a session.
   const pictures = [...state.pictures.slice(state.session ? 1 : 0), ...(unsent ? unsent.pictures.slice(unsent.session ? 1 : 0) : [])];
   const wanted = new Map(pictures.map((picture) => [picture.id, picture.blob]));
-  const now = JSON.stringify([tab, [...wanted.keys()], state.pictures.map(({ id }) => id), mask.version, unsent?.key, unsent?.session, unsent?.failed]);
+  const now = JSON.stringify([tab, [...wanted.keys()], state.pictures.map(({ id }) => id), mask.version, unsent?.key, unsent?.session, unsent?.failed, unsent?.chosen.size]);
   if (now === last) return writing;
   last = now;
   const draft = { user: state.me.user, at: Date.now(), pictures: state.pictures.map(({ id }) => id), masks: mask.all() };
