@@ -1,4 +1,4 @@
-"""Measures the web door: many open pages beside edits that stream pictures, and what it adds to one edit.
+"""Measures the web door: open pages beside edits that stream pictures, large uploads, and what it adds to one edit.
 
 Everything runs on this machine over loopback, with a real daemon and a real gateway; README.md beside this file tells
 the method.
@@ -17,13 +17,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from web_bench.parts import measure_edit, measure_pages
+from web_bench.parts import measure_edit, measure_pages, measure_uploads
 from web_bench.plan import FULL, QUICK, Plan
 from web_bench.report import bars, show
 from wire_bench.machine import command, machine_facts, versions
 
 _PARTS: dict[str, tuple[str, Callable[[Plan, Path, Callable[[], None]], dict[str, Any]]]] = {
     "pages": ("open pages beside edits", measure_pages),
+    "upload": ("large uploads beside small requests", measure_uploads),
     "edit": ("one edit, Python client and gateway", measure_edit),
 }
 

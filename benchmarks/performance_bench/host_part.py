@@ -1,4 +1,4 @@
-"""What is said of figures that need no card: loading, the wire, and installing."""
+"""What is said of figures that need no card: loading, the wire, the web door, and installing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,16 @@ def loading(folder: Path | None = None) -> str:
 
 def wire(folder: Path | None = None) -> str:
     """The daemon on the wire, against its bars."""
-    report = read("wire", folder)
+    return _bars("wire", "On the wire", folder)
+
+
+def web(folder: Path | None = None) -> str:
+    """The web door, against its bars."""
+    return _bars("web", "At the web door", folder)
+
+
+def _bars(program: str, title: str, folder: Path | None) -> str:
+    report = read(program, folder)
     if report is None:
         return f"{NOT_MEASURED}\n"
     cells = []
@@ -64,7 +73,7 @@ def wire(folder: Path | None = None) -> str:
     machine = report["machine"]
     where = f"{machine['cores']} cores, {machine['processor']}, {machine['state_file_system']}"
     columns = ("figure", "median of rounds (lowest to highest)", "to reach", "met")
-    return _head(where, report) + Table("On the wire", columns, tuple(cells)).markdown()
+    return _head(where, report) + Table(title, columns, tuple(cells)).markdown()
 
 
 def _head(where: str, report: Mapping[str, Any]) -> str:

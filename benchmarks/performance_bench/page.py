@@ -49,6 +49,7 @@ def write_page(*, check: bool, folder: Path | None = None) -> int:
         "performance memory": memory_part.markdown(folder),
         "performance loading": host_part.loading(folder),
         "performance wire": host_part.wire(folder),
+        "performance web": host_part.web(folder),
         "performance published": published_part.markdown(),
     }
     return max([update(PAGE, mark, part) for mark, part in parts.items()])

@@ -10,7 +10,7 @@ from pathlib import Path
 from qied_client.aio import AsyncClient
 from wire_bench.child import questions
 
-from web_bench.pages import Mark
+from web_bench.pages import OUTCOME, Mark
 
 _LOOK_S = 0.2
 
@@ -38,10 +38,12 @@ class Follower:
 
     async def _follow(self, name: str) -> None:
         first = True
-        async for news in (await self._client.job(name)).events():
+        job = await self._client.job(name)
+        async for news in job.events():
             if not first:  # the first is where it stands, which was told to others before
                 self._marks.setdefault((name, news.kind, news.done), time.monotonic())
             first = False
+        self._marks[name, OUTCOME, 0] = time.monotonic()
 
 
 def serve_followers(pipe: Connection, keys: list[Path]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from wire_bench.child import questions
@@ -14,13 +14,19 @@ from web_bench.http import chunks, open_stream, request
 
 Mark = tuple[str, str, int]
 """A job, the kind of its news, and how many steps are done."""
+OUTCOME = "outcome"
+"""In place of the kind: the end."""
 
 
 @dataclass
 class Seen:
-    """When each page got each mark, in seconds of the machine's monotonic clock; ``statuses`` counts the others."""
+    """When each page got which mark, in seconds of the machine's monotonic clock; ``statuses`` counts the others.
 
-    marks: dict[Mark, list[float]] = field(default_factory=dict)
+    ``marks`` has an entry for each page, ``users`` the number of its user.
+    """
+
+    marks: list[dict[Mark, float]]
+    users: list[int]
     statuses: int = 0
 
 
@@ -29,15 +35,14 @@ class Pages:
 
     def __init__(self, port: int, tokens: list[str], count: int) -> None:
         self._port, self._tokens, self._count = port, tokens, count
-        self._seen = Seen()
+        self._seen = self._none()
         self._reading: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Open all; returns once each has had its first event."""
         opened = asyncio.Semaphore(0)
         for number in range(self._count):
-            token = self._tokens[number % len(self._tokens)]
-            self._reading.append(asyncio.create_task(self._read(token, opened)))
+            self._reading.append(asyncio.create_task(self._read(number, opened)))
         for _ in range(self._count):
             await opened.acquire()
 
@@ -46,10 +51,15 @@ class Pages:
         for task in self._reading:
             if task.done():
                 raise SystemExit(f"A page has lost its stream: {task.exception()!r}")
-        seen, self._seen = self._seen, Seen()
+        seen, self._seen = self._seen, self._none()
         return seen
 
-    async def _read(self, token: str, opened: asyncio.Semaphore) -> None:
+    def _none(self) -> Seen:
+        users = [number % len(self._tokens) for number in range(self._count)]
+        return Seen([{} for _ in users], users)
+
+    async def _read(self, number: int, opened: asyncio.Semaphore) -> None:
+        token = self._tokens[number % len(self._tokens)]
         reader, writer = await open_stream(self._port, request("GET", "/api/events", token))
         first = True
         async for chunk in chunks(reader):
@@ -57,12 +67,15 @@ class Pages:
             if first:
                 first = False
                 opened.release()
-            name, _, data = chunk.partition(b"\r\n")
-            if name == b"event: job":
-                told = json.loads(data.removeprefix(b"data: "))
-                self._seen.marks.setdefault((told["job"], told["kind"], told.get("done", 0)), []).append(now)
-            else:
-                self._seen.statuses += 1
+            for event in chunk.split(b"\r\n\r\n"):
+                name, _, data = event.partition(b"\r\n")
+                if name == b"event: job":
+                    told = json.loads(data.removeprefix(b"data: "))
+                    self._seen.marks[number].setdefault((told["job"], told["kind"], told["done"]), now)
+                elif name == b"event: outcome":
+                    self._seen.marks[number][json.loads(data.removeprefix(b"data: "))["job"], OUTCOME, 0] = now
+                else:
+                    self._seen.statuses += name == b"event: status"
         writer.close()
 
 

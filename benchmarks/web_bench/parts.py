@@ -1,9 +1,11 @@
-"""The two parts of the benchmark: many pages beside many streams, and one edit. Each returns figures as JSON."""
+"""The parts of the benchmark: pages beside streams, large uploads, and one edit. Each returns figures as JSON."""
 
 from __future__ import annotations
 
 import io
+import math
 import resource
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +23,15 @@ from web_bench.one_edit import Editor
 from web_bench.pages import Mark, Seen, serve_pages
 from web_bench.plan import Plan
 from web_bench.streams import Streamed, serve_streams
+from web_bench.uploads import Uploaded, serve_uploads
 
 Figures = dict[str, Any]
 Tick = Callable[[], None]
 """Called after each round."""
 _PACED = "web_bench.paced_engine:load"
 _FILES = 4096
+_REST_S = 1.0
+"""Seconds that the last news of a round may be on their way."""
 
 
 def measure_pages(plan: Plan, home: Path, tick: Tick) -> Figures:
@@ -49,8 +54,12 @@ def measure_pages(plan: Plan, home: Path, tick: Tick) -> Figures:
                     asked.send("take")
                     asked.recv()
                 neighbours, used = Neighbours(), sum(gateway.process.cpu_times()[:2])
+                began = time.monotonic()
                 streams.send(plan.seconds)
                 streamed: Streamed = streams.recv()
+                took = time.monotonic() - began
+                busy = sum(gateway.process.cpu_times()[:2]) - used
+                time.sleep(_REST_S)
                 pages.send("take")
                 followers.send("take")
                 seen, direct = pages.recv(), followers.recv()
@@ -60,7 +69,7 @@ def measure_pages(plan: Plan, home: Path, tick: Tick) -> Figures:
                         "health_ms": asdict(Spread.of(streamed.health_ms)),
                         "completed": streamed.completed,
                         "partial_pictures": streamed.partial,
-                        "gateway_cores": round((sum(gateway.process.cpu_times()[:2]) - used) / plan.seconds, 2),
+                        "gateway_cores": round(busy / took, 2),
                         "gateway_rss_bytes": gateway.memory("VmRSS"),
                         "other_cores": neighbours.cores(),
                     }
@@ -81,14 +90,63 @@ def measure_pages(plan: Plan, home: Path, tick: Tick) -> Figures:
 
 
 def _latencies(seen: Seen, direct: dict[Mark, float]) -> Figures:
-    """How long after the Python client each page heard the same news; pages that missed some are counted."""
-    common = [(mark, times) for mark, times in seen.marks.items() if mark in direct]
-    late = [(at - direct[mark]) * 1000 for mark, times in common for at in times]
+    """How long after the Python client each page of the same user knew of a mark, or of one that followed it.
+
+    Where steps are faster than pages are told of them, a page hears the latest only. ``unheard`` counts marks after
+    which a page heard nothing of their job.
+    """
+    order: dict[str, list[Mark]] = {}
+    for mark in sorted(direct, key=direct.__getitem__):
+        order.setdefault(mark[0], []).append(mark)
+    owners = {mark[0]: user for marks, user in zip(seen.marks, seen.users, strict=True) for mark in marks}
+    late: list[float] = []
+    unheard = 0
+    for marks, user in zip(seen.marks, seen.users, strict=True):
+        for job, known in order.items():
+            if owners.get(job) != user:
+                continue
+            heard = math.inf
+            for mark in reversed(known):
+                heard = min(heard, marks.get(mark, math.inf))
+                if heard == math.inf:
+                    unheard += 1
+                else:
+                    late.append((heard - direct[mark]) * 1000)
     return {
         "event_ms": asdict(Spread.of(late)),
-        "events": len(common),
+        "events": len(direct),
+        "unheard": unheard,
         "statuses": seen.statuses,
     }
+
+
+def measure_uploads(plan: Plan, home: Path, tick: Tick) -> Figures:
+    """Small requests while one user sends pictures of ``upload_bytes``."""
+    with Daemon(home, _PACED) as daemon, Gateway(home, daemon.key) as gateway:
+        token, _ = gateway.enrol("user-0")
+        picture = _picture()
+        picture += bytes(plan.upload_bytes - len(picture) - 8)
+        rounds: list[Figures] = []
+        with child(serve_uploads, gateway.port, token, picture) as uploads:
+            for _ in range(plan.rounds):
+                neighbours = Neighbours()
+                uploads.send(plan.uploads)
+                uploaded: Uploaded = uploads.recv()
+                rounds.append(
+                    {
+                        "seconds": _median(uploaded.seconds),
+                        "health_ms": asdict(Spread.of(uploaded.health_ms)),
+                        "other_cores": neighbours.cores(),
+                    }
+                )
+                tick()
+            return {
+                "bytes": plan.upload_bytes,
+                "rss_peak_bytes": gateway.memory("VmHWM"),
+                "seconds": _figure(row["seconds"] for row in rounds),
+                "health_p99_ms": _figure(row["health_ms"]["p99"] for row in rounds),
+                "rounds": rounds,
+            }
 
 
 def measure_edit(plan: Plan, home: Path, tick: Tick) -> Figures:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qied_client.protocol import limits
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts and seconds of a run. ``pages`` are spread over ``users``; ``streams`` edits run at any time."""
+    """Counts and seconds of a run. ``pages`` are spread over ``users``; ``streams`` edits run at any time.
+
+    ``uploads`` pictures of ``upload_bytes`` are sent in each round.
+    """
 
     users: int = 5
     pages: int = 200
@@ -17,7 +22,11 @@ class Plan:
     steps: int = 20
     warm_up: int = 4
     edits: int = 12
+    uploads: int = 4
+    upload_bytes: int = limits.BLOB_BYTES
 
 
 FULL = Plan()
-QUICK = Plan(users=2, pages=8, streams=4, rounds=1, seconds=1.5, steps=4, warm_up=1, edits=2)
+QUICK = Plan(
+    users=2, pages=8, streams=4, rounds=1, seconds=1.5, steps=4, warm_up=1, edits=2, uploads=1, upload_bytes=4 << 20
+)

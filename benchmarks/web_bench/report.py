@@ -10,6 +10,7 @@ from wire_bench.report import Bar
 from wire_bench.spread import Figure
 
 MB = 1_000_000
+MIB = 1024 * 1024
 
 
 def bars(report: dict[str, Any]) -> list[Bar]:
@@ -22,6 +23,13 @@ def bars(report: dict[str, Any]) -> list[Bar]:
             Bar("a small request beside it, p99", "ms", Figure(**pages["health_p99_ms"]), 100),
             Bar("the gateway's memory, peak", "MB", Figure.of([peak]), 200),
         ]
+    if upload := report.get("upload"):
+        size = upload["bytes"] / MIB
+        found.append(
+            Bar(
+                f"a small request beside an upload of {size:.0f} MiB, p99", "ms", Figure(**upload["health_p99_ms"]), 100
+            )
+        )
     if edit := report.get("edit"):
         found += [
             Bar("what the gateway adds to an edit", "ms", Figure(**edit["added_ms"]), 15),
@@ -37,6 +45,6 @@ def show(report: dict[str, Any], console: Console) -> None:
         met = "[green]met[/]" if bar.met else "[red]missed[/]"
         table.add_row(bar.name, f"{bar.figure} {bar.unit}", f"< {bar.bar:g} {bar.unit}", met)
     console.print(table)
-    rounds = [row for part in ("pages", "edit") for row in report.get(part, {}).get("rounds", [])]
+    rounds = [row for part in ("pages", "upload", "edit") for row in report.get(part, {}).get("rounds", [])]
     busy = max((row["other_cores"] for row in rounds), default=0.0)
     console.print(f"Other programs kept up to {busy:g} of {report['machine']['cores']} cores busy during a round.")

@@ -10,8 +10,7 @@ from multiprocessing.connection import Connection
 from wire_bench.child import questions
 
 from web_bench.http import chunks, form, open_stream, request
-
-_HEALTH_S = 0.02
+from web_bench.small_requests import look
 
 
 @dataclass
@@ -35,7 +34,11 @@ class Streams:
         """Work for a while; edits that have begun then are finished and counted."""
         done, until = Streamed(), time.monotonic() + seconds
         callers = [self._call(self._tokens[n % len(self._tokens)], until, done) for n in range(self._count)]
-        await asyncio.gather(self._look(until, done), *callers)
+        ended = asyncio.Event()
+        looking = asyncio.create_task(look(self._port, ended))
+        await asyncio.gather(*callers)
+        ended.set()
+        done.health_ms = await looking
         return done
 
     async def _call(self, token: str, until: float, done: Streamed) -> None:
@@ -47,16 +50,6 @@ class Streams:
                 if chunk.startswith(b"event: error"):
                     raise SystemExit(f"An edit failed: {chunk!r}")
             writer.close()
-
-    async def _look(self, until: float, done: Streamed) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        while time.monotonic() < until:
-            began = time.monotonic()
-            writer.write(request("GET", "/health", "none"))
-            await reader.readuntil(b'"ok"}')
-            done.health_ms.append((time.monotonic() - began) * 1000)
-            await asyncio.sleep(_HEALTH_S)
-        writer.close()
 
 
 def serve_streams(pipe: Connection, port: int, tokens: list[str], count: int, steps: int, picture: bytes) -> None:

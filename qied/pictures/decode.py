@@ -15,6 +15,7 @@ from PIL import Image, ImageChops
 from qied_client.errors import PictureTooLarge, PictureUnreadable
 from qied_client.picture_header.header import PictureHeader, PictureLimits, read_header
 from qied_client.pixels.colour import to_srgb
+from qied_client.pixels.plugins import TURNED_BY_DECODER
 
 from qied.edit import MaskMode
 from qied.pictures.mask import Guess
@@ -33,8 +34,6 @@ _TURNS: Final = {
 }
 _GREY_SPREAD: Final = 24
 """Between the channels of a grey pixel, at most."""
-_TURNED_BY_DECODER: Final = ("heif", "jxl")
-"""Formats of which decoders give the picture upright."""
 _BAND_PIXELS: Final = 1_000_000
 _BOMB_ERRORS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _DECODER_ERRORS: Final = (
@@ -132,7 +131,7 @@ def _load(data: bytes | Path, limits: PictureLimits) -> tuple[Image.Image, Pictu
         load_decoder(header.format)
         try:
             picture = Image.open(file, formats=[header.format])
-            turned = header.format in _TURNED_BY_DECODER
+            turned = header.format in TURNED_BY_DECODER
             if picture.size == (header.displayed_size if turned else (header.width, header.height)):
                 picture.load()
                 return picture, replace(header, orientation=1) if turned else header

@@ -62,6 +62,7 @@ def test_every_panel_asks_the_chosen_prometheus_and_says_what_it_shows():
         assert panel["datasource"] == DATASOURCE and panel["targets"] and panel["description"].endswith(".")
         assert all(target["datasource"] == DATASOURCE and target["legendFormat"] for target in panel["targets"])
         assert panel["fieldConfig"]["defaults"]["unit"]
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     (variable,) = board()["templating"]["list"]
     assert variable["datasource"] == DATASOURCE
 

@@ -13,6 +13,8 @@ from PIL import Image
 from qied_client.errors import PictureError, UnsupportedPicture
 from qied_client.picture_header import PictureLimits
 from qied_client.pixels import plugins
+from qied_client.pixels.converted import converted
+from qied_client.thumbnail import thumbnail_of
 
 from qied.pictures.decode import decode, decode_mask
 from qied.pictures.decoder_messages import DecodeOrder
@@ -112,3 +114,13 @@ def test_damaged_files_give_a_picture_or_a_picture_error(name: str, changes: lis
         assert decode(bytes(data), PictureLimits(max_pixels=1_000_000)).mode == "RGB"
     except PictureError as error:
         assert error.remedy
+
+
+@pytest.mark.parametrize(("kind", "turn"), [("HEIF", 6), ("AVIF", 6), ("JXL", 1)])
+def test_what_a_client_converts_and_makes_small_is_what_the_daemon_sees(kind: str, turn: int) -> None:
+    data = saved(kind, turn=turn)
+    seen = decode(data, PictureLimits())
+    assert difference(Image.open(io.BytesIO(converted(data, "PNG"))), seen) == 0
+    small = Image.open(io.BytesIO(thumbnail_of(data)))
+    assert difference(small, seen.resize(small.size)) < 8
+    assert small.size == seen.size, "it is smaller than thumbnails are"

@@ -60,6 +60,7 @@ def test_who_asks_and_what_there_is(ann, owner):
     assert (me["user"], me["owner"]) == ("api-ann", False)
     assert {preset["name"] for preset in me["presets"]} >= {"preview", "draft", "final"}
     assert me["max_pixels"] > 0 and me["side_multiple"] == 16
+    assert set(me["picture_formats"]) >= {"png", "jpeg", "webp"}
     assert owner.get("/api/me").json()["owner"] is True
     assert "builtin-outline" in [lora["name"] for lora in ann.get("/api/loras").json()["loras"]]
 
@@ -90,6 +91,19 @@ def test_a_stream_that_comes_back_says_where_the_job_stands(ann, picture, tmp_pa
     gate.touch()
     with ann.stream("GET", f"/api/jobs/{job['job']}/events", headers={"Last-Event-ID": "1"}) as stream:
         assert list(events(stream.iter_lines()))[-1][1]["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("wanted", ["png", "webp", "jpeg"])
+def test_a_picture_is_converted_for_browsers_that_do_not_read_it(ann, wanted):
+    source = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(source, "AVIF")
+    made = picture_of(ann.post(f"/api/pictures?format={wanted}", files={"image": source.getvalue()}))
+    assert (made.format, made.size) == (wanted.upper(), (64, 48))
+
+
+@pytest.mark.parametrize(("query", "file"), [("?format=gif", b"x"), ("", b"no picture"), ("", b"")])
+def test_what_cannot_be_converted_is_refused(ann, query, file):
+    assert ann.post(f"/api/pictures{query}", files={"image": file}).status_code == 400
 
 
 def test_a_job_can_be_cancelled(ann, picture, tmp_path):

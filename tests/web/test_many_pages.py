@@ -1,4 +1,4 @@
-"""Many open pages beside edits that stream pictures: each page hears everything of its user, and nothing of others."""
+"""Many open pages beside edits that stream pictures: each page hears how all edits of its user stand, and no others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Page:
         self.knows_all = asyncio.Event()
         self.known: set[str] = set()
         self.steps: dict[str, set[int]] = defaultdict(set)
-        self.previews = 0
+        self.kinds: dict[str, set[str]] = defaultdict(set)
         self.ended: set[str] = set()
 
     async def read(self, until: int) -> None:
@@ -49,10 +49,12 @@ class Page:
                     self.known.add(told["job"])
                 if len(self.known) == until:
                     self.knows_all.set()
-                if name == "job" and told["kind"] == "step":
-                    self.steps[told["job"]].add(told["done"])
-                elif name == "job":
-                    self.previews += "preview" in told
+                if name == "job":
+                    assert "preview" not in told, "pictures are fetched by who shows them"
+                    self.kinds[told["job"]].add(told["kind"])
+                    if told["kind"] == "step":
+                        assert told["done"] > max(self.steps[told["job"]], default=0)
+                        self.steps[told["job"]].add(told["done"])
                 elif name == "outcome":
                     self.ended.add(told["job"])
                 if len(self.ended) == until:
@@ -108,9 +110,9 @@ def test_every_page_hears_all_of_its_user_and_nothing_of_others(gateway, shared_
     for each, own in zip(pages, jobs, strict=True):
         assert {frozenset(page.ended) for page in each} == {frozenset(own)}
         assert all(page.known == own for page in each)
-        assert (
-            len({json.dumps(sorted((job, sorted(steps)) for job, steps in page.steps.items())) for page in each}) == 1
-        )
+        # Steps that are faster than pages are told of them are passed over; the same ones for all that keep up.
+        assert all(page.kinds[job] >= {"step", "preview"} for page in each for job in own)
+        assert all(page.steps[job] for page in each for job in own)
     assert psutil.Process(gateway.process.pid).memory_info().rss < MOST_RSS
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 from PIL import Image
+from qied_client.picture_metadata import read_metadata
 
 from tests.web.conftest import GatewayProcess
 
@@ -50,6 +51,25 @@ def test_four_results_have_seeds_that_follow_each_other(sdk, picture):
     assert [item.seed for item in answer.data] == [41, 42, 43, 44]
 
 
+@pytest.mark.parametrize(
+    "lora",
+    [
+        "builtin-outline",
+        ["builtin-outline"],
+        {"builtin-outline": 0.5},
+        [{"name": "builtin-outline", "scale": 0.5}],
+        '[{"name": "builtin-outline", "scale": 0.5}]',
+    ],
+    ids=["name", "names", "strengths", "objects", "text"],
+)
+def test_loras_in_every_form_of_an_extra_body(sdk, picture, lora):
+    extra = {"steps": 1, "lora": lora, "guidance_scale": 1.0, "true_cfg_scale": 2.5}
+    answer = sdk.images.edit(image=picture, prompt="brighter", size="64x48", extra_body=extra)
+    made = read_metadata(base64.b64decode(answer.data[0].b64_json))
+    assert made is not None and made.true_cfg_scale == 2.5
+    assert made.loras == (("builtin-outline", 1.0 if lora in ("builtin-outline", ["builtin-outline"]) else 0.5),)
+
+
 @pytest.mark.parametrize(("kind", "quality"), [("jpeg", 60), ("webp", 100), ("png", 100)])
 def test_every_format(sdk, picture, kind, quality):
     answer = sdk.images.edit(
@@ -85,6 +105,9 @@ def test_the_model_is_listed(sdk):
         ({"background": "transparent"}, openai.BadRequestError, None),
         ({"extra_body": {"sede": 3}}, openai.BadRequestError, "sede"),
         ({"extra_body": {"lora": "nobody"}}, openai.BadRequestError, None),
+        ({"extra_body": {"lora": [{"name": "a", "scale": 1}, {"name": "b"}]}}, openai.BadRequestError, "lora"),
+        ({"extra_body": {"lora": {"a": "much"}}}, openai.BadRequestError, "lora"),
+        ({"extra_body": {"lora": [{"name": "a", "rank": 1}]}}, openai.BadRequestError, "lora[][rank]"),
         ({"model": "gpt-image-9"}, openai.NotFoundError, "model"),
     ],
 )

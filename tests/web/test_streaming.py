@@ -111,3 +111,25 @@ def test_a_retried_request_runs_once_though_the_gateway_was_killed(shared_daemon
     assert other.status_code == 422 and other.json()["error"]["code"] == "job_conflict"
     started = [line for line in shared_daemon.log if line.get("job") == answers[0]["data"][0]["id"]]
     assert sum(line["event"] == "finished" for line in started) == 1
+
+
+def test_a_picture_that_forms_is_fetched_by_who_shows_it(gateway, token):
+    headers = {"Authorization": f"Bearer {token}"}
+    form = {"prompt": "make the red heart blue", "size": "256x256", "steps": "40"}
+    with httpx.Client(base_url=gateway.url, headers=headers, timeout=60) as http:
+        (job,) = http.post("/api/jobs", data=form, files={"image": PICTURE.read_bytes()}).json()["jobs"]
+        path = f"/api/jobs/{job['job']}"
+        with http.stream("GET", f"{path}/events") as stream:
+            lines = stream.iter_lines()
+            assert any(line.startswith("data: ") and '"kind": "preview"' in line for line in lines)
+            tags, again = [], httpx.Response(200)
+            while again.status_code != 304:  # a newer one may come between the two
+                first = http.get(f"{path}/preview")
+                tags.append(int(first.headers["etag"].strip('"')))
+                again = http.get(f"{path}/preview", headers={"If-None-Match": first.headers["etag"]})
+            assert Image.open(io.BytesIO(first.content)).format == "JPEG"
+            assert tags == sorted(tags) and 0 < tags[-1] <= 40
+            assert http.post(f"{path}/cancel").status_code == 200
+            assert any(line == "event: outcome" for line in lines)
+        assert http.get(f"{path}/preview").status_code == 204
+        assert http.get("/api/jobs/none/preview").status_code == 404

@@ -95,21 +95,17 @@ class AsyncJob:
             if isinstance(news, Progress):
                 yield news
             elif isinstance(news, m.Event):
-                yield Progress(
-                    news.kind,
-                    done=news.step,
-                    total=news.steps,
-                    phase=news.phase or "",
-                    place=news.place,
-                    starts_in_ms=news.starts_in_ms,
-                    remaining_ms=news.remaining_ms,
-                    preview=bytes(news.preview),
-                    note=news.note,
-                )
+                yield _progress(news)
 
     def __aiter__(self) -> AsyncIterator[Progress]:
         """The same as ``events()``."""
         return self.events()
+
+    @property
+    def latest_preview(self) -> Progress | None:
+        """The newest picture on the way that has come, as ``events()`` tells it; None before the first."""
+        news = None if self._preview_at is None else self._news[self._preview_at]
+        return _progress(news) if isinstance(news, m.Event) else None
 
     async def outcome(self) -> m.Result:
         """Wait for the outcome, whatever it is."""
@@ -186,3 +182,17 @@ class AsyncJob:
     async def release(self, *, keep: bool = False) -> None:
         """Have the daemon delete the result now; with ``keep``, not before your room there is needed."""
         await self._client.release(self.id, keep=keep)
+
+
+def _progress(news: m.Event) -> Progress:
+    return Progress(
+        news.kind,
+        done=news.step,
+        total=news.steps,
+        phase=news.phase or "",
+        place=news.place,
+        starts_in_ms=news.starts_in_ms,
+        remaining_ms=news.remaining_ms,
+        preview=bytes(news.preview),
+        note=news.note,
+    )

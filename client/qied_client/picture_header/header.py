@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Final, Literal
 
 from qied_client.errors import PictureTooLarge, UnsupportedPicture
 from qied_client.picture_header.bounded_reader import BoundedReader
@@ -13,6 +13,10 @@ from qied_client.picture_header.jpeg_xl import scan_jpeg_xl
 from qied_client.picture_header.scanners import Scan, scan_jpeg, scan_png, scan_webp
 
 PictureFormat = Literal["png", "jpeg", "webp", "heif", "avif", "jxl"]
+FORMAT_NAMES: Final[Mapping[str, str]] = {
+    "png": "PNG", "jpeg": "JPEG", "webp": "WebP", "heif": "HEIC", "avif": "AVIF", "jxl": "JPEG XL",
+}  # fmt: skip
+"""What people call them."""
 
 _SNIFFED_BYTES = 64
 _FOREIGN_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (

@@ -1,4 +1,4 @@
-"""Results in another format than they came in, with how they were made still inside."""
+"""Pictures in another format than they came in, with how qied made them still inside."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any, Final, Literal
 
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from qied_client.errors import InvalidRequest
+from qied_client.errors import InvalidRequest, UnsupportedPicture
+from qied_client.picture_header import FORMAT_NAMES, PictureLimits, read_header
 from qied_client.pixels.colour import to_srgb
+from qied_client.pixels.plugins import TURNED_BY_DECODER, is_decodable, load_plugin
 
 Format = Literal["PNG", "WEBP", "JPEG"]
 
@@ -25,26 +27,33 @@ def converted(data: bytes, to: Format, quality: int | None = None) -> bytes:
 
     The result is upright sRGB, as the daemon's are; transparency becomes white in a JPEG. PNG and WebP lose nothing.
     With ``quality`` (1 to 100) WebP is lossy as well; a JPEG without it has 95. A JPEG keeps the resolution of colour
-    (4:4:4). Raises InvalidRequest where Pillow cannot read or write the picture.
+    (4:4:4). Raises PictureError for a file that is not a picture or cannot be decoded here, and InvalidRequest where
+    Pillow cannot read or write it.
     """
+    kind = read_header(io.BytesIO(data), PictureLimits()).format
+    if not is_decodable(kind):
+        raise UnsupportedPicture(
+            f"{FORMAT_NAMES[kind]} pictures cannot be decoded here.", "Convert the picture to PNG or JPEG first."
+        )
+    load_plugin(kind)
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "WEBP", "JPEG"]) as opened:
+        with Image.open(io.BytesIO(data), formats=[kind]) as opened:
             # A PNG's text may stand behind its pixels.
             opened.load()
             text, json = _described(opened)
-            picture = _upright_srgb(opened, keep_alpha=to != "JPEG")
+            upright = opened if kind in TURNED_BY_DECODER else ImageOps.exif_transpose(opened)
+            picture = _srgb(upright, keep_alpha=to != "JPEG")
         target = io.BytesIO()
         picture.save(target, to, **_settings(to, quality, text, json))
     except (OSError, ValueError, SyntaxError) as error:
         raise InvalidRequest(
-            f"The result cannot be converted to {to}: {error}.", "Save it in the format that it has."
+            f"The picture cannot be converted to {to}: {error}.", "Save it in the format that it has."
         ) from error
     return target.getvalue()
 
 
-def _upright_srgb(opened: Image.Image, *, keep_alpha: bool) -> Image.Image:
+def _srgb(picture: Image.Image, *, keep_alpha: bool) -> Image.Image:
     """Results are that already, but the first picture of a session is as somebody uploaded it."""
-    picture = ImageOps.exif_transpose(opened)
     alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
     colour = picture if picture.mode in ("L", "RGB", "CMYK") and alpha is None else picture.convert("RGB")
     rgb, _ = to_srgb(colour, picture.info.get("icc_profile"))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, get_args
 
 from PIL import features
 
-from qied_client.picture_header import PictureFormat
+from qied_client.picture_header import FORMAT_NAMES, PictureFormat
 
-PLUGINS: Final = {"heif": ("HEIC", "pillow_heif"), "jxl": ("JPEG XL", "pillow_jxl")}
+PLUGINS: Final = {"heif": (FORMAT_NAMES["heif"], "pillow_heif"), "jxl": (FORMAT_NAMES["jxl"], "pillow_jxl")}
 """By format: what people call it, and the plugin's module."""
+TURNED_BY_DECODER: Final = ("heif", "jxl")
+"""Formats of which decoders give the picture upright."""
 
 
 def is_decodable(kind: PictureFormat) -> bool:
@@ -19,6 +21,11 @@ def is_decodable(kind: PictureFormat) -> bool:
     if kind == "avif":
         return bool(features.check("avif"))
     return kind not in PLUGINS or find_spec(PLUGINS[kind][1]) is not None
+
+
+def decodable_formats() -> tuple[PictureFormat, ...]:
+    """All formats that can be decoded here."""
+    return tuple(kind for kind in get_args(PictureFormat) if is_decodable(kind))
 
 
 def load_plugin(kind: PictureFormat) -> None:

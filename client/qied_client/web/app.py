@@ -67,9 +67,11 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts, own_user
             Route("/api/jobs/{job}", jobs.job, methods=["GET"]),
             Route("/api/jobs/{job}", jobs.release, methods=["DELETE"]),
             Route("/api/jobs/{job}/events", jobs.job_events),
+            Route("/api/jobs/{job}/preview", jobs.preview),
             Route("/api/jobs/{job}/result", jobs.result),
             Route("/api/jobs/{job}/thumbnail", jobs.thumbnail),
             Route("/api/jobs/{job}/cancel", jobs.cancel, methods=["POST"]),
+            Route("/api/pictures", jobs.convert, methods=["POST"]),
             Route("/api/sessions", jobs.sessions, methods=["GET"]),
             Route("/api/sessions", jobs.open, methods=["POST"]),
             Route("/api/sessions/{session}", jobs.session, methods=["GET"]),
@@ -131,4 +133,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "registered for it"
     kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return ApiError(error.status_code, kind, code, f"{request.method} {request.url.path}: {error.detail}.").response()
+    answer = ApiError(error.status_code, kind, code, f"{request.method} {request.url.path}: {error.detail}.").response()
+    answer.headers.update(error.headers or {})  # which methods are allowed
+    return answer

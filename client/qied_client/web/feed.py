@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -14,26 +13,34 @@ from qied_client.errors import QiedError
 from qied_client.results import Progress
 from qied_client.web.errors import of_qied
 from qied_client.web.http.events import PING, event
+from qied_client.web.http.latest import Latest
 from qied_client.web.users import Users
 
 _STATUS_S: Final = 1.0
 _SILENCE_S: Final = 2.0
 """Seconds after which windows get a sign of life while the daemon does not answer."""
-_QUEUE: Final = 256
-"""Events that one window may be behind before it is ended: it connects again and is told where things stand."""
+_PAUSE_S: Final = 0.04
+"""Seconds from one piece of news to the next: what comes faster is told together, each job's latest step only."""
 
 
 class Feed:
-    """The streams of one user, which share one look at the daemon a second and one follower for each job."""
+    """The streams of one user, which share one look at the daemon a second and one follower for each job.
+
+    Each event is made once, and what happens within ``_PAUSE_S`` is told at once, so that many windows and fast steps
+    cost little more than one window and slow ones.
+    """
 
     def __init__(self, users: Users, user: str) -> None:
         self._users = users
         self._user = user
-        self._windows: set[asyncio.Queue[bytes | None]] = set()
+        self._windows: set[Latest] = set()
         self._last: dict[str, dict[str, bytes]] = {}
         self._status: bytes | None = None
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._untold: dict[Hashable, bytes] = {}
+        self._told_at = 0.0
+        self._telling: asyncio.TimerHandle | None = None
 
     @property
     def idle(self) -> bool:
@@ -49,27 +56,30 @@ class Feed:
             task.add_done_callback(lambda _: (self._watching.pop(job.id, None), self._last.pop(job.id, None)))
 
     async def events(self) -> AsyncGenerator[bytes, None]:
-        """Where things stand, and then what happens."""
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE)
-        self._windows.add(queue)
+        """Where things stand, and then what happens; one piece may hold several events."""
+        window = Latest()
+        standing: dict[Hashable, bytes] = {"status": self._status} if self._status is not None else {}
+        for job, known in self._last.items():
+            for kind, news in known.items():
+                standing[job, kind] = news
+        if standing:
+            window.put(standing)
+        self._windows.add(window)
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name=f"feed of {self._user}")
         try:
-            if self._status is not None:
-                yield self._status
-            for job in list(self._last.values()):
-                for known in list(job.values()):
-                    yield known
-            while (news := await queue.get()) is not None:
-                yield news
+            async for piece in window.pieces():
+                yield piece
         finally:
-            self._windows.discard(queue)
+            self._windows.discard(window)
             if not self._windows and self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
 
     async def close(self) -> None:
         """End everything."""
+        if self._telling is not None:
+            self._telling.cancel()
         tasks = [*self._watching.values(), *((self._looking,) if self._looking else ())]
         for task in tasks:
             task.cancel()
@@ -81,11 +91,11 @@ class Feed:
             asking = asyncio.ensure_future(self._state())
             try:
                 while not (await asyncio.wait({asking}, timeout=_SILENCE_S))[0]:
-                    self._tell(PING)
+                    self._tell("ping", PING)
                 self._status = event("status", asking.result())
             finally:
                 asking.cancel()
-            self._tell(self._status)
+            self._tell("status", self._status)
             await asyncio.sleep(_STATUS_S)
 
     async def _state(self) -> dict[str, Any]:
@@ -105,22 +115,30 @@ class Feed:
         try:
             async for progress in job.events():
                 news = event("job", {"job": job.id, **_told(progress)})
-                self._last[job.id][progress.kind] = news
-                self._tell(news)
+                known = self._last[job.id]
+                known.pop(progress.kind, None)  # what is newest comes last
+                known[progress.kind] = news
+                self._tell((job.id, progress.kind), news)
             outcome = await job.outcome()
             facts = {name: value for name, value in asdict(outcome).items() if name not in ("blob", "number")}
-            self._tell(event("outcome", facts))
         except QiedError as error:
-            self._tell(event("outcome", {"job": job.id, "state": "failed", **of_qied(error).body()["error"]}))
+            facts = {"job": job.id, "state": "failed", **of_qied(error).body()["error"]}
+        self._tell((job.id, "outcome"), event("outcome", facts))
 
-    def _tell(self, news: bytes) -> None:
-        for queue in list(self._windows):
-            try:
-                queue.put_nowait(news)
-            except asyncio.QueueFull:
-                self._windows.discard(queue)
-                queue.get_nowait()
-                queue.put_nowait(None)
+    def _tell(self, key: Hashable, news: bytes) -> None:
+        """Have all windows hear this, with what else there is by then."""
+        self._untold.pop(key, None)
+        self._untold[key] = news
+        if self._telling is None:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_at(max(loop.time(), self._told_at + _PAUSE_S), self._tell_all)
+
+    def _tell_all(self) -> None:
+        self._telling = None
+        self._told_at = asyncio.get_running_loop().time()
+        untold, self._untold = self._untold, {}
+        for window in self._windows:
+            window.put(untold)
 
 
 class Feeds:
@@ -130,8 +148,15 @@ class Feeds:
         self._users = users
         self._feeds: dict[str, Feed] = {}
 
-    def of(self, user: str) -> Feed:
-        """The feed of a user."""
+    async def events(self, user: str) -> AsyncGenerator[bytes, None]:
+        """The events of one more window of a user."""
+        # The feed is looked for when the window is read, not before: one without windows may be let go until then.
+        async with aclosing(self._of(user).events()) as events:
+            async for piece in events:
+                yield piece
+
+    def _of(self, user: str) -> Feed:
+        """The feed of a user; those of others without windows and jobs are let go."""
         for name in [name for name, feed in self._feeds.items() if feed.idle and name != user]:
             del self._feeds[name]
         if user not in self._feeds:
@@ -141,7 +166,7 @@ class Feeds:
     def watch(self, user: str, jobs: list[AsyncJob]) -> None:
         """Follow jobs for the windows of their user."""
         for job in jobs:
-            self.of(user).watch(job)
+            self._of(user).watch(job)
 
     async def close(self) -> None:
         """End all of them."""
@@ -161,7 +186,7 @@ async def job_events(job: AsyncJob) -> AsyncGenerator[bytes, None]:
 
 
 def _told(progress: Progress) -> dict[str, Any]:
-    fields = {name: value for name, value in vars(progress).items() if value not in (None, "", b"")}
-    if progress.preview:
-        fields["preview"] = base64.b64encode(progress.preview).decode()
-    return fields
+    """News as JSON has it. Of kind ``preview``, it says that there is a picture; GET /api/jobs/{job}/preview has it."""
+    facts = {name: value for name, value in vars(progress).items() if value not in (None, "")}
+    del facts["preview"]
+    return facts

@@ -37,7 +37,17 @@ OWNER: Final = "local"
 """The user to whom the machine belongs."""
 _FORMATS: Final = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 _PILLOW: Final[dict[str, Format]] = {"png": "PNG", "webp": "WEBP", "jpeg": "JPEG"}
-_PLAN: Final = ("model", "title", "precision", "max_pixels", "max_images", "side_multiple", "presets", "warnings")
+_PLAN: Final = (
+    "model",
+    "title",
+    "precision",
+    "max_pixels",
+    "max_images",
+    "side_multiple",
+    "picture_formats",
+    "presets",
+    "warnings",
+)
 
 
 class JobsApi:
@@ -91,7 +101,7 @@ class JobsApi:
     async def events(self, request: Request) -> Response:
         """GET /api/events: the state of the server each second and the events of all own jobs, as a stream."""
         user = user_of(request)
-        return events_response(self._feeds.of(user).events(), self._room, user, lively=True)
+        return events_response(self._feeds.events(user), self._room, user, lively=True)
 
     async def quote(self, request: Request) -> Response:
         """POST /api/quote: what an edit would cost, as JSON {"sizes": [[width, height]], ...options}."""
@@ -139,7 +149,21 @@ class JobsApi:
         async with AsyncExitStack() as held:
             client = await held.enter_async_context(self._users.client(user))
             job = await self._job(client, request)
+            if request.method == "HEAD":  # no stream would begin, nor give the client back
+                return Response(media_type="text/event-stream")
             return events_response(_held(job_events(job), held.pop_all()), self._room, user)
+
+    async def preview(self, request: Request) -> Response:
+        """GET /api/jobs/{job}/preview: the newest picture on the way, as a small JPEG; 204 where there is none."""
+        user = user_of(request)
+        async with self._users.client(user) as client:
+            found = (await self._job(client, request)).latest_preview
+        if found is None:
+            return Response(status_code=204)
+        headers = {"ETag": f'"{found.done}"', "Cache-Control": "private, no-cache"}
+        if headers["ETag"] in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        return Response(found.preview, media_type="image/jpeg", headers=headers)
 
     async def result(self, request: Request) -> Response:
         """GET /api/jobs/{job}/result?format=png|webp|jpeg: the picture; waits until it is there."""
@@ -164,6 +188,22 @@ class JobsApi:
         async with self._users.client(user_of(request)) as client:
             await client.release(request.path_params["job"])
         return Response(status_code=204)
+
+    async def convert(self, request: Request) -> Response:
+        """POST /api/pictures?format=png|webp|jpeg: a picture, as form with `image`, in another format; none is kept."""
+        user = user_of(request)
+        wanted = request.query_params.get("format", "png")
+        if wanted not in _FORMATS:
+            raise bad_request(f"format must be one of {', '.join(_FORMATS)}.", "format")
+        with taken_in(request, user):
+            async with form_of(request) as form:
+                image = form.get("image")
+                if image is None or isinstance(image, str):
+                    raise bad_request("Send the picture as `image`.", "image", "missing_required_parameter")
+                data = await read_file(image, "image")
+            async with self._converting:
+                made = await run_in_threadpool(_converted, data, wanted)
+        return picture_response(made, _FORMATS[wanted], {}, self._room, user)
 
     # Sessions
 

@@ -16,7 +16,7 @@ from qied_client.web.http.bodies import BODY_BYTES, Body, too_large
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _POLICY: Final = (
-    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "default-src 'self'; img-src 'self' blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {
@@ -80,7 +80,9 @@ class Guard:
 
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal.response()(scope, receive, with_headers)
+            answer = refusal.response()
+            answer.headers["Connection"] = "close"  # what follows may be no request of its own
+            await answer(scope, receive, with_headers)
             return
         await self._app(scope, body.receive, with_headers)
 
@@ -98,6 +100,10 @@ class Guard:
         if origin is not None and scope["method"] not in _SAFE and not self._same_origin(origin, host):
             return ApiError(
                 403, "permission_error", "wrong_origin", f"Pages of {origin} may not send anything to this server."
+            )
+        if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may have gone by the other one
+            return ApiError(
+                400, "invalid_request_error", "two_lengths", "Send only one of Content-Length and Transfer-Encoding."
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > BODY_BYTES:

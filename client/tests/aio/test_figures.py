@@ -19,7 +19,7 @@ PLANS = [{"schema": 1, "precision": "fp8"}]
 def modern(daemon: Any) -> Any:
     """The small daemon, with figures and plans."""
     daemon.welcome = replace(daemon.welcome, version=2)
-    described = m.Description(0, "echo", "Echo", "", "fp8", 1024, 3, 16, (), 0)
+    described = m.Description(0, "echo", "Echo", "", "fp8", 1024, 3, 16, ("png",), (), 0)
 
     def answer(message: m.Message) -> list[m.Message] | None:
         match message:

@@ -12,6 +12,7 @@ import pytest
 from qied_client.cli.main import main
 from qied_client.protocol import messages as m
 
+FORMATS = ("png", "jpeg", "webp", "heif")
 PLAIN = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
 
 
@@ -91,4 +92,5 @@ def DESCRIPTION(re: int) -> m.Description:
         m.PresetInfo("draft", 40, 4.0, about="The settings of the model's own card.", default=True),
         m.PresetInfo("final", 50, 4.0, "bf16", about="Meant for BF16."),
     )
-    return m.Description(re, "echo", "Echo model", "2511", "fp8", 1_638_400, 3, 16, presets, 2, ("It only echoes.",))
+    warnings = ("It only echoes.",)
+    return m.Description(re, "echo", "Echo model", "2511", "fp8", 1_638_400, 3, 16, FORMATS, presets, 2, warnings)

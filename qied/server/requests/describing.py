@@ -8,6 +8,7 @@ from heapq import nsmallest
 from typing import Final
 
 from qied_client.errors import QiedError
+from qied_client.pixels.plugins import decodable_formats
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.message import cut_text
@@ -60,6 +61,7 @@ def description(identifier: int, serving: Serving, config: Config, edit_ms: Call
         max_pixels=min(serving.max_pixels, limits.PIXELS),
         max_images=profile.geometry.max_references,
         side_multiple=profile.geometry.side_multiple,
+        picture_formats=decodable_formats(),
         presets=tuple(_preset_info(name, serving, edit_ms) for name in list(profile.presets)[:_PRESETS]),
         loras=len(serving.loras),
         warnings=tuple(warnings)[: limits.WARNINGS],

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from qied_client.pixels.plugins import decodable_formats
 from qied_client.protocol import limits
 from qied_client.protocol.codec import encode
 
@@ -42,6 +43,7 @@ def test_the_model_its_presets_and_the_limits_of_one_user() -> None:
     found = description(5, serving(), config, edit_ms)
     assert (found.re, found.model, found.title, found.model_version) == (5, REAL.name, REAL.title, "2511")
     assert (found.precision, found.max_pixels, found.max_images, found.side_multiple) == ("bf16", 1 << 20, 3, 16)
+    assert found.picture_formats == decodable_formats()
     assert [(preset.name, preset.steps, preset.default) for preset in found.presets] == [
         ("preview", 4, False),
         ("draft", 40, True),

@@ -38,6 +38,7 @@ def test_an_edit_with_the_builtin_model_forms_and_compares(own_door, open_at):
     user.stroke((0.4, 0.5), (0.6, 0.5))
     user.edit("make the red heart blue", steps=8)
     user.wait("#forming")
+    assert not user.page.is_visible("#paint"), "the mask is not over what forms"
     user.done(1)
     before, after = pixels(PICTURE.read_bytes()), pixels(user.saved("png"))
     assert after[128, 128][2] > 180 > after[128, 128][0], "the heart turned blue"
@@ -157,31 +158,6 @@ def test_a_picture_that_is_looked_at_stays_when_an_edit_ends(visit, gate):
     assert user.page.get_attribute('.turn[data-turn="0"]', "aria-current") == "true"
 
 
-def test_a_reload_in_the_middle_of_an_edit_loses_nothing(visit, gate):
-    user = visit()
-    user.choose(PICTURE)
-    user.edit(f"darker gate={gate}", steps=3)
-    user.wait('.turn[data-turn="1"]')  # it is accepted: until then it is on its way
-    user.page.fill("#prompt", "what I thought of next")
-    user.page.reload()
-    user.wait("#run")
-    assert user.page.input_value("#prompt") == "what I thought of next"
-    user.page.click('.turn[data-turn="1"]')
-    gate.touch()
-    user.done(1)
-
-
-def test_a_reload_stays_at_the_turn_that_was_shown(visit):
-    user = visit()
-    user.choose(PICTURE)
-    user.edit("one", steps=1)
-    user.done(1)
-    user.page.click("#tool-undo")
-    user.done(0)
-    user.page.reload()
-    user.done(0)
-
-
 def test_two_people_at_once_see_their_own(visit, gate):
     one, other = visit("ida"), visit("ada")
     for user in (one, other):
@@ -244,6 +220,16 @@ def test_styles_steps_guidance_and_size_reach_the_picture(visit):
     assert made is not None
     assert (made.loras, made.steps, made.true_cfg_scale) == ((("builtin-outline", 0.5),), 2, 2.5)
     assert (made.negative_prompt, made.width, made.height) == ("text", int(width), int(height))
+
+
+def test_a_result_is_as_picture_1_though_the_last_one_is_wider(visit, tmp_path):
+    Image.new("RGB", (640, 360), "red").save(tmp_path / "wide.png")
+    user = visit()
+    user.choose(PICTURE, tmp_path / "wide.png")
+    user.reads("#more-line", f"256 {TIMES} 256 pixels")
+    user.edit("darker", steps=1)
+    user.done(1)
+    assert Image.open(BytesIO(user.saved("png"))).size == (256, 256)
 
 
 def test_presets_say_in_plain_words_what_they_take(visit):

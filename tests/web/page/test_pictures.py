@@ -89,12 +89,12 @@ def test_one_more_than_the_model_sees_is_refused_with_what_to_do(visit, coloured
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("notes.txt", b"no picture", "is not a PNG, JPEG or WebP picture. Save it as one of these."),
-        ("phone.heic", b"\0\0\0\x18ftypheic", "is not a PNG, JPEG or WebP picture. Save it as one of these."),
+        ("notes.txt", b"no picture", "is not a PNG, JPEG, WebP,"),
+        ("film.mp4", b"\0\0\0\x18ftypisom\0\0\0\0isommp42", "is not a PNG, JPEG, WebP,"),
         ("broken.png", PICTURE.read_bytes()[:20], "cannot be read as a picture."),
-        ("empty.png", b"", "is not a PNG, JPEG or WebP picture."),
+        ("empty.png", b"", "is not a PNG, JPEG, WebP,"),
     ],
-    ids=["text", "heic", "broken", "empty"],
+    ids=["text", "film", "broken", "empty"],
 )
 def test_what_is_no_picture_is_told_with_what_to_do(visit, tmp_path, name, data, says):
     user = visit()

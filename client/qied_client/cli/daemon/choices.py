@@ -14,6 +14,7 @@ from rich.text import Text
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
 from qied_client.client import Client
+from qied_client.picture_header import FORMAT_NAMES
 from qied_client.protocol import messages as m
 from qied_client.text import file_size
 
@@ -47,6 +48,7 @@ def _caps(description: m.Description) -> Iterator[str]:
     pictures = "1 picture" if description.max_images == 1 else f"1 to {description.max_images} pictures"
     loras = "no LoRAs" if not description.loras else f"{description.loras} LoRAs"
     yield f"{pictures} in an edit; {loras}"
+    yield f"pictures as {', '.join(FORMAT_NAMES.get(kind, kind) for kind in description.picture_formats)}"
 
 
 def presets_table(rows: Sequence[m.PresetInfo]) -> Table:

@@ -77,20 +77,20 @@ def _jobs(shapes: Shapes) -> dict[tuple[str, str], Operation]:
         ("get", job): _json(shapes.job),
         ("delete", job): Operation({204: {}}),
         ("get", f"{job}/events"): Operation({200: _stream("job, outcome")}),
+        ("get", f"{job}/preview"): Operation({200: {"image/jpeg": {}}, 204: {}, 304: {}}),
         ("get", f"{job}/result"): _picture(),
         ("get", f"{job}/thumbnail"): Operation({200: {"image/jpeg": {}}}),
+        ("post", "/api/pictures"): Operation(_picture().answers, {_MULTIPART: _with_image()}, _picture().query),
         ("post", f"{job}/cancel"): _json(record(answer={"type": "string", "enum": ["cancelled", "finished"]})),
     }
 
 
 def _sessions(shapes: Shapes) -> dict[tuple[str, str], Operation]:
     session = "/api/sessions/{session}"
-    picture = {"type": "string", "format": "binary"}
-    opening = {"type": "object", "properties": {"image": picture, "name": TEXT}, "required": ["image"]}
     head = _json(record(head=WHOLE))
     return {
         ("get", "/api/sessions"): _json(record(sessions=listed(shapes.session_row))),
-        ("post", "/api/sessions"): Operation({201: {_JSON: shapes.session}}, {_MULTIPART: opening}),
+        ("post", "/api/sessions"): Operation({201: {_JSON: shapes.session}}, {_MULTIPART: _with_image(name=TEXT)}),
         ("get", session): _json(shapes.session),
         ("delete", session): Operation({204: {}}),
         ("post", f"{session}/turns"): Operation(
@@ -101,6 +101,11 @@ def _sessions(shapes: Shapes) -> dict[tuple[str, str], Operation]:
         ("get", f"{session}/turns/{{turn}}/picture"): _picture(),
         ("get", f"{session}/turns/{{turn}}/thumbnail"): Operation({200: {"image/jpeg": {}}}),
     }
+
+
+def _with_image(**others: Schema) -> Schema:
+    picture = {"type": "string", "format": "binary"}
+    return {"type": "object", "properties": {"image": picture, **others}, "required": ["image"]}
 
 
 def _json(schema: Schema) -> Operation:

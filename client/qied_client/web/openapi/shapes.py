@@ -67,6 +67,7 @@ class Shapes:
             max_pixels=WHOLE,
             max_images=WHOLE,
             side_multiple=WHOLE,
+            picture_formats=listed(TEXT),
             presets=listed(self.preset),
             warnings=listed(TEXT),
         )

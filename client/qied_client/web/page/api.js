@@ -58,6 +58,13 @@ export async function post(path, body, headers, signal) {
   const answer = await request("POST", path, body ?? {}, headers, signal);
   return answer.status === 204 ? null : parsed(await answer.text());
 }
+/** @returns {Promise<Blob>} the picture as a JPEG, which browsers show */
+export async function sendPicture(blob) {
+  const form = new FormData();
+  form.append("image", blob);
+  return (await request("POST", "/api/pictures?format=jpeg", form)).blob();
+}
+
 export async function remove(path) { await request("DELETE", path); }
 
 // EventSource cannot send a header, so events are read from a fetch. `on` gets (name, data); `onState` true or false.

@@ -19,6 +19,13 @@ export function resizeBrush(factor) {
   showSize(size);
 }
 
+/** Paint as the sliders say. */
+export function readBrush() {
+  showSize(Number($("brush-size").value));
+  soften(Number($("brush-feather").value));
+}
+
+function soften(pixels) { mask.soften(pixels); $("brush-feather-now").textContent = pixels; }
 function showSize(size) { mask.resize(size); $("brush-size-now").textContent = size; }
 
 function setErasing(on) {
@@ -39,7 +46,7 @@ whenChanged(() => {
 
 $("tool-mask").addEventListener("click", () => setMasking(!state.masking));
 $("brush-size").addEventListener("input", (event) => showSize(Number(event.target.value)));
-$("brush-feather").addEventListener("input", (event) => { mask.soften(Number(event.target.value)); $("brush-feather-now").textContent = event.target.value; });
+$("brush-feather").addEventListener("input", (event) => soften(Number(event.target.value)));
 $("brush-erase").addEventListener("click", () => setErasing(!mask.erasing));
 $("brush-invert").addEventListener("click", () => mask.invert());
 $("brush-undo").addEventListener("click", () => mask.undo());

@@ -1,12 +1,14 @@
 // From what was chosen to jobs: opens a session where there is none, and sends the edit as its next turn.
-import { Refused, Unreachable, freshKey, post } from "./api.js";
+import { Refused, Unreachable, freshKey, get, post } from "./api.js";
 import { $ } from "./dom.js";
 import { mask } from "./brush.js";
 import { showEarlier } from "./earlier.js";
+import { keep } from "./keeping.js";
 import { complain, notice, quiet, showNotes, wrong } from "./messages.js";
 import { options } from "./options.js";
 import { catchUp, follow } from "./runs.js";
-import { opened, path, startAfresh } from "./session.js";
+import { opened, path, startAfresh, take } from "./session.js";
+import { sizeLikeFirst } from "./sizing.js";
 import { changed, state } from "./state.js";
 import { say } from "./words.js";
 
@@ -23,20 +25,38 @@ $("form").addEventListener("submit", async (event) => {
   // All is read now, so that the same edit can be sent again, whatever is changed meanwhile.
   await send({
     prompt: $("prompt").value.trim(), pictures: [...state.pictures], painted, chosen: options(), base: state.current, n: Number($("count").value), notes, key: freshKey(),
+    session: state.session?.name ?? null, failed: false,
   });
 });
+
+/** Send an edit that a reload interrupted; one that did not get through before it is offered again. */
+export function sendAgain(edit) { return edit.failed ? offer(edit) : send(edit); }
+
+function offer(edit) {
+  state.unsent = edit;
+  complain({ message: say("notSent") }, { text: say("tryAgain"), act: () => send({ ...edit, failed: false }), refuse: () => forget(edit) });
+}
+
+function forget(edit) {
+  if (state.unsent?.key === edit.key) state.unsent = null;
+  keep();
+}
 
 async function send(edit) {
   if (state.sending) return;
   quiet();
   showNotes(edit.notes);
+  state.unsent = edit;
   state.masking = false;
   state.sending = { prompt: edit.prompt, stop: new AbortController() };
   $("edit").disabled = true;
   changed();
   $("canvas").scrollIntoView({ block: "nearest" });  // on a phone, the form is below it
   try {
+    await keep();  // a reload from now on goes on with it
+    await goTo(edit);
     await submit(edit);
+    forget(edit);
   } catch (error) {
     await failed(error, edit);
   } finally {
@@ -47,17 +67,33 @@ async function send(edit) {
   await catchUp();
 }
 
+// Show the picture that is edited; after a reload, or a while, it may be another one.
+async function goTo(edit) {
+  edit.session ??= state.session?.name === ownName(edit) ? ownName(edit) : null;
+  if (edit.session === (state.session?.name ?? null)) return;
+  if (edit.session) return take(await get(path("", edit.session)));
+  startAfresh();
+  state.pictures = [...edit.pictures];
+  changed();
+}
+
+// The session that an edit opens: sending it again opens no second one.
+const ownName = (edit) => `page-${edit.key}`;
+
 async function submit(edit) {
   const { signal } = state.sending.stop;
-  if (!state.session) {
+  if (!edit.session) {
     const form = new FormData();
     form.append("image", edit.pictures[0].blob);
-    form.append("name", `page-${edit.key}`);  // so that sending it again opens no second one
+    form.append("name", ownName(edit));
     opened(await post("/api/sessions", form, {}, signal));
+    edit.session = state.session.name;
   }
-  const answer = await post(path("/turns"), formOf(edit), { "Idempotency-Key": edit.key }, signal);
+  edit.chosen.size ||= await sizeLikeFirst(edit.pictures);
+  await keep();  // sent again, it is the same
+  const answer = await post(path("/turns", edit.session), formOf(edit), { "Idempotency-Key": edit.key }, signal);
   const { jobs } = answer;
-  for (const [index, row] of jobs.entries()) follow(row.job, row.turn, edit.prompt, { batch: edit.key, index: index + 1, of: jobs.length, first: jobs[0].turn });
+  for (const [index, row] of jobs.entries()) follow(row.job, row.turn, edit.prompt, { session: edit.session, batch: edit.key, index: index + 1, of: jobs.length, first: jobs[0].turn });
   state.watched ??= edit.key;
   showNotes([...edit.notes, ...answer.notes]);
 }
@@ -68,18 +104,29 @@ function formOf(edit) {
   form.append("base", edit.base);
   for (const picture of edit.pictures.slice(1)) form.append("image", picture.blob);
   if (edit.painted) { form.append("mask", edit.painted); form.append("mask_mode", "white"); }
-  for (const [name, value] of Object.entries(edit.chosen)) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
+  for (const [name, value] of Object.entries(edit.chosen)) if (value !== "") form.append(name, typeof value === "string" ? value : JSON.stringify(value));
   form.append("n", edit.n);
   return form;
 }
 
 async function failed(error, edit) {
-  if (error instanceof Refused && GONE.includes(error.code) && state.session) {
+  if (error instanceof Unreachable) {
+    if (leaving) return;  // a reload ends requests as well
+    offer({ ...edit, failed: true });
+    return keep();
+  }
+  forget(edit);
+  if (error instanceof Refused && GONE.includes(error.code) && edit.session && edit.pictures[0]) {
     startAfresh();
     notice(say("gone"));
-    return submit({ ...edit, base: 0, key: freshKey() }).catch(complain);
+    return submit({ ...edit, base: 0, key: freshKey(), session: null }).catch(complain);
   }
-  if (error instanceof Unreachable) return complain({ message: say("notSent") }, { text: say("tryAgain"), act: () => send(edit) });
   if (error.code === "quota_exceeded" && !state.session) return showEarlier(say("tooManyEarlier", { n: state.me.limits["limits.sessions_per_user"] }));
   complain(error);
 }
+
+let leaving = false;
+addEventListener("beforeunload", () => {
+  leaving = true;
+  setTimeout(() => { leaving = false; }, 2000);  // the person stayed
+});

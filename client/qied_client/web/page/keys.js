@@ -2,7 +2,8 @@
 import { forgetToken } from "./api.js";
 import { mask, resizeBrush, setMasking } from "./brush.js";
 import { $, element } from "./dom.js";
-import { undo } from "./session.js";
+import { forgetAll } from "./keeping.js";
+import { startAfresh, undo } from "./session.js";
 import { changed, state } from "./state.js";
 import { openMenu, toggleCompare } from "./tools.js";
 import { say } from "./words.js";
@@ -39,5 +40,10 @@ export function showHelp() {
   $("keys").showModal();
 }
 $("help").addEventListener("click", showHelp);
-$("sign-out").addEventListener("click", () => { forgetToken(); location.reload(); });
+$("sign-out").addEventListener("click", async () => {
+  forgetToken();
+  startAfresh();
+  await forgetAll();
+  location.reload();
+});
 $("edit-key").textContent = SUBMIT;

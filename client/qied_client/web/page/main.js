@@ -3,7 +3,7 @@ import { Refused, forgetToken, get, listen, rememberToken, token, whenUnauthoriz
 import "./brush.js";
 import { $ } from "./dom.js";
 import "./earlier.js";
-import "./editing.js";
+import { sendAgain } from "./editing.js";
 import "./history.js";
 import "./keys.js";
 import { showMachine } from "./machine.js";
@@ -11,6 +11,7 @@ import { complain, notice, tell } from "./messages.js";
 import { restoreDraft, showPresets, showShapes } from "./options.js";
 import "./pictures.js";
 import "./prices.js";
+import { restoreKept } from "./keeping.js";
 import { catchUp, heardOutcome, heardProgress } from "./runs.js";
 import { restore } from "./session.js";
 import { changed, hasEntered, state } from "./state.js";
@@ -45,13 +46,16 @@ async function enter() {
   showPresets();
   await loadStyles();
   showShapes();
+  let unsent = null;
   if (!state.session) {
     restoreDraft();
     await restore();
+    unsent = await restoreKept();
   }
   hasEntered();
   changed();
   stopListening = listen("/api/events", heard, reached);
+  if (unsent) sendAgain(unsent);
 }
 
 function askForToken(problem = "") {

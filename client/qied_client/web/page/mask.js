@@ -1,5 +1,6 @@
 // The mask: painted over the picture where it may change. Strokes are kept, so that each can be undone.
 const INK = "#ff2d87";  // shows on nearly every picture
+const KEPT = 40;  // pictures whose strokes are kept
 const MOST_SIDE = 2048;  // pixels of what is painted on; the file has the picture's own size
 
 export class Mask {
@@ -12,8 +13,10 @@ export class Mask {
     this.feather = 0;   // pixels of the picture
     this.erasing = false;
     this.picture = null;
-    this.kept = new WeakMap();  // strokes by picture, for one that is come back to
+    this.kept = new Map();  // strokes by the picture's id, for one that is come back to
     this.steps = [];
+    this.version = 0;   // counts what was painted, and taken back
+    this.painted = () => {};
     this.stroke = null;
     this.pen = null;    // where the brush is, in pixels of the canvas
     canvas.addEventListener("pointerdown", (event) => { event.preventDefault(); canvas.focus(); canvas.setPointerCapture(event.pointerId); this.#begin(this.#place(event)); });
@@ -29,8 +32,8 @@ export class Mask {
   of(picture) {
     if (picture === this.picture) return;
     this.picture = picture;
-    this.steps = this.kept.get(picture) ?? [];
-    this.kept.set(picture, this.steps);
+    this.steps = this.kept.get(picture.id) ?? [];
+    this.#remember();
     const scale = Math.min(1, MOST_SIDE / Math.max(picture.width, picture.height));
     this.canvas.width = Math.round(picture.width * scale);
     this.canvas.height = Math.round(picture.height * scale);
@@ -41,9 +44,31 @@ export class Mask {
   // Whether something was painted, and not cleared, though it may mark nothing.
   get meant() { return this.steps.length > 0 && this.steps.at(-1).kind !== "clear"; }
 
-  undo() { this.steps.pop(); this.#draw(); }
-  clear() { if (this.steps.length) { this.steps.push({ kind: "clear" }); this.#draw(); } }
-  invert() { this.steps.push({ kind: "invert" }); this.#draw(); }
+  undo() { if (this.steps.pop()) this.#changed(); }
+  clear() { if (this.steps.length) { this.steps.push({ kind: "clear" }); this.#changed(); } }
+  invert() { this.steps.push({ kind: "invert" }); this.#changed(); }
+
+  /** @returns {Record<string, object[]>} the strokes by the pictures' ids, those painted on last coming last */
+  all() { return Object.fromEntries([...this.kept].filter(([, steps]) => steps.length)); }
+
+  /** Have strokes again that ``all`` told. */
+  bring(all) {
+    this.kept = new Map(Object.entries(all));
+    if (!this.picture) return;
+    const { picture } = this;
+    this.picture = null;
+    this.of(picture);
+  }
+
+  /** The picture has another id from now on. */
+  rename(picture, id) {
+    const steps = this.kept.get(picture.id);
+    this.kept.delete(picture.id);
+    if (steps) this.kept.set(id, steps);
+    picture.id = id;
+  }
+
+  whenPainted(act) { this.painted = act; }
 
   resize(size) { this.size = size; this.#showRing(); }
 
@@ -94,7 +119,21 @@ export class Mask {
     this.#paint(this.stroke);
   }
 
-  #end() { this.stroke = null; }
+  #end() {
+    if (!this.stroke) return;
+    this.stroke = null;
+    this.#changed();  // its edge is that of one stroke, and not of as many as there were moves
+  }
+
+  #changed() { this.#draw(); this.#tell(); }
+
+  #tell() { this.version += 1; this.painted(); }
+
+  #remember() {
+    this.kept.delete(this.picture.id);
+    this.kept.set(this.picture.id, this.steps);
+    for (const id of this.kept.keys()) if (this.kept.size > KEPT) this.kept.delete(id);
+  }
 
   #key(event) {
     const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];

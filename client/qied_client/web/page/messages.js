@@ -31,9 +31,9 @@ function show(text, kind, action) {
   button.hidden = !action;
   button.textContent = action?.text ?? "";
   button.onclick = () => { quiet(); action.act(); };
+  $("toast-close").onclick = () => { quiet(); action?.refuse?.(); };
   $("toast").hidden = false;
 }
-$("toast-close").addEventListener("click", quiet);
 
 // Notes of the server are English.
 export function showNotes(notes) {

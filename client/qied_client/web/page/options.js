@@ -1,4 +1,5 @@
 // How the edit is made: the preset, size, seed, steps and guidance, as the person chose them or as a file brings them back.
+import { readBrush } from "./brush.js";
 import { $, element } from "./dom.js";
 import { notice } from "./messages.js";
 import { changed, entered, state, whenChanged } from "./state.js";
@@ -6,7 +7,7 @@ import { say } from "./words.js";
 
 const SHAPES = [[1, 1], [4, 3], [3, 4], [3, 2], [2, 3], [16, 9], [9, 16]];
 const DRAFT = "qied.draft";
-const FIELDS = ["prompt", "negative", "seed", "steps", "cfg", "aspect", "count"];
+const FIELDS = ["prompt", "negative", "seed", "steps", "cfg", "aspect", "count", "brush-size", "brush-feather"];
 const NAMES = { preview: "preview", draft: "draft", final: "final" };
 
 /** The fields of an edit's form; what is not chosen is left to the server. */
@@ -118,18 +119,21 @@ export async function restoreSettings(settings) {
 
 export function keepDraft() {
   const fields = Object.fromEntries(FIELDS.map((id) => [id, $(id).value]));
-  sessionStorage.setItem(DRAFT, JSON.stringify({ fields, preset: state.preset, loras: [...state.loras] }));
+  sessionStorage.setItem(DRAFT, JSON.stringify({ user: state.me.user, fields, preset: state.preset, loras: [...state.loras] }));
 }
 
 export function restoreDraft() {
   const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
-  if (!draft) return;
+  if (draft?.user !== state.me.user) return;
   const { aspect, ...others } = draft.fields;
   for (const [id, value] of Object.entries(others)) $(id).value = value;
   chooseSize(aspect);
+  readBrush();
   if (state.me.presets.some((preset) => preset.name === draft.preset)) { state.preset = draft.preset; markPreset(); }
   state.loras = new Map(draft.loras.filter(([name]) => state.known.includes(name)));
 }
 addEventListener("pagehide", () => { if (state.me) keepDraft(); });
+// A phone may end a page that is out of sight without a word.
+document.addEventListener("visibilitychange", () => { if (state.me && document.hidden) keepDraft(); });
 
 for (const id of ["aspect", "steps", "cfg", "negative", "seed"]) $(id).addEventListener("change", changed);

@@ -2,7 +2,7 @@
 export const PHRASES = {
   en: {
     // Pictures
-    drop: "Drop a picture here", choose: "Choose a picture", dropHint: "or paste one. PNG, JPEG or WebP, up to 64 MB. A result of qied brings its settings back.",
+    drop: "Drop a picture here", choose: "Choose a picture", dropHint: "or paste one. {kinds}, up to 64 MB. A result of qied brings its settings back.",
     pictures: "Pictures, as the model counts them", canvas: "1 canvas", slot: "drop, paste or choose", pictureN: "picture {n}", mention: "Write “picture {n}” into the prompt",
     remove: "Remove picture {n}", earlierPlace: "Move picture {n} forward", newPicture: "New picture", earlier: "Earlier pictures", noEarlier: "There are no earlier pictures.",
     openAgain: "Open", forget: "Delete", forgetSure: "Really delete?", turnsOf: "{n} edits", turnOf: "1 edit", noEdits: "no edits yet",
@@ -26,7 +26,7 @@ export const PHRASES = {
     seconds: "{n} s", minutes: "{n} min", hours: "{n} h",
     // What went wrong
     needPicture: "Choose a picture first.", needPrompt: "Say what should change.", tooMany: "The model sees at most {n} pictures. Remove one first.",
-    notPicture: "{name} is not a PNG, JPEG or WebP picture. Save it as one of these.", broken: "{name} cannot be read as a picture. Save it again, or choose another.", tooLarge: "{name} is larger than 64 MB. Save it smaller, or as JPEG.",
+    notPicture: "{name} is not a {kinds} picture. Save it as one of these.", broken: "{name} cannot be read as a picture. Save it again, or choose another.", tooLarge: "{name} is larger than 64 MB. Save it smaller, or as JPEG.",
     clipboard: "pasted", offline: "The server cannot be reached. Your edits go on, and this page comes back by itself.", daemonAway: "The model is not running at the moment. This page comes back by itself.",
     notSent: "The server could not be reached, so the edit was not sent.", tryAgain: "Try again", back: "Connected again.", gone: "This picture is no longer on the server, so the edit starts from your copy.",
     // Who is here
@@ -42,7 +42,7 @@ export const PHRASES = {
     disk: "{a} of {b} on disk", people: "{n} connected", starting: "starting", draining: "stopping", lost: "away", unloaded: "memory is free", you: "you",
   },
   zh: {
-    drop: "将图片拖到这里", choose: "选择图片", dropHint: "也可以粘贴。支持 PNG、JPEG、WebP，最大 64 MB。拖入 qied 的结果可恢复其设置。",
+    drop: "将图片拖到这里", choose: "选择图片", dropHint: "也可以粘贴。支持 {kinds}，最大 64 MB。拖入 qied 的结果可恢复其设置。",
     pictures: "图片（模型按此顺序编号）", canvas: "1 画布", slot: "拖入、粘贴或选择", pictureN: "图片 {n}", mention: "在提示词中写入“图片 {n}”",
     remove: "移除图片 {n}", earlierPlace: "将图片 {n} 前移", newPicture: "新图片", earlier: "以前的图片", noEarlier: "没有以前的图片。",
     openAgain: "打开", forget: "删除", forgetSure: "确定删除？", turnsOf: "{n} 次编辑", turnOf: "1 次编辑", noEdits: "尚未编辑",
@@ -61,7 +61,7 @@ export const PHRASES = {
     failed: "失败", cancelled: "已取消", poisoned: "失败", released: "已删除", succeeded: "完成", doneTitle: "✓ {t}", doneSaid: "完成：{t}", title: "{left} · {p} % – {t}", titleWaits: "{left} – {t}",
     seconds: "{n} 秒", minutes: "{n} 分钟", hours: "{n} 小时",
     needPicture: "请先选择图片。", needPrompt: "请说明要改变什么。", tooMany: "模型最多看 {n} 张图片。请先移除一张。",
-    notPicture: "{name} 不是 PNG、JPEG 或 WebP 图片。请另存为其中一种格式。", broken: "无法读取图片 {name}。请重新保存，或选择另一张。", tooLarge: "{name} 超过 64 MB。请缩小，或存为 JPEG。",
+    notPicture: "{name} 不是 {kinds} 图片。请另存为其中一种格式。", broken: "无法读取图片 {name}。请重新保存，或选择另一张。", tooLarge: "{name} 超过 64 MB。请缩小，或存为 JPEG。",
     clipboard: "粘贴内容", offline: "无法连接服务器。你的编辑仍在继续，页面会自动恢复。", daemonAway: "模型目前没有运行。页面会自动恢复。",
     notSent: "无法连接服务器，编辑未发送。", tryAgain: "重试", back: "已重新连接。", gone: "服务器上已没有这张图片，因此从你的副本开始编辑。",
     loginTitle: "欢迎", loginText: "请输入令牌。机器的主人可用以下命令创建：", token: "令牌", enter: "进入", close: "关闭",

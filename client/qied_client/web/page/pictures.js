@@ -2,11 +2,11 @@
 import { $, element, iconButton } from "./dom.js";
 import { complain, notice, wrong } from "./messages.js";
 import { restoreSettings } from "./options.js";
-import { MOST_BYTES, isPicture, pictureOf } from "./picture_file.js";
+import { KINDS, MOST_BYTES, kindOf, kindsTaken, pictureOf } from "./picture_file.js";
 import { startAfresh } from "./session.js";
 import { settingsIn } from "./settings.js";
 import { changed, state, whenChanged } from "./state.js";
-import { say } from "./words.js";
+import { either, say } from "./words.js";
 
 /** @param {Blob[]} files @param {{settings?: boolean}} how whether the settings that a file brings count */
 export async function take(files, { settings = true } = {}) {
@@ -18,7 +18,7 @@ export async function take(files, { settings = true } = {}) {
 async function takeOne(file, read) {
   const name = file.name || say("clipboard"), first = !state.pictures.length;
   const most = state.me?.max_images ?? 3;
-  if (!(await isPicture(file))) { wrong("notPicture", { name }); return true; }
+  if (!(await kindOf(file))) { wrong("notPicture", { name, kinds: names() }); return true; }
   if (file.size > MOST_BYTES) { wrong("tooLarge", { name }); return true; }
   const settings = read ? await settingsIn(file) : null;
   const offer = () => notice(say("settingsThere"), { text: say("settingsUse"), act: () => restoreSettings(settings) });
@@ -34,6 +34,8 @@ async function takeOne(file, read) {
   else if (settings) offer();
   return true;
 }
+
+function names() { return either(kindsTaken().map((kind) => KINDS[kind].name)); }
 
 function removeAt(index) {
   state.pictures.splice(index, 1);
@@ -84,6 +86,8 @@ whenChanged(() => {
     items.push(slot);
   }
   $("refs").replaceChildren(...items);
+  $("file").accept = kindsTaken().map((kind) => KINDS[kind].accept).join();
+  $("drop-hint").textContent = say("dropHint", { kinds: names() });
 });
 
 $("choose").addEventListener("click", () => $("file").click());

@@ -3,6 +3,7 @@ import { Refused, post } from "./api.js";
 import { $ } from "./dom.js";
 import { showNotes } from "./messages.js";
 import { options } from "./options.js";
+import { sizeLikeFirst } from "./sizing.js";
 import { state, whenChanged } from "./state.js";
 import { duration, explained, say } from "./words.js";
 
@@ -23,7 +24,9 @@ async function ask() {
   const mine = ++round;
   if (!state.pictures.length) { quoted = null; return showMore(); }
   const sizes = state.pictures.map((each) => [each.width, each.height]);
-  const { size, lora, seed: _, preset: chosen, ...own } = options();
+  const { size: asked, lora, seed: _, preset: chosen, ...own } = options();
+  const size = asked || await sizeLikeFirst(state.pictures).catch(() => "");
+  if (mine !== round) return;
   const sides = size ? { width: Number(size.split("x")[0]), height: Number(size.split("x")[1]) } : {};
   const loras = lora ? { loras: [...state.loras] } : {};
   await Promise.all([...$("presets").children].map(async (button) => {

@@ -1,10 +1,10 @@
 // The edits that wait or run: what is told of them, the picture as it forms, and what follows when one ends.
 import { get, post } from "./api.js";
 import { $ } from "./dom.js";
+import { showForming } from "./forming.js";
 import { complain, showNotes, tell } from "./messages.js";
 import { choose, refresh } from "./session.js";
 import { changed, state, whenChanged } from "./state.js";
-import { viewer } from "./viewer.js";
 import { duration, say } from "./words.js";
 
 const PHASES = { encode_prompt: "reading", encode_image: "looking", prepare_steps: "preparing", decode: "finishing" };
@@ -14,10 +14,9 @@ const early = new Map();  // news of jobs that are not followed yet: they overta
 const asked = new Set();  // jobs that were looked for in the session, since nothing was known of them
 
 /** Follow a job of the session that is open. */
-export function follow(job, turn, prompt, { batch = job, index = 1, of = 1, first = turn } = {}) {
-  const session = state.session.name;
-  state.runs.set(job, { job, session, turn, prompt, batch, index, of, first, kind: "queued", phase: "", done: 0, total: 0, left: null, place: null, starts: null, note: "", preview: null });
-  if (early.has(job)) learn(state.runs.get(job), early.get(job));
+export function follow(job, turn, prompt, { session = state.session.name, batch = job, index = 1, of = 1, first = turn } = {}) {
+  state.runs.set(job, { job, session, turn, prompt, batch, index, of, first, kind: "queued", phase: "", done: 0, total: 0, left: null, place: null, starts: null, note: "", pictured: 0 });
+  for (const news of early.get(job)?.values() ?? []) learn(state.runs.get(job), news);
   early.delete(job);
 }
 
@@ -39,7 +38,7 @@ export async function catchUp() {
 export function heardProgress(news) {
   const run = state.runs.get(news.job);
   if (!run) {
-    if (!ended.has(news.job)) early.set(news.job, { ...early.get(news.job), ...news });
+    if (!ended.has(news.job)) keepEarly(news);
     if (state.session && !state.sending && !asked.has(news.job)) { asked.add(news.job); catchUp(); }
     return;
   }
@@ -47,12 +46,19 @@ export function heardProgress(news) {
   showRun();
 }
 
+// The latest of each kind, in the order in which they came.
+function keepEarly(news) {
+  const known = early.get(news.job) ?? new Map();
+  known.delete(news.kind);
+  early.set(news.job, known.set(news.kind, news));
+}
+
 function learn(run, news) {
   Object.assign(run, { kind: news.kind, place: news.place ?? null, starts: news.starts_in_ms ?? null, note: news.note ?? "" });
   if (news.phase) run.phase = news.phase;
   if (news.total) { run.done = news.done; run.total = news.total; }
   if (news.remaining_ms !== undefined) run.left = news.remaining_ms;
-  if (news.preview) run.preview = `data:image/jpeg;base64,${news.preview}`;
+  if (news.kind === "preview") run.pictured = news.done;
 }
 
 export function heardOutcome(outcome) {
@@ -121,7 +127,7 @@ function showRun() {
     $("run-bar").removeAttribute("value");
     return;
   }
-  viewer.forming(run && run.batch === state.watched ? run.preview : null);
+  showForming(run && run.batch === state.watched ? run : null);
   if (!run) return;
   const others = [...state.runs.values()].filter((each) => each.batch !== run.batch).length;
   $("run-title").textContent = run.prompt;

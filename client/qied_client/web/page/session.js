@@ -1,5 +1,6 @@
 // The session of the picture: its turns as the server keeps them, and which of them is shown.
 import { get, getBlob } from "./api.js";
+import { mask } from "./brush.js";
 import { $ } from "./dom.js";
 import { complain, quiet } from "./messages.js";
 import { pictureOf } from "./picture_file.js";
@@ -31,6 +32,7 @@ export function startAfresh() {
 export function opened(session) {
   state.session = session;
   state.current = 0;
+  mask.rename(state.pictures[0], `${session.name}/0`);
   loaded.set(`${session.name}/0`, Promise.resolve(state.pictures[0]));
   keepPlace();
 }
@@ -66,7 +68,7 @@ export async function refresh() {
 function pictureOfTurn(turn) {
   const key = `${state.session.name}/${turn}`;
   if (!loaded.has(key)) {
-    const asked = getBlob(path(`/turns/${turn}/picture`)).then(pictureOf);
+    const asked = getBlob(path(`/turns/${turn}/picture`)).then((blob) => pictureOf(blob, key));
     asked.catch(() => loaded.delete(key));
     loaded.set(key, asked);
     forgetOldest();

@@ -1,10 +1,10 @@
 // What the page knows, and who draws it anew when that has changed.
 
 /**
- * @typedef {{blob: Blob, url: string, width: number, height: number}} Picture
+ * @typedef {{id: string, blob: Blob, url: string, width: number, height: number}} Picture
  * @typedef {{job: string, session: string, turn: number, prompt: string, batch: string, index: number, of: number, first: number,
  *   kind: string, phase: string, done: number, total: number, left: number | null, place: number | null,
- *   starts: number | null, note: string, preview: string | null}} Run
+ *   starts: number | null, note: string, pictured: number}} Run
  */
 export const state = {
   me: null,
@@ -18,6 +18,7 @@ export const state = {
   watched: null,        // the batch of jobs that is shown as it forms; its end shows its picture
   fresh: new Set(),     // turns that ended while something else was shown
   sending: null,        // { prompt, stop } while an edit is on its way to the server
+  unsent: null,         // the edit that is on its way, or did not get through
   preset: null,
   known: [],            // names of the LoRAs that the server has
   loras: new Map(),     // chosen ones: name -> strength

@@ -1,6 +1,6 @@
 // The stage: the picture before, the one after with a slider between them, and the one that forms.
 import { $ } from "./dom.js";
-import { state, whenChanged } from "./state.js";
+import { changed, state, whenChanged } from "./state.js";
 import { say } from "./words.js";
 
 const ALIKE = 0.03;  // sides rounded to the model's grid differ by less; other shapes are not stretched over each other
@@ -16,6 +16,10 @@ class Viewer {
       $("split").value = Number($("split").value) + KEYS[event.key];
       this.#cut();
     });
+    $("forming").addEventListener("load", () => {
+      const { naturalWidth: width, naturalHeight: height } = $("forming"), [first] = state.pictures;
+      if (first) $("forming").classList.toggle("unlike", Math.abs((width / height / first.width) * first.height - 1) > 4 * ALIKE);  // it is small
+    });
     whenChanged(() => this.#show());
   }
 
@@ -27,7 +31,7 @@ class Viewer {
     if ($("forming").hidden === !address) return;
     $("forming").hidden = !address;
     if (!address) $("forming").removeAttribute("src");
-    this.#show();
+    changed();  // the mask, too, is not shown over it
   }
 
   #show() {

@@ -36,6 +36,11 @@ export function explained({ code, message, remedy }) {
   return meaning && exact ? `${meaning}（${exact}）` : meaning ?? exact;
 }
 
+/** One of these, as the language lists them. */
+export function either(names) {
+  return new Intl.ListFormat(language === "zh" ? "zh-CN" : "en-GB", { type: "disjunction" }).format(names);
+}
+
 export function duration(milliseconds) {
   const seconds = milliseconds / 1000;
   if (seconds < 10) return say("seconds", { n: seconds.toFixed(1) });

@@ -14,8 +14,9 @@ def test_presets_say_what_they_do_and_what_the_daemon_can(run: Any, modern: Any)
         "  results up to 1.64 megapixels (1280 x 1280), sides in multiples of 16",
         "  1 to 3 pictures in an edit; 2 LoRAs",
     ]
-    assert lines[4].split() == ["preset", "steps", "CFG", "precision", "LoRAs", "about"]
-    assert lines[5].startswith("preview ") and "lightning-4steps" in lines[5]
+    assert lines[3] == "  pictures as PNG, JPEG, WebP, HEIC"
+    assert lines[5].split() == ["preset", "steps", "CFG", "precision", "LoRAs", "about"]
+    assert lines[6].startswith("preview ") and "lightning-4steps" in lines[6]
     assert any(line.startswith("draft (default)") for line in lines)
     assert lines[-1] == "warning: It only echoes."
     facts = json.loads(run("presets", "--json", "--key", modern.key).stdout)

@@ -1,0 +1,222 @@
+"""An edit as it comes in a form, turned into the options of a client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, Final
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from qied_client.errors import QiedError
+from qied_client.picture_header import PictureLimits, read_header
+from qied_client.protocol import limits
+from qied_client.web.errors import ApiError, bad_request
+from qied_client.web.forms.fields import ALIASES, FIELDS, PRESETS, WITHOUT_EFFECT
+from qied_client.web.forms.loras import is_part, joined, lora_choices
+from qied_client.web.forms.values import flag, integer, one_of, real, size
+
+_FILES: Final = limits.IMAGES + 1
+_FIELDS: Final = 64
+_FIELD_BYTES: Final = 64 * 1024
+_IMAGES: Final = frozenset({"image", "image[]"})
+_MASKS: Final = ("mask", "mask_image")
+_TRUE_SCALE: Final = frozenset({"true_cfg_scale", "cfg", "cfg_scale"})
+
+
+@dataclass(frozen=True)
+class EditForm:
+    """One request for edits, checked.
+
+    ``output_format`` is png, webp or jpeg, ``output_quality`` its percent. ``partial_images`` is how many pictures a
+    stream shows on the way. ``base`` is the turn that is edited. ``options`` are those of ``AsyncClient.submit``.
+    ``notes`` say how the form was read, where that may not be meant.
+    """
+
+    images: tuple[bytes, ...]
+    prompt: str
+    n: int = 1
+    mask: bytes | None = None
+    model: str | None = None
+    quality: str = "auto"
+    output_format: str = "png"
+    output_quality: int = 100
+    stream: bool = False
+    partial_images: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    base: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@asynccontextmanager
+async def form_of(request: Request) -> AsyncIterator[FormData]:
+    """A request's multipart form within its limits; raises ApiError for anything else."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        raise bad_request(
+            f"Send multipart/form-data, not {kind or 'a body without a type'}.", code="wrong_content_type"
+        )
+    try:
+        async with request.form(max_files=_FILES, max_fields=_FIELDS, max_part_size=_FIELD_BYTES) as form:
+            yield form
+    except HTTPException as error:  # what Starlette makes of a fault of a form
+        raise bad_request(f"The form cannot be read: {error.detail}", code="invalid_form") from error
+    except UnicodeError as error:  # of a character set that knows no replacement
+        raise bad_request("The form's text cannot be decoded. Send UTF-8.", code="invalid_form") from error
+
+
+async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
+    """Check every field; raises ApiError that names the first one that is wrong. Unknown fields are errors.
+
+    ``of_turn``: its first picture is the one of the session, so that those of the form are optional; ``base`` is known.
+    """
+    images: list[UploadFile] = []
+    masks: list[UploadFile] = []
+    texts: dict[str, str] = {}
+    parts: list[tuple[str, str]] = []
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            _file_into(images, masks, name, value)
+        elif is_part(name):
+            parts.append((name, value))
+        elif (
+            name != "guidance_scale" or not _TRUE_SCALE & form.keys()
+        ):  # it is for distilled models where both are given
+            _text_into(texts, name, value)
+    if parts:
+        _text_into(texts, "lora", joined(parts))
+    if not images and not of_turn:
+        raise bad_request("Send at least one picture as `image`.", "image", "missing_required_parameter")
+    if "prompt" not in texts:
+        raise bad_request("Say in `prompt` what to change.", "prompt", "missing_required_parameter")
+    pictures = tuple([await read_file(image, "image") for image in images])
+    mask = await read_file(masks[0], "mask") if masks else None
+    if "base" in texts and not of_turn:
+        raise bad_request("base is for turns of a session.", "base", "unknown_parameter")
+    options = _options(texts)
+    notes: list[str] = []
+    if mask is not None:
+        first = None if of_turn else pictures[0]
+        notes += check_mask(mask, first)
+        meant = "white" if notes else "transparent"
+        options["mask_mode"] = one_of(texts, "mask_mode", meant)
+        if "mask_mode" in texts:
+            notes = []
+    return EditForm(
+        images=pictures,
+        prompt=texts["prompt"],
+        n=integer(texts, "n", 1),
+        mask=mask,
+        model=texts.get("model"),
+        quality=texts.get("quality", "auto"),
+        output_format=one_of(texts, "output_format", "png").replace("jpg", "jpeg"),
+        output_quality=max(1, integer(texts, "output_compression", 100)),
+        stream=flag(texts, "stream"),
+        partial_images=integer(texts, "partial_images", 0),
+        options=options,
+        base=integer(texts, "base", 0) if "base" in texts else None,
+        notes=tuple(notes),
+    )
+
+
+async def read_file(file: UploadFile, name: str) -> bytes:
+    """A picture of a form; raises ApiError for one that is larger than pictures may be."""
+    if file.size is not None and file.size > limits.BLOB_BYTES:
+        raise ApiError(
+            413,
+            "invalid_request_error",
+            "blob_too_large",
+            f"{name} has {file.size} bytes; the limit is {limits.BLOB_BYTES}. Send a smaller file.",
+            name,
+        )
+    return await file.read()
+
+
+def check_mask(mask: bytes, first: bytes | None) -> list[str]:
+    """See that a mask has the displayed size of the first picture, where that is here; raises ApiError.
+
+    OpenAI's masks are transparent where to edit. One that cannot be transparent is read by its brightness, white where
+    to edit, as many programs make them; then there is a note to tell the caller.
+    """
+    headers = []
+    for data, name in ((mask, "mask"), (first or mask, "image")):
+        try:
+            headers.append(read_header(BytesIO(data), PictureLimits()))
+        except QiedError as error:
+            raise bad_request(f"{name}: {error}", name) from error
+    (width, height), (wanted_width, wanted_height) = (header.displayed_size for header in headers)
+    if (width, height) != (wanted_width, wanted_height):
+        raise bad_request(
+            f"The mask has {width} x {height} pixels and the first picture {wanted_width} x {wanted_height}. "
+            "Make them equal.",
+            "mask",
+            "invalid_mask_size",
+        )
+    if headers[0].alpha:
+        return []
+    return ["The mask cannot be transparent, so its white part is edited. Make transparent what to edit."]
+
+
+def preset_for(quality: str, presets: tuple[str, ...]) -> str | None:
+    """The preset of a quality, where the model has it; raises ApiError for a quality that is not one."""
+    if quality in ("auto", "standard", "hd", ""):
+        return None
+    if quality in presets:
+        return quality
+    if quality not in PRESETS:
+        raise bad_request(f"quality must be one of {', '.join((*PRESETS, 'auto', *presets))}.", "quality")
+    name = PRESETS[quality]
+    return name if name in presets else None
+
+
+def _file_into(images: list[UploadFile], masks: list[UploadFile], name: str, value: UploadFile) -> None:
+    if name in _IMAGES:
+        images.append(value)
+    elif name in _MASKS and not masks:
+        masks.append(value)
+    else:
+        problem = "was sent twice" if name in _MASKS else "is not a file that an edit takes"
+        raise bad_request(
+            f"{name} {problem}. Send pictures as `image` or `image[]` and one `mask`.", name, "unknown_parameter"
+        )
+
+
+def _text_into(texts: dict[str, str], name: str, value: str) -> None:
+    known = ALIASES.get(name, name)
+    if known in WITHOUT_EFFECT:
+        return
+    if known in _IMAGES or known in _MASKS:
+        raise bad_request(f"{name} must be a file.", name)
+    if known in ("url", "url[]"):
+        raise bad_request(
+            "This server fetches no addresses. Send the picture itself as `image`.", name, "url_not_allowed"
+        )
+    if known not in FIELDS:
+        raise bad_request(f"{name} is not a parameter of an edit.", name, "unknown_parameter")
+    if known in texts:
+        raise bad_request(f"{name} was sent twice.", name)
+    texts[known] = value
+
+
+def _options(texts: Mapping[str, str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name in ("negative_prompt", "preset", "precision"):
+        if texts.get(name):
+            options[name] = texts[name]
+    for name in ("seed", "steps", "width", "height", "priority"):
+        if texts.get(name):
+            options[name] = integer(texts, name, 0)
+    if texts.get("true_cfg_scale"):
+        options["true_cfg_scale"] = real(texts, "true_cfg_scale")
+    if texts.get("lora"):
+        options["loras"] = lora_choices(texts["lora"])
+    if texts.get("on_cap"):
+        options["on_cap"] = one_of(texts, "on_cap", "refuse")
+    options.update(size(texts.get("size", "auto")))
+    one_of(texts, "background", "auto", "This model makes opaque pictures only.")
+    one_of(texts, "response_format", "b64_json")
+    return options

@@ -1,0 +1,76 @@
+"""The fields of an edit's form: OpenAI's and those of local servers, what each may hold, and other names for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from qied_client.protocol import limits
+from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
+from qied_client.protocol.request import MASK_MODES
+
+MOST_RESULTS: Final = 10
+
+ALIASES: Final = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "true_cfg_scale",
+    "cfg": "true_cfg_scale",
+    "cfg_scale": "true_cfg_scale",
+    "loras": "lora",
+    "image_prompt": "prompt",
+}
+WITHOUT_EFFECT: Final = frozenset(
+    {"user", "safety_identifier", "moderation", "input_fidelity", "complexity", "style", "generator_device"}
+)
+"""Taken, since callers send them unasked, and without effect on this model."""
+PRESETS: Final = {"low": "preview", "medium": "draft", "high": "final", "xhigh": "final", "max": "final"}
+"""The preset that stands for each quality; auto, standard and none: the model's own default."""
+
+
+@dataclass(frozen=True)
+class FormField:
+    """A field of an edit's form: the values that it may have, what it means, and its default for people."""
+
+    check: Int | Real | Text | OneOf | Flag
+    about: str
+    default: str = ""
+
+
+FIELDS: Final[Mapping[str, FormField]] = {
+    "prompt": FormField(Text(limits.PROMPT_BYTES), "What to change."),
+    "model": FormField(Text(limits.NAME_CHARS, empty=True), "The served model; another one is refused."),
+    "n": FormField(Int(1, MOST_RESULTS), "Results, with seeds that follow each other.", "1"),
+    "size": FormField(
+        Text(16, empty=True),
+        "auto: the aspect of the last picture at the model's own size; same: its own size; or WIDTHxHEIGHT, "
+        f"multiples of {limits.SIDE_MULTIPLE} up to {limits.SIDE_PX}.",
+        "auto",
+    ),
+    "quality": FormField(
+        Text(limits.NAME_CHARS, empty=True), f"{', '.join(PRESETS)}, auto, or the name of a preset.", "auto"
+    ),
+    "background": FormField(OneOf(("auto", "opaque")), "This model makes opaque pictures.", "auto"),
+    "output_format": FormField(OneOf(("png", "webp", "jpeg", "jpg")), "Format of the results.", "png"),
+    "output_compression": FormField(Int(0, 100), "Percent of quality; a WebP of 100 is lossless.", "100"),
+    "stream": FormField(Flag(), "Answer with server-sent events.", "false"),
+    "partial_images": FormField(Int(0, 3), "Pictures that a stream shows on the way.", "0"),
+    "response_format": FormField(OneOf(("b64_json", "url")), "The answer always has b64_json.", "b64_json"),
+    "seed": FormField(Int(0, limits.SEED), "Seed of the first result; without one, of the job's id."),
+    "steps": FormField(Int(1, limits.STEPS), "Denoising steps; without them, the preset's."),
+    "true_cfg_scale": FormField(Real(1.0, limits.CFG_SCALE), "Strength of guidance; without it, the preset's."),
+    "negative_prompt": FormField(Text(limits.NEGATIVE_PROMPT_BYTES, empty=True), "What to avoid."),
+    "lora": FormField(
+        Text(limits.HEADER_BYTES, empty=True),
+        'A name, or JSON: a name, a list of names or of {"name", "scale"}, or an object of strengths.',
+    ),
+    "preset": FormField(Text(limits.ID_CHARS, empty=True), "Named settings; GET /api/me lists them."),
+    "precision": FormField(Text(limits.NAME_CHARS, empty=True), "Refuse the edit unless the model runs in this one."),
+    "priority": FormField(Int(-limits.PRIORITY, limits.PRIORITY), "Order among one's own waiting jobs.", "0"),
+    "width": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Width in pixels."),
+    "height": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Height in pixels."),
+    "on_cap": FormField(OneOf(("refuse", "fit")), "What to do with a size above this machine's cap.", "refuse"),
+    "mask_mode": FormField(OneOf(MASK_MODES), "Which part of the mask is edited."),
+    "base": FormField(Int(0, 2**31 - 1), "The turn of a session that is edited; without it, the latest."),
+}
+"""Every field that counts, by its own name; ``ALIASES`` are other names for some. Numbers and flags come as text."""
