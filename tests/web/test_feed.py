@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from qied_client.errors import UnreachableError
+from qied_client.errors import JobFailed, UnreachableError
+from qied_client.protocol import messages as m
+from qied_client.results import Progress
 from qied_client.web.feed import Feeds
 
 WINDOWS = 10
@@ -53,3 +56,36 @@ def test_a_window_that_comes_later_is_told_at_once_where_things_stand():
         return same
 
     assert asyncio.run(run())
+
+
+class Quick:
+    """In place of a followed job: all of its steps at once, and its end."""
+
+    id = "quick"
+
+    async def events(self) -> AsyncIterator[Progress]:
+        yield Progress("started")
+        for step in range(1, 6):
+            yield Progress("step", done=step, total=5, preview=b"pixels")
+
+    async def outcome(self) -> m.Result:
+        raise JobFailed("The prompt said so.", "Ask for something else.")
+
+
+def test_steps_that_come_at_once_are_told_as_the_last_of_them():
+    async def run() -> bytes:
+        feeds = Feeds(Away())  # type: ignore[arg-type]
+        window = feeds.events("ann")
+        await anext(window)
+        feeds.watch("ann", [Quick()])  # type: ignore[list-item]
+        piece = await asyncio.wait_for(anext(window), 5)
+        await window.aclose()
+        await feeds.close()
+        return piece
+
+    events = [event.splitlines() for event in asyncio.run(run()).split(b"\r\n\r\n") if event]
+    assert [name for name, _ in events] == [b"event: job", b"event: job", b"event: outcome"]
+    told = [json.loads(data.removeprefix(b"data: ")) for _, data in events]
+    assert told[0] == {"job": "quick", "kind": "started", "done": 0, "total": 0}
+    assert told[1] == {"job": "quick", "kind": "step", "done": 5, "total": 5}
+    assert (told[2]["state"], told[2]["code"]) == ("failed", "job_failed")

@@ -62,8 +62,9 @@ export async function restoreKept() {
     if (draft?.user !== state.me.user) { await change({ remove: [[origin]] }); return null; }
     if (tab === origin) stored = new Set((await keysUnder([origin, "picture"])).map(([, , id]) => id));
     mask.bring(draft.masks);
-    const pictures = await picturesOf(draft.pictures.slice(state.session ? 1 : 0));
-    if (!state.pictures.slice(1).length) state.pictures.push(...pictures);  // none was chosen meanwhile
+    const own = state.session ? 1 : 0;
+    const pictures = await picturesOf(draft.pictures.slice(own));
+    if (state.pictures.length <= own) state.pictures.push(...pictures);  // else others were chosen meanwhile
     const sending = await valueOf([origin, "sending"]);
     if (!sending) return null;
     const all = await picturesOf(sending.pictures.slice(sending.session ? 1 : 0));
