@@ -65,9 +65,12 @@ def _vae(report: Report) -> float | None:
     return report["vae"]["fp32"]["mean_db"] if report["vae"] else None
 
 
-def _loss(report: Report) -> float | None:
-    row = _row(report, rows.ROWWISE)
-    return -row["against_bf16"]["mean_db"] if row and row["against_bf16"] else None
+def _loss(name: str) -> Callable[[Report], float | None]:
+    def measure(report: Report) -> float | None:
+        row = _row(report, name)
+        return -row["against_bf16"]["mean_db"] if row and row["against_bf16"] else None
+
+    return measure
 
 
 def _worst_task_loss(report: Report) -> float | None:
@@ -95,8 +98,10 @@ BARS = (
     Bar("success, unseen phrasings, Chinese", 0.85, "share", _success(rows.MAIN, HELD_OUT_CHINESE)),
     Bar("preserved region", 42.0, "dB", _preserved),
     Bar("VAE there and back", 45.0, "dB", _vae),
-    Bar("PSNR that FP8 row-wise loses", 0.1, "dB", _loss, at_most=True),
+    Bar("PSNR that FP8 row-wise loses", 0.1, "dB", _loss(rows.ROWWISE), at_most=True),
     Bar("PSNR that it loses, worst task", 0.3, "dB", _worst_task_loss, at_most=True),
+    Bar("PSNR that INT8 loses", 0.05, "dB", _loss(rows.INT8), at_most=True),
+    Bar("PSNR that GGUF Q8_0 loses", 0.1, "dB", _loss(rows.GGUF_Q8), at_most=True),
     Bar("success, 4 steps + lightning, over 20", 0.98, "share", _lightning),
     Bar("style shows with its LoRA", 0.95, "share", _style(rows.STYLE, "with")),
     Bar("style shows without", 0.0, "share", _style(rows.MAIN, "without"), at_most=True),

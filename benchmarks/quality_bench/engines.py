@@ -16,8 +16,9 @@ from qied.engine.vae.vae import Vae
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import FP8_ATTENTION, Execution
+from quality_bench.gguf_source import GgufSource
 from quality_bench.plain_cast import PlainCastLinear, PlainCastSource
-from quality_bench.rows import Precision, Row
+from quality_bench.rows import GGUF_PRECISIONS, Precision, Row
 
 LORA_BYTES = 1 << 28
 """Room on the device: more than all LoRAs of the built-in model take."""
@@ -76,6 +77,8 @@ class Engines:
         plain_cast = precision == "fp8 plain cast"
         if plain_cast:
             sources = replace(sources, transformer=PlainCastSource(sources.transformer))
+        if precision in GGUF_PRECISIONS:
+            sources = replace(sources, transformer=GgufSource(sources.transformer, precision.removeprefix("gguf ")))
         options = EngineOptions(execution=self._execution(precision), loras=self._loras, lora_bytes=LORA_BYTES)
         engine = Engine.build(sources, self.model.profile, options, lambda *_: None)
         if plain_cast:

@@ -21,21 +21,24 @@ RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
 MAIN_RESULTS = ROOT / "benchmarks" / "results" / "quality-main.json"
 """The rows of the bars, over the whole set."""
 PLOT = ROOT / "docs" / "pictures" / "quality-plot.png"
+MAIN_PLOT = ROOT / "docs" / "pictures" / "quality-main-plot.png"
 SHEET = ROOT / "docs" / "pictures" / "quality-sheet.png"
 _PACKAGES = ("torch", "diffusers", "qied")
 
 
 def write_page(*, check: bool) -> int:
-    """Write the page's parts and the plot anew from the results, or only compare the page; returns the exit status."""
+    """Write the page's parts and the plots anew from the results, or only compare the page; returns the exit status."""
     report, main = (json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS, MAIN_RESULTS))
     if not check:
-        plot(report).save(PLOT, optimize=True)
+        for each, file in ((report, PLOT), (main, MAIN_PLOT)):
+            plot(each).save(file, optimize=True)
     return max(update(PAGE, "quality main", main_part(main)), update(PAGE, "quality", part(report)))
 
 
 def main_part(report: Mapping[str, Any]) -> str:
     """The part on the whole set as Markdown."""
-    return "\n".join([*_said(report), *(table.markdown() for table in tables(report))])
+    picture = f"![success and PSNR of each configuration](pictures/{MAIN_PLOT.name})\n"
+    return "\n".join([*_said(report), picture, *(table.markdown() for table in tables(report))])
 
 
 def part(report: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ ROW, HEAD, FOOT = 25, 54, 30
 LINES_HEIGHT, TURN_LABELS = 150, 18
 DOT = 4.5
 INK, FAINT, GRID, BAND, WHITE = "#1f2328", "#667080", "#e1e5ea", "#f5f7f9", "#ffffff"
-COLOURS = {"bf16": "#2f6db5", "fp8": "#d1702e", "int8": "#3f9a5f", "fp32": "#6b7686"}
+COLOURS = {"bf16": "#2f6db5", "fp8": "#d1702e", "int8": "#3f9a5f", "gguf": "#8a5bb5", "fp32": "#6b7686"}
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from qied.planning.model_profile import ModelProfile
 
-Precision = Literal[
-    "fp32", "bf16", "fp8 row-wise", "fp8 attention", "fp8 per tensor", "fp8 plain cast", "fp8 storage", "int8"
+# fmt: off
+GgufPrecision = Literal[
+    "gguf F16", "gguf Q8_0", "gguf Q6_K", "gguf Q5_K", "gguf Q5_0",
+    "gguf Q4_K", "gguf IQ4_XS", "gguf Q4_0", "gguf Q3_K", "gguf Q2_K",
 ]
+# fmt: on
+"""The transformer's blocks as a GGUF file of one type has them, expanded to BF16."""
+Precision = (
+    Literal["fp32", "bf16", "fp8 row-wise", "fp8 attention", "fp8 per tensor", "fp8 plain cast", "fp8 storage", "int8"]
+    | GgufPrecision
+)
 Lora = Literal["lightning", "style"]
 Set = Literal["held-out", "two pictures", "turns", "mixed"]
 """Single edits; edits with two pictures; sessions of five turns; single edits of which half have the LoRA."""
@@ -41,6 +49,8 @@ MAIN, MIXED, TURNS, VAE = "bf16 20", "bf16 20 mixed style", "bf16 20 turns", "va
 STYLE, LIGHTNING = "bf16 20 + style", "bf16 4 + lightning"
 ROWWISE, FP8_TURNS = "fp8 row-wise 20", "fp8 row-wise 20 turns"
 INT8 = "int8 20"
+GGUF_Q8 = "gguf Q8_0 20"
+GGUF_PRECISIONS: tuple[GgufPrecision, ...] = get_args(GgufPrecision)
 EIGHT_BIT_ROWS = (ROWWISE, "fp8 attention 20", "fp8 per tensor 20", "fp8 plain cast 20", "fp8 storage 20", INT8)
 
 
@@ -54,6 +64,7 @@ def rows(profile: ModelProfile) -> tuple[Row, ...]:
         "fp8 plain cast",
         "fp8 storage",
         "int8",
+        *GGUF_PRECISIONS,
     )
     return (
         Row(MAIN, "bf16", STEPS, cfg),

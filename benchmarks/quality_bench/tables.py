@@ -33,7 +33,9 @@ class Table:
 
     def rich(self) -> RichTable:
         """For a terminal; the first column is text, the others are numbers."""
-        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = RichTable(
+            title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+        )
         for index, name in enumerate(self.columns):
             table.add_column(name, justify="right" if index else "left", no_wrap=True)
         for cells in self.cells:

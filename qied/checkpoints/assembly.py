@@ -198,11 +198,11 @@ def _half(places: Places) -> Path | None:
 
 
 def _density(parts: Sequence[PartFile]) -> int:
-    """0 for 16 and 32 bits, 1 for FP8, 2 for GGUF's blocks: of several parts people have those that are alike."""
+    """0 for 16 and 32 bits, 1 for FP8, 2 for GGUF's blocks and NVFP4: people have parts that are alike."""
     precisions = {part.precision or "" for part in parts}
-    if precisions & QUANTISED:
+    if precisions & {*QUANTISED, "nvfp4"}:
         return 2
-    return 1 if any(precision.startswith("fp8") for precision in precisions) else 0
+    return 1 if any(precision.startswith(("fp8", "mxfp8")) for precision in precisions) else 0
 
 
 def _named_part(role: PartRole, named: str, model: ModelProfile) -> tuple[Path, ...]:

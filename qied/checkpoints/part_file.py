@@ -20,7 +20,7 @@ from qied.loras.keys import is_change
 from qied.weights.foreign_formats import check_markers
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
-from qied.weights.stored import Precision, Stored, layer_markers, precision_of, stored_tensors, with_group
+from qied.weights.stored import Precision, Stored, as_marked, layer_markers, precision_of, stored_tensors
 
 _OTHER_MODELS: Final = {
     "Qwen-Image-2.1": ("txt_in.text_norm.weight",),
@@ -117,9 +117,8 @@ def usable_part(path: Path, role: PartRole) -> PartFile:
     """Read a file that is to be run; raises ModelUnsupported where it is damaged, or in a format that is not run."""
     try:
         part = read_part(path, role)
-        groups = check_markers(path, part.header, layer_markers(part.tensors))
-        tensors = {name: with_group(one, groups.get(one.marker or "", one.group)) for name, one in part.tensors.items()}
-        part = replace(part, tensors=tensors)
+        markers = check_markers(path, part.header, layer_markers(part.tensors))
+        part = replace(part, tensors={name: as_marked(one, markers) for name, one in part.tensors.items()})
     except BadFile as problem:
         raise ModelUnsupported(f"{path} cannot be used: {problem.what}.", problem.remedy) from problem
     return part
@@ -194,7 +193,7 @@ def _transformer(path: Path, header: Header, stored: Mapping[str, Stored]) -> Pa
         layout = "gguf"
     elif precision == "fp8_lightx2v":
         layout = "lightx2v"
-    elif prefix or marked or (precision or "").startswith(("fp8", "int8")):
+    elif prefix or marked or (precision or "").startswith(("fp8", "int8", "nvfp4", "mxfp8")):
         layout = "comfyui"
     return PartFile(path, "transformer", layout, tensors, header, _evidence(path, header, marked), steps, keeps)
 

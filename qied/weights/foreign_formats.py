@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from qied.weights.block_scales import GROUPS
 from qied.weights.file_kinds import INSTEAD, ForeignKind
 from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
 
 METADATA_KEY: Final = "_quantization_metadata"
-RUN: Final = frozenset({"float8_e4m3fn", "int8_tensorwise"})
+RUN: Final = frozenset({"float8_e4m3fn", "int8_tensorwise", *GROUPS})
 """Formats by ComfyUI's names that are run here."""
 _MOST_CHARS: Final = 4 * 1024 * 1024
 _MARKER_BYTES: Final = 4096
 _WEIGHT: Final = ".weight"
+_MARKER: Final = ".comfy_quant"
 _CONVROT_GROUP: Final = 256
 """What ComfyUI rotates together where a layer does not say it."""
 _GROUPS: Final = frozenset(4**power for power in range(1, 8))
@@ -24,10 +26,18 @@ _GROUPS: Final = frozenset(4**power for power in range(1, 8))
 Tensors = Mapping[str, TensorEntry]
 
 
+class LayerMarker(NamedTuple):
+    """The format of a layer by ComfyUI's name, and how many neighbouring inputs are rotated together: 1 for none."""
+
+    format: str
+    group: int
+
+
 def foreign_format(header: Header) -> ForeignKind | None:
     """The first format of a file that is not run here; None where every layer can be."""
-    for layer, marker in _layers(header.metadata):
-        if (name := _format(marker) or "") not in RUN:
+    named = named_formats(header.metadata)
+    for layer, name in named.items():
+        if name not in RUN:
             return _refusal(name, layer)
     ends: dict[str, list[str]] = {}
     for tensor in header.tensors:
@@ -35,9 +45,16 @@ def foreign_format(header: Header) -> ForeignKind | None:
         ends.setdefault(layer, []).append(end)
     for find in (_by_names, _by_types):
         for layer, names in ends.items():
-            if (found := find(layer, frozenset(names), header.tensors)) is not None:
-                return _refusal(found, layer)
+            found = find(layer, frozenset(names), header.tensors)
+            if found is None or (found in GROUPS and (layer in named or layer + _MARKER in header.tensors)):
+                continue
+            return _unmarked(found, layer) if found in GROUPS else _refusal(found, layer)
     return None
+
+
+def named_formats(metadata: Mapping[str, str]) -> dict[str, str]:
+    """By layer, the formats that a header names; raises BadFile where it names none of a layer."""
+    return {layer: _format(marker) or "" for layer, marker in _layers(metadata)}
 
 
 def named_groups(metadata: Mapping[str, str]) -> dict[str, int]:
@@ -45,12 +62,12 @@ def named_groups(metadata: Mapping[str, str]) -> dict[str, int]:
     return {layer: _group(marker, layer) for layer, marker in _layers(metadata)}
 
 
-def check_markers(path: Path, header: Header, names: Iterable[str]) -> dict[str, int]:
-    """Read the markers of these ``names``; returns and raises as :func:`check_marker`."""
+def check_markers(path: Path, header: Header, names: Iterable[str]) -> dict[str, LayerMarker]:
+    """Read the markers of these ``names``; raises as :func:`check_marker`."""
     names = list(names)
-    groups: dict[str, int] = {}
+    found: dict[str, LayerMarker] = {}
     if not names:
-        return groups
+        return found
     try:
         with path.open("rb") as stream:
             for name in names:
@@ -58,17 +75,14 @@ def check_markers(path: Path, header: Header, names: Iterable[str]) -> dict[str,
                 if entry.nbytes > _MARKER_BYTES:
                     raise BadFile(f"{name[:120]!r} has {entry.nbytes} bytes, more than {_MARKER_BYTES}")
                 stream.seek(header.data_start + entry.begin)
-                groups[name] = check_marker(stream.read(entry.nbytes), name)
+                found[name] = check_marker(stream.read(entry.nbytes), name)
     except OSError as error:
         raise BadFile(f"it cannot be read ({error.strerror})", "Check the file and its permissions.") from error
-    return groups
+    return found
 
 
-def check_marker(content: bytes, name: str) -> int:
-    """Read what a layer's marker says: how many neighbouring inputs are rotated together, 1 where none are.
-
-    Raises BadFile for a format or a rotation that is not run here, or for no format at all.
-    """
+def check_marker(content: bytes, name: str) -> LayerMarker:
+    """Read what a layer's marker says; raises BadFile for a format or a rotation that is not run here, or none."""
     marker = _object(content)
     found = _format(marker)
     if found is None:
@@ -76,7 +90,7 @@ def check_marker(content: bytes, name: str) -> int:
     if found not in RUN:
         refusal = _refusal(found, name.rpartition(".")[0])
         raise BadFile(refusal.what, refusal.remedy)
-    return _group(marker, name)
+    return LayerMarker(found, _group(marker, name))
 
 
 def _group(marker: dict[str, Any] | None, name: str) -> int:
@@ -91,6 +105,11 @@ def _group(marker: dict[str, Any] | None, name: str) -> int:
 def _refusal(name: str, layer: str) -> ForeignKind:
     what = f"{layer[:120] or 'it'} is stored as {name[:40]}, a format that qied does not support"
     return ForeignKind(what, _NEAREST.get(name, INSTEAD))
+
+
+def _unmarked(name: str, layer: str) -> ForeignKind:
+    what = f"{layer[:120] or 'it'} is stored as {name}, but not marked as ComfyUI's, and others keep it in other orders"
+    return ForeignKind(what, f"Use ComfyUI's file of {name}, which has a comfy_quant for each layer. {_NEAREST[name]}")
 
 
 def _layers(metadata: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, cast, get_args
 
-from qied.weights.foreign_formats import foreign_format, named_groups
+from qied.weights.block_scales import TENSOR_SCALE, BlockScaled, block_scaled, whole_entry
+from qied.weights.foreign_formats import LayerMarker, foreign_format, named_formats, named_groups
 from qied.weights.gguf_types import BLOCKS, EXPANDED
 from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
@@ -21,20 +22,33 @@ GgufPrecision = Literal[
 ]
 """Quantised types of GGUF."""
 Precision = (
-    Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v", "int8"] | GgufPrecision
+    Literal["bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v", "int8"]
+    | BlockScaled
+    | GgufPrecision
 )
 
 E4M3: Final = "F8_E4M3"
 INT8: Final = "I8"
 QUANTISED: Final[frozenset[str]] = frozenset(get_args(GgufPrecision))
 _PLAIN: Final[dict[str, Precision]] = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp32"}
-_QUANTISED: Final[tuple[Precision, ...]] = ("int8", "fp8_lightx2v", "fp8_comfy", "fp8_scaled", "fp8_plain")
+_QUANTISED: Final[tuple[Precision, ...]] = (
+    "nvfp4",
+    "mxfp8",
+    "int8",
+    "fp8_lightx2v",
+    "fp8_comfy",
+    "fp8_scaled",
+    "fp8_plain",
+)
 _NUMBERS: Final = frozenset((*_PLAIN, E4M3, INT8))
 _SCALES: Final = frozenset(("F32", "F16", "BF16"))
 _WEIGHT: Final = ".weight"
 LEGACY_SCALE, LEGACY_INPUT_SCALE = ".scale_weight", ".scale_input"
 SCALE, INPUT_SCALE, LAYER_MARKER = ".weight_scale", ".input_scale", ".comfy_quant"
 _HELPERS: Final = (LEGACY_SCALE, LEGACY_INPUT_SCALE, SCALE, INPUT_SCALE, LAYER_MARKER)
+_FORMATS: Final[dict[Precision, str]] = {"int8": "int8_tensorwise", "nvfp4": "nvfp4", "mxfp8": "mxfp8"}
+"""ComfyUI's names of formats; the others are its FP8."""
+_FP8_FORMAT: Final = "float8_e4m3fn"
 FILE_MARKER: Final = "scaled_fp8"
 """Name of the tensor that says that a file has the older kind of scales."""
 
@@ -43,9 +57,10 @@ FILE_MARKER: Final = "scaled_fp8"
 class Stored:
     """One weight as it lies in a file: its own entry, and the name and entry of its scale where it has one.
 
-    A scale has one number, or one for each row of the weight. ``marker`` names the tensor with the layer's format. INT8
-    may be rotated in groups of ``group`` inputs. Of a weight that lies in ``pieces`` the entry has the shape of the
-    whole: they are its rows, or the frames of its third dimension.
+    A scale has one number, or one for each row of the weight. ``block_scale`` names the scales for each few numbers of
+    a row that NVFP4 and MXFP8 have; the entry has the shape of the numbers. ``marker`` names the tensor with the
+    layer's format. INT8 may be rotated in groups of ``group`` inputs. Of a weight that lies in ``pieces`` the entry has
+    the shape of the whole: they are its rows, or the frames of its third dimension.
     """
 
     key: str
@@ -54,6 +69,7 @@ class Stored:
     scale: tuple[str, TensorEntry] | None = None
     marker: str | None = None
     group: int = 1
+    block_scale: str | None = None
     pieces: tuple[Stored, ...] = ()
     joined: Literal["rows", "frames"] = "rows"
 
@@ -68,6 +84,8 @@ def stored_tensors(header: Header) -> dict[str, Stored]:
     tensors, groups = header.tensors, named_groups(header.metadata)
     helpers = {name for name in tensors if _is_helper(name, tensors)}
     found = {name: _stored(name, tensors) for name in tensors if name not in helpers}
+    for layer, named in named_formats(header.metadata).items():
+        check_format(found.get(layer + _WEIGHT), named)
     return {name: with_group(one, groups.get(name.removesuffix(_WEIGHT), 1)) for name, one in found.items()}
 
 
@@ -78,6 +96,14 @@ def with_group(stored: Stored, group: int) -> Stored:
     if len(stored.entry.shape) != 2 or stored.entry.shape[1] % group:
         raise BadFile(f"{stored.key[:120]!r} is {list(stored.entry.shape)}, but rotated in groups of {group}")
     return replace(stored, group=group)
+
+
+def check_format(stored: Stored | None, named: str) -> None:
+    """Raise BadFile where a quantised weight is not of the format that the file names for its layer."""
+    if stored is None or stored.precision in _PLAIN.values() or stored.precision in QUANTISED:
+        return
+    if named != (format_ := _FORMATS.get(stored.precision, _FP8_FORMAT)):
+        raise BadFile(f"{stored.key[:120]!r} is said to be {named[:40]}, but it is stored as {format_}")
 
 
 def precision_of(stored: Mapping[str, Stored]) -> Precision | None:
@@ -96,6 +122,9 @@ def precision_of(stored: Mapping[str, Stored]) -> Precision | None:
 def _is_helper(name: str, tensors: Mapping[str, TensorEntry]) -> bool:
     if name.rpartition(".")[2] == FILE_MARKER:
         return True
+    if name.endswith(TENSOR_SCALE):
+        weight = tensors.get(name.removesuffix(TENSOR_SCALE) + _WEIGHT)
+        return weight is not None and weight.dtype == "U8"
     return any(name.endswith(end) and name.removesuffix(end) + _WEIGHT in tensors for end in _HELPERS)
 
 
@@ -103,6 +132,8 @@ def _stored(name: str, tensors: Mapping[str, TensorEntry]) -> Stored:
     entry = tensors[name]
     if entry.dtype in BLOCKS:
         return Stored(name, entry, _gguf_precision(name, entry.dtype))
+    if (kind := block_scaled(entry, tensors.get(name.removesuffix(_WEIGHT) + SCALE))) is not None:
+        return _block_scaled(name, kind, tensors)
     if entry.dtype not in _NUMBERS:
         if 0 in entry.shape:
             return Stored(name, entry, "fp32")
@@ -113,6 +144,21 @@ def _stored(name: str, tensors: Mapping[str, TensorEntry]) -> Stored:
     if scale := next((layer + end for end in (SCALE, LEGACY_SCALE) if layer + end in tensors), None):
         raise BadFile(f"{name[:120]!r} holds {entry.dtype}, but has the scale of an FP8 weight, {scale[:120]!r}")
     return Stored(name, entry, _PLAIN[entry.dtype])
+
+
+def _block_scaled(name: str, kind: BlockScaled, tensors: Mapping[str, TensorEntry]) -> Stored:
+    layer = name.removesuffix(_WEIGHT)
+    marker, scales, whole = (layer + end for end in (LAYER_MARKER, SCALE, TENSOR_SCALE))
+    entry = whole_entry(name, kind, tensors[name], tensors[scales])
+    scale = None
+    if kind == "nvfp4":
+        if whole not in tensors:
+            raise BadFile(f"{name[:120]!r} has no {whole[:120]!r}, which nvfp4 requires")
+        if tensors[whole].dtype != "F32" or tensors[whole].shape not in ((), (1,)):
+            found = tensors[whole]
+            raise BadFile(f"{whole[:120]!r} is {list(found.shape)} of {found.dtype}, but should be one number of F32")
+        scale = (whole, tensors[whole])
+    return Stored(name, entry, kind, scale, marker if marker in tensors else None, block_scale=scales)
 
 
 def _gguf_precision(name: str, dtype: str) -> GgufPrecision:
@@ -165,3 +211,12 @@ def _is_by_row(scale: str, found: TensorEntry, name: str, weight: TensorEntry) -
 def layer_markers(stored: Mapping[str, Stored]) -> Iterator[str]:
     """Names of the tensors that say in which format a layer is."""
     return (one.marker for one in stored.values() if one.marker is not None)
+
+
+def as_marked(stored: Stored, markers: Mapping[str, LayerMarker]) -> Stored:
+    """A weight with what its own marker says of it; raises BadFile where that contradicts how it is stored."""
+    if stored.marker is None:
+        return stored
+    marker = markers[stored.marker]
+    check_format(stored, marker.format)
+    return with_group(stored, marker.group)

@@ -307,13 +307,14 @@ class TestTables:
             (tmp_path / name).write_text(json.dumps(whole))
         marks = "".join(f"<!-- {mark}: begin -->\n<!-- {mark}: end --> after" for mark in ("quality main", "quality"))
         (tmp_path / "quality.md").write_text(f"before {marks}")
-        for name in ("RESULTS", "MAIN_RESULTS", "PAGE", "PLOT"):
+        for name in ("RESULTS", "MAIN_RESULTS", "PAGE", "PLOT", "MAIN_PLOT"):
             monkeypatch.setattr(page, name, tmp_path / getattr(page, name).name)
         monkeypatch.setattr(sys, "argv", ["quality.py", "--page", "--check"])
         assert page.write_page(check=True) == 1
         monkeypatch.setattr(sys, "argv", ["quality.py", "--page"])
         assert page.write_page(check=False) == 0
-        assert (tmp_path / "quality-plot.png").stat().st_size < 150_000
+        for name in ("quality-plot.png", "quality-main-plot.png"):
+            assert (tmp_path / name).stat().st_size < 200_000
         monkeypatch.setattr(sys, "argv", ["quality.py", "--page", "--check"])
         assert page.write_page(check=True) == 0
         changed = {**whole, "device": "another card"}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from quality_bench import rows
 from quality_bench.engines import Engines, Model
+from quality_bench.gguf_source import GgufSource
 from quality_bench.jobs import Job, begin_edit, digest, run
 from quality_bench.measuring import Measured, row_report, run_row
 from quality_bench.plain_cast import PlainCastLinear, PlainCastSource, plain_cast
@@ -61,7 +62,7 @@ def workers(model: Model) -> Iterator[Workers]:
 @pytest.fixture(scope="module")
 def done(workers: Workers) -> dict[str, Measured]:
     """A few edits of two steps in some rows."""
-    limits = {rows.MAIN: LIMIT, rows.STYLE: 2, rows.MIXED: 2, rows.ROWWISE: 1, "fp8 plain cast 20": 1}
+    limits = {rows.MAIN: LIMIT, rows.STYLE: 2, rows.MIXED: 2, rows.ROWWISE: 1, "fp8 plain cast 20": 1, rows.GGUF_Q8: 1}
     keep = frozenset(range(1000))
     return {name: run_row(ROWS[name], workers, limit, keep, lambda *_: None) for name, limit in limits.items()}
 
@@ -85,8 +86,9 @@ def test_a_row_gives_the_same_pictures_again(done: dict[str, Measured], workers:
 
 
 def test_each_precision_gives_pictures_of_its_own(done: dict[str, Measured]) -> None:
-    main, rowwise, cast = (digests(done[name]) for name in (rows.MAIN, rows.ROWWISE, "fp8 plain cast 20"))
-    assert not {*main} & {*rowwise} and not {*rowwise} & {*cast} and not {*main} & {*cast}
+    names = (rows.MAIN, rows.ROWWISE, "fp8 plain cast 20", rows.GGUF_Q8)
+    found = [digests(done[name])[0] for name in names]
+    assert len(set(found)) == len(names)
 
 
 def test_sessions_with_and_without_a_lora_that_take_turns_get_what_each_gets_alone(done: dict[str, Measured]) -> None:
@@ -167,6 +169,21 @@ def test_the_results_in_the_repository_are_those_of_the_shipped_weights(name: st
     results = json.loads((ROOT / "benchmarks" / "results" / name).read_text())
     shipped = Model(builtin_model_folder(), builtin_loras_folder(), PROFILE, "cpu")
     assert results["weights"] == weights_hash(shipped), "run benchmarks/quality.py again, then --page"
+
+
+@pytest.mark.parametrize("precision", rows.GGUF_PRECISIONS)
+def test_a_gguf_row_keeps_the_blocks_matrices_in_its_type_and_nothing_else(model: Model, precision: str) -> None:
+    kind = precision.removeprefix("gguf ")
+    stored = FileSource("transformer", weight_files(builtin_model_folder() / "transformer", "diffusion_pytorch_model"))
+    source = GgufSource(stored, kind)
+    for name in [*source.names()][:40]:
+        kept, found = stored.stored(name), source.stored(name)
+        assert found.shape == kept.shape
+        if name.startswith("transformer_blocks.") and len(kept.shape) == 2:
+            assert (found.kind or "F16") == kind
+            assert 0 <= (found.dense() - kept.values.float()).norm() < 0.3 * kept.values.float().norm()
+        else:
+            assert found.kind is None and torch.equal(found.values, kept.values)
 
 
 class TestCommand:

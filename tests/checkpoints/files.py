@@ -26,6 +26,8 @@ FLAVOURS = (
 """How a file keeps the weights of its linears. ``fp8_mixed``: as ComfyUI, but every third linear in BF16."""
 INT8_FLAVOURS = ("int8", "int8_convrot", "int8_convrot_small", "int8_convrot_header", "int8_mixed")
 """Of INT8: as it is; rotated, in groups of 256 and of 16; told in the header; every third linear in BF16 or FP8."""
+BLOCK_SCALED_FLAVOURS = ("nvfp4", "nvfp4_header", "mxfp8", "nvfp4_mixed")
+"""With a scale for each few numbers. ``nvfp4_mixed``: every third linear in BF16, and every third in MXFP8."""
 PRECISION = {
     **{name: name for name in ("bf16", "fp16", "fp32", "fp8_plain", "fp8_scaled", "fp8_comfy", "fp8_lightx2v")},
     "fp8_scaled_inputs": "fp8_scaled",
@@ -64,8 +66,15 @@ def in_flavour(tensors: Mapping[str, Tensor], flavour: str) -> tuple[Tensors, di
             kept[name] = tensor.to(_DENSE[flavour])
         elif flavour == "fp8_plain":
             kept[name] = tensor.float().clamp(-448, 448).to(E4M3)
-        elif not _is_linear(name, tensor) or (flavour in ("fp8_mixed", "int8_mixed") and number % 3 == 0):
+        elif not _is_linear(name, tensor) or (flavour.endswith("_mixed") and number % 3 == 0):
             kept[name] = tensor
+        elif flavour in BLOCK_SCALED_FLAVOURS:
+            kind = "mxfp8" if flavour == "mxfp8" or (flavour == "nvfp4_mixed" and number % 3 == 1) else "nvfp4"
+            meant[name] = put_block_scaled(layer, tensor, kind, kept)
+            if flavour == "nvfp4_header":
+                layers[layer] = {"format": kind}
+            else:
+                kept[f"{layer}.comfy_quant"] = _marker({"format": kind})
         elif flavour.startswith("int8") and not (flavour == "int8_mixed" and number % 3 == 1):
             _put_int8(name, tensor, flavour, kept, meant, layers)
         else:
@@ -79,17 +88,59 @@ def in_flavour(tensors: Mapping[str, Tensor], flavour: str) -> tuple[Tensors, di
             if flavour == "fp8_scaled_inputs":
                 kept[f"{layer}.scale_input"] = torch.tensor(1.0)
             if flavour in ("fp8_comfy", "fp8_mixed", "int8_mixed"):
-                text = json.dumps({"format": "float8_e4m3fn"}).encode()
-                kept[f"{layer}.comfy_quant"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+                kept[f"{layer}.comfy_quant"] = _marker({"format": "float8_e4m3fn"})
                 kept[f"{layer}.input_scale"] = torch.tensor(0.5)
             layers[layer] = {"format": "float8_e4m3fn"}
             meant[name] = kept[name].double() * scale.double()
         meant.setdefault(name, kept[name].double())
-    if flavour in ("fp8_comfy_header", "int8_convrot_header"):
+    if flavour.endswith("_header"):
         texts["_quantization_metadata"] = json.dumps({"format_version": "1.0", "layers": layers})
     if flavour.startswith("fp8_scaled"):
         kept["scaled_fp8"] = torch.zeros(2 if flavour.endswith("inputs") else 0).to(E4M3)
     return kept, texts, meant
+
+
+def _marker(content: Mapping[str, Any]) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(content).encode()), dtype=torch.uint8)
+
+
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], dtype=torch.float64)
+
+
+def put_block_scaled(layer: str, tensor: Tensor, kind: str, kept: Tensors) -> Tensor:
+    """Put a linear as ComfyUI keeps it in NVFP4 or MXFP8; returns what it means, FP64."""
+    group = 16 if kind == "nvfp4" else 32
+    wide = tensor.double().view(len(tensor), -1, group)
+    largest = wide.abs().amax(2)
+    if kind == "nvfp4":
+        whole = (largest.max() / (6 * 448)).float()
+        scales = (largest / 6 / whole.double()).to(E4M3)
+        factors = scales.double() * whole.double()
+        units = wide / factors.clamp(min=1e-30).unsqueeze(2)
+        codes = torch.bucketize(units.abs(), (E2M1[1:8] + E2M1[:7]) / 2) + 8 * (units < 0)
+        pairs = codes.view(len(tensor), -1, 2).to(torch.uint8)
+        kept[f"{layer}.weight"] = pairs[:, :, 0] << 4 | pairs[:, :, 1]
+        kept[f"{layer}.weight_scale_2"] = whole
+        numbers = E2M1[codes]
+    else:
+        exponents = (largest / 448).clamp(min=2.0**-127).log2().ceil()
+        scales, factors = (exponents + 127).to(torch.uint8), 2.0**exponents
+        kept[f"{layer}.weight"] = (wide / factors.unsqueeze(2)).to(E4M3).view(tensor.shape)
+        numbers = kept[f"{layer}.weight"].double().view(wide.shape)
+    kept[f"{layer}.weight_scale"] = in_tiles(scales)
+    return (numbers * factors.unsqueeze(2)).view(tensor.shape)
+
+
+def in_tiles(scales: Tensor) -> Tensor:
+    """Scales [rows, n] as cuBLAS wants them: in tiles of 128 x 4, row r in line r % 32 at 4 (r // 32), filled up."""
+    rows, count = scales.shape
+    high, wide = -(-rows // 128), -(-count // 4)
+    flat = torch.zeros(high * wide * 512, dtype=torch.uint8)
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(count), indexing="ij")
+    inside = row % 128
+    tile = (row // 128) * wide + column // 4
+    flat[(tile * 512 + inside % 32 * 16 + inside // 32 * 4 + column % 4).flatten()] = scales.view(torch.uint8).flatten()
+    return flat.view(scales.dtype).view(high * 128, wide * 4)
 
 
 def convrot(group: int) -> Tensor:
@@ -122,7 +173,7 @@ def _put_int8(
     if flavour == "int8_convrot_header":
         layers[layer] = marker
     else:
-        kept[f"{layer}.comfy_quant"] = torch.frombuffer(bytearray(json.dumps(marker).encode()), dtype=torch.uint8)
+        kept[f"{layer}.comfy_quant"] = _marker(marker)
     whole = kept[name].double() * scale.double()
     meant[name] = rotated(whole, group) if group else whole
 

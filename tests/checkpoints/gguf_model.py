@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints.files import MARKER, stored, write_vae
-from tests.weights.gguf_files import MADE_BY_THE_PACKAGE, meant, quantisation, random_blocks, write_gguf
+from tests.weights.gguf_files import MADE_BY_THE_PACKAGE, meant, quantisation, write_gguf
+from tools.gguf_quantise import quantise_blocks
 
 Arrays = dict[str, np.ndarray]
 Typed = dict[str, tuple[str, np.ndarray]]
@@ -28,9 +29,8 @@ def _numbers(part: str) -> Arrays:
 def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str, Tensor]]:
     """Matrices of the layers in ``kind`` where their rows can be cut into its blocks, others in BF16, the rest in FP32.
 
-    Types that the package cannot make get random blocks.
+    Types that the package cannot make are made by a tool of ours.
     """
-    rng = np.random.default_rng(7)
     kept: Typed = {}
     found: dict[str, Tensor] = {}
     for name, array in arrays.items():
@@ -40,7 +40,7 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
         elif one == "BF16" or one in MADE_BY_THE_PACKAGE:
             data = gguf.quantize(array, quantisation(one))
         else:
-            data = random_blocks(one, array.shape[0], array.shape[1], rng, 0.0005)
+            data = quantise_blocks(torch.from_numpy(array), one).numpy()
         kept[name] = (one, data)
         found[name] = torch.from_numpy(meant(one, data).astype(np.float32).copy()).view(array.shape)
     return kept, found

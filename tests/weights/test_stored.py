@@ -11,7 +11,7 @@ import pytest
 from qied.weights.foreign_formats import check_marker
 from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
-from qied.weights.stored import layer_markers, precision_of, stored_tensors
+from qied.weights.stored import Stored, layer_markers, precision_of, stored_tensors
 
 W = "block.weight"
 
@@ -25,6 +25,8 @@ def layers(*formats: Any) -> str:
 
 
 FP8 = ("F8_E4M3", (4, 2))
+NVFP4 = {W: ("U8", (4, 16)), "block.weight_scale": ("F8_E4M3", (128, 4)), "block.weight_scale_2": ("F32", ())}
+MXFP8 = {W: ("F8_E4M3", (4, 128)), "block.weight_scale": ("U8", (128, 4))}
 MARKER = {"block.comfy_quant": ("U8", (27,))}
 
 
@@ -84,6 +86,47 @@ def test_a_tensor_that_only_looks_like_a_scale_is_a_weight() -> None:
     assert set(stored_tensors(header({"norm.weight_scale": ("F32", (4,))}))) == {"norm.weight_scale"}
 
 
+@pytest.mark.parametrize(("tensors", "precision", "shape"), [(NVFP4, "nvfp4", (4, 32)), (MXFP8, "mxfp8", (4, 128))])
+@pytest.mark.parametrize("where", ["tensor", "header"])
+def test_block_scaled_weights_that_are_marked_have_the_shape_of_their_numbers(
+    tensors: dict[str, Any], precision: str, shape: tuple[int, ...], where: str
+) -> None:
+    texts = {"_quantization_metadata": json.dumps({"layers": {"block": {"format": precision}}})}
+    found = stored_tensors(header({**tensors, **MARKER}) if where == "tensor" else header(tensors, **texts))
+    assert set(found) == {W}
+    one = found[W]
+    assert (one.precision, one.entry.shape, one.block_scale) == (precision, shape, "block.weight_scale")
+    assert one.marker == ("block.comfy_quant" if where == "tensor" else None)
+    assert (one.scale is not None) == (precision == "nvfp4")
+    int8 = Stored("b.weight", TensorEntry("I8", (9, 9), 0, 81), "int8")
+    assert precision_of({**found, "b.weight": int8}) == precision
+
+
+def test_a_second_scale_of_another_weight_is_a_tensor_of_its_own() -> None:
+    scales = {"block.weight_scale": ("F32", ()), "block.weight_scale_2": ("F32", ())}
+    assert set(stored_tensors(header({W: FP8, **scales, **MARKER}))) == {W, "block.weight_scale_2"}
+
+
+@pytest.mark.parametrize("named", ["nvfp4", "mxfp8", "int8_tensorwise", "float8_e4m3fn"])
+@pytest.mark.parametrize(
+    ("tensors", "own"),
+    [
+        (NVFP4, "nvfp4"),
+        (MXFP8, "mxfp8"),
+        ({W: ("I8", (4, 2)), "block.weight_scale": ("F32", (4, 1))}, "int8_tensorwise"),
+        ({W: FP8, "block.weight_scale": ("F32", ())}, "float8_e4m3fn"),
+        ({W: FP8}, "float8_e4m3fn"),
+    ],
+)
+def test_a_layer_that_is_said_to_be_of_another_format_is_refused(tensors: dict[str, Any], own: str, named: str) -> None:
+    texts = {"_quantization_metadata": json.dumps({"layers": {"block": {"format": named}}})}
+    if named == own:
+        assert stored_tensors(header(tensors, **texts))
+        return
+    with pytest.raises(BadFile, match=f"'block.weight' is said to be {named}, but it is stored as {own}"):
+        stored_tensors(header(tensors, **texts))
+
+
 def test_the_markers_of_layers_are_known() -> None:
     found = stored_tensors(header({W: FP8, "block.weight_scale": ("F32", ()), **MARKER}))
     assert list(layer_markers(found)) == ["block.comfy_quant"]
@@ -92,10 +135,28 @@ def test_the_markers_of_layers_are_known() -> None:
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
-        ({W: ("U8", (4, 1)), "block.weight_scale": ("F8_E4M3", (4, 1)), "block.weight_scale_2": ("F32", ())}, "nvfp4"),
-        ({W: ("U8", (4, 1)), "block.weight_scale": ("F8_E4M3", (4, 1))}, "nvfp4"),
-        ({W: FP8, "block.weight_scale": ("U8", (256, 4))}, "mxfp8"),
-        ({W: FP8, "block.weight_scale": ("F8_E8M0", (4, 1))}, "mxfp8"),
+        ({**NVFP4}, "block is stored as nvfp4, but not marked as ComfyUI's"),
+        ({W: ("U8", (4, 1)), "block.weight_scale": ("F8_E4M3", (4, 1))}, "nvfp4, but not marked"),
+        ({**MXFP8}, "mxfp8, but not marked"),
+        ({W: FP8, "block.weight_scale": ("F8_E8M0", (4, 1))}, "mxfp8, but not marked"),
+        ({**NVFP4, **MARKER, W: ("U8", (4, 9))}, r"'block.weight' is \[4, 9\], which nvfp4 cannot be"),
+        ({**NVFP4, **MARKER, W: ("U8", (4, 0))}, r"is \[4, 0\], which nvfp4 cannot be"),
+        ({**NVFP4, **MARKER, W: ("U8", (64,))}, r"is \[64\], which nvfp4 cannot be"),
+        ({**MXFP8, **MARKER, W: ("F8_E4M3", (4, 48))}, r"is \[4, 48\], which mxfp8 cannot be"),
+        (
+            {**NVFP4, **MARKER, "block.weight_scale": ("F8_E4M3", (4, 4))},
+            r"scales of 'block.weight' are \[4, 4\], but should be \[128, 4\] for nvfp4",
+        ),
+        (
+            {**MXFP8, **MARKER, W: ("F8_E4M3", (130, 160))},
+            r"scales of 'block.weight' are \[128, 4\], but should be \[256, 8\] for mxfp8",
+        ),
+        ({**NVFP4, **MARKER, "block.weight_scale_2": ("F32", (4,))}, r"_2' is \[4\] of F32, but should be one number"),
+        ({**NVFP4, **MARKER, "block.weight_scale_2": ("BF16", ())}, r"_2' is \[\] of BF16, but should be one number"),
+        (
+            {W: NVFP4[W], "block.weight_scale": NVFP4["block.weight_scale"], **MARKER},
+            "has no 'block.weight_scale_2', which nvfp4 requires",
+        ),
         ({W: ("F8_E5M2", (4, 2))}, "float8_e5m2"),
         ({W: ("F8_E4M3FNUZ", (4, 2))}, "float8_e4m3fnuz"),
         ({W: ("I8", (4, 2))}, "int8 without scales"),
@@ -123,7 +184,7 @@ def test_formats_that_are_not_run_are_refused_by_name(tensors: dict[str, Any], s
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (layers({"format": "float8_e4m3fn"}, {"format": "nvfp4"}), "l1 is stored as nvfp4"),
+        (layers({"format": "float8_e4m3fn"}, {"format": "awq_w4a16"}), "l1 is stored as awq_w4a16"),
         (layers({"format": "convrot_w4a4"}), "convrot_w4a4"),
         (layers({"format": "something_new"}), "something_new"),
         (layers({}), "names no format of 'l0'"),
@@ -141,7 +202,7 @@ def test_formats_that_the_header_names_are_heeded(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"format": "nvfp4"}', "block is stored as nvfp4"),
+        (b'{"format": "svdquant_w4a4"}', "block is stored as svdquant_w4a4"),
         (b'{"format": "float8_e5m2"}', "float8_e5m2"),
         (b"{}", "names no format"),
         (b"\xff\xff", "names no format"),

@@ -159,7 +159,7 @@ def _rotate_rows(weight: StoredWeight, group: int, values: Tensor, scales: Tenso
 
 def _quantise_rows(weight: StoredWeight, values: Tensor, scales: Tensor, device: torch.device) -> None:
     """Put E4M3 values [rows, inputs] and a scale [rows] for each of their rows."""
-    if weight.values.dtype == E4M3:
+    if weight.values.dtype == E4M3 and weight.block_scale is None:
         values.copy_(weight.values)
         scales.fill_(1.0) if weight.scale is None else scales.copy_(weight.scale)
         return

@@ -54,7 +54,7 @@ def stored_block(source: TensorSource, number: int, layout: BlockLayout) -> Stor
     for name, shape in stored_shapes(layout, number):
         weight = source.stored(name)
         check_shape(source, name, weight, shape)
-        assert weight.scale is None, "a weight with a scale is packed"
+        assert weight.scale is None and weight.block_scale is None, "a weight with a scale is packed"
         offset = -(-end // ALIGNMENT) * ALIGNMENT
         fields.append(StoredField(name, offset, weight.values.shape, weight.values.dtype, weight.kind))
         end = offset + weight.values.nbytes

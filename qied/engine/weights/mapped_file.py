@@ -18,6 +18,7 @@ _DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E8M0": torch.uint8,  # torch of before 2.7 has no such type
     "I8": torch.int8,
     "U8": torch.uint8,
 }

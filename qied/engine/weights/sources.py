@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
+from qied.engine.weights.block_scales import expand_blocks
 from qied.engine.weights.gguf_blocks import expand, expand_into, numbers_of
 from qied.engine.weights.mapped_file import MappedFile
 from qied.engine.weights.quantise import E4M3, dequantise
@@ -32,35 +33,41 @@ _MAPPED_ITEM_BYTES = 2
 class StoredWeight:
     """A weight as it is stored: ``values``, times ``scale`` (FP32 [rows] or [1]) where they are E4M3 or INT8.
 
-    With a ``kind`` they are GGUF's blocks of that type, uint8 [..., bytes of a row]. Both may be views of a file, on
-    any device; copy them to keep them. INT8 values may be rotated in groups of ``group`` inputs, as ConvRot files have
-    them.
+    With a ``kind`` they are GGUF's blocks of that type, uint8 [..., bytes of a row]. With a ``block_scale`` they are
+    NVFP4 or MXFP8: see ``block_scales``. All may be views of a file, on any device; copy them to keep them. INT8 values
+    may be rotated in groups of ``group`` inputs, as ConvRot files have them.
     """
 
     values: Tensor
     scale: Tensor | None = None
     kind: str | None = None
     group: int = 1
+    block_scale: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the weight, whatever holds it."""
+        if self.block_scale is not None and self.values.dtype == torch.uint8:
+            return self.values.shape[0], 2 * self.values.shape[1]
         if self.kind is None:
             return tuple(self.values.shape)
         return (*self.values.shape[:-1], numbers_of(self.kind, self.values.shape[-1]))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both."""
-        return self.values.nbytes + (0 if self.scale is None else self.scale.nbytes)
+        """Bytes of all."""
+        return sum(each.nbytes for each in (self.values, self.scale, self.block_scale) if each is not None)
 
     def dense(self, device: torch.device | None = None) -> Tensor:
         """The weight without a scale: what has one in FP32, each product rounded once; plain E4M3 also in FP32.
 
-        Blocks are expanded to FP32, on ``device`` if there is one: they take less to copy than what they become.
+        Blocks, NVFP4 and MXFP8 are expanded to FP32, on ``device`` if there is one: they take less to copy than that.
         """
         if self.kind is not None:
             return expand(self.values.to(device), self.kind, torch.float32)
+        if self.block_scale is not None:
+            scale = None if self.scale is None else self.scale.to(device)
+            return expand_blocks(self.values.to(device), self.block_scale.to(device), scale)
         if self.scale is not None:
             rows = self.values.reshape(self.values.shape[0], -1)
             whole = dequantise(rows, self.scale, torch.float32).view(self.values.shape)
@@ -158,7 +165,8 @@ class FileSource:
         values = self._get(file, tensor.key)
         scale = None if tensor.scale is None else self._get(file, tensor.scale[0]).float().flatten()
         kind = tensor.entry.dtype if tensor.entry.dtype in BLOCKS else None
-        return StoredWeight(values, scale, kind, tensor.group)
+        block_scale = None if tensor.block_scale is None else self._get(file, tensor.block_scale)
+        return StoredWeight(values, scale, kind, tensor.group, block_scale)
 
     def bytes_of(self, dtype: str) -> int:
         """Bytes of the tensors that are stored in a type, by its name in safetensors."""
@@ -284,8 +292,8 @@ class WeightReader:
         for name in names:
             weight = self.stored(source, name)
             check_floating(source, name, weight)
-            in_int8 = weight.values.dtype == torch.int8
-            if not is_mapped(name) or in_int8 or weight.values.itemsize > _MAPPED_ITEM_BYTES:
+            expanded = weight.values.dtype == torch.int8 or weight.block_scale is not None
+            if not is_mapped(name) or expanded or weight.values.itemsize > _MAPPED_ITEM_BYTES:
                 tensors[name] = weight.copied(torch.device("cpu"), dtype)
             elif weight.kind is not None:
                 tensors[name] = torch.empty(weight.shape, dtype=dtype, device="meta")
@@ -334,7 +342,7 @@ def check_shape(source: TensorSource, name: str, weight: StoredWeight, shape: tu
 def check_floating(source: TensorSource, name: str, weight: StoredWeight) -> None:
     """Raise ModelUnsupported for integers, booleans and complex numbers, which torch would silently cast."""
     numbers = weight.values.is_floating_point() or weight.values.dtype == torch.int8  # INT8 has a scale, or was refused
-    if weight.kind is None and not numbers:
+    if weight.kind is None and weight.block_scale is None and not numbers:
         raise ModelUnsupported(
             f"{source.origin(name)} does not fit the model: {name} holds {weight.values.dtype}, not floating-point.",
             REMEDY,

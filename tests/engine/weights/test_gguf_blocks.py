@@ -13,6 +13,7 @@ from qied.engine.weights import gguf_blocks
 from qied.engine.weights.gguf_blocks import expand, numbers_of
 from qied.weights.gguf_types import BLOCKS, EXPANDED
 from tests.weights.gguf_files import KINDS, MADE_BY_THE_PACKAGE, meant, quantisation, random_blocks
+from tools.gguf_quantise import quantise_blocks
 
 
 def expanded(kind: str, stored: np.ndarray) -> np.ndarray:
@@ -62,3 +63,28 @@ def test_what_the_package_makes_of_numbers_comes_back_near_them(kind: str) -> No
     found = expanded(kind, gguf.quantize(numbers, quantisation(kind)))
     assert np.abs(found - numbers).max() < 0.03
     assert np.corrcoef(found.ravel(), numbers.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        *(("Q8_0", 0.006), ("Q6_K", 0.018), ("Q5_K", 0.038), ("Q5_1", 0.040), ("Q5_0", 0.042)),
+        *(("Q4_K", 0.075), ("IQ4_NL", 0.078), ("IQ4_XS", 0.079), ("Q4_1", 0.082), ("Q4_0", 0.084)),
+        *(("Q3_K", 0.15), ("Q2_K", 0.28)),
+    ],
+)
+def test_blocks_that_are_made_of_numbers_err_no_more_than_their_type_has_to(kind: str, error: float) -> None:
+    numbers = torch.randn((16, 512), generator=torch.Generator().manual_seed(6)) * 0.02
+    blocks = quantise_blocks(numbers, kind)
+    found = expand(blocks, kind, torch.float32)
+    assert 0.8 * error < float((found - numbers).norm() / numbers.norm()) < error
+    assert torch.equal(torch.from_numpy(meant(kind, blocks.numpy())), found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_equal_numbers_and_of_zeros_come_back_as_such(kind: str) -> None:
+    numbers = torch.zeros((3, 256))
+    numbers[1], numbers[2] = 0.5, -0.5
+    found = expand(quantise_blocks(numbers, kind), kind, torch.float32)
+    assert not found[0].any()
+    assert (found[1:] - numbers[1:]).abs().max() < 0.04
