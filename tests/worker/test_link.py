@@ -13,10 +13,13 @@ from PIL import Image
 from qied_client.picture_metadata import read_metadata
 from qied_client.transfers import hash_of
 
+from qied.config.output import Marking
+from qied.config.rewriter import Rewriter
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.pictures.mask import told
 from qied.planning.view import View
+from qied.worker.carried import Carried
 from qied.worker.link import Link
 
 
@@ -57,6 +60,8 @@ class Driver:
 
 class Order:
     decoding_bytes = 512 * 1024**2
+    marking = Marking()
+    rewriter = Rewriter()
 
 
 @pytest.fixture
@@ -99,7 +104,7 @@ def test_how_a_mask_was_read_is_told_with_the_pictures_of_an_edit(link, mask, mo
     made._loop.call_soon_threadsafe(partial(made._pushed, begin(mask=mask, mask_mode=mode)))
     order = orders.get(timeout=60)
     assert isinstance(driver.said.get(timeout=20), w.Prepared)
-    assert order.warnings == warnings
+    assert order.carried.warnings == warnings
     assert set(order.pictures) == {hash_of(GREY), *filter(None, [mask])}
 
 
@@ -113,7 +118,9 @@ def test_a_mask_that_marks_nothing_ends_the_edit_before_it_computes(link):
 
 def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
     made, driver, _ = link
-    made.deliver(begin(), Image.new("RGB", (512, 256), (40, 80, 220)), {"held_ms": 1.0}, "builtin", told("hole"))
+    made.deliver(
+        begin(), Image.new("RGB", (512, 256), (40, 80, 220)), {"held_ms": 1.0}, "builtin", Carried(told("hole"))
+    )
     report = driver.said.get(timeout=20)
     assert isinstance(report, w.EditFinished) and report.warnings == told("hole")
     with Image.open(io.BytesIO(report.thumbnail)) as thumbnail:

@@ -17,7 +17,7 @@ from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
-from qied_client.protocol.request import MASK_MODES
+from qied_client.protocol.request import BACKGROUNDS, MASK_MODES
 from qied_client.web.errors import ApiError, bad_request
 
 _FILES: Final = limits.IMAGES + 1
@@ -34,6 +34,7 @@ ALIASES: Final = {
     "cfg_scale": "true_cfg_scale",
     "loras": "lora",
     "image_prompt": "prompt",
+    "enhance_prompt": "rewrite_prompt",
 }
 WITHOUT_EFFECT: Final = frozenset(
     {"user", "safety_identifier", "moderation", "input_fidelity", "complexity", "style", "generator_device"}
@@ -65,7 +66,12 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "quality": FormField(
         Text(limits.NAME_CHARS, empty=True), f"{', '.join(PRESETS)}, auto, or the name of a preset.", "auto"
     ),
-    "background": FormField(OneOf(("auto", "opaque")), "This model makes opaque pictures.", "auto"),
+    "background": FormField(
+        OneOf(BACKGROUNDS),
+        "auto, transparent: PNG and WebP are transparent where the first picture is and no mask marks; opaque: not.",
+        "auto",
+    ),
+    "rewrite_prompt": FormField(Flag(), "Have the daemon's prompt rewriter improve the prompt.", "false"),
     "output_format": FormField(OneOf(("png", "webp", "jpeg", "jpg")), "Format of the results.", "png"),
     "output_compression": FormField(Int(0, 100), "Percent of quality; a WebP of 100 is lossless.", "100"),
     "stream": FormField(Flag(), "Answer with server-sent events.", "false"),
@@ -273,7 +279,10 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     if texts.get("on_cap"):
         options["on_cap"] = _one_of(texts, "on_cap", "refuse")
     options.update(_size(texts.get("size", "auto")))
-    _one_of(texts, "background", "auto", "This model makes opaque pictures only.")
+    if texts.get("background"):
+        options["background"] = _one_of(texts, "background", "auto")
+    if _flag(texts, "rewrite_prompt"):
+        options["rewrite_prompt"] = True
     _one_of(texts, "response_format", "b64_json")
     return options
 
