@@ -18,7 +18,7 @@ _EDITED: Final = "c2pa.edited"
 _SETTINGS: Final = {
     # A manifest's thumbnails would be copies of the user's pictures.
     "builder": {"thumbnail": {"enabled": False}},
-    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_after_sign": False},
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_after_sign": True},
 }
 
 

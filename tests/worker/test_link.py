@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 from PIL import Image
+from qied_client.picture_file.marks import Marks
 from qied_client.picture_metadata import read_metadata
 from qied_client.transfers import hash_of
 
@@ -19,7 +20,7 @@ from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.pictures.mask import told
 from qied.planning.view import View
-from qied.worker.carried import Carried
+from qied.worker.carried import TRANSPARENT, Carried
 from qied.worker.link import Link
 
 
@@ -128,3 +129,31 @@ def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
     metadata = read_metadata(driver.blobs[report.blob])
     assert metadata is not None and metadata.warnings == ("before", *told("hole"))
     assert (metadata.precision, metadata.preset, metadata.sources) == ("fp8", "draft", SPEC.images)
+
+
+def test_the_opacity_and_the_marks_of_the_first_picture_go_along(link):
+    made, _, orders = link
+    made._views_of = lambda spec, blob, size: (View(spec.width, spec.height), View(spec.width, spec.height, "opacity"))
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin(images=(hash_of(INK),))))
+    carried = orders.get(timeout=60).carried
+    assert carried.opacity.getpixel((2, 2)) == 255 and carried.opacity.getpixel((30, 2)) == 0
+    assert carried.warnings == (TRANSPARENT,) and carried.inputs == ((hash_of(INK), Marks()),)
+    # Its own hole as the mask: what is made there is to be seen.
+    made._loop.call_soon_threadsafe(
+        partial(made._pushed, begin(images=(hash_of(INK),), mask=hash_of(INK), mask_mode="transparent"))
+    )
+    assert orders.get(timeout=60).carried.opacity is None
+    for background, output_format in (("opaque", "png"), ("auto", "jpeg")):
+        spec = begin(images=(hash_of(INK),), background=background, output_format=output_format)
+        made._loop.call_soon_threadsafe(partial(made._pushed, spec))
+        assert orders.get(timeout=60).carried.opacity is None
+
+
+def test_a_prompt_that_is_rewritten_replaces_the_user_s_which_goes_along(link):
+    made, _, orders = link
+    made._order.rewriter = Rewriter(command=("sed", "s/$/ at night/"))
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin(rewrite=True)))
+    order = orders.get(timeout=60)
+    assert (order.begin.spec.prompt, order.carried.original_prompt) == ("go at night", "go")
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin()))
+    assert orders.get(timeout=60).begin.spec.prompt == "go", "nobody asked for it"
