@@ -66,7 +66,7 @@ def launch_order():
     values = {**values, "marking": Marking(), "rewriter": Rewriter()}
     checkpoint = pipeline_checkpoint(builtin_model_folder())
     return LaunchOrder(
-        **{**values, "execution": execution, "card": {}, "loras": {}, "checkpoint": checkpoint, **settings}
+        **{**values, "execution": execution, "card": {}, "loras": {}, "checkpoint": checkpoint}
     )
 
 
