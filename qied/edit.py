@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from qied_client.protocol import limits
-from qied_client.protocol.fields import Hash, Int, Later, ListOf, Maybe, Nested, OneOf, Real, Text
-from qied_client.protocol.request import MASK_MODES, LoraChoice
+from qied_client.protocol.fields import Flag, Hash, Int, Later, ListOf, Maybe, Nested, OneOf, Real, Text
+from qied_client.protocol.request import BACKGROUNDS, MASK_MODES, LoraChoice
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 MaskMode = Literal["auto", "white", "transparent", "opaque"]
+Background = Literal["auto", "transparent", "opaque"]
 Schedule = Literal["model", "lightning"]
 _CUT = "..."
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
@@ -31,6 +32,8 @@ class EditSpec:
     where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they are those
     that the model or a Lightning LoRA was distilled to. With ``crop_width`` and ``crop_height``, pictures of that size
     are extended at the right and below to ``width`` x ``height`` by their last pixels, and the result is cut to it.
+    Where ``background`` is not ``opaque``, the result is transparent where the first picture is. ``rewrite``: the
+    prompt is rewritten before it is used.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -53,6 +56,8 @@ class EditSpec:
     warnings: Annotated[tuple[str, ...], Later(ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS))] = ()
     crop_width: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
+    background: Annotated[Background, Later(OneOf(BACKGROUNDS))] = "auto"
+    rewrite: Annotated[bool, Later(Flag())] = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,6 +69,11 @@ class EditSpec:
         if size != (self.crop_width, self.crop_height):
             return 0, 0
         return self.width - self.crop_width, self.height - self.crop_height
+
+    @property
+    def keeps_opacity(self) -> bool:
+        """Whether the result may be transparent."""
+        return bool(self.images) and self.background != "opaque" and self.output_format != "jpeg"
 
     @property
     def guided(self) -> bool:

@@ -1,6 +1,6 @@
-"""How a picture was made, as the daemon writes it into PNG and WebP files; reading it needs Pillow.
+"""How a picture was made, as the daemon writes it into PNG, WebP and JPEG files; reading it needs Pillow.
 
-A PNG has it as JSON in a text chunk (iTXt) "qied", a WebP after "qied:" in Exif's ImageDescription.
+A PNG has it as JSON in a text chunk (iTXt) "qied", the others after "qied:" in Exif's ImageDescription.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class PictureMetadata:
     ``version`` is that of the qied which made it. ``loras`` are names with their strengths. ``sources`` and ``mask``
     are SHA-256 hashes (hex) of the picture files that went in. Files of qied 0.2.0 do not have ``precision`` and what
     comes after it. ``preset`` is also empty where no preset gave the settings. ``size`` is "same" where the result has
-    its source's own size.
+    its source's own size. ``original_prompt`` is what was asked for, where a rewriter made ``prompt`` of it.
+    ``background`` is empty where none was asked for.
     """
 
     prompt: str
@@ -58,10 +59,12 @@ class PictureMetadata:
     warnings: tuple[str, ...] = ()
     size: str = ""
     mask_mode: str = ""
+    original_prompt: str = ""
+    background: str = ""
 
 
 def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | None:
-    """Read back what qied wrote into a PNG or WebP file; None where there is nothing of it, or nothing whole.
+    """Read back what qied wrote into a PNG, WebP or JPEG file; None where there is nothing of it, or nothing whole.
 
     ``picture`` is a file's path, or its bytes. No pixel of a PNG is decoded. Fields of a later version are passed over.
     Raises a PictureError if it is not a picture that qied accepts, InvalidRequest if the file cannot be read,
@@ -169,4 +172,6 @@ _CHECKS: Final[Mapping[str, Callable[[object], Any]]] = {
     "warnings": _texts,
     "size": _text,
     "mask_mode": _text,
+    "original_prompt": _text,
+    "background": _text,
 }

@@ -40,6 +40,7 @@ from qied.link.launch import LaunchOrder
 from qied.log_file import LOG_FOLDER, LogFile
 from qied.logs import logs_are_text, set_up_logs
 from qied.loras.catalogue import Catalogue
+from qied.pictures.signing import check_signing
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan
 from qied.planning.wishes import wishes_of
@@ -116,6 +117,7 @@ def serve(
         refuse_taken_port(settings.daemon.listen)
         scrapes = ScrapePort(settings.daemon.metrics) if settings.daemon.metrics else None
         served = locate_model(settings.model, os.environ, user_home())
+        check_signing(settings.output.marking_of_results)
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)
@@ -141,6 +143,10 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
     for warning in planned.serving.warnings:
         log.warning(warning)
     _tell_of_loras(log, served.loras)
+    if loaded.config.output.marking == "off":
+        log.warning(
+            "results are not marked as made by AI (output.marking is off); the law may ask for it where you are"
+        )
     for name in foreign_in(os.environ, all_keys()):
         log.info("a variable is not a setting of qied, ignoring it", variable=name)
     for refusal in planned.left_out:

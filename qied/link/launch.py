@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from qied.checkpoints.checkpoint import Checkpoint
+from qied.config.output import Marking
+from qied.config.rewriter import Rewriter
 from qied.loras.catalogue import LoraFile
 from qied.planning.pictures import DECODING_ROOM
 from qied.planning.plan import Execution
@@ -22,7 +24,8 @@ class LaunchOrder:
     files that edits may name; those on the device take ``lora_bytes`` at most. Models that had to be quantised are kept
     in ``packed_folder`` within ``packed_bytes`` where there is one, modulation tables likewise, and
     ``free_reserve_bytes`` of their disk are left alone. ``log_folder`` is where its log file is, if anywhere. Pictures
-    are decoded in ``decoding_bytes`` of the host.
+    are decoded in ``decoding_bytes`` of the host. ``marking`` says how results are marked as made by AI,
+    ``rewriter`` what rewrites prompts.
     """
 
     worker: str
@@ -53,6 +56,8 @@ class LaunchOrder:
     free_reserve_bytes: int = 0
     log_folder: str = ""
     decoding_bytes: int = DECODING_ROOM
+    marking: Marking = field(default_factory=Marking)
+    rewriter: Rewriter = field(default_factory=Rewriter)
 
     def to_line(self) -> bytes:
         """One line of JSON."""
@@ -66,7 +71,10 @@ class LaunchOrder:
         execution["attention"] = tuple(execution["attention"])
         loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
         checkpoint = Checkpoint.from_json(fields["checkpoint"])
-        return cls(**{**fields, "execution": Execution(**execution), "loras": loras, "checkpoint": checkpoint})
+        rewriter = Rewriter(**{**fields["rewriter"], "command": tuple(fields["rewriter"]["command"])})
+        marking = Marking(**fields["marking"])
+        parts = {"loras": loras, "checkpoint": checkpoint, "marking": marking, "rewriter": rewriter}
+        return cls(**{**fields, "execution": Execution(**execution), **parts})
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The environment of the process: what was inherited, with one card visible.

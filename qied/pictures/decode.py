@@ -52,7 +52,12 @@ _DECODER_ERRORS: Final = (
 
 
 def decode(data: bytes | Path, limits: PictureLimits) -> Image.Image:
-    """Decode a picture of any format that is read to an upright "RGB" picture in sRGB, 8 bits a channel.
+    """Decode a picture of any format that is read to an upright "RGB" picture in sRGB; see ``decode_both``."""
+    return decode_both(data, limits)[0]
+
+
+def decode_both(data: bytes | Path, limits: PictureLimits) -> tuple[Image.Image, Image.Image | None]:
+    """Decode a picture to an upright "RGB" picture in sRGB, 8 bits a channel, and its opacity ("L") if it has any.
 
     Deliberate choices: transparency is laid over white, since the model has no alpha; of an animation the first frame
     is used; 16-bit gray is rounded to 8 bits; an ICC profile that cannot be used is ignored and
@@ -74,7 +79,11 @@ def decode(data: bytes | Path, limits: PictureLimits) -> Image.Image:
         rgb = paper
     upright = _upright(rgb, header)
     upright.info = {} if respected else {PROFILE_IGNORED: True}
-    return upright
+    if alpha is None:
+        return upright, None
+    opacity = _upright(alpha, header)
+    opacity.info = {}
+    return upright, opacity
 
 
 def decode_mask(data: bytes | Path, limits: PictureLimits, mode: MaskMode = "auto") -> tuple[Image.Image, Guess]:

@@ -16,14 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from PIL import Image
 from qied_client.errors import PictureError
 from qied_client.picture_header import PictureLimits, read_header
 
-from qied.pictures.decode import decode, decode_mask
+from qied.pictures.decode import decode_both, decode_mask
 from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, DecodeOrder, error_to_json, too_costly
 from qied.pictures.mask import GUESSES, Guess
 from qied.pictures.plugins import load_decoder
 from qied.pictures.reduced import extended, resampling
+from qied.planning.view import View
 
 _Request = tuple[DecodeOrder, bytes]
 
@@ -78,14 +80,18 @@ def _answer(order: DecodeOrder, data: bytes) -> list[bytes]:
 def _pixels(order: DecodeOrder, data: bytes, limits: PictureLimits) -> list[bytes]:
     guess: Guess = ""
     if order.mask is None:
-        picture = decode(data, limits)
+        picture, opacity = decode_both(data, limits)
     else:
-        picture, guess = decode_mask(data, limits, order.mask)
-    views = (
-        extended(picture, view.columns, view.rows).resize((view.width, view.height), resampling(view)).tobytes()
-        for view in order.views
-    )
-    return [bytes([GUESSES.index(guess)]), *views]
+        (picture, guess), opacity = decode_mask(data, limits, order.mask), None
+    return [bytes([GUESSES.index(guess)]), *(_view(view, picture, opacity) for view in order.views)]
+
+
+def _view(view: View, picture: Image.Image, opacity: Image.Image | None) -> bytes:
+    if view.filter == "opacity":
+        if opacity is None:
+            return b"\xff" * (view.width * view.height)
+        picture = opacity
+    return extended(picture, view.columns, view.rows).resize((view.width, view.height), resampling(view)).tobytes()
 
 
 def _limit(order: DecodeOrder) -> None:

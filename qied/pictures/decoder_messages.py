@@ -41,15 +41,14 @@ class DecodeOrder:
     memory_bytes: int
     cpu_s: float
 
-    @property
-    def mode(self) -> str:
-        """Pillow's mode of the views."""
-        return "L" if self.mask else "RGB"
+    def mode(self, view: View) -> str:
+        """Pillow's mode of a view."""
+        return "L" if self.mask or view.filter == "opacity" else "RGB"
 
     @property
     def sizes(self) -> list[int]:
         """Bytes of each view."""
-        return [view.width * view.height * (1 if self.mask else 3) for view in self.views]
+        return [view.width * view.height * len(self.mode(view)) for view in self.views]
 
     def to_json(self) -> bytes:
         """The order as JSON."""

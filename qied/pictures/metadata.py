@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Final
 
-from PIL import ExifTags, Image, PngImagePlugin
-from qied_client.picture_metadata import EXIF_PREFIX, PNG_KEY, SHORT_HASH, PictureMetadata
+from qied_client.picture_file.contents import Contents
+from qied_client.picture_file.dialects import a1111_text, comfyui_prompt
+from qied_client.picture_metadata import PictureMetadata
 
 import qied
 from qied.edit import EditSpec
 
-_TEXT_KEY: Final = "parameters"
-_UTF16: Final = b"UNICODE\0"
-_SRGB_PERCEPTUAL: Final = b"\0"
 
+def metadata_of(spec: EditSpec, model: str, original_prompt: str = "") -> PictureMetadata:
+    """Describe the result of ``spec`` by the model called ``model``, in this version of qied.
 
-def metadata_of(spec: EditSpec, model: str) -> PictureMetadata:
-    """Describe the result of ``spec`` by the model called ``model``, in this version of qied."""
+    ``original_prompt`` is what the user wrote, where the spec's prompt was rewritten from it.
+    """
     return PictureMetadata(
         prompt=spec.prompt,
         negative_prompt=spec.negative_prompt,
@@ -39,36 +37,9 @@ def metadata_of(spec: EditSpec, model: str) -> PictureMetadata:
         sources=spec.images,
         mask=spec.mask,
         warnings=spec.warnings,
+        original_prompt=original_prompt,
+        background="" if spec.background == "auto" else spec.background,
     )
-
-
-def as_text(metadata: PictureMetadata) -> str:
-    """The lines that picture tools of artists show: the prompts, then all settings in one line."""
-    negative = [f"Negative prompt: {metadata.negative_prompt}"] if metadata.negative_prompt else []
-    return "\n".join([metadata.prompt, *negative, ", ".join(f"{name}: {value}" for name, value in _settings(metadata))])
-
-
-def _settings(metadata: PictureMetadata) -> Iterator[tuple[str, object]]:
-    """What the line of settings has; hashes are shortened, as these tools do it for models."""
-    yield "Steps", metadata.steps
-    yield "CFG scale", f"{metadata.true_cfg_scale:g}"
-    yield "Seed", metadata.seed
-    yield "Size", f"{metadata.width}x{metadata.height}"
-    yield "Model", metadata.model
-    for name, value in (
-        ("Precision", metadata.precision),
-        ("Preset", metadata.preset),
-        ("Schedule type", metadata.schedule),
-    ):
-        if value:
-            yield name, value
-    for name, strength in metadata.loras:
-        yield "LoRA", f"{name} ({strength:g})"
-    for blob in metadata.sources:
-        yield "Source hash", blob[:SHORT_HASH]
-    if metadata.mask is not None:
-        yield "Mask hash", metadata.mask[:SHORT_HASH]
-    yield "Version", f"qied {metadata.version}"
 
 
 def as_json(metadata: PictureMetadata) -> str:
@@ -76,24 +47,6 @@ def as_json(metadata: PictureMetadata) -> str:
     return json.dumps(asdict(metadata), sort_keys=True)
 
 
-def png_chunks(metadata: PictureMetadata) -> PngImagePlugin.PngInfo:
-    """The PNG text chunks "parameters" (readable) and "qied" (JSON), and the mark that colours are sRGB."""
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add(b"sRGB", _SRGB_PERCEPTUAL)
-    chunks.add_itxt(_TEXT_KEY, _without_nul(as_text(metadata)).encode("utf-8", "replace"))
-    chunks.add_itxt(PNG_KEY, as_json(metadata))
-    return chunks
-
-
-def exif_block(metadata: PictureMetadata) -> bytes:
-    """An Exif block with the readable text as user comment and the JSON, marked "qied:", as image description."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.ImageDescription] = EXIF_PREFIX + as_json(metadata)
-    comment = _without_nul(as_text(metadata)).encode("utf-16-be", "replace")
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _UTF16 + comment
-    return exif.tobytes()
-
-
-def _without_nul(text: str) -> str:
-    """``text`` with NUL, which ends a PNG text for many readers, as a space."""
-    return text.replace("\0", " ")
+def contents_for(metadata: PictureMetadata, xmp: bytes = b"") -> Contents:
+    """All that a result's file holds beside its pixels: the metadata in each dialect, and a packet of marks."""
+    return Contents(as_json(metadata), a1111_text(metadata), comfyui_prompt(metadata), xmp)

@@ -24,7 +24,7 @@ _COPIES_OF_FILE: Final = 4
 """One in the worker, and up to three in the process that decodes it."""
 _OTHER: Final = 64 * MIB
 _HELD_PIXEL: Final = 4
-"""Bytes that Pillow takes for a pixel of an RGB picture."""
+"""Bytes that Pillow takes for a pixel of an RGB picture; opacity takes one for each pixel of the result."""
 
 
 def views_of(
@@ -39,7 +39,10 @@ def views_of(
         sizes.append(reference_size(profile, *extended, max_reference_pixels))
     if spec.mask is not None and blob == spec.images[0]:
         sizes.append((spec.width, spec.height))
-    return tuple(dict.fromkeys(View(*wanted, "lanczos", *padding) for wanted in sizes))
+    views = [View(*wanted, "lanczos", *padding) for wanted in sizes]
+    if spec.keeps_opacity and blob == spec.images[0]:
+        views.append(View(spec.width, spec.height, "opacity", *padding))
+    return tuple(dict.fromkeys(views))
 
 
 def mask_view(spec: EditSpec, size: tuple[int, int] = (0, 0)) -> View:
@@ -55,7 +58,7 @@ def decoding_bytes(pixels: int, file_bytes: int) -> int:
 def held_bytes(work: Workload, vision_pixels: int, active: int) -> int:
     """Bytes of host memory for the views that ``active`` edits of this size hold, and for idle decoders."""
     held = work.references * (work.reference_pixels + vision_pixels) + (2 * work.target_pixels if work.masked else 0)
-    return active * held * _HELD_PIXEL + DECODERS * _DECODER_AT_REST
+    return active * (held * _HELD_PIXEL + work.target_pixels) + DECODERS * _DECODER_AT_REST
 
 
 def decoding_room(spare_bytes: int | None) -> int:

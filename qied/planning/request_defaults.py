@@ -9,7 +9,7 @@ from typing import Final, cast
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
 from qied_client.protocol.request import EditRequest
 
-from qied.edit import EditSpec, MaskMode, OutputFormat, warnings_within_limits
+from qied.edit import Background, EditSpec, MaskMode, OutputFormat, warnings_within_limits
 from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
 from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset
@@ -52,6 +52,12 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
                 "Crop it first.",
                 field="images",
             )
+    if request.rewrite_prompt and not serving.rewrites:
+        raise InvalidRequest(
+            "rewrite_prompt: this daemon has no prompt rewriter.",
+            "To go on without one, leave rewrite_prompt out.",
+            field="rewrite_prompt",
+        )
     preset = _preset(request, serving.profile)
     _check_precision(request, serving)
     loras = chosen_loras(request, preset, serving)
@@ -83,6 +89,8 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         output_format=_FORMATS[request.output_format],
         output_quality=request.output_quality,
         mask_mode=cast(MaskMode, request.mask_mode),
+        background=cast(Background, request.background),
+        rewrite=request.rewrite_prompt,
         preview_every=max(1, steps // 10) if request.previews else 0,
         loras=loras,
         schedule=schedule_for(preset, loras, serving),

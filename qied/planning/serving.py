@@ -20,6 +20,7 @@ class Serving:
     ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one. With
     ``keeps_schedule`` it runs on the schedule of the preset all the same. ``warnings`` are what
     is probably wrong with the model itself, a sentence each, within the limits of a message; each edit has them too.
+    ``rewrites``: there is a prompt rewriter.
     """
 
     profile: ModelProfile
@@ -29,6 +30,7 @@ class Serving:
     lightning_steps: int | None = None
     warnings: tuple[str, ...] = ()
     keeps_schedule: bool = False
+    rewrites: bool = False
 
     @property
     def device(self) -> str:

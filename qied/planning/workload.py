@@ -74,7 +74,10 @@ class Workload:
 def workload_of(
     spec: EditSpec, profile: ModelProfile, max_reference_pixels: int, loras: Mapping[str, LoraFacts] = NO_FACTS
 ) -> Workload:
-    """The workload of an edit; a byte of a prompt is at most one token. ``loras`` are those that it may name."""
+    """The workload of an edit; a byte of a prompt is at most one token. ``loras`` are those that it may name.
+
+    A prompt that is yet to be rewritten counts as the longest.
+    """
     longest = max(len(text.encode()) for text in (spec.prompt, spec.negative_prompt or ""))
     return Workload(
         width=spec.width,
@@ -82,7 +85,7 @@ def workload_of(
         references=len(spec.images),
         reference_pixels=rounded_up_area(_reference_area(profile, max_reference_pixels), _multiple(profile)),
         vision_tokens=_vision_tokens(profile),
-        prompt_tokens=min(longest, profile.max_prompt_tokens),
+        prompt_tokens=profile.max_prompt_tokens if spec.rewrite else min(longest, profile.max_prompt_tokens),
         guided=spec.guided,
         masked=spec.mask is not None,
         lora_width=max((loras[lora.name].width for lora in spec.loras if lora.name in loras), default=0),

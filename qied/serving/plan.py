@@ -77,6 +77,7 @@ def plan_service(
         model.lightning_steps,
         model.warnings,
         keeps_schedule=model.keeps_schedule,
+        rewrites=bool(config.rewriter.for_workers),
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))
@@ -184,6 +185,8 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         cache_bytes=wishes.cache_bytes,
         max_active=made.sessions.limit,
         decoding_bytes=made.decoding_bytes,
+        marking=config.output.marking_of_results,
+        rewriter=config.rewriter.for_workers,
         loras=dict(model.loras.files),
         lora_bytes=next((part.bytes for part in made.parts if part.name == LORAS), 0),
         threads=config.worker.threads,

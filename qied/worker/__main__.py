@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from qied.link.launch import LaunchOrder
 from qied.log_file import LogFile
 from qied.logs import set_up_logs
 from qied.pictures.encode import encode_preview
+from qied.worker.carried import preview_marks
 from qied.worker.link import Link
 from qied.worker.loop import Order, StepLoop
 
@@ -58,8 +60,8 @@ def main() -> int:
         engine,
         orders,
         link.report,
-        lambda edit, image: link.deliver(edit.begin, image, edit.timings(), engine.model, edit.warnings),
-        encode_preview,
+        lambda edit, image: link.deliver(edit.begin, image, edit.timings(), engine.model, edit.carried),
+        partial(encode_preview, xmp=preview_marks(order.marking)),
     )
     try:
         loop.run()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from qied.link import messages as w
 from qied.link.engine_port import AdvancedEdit, Ended, RunningEdit
+from qied.worker.carried import NOTHING, Carried
 
 _FIRST_UNIT_GUESS_MS = 1
 _BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")
@@ -16,12 +17,12 @@ _BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")
 class ActiveEdit:
     """One edit and its order; ``spent`` has milliseconds by phase, ``step_ms`` those of the latest step.
 
-    ``warnings`` came up when its pictures were decoded.
+    ``carried`` goes from its inputs to its result around the engine.
     """
 
     begin: w.Begin
     edit: RunningEdit
-    warnings: tuple[str, ...] = ()
+    carried: Carried = NOTHING
     spent: dict[str, float] = field(default_factory=dict)
     step_ms: float = 0.0
     taken_at: float = field(default_factory=time.perf_counter)

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,14 +23,15 @@ from qied_client.transfers import hash_of
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
-from qied.pictures.encode import encode, encode_thumbnail
 from qied.pictures.mask import check_marks, told
-from qied.pictures.metadata import metadata_of
 from qied.pictures.reduced import ReducedPicture
 from qied.planning.pictures import mask_view
 from qied.planning.view import View
+from qied.worker.carried import TRANSPARENT, Carried, kept_opacity
 from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure
 from qied.worker.pictures import DecodeLimits, Pictures
+from qied.worker.results import result_file
+from qied.worker.rewriter import rewritten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +42,6 @@ ViewsOf = Callable[[EditSpec, str, tuple[int, int]], tuple[View, ...]]
 _PATIENCE_S = 10.0
 """Seconds without the front after which a worker gives up."""
 _DISK_WAIT_S = 2.0
-_MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
 
 class Link:
@@ -79,11 +80,9 @@ class Link:
         """Send the last reports and close the link."""
         self._run(self._close(last))
 
-    def deliver(
-        self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, warnings: tuple[str, ...]
-    ) -> None:
+    def deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, carried: Carried) -> None:
         """Encode a result, bring it to the front and report it, all without waiting here."""
-        work = self._deliver(begin, image, timings, model, warnings)
+        work = self._deliver(begin, image, timings, model, carried)
         self._loop.call_soon_threadsafe(lambda: self._keep(self._delivering, begin, work))
 
     def _keep(
@@ -142,7 +141,9 @@ class Link:
     async def _prepare(self, begin: w.Begin) -> None:
         """Fetch and decode the pictures of an edit, then hand it to the step loop."""
         try:
-            pictures, warnings = await self._decoded(begin)
+            begin, asked_for, warned = await self._rewritten(begin)
+            pictures, carried = await self._decoded(begin)
+            carried = replace(carried, warnings=(*warned, *carried.warnings), original_prompt=asked_for)
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
@@ -150,19 +151,29 @@ class Link:
             self._driver.say(failure(begin, defect(error)))
         else:
             self._driver.say(w.Prepared(begin.user, begin.job))
-            self._orders.put(BeginEdit(begin, pictures, warnings))
+            self._orders.put(BeginEdit(begin, pictures, carried))
+
+    async def _rewritten(self, begin: w.Begin) -> tuple[w.Begin, str, tuple[str, ...]]:
+        """The edit with the prompt that it uses, the user's own where that is another, and warnings."""
+        spec = begin.spec
+        if not (spec.rewrite and self._order.rewriter):
+            return begin, "", ()
+        prompt, warnings = await rewritten(spec.prompt, self._order.rewriter, begin.job)
+        asked_for = spec.prompt if prompt != spec.prompt else ""
+        return replace(begin, spec=replace(spec, prompt=prompt)), asked_for, warnings
 
     async def _download(self, begin: w.Begin, blob: str) -> bytes:
         return await self._patiently(begin, lambda: self._driver.download(blob))
 
-    async def _decoded(self, begin: w.Begin) -> tuple[dict[str, ReducedPicture], tuple[str, ...]]:
-        """An edit's pictures, one after the other, as what the engine wants of each; and how its mask was read.
+    async def _decoded(self, begin: w.Begin) -> tuple[dict[str, ReducedPicture], Carried]:
+        """An edit's pictures, one after the other, as what the engine wants of each; and what goes around it.
 
         Raises InvalidRequest for a mask that marks nothing.
         """
         spec = begin.spec
         pictures: dict[str, ReducedPicture] = {}
         warnings: tuple[str, ...] = ()
+        seen: Image | None = None
         for blob in dict.fromkeys(spec.images):
             pictures[blob] = await self._pictures.picture(
                 begin.user, partial(self._download, begin, blob), partial(self._views_of, spec, blob)
@@ -180,7 +191,11 @@ class Link:
             (seen,) = mask.views.values()
             await self._loop.run_in_executor(self._pool, check_marks, seen, spec.mask_mode, mask.guess)
             warnings = told(mask.guess)
-        return pictures, warnings
+        opacity = kept_opacity(pictures[spec.images[0]], seen) if spec.keeps_opacity else None
+        if opacity is not None and spec.background == "auto":
+            warnings = (*warnings, TRANSPARENT)
+        inputs = tuple((blob, pictures[blob].marks) for blob in dict.fromkeys(spec.images))
+        return pictures, Carried(warnings, inputs, opacity)
 
     async def _patiently(self, begin: w.Begin, transfer: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Repeat a transfer while the front's disk is full or cannot be used; the job was accepted, so it waits."""
@@ -193,18 +208,17 @@ class Link:
                 await asyncio.sleep(_DISK_WAIT_S)
 
     async def _deliver(
-        self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, warnings: tuple[str, ...]
+        self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, carried: Carried
     ) -> None:
         started = perf_counter()
-        spec = begin.spec.with_warnings(warnings)
-        metadata = metadata_of(spec, model)
-        if spec.crop_width:
-            image = image.crop((0, 0, *spec.size))
+        marking = self._order.marking
         try:
-            data = await self._loop.run_in_executor(
-                self._pool, encode, image, spec.output_format, metadata, spec.output_quality
+            signing = dict.fromkeys(begin.spec.images) if marking.signs else ()
+            inputs = [await self._download(begin, blob) for blob in signing]
+            result = await self._loop.run_in_executor(
+                self._pool, result_file, begin, image, model, carried, marking, inputs
             )
-            thumbnail = await self._loop.run_in_executor(self._pool, encode_thumbnail, image)
+            data, warnings = result.data, result.warnings
             blob = hash_of(data)
             timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
             await self._patiently(begin, lambda: self._driver.upload(blob, memoryview(data)))
@@ -215,7 +229,8 @@ class Link:
             self._log.exception("delivering a result failed because of a bug", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
             return
-        media_type = _MEDIA_TYPES[spec.output_format]
         self._driver.say(
-            w.EditFinished(begin.user, begin.job, blob, len(data), media_type, timings, warnings, thumbnail)
+            w.EditFinished(
+                begin.user, begin.job, blob, len(data), result.media_type, timings, warnings, result.thumbnail
+            )
         )

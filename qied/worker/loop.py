@@ -17,6 +17,7 @@ from qied.link.engine_port import AdvancedEdit, DeviceLost, EnginePort, Picture,
 from qied.scheduling.fair_share import FairShare
 from qied.scheduling.sweep import going_together
 from qied.worker.active_edit import ActiveEdit
+from qied.worker.carried import NOTHING, Carried
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BeginEdit:
-    """Order: an edit whose pictures are decoded; ``warnings`` came up meanwhile."""
+    """Order: an edit whose pictures are decoded; ``carried`` goes from them to the result around the engine."""
 
     begin: w.Begin
     pictures: Mapping[str, Picture]
-    warnings: tuple[str, ...] = ()
+    carried: Carried = NOTHING
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class StepLoop:
             self._log.exception("an edit could not begin because of a bug", job=key)
             self._report(failure(begin, defect(error)))
             return
-        self._active[key] = ActiveEdit(begin, edit, order.warnings)
+        self._active[key] = ActiveEdit(begin, edit, order.carried)
         self._share.add(key, group=begin.user, weight=begin.weight, preview=begin.preview)
 
     def _drop(self, key: str) -> None:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 from PIL import Image
 from qied_client.errors import PictureTooLarge
+from qied_client.picture_file.marks import read_marks
 from qied_client.picture_header import PictureHeader, PictureLimits, read_header
 
 from qied.edit import MaskMode
 from qied.pictures.decoder_messages import DecodeOrder, too_costly
 from qied.pictures.decoder_process import Decoder, DecoderKilled
 from qied.pictures.mask import Guess
-from qied.pictures.reduced import ReducedPicture
+from qied.pictures.reduced import NO_MARKS, ReducedPicture
 from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, decoding_bytes
 from qied.planning.view import View
 from qied.worker.turns import Turns
@@ -68,6 +69,7 @@ class Pictures:
         async with self._decoders.turn(user, 1):
             data = await fetch()
             header = await loop.run_in_executor(self._pool, self._header, data)
+            marks = await loop.run_in_executor(self._pool, read_marks, data) if mask is None else NO_MARKS
             size = header.displayed_size
             memory = decoding_bytes(size[0] * size[1], len(data))
             limits = self._limits
@@ -78,7 +80,7 @@ class Pictures:
                 images, guess = await self._decoded(data, order)
         padding = (views[0].columns, views[0].rows) if views else (0, 0)
         extended = (size[0] + padding[0], size[1] + padding[1])
-        return ReducedPicture(extended, dict(zip(views, images, strict=True)), guess)
+        return ReducedPicture(extended, dict(zip(views, images, strict=True)), guess, marks)
 
     def close(self) -> None:
         """End all processes."""

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from qied_client.errors import UnsupportedPicture
+from qied_client.picture_file.dialects import a1111_text
 from qied_client.picture_metadata import PictureMetadata, read_metadata
 from qied_client.protocol.request import LoraChoice
 
 import qied
 from qied.edit import EditSpec, OutputFormat
 from qied.pictures.encode import encode
-from qied.pictures.metadata import as_json, as_text, metadata_of
+from qied.pictures.metadata import as_json, metadata_of
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 METADATA = PictureMetadata("make the heart blue", " ", 7, 20, 4.0, 64, 48, "builtin", "0.1.0")
@@ -76,10 +77,10 @@ def test_all_that_made_a_picture_is_told() -> None:
         warnings=FULL.warnings,
     )
     assert metadata_of(spec, "builtin") == replace(FULL, version=qied.__version__)
-    assert as_text(FULL).splitlines()[-1] == (
-        "Steps: 20, CFG scale: 4, Seed: 7, Size: 64x48, Model: builtin, Precision: fp8, Preset: final, "
-        "Schedule type: lightning, Source hash: aaaaaaaaaaaa, Source hash: bbbbbbbbbbbb, Mask hash: cccccccccccc, "
-        "Version: qied 0.1.0"
+    assert a1111_text(FULL).splitlines()[-1] == (
+        "Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 4, Seed: 7, Size: 64x48, Model: builtin, "
+        "Precision: fp8, Preset: final, Schedule: lightning, "
+        'Source hashes: "aaaaaaaaaaaa, bbbbbbbbbbbb", Mask hash: cccccccccccc, Version: qied 0.1.0'
     )
 
 
@@ -102,9 +103,7 @@ def test_loras_are_told_with_their_strengths(kind: OutputFormat) -> None:
     loras = (LoraChoice("styles/ink (v2)"), LoraChoice("other", -0.5))
     metadata = metadata_of(EditSpec(("a" * 64,), "go", None, 3, 8, 1.0, 64, 48, loras=loras), "builtin")
     assert metadata.loras == (("styles/ink (v2)", 1.0), ("other", -0.5))
-    assert "Model: builtin, Schedule type: model, LoRA: styles/ink (v2) (1), LoRA: other (-0.5), Source" in as_text(
-        metadata
-    )
+    assert a1111_text(metadata).startswith("go <lora:styles/ink (v2):1> <lora:other:-0.5>\nSteps: 8")
     assert read_metadata(written(metadata, kind)) == metadata
 
 
@@ -112,7 +111,8 @@ def test_tools_of_artists_find_readable_text_in_a_png() -> None:
     with Image.open(io.BytesIO(written(METADATA, "png"))) as image:
         assert image.info["parameters"] == (
             "make the heart blue\nNegative prompt:  \n"
-            "Steps: 20, CFG scale: 4, Seed: 7, Size: 64x48, Model: builtin, Version: qied 0.1.0"
+            "Steps: 20, Sampler: Euler, Schedule type: Simple, CFG scale: 4, Seed: 7, Size: 64x48, Model: builtin, "
+            "Version: qied 0.1.0"
         )
 
 
@@ -121,8 +121,8 @@ def test_tools_of_artists_find_the_same_text_in_a_webp() -> None:
     with Image.open(io.BytesIO(written(metadata, "webp"))) as image:
         comment = image.getexif().get_ifd(0x8769)[0x9286]
     assert comment.startswith(b"UNICODE\0")
-    assert comment[8:].decode("utf-16-be") == as_text(metadata)
-    assert as_text(metadata).startswith("把心形变成蓝色\nSteps: 20")
+    assert comment[8:].decode("utf-16-be") == a1111_text(metadata)
+    assert a1111_text(metadata).startswith("把心形变成蓝色\nSteps: 20")
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -102,7 +102,7 @@ def test_the_model_is_listed(sdk):
     [
         ({"size": "1000x48"}, openai.BadRequestError, "size"),
         ({"n": 11}, openai.BadRequestError, "n"),
-        ({"background": "transparent"}, openai.BadRequestError, None),
+        ({"background": "transparent", "output_format": "jpeg"}, openai.BadRequestError, None),
         ({"extra_body": {"sede": 3}}, openai.BadRequestError, "sede"),
         ({"extra_body": {"lora": "nobody"}}, openai.BadRequestError, None),
         ({"extra_body": {"lora": [{"name": "a", "scale": 1}, {"name": "b"}]}}, openai.BadRequestError, "lora"),

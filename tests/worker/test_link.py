@@ -10,13 +10,17 @@ from functools import partial
 
 import pytest
 from PIL import Image
+from qied_client.picture_file.marks import Marks
 from qied_client.picture_metadata import read_metadata
 from qied_client.transfers import hash_of
 
+from qied.config.output import Marking
+from qied.config.rewriter import Rewriter
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.pictures.mask import told
 from qied.planning.view import View
+from qied.worker.carried import TRANSPARENT, Carried
 from qied.worker.link import Link
 
 
@@ -57,6 +61,8 @@ class Driver:
 
 class Order:
     decoding_bytes = 512 * 1024**2
+    marking = Marking()
+    rewriter = Rewriter()
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ def test_how_a_mask_was_read_is_told_with_the_pictures_of_an_edit(link, mask, mo
     made._loop.call_soon_threadsafe(partial(made._pushed, begin(mask=mask, mask_mode=mode)))
     order = orders.get(timeout=60)
     assert isinstance(driver.said.get(timeout=20), w.Prepared)
-    assert order.warnings == warnings
+    assert order.carried.warnings == warnings
     assert set(order.pictures) == {hash_of(GREY), *filter(None, [mask])}
 
 
@@ -113,7 +119,9 @@ def test_a_mask_that_marks_nothing_ends_the_edit_before_it_computes(link):
 
 def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
     made, driver, _ = link
-    made.deliver(begin(), Image.new("RGB", (512, 256), (40, 80, 220)), {"held_ms": 1.0}, "builtin", told("hole"))
+    made.deliver(
+        begin(), Image.new("RGB", (512, 256), (40, 80, 220)), {"held_ms": 1.0}, "builtin", Carried(told("hole"))
+    )
     report = driver.said.get(timeout=20)
     assert isinstance(report, w.EditFinished) and report.warnings == told("hole")
     with Image.open(io.BytesIO(report.thumbnail)) as thumbnail:
@@ -121,3 +129,31 @@ def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
     metadata = read_metadata(driver.blobs[report.blob])
     assert metadata is not None and metadata.warnings == ("before", *told("hole"))
     assert (metadata.precision, metadata.preset, metadata.sources) == ("fp8", "draft", SPEC.images)
+
+
+def test_the_opacity_and_the_marks_of_the_first_picture_go_along(link):
+    made, _, orders = link
+    made._views_of = lambda spec, blob, size: (View(spec.width, spec.height), View(spec.width, spec.height, "opacity"))
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin(images=(hash_of(INK),))))
+    carried = orders.get(timeout=60).carried
+    assert carried.opacity.getpixel((2, 2)) == 255 and carried.opacity.getpixel((30, 2)) == 0
+    assert carried.warnings == (TRANSPARENT,) and carried.inputs == ((hash_of(INK), Marks()),)
+    # Its own hole as the mask: what is made there is to be seen.
+    made._loop.call_soon_threadsafe(
+        partial(made._pushed, begin(images=(hash_of(INK),), mask=hash_of(INK), mask_mode="transparent"))
+    )
+    assert orders.get(timeout=60).carried.opacity is None
+    for background, output_format in (("opaque", "png"), ("auto", "jpeg")):
+        spec = begin(images=(hash_of(INK),), background=background, output_format=output_format)
+        made._loop.call_soon_threadsafe(partial(made._pushed, spec))
+        assert orders.get(timeout=60).carried.opacity is None
+
+
+def test_a_prompt_that_is_rewritten_replaces_the_user_s_which_goes_along(link):
+    made, _, orders = link
+    made._order.rewriter = Rewriter(command=("sed", "s/$/ at night/"))
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin(rewrite=True)))
+    order = orders.get(timeout=60)
+    assert (order.begin.spec.prompt, order.carried.original_prompt) == ("go at night", "go")
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin()))
+    assert orders.get(timeout=60).begin.spec.prompt == "go", "nobody asked for it"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
+from qied.config.output import Marking
+from qied.config.rewriter import Rewriter
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.link.engine_port import DeviceLost
@@ -61,6 +63,7 @@ def launch_order():
     execution = Execution("cpu", 0, "fp32", None, "fp32", 1, 1, 0, "resident", None, None, False, 0, 1)
     names = LaunchOrder.__dataclass_fields__
     values = {name: 0 if field.type == "int" else "" for name, field in names.items()}
+    values = {**values, "marking": Marking(), "rewriter": Rewriter()}
     checkpoint = pipeline_checkpoint(builtin_model_folder())
     return LaunchOrder(**{**values, "execution": execution, "card": {}, "loras": {}, "checkpoint": checkpoint})
 

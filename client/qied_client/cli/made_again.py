@@ -53,6 +53,8 @@ def _options(metadata: PictureMetadata) -> list[str]:
         options += ["--size", metadata.size]
     else:
         options += ["--width", str(metadata.width), "--height", str(metadata.height)]
+    if metadata.background:
+        options += ["--background", metadata.background]
     if metadata.precision:
         options += ["--precision", metadata.precision]
     return options

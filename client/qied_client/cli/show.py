@@ -29,7 +29,7 @@ _LOOKED_AT_BYTES = 1024**3
 
 
 def show(
-    picture: Annotated[Path, typer.Argument(help="A picture that qied made: PNG or WebP.")],
+    picture: Annotated[Path, typer.Argument(help="A picture that qied made: PNG, WebP or JPEG.")],
     source: Annotated[
         list[Path] | None, typer.Option(help="A picture or mask that it was made from; may be repeated.")
     ] = None,
@@ -120,6 +120,8 @@ def _lines(console: Console, text: Text, indent: int = 0) -> list[Text]:
 
 def _rows(metadata: PictureMetadata, found: dict[str, Path]) -> Iterator[tuple[str, str]]:
     yield "prompt", metadata.prompt
+    if metadata.original_prompt:
+        yield "asked for", metadata.original_prompt
     if (metadata.negative_prompt or "").strip():
         yield "negative", str(metadata.negative_prompt)
     yield "seed", str(metadata.seed)

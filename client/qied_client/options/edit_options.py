@@ -32,6 +32,8 @@ class EditOptions(TypedDict, total=False):
     size: str
     output_format: Literal["png", "webp", "jpeg"]
     output_quality: int
+    background: Literal["auto", "transparent", "opaque"]
+    rewrite_prompt: bool
     previews: bool
     priority: int
 
@@ -109,6 +111,12 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "output_format": Option("'png', 'webp' or 'jpeg'", "Format of the result; PNG and WebP of 100 are lossless."),
     "output_quality": Option("an integer from 1 to 100", "Quality of a JPEG or WebP; a WebP of 100 is lossless."),
+    "background": Option(
+        "'auto', 'transparent' or 'opaque'",
+        "With 'auto' and 'transparent' a PNG or WebP is transparent where the first picture is and no mask marks; "
+        "'auto' tells so in a warning. 'opaque' makes all of the result visible.",
+    ),
+    "rewrite_prompt": Option("True or False", "Have the daemon's prompt rewriter, if it has one, improve the prompt."),
     "previews": Option("True or False", "Whether on_progress and events() get small pictures on the way."),
     "priority": Option(
         f"an integer from {-limits.PRIORITY} to {limits.PRIORITY}",

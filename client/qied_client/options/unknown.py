@@ -48,7 +48,6 @@ _OTHERWISE: Final = {
     "output_type": "A Result has .bytes, .image (of Pillow) and .save(path).",
     "response_format": "A Result has .bytes, .image (of Pillow) and .save(path).",
     "return_dict": "A Result has .bytes, .image (of Pillow) and .save(path).",
-    "background": "Results have no transparency.",
     "input_fidelity": "Say in the prompt what must stay, or give a mask.",
     "moderation": "The daemon judges no pictures.",
     "model": "A daemon serves one model: Client.welcome.model names it.",

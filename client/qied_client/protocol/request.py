@@ -40,6 +40,7 @@ class LoraChoice:
 
 
 MASK_MODES: Final = ("auto", "white", "transparent", "opaque")
+BACKGROUNDS: Final = ("auto", "transparent", "opaque")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class EditRequest:
     ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` says what of a mask is edited: its
     ``white`` part; its ``transparent`` one, as OpenAI and ComfyUI's editor mean it; its ``opaque`` one; or, with
     ``auto``, what the file seems to mean, of which the result's warnings tell. With the ``size`` ``same`` the
-    result has the last picture's own size to the pixel, and its pixels lie where the picture's do. ``priority`` orders
+    result has the last picture's own size to the pixel, and its pixels lie where the picture's do. With the
+    ``background`` ``auto`` or ``transparent`` a PNG or WebP is transparent where the first picture is and no mask
+    marks; ``opaque`` makes all of it visible. ``rewrite_prompt`` has the daemon's prompt rewriter, where it has one,
+    make the prompt that is used. ``priority`` orders
     the waiting jobs of one user,
     the highest first; other users' shares do not depend on it.
     """
@@ -76,6 +80,8 @@ class EditRequest:
     output_quality: Annotated[int, Later(Int(1, 100))] = 100
     mask_mode: Annotated[str, Later(OneOf(MASK_MODES))] = "auto"
     size: Annotated[str, Later(OneOf(("default", "same")))] = "default"
+    background: Annotated[str, Later(OneOf(BACKGROUNDS))] = "auto"
+    rewrite_prompt: Annotated[bool, Later(Flag())] = False
 
     def validated(self) -> EditRequest:
         """Return the request with every field checked; raises InvalidRequest that names the field and the limit."""
@@ -90,6 +96,12 @@ class EditRequest:
                 "size: 'same' means the picture's own size, but width and height are given too.",
                 "Leave out width and height, or size.",
                 field="size",
+            )
+        if request.background == "transparent" and request.output_format == "jpeg":
+            raise InvalidRequest(
+                "background: a JPEG cannot be transparent.",
+                "Choose PNG or WebP, or leave the background out.",
+                field="background",
             )
         return request
 

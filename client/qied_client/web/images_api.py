@@ -7,6 +7,7 @@ import base64
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
+from io import BytesIO
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from qied_client.aio import AsyncClient, AsyncJob
 from qied_client.aio.client import new_id
 from qied_client.errors import QiedError
+from qied_client.picture_header import PictureLimits, read_header
 from qied_client.results import Progress, Result
 from qied_client.web.access import user_of
 from qied_client.web.errors import ApiError, of_qied
@@ -145,7 +147,7 @@ def _completed(form: EditForm, result: Result) -> WithPictures:
             **_picture(form, result, stand_in),
             "size": f"{result.width}x{result.height}",
             "quality": _told_quality(form),
-            "background": "opaque",
+            "background": _background(result),
             "output_format": form.output_format,
             "usage": _NO_USAGE,
         }
@@ -164,12 +166,17 @@ def _answer(form: EditForm, results: Sequence[Result], stand_in: Callable[[bytes
     return {
         "created": int(time.time()),
         "data": [_picture(form, result, stand_in) for result in results],
-        "background": "opaque",
+        "background": _background(first),
         "output_format": form.output_format,
         **quality,
         "size": f"{first.width}x{first.height}",
         "usage": _NO_USAGE,
     }
+
+
+def _background(result: Result) -> str:
+    """Whether a result can be transparent somewhere, in OpenAI's words."""
+    return "transparent" if read_header(BytesIO(result.bytes), PictureLimits()).alpha else "opaque"
 
 
 def _told_quality(form: EditForm) -> str:

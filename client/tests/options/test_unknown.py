@@ -56,7 +56,6 @@ def test_the_option_that_was_meant_is_named(name: str, nearest: str) -> None:
         ("response_format", ".bytes"),
         ("callback_on_step_end", "on_progress="),
         ("quality", "Result.save"),
-        ("background", "transparency"),
         ("latents", "seed"),
         ("timeout", "edit()"),
         ("job_id", "submit()"),

@@ -29,6 +29,16 @@ MaskMode = Annotated[
 Size = Annotated[
     str | None, typer.Option("--size", help="WIDTHxHEIGHT; or same: the last picture's own size, to the pixel.")
 ]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        "--background",
+        help="opaque: show all of the result; auto, transparent: transparent where the first picture is.",
+    ),
+]
+RewritePrompt = Annotated[
+    bool, typer.Option("--rewrite-prompt", help="Have the daemon's prompt rewriter, if it has one, improve the prompt.")
+]
 Quality = Annotated[
     int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
 ]
@@ -49,6 +59,8 @@ def edit_options(
     mask: Path | None,
     mask_mode: str | None,
     size: str | None,
+    background: str | None,
+    rewrite_prompt: bool,
     fit: bool,
     priority: int,
 ) -> dict[str, Any]:
@@ -68,6 +80,8 @@ def edit_options(
         "mask": mask,
         **({"mask_mode": mask_mode} if mask_mode is not None else {}),
         **({"size": size} if size is not None else {}),
+        **({"background": background} if background is not None else {}),
+        **({"rewrite_prompt": True} if rewrite_prompt else {}),
         "on_cap": "fit" if fit else "refuse",
         "priority": priority,
     }

@@ -64,6 +64,8 @@ def edit_session(
     mask: o.Mask = None,
     mask_mode: o.MaskMode = None,
     size: o.Size = None,
+    background: o.Background = None,
+    rewrite_prompt: o.RewritePrompt = False,
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
@@ -88,6 +90,8 @@ def edit_session(
             mask=mask,
             mask_mode=mask_mode,
             size=size,
+            background=background,
+            rewrite_prompt=rewrite_prompt,
             fit=fit,
             priority=priority,
         )

@@ -217,6 +217,9 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     if texts.get("on_cap"):
         options["on_cap"] = one_of(texts, "on_cap", "refuse")
     options.update(size(texts.get("size", "auto")))
-    one_of(texts, "background", "auto", "This model makes opaque pictures only.")
+    if texts.get("background"):
+        options["background"] = one_of(texts, "background", "auto")
+    if flag(texts, "rewrite_prompt"):
+        options["rewrite_prompt"] = True
     one_of(texts, "response_format", "b64_json")
     return options

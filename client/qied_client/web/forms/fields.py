@@ -8,7 +8,7 @@ from typing import Final
 
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
-from qied_client.protocol.request import MASK_MODES
+from qied_client.protocol.request import BACKGROUNDS, MASK_MODES
 
 MOST_RESULTS: Final = 10
 
@@ -19,6 +19,7 @@ ALIASES: Final = {
     "cfg_scale": "true_cfg_scale",
     "loras": "lora",
     "image_prompt": "prompt",
+    "enhance_prompt": "rewrite_prompt",
 }
 WITHOUT_EFFECT: Final = frozenset(
     {"user", "safety_identifier", "moderation", "input_fidelity", "complexity", "style", "generator_device"}
@@ -50,7 +51,12 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "quality": FormField(
         Text(limits.NAME_CHARS, empty=True), f"{', '.join(PRESETS)}, auto, or the name of a preset.", "auto"
     ),
-    "background": FormField(OneOf(("auto", "opaque")), "This model makes opaque pictures.", "auto"),
+    "background": FormField(
+        OneOf(BACKGROUNDS),
+        "auto, transparent: PNG and WebP are transparent where the first picture is and no mask marks; opaque: not.",
+        "auto",
+    ),
+    "rewrite_prompt": FormField(Flag(), "Have the daemon's prompt rewriter improve the prompt.", "false"),
     "output_format": FormField(OneOf(("png", "webp", "jpeg", "jpg")), "Format of the results.", "png"),
     "output_compression": FormField(Int(0, 100), "Percent of quality; a WebP of 100 is lossless.", "100"),
     "stream": FormField(Flag(), "Answer with server-sent events.", "false"),

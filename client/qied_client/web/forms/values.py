@@ -69,12 +69,11 @@ def flag(texts: Mapping[str, str], name: str) -> bool:
     return text in ("true", "1")
 
 
-def one_of(texts: Mapping[str, str], name: str, default: str, why: str = "") -> str:
-    """The word of a field; raises ApiError, which begins with ``why``, for one that is not known."""
+def one_of(texts: Mapping[str, str], name: str, default: str) -> str:
+    """The word of a field; raises ApiError for one that is not known."""
     check = FIELDS[name].check
     assert isinstance(check, OneOf), f"{name} is a field of a few words"
     text = texts.get(name, "").strip() or default
     if text not in check.allowed:
-        reason = f"{why} " if why else ""
-        raise bad_request(f"{reason}{name} must be one of {', '.join(check.allowed)}, not {text[:40]!r}.", name)
+        raise bad_request(f"{name} must be one of {', '.join(check.allowed)}, not {text[:40]!r}.", name)
     return text

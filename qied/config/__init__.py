@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from qied_client.errors import ConfigError
 from qied_client.net.address import read_address
 from qied_client.protocol import limits
 
+from qied.config.output import OutputConfig
+from qied.config.rewriter import RewriterConfig
+from qied.config.section import Section
 from qied.environment import nearest, settings_in, variable_of
 from qied.sizes import read_size
 
@@ -84,10 +87,6 @@ _FUNCTION = re.compile(r"[\w.]+:\w+")
 _ENGINE = "qied.engine.serving:load"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 def _metrics_address(text: str) -> str:
     """HOST:PORT, a port of this machine alone, or nothing."""
     address = f"127.0.0.1:{text}" if _PORT.fullmatch(text) else text
@@ -102,7 +101,7 @@ def _is_host_and_port(text: str) -> bool:
     return not text or bool(colon and host and (port == "*" or (_PORT.fullmatch(port) and int(port) < 65536)))
 
 
-class DaemonConfig(_Section):
+class DaemonConfig(Section):
     """How the daemon is reached and how it logs and stops."""
 
     listen: Annotated[str, AfterValidator(_address)] = Field(
@@ -116,7 +115,7 @@ class DaemonConfig(_Section):
     stop_grace_s: int = Field(30, ge=0, le=3600, description="seconds that running jobs have to finish at a stop")
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which model is served and how."""
 
     path: str = Field(
@@ -135,7 +134,7 @@ class ModelConfig(_Section):
     )
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """What one user and the whole daemon may hold at once."""
 
     jobs_running_per_user: int = Field(8, ge=1, le=1024)
@@ -161,7 +160,7 @@ class LimitsConfig(_Section):
     )
 
 
-class StorageConfig(_Section):
+class StorageConfig(Section):
     """What is kept on disk, how much and for how long."""
 
     blob_bytes: Bytes = Field(20 * GIB, ge=64 * MIB, description="most bytes of pictures on disk")
@@ -178,7 +177,7 @@ class StorageConfig(_Section):
     modulation_bytes: Bytes = Field(4 * GIB, ge=0, description="bytes of modulation tables kept on disk; 0: none")
 
 
-class WorkerConfig(_Section):
+class WorkerConfig(Section):
     """What a worker process holds and when it is given up."""
 
     max_active: int = Field(0, ge=0, le=256, description="edits that one worker holds at once; 0: as the plan says")
@@ -216,7 +215,7 @@ WEB_ADDRESS = "127.0.0.1:7448"
 """Where `qied serve --web` listens if no other address is named."""
 
 
-class WebConfig(_Section):
+class WebConfig(Section):
     """The web door: the page in a browser, and OpenAI's images API."""
 
     listen: Annotated[str, AfterValidator(_web_address)] = Field(
@@ -229,7 +228,7 @@ class WebConfig(_Section):
     tls_key: str = Field("", description="PEM private key of the certificate")
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration; every key has a default."""
 
     daemon: DaemonConfig = DaemonConfig()  # type: ignore[call-arg]
@@ -238,6 +237,8 @@ class Config(_Section):
     storage: StorageConfig = StorageConfig()  # type: ignore[call-arg]
     worker: WorkerConfig = WorkerConfig()  # type: ignore[call-arg]
     web: WebConfig = WebConfig()  # type: ignore[call-arg]
+    output: OutputConfig = OutputConfig()  # type: ignore[call-arg]
+    rewriter: RewriterConfig = RewriterConfig()  # type: ignore[call-arg]
 
 
 Source = Literal["default", "file", "environment", "command line"]
@@ -291,7 +292,7 @@ def all_keys() -> list[str]:
     return [f"{section}.{key}" for section, field in _sections().items() for key in field.model_fields]
 
 
-def _sections() -> dict[str, type[_Section]]:
+def _sections() -> dict[str, type[Section]]:
     return {name: field.annotation for name, field in Config.model_fields.items()}  # type: ignore[misc]
 
 

@@ -1,0 +1,112 @@
+"""The texts and marks of one picture file, as PNG chunks, Exif and XMP; writing Exif needs Pillow."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from qied_client.picture_metadata import EXIF_PREFIX, PNG_KEY
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PARAMETERS: Final = "parameters"
+_PROMPT: Final = "prompt"
+_XMP: Final = "XML:com.adobe.xmp"
+_UTF16: Final = b"UNICODE\0"
+_SRGB_PERCEPTUAL: Final = b"\0"
+JPEG_EXIF_BYTES: Final = 65_533 - len(b"Exif\0\0")
+"""What one segment of a JPEG holds."""
+_MODEL: Final = 0x0110
+_IMAGE_DESCRIPTION: Final = 0x010E
+_EXIF_IFD: Final = 0x8769
+_USER_COMMENT: Final = 0x9286
+
+
+@dataclass(frozen=True)
+class Contents:
+    """``qied`` is the JSON that ``read_metadata`` reads, ``parameters`` A1111's text, ``prompt`` ComfyUI's graph.
+
+    ``xmp`` is a packet of marks. What is empty is not written.
+    """
+
+    qied: str = ""
+    parameters: str = ""
+    prompt: str = ""
+    xmp: bytes = b""
+
+    def png_chunks(self) -> Iterator[tuple[bytes, bytes]]:
+        """The type and the bytes of each chunk: that colours are sRGB, the texts, and the XMP packet."""
+        yield b"sRGB", _SRGB_PERCEPTUAL
+        for key, text in ((PARAMETERS, self.parameters), (PNG_KEY, self.qied)):
+            if text:
+                yield b"iTXt", _international(key, _without_nul(text).encode("utf-8", "replace"))
+        if self.prompt:
+            # ASCII, and of a kind that every reader of ComfyUI's graphs knows.
+            yield b"tEXt", _PROMPT.encode() + b"\0" + self.prompt.encode("ascii")
+        if self.xmp:
+            yield b"iTXt", _international(_XMP, self.xmp)
+
+    def exif(self, most_bytes: int | None = None) -> bytes:
+        """A block for WebP and JPEG: the text as user comment, ours as "qied:..." and the graph as "prompt:...".
+
+        Where it would have more than ``most_bytes``, the graph is left out, and then the text. Raises ValueError where
+        qied's own JSON is too long by itself.
+        """
+        for contents in (self, replace(self, prompt=""), replace(self, prompt="", parameters="")):
+            block = contents._exif()
+            if most_bytes is None or len(block) <= most_bytes:
+                return block
+        raise ValueError(f"what describes the picture has {len(block)} bytes, and {most_bytes} fit")
+
+    def _exif(self) -> bytes:
+        from PIL import Image
+
+        exif = Image.Exif()
+        if self.qied:
+            exif[_IMAGE_DESCRIPTION] = EXIF_PREFIX + self.qied
+        if self.prompt:
+            exif[_MODEL] = f"{_PROMPT}:{self.prompt}"
+        if self.parameters:
+            comment = _without_nul(self.parameters).encode("utf-16-be", "replace")
+            exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _UTF16 + comment
+        return exif.tobytes()
+
+
+def contents_of(picture: Image.Image) -> Contents:
+    """What qied wrote into a picture that Pillow has loaded, but for the marks; empty where it is another's."""
+    info = picture.info
+    qied, text, graph = (info.get(key) for key in (PNG_KEY, PARAMETERS, _PROMPT))
+    if isinstance(qied, str) or isinstance(text, str):
+        return Contents(
+            str(qied) if isinstance(qied, str) else "",
+            str(text) if isinstance(text, str) else "",
+            str(graph) if isinstance(graph, str) and graph.isascii() else "",
+        )
+    if "exif" not in info:
+        return Contents()
+    exif = picture.getexif()
+    comment = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    if not isinstance(comment, bytes) or not comment.startswith(_UTF16):
+        comment = _UTF16
+    return Contents(
+        _after(exif.get(_IMAGE_DESCRIPTION), EXIF_PREFIX),
+        comment.removeprefix(_UTF16).decode("utf-16-be", "replace"),
+        _after(exif.get(_MODEL), f"{_PROMPT}:"),
+    )
+
+
+def _after(text: object, prefix: str) -> str:
+    return text.removeprefix(prefix) if isinstance(text, str) and text.startswith(prefix) else ""
+
+
+def _international(key: str, text: bytes) -> bytes:
+    """An iTXt chunk's bytes: not compressed, of no language, without a translated key."""
+    return struct.pack(f">{len(key)}s5x", key.encode("latin-1")) + text
+
+
+def _without_nul(text: str) -> str:
+    """``text`` with NUL, which ends a PNG text for many readers, as a space."""
+    return text.replace("\0", " ")
