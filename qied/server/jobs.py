@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
@@ -19,6 +19,8 @@ from qied.server.journal.changes import AcceptJob, JobNote, StoredJob, StoreOutc
 from qied.server.journal.stored_edit import UnreadableRow, size_in, timings_in, unpack
 from qied.server.ports.peer import Peer
 
+_BESIDE_PIXELS: Final = 256 * 1024
+"""Bytes of metadata with the longest prompts, and of an XMP packet."""
 State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poisoned"]
 
 
@@ -161,8 +163,12 @@ def _edit_of(accepted: AcceptJob) -> tuple[EditRequest, EditSpec, str | None]:
 
 
 def result_bytes(spec: EditSpec) -> int:
-    """The most that a result can take: its pixels as they are (PNG and WebP are lossless), and its metadata."""
-    return min(spec.width * spec.height * 3 * 101 // 100 + 64 * 1024, limits.BLOB_BYTES)
+    """The most that a result can take: its pixels as they are (PNG and WebP are lossless), and what else its file has.
+
+    That is its metadata in three dialects, and marks.
+    """
+    channels = 4 if spec.keeps_opacity else 3
+    return min(spec.width * spec.height * channels * 101 // 100 + _BESIDE_PIXELS, limits.BLOB_BYTES)
 
 
 class JobBook:
