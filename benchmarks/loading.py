@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,11 +23,11 @@ from wire_bench.machine import command, versions, without_identity
 
 from qied.checkpoints.inspect import inspect
 from qied.hardware.probe import probe
-from tests.checkpoints.sparse_files import stored_as
-from tools.sparse_checkpoint import sparse_file
+from tests.checkpoints.sparse_files import GGUF_FLAVOURS, Entries, all_in_one, gguf_transformer, stored_as
+from tools.sparse_checkpoint import sparse_file, sparse_gguf
 
 LAYERS = 60
-FLAVOURS = ("bf16", "fp8_lightx2v", "fp8_scaled")
+FLAVOURS = ("bf16", "fp8_lightx2v", "fp8_scaled", "nvfp4", *GGUF_FLAVOURS, "all_in_one")
 _READ_BYTES = 1 << 24
 
 
@@ -34,7 +35,8 @@ def main() -> None:
     """Measure each kind of file, show a table, write JSON."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="qied-loading-", dir=arguments.folder) as folder:
-        rows = [row for flavour in FLAVOURS for row in _measured(Path(folder), flavour, arguments.layers)]
+        chosen = arguments.only or FLAVOURS
+        rows = [row for flavour in chosen for row in _measured(Path(folder), flavour, arguments.layers)]
     report = {
         "schema": 1,
         "benchmark": "loading",
@@ -53,6 +55,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the loading of transformers.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--only", nargs="+", metavar="KIND", choices=FLAVOURS, help=f"of: {', '.join(FLAVOURS)}")
     parser.add_argument("--layers", type=int, default=LAYERS, help="blocks of the model (default: all 60)")
     parser.add_argument("--folder", type=Path, help="where 14 GB of packed blocks may lie for a while")
     return parser.parse_args()
@@ -60,13 +63,7 @@ def _arguments() -> argparse.Namespace:
 
 def _measured(folder: Path, flavour: str, layers: int) -> list[dict[str, Any]]:
     """A file of one kind: recognised, loaded, and where it had to be quantised, loaded again from what was kept."""
-    entries, texts = stored_as("transformer", flavour)
-    kept = {
-        name: entry
-        for name, entry in entries.items()
-        if not name.startswith("transformer_blocks.") or int(name.split(".")[1]) < layers
-    }
-    path = sparse_file(folder / f"{flavour}.safetensors", kept, texts)
+    path = _sparse(folder, flavour, layers)
     started = time.monotonic()
     inspect(path)
     told = time.monotonic() - started
@@ -79,13 +76,30 @@ def _measured(folder: Path, flavour: str, layers: int) -> list[dict[str, Any]]:
         _forget(packed)
         rows.append({**again, "plain_read_seconds": _read(packed)})
         packed.unlink()
+    if flavour == "gguf_q4_k":
+        rows.append({"what": f"{flavour}, as stored", **facts, **_child(path, layers, cache, streamed=True)})
     return rows
 
 
-def _child(path: Path, layers: int, cache: Path) -> dict[str, Any]:
+def _sparse(folder: Path, flavour: str, layers: int) -> Path:
+    """A file of a kind in its full size, or with fewer blocks, whose data is a hole."""
+    if flavour in GGUF_FLAVOURS:
+        tensors = _first(gguf_transformer(GGUF_FLAVOURS[flavour]), layers)
+        return sparse_gguf(folder / f"{flavour}.gguf", tensors, "qwen_image")
+    entries, texts = all_in_one("bf16") if flavour == "all_in_one" else stored_as("transformer", flavour)
+    return sparse_file(folder / f"{flavour}.safetensors", _first(entries, layers), texts)
+
+
+def _first(entries: Entries, layers: int) -> Entries:
+    """Without the blocks behind the first ``layers``."""
+    found = {name: re.search(r"transformer_blocks\.(\d+)\.", name) for name in entries}
+    return {name: entries[name] for name, match in found.items() if match is None or int(match[1]) < layers}
+
+
+def _child(path: Path, layers: int, cache: Path, *, streamed: bool = False) -> dict[str, Any]:
     code = ROOT / "benchmarks" / "loading_bench" / "child.py"
     done = subprocess.run(
-        [sys.executable, str(code), str(path), str(layers), str(cache)],
+        [sys.executable, str(code), str(path), str(layers), str(cache), *["streamed"] * streamed],
         capture_output=True,
         text=True,
         check=True,
@@ -112,11 +126,13 @@ def _read(path: Path) -> float:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table("file", "GB", "seconds", "GB/s", "stays, GB", "peak, GB", "peak / stays")
+    table = Table("file", "GB", "header, ms", "seconds", "GB/s", "stays, GB", "peak, GB", "peak / stays")
     for row in rows:
         size, seconds, stays, peak = (row[key] for key in ("file_bytes", "seconds", "stays_bytes", "peak_bytes"))
+        told = f"{1000 * row['inspect_seconds']:.0f}" if "inspect_seconds" in row else ""
         figures = (size / 1e9, seconds, size / seconds / 1e9, stays / 1e9, peak / 1e9, peak / stays)
-        table.add_row(row["what"], *(f"{figure:.2f}" for figure in figures))
+        shown = [f"{figure:.2f}" for figure in figures]
+        table.add_row(row["what"], shown[0], told, *shown[1:])
     console = Console(width=110)
     console.print(table)
     for row in rows:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.pipeline_folder import read_json
 from qied.engine.block.packed import PACKED
 from qied.engine.disk.cache import DiskCache, DiskCaches
@@ -22,14 +23,20 @@ from qied.resources import model_configuration
 REAL = "qwen-image-edit-2511"
 
 
-def main(file: str, layers: str, packed: str) -> None:
-    """Load the first ``layers`` blocks of the real model from ``file`` as FP8, with a cache in ``packed`` if named."""
+def main(file: str, layers: str, packed: str, streamed: str = "") -> None:
+    """Load the first ``layers`` blocks of the real model from ``file`` as FP8, with a cache in ``packed`` if named.
+
+    With ``streamed`` all but a tenth of the blocks stay as their GGUF file has them.
+    """
     settings = model_configuration(REAL)
     assert settings is not None
     config = {**read_json(settings / "transformer" / "config.json"), "num_layers": int(layers)}
     plain = EngineOptions().resolved(shipped_profiles()[REAL])
     count = int(layers)
     run = replace(plain, precision="fp8", scaling="rowwise", compute="bf16", total_blocks=count, resident_blocks=count)
+    if streamed:
+        stored = stored_block_bytes([Path(file)], shipped_profiles()[REAL].architecture)
+        run = replace(run, resident_blocks=count // 10, ring_slots=3, stored_block_bytes=stored)
     source = FileSource("transformer", [Path(file)])
     caches = DiskCaches(packed=DiskCache(PACKED, Path(packed), 1 << 40) if packed else None)
     torch.zeros(1).bfloat16()

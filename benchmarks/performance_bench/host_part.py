@@ -13,11 +13,17 @@ from wire_bench.spread import Figure
 from performance_bench.reports import NOT_MEASURED, RESULTS
 
 GB = 1e9
+_AGAIN = "the next start, from what was kept"
 _KINDS = {
     "bf16": "BF16",
-    "bf16, kept": "the next start, from what was kept",
     "fp8_lightx2v": "LightX2V's FP8",
     "fp8_scaled": "ComfyUI's `fp8_scaled`",
+    "nvfp4": "NVFP4",
+    "gguf_bf16": "GGUF in BF16",
+    "gguf_q8_0": "GGUF in Q8_0",
+    "gguf_q4_k": "GGUF in Q4_K",
+    "gguf_q4_k, as stored": "the same, nine of ten blocks as they are stored",
+    "all_in_one": "all parts in one file, BF16",
 }
 
 
@@ -39,7 +45,8 @@ def loading(folder: Path | None = None) -> str:
         stays = row["stays_bytes"]
         cells.append(
             (
-                f"{_KINDS.get(row['what'], row['what'])}, {row['file_bytes'] / GB:.1f} GB",
+                f"{_kind(row['what'])}, {row['file_bytes'] / GB:.1f} GB",
+                f"{1000 * row['inspect_seconds']:.0f} ms" if "inspect_seconds" in row else "",
                 f"{row['seconds']:.0f}{plain}",
                 f"{stays / GB:.1f} GB",
                 f"{row['peak_bytes'] / stays:.2f}",
@@ -47,8 +54,14 @@ def loading(folder: Path | None = None) -> str:
         )
     host = report["machine"]["host"]
     where = f"{host['cpu_count']} cores, {host['memory_total_bytes'] / GB:.0f} GB of memory"
-    table = Table("Loading the transformer", ("file", "seconds", "stays", "peak over what stays"), tuple(cells))
+    table = Table(
+        "Loading the transformer", ("file", "header", "seconds", "stays", "peak over what stays"), tuple(cells)
+    )
     return _head(where, report) + table.markdown()
+
+
+def _kind(what: str) -> str:
+    return _AGAIN if what.endswith(", kept") else _KINDS.get(what, what)
 
 
 def wire(folder: Path | None = None) -> str:

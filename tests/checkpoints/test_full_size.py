@@ -11,7 +11,7 @@ import pytest
 from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.inspect import inspect
 from qied.planning.model_profile import shipped_profiles
-from tests.checkpoints.sparse_files import REAL, stored_as
+from tests.checkpoints.sparse_files import REAL, all_in_one, stored_as
 from tools.sparse_checkpoint import sparse_file
 
 
@@ -22,6 +22,8 @@ from tools.sparse_checkpoint import sparse_file
         ("qwen_image_edit_2511_fp8_e4m3fn", "transformer", "fp8_plain", "comfyui", 20.43e9),
         ("qwen_image_edit_2511_fp8mixed", "transformer", "fp8_comfy", "comfyui", 20.5e9),
         ("qwen_image_edit_2511_fp8_e4m3fn_scaled_lightning_4steps", "transformer", "fp8_lightx2v", "lightx2v", 20.5e9),
+        ("qwen_image_edit_2511_nvfp4", "transformer", "nvfp4", "comfyui", 11.6e9),
+        ("qwen_image_edit_2511_mxfp8", "transformer", "mxfp8", "comfyui", 21.1e9),
         ("qwen_2.5_vl_7b", "text_encoder", "bf16", "comfyui", 16.58e9),
         ("qwen_2.5_vl_7b_fp8_scaled", "text_encoder", "fp8_scaled", "comfyui", 9.38e9),
         ("qwen_image_vae", "vae", "bf16", "comfyui", 253.8e6),
@@ -37,6 +39,14 @@ def test_files_of_full_size_are_recognised(
     assert found.bytes == pytest.approx(size, rel=0.01)
     assert path.stat().st_blocks * 512 < 4e6
     assert found.lightning_steps == (4 if "lightning" in name else None)
+
+
+@pytest.mark.parametrize("flavour", ["bf16", "fp8_plain", "fp8_scaled"])
+def test_a_checkpoint_of_all_parts_in_full_size_is_recognised(tmp_path: Path, flavour: str) -> None:
+    path = sparse_file(tmp_path / "Qwen-Rapid-AIO-v19.safetensors", *all_in_one(flavour))
+    found = inspect(path)
+    assert (found.role, found.model, found.precision, found.problems) == ("checkpoint", REAL, flavour, ())
+    assert path.stat().st_size > (50e9 if flavour == "bf16" else 28e9)
 
 
 def test_shards_of_the_real_folder_are_recognised_together(tmp_path: Path) -> None:

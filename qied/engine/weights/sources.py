@@ -169,8 +169,9 @@ class FileSource:
         return StoredWeight(values, scale, kind, tensor.group, block_scale)
 
     def bytes_of(self, dtype: str) -> int:
-        """Bytes of the tensors that are stored in a type, by its name in safetensors."""
-        return sum(tensor.entry.nbytes for _, tensor in self._tensors.values() if tensor.entry.dtype == dtype)
+        """Bytes of the tensors that are of a type, by its name in safetensors, and have no scales within rows."""
+        found = (tensor for _, tensor in self._tensors.values() if tensor.block_scale is None)
+        return sum(tensor.entry.nbytes for tensor in found if tensor.entry.dtype == dtype)
 
     def release(self) -> None:
         """Let go of the files, which unmaps them once no tensor of theirs is held; the next read maps them again."""

@@ -57,6 +57,7 @@ def test_each_tensor_of_a_file_is_what_it_means(tmp_path: Path, flavour: str) ->
         if weight.block_scale is not None:
             assert weight.nbytes < 1.2 * expected.numel()
     assert sum(source.stored(name).block_scale is not None for name in meant) > 40
+    assert source.bytes_of("F8_E4M3") == 0, "nothing can be taken as it is"
 
 
 def test_the_plans_forms_are_made_of_what_a_file_means(tmp_path: Path, load: Load) -> None:
