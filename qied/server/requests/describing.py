@@ -15,7 +15,6 @@ from qied_client.protocol.request import EditRequest
 
 from qied.config import Config
 from qied.edit import EditSpec
-from qied.loras.lightning import named_version
 from qied.planning.lora_choices import distilling_lora
 from qied.planning.loras import LoraFacts
 from qied.planning.request_defaults import resolve
@@ -55,7 +54,7 @@ def description(identifier: int, serving: Serving, config: Config, edit_ms: Call
         re=identifier,
         model=cut_text(profile.name, limits.NAME_CHARS),
         title=cut_text(profile.title, limits.NAME_CHARS),
-        model_version=named_version(profile.name, {}) or "",
+        model_version=profile.version,
         precision=serving.precision,
         max_pixels=min(serving.max_pixels, limits.PIXELS),
         max_images=profile.geometry.max_references,
