@@ -67,10 +67,8 @@ def reference_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelProfile], Re
 @pytest.mark.parametrize(
     ("version", "images", "width", "height", "guidance"),
     [
-        ("2509", "b", 288, 192, {}),
-        ("2509", "cab", 208, 240, GUIDED),
-        ("firered-1.0", "ab", 256, 256, {}),
-        ("firered-1.1", "a", 256, 256, GUIDED),
+        ("2509", "ca", 176, 240, GUIDED),
+        ("firered-1.1", "b", 288, 192, {}),
         ("edit", "b", 288, 192, GUIDED),
         ("edit", "c", 176, 304, {}),
         ("qwen-image", "", 256, 256, GUIDED),
@@ -90,7 +88,7 @@ def test_each_models_results_equal_those_of_its_own_pipeline(
 ) -> None:
     engine, profile = load_model(version)
     pictures = some_pictures()
-    wanted = spec(images=tuple(images), width=width, height=height, **guidance)
+    wanted = spec(images=tuple(images), width=width, height=height, steps=2, **guidance)
     image = finish(engine.begin(wanted, pictures, None))[-1].image
     assert image is not None
     assert largest_difference(image, by_pipeline(reference_of(profile), wanted, pictures)) <= TOLERANCE
@@ -114,7 +112,5 @@ def test_a_model_takes_only_as_many_pictures_as_it_was_trained_with(
 
 
 def test_a_configuration_of_another_model_is_not_run_as_this_one() -> None:
-    with pytest.raises(
-        ModelUnsupported, match="sets zero_cond_t, so it is not the configuration of Qwen-Image-Edit-2509"
-    ):
+    with pytest.raises(ModelUnsupported, match="sets zero_cond_t, so it is not the configuration of .*-2509"):
         Engine.load(builtin_model_folder(), small_profile("2509"), EngineOptions(dtype="fp32"), lambda *_: None)

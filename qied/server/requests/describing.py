@@ -93,10 +93,14 @@ def _expected_ms(preset: str, serving: Serving, edit_ms: Callable[[EditSpec], in
 
 
 def _square_edit(preset: str, serving: Serving) -> EditSpec:
-    """An edit of one square picture with this preset and no other settings; raises QiedError where it is refused."""
-    side = serving.profile.geometry.side_multiple * 16
-    request = EditRequest(("0" * 64,), "-", 0, preset=preset, on_cap="fit")
-    return resolve(request, [(side, side)], serving).spec
+    """An edit of one square picture, or none, with this preset and no other settings.
+
+    Raises QiedError where it is refused.
+    """
+    geometry = serving.profile.geometry
+    side, count = geometry.side_multiple * 16, geometry.least_references
+    request = EditRequest(("0" * 64,) * count, "-", 0, preset=preset, on_cap="fit")
+    return resolve(request, [(side, side)] * count, serving).spec
 
 
 def _warnings(preset: str, serving: Serving) -> Iterator[str]:
