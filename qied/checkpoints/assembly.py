@@ -140,7 +140,10 @@ def _model_of(part: PartFile, said: str, wanted: ModelProfile | None) -> ModelPr
     # Whoever names the file and says what it is knows that its name is wrong.
     problem = part.evidence.problem(said, known) if not said or part.evidence.proven else None
     if problem is not None:
-        raise ModelUnsupported(f"{part.path} is not served. {problem}", "Say what it is, or name another file.")
+        raise ModelUnsupported(
+            f"{part.path} is not served. {problem}",
+            "Say what it is with model.version (--model-version), or name another file.",
+        )
     version = part.evidence.runs_as(said) or ""
     model = of_kind(found, version)
     if model is None:

@@ -20,6 +20,7 @@ from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.versions import Evidence, known_to, of_kind
 from qied.loras.contents import read_contents
 from qied.loras.keys import foreign_method, is_change
+from qied.planning.model_names import called
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
@@ -161,9 +162,10 @@ def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
     profile = _profile_of(parts, profiles, evidence)
     if profile is not None and evidence.version not in (None, profile.kind):
         problems.append(
-            f"It is {evidence.version} by its {evidence.shown_by} (zero_cond_t, and the pipeline's class), of which "
-            f"there is none of the size of {profile.title}."
+            f"It is {called(evidence.version or '')} by its configuration (zero_cond_t, and the pipeline's class), of "
+            f"which there is none of the size of {profile.title}."
         )
+        return replace(report, problems=tuple(problems))
     if profile is not None:
         problems += _faults_together(parts, profile)
     precisions = precision_of({name: tensor for part in transformer for name, tensor in part.tensors.items()})

@@ -221,7 +221,11 @@ def test_a_folder_without_zero_cond_t_is_not_2511(copy: Path) -> None:
 
 @pytest.mark.parametrize(
     ("pipeline", "said"),
-    [("QwenImage21Pipeline", "Qwen-Image-2.1"), ("QwenImageEditPipeline", "the first one"), ("FluxPipeline", "Flux")],
+    [
+        ("QwenImage21Pipeline", "Qwen-Image-2.1"),
+        ("QwenImageLayeredPipeline", "Qwen-Image-Layered"),
+        ("FluxPipeline", "Flux"),
+    ],
 )
 def test_folders_of_other_models_are_named(copy: Path, pipeline: str, said: str) -> None:
     set_in(copy / "model_index.json", _class_name=pipeline)

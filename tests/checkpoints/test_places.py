@@ -205,7 +205,7 @@ SAID = NamedParts(version="2511")
 
 
 def chosen(home: Path, named: NamedParts) -> str | None:
-    found = choose_model(find_models({}, home, named))
+    found = choose_model(find_models({}, home, named), named.version)
     return None if found is None else found.path.name.removesuffix(".safetensors")
 
 

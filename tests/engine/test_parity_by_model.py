@@ -26,7 +26,7 @@ from tests.engine.pipelines import (
     reference_pipeline,
     some_pictures,
 )
-from tests.engine.small_models import small_model, small_profile
+from tests.small_models import small_model, small_profile
 
 SMALL = shipped_profiles()["builtin"].geometry
 GUIDED = {"true_cfg_scale": 4.0, "negative_prompt": " "}

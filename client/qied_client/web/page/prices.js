@@ -1,6 +1,7 @@
 // What each preset would take for these pictures at this size, asked anew whenever something that counts has changed.
 import { Refused, post } from "./api.js";
 import { $ } from "./dom.js";
+import { fromText } from "./made.js";
 import { showNotes } from "./messages.js";
 import { options } from "./options.js";
 import { state, whenChanged } from "./state.js";
@@ -21,8 +22,8 @@ whenChanged(() => {
 let quoted = null;
 async function ask() {
   const mine = ++round;
-  if (!state.pictures.length) { quoted = null; return showMore(); }
-  const sizes = state.pictures.map((each) => [each.width, each.height]);
+  if (!state.pictures.length && !fromText()) { quoted = null; return showMore(); }
+  const sizes = (fromText() ? [] : state.pictures).map((each) => [each.width, each.height]);
   const { size, lora, seed: _, preset: chosen, ...own } = options();
   const sides = size ? { width: Number(size.split("x")[0]), height: Number(size.split("x")[1]) } : {};
   const loras = lora ? { loras: [...state.loras] } : {};

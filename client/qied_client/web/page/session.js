@@ -1,6 +1,7 @@
 // The session of the picture: its turns as the server keeps them, and which of them is shown.
 import { get, getBlob } from "./api.js";
 import { $ } from "./dom.js";
+import { fromText, madeAt, madePictures } from "./made.js";
 import { complain, quiet } from "./messages.js";
 import { pictureOf } from "./picture_file.js";
 import { changed, state } from "./state.js";
@@ -35,11 +36,23 @@ export function opened(session) {
   keepPlace();
 }
 
+/** The addresses of a turn's picture and of its thumbnail. */
+export const pictureAt = (turn) => (fromText() ? madeAt(turn, "result") : path(`/turns/${turn}/picture`));
+export const thumbnailAt = (turn) => (fromText() ? madeAt(turn, "thumbnail") : path(`/turns/${turn}/thumbnail`));
+
 export async function restore() {
+  if (fromText()) return restoreMade();
   const last = place();
   if (!last) return;
   const session = await get(path("", last.session)).catch(() => null);
   if (session) await take(session, last.turn); else startAfresh();
+}
+
+async function restoreMade() {
+  const made = await madePictures().catch(() => null);
+  if (!made?.turns.length) return;
+  state.session = made;
+  if (made.head) await choose(made.head);
 }
 
 // Show a session, at a turn or, where that has no picture, at the latest that has one.
@@ -56,7 +69,7 @@ let question = 0, answered = 0;
 export async function refresh() {
   if (!state.session) return;
   const { name } = state.session, mine = ++question;
-  const session = await get(path()).catch(() => null);
+  const session = await (fromText() ? madePictures() : get(path())).catch(() => null);
   if (!session || mine < answered || state.session?.name !== name) return;
   answered = mine;
   state.session = session;
@@ -66,7 +79,7 @@ export async function refresh() {
 function pictureOfTurn(turn) {
   const key = `${state.session.name}/${turn}`;
   if (!loaded.has(key)) {
-    const asked = getBlob(path(`/turns/${turn}/picture`)).then(pictureOf);
+    const asked = getBlob(pictureAt(turn)).then(pictureOf);
     asked.catch(() => loaded.delete(key));
     loaded.set(key, asked);
     forgetOldest();
@@ -88,7 +101,8 @@ export async function choose(turn) {
   const row = state.session.turns.find((each) => each.turn === turn);
   if (turn && !row?.blob) return;
   try {
-    const [picture, base] = await Promise.all([pictureOfTurn(turn), row ? pictureOfTurn(row.base).catch(() => null) : null]);
+    const edited = row && row.base !== null;
+    const [picture, base] = await Promise.all([pictureOfTurn(turn), edited ? pictureOfTurn(row.base).catch(() => null) : null]);
     if (number !== asked) return;  // something else was chosen meanwhile
     state.current = turn;
     state.fresh.delete(turn);
@@ -101,7 +115,7 @@ export async function choose(turn) {
 
 export function undo() {
   const row = state.session?.turns.find((turn) => turn.turn === state.current);
-  if (!row) return;
+  if (!row || row.base === null) return;
   state.watched = null;
   choose(row.base);
 }

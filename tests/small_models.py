@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from qied.planning.model_profile import ModelProfile, shipped_profiles, versions
-from qied.resources import builtin_model_folder
+from qied.resources import builtin_model_folder, profiles_folder
 
 
 def small_profile(version: str, **changes: object) -> ModelProfile:
@@ -48,3 +48,21 @@ def small_model(folder: Path, version: str) -> Path:
     settings.pop("zero_cond_t")
     config.write_text(json.dumps(settings | ({"zero_cond_t": True} if real.zero_cond_t else {})))
     return folder
+
+
+SMALL_TEMPLATE_TOKENS = 55
+"""Of the template for pictures from text alone, in the built-in model's vocabulary."""
+
+
+def text_to_image_profile(path: Path) -> Path:
+    """A profile for ``small_model(..., "2512")``: what the real one says, with the built-in model's sizes."""
+    text = (profiles_folder() / "models" / "builtin.toml").read_text(encoding="utf-8")
+    real = versions()["2512"]
+    head, template, rest = text.partition("[template]")
+    _, geometry, rest = rest.partition("[geometry]")
+    head = head.replace('name = "builtin"', 'name = "small-from-text"').replace("= 64", f"= {SMALL_TEMPLATE_TOKENS}")
+    head += f'version = "2512"\npipeline = "{real.pipeline}"\nzero_cond_t = false\n\n'
+    system = f"{template}\nsystem = {json.dumps(real.template.system)}\n\n"
+    rest = rest.replace("max_references = 3", "max_references = 0\ndefault_size = [192, 128]")
+    path.write_text(head + system + geometry + rest, encoding="utf-8")
+    return path
