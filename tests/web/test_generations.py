@@ -64,20 +64,9 @@ def test_the_python_client_makes_pictures_and_is_told_what_the_model_cannot_do(
 
 def test_the_command_line_makes_a_picture(daemon: DaemonProcess, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
-    command = [
-        sys.executable,
-        "-m",
-        "qied",
-        "generate",
-        "a red circle",
-        "-o",
-        str(out),
-        "--steps",
-        "2",
-        "--size",
-        "128x64",
-    ]
-    done = subprocess.run([*command, "--key", str(daemon.key)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "qied", "generate", "a red circle", "-o", str(out), "--key", str(daemon.key)]
+    options = ["--steps", "2", "--size", "128x64"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert Image.open(out).size == (128, 64) and done.stdout.startswith(f"{out}  128x64")
 

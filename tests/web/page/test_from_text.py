@@ -9,15 +9,25 @@ import pytest
 from PIL import Image
 
 from tests.small_models import small_model, text_to_image_profile
+from tests.web.conftest import GatewayProcess
 from tests.web.page.visit import PICTURE
 
 
 @pytest.fixture
-def user(own_door, open_at, tmp_path: Path):
+def door(daemon_process, tmp_path: Path):
     profile = text_to_image_profile(tmp_path / "profile.toml")
-    model = small_model(tmp_path / "Qwen-Image-2512", "2512")
-    _, gateway = own_door(QIED_MODEL_PROFILE=str(profile), model=str(model))
-    return open_at(gateway.url, gateway.tokens.add("local")[0])
+    daemon = daemon_process(tmp_path / "home", QIED_MODEL_PROFILE=str(profile))
+    daemon.model = str(small_model(tmp_path / "Qwen-Image-2512", "2512"))
+    daemon.start()
+    gateway = GatewayProcess(daemon.key, tmp_path / "tokens.json")
+    yield gateway
+    gateway.kill()
+    daemon.kill()
+
+
+@pytest.fixture
+def user(door: GatewayProcess, open_at):
+    return open_at(door.url, door.tokens.add("local")[0])
 
 
 def test_a_prompt_alone_makes_pictures_that_are_still_there_later(user):
