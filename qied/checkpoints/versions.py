@@ -48,7 +48,7 @@ class Evidence:
         return 2 if self.version is None else 3
 
     def runs_as(self, said: str) -> str | None:
-        """The version that it is run as; None where nobody has told. ``said`` is model.version, or empty."""
+        """The version that it is run as; None where that is not known. ``said`` is model.version, or empty."""
         if self.proven:
             return self.version
         return said or (self.version if self.version != MARKED else None)
@@ -88,7 +88,7 @@ _IF_WRONG: Final = (
 
 
 def untold(known: Collection[str]) -> str:
-    """That nobody has said which of the models of the same tensors a file is, and how to say it."""
+    """That a file could be one of several models of the same tensors, and how to say which."""
     others = [version for version in known if version != MARKED]
     more = f", or to another model of the same tensors: {', '.join(others)}" if others else ""
     return (

@@ -265,7 +265,7 @@ def _with_architecture(file: ProfileFile) -> ProfileFile:
         known = [name for name, path in others.items() if "[architecture]" in path.read_text(encoding="utf-8")]
         raise file.refusal(
             ("architecture",),
-            f"{named!r} is no shipped profile with counts of its own.",
+            f"{named!r} is not a shipped profile with counts of its own.",
             f"Name one of {', '.join(known)}, or write the table.",
         )
     return replace(file, values={**file.values, "architecture": counts})
