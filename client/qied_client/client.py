@@ -269,6 +269,50 @@ class Client:
         )
         return self._loop.run(work)
 
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        n: None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Result: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        n: int,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> list[Result]: ...
+
+    @shows_options
+    def generate(
+        self,
+        prompt: str,
+        *,
+        n: int | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Result | list[Result]:
+        """Make a picture from text alone, where the daemon serves a model that does; see ``AsyncClient.generate``.
+
+        Ctrl-C cancels it.
+        """
+        work: Coroutine[Any, Any, Result | list[Result]] = self._client.generate(
+            prompt, n=n, job_id=job_id, timeout=timeout, on_progress=on_progress, **options
+        )
+        return self._loop.run(work)
+
     @shows_options
     def submit(
         self,

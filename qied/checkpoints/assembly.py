@@ -19,7 +19,7 @@ from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import PartFile, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
-from qied.checkpoints.versions import SERVED
+from qied.checkpoints.versions import known_to, of_kind
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
 from qied.weights.problems import BadFile
@@ -78,12 +78,10 @@ def assemble(
             f"{transformer} is only one part of a transformer that is split over several files.",
             "Name the folder of the whole model.",
         )
-    model = _model_of(part, profile)
-    if not part.evidence.proven and not named.version:
-        raise _untold(part)
+    model = _model_of(part, named.version, profile)
     encoder = _part("text_encoder", named.text_encoder, places, model, part)
     vae = _part("vae", named.vae, places, model, part)
-    settings = model_configuration(model.name)
+    settings = model_configuration(model.configuration or model.name)
     if settings is None:
         raise ModelUnsupported(
             f"{transformer} is a single file, and the profile {model.name!r} has no configuration for its parts.",
@@ -120,38 +118,40 @@ def missing_for(transformer: Path, named: NamedParts, places: Places) -> tuple[s
     wanted += [] if named.vae else ["vae"]
     wanted = [role for role in wanted if role not in part.sections]
     lacking = [_TITLES[role] for role in wanted if next(_candidates(role, places, model), None) is None]
-    settings = model_configuration(model.name)
+    settings = model_configuration(model.configuration or model.name)
     if not named.tokenizer and _found_tokenizer(places, settings) is None:
         lacking.append("tokenizer")
     return tuple(lacking)
 
 
-def _model_of(part: PartFile, wanted: ModelProfile | None) -> ModelProfile:
+def _model_of(part: PartFile, said: str, wanted: ModelProfile | None) -> ModelProfile:
+    """The model that a transformer is run as. ``wanted``, a profile that was named, says it as model.version does."""
     profiles = {wanted.name: wanted} if wanted is not None else shipped_profiles()
     found = fitting_profiles(part, profiles)
-    if found:
-        return found[0]
-    nearest = nearest_profile(part, profiles)
-    fault = next(faults(part.tensors, expected_shapes(nearest, part.role), whole=True))
-    raise ModelUnsupported(
-        f"{part.path} cannot be used as the transformer of {nearest.title}: {fault}.",
-        "Download the file again, or use one of this model.",
-    )
-
-
-def _untold(part: PartFile) -> ModelUnsupported:
-    """2509 and 2511 have the same tensors, and a wrong guess gives wrong pictures: so qied does not guess."""
-    if part.evidence.contradicts:
-        return ModelUnsupported(
-            f"{part.path}: by its name it is {part.evidence.version}, which has the same tensors as 2511, but is not "
-            "run.",
-            f"Use Qwen-Image-Edit-2511 ({PULL}); or, if the name is wrong, add --model-version 2511.",
+    if not found:
+        nearest = nearest_profile(part, profiles)
+        fault = next(faults(part.tensors, expected_shapes(nearest, part.role), whole=True))
+        raise ModelUnsupported(
+            f"{part.path} cannot be used as the transformer of {nearest.title}: {fault}.",
+            "Download the file again, or use one of this model.",
         )
-    named = " By its name it is 2511, which proves nothing." if part.evidence.version == SERVED else ""
-    return ModelUnsupported(
-        f"{part.path}: the file does not say whether it is 2509 or 2511, which have the same tensors.{named}",
-        'If it is 2511, say so: model.version = "2511" in qied.toml, or --model-version 2511. 2509 is not supported.',
-    )
+    said = said or (wanted.version if wanted is not None else "")
+    known = known_to(found)
+    # Whoever names the file and says what it is knows that its name is wrong.
+    problem = part.evidence.problem(said, known) if not said or part.evidence.proven else None
+    if problem is not None:
+        raise ModelUnsupported(
+            f"{part.path} is not served. {problem}",
+            "Say what it is with model.version (--model-version), or name another file.",
+        )
+    version = part.evidence.runs_as(said) or ""
+    model = of_kind(found, version)
+    if model is None:
+        raise ModelUnsupported(
+            f"{part.path} has the tensors of {found[0].title}, of which there is no {version}.",
+            f"Set model.version to what it is: {', '.join(known)}.",
+        )
+    return model
 
 
 def _part(

@@ -1,4 +1,4 @@
-"""The Hugging Face cache: snapshots of the model's repository, as huggingface_hub lays them out."""
+"""The Hugging Face cache: snapshots of the models' repositories, as huggingface_hub lays them out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def hub_cache(environ: Mapping[str, str], home: Path) -> Path:
     return expanded(named, home) if named else expanded(str(hub_home), home) / "hub"
 
 
-def snapshots(environ: Mapping[str, str], home: Path, repository: str = REPOSITORY) -> list[Path]:
+def snapshots(environ: Mapping[str, str], home: Path, repository: str) -> list[Path]:
     """Snapshots of a repository, the one that its main branch points to first."""
     folder = hub_cache(environ, home) / f"models--{repository.replace('/', '--')}"
     main = read_text(folder / "refs" / "main", 256).strip()

@@ -14,12 +14,13 @@ from qied.checkpoints.expected import expected_shapes, faults, faults_of, fittin
 from qied.checkpoints.llama.vision_tower import GET_TOWER, LANGUAGE_ALONE, tower_of
 from qied.checkpoints.names import Role
 from qied.checkpoints.part_file import PartFile, part_role, read_part
-from qied.checkpoints.pipeline_folder import STEMS, check_pipeline, missing_parts, weight_files
+from qied.checkpoints.pipeline_folder import STEMS, check_pipeline, missing_parts, pipeline_evidence, weight_files
 from qied.checkpoints.report import Layout, Report
 from qied.checkpoints.small_files import is_file, is_folder
-from qied.checkpoints.versions import SERVED
+from qied.checkpoints.versions import Evidence, known_to, of_kind
 from qied.loras.contents import read_contents
 from qied.loras.keys import foreign_method, is_change
+from qied.planning.model_names import called
 from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
@@ -65,10 +66,11 @@ def _file(path: Path, profiles: Mapping[str, ModelProfile], version: str) -> Rep
     report = replace(report, version=part.evidence.version, shown_by=part.evidence.shown_by)
     if others := _faults_of_sections(path, part, found[0]):
         return replace(report, problems=others)
-    problem = part.evidence.problem(version)
+    problem = part.evidence.problem(version, known_to(found))
     if problem is not None:
         return replace(report, problems=(problem,))
-    return replace(report, model=found[0].name)
+    model = of_kind(found, part.evidence.runs_as(version) or "")
+    return replace(report, model=model.name if model is not None else None)
 
 
 def _faults_of_sections(path: Path, transformer: PartFile, profile: ModelProfile) -> tuple[str, ...]:
@@ -88,16 +90,18 @@ def _lora(path: Path, header: Header, profiles: Mapping[str, ModelProfile]) -> R
     foreign = next((method for name in names if (method := foreign_method(name)) is not None), None)
     report = replace(report, method=foreign)
     said: dict[str, str] = {}
-    for profile in profiles.values():
+    for profile in _of_each_size(profiles):
         try:
             contents = read_contents(path, path.name, profile.architecture)
         except ModelUnsupported as error:
             said[profile.title] = error.message
         else:
             note = contents.note
+            alike = [other for other in profiles.values() if other.architecture == profile.architecture]
+            own = of_kind(alike, contents.version or "") or profile
             return replace(
                 report,
-                model=profile.name,
+                model=own.name,
                 lightning_steps=contents.steps,
                 method=" + ".join(contents.methods),
                 notes=(note,) if note else (),
@@ -105,6 +109,15 @@ def _lora(path: Path, header: Header, profiles: Mapping[str, ModelProfile]) -> R
     if len(set(said.values())) == 1:
         return replace(report, problems=(next(iter(said.values())),))
     return replace(report, problems=tuple(f"For {title}: {message}" for title, message in said.items()))
+
+
+def _of_each_size(profiles: Mapping[str, ModelProfile]) -> list[ModelProfile]:
+    """The first of the models of each size: a LoRA that fits one fits all of them."""
+    found: list[ModelProfile] = []
+    for profile in profiles.values():
+        if all(profile.architecture != other.architecture for other in found):
+            found.append(profile)
+    return found
 
 
 def _lora_precision(header: Header) -> Precision | None:
@@ -140,12 +153,19 @@ def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
         check_pipeline(path)
     except (ModelNotFound, ModelUnsupported) as problem:
         return replace(report, problems=(problem.message,))
-    report = replace(report, version=SERVED, shown_by="configuration")
+    evidence = pipeline_evidence(path)
+    report = replace(report, version=evidence.version, shown_by=evidence.shown_by)
     problems = [*(f"{name} is missing." for name in missing_parts(path)), *problems]
     parts, damaged = _read_parts(files)
     problems += damaged
     transformer = [part for part in parts if part.role == "transformer"]
-    profile = _profile_of(parts, profiles)
+    profile = _profile_of(parts, profiles, evidence)
+    if profile is not None and evidence.version not in (None, profile.kind):
+        problems.append(
+            f"It is {called(evidence.version or '')} by its configuration (zero_cond_t, and the pipeline's class), of "
+            f"which there is none of the size of {profile.title}."
+        )
+        return replace(report, problems=tuple(problems))
     if profile is not None:
         problems += _faults_together(parts, profile)
     precisions = precision_of({name: tensor for part in transformer for name, tensor in part.tensors.items()})
@@ -179,9 +199,14 @@ def _read_parts(files: list[Path]) -> tuple[list[PartFile], list[str]]:
     return parts, damaged
 
 
-def _profile_of(parts: list[PartFile], profiles: Mapping[str, ModelProfile]) -> ModelProfile | None:
+def _profile_of(parts: list[PartFile], profiles: Mapping[str, ModelProfile], evidence: Evidence) -> ModelProfile | None:
+    """The model that a folder holds: of the size of its transformer, and the one that it says."""
     transformer = next((part for part in parts if part.role == "transformer"), None)
-    return nearest_profile(transformer, profiles) if transformer is not None else None
+    if transformer is None:
+        return None
+    nearest = nearest_profile(transformer, profiles)
+    alike = [profile for profile in profiles.values() if profile.architecture == nearest.architecture]
+    return of_kind(alike, evidence.version or "") or nearest
 
 
 def _faults_together(parts: list[PartFile], profile: ModelProfile) -> list[str]:

@@ -13,9 +13,9 @@ from qied_client.errors import ModelUnsupported
 from qied.checkpoints import all_in_one, names
 from qied.checkpoints.llama import names as llama_names
 from qied.checkpoints.names import PartRole
-from qied.checkpoints.pipeline_folder import SHARD, STEMS, says_2511
+from qied.checkpoints.pipeline_folder import SHARD, STEMS, pipeline_evidence, sets_zero_cond_t
 from qied.checkpoints.report import Layout
-from qied.checkpoints.versions import SERVED, UNKNOWN, Evidence, named_model
+from qied.checkpoints.versions import MARKED, UNKNOWN, Evidence, named_model
 from qied.loras.keys import is_change
 from qied.weights.foreign_formats import check_markers
 from qied.weights.header import Header, read_header
@@ -133,9 +133,13 @@ def _evidence(path: Path, header: Header, marked: bool) -> Evidence:
     A configuration counts for files that diffusers named itself: in ComfyUI's folders any may lie next to any file.
     """
     if marked:
-        return Evidence(SERVED, "tensor")
-    if path.name.startswith(STEMS["transformer"]) and says_2511(path.parent):
-        return Evidence(SERVED, "configuration")
+        return Evidence(MARKED, "tensor")
+    if path.name.startswith(STEMS["transformer"]):
+        of_folder = pipeline_evidence(path.parent.parent)
+        if of_folder.version is not None:
+            return of_folder
+        if sets_zero_cond_t(path.parent):
+            return Evidence(MARKED, "configuration")
     folder = path.parent.name if path.parent.name not in _PLAIN_FOLDERS else ""
     version = named_model(path.name, header.metadata, folder)
     return Evidence(version, "name") if version is not None else UNKNOWN

@@ -10,15 +10,16 @@ from typing import Any, Final
 from qied_client.errors import ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.checkpoint import Checkpoint
-from qied.checkpoints.hub_cache import PULL
+from qied.checkpoints.hub_cache import PULL, known_name
 from qied.checkpoints.small_files import entries, is_file, read_object
+from qied.checkpoints.versions import MARKED, UNKNOWN, Evidence, pipeline_version
+from qied.planning.model_names import model_named
+from qied.planning.model_profile import versions
 from qied.weights.problems import BadFile
 
-PIPELINE: Final = "QwenImageEditPlusPipeline"
 OTHER_PIPELINES: Final = {
-    "QwenImageEditPipeline": "Qwen-Image-Edit, the first one",
-    "QwenImagePipeline": "Qwen-Image, which makes pictures from text alone",
     "QwenImage21Pipeline": "Qwen-Image-2.1",
+    "QwenImageLayeredPipeline": "Qwen-Image-Layered",
 }
 """Pipelines of the family that are not run, and what they are."""
 REMEDY: Final = f"Download the model again: {PULL}."
@@ -75,10 +76,7 @@ def checkpoint_of(
 
 
 def check_pipeline(folder: Path) -> None:
-    """Raise ModelNotFound where the folder holds no pipeline, ModelUnsupported where it is one of another model.
-
-    2509's differs from 2511's in its transformer's configuration alone.
-    """
+    """Raise ModelNotFound where the folder holds no pipeline, ModelUnsupported where it is one of another model."""
     index = folder / "model_index.json"
     if not is_file(index):
         raise ModelNotFound(
@@ -86,26 +84,36 @@ def check_pipeline(folder: Path) -> None:
             "Name the folder that holds model_index.json, transformer/, text_encoder/ and vae/.",
         )
     name = read_json(index).get("_class_name")
-    if name != PIPELINE:
+    run = sorted({profile.pipeline for profile in versions().values()})
+    if name not in run:
         is_of = f", which belongs to {OTHER_PIPELINES[str(name)]}" if str(name) in OTHER_PIPELINES else ""
         raise ModelUnsupported(
-            f"{index} names the pipeline {name}{is_of}; this version runs {PIPELINE}.",
+            f"{index} names the pipeline {name}{is_of}; this version runs {', '.join(run)}.",
             f"Use Qwen/Qwen-Image-Edit-2511: {PULL}.",
         )
-    if is_file(folder / "transformer" / CONFIGS["transformer"]) and not says_2511(folder / "transformer"):
+    if model_named(known_name(folder)) == MARKED and sets_zero_cond_t(folder / "transformer") is False:
         raise ModelUnsupported(
-            f"{folder} is 2509, or was converted by diffusers before 0.37: transformer/config.json does not set "
-            "zero_cond_t.",
-            f"Use Qwen/Qwen-Image-Edit-2511: {PULL}.",
+            f"{folder} is named {MARKED}, but its transformer/config.json does not set zero_cond_t: it is another "
+            "model, or was converted by diffusers before 0.37.",
+            f"Get the model again ({PULL}); if it is another one, give the folder its name.",
         )
 
 
-def says_2511(folder: Path) -> bool:
-    """Whether diffusers' configuration next to a transformer sets what makes 2511 different."""
+def pipeline_evidence(folder: Path) -> Evidence:
+    """Which of the models of the same tensors a pipeline folder holds, and what shows it."""
+    try:
+        pipeline = str(read_object(folder / "model_index.json").get("_class_name"))
+    except BadFile:
+        return UNKNOWN
+    return pipeline_version(pipeline, sets_zero_cond_t(folder / "transformer") is True, known_name(folder))
+
+
+def sets_zero_cond_t(folder: Path) -> bool | None:
+    """Whether diffusers' configuration next to a transformer sets what makes 2511 different; None without any."""
     try:
         return read_object(folder / CONFIGS["transformer"]).get("zero_cond_t") is True
     except BadFile:
-        return False
+        return None
 
 
 def read_json(path: Path) -> dict[str, Any]:

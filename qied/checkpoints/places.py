@@ -12,17 +12,17 @@ from qied_client.errors import ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.assembly import NamedParts, Places, missing_for
 from qied.checkpoints.comfyui import Installation, installations
-from qied.checkpoints.hub_cache import PULL, REPOSITORY, snapshots
+from qied.checkpoints.hub_cache import PULL, snapshots
 from qied.checkpoints.inspect import inspect
-from qied.checkpoints.pipeline_folder import SHARD, missing_parts, pipeline_checkpoint
+from qied.checkpoints.pipeline_folder import SHARD, missing_parts, pipeline_checkpoint, pipeline_evidence
 from qied.checkpoints.report import Report
 from qied.checkpoints.small_files import is_file, is_folder
-from qied.checkpoints.versions import UNKNOWN, Evidence
+from qied.checkpoints.versions import MARKED, UNKNOWN, Evidence
+from qied.planning.model_profile import DEFAULT_MODEL, versions
 
 _COLUMNS: Final = 80
 _SHOWN: Final = 3
 _CHOICES: Final = 8
-MODEL: Final = REPOSITORY.partition("/")[2].lower()
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class FoundModel:
 
 def places(environ: Mapping[str, str], home: Path) -> Places:
     """Where parts of models may lie."""
-    return Places(snapshots(environ, home), installations(environ, home))
+    pipelines = [folder for profile in versions().values() for folder in snapshots(environ, home, profile.repository)]
+    return Places(pipelines, installations(environ, home))
 
 
 def find_models(environ: Mapping[str, str], home: Path, named: NamedParts | None = None) -> list[FoundModel]:
@@ -60,48 +61,59 @@ def find_models(environ: Mapping[str, str], home: Path, named: NamedParts | None
     of other models are passed over, as are snapshots of some files only.
     """
     where, named = places(environ, home), named or NamedParts()
-    found = [
-        FoundModel(
-            folder, "diffusers", MODEL, missing_parts(folder, named.replaced), (), _problems_of(folder, named.replaced)
-        )
-        for folder in where.pipelines
-        if not _is_tokenizer_alone(folder)
-    ]
+    found = [_in_folder(folder, named) for folder in where.pipelines if not _is_tokenizer_alone(folder)]
     for one in where.installations:
         found += in_comfyui(one, where, named)
     return list({model.path: model for model in found}.values())
 
 
-def best_models(found: Sequence[FoundModel]) -> list[FoundModel]:
-    """Those among which there is no order of merit; empty where none is complete.
+def best_models(found: Sequence[FoundModel], said: str = "") -> list[FoundModel]:
+    """Those among which there is no order of merit; empty where none is complete. ``said`` is model.version.
 
-    A pipeline folder goes before single files, the first folder before the others. Of single files, those go first
-    that prove to be 2511, then those that are named so.
+    What proves to be the model that was said, or else 2511, goes before what is named so, and that before files that
+    say nothing; then come other models. Of one model a pipeline folder goes before single files, the first before
+    the others.
     """
     complete = [model for model in found if model.complete]
-    folder = next((model for model in complete if model.layout == "diffusers"), None)
-    if folder is not None:
-        return [folder]
-    merit = min((model.evidence.merit for model in complete), default=0)
-    return [model for model in complete if model.evidence.merit == merit]
+    merits = [model.evidence.merit(said or MARKED) for model in complete]
+    best = [model for model, merit in zip(complete, merits, strict=True) if merit == min(merits)]
+    folders = {model.evidence.version: model for model in reversed(best) if model.layout == "diffusers"}
+    return [model for model in best if folders.get(model.evidence.version, model) is model]
 
 
-def choose_model(found: Sequence[FoundModel]) -> FoundModel | None:
+def choose_model(found: Sequence[FoundModel], said: str = "") -> FoundModel | None:
     """The one that is served where none is named; None where none is complete.
 
-    Raises ModelNotFound, with their names, where several are as good: which one is wanted only a person can say.
+    Raises ModelNotFound, with their names, where several are as good, or where another model than 2511 is the best of
+    several: which one is wanted only a person can say.
     """
-    best = best_models(found)
-    if len(best) > 1:
-        shown = "".join(f"\n  --model {model.path}" for model in best[:_CHOICES])
+    best = best_models(found, said)
+    if not best:
+        return None
+    unasked = best[0].evidence.version in (None, said or MARKED) or len(found) == 1
+    if len(best) > 1 or not unasked:
+        shown = "".join(f"\n  --model {model.path}{_which(model)}" for model in best[:_CHOICES])
         more = f"\n  and {len(best) - _CHOICES} more: see `qied models`" if len(best) > _CHOICES else ""
-        raise ModelNotFound(f"{len(best)} models can be served, and none is named.", f"Name one of them:{shown}{more}")
-    return best[0] if best else None
+        count = f"{len(best)} models" if len(best) > 1 else "1 model"
+        raise ModelNotFound(f"{count} can be served, and none is named.", f"Name one of them:{shown}{more}")
+    return best[0]
+
+
+def _which(model: FoundModel) -> str:
+    return f"  ({model.name}, {model.evidence.reason('')})" if model.evidence.version not in (None, MARKED) else ""
 
 
 def most_likely_first(found: Sequence[FoundModel]) -> list[FoundModel]:
     """Models in their order, but those with the name of another model last."""
-    return sorted(found, key=lambda model: model.evidence.contradicts)
+    return sorted(found, key=lambda model: model.evidence.version not in (None, MARKED))
+
+
+def _in_folder(folder: Path, named: NamedParts) -> FoundModel:
+    evidence = pipeline_evidence(folder)
+    profile = versions().get(evidence.version or "")
+    missing, problems = missing_parts(folder, named.replaced), _problems_of(folder, named.replaced)
+    name = profile.name if profile is not None else DEFAULT_MODEL
+    return FoundModel(folder, "diffusers", name, missing, (), problems, evidence)
 
 
 def _problems_of(folder: Path, without: Collection[str]) -> tuple[str, ...]:

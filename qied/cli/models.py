@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -36,18 +37,19 @@ def models_command(
             for one in _found(settings):
                 found.append(one)
                 status.update(f"looking: {one.report.path.name}")
-        served, reason, warnings = _served(settings)
+        choice = _served(settings)
         if as_json:
             document = {
                 "schema": 1,
-                "served": served,
-                "reason": reason,
-                "warnings": list(warnings),
+                "served": choice.served,
+                "reason": choice.reason,
+                "told": choice.told,
+                "warnings": list(choice.warnings),
                 "models": [{"place": one.place, **one.report.to_json()} for one in found],
             }
             typer.echo(json.dumps(document, indent=2))
             return
-        _show(Console(highlight=False), found, served, reason, warnings)
+        _show(Console(highlight=False), found, choice)
 
 
 def _found(settings: ModelConfig) -> Iterator[Listed]:
@@ -57,28 +59,38 @@ def _found(settings: ModelConfig) -> Iterator[Listed]:
     return listing(os.environ, user_home(), loras, paths, settings.version)
 
 
-def _served(settings: ModelConfig) -> tuple[str | None, str | None, tuple[str, ...]]:
-    """The model that `qied serve` would use, or why there is none, and what is probably wrong with it."""
+@dataclass(frozen=True)
+class _Choice:
+    """The model that `qied serve` would use, or the ``reason`` why there is none, and what is probably wrong with it.
+
+    ``told`` is which model it is, and what shows that.
+    """
+
+    served: str | None = None
+    reason: str | None = None
+    told: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def _served(settings: ModelConfig) -> _Choice:
     try:
         model = locate_model(settings, os.environ, user_home())
         model.checkpoint()
     except QiedError as problem:
-        return None, str(problem), ()
-    return str(model.origin), None, model.warnings
+        return _Choice(reason=str(problem))
+    return _Choice(str(model.origin), None, model.told, model.warnings)
 
 
-def _show(
-    console: Console, found: list[Listed], served: str | None, reason: str | None, warnings: tuple[str, ...]
-) -> None:
+def _show(console: Console, found: list[Listed], choice: _Choice) -> None:
     for place in dict.fromkeys(one.place for one in found):
         own = [one.report for one in found if one.place == place]
         parents = sorted({str(report.path.parent) for report in own})
         console.print(f"[bold]{place}[/]  [dim]{parents[0]}{f' and {len(parents) - 1} more' * (len(parents) > 1)}[/]")
         show_reports(console, own)
         console.print()
-    if served is not None:
-        console.print(f"`qied serve` uses {served}", markup=False, soft_wrap=True)
+    if choice.served is not None:
+        console.print(f"`qied serve` uses {choice.served}\nas {choice.told}", markup=False, soft_wrap=True)
     else:
-        console.print(reason or "", markup=False, soft_wrap=True)
-    for warning in warnings:
+        console.print(choice.reason or "", markup=False, soft_wrap=True)
+    for warning in choice.warnings:
         console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)

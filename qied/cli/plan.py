@@ -22,7 +22,7 @@ from qied.config import ModelConfig, load_config
 from qied.hardware.user_folders import user_home
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.hardware_profile import all_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.model_profile import DEFAULT_MODEL, shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.quote import Answer, ask
 from qied.planning.wishes import Wishes, wishes_of
@@ -40,7 +40,9 @@ def plan_command(
     gpu: Annotated[int | None, typer.Option(help="Index of the card; default: the best one.")] = None,
     width: Annotated[int | None, typer.Option(help="Width of a request to check, in pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Its height, in pixels.")] = None,
-    images: Annotated[int, typer.Option(min=1, help="Number of its pictures.")] = 1,
+    images: Annotated[
+        int | None, typer.Option(min=0, help="Number of its pictures; default: 1 if it takes any.")
+    ] = None,
     cfg: Annotated[bool, typer.Option("--cfg", help="With guidance: two forwards per step.")] = False,
     config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -52,9 +54,11 @@ def plan_command(
         wishes = _with_options(wishes_of(loaded), vram, gpu)
         served = _served(model or loaded.config.model.path, loaded.config.model)
         profile = served.profile
-        if not 1 <= images <= profile.geometry.max_references:
+        geometry = profile.geometry
+        images = geometry.least_references if images is None else images
+        if not geometry.least_references <= images <= geometry.max_references:
             raise InvalidRequest(
-                f"--images: {profile.title} takes 1 to {profile.geometry.max_references} pictures.", "Ask for fewer."
+                f"--images: {profile.title} takes {geometry.references_in_words}.", "Correct the number."
             )
         profiles = all_hardware_profiles(user_profiles_folder())
         outcome = plan_for(read_machine(snapshot), served, loaded.config, wishes, profiles)
@@ -104,7 +108,7 @@ def _served(model: str, settings: ModelConfig) -> ServedModel:
     if model in shipped:
         return without_files(shipped[model], model, settings)
     if not model and not settings.profile:
-        return without_files(shipped["qwen-image-edit-2511"], "qwen-image-edit-2511", settings)
+        return without_files(shipped[DEFAULT_MODEL], DEFAULT_MODEL, settings)
     return locate_model(settings.model_copy(update={"path": model}), os.environ, user_home())
 
 

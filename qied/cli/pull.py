@@ -25,7 +25,7 @@ from qied.config import load_config
 from qied.doctor.words import some
 from qied.loras.catalogue import SUFFIX
 from qied.loras.lightning import lightning_steps
-from qied.planning.model_profile import Download, shipped_downloads
+from qied.planning.model_profile import DEFAULT_MODEL, Download, shipped_downloads, shipped_profiles
 
 if TYPE_CHECKING:
     from qied.downloads.pull import Pull
@@ -59,6 +59,7 @@ def _pull(name: str, download: Download, to: Path | None, only: list[str], reser
     told = Console(stderr=True, highlight=False, markup=False)
     prepared = prepare(download, cache=Path(constants.HF_HUB_CACHE).absolute(), folder=to, only=only)
     told.print(Text(_in_short(prepared)), soft_wrap=True)
+    told.print(Text(f"Licence: {download.licence}, as its makers say at {constants.ENDPOINT}/{download.repository}"))
     try:
         with PullProgress() as progress:
             found = carry_out(prepared, reserve, progress)
@@ -73,7 +74,7 @@ def _pull(name: str, download: Download, to: Path | None, only: list[str], reser
 def _table(downloads: dict[str, Download]) -> Table:
     table = Table("name", "what it is", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name, download in downloads.items():
-        what = Text.assemble(download.description, "\n", (download.repository, "dim"))
+        what = Text.assemble(download.description, "\n", (f"{download.repository}, {download.licence}", "dim"))
         table.add_row(Text(name, style="cyan"), what)
     return table
 
@@ -90,20 +91,23 @@ def _in_short(prepared: Pull) -> str:
 def _next_steps(name: str, download: Download, prepared: Pull, folder: Path, in_cache: bool) -> list[str]:
     """Where the files are, and what to do with them."""
     if download.kind == "lora":
-        return [f"In {folder}", *_use_lora(prepared.wanted[0].path, folder)]
+        return [f"In {folder}", *_use_lora(name, prepared.wanted[0].path, folder)]
     if download.kind == "model":
         if lacking := missing_parts(folder):
             again = f"qied pull {name}" + ("" if in_cache else f" --to {quote(str(folder))}")
             return [f"In {folder}", f"Still missing: {some(lacking)}. To get all of it: {again}"]
-        return [f"In {folder}", "Serve it: qied serve" + ("" if in_cache else f" --model {quote(str(folder))}")]
+        found_unasked = in_cache and name == DEFAULT_MODEL
+        return [f"In {folder}", "Serve it: qied serve" + ("" if found_unasked else f" --model {quote(str(folder))}")]
     return [f"In {folder}"]
 
 
-def _use_lora(file: str, folder: Path) -> list[str]:
+def _use_lora(name: str, file: str, folder: Path) -> list[str]:
+    owner = next(profile for profile in shipped_profiles().values() if name in profile.downloads)
+    command = "edit" if owner.geometry.takes_pictures else "generate"
     steps = lightning_steps(file, {})
     settings = f" --steps {steps} --cfg 1" if steps else ""
     return [
         "Add that folder to model.loras in qied.toml, and restart the daemon:",
         f"  loras = [{json.dumps(str(folder), ensure_ascii=False)}]",
-        f"then: qied edit ... --lora {file.removesuffix(SUFFIX)}{settings}",
+        f"then: qied {command} ... --lora {file.removesuffix(SUFFIX)}{settings}",
     ]

@@ -72,7 +72,9 @@ class ServeCommand(TyperCommand):
 
 def serve(
     model: Annotated[str | None, typer.Option(help="Model folder, transformer file, or 'builtin'.")] = None,
-    model_version: Annotated[str | None, typer.Option(help="2511, for a file that does not state its version.")] = None,
+    model_version: Annotated[
+        str | None, typer.Option(help="Which model a file is that does not say so: 2511, 2509, edit, 2512, ...")
+    ] = None,
     listen: Annotated[str | None, typer.Option(help="Such as tcp://0.0.0.0:7447; port * picks a free one.")] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file; default: ./qied.toml if it exists.")] = None,
     home: Annotated[Path | None, typer.Option(help="State folder of the daemon; default: QIED_HOME.")] = None,
@@ -118,6 +120,7 @@ def serve(
         scrapes = ScrapePort(settings.daemon.metrics) if settings.daemon.metrics else None
         served = locate_model(settings.model, os.environ, user_home())
         check_signing(settings.output.marking_of_results)
+        structlog.get_logger(part="serve").info("model", path=str(served.origin), told=served.told)
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)

@@ -121,7 +121,9 @@ class ModelConfig(Section):
     path: str = Field(
         "", description="diffusers folder, transformer file, ComfyUI's folder, or builtin; empty: search this machine"
     )
-    version: Literal["", "2511"] = Field("", description="model version, for files that do not state it")
+    version: Literal["", "2511", "2509", "edit", "firered-1.0", "firered-1.1", "qwen-image", "2512"] = Field(
+        "", description="which model it is, for files that do not state it"
+    )
     text_encoder: str = Field("", description="file or folder of another text encoder; empty: the model's own")
     vae: str = Field("", description="file or folder of another VAE; empty: the model's own")
     tokenizer: str = Field("", description="folder of the vocabulary; empty: the model's own, or where one is found")

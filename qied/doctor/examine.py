@@ -12,12 +12,9 @@ from qied_client.errors import ConfigError, QiedError
 from qied.config import LoadedConfig
 from qied.doctor.facts import Facts
 from qied.hardware.snapshot import Snapshot
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.model_profile import DEFAULT_MODEL, ModelProfile, shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.serving.model import ServedModel, locate_model
-
-DEFAULT_MODEL = "qwen-image-edit-2511"
-"""The profile that is planned for where no model is found, so that people see what they would get."""
 
 Planner = Callable[[Snapshot, ModelProfile, LoadedConfig], Plan | Refusal]
 T = TypeVar("T")

@@ -181,8 +181,8 @@ class Engine:
     def _check(self, spec: EditSpec, pictures: Mapping[str, Picture]) -> None:
         geometry = self.context.profile.geometry
         limit = self.context.profile.max_prompt_tokens
-        if not 1 <= len(spec.images) <= geometry.max_references:
-            raise _invalid("images", f"{len(spec.images)} pictures; 1 to {geometry.max_references} are possible.")
+        if not geometry.least_references <= len(spec.images) <= geometry.max_references:
+            raise _invalid("images", f"{len(spec.images)} pictures; this model takes {geometry.references_in_words}.")
         if not all(within_aspect(*picture.size) for picture in pictures.values()):
             raise _invalid("images", f"A picture is more than {MAX_ASPECT} times as long as it is wide.")
         for name, side in (("width", spec.width), ("height", spec.height)):

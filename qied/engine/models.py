@@ -88,7 +88,7 @@ def open_checkpoint(files: Checkpoint, profile: ModelProfile) -> ComponentSource
     vae_config = read_json(Path(files.vae_config))
     text_settings = read_json(Path(files.text_encoder_config))
     tokens = _prompt_tokens(Path(files.tokenizer), profile)
-    processor = _picture_processor(Path(files.processor_config))
+    processor = _picture_processor(Path(files.processor_config)) if profile.geometry.takes_pictures else None
     transformer = FileSource("transformer", [Path(file) for file in files.transformer])
     text_encoder = FileSource("text_encoder", [Path(file) for file in files.text_encoder])
     vae = FileSource("vae", [Path(file) for file in files.vae])
@@ -123,13 +123,18 @@ def build_models(
 
 def _transformer_config(path: Path, profile: ModelProfile) -> dict[str, Any]:
     config = read_json(path)
-    if config.get("zero_cond_t") is not True:
+    if config.get("zero_cond_t", False) is not profile.zero_cond_t:
+        sets = "does not set" if profile.zero_cond_t else "sets"
         raise ModelUnsupported(
-            f"{path} does not set zero_cond_t, which marks 2511: this is an older checkpoint.",
-            "Use Qwen/Qwen-Image-Edit-2511; with a copy of it, restore the original config.json.",
+            f"{path} {sets} zero_cond_t, so it is not the configuration of {profile.title}.",
+            "Serve it without model.profile; with a copy of that model, restore the original config.json.",
         )
     if config.get("guidance_embeds", False):
-        raise ModelUnsupported(f"{path} sets guidance_embeds, which 2511 does not use.", "Use the original files.")
+        raise ModelUnsupported(
+            f"{path} sets guidance_embeds, which {profile.title} does not use.", "Use the original files."
+        )
+    if config.get("use_additional_t_cond", False) or config.get("use_layer3d_rope", False):
+        raise ModelUnsupported(f"{path} is that of Qwen-Image-Layered, which is not run.", "Use another model.")
     layers = config.get("num_layers")
     if layers != profile.architecture.layers:
         raise ModelUnsupported(
@@ -187,10 +192,10 @@ def _prompt_tokens(path: Path, profile: ModelProfile) -> PromptTokens:
     if not (path / "tokenizer_config.json").is_file():
         raise ModelNotFound(f"{path / 'tokenizer_config.json'} is missing.", "Download the model again.")
     with blaming(path):
-        tokens = PromptTokens(Qwen2Tokenizer.from_pretrained(path))
+        tokens = PromptTokens(Qwen2Tokenizer.from_pretrained(path), profile.template)
     if tokens.template_tokens != profile.template_tokens:
         raise ModelUnsupported(
-            f"{path}: the edit template has {tokens.template_tokens} tokens, the profile "
+            f"{path}: the prompt template has {tokens.template_tokens} tokens, the profile "
             f"{profile.name!r} says {profile.template_tokens}.",
             "Use the tokenizer folder that came with the model.",
         )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from qied.planning.model_profile import MODEL_VERSION
+from qied.planning.model_names import model_named
 
 _LIGHTNING: Final = re.compile(r"lightning|lightx2v", re.IGNORECASE)
 _COUNTED: Final = re.compile(
@@ -20,11 +20,9 @@ _MOST_CHARS: Final = 300
 
 
 def named_version(file: str, metadata: Mapping[str, str]) -> str | None:
-    """The version of the model that a file is named for, by its name or title, such as 2509 or 2511; None for none."""
-    for text in (file.rpartition("/")[2], *(metadata.get(title, "") for title in _TITLES)):
-        if found := MODEL_VERSION.search(text[:_MOST_CHARS]):
-            return found[1]
-    return None
+    """The model that a file is named for, by its name or title, such as 2509 or 2511; None for none."""
+    texts = (file.rpartition("/")[2], *(metadata.get(title, "") for title in _TITLES))
+    return next((found for text in texts if (found := model_named(text[:_MOST_CHARS])) is not None), None)
 
 
 def lightning_steps(file: str, metadata: Mapping[str, str]) -> int | None:

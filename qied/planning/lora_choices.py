@@ -15,6 +15,7 @@ from qied_client.protocol.request import EditRequest, LoraChoice
 
 from qied.edit import EditSpec, Schedule
 from qied.planning.loras import LoraFacts
+from qied.planning.model_names import called
 from qied.planning.model_profile import Preset
 from qied.planning.serving import Serving
 
@@ -58,7 +59,8 @@ def distilling_lora(preset: Preset, named: Sequence[str], serving: Serving) -> t
     if any(name in known and known[name].steps is not None for name in (*named, *preset.loras)):
         return ()
     fitting = [name for name, facts in sorted(known.items()) if facts.steps == preset.lightning]
-    own = [name for name in fitting if (version := known[name].version) and version in serving.profile.name]
+    served = serving.profile.version
+    own = [name for name in fitting if served and known[name].version == served]
     # One for another version of the model has the same tensors, and other numbers in them.
     untold = [name for name in fitting if known[name].version is None]
     return tuple(own or untold)[:1]
@@ -107,9 +109,11 @@ def unsuited(spec: EditSpec, preset: Preset, serving: Serving) -> Iterator[str]:
             scale = f"{spec.true_cfg_scale:g}"
             yield f"{name} was made for a CFG scale of 1, but this edit has {scale}. Use a CFG scale of 1."
     if preset.lightning is not None and not distilled:
+        pulled = serving.profile.lightning_download(preset.lightning)
+        got = f" (qied pull {pulled})" if pulled is not None else ""
         yield (
             f"This preset is meant for a Lightning LoRA of {preset.lightning} steps, but this daemon has none. "
-            f"Use another preset, or ask the daemon's owner to get one (qied pull lightning-{preset.lightning}steps)."
+            f"Use another preset, or ask the daemon's owner to get one{got}."
         )
 
 
@@ -121,8 +125,8 @@ def _of_other_models(chosen: Sequence[LoraChoice], serving: Serving) -> Iterator
         if facts.version is not None and served and facts.version != served:
             wanted = "a Lightning LoRA" if facts.steps is not None else "one"
             yield (
-                f"{lora.name} is made for {facts.version}, but this model is {served}: it may change too little, or "
-                f"spoil the picture. Use {wanted} for {served}."
+                f"{lora.name} is made for {called(facts.version)}, but this model is {called(served)}: it may change "
+                f"too little, or spoil the picture. Use {wanted} for {called(served)}."
             )
         if facts.note:
             yield f"{lora.name}: {facts.note}"

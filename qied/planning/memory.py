@@ -240,7 +240,8 @@ class MemoryModel:
     def _step_rows(self) -> int:
         """Modulation of the steps that are held (two streams of each block, and the last norm), and of timestep 0."""
         facts = self.profile.architecture
-        step, reference = 2 * facts.layers * VALUES + 2, facts.layers * VALUES
+        step = 2 * facts.layers * VALUES + 2
+        reference = facts.layers * VALUES if self.profile.zero_cond_t else 0
         return (STEPS_HELD * step + reference) * facts.inner_dim * self.numerics.element_bytes
 
     def _denoise(self, work: Workload) -> int:

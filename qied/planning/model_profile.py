@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qied_client.protocol import limits
 
 from qied.edit import Schedule
-from qied.planning.profile_files import read_profile_file
+from qied.planning.profile_files import ProfileFile, read_profile_file
 from qied.resources import profiles_folder
 
 MODEL_VERSION: Final = re.compile(r"(?<!\d)(25\d\d)(?!\d)", re.ASCII)
 """The version of Qwen-Image-Edit in a name, such as 2509 or 2511."""
+DEFAULT_MODEL: Final = "qwen-image-edit-2511"
+"""The profile of the model that is served, and planned for, where nothing names another one."""
 
 
 class _Strict(BaseModel):
@@ -43,12 +46,32 @@ class Preset(_Strict):
 class Geometry(_Strict):
     """Sizes in pixels that the model was trained at."""
 
-    vae_pixels: int = Field(ge=1024, description="area to which a reference is resized for the VAE")
-    vision_pixels: int = Field(ge=1024, description="area to which a reference is resized for the vision encoder")
+    vae_pixels: int = Field(1024 * 1024, ge=1024, description="area to which a reference is resized for the VAE")
+    vision_pixels: int = Field(
+        384 * 384, ge=1024, description="area to which a reference is resized for the vision encoder"
+    )
     side_multiple: int = Field(default=16, description="target sides are multiples of this")
     reference_multiple: int = Field(default=32, description="sides of resized references are multiples of this")
-    max_references: int = Field(default=3, ge=1, le=8)
+    max_references: int = Field(default=3, ge=0, le=8, description="0 for a model that makes pictures from text alone")
     max_target_pixels: int = Field(ge=1024)
+    default_size: tuple[int, int] = Field((0, 0), description="sides of a result that no reference gives an aspect")
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the model edits pictures; else it makes them from text alone."""
+        return self.max_references > 0
+
+    @property
+    def least_references(self) -> int:
+        """Pictures that a request needs: one to edit, or none."""
+        return min(self.max_references, 1)
+
+    @property
+    def references_in_words(self) -> str:
+        """How many pictures a request may have: ``no picture``, ``1 picture`` or ``1 to 3 pictures``."""
+        if self.max_references <= 1:
+            return "1 picture" if self.max_references else "no picture"
+        return f"1 to {self.max_references} pictures"
 
 
 class TextEncoderFacts(_Strict):
@@ -130,6 +153,16 @@ class Architecture(_Strict):
         return 2 * (4 * inner * (inner + 1) + 2 * inner * mlp + mlp + inner) + 4 * self.head_dim
 
 
+class PromptTemplate(_Strict):
+    """The frame of a prompt that the model was trained with, in the chat format of Qwen2.5-VL.
+
+    The user's turn has ``picture`` once for each reference, with ``{number}`` from 1, and then the prompt.
+    """
+
+    system: str = Field(min_length=1, description="text of the system's turn")
+    picture: str = Field("", description="what stands for one picture; empty for a model that takes none")
+
+
 class Download(_Strict):
     """What ``qied pull`` fetches under one name: files of a repository on the Hugging Face hub, by part.
 
@@ -139,16 +172,30 @@ class Download(_Strict):
     kind: Literal["model", "tokenizer", "lora"] = Field(description="what its files are to the daemon")
     description: str
     repository: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+    licence: str = Field(min_length=1, description="SPDX identifier of the licence that its makers name")
     revision: str = Field("main", min_length=1, description="branch, tag or commit")
     files: dict[str, tuple[str, ...]] = Field(min_length=1, description="patterns by part")
 
 
 class ModelProfile(_Strict):
-    """One model's facts. Sizes are pixels, ``template_tokens`` counts prompt template tokens that are dropped."""
+    """One model's facts. Sizes are pixels, ``template_tokens`` counts prompt template tokens that are dropped.
+
+    Several models have the same tensors. ``version`` is what this one of them is called in model.version, empty for
+    a model of its own; such a model runs like the one of ``runs_like``. ``pipeline`` and ``zero_cond_t`` are what
+    diffusers' configurations of it say: the class in model_index.json, and whether references are modulated as at
+    timestep 0.
+    """
 
     name: str
     title: str
     source: str = Field(description="where the weights come from, for display")
+    version: str = ""
+    runs_like: str = "2511"
+    repository: str = Field("", description="on the Hugging Face hub; empty: none")
+    configuration: str = Field("", description="folder of shipped configurations; empty: that of its own name")
+    pipeline: str = "QwenImageEditPlusPipeline"
+    zero_cond_t: bool = True
+    template: PromptTemplate
     geometry: Geometry
     architecture: Architecture
     template_tokens: int = 64
@@ -158,20 +205,39 @@ class ModelProfile(_Strict):
     presets: dict[str, Preset]
     downloads: dict[str, Download] = Field(default_factory=dict, description="what can be pulled, by name")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_version(cls, values: Any) -> Any:
+        """A profile that says no version has the one of its name, if there is one."""
+        if isinstance(values, dict) and "version" not in values and (found := MODEL_VERSION.search(_name(values))):
+            return {**values, "version": found[1]}
+        return values
+
     @property
-    def version(self) -> str:
-        """The version that the name tells, such as 2511; empty for none."""
-        found = MODEL_VERSION.search(self.name)
-        return found[1] if found else ""
+    def kind(self) -> str:
+        """The version as which it runs."""
+        return self.version or self.runs_like
+
+    def lightning_download(self, steps: int) -> str | None:
+        """The name under which a Lightning LoRA of so many steps can be pulled; None for none."""
+        loras = [name for name, each in self.downloads.items() if each.kind == "lora"]
+        return next((name for name in loras if name.endswith(f"-{steps}steps")), None)
 
     def preset(self, name: str | None) -> Preset:
         """Return the preset ``name``, or the default one; raises KeyError for an unknown name."""
         return self.presets[self.default_preset if name is None else name]
 
 
+def _name(values: dict[str, Any]) -> str:
+    return str(values.get("name", ""))
+
+
 def load_profile(path: Path) -> ModelProfile:
-    """Read one model profile; raises ConfigError that names file, line, key and the allowed values."""
-    file = read_profile_file(path)
+    """Read one model profile; raises ConfigError that names file, line, key and the allowed values.
+
+    In the place of its table, ``architecture`` may name a shipped profile that has the same counts.
+    """
+    file = _with_architecture(read_profile_file(path))
     profile = file.validated(ModelProfile)
     if profile.default_preset not in profile.presets:
         raise file.refusal(
@@ -179,14 +245,46 @@ def load_profile(path: Path) -> ModelProfile:
             f"{profile.default_preset!r} is not one of {sorted(profile.presets)}.",
             "Name one of the presets of the same file.",
         )
+    if not profile.geometry.takes_pictures and not all(profile.geometry.default_size):
+        raise file.refusal(
+            ("geometry",),
+            "a model without pictures needs default_size.",
+            "Add the sides of its usual result, such as default_size = [1024, 1024].",
+        )
     return profile
+
+
+def _with_architecture(file: ProfileFile) -> ProfileFile:
+    """The file with the counts of the profile that it names, if it names one."""
+    named = file.values.get("architecture")
+    if not isinstance(named, str):
+        return file
+    others = {path.stem: path for path in _shipped_files() if path.stem != file.path.stem}
+    counts = read_profile_file(others[named]).values.get("architecture") if named in others else None
+    if not isinstance(counts, dict):
+        known = [name for name, path in others.items() if "[architecture]" in path.read_text(encoding="utf-8")]
+        raise file.refusal(
+            ("architecture",),
+            f"{named!r} is not a shipped profile with counts of its own.",
+            f"Name one of {', '.join(known)}, or write the table.",
+        )
+    return replace(file, values={**file.values, "architecture": counts})
+
+
+def _shipped_files() -> list[Path]:
+    return sorted((profiles_folder() / "models").glob("*.toml"))
 
 
 @cache
 def shipped_profiles() -> dict[str, ModelProfile]:
     """All model profiles that ship with qied, by name."""
-    found = [load_profile(path) for path in sorted((profiles_folder() / "models").glob("*.toml"))]
-    return {profile.name: profile for profile in found}
+    found = [load_profile(path) for path in _shipped_files()]
+    return {profile.name: profile for profile in sorted(found, key=lambda one: one.name != DEFAULT_MODEL)}
+
+
+def versions() -> dict[str, ModelProfile]:
+    """Shipped models of the same tensors, by what model.version calls them, the one that is served unasked first."""
+    return {profile.version: profile for profile in shipped_profiles().values() if profile.version}
 
 
 def shipped_downloads() -> dict[str, Download]:

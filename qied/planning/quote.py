@@ -32,7 +32,8 @@ class Answer:
     @property
     def text(self) -> str:
         """One sentence for people."""
-        size = f"{self.width} x {self.height} with {self.images} picture{'s' if self.images > 1 else ''}"
+        pictures = f" with {self.images} picture{'s' if self.images > 1 else ''}" if self.images else ""
+        size = f"{self.width} x {self.height}{pictures}"
         guidance = " and guidance" if self.guided else ""
         if self.fits:
             return f"{size}{guidance} fits: at most {gib(self.predicted_peak_bytes)}, alone."

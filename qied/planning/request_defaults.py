@@ -12,10 +12,14 @@ from qied_client.protocol.request import EditRequest
 from qied.edit import Background, EditSpec, MaskMode, OutputFormat, warnings_within_limits
 from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
 from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
-from qied.planning.model_profile import ModelProfile, Preset
+from qied.planning.model_profile import ModelProfile, Preset, versions
 from qied.planning.serving import Serving
 
 Size = tuple[int, int]
+EDITS: Final = "2511"
+FROM_TEXT: Final = "2512"
+"""Models that errors name for what the served one cannot do."""
+_LEFT_OUT: Final = {"images": "the pictures", "mask": "the mask", "size": "size"}
 _FORMATS: Final[Mapping[str, OutputFormat]] = {"png": "png", "webp": "webp", "jpeg": "jpeg"}
 
 
@@ -39,12 +43,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
     Raises InvalidRequest and its kinds; a size above the cap is not an error here, see ``admitted``.
     """
     geometry = serving.profile.geometry
-    if not 1 <= len(sizes) <= geometry.max_references:
-        raise InvalidRequest(
-            f"images: {serving.profile.title} takes 1 to {geometry.max_references} pictures, not {len(sizes)}.",
-            "Send fewer pictures." if sizes else "Send at least one picture.",
-            field="images",
-        )
+    _check_pictures(request, len(sizes), serving.profile)
     for width, height in sizes:
         if not within_aspect(width, height):
             raise InvalidRequest(
@@ -61,7 +60,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
     preset = _preset(request, serving.profile)
     _check_precision(request, serving)
     loras = chosen_loras(request, preset, serving)
-    wanted = _wanted_size(request, sizes[-1], serving.profile)
+    wanted = _wanted_size(request, sizes, serving.profile)
     same = request.size == "same" and (request.on_cap != "fit" or wanted[0] * wanted[1] <= serving.max_pixels)
     nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     fits = wanted[0] * wanted[1] <= serving.max_pixels
@@ -121,6 +120,35 @@ def admitted(resolved: Resolved, request: EditRequest, serving: Serving) -> Edit
     )
 
 
+def _check_pictures(request: EditRequest, count: int, profile: ModelProfile) -> None:
+    """Refuse pictures, a mask or their size where the model takes no picture, and more or fewer than it takes."""
+    geometry = profile.geometry
+    if not geometry.takes_pictures:
+        for given, name in ((count, "images"), (request.mask, "mask"), (request.size == "same", "size")):
+            if given:
+                raise InvalidRequest(
+                    f"{name}: {profile.title} makes pictures from text alone and takes none.",
+                    f"Leave {_LEFT_OUT[name]} out. To edit a picture, ask the daemon's owner to serve a model that "
+                    f"edits, such as {_named(EDITS)}.",
+                    field=name,
+                )
+    if geometry.least_references <= count <= geometry.max_references:
+        return
+    if not count:
+        remedy = f"Send at least one picture. From text alone makes a model such as {_named(FROM_TEXT)}."
+    elif geometry.max_references == 1:
+        remedy = f"Send one picture, or ask the daemon's owner to serve {_named(EDITS)}, which takes more."
+    else:
+        remedy = "Send fewer pictures."
+    raise InvalidRequest(
+        f"images: {profile.title} takes {geometry.references_in_words}, not {count}.", remedy, field="images"
+    )
+
+
+def _named(version: str) -> str:
+    return versions()[version].title
+
+
 def _preset(request: EditRequest, profile: ModelProfile) -> Preset:
     try:
         return profile.preset(request.preset)
@@ -168,7 +196,8 @@ def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving
         return
     asked = f"{wanted[0]} x {wanted[1]} pixels"
     named = request.width is not None or request.size == "same"
-    what = f"{asked} were asked for" if named else f"This picture's usual size is {asked}"
+    whose = "This picture's" if spec.images else "This model's"
+    what = f"{asked} were asked for" if named else f"{whose} usual size is {asked}"
     yield (
         f"{what}, but this daemon makes at most {serving.max_pixels} pixels, so the result has "
         f"{spec.width} x {spec.height}. To choose the size yourself, ask for one within that limit."
@@ -183,9 +212,12 @@ def _unused_negative(request: EditRequest, spec: EditSpec) -> Iterator[str]:
     yield f"The negative prompt has no effect at a CFG scale of 1. Leave it out{instead}."
 
 
-def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Size:
+def _wanted_size(request: EditRequest, sizes: Sequence[Size], profile: ModelProfile) -> Size:
     if request.width is not None and request.height is not None:
         return request.width, request.height
+    if not sizes:
+        return profile.geometry.default_size
+    last = sizes[-1]
     if request.size == "same":
         grid = profile.geometry.side_multiple
         return -(-last[0] // grid) * grid, -(-last[1] // grid) * grid

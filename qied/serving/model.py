@@ -12,9 +12,9 @@ from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, ex
 from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import installation, installation_around, is_installation
-from qied.checkpoints.hub_cache import PULL, REPOSITORY, known_name
+from qied.checkpoints.hub_cache import PULL, known_name
 from qied.checkpoints.part_file import read_part
-from qied.checkpoints.pipeline_folder import pipeline_checkpoint, read_json
+from qied.checkpoints.pipeline_folder import pipeline_checkpoint, pipeline_evidence, read_json
 from qied.checkpoints.places import (
     best_models,
     choose_model,
@@ -25,11 +25,12 @@ from qied.checkpoints.places import (
     places,
 )
 from qied.checkpoints.small_files import is_file, is_folder
-from qied.checkpoints.versions import named_model
+from qied.checkpoints.versions import UNKNOWN, Evidence, named_model, of_kind
 from qied.config import ModelConfig
 from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
-from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
+from qied.planning.model_names import called
+from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles, versions
 from qied.resources import builtin_loras_folder, builtin_model_folder
 
 BUILTIN = "builtin"
@@ -40,8 +41,8 @@ class ServedModel:
     """A model, its profile, the profile's name or path for the worker, and its LoRAs.
 
     ``origin`` is what people know it by: a pipeline folder, or the file of its transformer, which ``assembled`` has the
-    other parts of. ``parts`` are those that the configuration names in the place of the folder's own. ``proven``: a
-    tensor of its own shows that it is the version that it is served as, whatever its name says.
+    other parts of. ``parts`` are those that the configuration names in the place of the folder's own. ``evidence``
+    shows which of the models of the same tensors it is.
     """
 
     origin: Path
@@ -50,7 +51,7 @@ class ServedModel:
     loras: Catalogue = field(default_factory=Catalogue)
     parts: NamedParts = field(default_factory=NamedParts)
     assembled: Checkpoint | None = None
-    proven: bool = False
+    evidence: Evidence = UNKNOWN
 
     def checkpoint(self) -> Checkpoint:
         """The files to load; raises ModelNotFound, ModelUnsupported or ConfigError where they are not all there."""
@@ -77,15 +78,22 @@ class ServedModel:
         return stored_block_bytes([Path(file) for file in assembled.transformer], self.profile.architecture)
 
     @property
+    def told(self) -> str:
+        """Its title, and what shows that it is this model."""
+        if self.profile_name == BUILTIN:
+            return self.profile.title
+        return f"{self.profile.title}, {self.evidence.reason(self.parts.version)}"
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """That the model's name contradicts the version it is served as: every picture would look wrong."""
         name = known_name(self.origin)
         named, served = named_model(name, {}), self.profile.version or self.parts.version
-        if named is None or not served or named == served or self.proven:
+        if named is None or not served or named == served or self.evidence.shown_by == "tensor":
             return ()
         warning = (
-            f"The model is named {name}, but is served as {served}. If it is {named}, every picture "
-            f"comes out wrong: the daemon's owner should serve a model of {served}."
+            f"The model is named {name}, but is served as {called(served)}. If it is {called(named)}, every picture "
+            f"comes out wrong: the daemon's owner should serve a model of {called(served)}."
         )
         return warnings_within_limits([warning])
 
@@ -100,7 +108,7 @@ def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) ->
         return _served(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config)
     if not config.path:
         found = find_models(environ, home, named_parts(config))
-        chosen = choose_model(found)
+        chosen = choose_model(found, config.version)
         if chosen is None:
             raise ModelNotFound(explain_missing(found))
         return _located(chosen.path, config, places(environ, home), chosen.loras)
@@ -131,7 +139,7 @@ def _only_one(folder: Path, home: Path, where: Places, named: NamedParts) -> Pat
     Parts that are missing are told when it is assembled.
     """
     found = [replace(model, missing=()) for model in in_comfyui(installation(folder, home), where, named)]
-    best = best_models(found)
+    best = best_models(found, named.version)
     if len(best) == 1:
         return best[0].path
     if best:
@@ -148,7 +156,7 @@ def _only_one(folder: Path, home: Path, where: Places, named: NamedParts) -> Pat
     more = f" {len(found) - 1} more cannot be served either: see `qied inspect`." if len(found) > 1 else ""
     raise ModelNotFound(
         f"{folder} has no transformer that can be served. {first.path.name}: {first.problems[0]}{more}",
-        "Name the file to serve with --model, and with --model-version 2511 if it is 2511.",
+        "Name the file to serve with --model, and what it is with --model-version: 2511, say.",
     )
 
 
@@ -158,12 +166,15 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
         checkpoint, profile = assemble(path, named_parts(config), where, wanted[0] if wanted else None)
         name = wanted[1] if wanted else profile.name
         served = _served(path, profile, name, config, loras, checkpoint)
-        return replace(served, proven=read_part(path, "transformer").evidence.proven)
+        return replace(served, evidence=read_part(path, "transformer").evidence)
     if not is_file(path / "model_index.json"):
-        if config.path.rstrip("/").endswith(REPOSITORY):
+        repository = next(
+            (one for one in versions().values() if f"/{config.path}".rstrip("/").endswith(f"/{one.repository}")), None
+        )
+        if repository is not None:
             raise ModelNotFound(
                 f"{config.path} names a repository, not a path on this machine.",
-                f"Get it with: {PULL}. Then `qied serve` finds it without --model.",
+                f"Get it with: qied pull {repository.name}. Then `qied serve` finds it without --model.",
             )
         raise ModelNotFound(
             f"{path} is not a model: it is neither a weight file nor a folder with model_index.json.",
@@ -172,7 +183,7 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
         )
     folder = path.resolve()
     profile, name = wanted or _fitting_profile(folder, shipped_profiles())
-    return _served(folder, profile, name, config, loras)
+    return replace(_served(folder, profile, name, config, loras), evidence=pipeline_evidence(folder))
 
 
 def _served(
@@ -221,9 +232,16 @@ def _fitting_profile(folder: Path, shipped: Mapping[str, ModelProfile]) -> tuple
         shape = (facts["num_layers"], facts["num_attention_heads"] * facts["attention_head_dim"])
     except (KeyError, TypeError) as error:
         raise ModelUnsupported(f"{path} cannot be used: {error!r}.", "Download the model again.") from error
-    for name, profile in shipped.items():
-        if shape == (profile.architecture.layers, profile.architecture.inner_dim):
-            return profile, name
+    alike = [one for one in shipped.values() if shape == (one.architecture.layers, one.architecture.inner_dim)]
+    evidence = pipeline_evidence(folder)
+    if (found := of_kind(alike, evidence.version or "")) is not None:
+        return found, found.name
+    if alike:
+        raise ModelUnsupported(
+            f"{folder} is {called(evidence.version or 'an unknown model')} by its configuration (the pipeline's class, "
+            f"and zero_cond_t), of which there is none of the size of {alike[0].title}.",
+            "Restore the original configuration files, or name a profile with model.profile.",
+        )
     raise ModelUnsupported(
         f"No profile fits {folder}: {shape[0]} layers of {shape[1]}.",
         f"Name one with model.profile; there are {', '.join(sorted(shipped))}.",

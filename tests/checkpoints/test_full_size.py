@@ -11,6 +11,7 @@ import pytest
 from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.inspect import inspect
 from qied.planning.model_profile import shipped_profiles
+from tests.checkpoints.files import MARKER
 from tests.checkpoints.sparse_files import REAL, all_in_one, stored_as
 from tools.sparse_checkpoint import sparse_file
 
@@ -47,6 +48,29 @@ def test_a_checkpoint_of_all_parts_in_full_size_is_recognised(tmp_path: Path, fl
     found = inspect(path)
     assert (found.role, found.model, found.precision, found.problems) == ("checkpoint", REAL, flavour, ())
     assert path.stat().st_size > (50e9 if flavour == "bf16" else 28e9)
+
+
+@pytest.mark.parametrize(
+    ("name", "flavour", "model"),
+    [
+        ("qwen_image_edit_2509_fp8_e4m3fn", "fp8_plain", "qwen-image-edit-2509"),
+        ("Qwen-Image-Edit-2509_fp8mixed", "fp8_comfy", "qwen-image-edit-2509"),
+        ("qwen_image_edit_bf16", "bf16", "qwen-image-edit"),
+        ("FireRed-Image-Edit-1.0_fp8mixed_comfy", "fp8_comfy", "firered-image-edit-1.0"),
+        ("FireRed-Image-Edit-1.1-transformer", "bf16", "firered-image-edit-1.1"),
+        ("qwen_image_fp8_e4m3fn", "fp8_plain", "qwen-image"),
+        ("qwen_image_2512_fp8_e4m3fn", "fp8_plain", "qwen-image-2512"),
+    ],
+)
+def test_each_model_is_recognised_by_the_name_of_its_file_of_full_size(
+    tmp_path: Path, name: str, flavour: str, model: str
+) -> None:
+    entries, texts = stored_as("transformer", flavour)
+    del entries[MARKER]
+    path = sparse_file(tmp_path / f"{name}.safetensors", entries, texts)
+    found = inspect(path)
+    assert (found.role, found.precision, found.shown_by) == ("transformer", flavour, "name")
+    assert (found.model, found.problems) == (model, ())
 
 
 def test_shards_of_the_real_folder_are_recognised_together(tmp_path: Path) -> None:

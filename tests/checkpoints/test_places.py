@@ -13,10 +13,12 @@ from qied.checkpoints.comfyui import extra_model_paths
 from qied.checkpoints.hub_cache import PULL, REPOSITORY
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.listing import listing
-from qied.checkpoints.pipeline_folder import PIPELINE, missing_parts, pipeline_checkpoint
+from qied.checkpoints.pipeline_folder import missing_parts, pipeline_checkpoint, pipeline_evidence
 from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models, places
 from qied.checkpoints.small_files import files_below
-from qied.planning.model_profile import shipped_downloads
+from qied.checkpoints.versions import Evidence
+from qied.planning.model_names import called
+from qied.planning.model_profile import shipped_downloads, versions
 from qied.resources import builtin_model_folder
 from qied.weights.problems import BadFile
 from tests.checkpoints.files import MARKER
@@ -41,7 +43,8 @@ def write(path: Path, content: object = "") -> Path:
 
 def diffusers_folder(folder: Path) -> Path:
     """A whole checkpoint with two shards of the transformer and empty weights."""
-    write(folder / "model_index.json", {"_class_name": PIPELINE, **{name: ["library", "Class"] for name in COMPONENTS}})
+    parts = {name: ["library", "Class"] for name in COMPONENTS}
+    write(folder / "model_index.json", {"_class_name": "QwenImageEditPlusPipeline", **parts})
     for name in COMPONENTS:
         config = "preprocessor_config.json" if name == "processor" else CONFIGS.get(name, "config.json")
         write(folder / name / config, {"zero_cond_t": True} if name == "transformer" else {})
@@ -54,11 +57,11 @@ def diffusers_folder(folder: Path) -> Path:
     return folder
 
 
-def snapshot(cache: Path, commit: str = "abc", main: bool = True) -> Path:
-    repository = cache / f"models--{REPOSITORY.replace('/', '--')}"
+def snapshot(cache: Path, commit: str = "abc", main: bool = True, repository: str = REPOSITORY) -> Path:
+    stored = cache / f"models--{repository.replace('/', '--')}"
     if main:
-        write(repository / "refs" / "main", commit)
-    return diffusers_folder(repository / "snapshots" / commit)
+        write(stored / "refs" / "main", commit)
+    return diffusers_folder(stored / "snapshots" / commit)
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
@@ -202,7 +205,7 @@ SAID = NamedParts(version="2511")
 
 
 def chosen(home: Path, named: NamedParts) -> str | None:
-    found = choose_model(find_models({}, home, named))
+    found = choose_model(find_models({}, home, named), named.version)
     return None if found is None else found.path.name.removesuffix(".safetensors")
 
 
@@ -213,37 +216,57 @@ def test_a_file_that_says_itself_that_it_is_2511_goes_before_every_name(tmp_path
 
 def test_a_name_of_2511_goes_before_files_whose_names_say_nothing(tmp_path: Path) -> None:
     diffusion_models(tmp_path, qwen_image_2512=False, a_merge=False, qwen_image_edit_2511=False)
-    assert chosen(tmp_path, NamedParts()) is None
+    with pytest.raises(ModelNotFound, match="1 model can be served, and none is named") as caught:
+        chosen(tmp_path, NamedParts())
+    assert "qwen_image_2512.safetensors  (qwen-image-2512, by its name)" in str(caught.value)
     assert chosen(tmp_path, SAID) == "qwen_image_edit_2511"
     (tmp_path / "ComfyUI/models/diffusion_models/qwen_image_edit_2511.safetensors").unlink()
     assert chosen(tmp_path, SAID) == "a_merge"
 
 
 @pytest.mark.parametrize(
-    ("name", "what"),
+    ("name", "version", "model"),
     [
-        ("qwen_image_edit_2509_fp8_e4m3fn", "2509"),
-        ("qwen_image_2512_bf16", "2512"),
-        ("qwen_image_edit_fp8_e4m3fn", "the first Qwen-Image-Edit"),
-        ("Qwen-Image-Edit-Q4_K_M", "the first Qwen-Image-Edit"),
-        ("qwen_image_bf16", "Qwen-Image, which makes pictures from text alone"),
-        ("FireRed-Image-Edit-1.1-bf16", "FireRed-Image-Edit"),
-        ("qwen_image_layered_bf16", "Qwen-Image-Layered"),
+        ("qwen_image_edit_2509_fp8_e4m3fn", "2509", "qwen-image-edit-2509"),
+        ("qwen_image_2512_bf16", "2512", "qwen-image-2512"),
+        ("qwen_image_edit_fp8_e4m3fn", "edit", "qwen-image-edit"),
+        ("Qwen-Image-Edit-Q4_K_M", "edit", "qwen-image-edit"),
+        ("qwen_image_bf16", "qwen-image", "qwen-image"),
+        ("FireRed-Image-Edit-1.1-bf16", "firered-1.1", "firered-image-edit-1.1"),
     ],
 )
-def test_what_the_configuration_says_counts_for_no_file_with_the_name_of_another_model(
-    tmp_path: Path, name: str, what: str
+def test_a_file_is_the_model_that_it_is_named_for_unless_a_person_says_otherwise(
+    tmp_path: Path, name: str, version: str, model: str
 ) -> None:
-    folder = diffusion_models(tmp_path, **{name: False})
+    path = diffusion_models(tmp_path, **{name: False}) / f"{name}.safetensors"
+    assert chosen(tmp_path, NamedParts()) == chosen(tmp_path, NamedParts(version=version)) == name
+    (found,) = find_models({}, tmp_path, SAID)
+    assert found.problems[0].startswith(f"By its name it is {called(version)}, but model.version says 2511.")
+    assert chosen(tmp_path, SAID) is None
+    assert inspect(path, "2511").problems == found.problems
+    for said, served in (("", model), (version, model), ("2511", "qwen-image-edit-2511")):
+        checkpoint, profile = assemble(path, NamedParts(version=said), places({}, tmp_path))
+        assert (checkpoint.transformer, profile.name) == ((str(path),), served)
+
+
+@pytest.mark.parametrize("name", ["qwen_image_layered_bf16", "FireRed-Image-Edit-bf16", "qwen_image_edit_2507"])
+def test_a_file_that_is_named_for_a_model_that_is_not_run_is_not_served(tmp_path: Path, name: str) -> None:
+    path = diffusion_models(tmp_path, **{name: False}) / f"{name}.safetensors"
     for named in (NamedParts(), SAID):
         (found,) = find_models({}, tmp_path, named)
-        assert f"By its name it is {what}, which has the same tensors" in found.problems[0]
-        assert chosen(tmp_path, named) is None
-        assert inspect(found.path, named.version).problems == found.problems
-    with pytest.raises(ModelUnsupported, match=f"by its name it is {what}"):
-        assemble(folder / f"{name}.safetensors", NamedParts(), places({}, tmp_path))
-    checkpoint, _ = assemble(folder / f"{name}.safetensors", SAID, places({}, tmp_path))
-    assert checkpoint.transformer == (str(folder / f"{name}.safetensors"),)
+        assert "which has the same tensors as 2511, but is not run" in found.problems[0]
+    with pytest.raises(ModelUnsupported, match="but is not run"):
+        assemble(path, NamedParts(), places({}, tmp_path))
+    assert assemble(path, NamedParts(version="2509"), places({}, tmp_path))[1].version == "2509"
+
+
+def test_another_model_is_served_unasked_only_where_it_is_the_only_one(tmp_path: Path) -> None:
+    diffusion_models(tmp_path, qwen_image_edit_2509=False)
+    assert chosen(tmp_path, NamedParts()) == "qwen_image_edit_2509"
+    diffusion_models(tmp_path, qwen_image_2512=False)
+    with pytest.raises(ModelNotFound, match="2 models can be served"):
+        chosen(tmp_path, NamedParts())
+    assert chosen(tmp_path, NamedParts(version="2512")) == "qwen_image_2512"
 
 
 def test_what_is_most_likely_meant_is_explained_first(tmp_path: Path) -> None:
@@ -291,8 +314,34 @@ def test_a_folder_of_2509_is_known_before_anything_starts(tmp_path: Path) -> Non
     (found,) = find_models({}, tmp_path)
     assert "does not set zero_cond_t" in found.problems[0] and choose_model([found]) is None
     assert inspect(path).problems == found.problems
-    with pytest.raises(ModelUnsupported, match="is 2509"):
+    with pytest.raises(ModelUnsupported, match="is named 2511, but"):
         pipeline_checkpoint(path)
+
+
+@pytest.mark.parametrize("version", versions())
+def test_the_folder_of_each_model_is_known_by_its_configuration_and_its_name(tmp_path: Path, version: str) -> None:
+    profile = versions()[version]
+    path = snapshot(tmp_path / ".cache/huggingface/hub", repository=profile.repository)
+    index = json.loads((path / "model_index.json").read_text())
+    write(path / "model_index.json", {**index, "_class_name": profile.pipeline})
+    write(path / "transformer" / "config.json", {"zero_cond_t": True} if profile.zero_cond_t else {})
+    (found,) = find_models({}, tmp_path)
+    assert (found.path, found.name, found.complete) == (path, profile.name, True)
+    assert found.evidence.version == version
+    assert choose_model([found]) == found
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "version"),
+    [("QwenImageEditPlusPipeline", "2509"), ("QwenImageEditPipeline", "edit"), ("QwenImagePipeline", "qwen-image")],
+)
+def test_a_folder_whose_name_says_nothing_is_known_by_its_configuration(
+    tmp_path: Path, pipeline: str, version: str
+) -> None:
+    path = diffusers_folder(tmp_path / "mine")
+    write(path / "transformer" / "config.json", {})
+    write(path / "model_index.json", {"_class_name": pipeline})
+    assert pipeline_evidence(path) == Evidence(version, "configuration")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,10 @@ class Unit:
 class PlainEdit:
     def __init__(self, spec: EditSpec, pictures: Mapping[str, Picture]) -> None:
         self._spec = spec
-        self._picture = pictures[spec.images[0]].resize((spec.width, spec.height), Image.Resampling.LANCZOS)
+        size = (spec.width, spec.height)
+        self._picture = Image.linear_gradient("L").convert("RGB").resize(size)
+        if spec.images:
+            self._picture = pictures[spec.images[0]].resize(size, Image.Resampling.LANCZOS)
         self._step = 0
         self._shift = 0
         found = re.search(r"gate=(\S+)", spec.prompt)

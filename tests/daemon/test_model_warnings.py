@@ -37,4 +37,6 @@ def test_a_model_named_for_another_version_is_told_at_the_start_and_in_each_edit
         check=True,
         cwd=tmp_path,
     )
-    assert listed.stdout.endswith(f"`qied serve` uses {model}\n! {warning}\n")
+    assert listed.stdout.endswith(
+        f"`qied serve` uses {model}\nas qied built-in small edit model, by its configuration\n! {warning}\n"
+    )

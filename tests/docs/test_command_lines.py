@@ -39,6 +39,7 @@ SECONDS = 60
 ONLY_PARSED: dict[str, str] = {
     r"sudo .*": "needs the rights of root",
     r"qied serve.*": "runs until it is stopped; the block of README runs, and tests/daemon has the options",
+    r"qied generate.*": "needs a model that makes pictures from text; tests/web/test_generations.py runs it",
     r"qied demo.*": "tests/cli/test_demo.py runs it",
     r"qied pull (?!--help).+": "fetches up to 58 GB; tests/cli/test_pull.py fetches from a hub of its own",
     r"qied doctor.*": "takes long; the block of README runs it, and tests/doctor has --deep",

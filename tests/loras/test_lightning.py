@@ -39,7 +39,10 @@ def test_the_steps_of_a_lightning_lora_are_told(file, metadata, steps):
         ("Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors", {}, "2511"),
         ("sub2509/Qwen-Image-Edit-2509-Lightning-8steps.safetensors", {}, "2509"),
         ("style.safetensors", {"modelspec.title": "for 2511"}, "2511"),
-        ("Qwen-Image-Lightning-4steps-V1.0.safetensors", {}, None),
+        ("Qwen-Image-Lightning-4steps-V1.0.safetensors", {}, "qwen-image"),
+        ("Qwen-Image-Edit-Lightning-8steps-V1.0-bf16.safetensors", {}, "edit"),
+        ("FireRed-Image-Edit-1.1-Lightning-8steps-v1.2.safetensors", {}, "firered-1.1"),
+        ("FireRed-Image-Edit-Lightning-8steps.safetensors", {}, "FireRed-Image-Edit"),
         ("12511.safetensors", {}, None),
     ],
 )

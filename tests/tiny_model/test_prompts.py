@@ -16,12 +16,12 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2Tokenizer, Qwen2VLProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from qied.engine.text.prompt import TEMPLATE_HEAD, Grid, PromptTokens
+from qied.engine.text.prompt import Grid, PromptTokens
 from tools.tiny_model import tokenizer as building
 from tools.tiny_model.edits import ALL_TASKS, sample_edit, with_article
 from tools.tiny_model.phrases import CHINESE_MARKS, FRAMES, PHRASINGS
 from tools.tiny_model.phrasings import REFERENCE_TASKS, AnyTask
-from tools.tiny_model.prompts import PADDING, SPECIAL_TOKENS, VOCABULARY, Prompts
+from tools.tiny_model.prompts import PADDING, SPECIAL_TOKENS, TEMPLATE, TEMPLATE_HEAD, VOCABULARY, Prompts
 from tools.tiny_model.words import (
     ANY_KIND,
     COLOUR_NAMES,
@@ -138,7 +138,7 @@ def test_instructions_decode_to_themselves_and_fit_a_batch(prompts, tokenizer, s
 @given(text=st.text(st.characters(exclude_categories=["Cs"])), pictures=st.integers(1, 3))
 def test_any_text_is_encoded_as_the_engine_encodes_it(prompts, tokenizer, text, pictures):
     ids = prompts.encode(text, pictures)
-    assert ids == PromptTokens(tokenizer).ids(text, [Grid(4, 4)] * pictures)
+    assert ids == PromptTokens(tokenizer, TEMPLATE).ids(text, [Grid(4, 4)] * pictures)
     start = len(prompts.encode("", pictures)) - 5
     assert tokenizer.decode(ids[start:-5]) == unicodedata.normalize("NFC", text)
 

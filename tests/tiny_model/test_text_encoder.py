@@ -17,7 +17,7 @@ from qied.engine.text.prompt import PromptTokens
 from qied.resources import builtin_model_folder
 from tools.tiny_model.edits import Edit, sample_edit
 from tools.tiny_model.phrasings import REFERENCE_TASKS
-from tools.tiny_model.prompts import IMAGE_TOKEN, Prompts
+from tools.tiny_model.prompts import IMAGE_TOKEN, TEMPLATE, Prompts
 from tools.tiny_model.render import render_scenes
 from tools.tiny_model.text_encoder import (
     HIDDEN,
@@ -214,7 +214,7 @@ def test_the_engine_sees_what_training_sees(encoder, prompts, processor, folder,
     """From instruction and picture to hidden states: the engine, which takes M-RoPE positions, against the forward."""
     ids, lengths, patches = inputs(prompts, pictures)
     edit = some_edits(pictures)[0]
-    tokens = PromptTokens(AutoTokenizer.from_pretrained(folder))
+    tokens = PromptTokens(AutoTokenizer.from_pretrained(folder), TEMPLATE)
     engine = TextEncoder(encoder.model, tokens, processor, torch.device("cpu"), torch.float32)
     scenes = [edit.source, edit.reference][:pictures]
     levels = [(each * 255).round().to(torch.uint8).permute(1, 2, 0) for each in render_scenes(scenes)]

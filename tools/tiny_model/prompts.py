@@ -11,7 +11,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from qied.engine.text.prompt import TEMPLATE_HEAD, TEMPLATE_TAIL
+from qied.engine.text.prompt import TEMPLATE_TAIL, template_head
+from qied.planning.model_profile import shipped_profiles
+
+TEMPLATE = shipped_profiles()["builtin"].template
+TEMPLATE_HEAD = template_head(TEMPLATE)
 
 VOCABULARY = 896
 """Tokens in all: 256 bytes, the merges, then the special tokens, which have the last ids."""

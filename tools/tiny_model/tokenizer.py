@@ -13,9 +13,9 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from qied.engine.text.prompt import TEMPLATE_HEAD, TEMPLATE_TAIL
+from qied.engine.text.prompt import TEMPLATE_TAIL
 from tools.tiny_model.edits import ALL_TASKS, Edit, sample_edit
-from tools.tiny_model.prompts import SPECIAL_TOKENS, TEMPLATE_TOKENS, VOCABULARY
+from tools.tiny_model.prompts import SPECIAL_TOKENS, TEMPLATE_HEAD, TEMPLATE_TOKENS, VOCABULARY
 from tools.tiny_model.words import (
     ANY_KIND,
     COLOUR_NAMES,

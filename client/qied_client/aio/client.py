@@ -176,6 +176,50 @@ class AsyncClient:
         results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
         return results[0] if n is None else results
 
+    @overload
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        n: None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Result: ...
+
+    @overload
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        n: int,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> list[Result]: ...
+
+    @shows_options
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        n: int | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Result | list[Result]:
+        """Make a picture from text alone, where the daemon serves a model that does.
+
+        The same as ``edit`` without pictures, in everything else too; a model that edits refuses it with
+        InvalidRequest.
+        """
+        submission = self._submission((), prompt, options, job_id=job_id, n=n)
+        results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
+        return results[0] if n is None else results
+
     @shows_options
     async def submit(
         self,

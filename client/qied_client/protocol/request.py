@@ -47,7 +47,8 @@ BACKGROUNDS: Final = ("auto", "transparent", "opaque")
 class EditRequest:
     """One edit as the user asked for it; null means the daemon's choice (preset, then model profile).
 
-    ``images`` are one or more SHA-256 hashes of uploaded picture files, the last one giving the default aspect;
+    ``images`` are SHA-256 hashes of uploaded picture files, the last one giving the default aspect; none for a model
+    that makes pictures from text alone;
     ``width`` and ``height`` are pixels, multiples of 16, given both or not at all. ``on_cap`` says what happens to a
     request above this machine's cap: ``refuse`` it with the nearest size, or ``fit`` it to that size.
     ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` says what of a mask is edited: its

@@ -1,4 +1,4 @@
-"""OpenAI's images API: edits of pictures, whole or as a stream of pictures that form."""
+"""OpenAI's images API: edits of pictures and pictures from text, whole or as a stream of pictures that form."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from qied_client.picture_header import PictureLimits, read_header
 from qied_client.results import Progress, Result
 from qied_client.web.access import user_of
 from qied_client.web.errors import ApiError, of_qied
-from qied_client.web.forms import PRESETS, EditForm, edit_form, form_of
+from qied_client.web.forms import PRESETS, EditForm, edit_form, form_of, generation_form
 from qied_client.web.http.answers import WithPictures, json_with_pictures
 from qied_client.web.http.bodies import Room, taken_in
 from qied_client.web.http.events import Event, comment, event, events_response
 from qied_client.web.streams import merged, while_connected
-from qied_client.web.submitting import Submitted, durable_id, submit
+from qied_client.web.submitting import Submitted, durable_id, submit, takes_no_picture
 from qied_client.web.users import Users
 
 _NO_USAGE: Final = {
@@ -50,36 +50,38 @@ class ImagesApi:
         async with AsyncExitStack() as held:
             client = await held.enter_async_context(self._users.client(user))
             with taken_in(request, user):
-                edits = await self._submit(request, client, user)
-            if edits.form.stream:
-                # What has been refused until here was refused by its status; the stream holds the client from now on.
-                return events_response(_stream(edits, held.pop_all()), self._room, user)
-            try:
-                results = await while_connected(request, _results(edits.jobs))
-            except BaseException:
-                await edits.abandon()
-                raise
+                async with form_of(request) as form:
+                    checked = await edit_form(form)
+                edits = await self._submit(request, client, user, checked)
+            return await self._answered(request, edits, held, user)
+
+    async def generations(self, request: Request) -> Response:
+        """POST /v1/images/generations: make pictures from text alone, where a model is served that does."""
+        user = user_of(request)
+        async with AsyncExitStack() as held:
+            client = await held.enter_async_context(self._users.client(user))
+            checked = await generation_form(request)
+            _check_makes_from_text(client)
+            pictures = await self._submit(request, client, user, checked)
+            return await self._answered(request, pictures, held, user)
+
+    async def _answered(self, request: Request, edits: Submitted, held: AsyncExitStack, user: str) -> Response:
+        if edits.form.stream:
+            # What has been refused until here was refused by its status; the stream holds the client from now on.
+            return events_response(_stream(edits, held.pop_all()), self._room, user)
+        try:
+            results = await while_connected(request, _results(edits.jobs))
+        except BaseException:
+            await edits.abandon()
+            raise
         return json_with_pictures(lambda stand_in: _answer(edits.form, results, stand_in), self._room, user)
 
-    async def _submit(self, request: Request, client: AsyncClient, user: str) -> Submitted:
-        async with form_of(request) as form:
-            checked = await edit_form(form)
+    async def _submit(self, request: Request, client: AsyncClient, user: str, checked: EditForm) -> Submitted:
         _check_model(client, checked.model)
         key = request.headers.get("idempotency-key")
         names = [new_id("web") if key is None else durable_id(user, key, number) for number in range(checked.n)]
         previews = checked.stream and checked.partial_images > 0
         return await submit(client, checked, names, durable=key is not None, previews=previews)
-
-    async def generations(self, request: Request) -> Response:
-        """POST /v1/images/generations: refused until a model is served that makes pictures from text alone."""
-        user_of(request)
-        raise ApiError(
-            400,
-            "invalid_request_error",
-            "model_not_supported",
-            "The model of this server edits pictures and makes none from text alone. Use /v1/images/edits.",
-            "model",
-        )
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: the served model, as a list."""
@@ -127,7 +129,7 @@ def _due(progress: Progress, wanted: int) -> int:
 
 def _partial(form: EditForm, progress: Progress, index: int) -> bytes:
     facts = {
-        "type": "image_edit.partial_image",
+        "type": f"{form.events}.partial_image",
         "partial_image_index": index,
         "b64_json": base64.b64encode(progress.preview).decode(),
         "created_at": int(time.time()),
@@ -136,13 +138,13 @@ def _partial(form: EditForm, progress: Progress, index: int) -> bytes:
         "background": "opaque",
         "output_format": "jpeg",
     }
-    return event("image_edit.partial_image", facts)
+    return event(f"{form.events}.partial_image", facts)
 
 
 def _completed(form: EditForm, result: Result) -> WithPictures:
     def make(stand_in: Callable[[bytes], str]) -> bytes:
         facts = {
-            "type": "image_edit.completed",
+            "type": f"{form.events}.completed",
             "created_at": int(time.time()),
             **_picture(form, result, stand_in),
             "size": f"{result.width}x{result.height}",
@@ -151,7 +153,7 @@ def _completed(form: EditForm, result: Result) -> WithPictures:
             "output_format": form.output_format,
             "usage": _NO_USAGE,
         }
-        return event("image_edit.completed", facts)
+        return event(f"{form.events}.completed", facts)
 
     return WithPictures(make)
 
@@ -192,6 +194,17 @@ def _picture(form: EditForm, result: Result, stand_in: Callable[[bytes], str]) -
         "id": result.job,
         "warnings": list(form.notes),
     }
+
+
+def _check_makes_from_text(client: AsyncClient) -> None:
+    if not takes_no_picture(client):
+        raise ApiError(
+            400,
+            "invalid_request_error",
+            "model_not_supported",
+            "The model of this server edits pictures and makes none from text alone. Use /v1/images/edits.",
+            "model",
+        )
 
 
 def _check_model(client: AsyncClient, name: str | None) -> None:

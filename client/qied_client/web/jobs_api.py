@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, is_dataclass
@@ -23,11 +22,12 @@ from qied_client.results import Result
 from qied_client.web.access import user_of
 from qied_client.web.errors import bad_request
 from qied_client.web.feed import Feeds, job_events
-from qied_client.web.forms import edit_form, form_of, read_file
+from qied_client.web.forms import edit_form, form_of, no_picture, read_file
 from qied_client.web.http.answers import picture_response
 from qied_client.web.http.bodies import Room, taken_in
 from qied_client.web.http.events import events_response
-from qied_client.web.submitting import Submitted, durable_id, submit
+from qied_client.web.http.json_bodies import json_object
+from qied_client.web.submitting import Submitted, durable_id, submit, takes_no_picture
 from qied_client.web.users import Users
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class JobsApi:
     async def control(self, request: Request) -> Response:
         """POST /api/control: an order of the owner, as JSON {"action": "pause"}."""
         user = user_of(request)
-        action = (await _json(request)).get("action")
+        action = (await json_object(request)).get("action")
         if action not in m.CONTROLS:
             raise bad_request(f"action must be one of {', '.join(m.CONTROLS)}.", "action")
         async with self._users.client(user) as client:
@@ -106,7 +106,7 @@ class JobsApi:
     async def quote(self, request: Request) -> Response:
         """POST /api/quote: what an edit would cost, as JSON {"sizes": [[width, height]], ...options}."""
         user = user_of(request)
-        body = await _json(request)
+        body = await json_object(request)
         sizes = body.pop("sizes", None)
         if not isinstance(sizes, list) or not all(
             isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size) for size in sizes
@@ -119,12 +119,14 @@ class JobsApi:
     # Jobs
 
     async def submit(self, request: Request) -> Response:
-        """POST /api/jobs: the form of /v1/images/edits; answers at once with the ids of the jobs."""
+        """POST /api/jobs: the form of /v1/images/edits, or of text alone; answers at once with the ids of the jobs."""
         user = user_of(request)
         with taken_in(request, user):
             async with form_of(request) as form:
-                checked = await edit_form(form)
+                checked = await edit_form(form, from_text=True)
             async with self._users.client(user) as client:
+                if not checked.images and not takes_no_picture(client):
+                    raise no_picture()
                 submitted = await submit(client, checked, _names(request, user, checked.n), durable=True)
         self._feeds.watch(user, submitted.jobs)
         return JSONResponse(_jobs(submitted), 202)
@@ -334,16 +336,6 @@ def _turn(request: Request) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise UnknownTurn(f"{text[:40]!r} is not the number of a turn.", "0 is the first picture.")
     return int(text)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        raise bad_request("The body is not JSON.", code="invalid_json") from None
-    if not isinstance(body, dict):
-        raise bad_request("The body must be a JSON object.", code="invalid_json")
-    return body
 
 
 def _plain(value: Any) -> Any:

@@ -65,6 +65,12 @@ async def submit(
     return submitted
 
 
+def takes_no_picture(client: AsyncClient) -> bool:
+    """Whether the served model makes pictures from text alone."""
+    assert client.welcome is not None, "a client of the gateway is connected"
+    return client.welcome.max_images == 0
+
+
 def options_of(client: AsyncClient, form: EditForm) -> dict[str, Any]:
     """The options of a client for what the form asks."""
     assert client.welcome is not None, "a client of the gateway is connected"

@@ -16,6 +16,7 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import damage, weight_files
 from qied.doctor.words import some
+from qied.planning.model_names import called
 from qied.serving.model import ServedModel
 
 _NO_MODEL = "There is no model."
@@ -24,7 +25,7 @@ _NO_MODEL = "There is no model."
 def found(facts: Facts) -> Verdict:
     """There is a model to serve."""
     if isinstance(facts.model, ServedModel):
-        return ok(f"{facts.model.profile.title} in {facts.model.origin}.")
+        return ok(f"{facts.model.told}, in {facts.model.origin}.")
     if facts.model is None:
         return skipped("No model was looked for.")
     if not isinstance(facts.model, ModelNotFound) or facts.model.remedy:
@@ -84,23 +85,24 @@ def tokenizer(facts: Facts) -> Verdict:
 
 
 def zero_cond_t(facts: Facts) -> Verdict:
-    """The transformer's configuration has what makes 2511 different from 2509."""
+    """The transformer's configuration has what tells the model from others of the same tensors."""
     model = _model(facts)
     if model is None:
         return skipped(_NO_MODEL)
+    profile = model.profile
     if model.assembled is not None:
-        told = "as model.version says" if model.parts.version else "as a tensor of its own shows"
-        return ok(f"The transformer is 2511, {told}.")
+        return ok(f"The transformer is {called(profile.kind)}, {model.evidence.reason(model.parts.version)}.")
     path = model.origin / "transformer" / "config.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8")).get("zero_cond_t")
+        value = json.loads(path.read_text(encoding="utf-8")).get("zero_cond_t", False)
     except (OSError, ValueError, AttributeError):
         return error(f"{path} cannot be read.", _again(model.origin))
-    if value is True:
-        return ok("zero_cond_t is set: this is 2511.")
+    if value is profile.zero_cond_t:
+        return ok(f"zero_cond_t is {'set' if value else 'not set'}: this is {called(profile.kind)}.")
     return error(
-        f"zero_cond_t is not set in {path}: this is 2509, or was converted by diffusers before 0.37.",
-        f"{PULL}, or name the folder of 2511 with --model.",
+        f"zero_cond_t is {'set' if value else 'not set'} in {path}: this is not {called(profile.kind)}, or was "
+        "converted by diffusers before 0.37.",
+        f"{PULL}, or name the folder of another model with --model.",
     )
 
 

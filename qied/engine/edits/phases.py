@@ -225,8 +225,11 @@ def condition(
     sizes = [(inputs.spec.width, inputs.spec.height), *(size for _, size in references)]
     shapes = [(1, height // token, width // token) for width, height in sizes]
     longest = max(text.shape[1] for text in (embeddings.positive, embeddings.negative) if text is not None)
+    # A model that makes pictures from text alone has none.
+    nothing = torch.empty(1, 0, context.models.vae.channels * PATCH**2, dtype=context.models.dtype)
+    latents = [nothing.to(context.models.device), *(encoded[key] for key in references)]
     return Conditioning(
-        references=torch.cat([encoded[key] for key in references], dim=1),
+        references=torch.cat(latents, dim=1),
         rotation=context.models.transformer.rotation(shapes, longest),
         positive=embeddings.positive,
         negative=embeddings.negative,

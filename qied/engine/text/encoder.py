@@ -34,7 +34,8 @@ class TextEncoder:
     """Qwen2.5-VL without its ``lm_head``, its tokenizer and its picture processor.
 
     The language model is called with explicit embeddings and positions, so that nothing is read from or left on the
-    module (its own forward keeps ``rope_deltas`` between calls). The model lies on ``device``, or is streamed to it by
+    module (its own forward keeps ``rope_deltas`` between calls). ``processor`` is None for a model that takes no
+    pictures. The model lies on ``device``, or is streamed to it by
     ``stream_text_model``; ``embed_tokens`` may be in host memory, and then only the rows of a prompt are copied.
     """
 
@@ -75,6 +76,7 @@ class TextEncoder:
         table = self.model.language_model.embed_tokens
         embeddings: Tensor = table(torch.tensor([ids], device=table.weight.device)).to(self.device, self.dtype)
         places = [place for place, token in enumerate(ids) if token == self.tokens.image_token]
-        features = torch.cat([picture.features for picture in pictures])
-        embeddings[0, torch.tensor(places, device=self.device)] = features.to(embeddings.dtype)
+        if pictures:
+            features = torch.cat([picture.features for picture in pictures])
+            embeddings[0, torch.tensor(places, device=self.device)] = features.to(embeddings.dtype)
         return embeddings

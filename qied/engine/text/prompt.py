@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TEMPLATE_HEAD = (
-    "<|im_start|>system\n"
-    "Describe the key features of the input image (color, shape, size, texture, objects, background), then explain how "
-    "the user's text instruction should alter or modify the image. Generate a new image that meets the user's "
-    "requirements while maintaining consistency with the original input where appropriate."
-    "<|im_end|>\n<|im_start|>user\n"
-)
-TEMPLATE_TAIL = "<|im_end|>\n<|im_start|>assistant\n"
-_PICTURE = "Picture {number}: <|vision_start|><|image_pad|><|vision_end|>"
+from qied.planning.model_profile import PromptTemplate
+
 _IMAGE_TOKEN = "<|image_pad|>"
+_SPECIAL_ENDS = "|>"
+
+
+def template_head(template: PromptTemplate) -> str:
+    """What stands before the user's pictures and text."""
+    return f"<|im_start|>system\n{template.system}<|im_end|>\n<|im_start|>user\n"
+
+
+TEMPLATE_TAIL = "<|im_end|>\n<|im_start|>assistant\n"
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,12 @@ class Grid:
 class PromptTokens:
     """Makes token ids of a whole prompt; the text of a user never becomes a special token."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, template: PromptTemplate) -> None:
         self._tokenizer = tokenizer
+        self._picture = template.picture
+        self._head = template_head(template)
         self.image_token: int = tokenizer.convert_tokens_to_ids(_IMAGE_TOKEN)
-        self.template_tokens = len(self._template(TEMPLATE_HEAD))
+        self.template_tokens = len(self._template(self._head))
 
     def count(self, prompt: str) -> int:
         """Tokens of the user's text alone."""
@@ -48,18 +52,26 @@ class PromptTokens:
 
     def ids(self, prompt: str, grids: Sequence[Grid]) -> list[int]:
         """Return the token ids of template, pictures and prompt, the image token repeated for each picture."""
-        pictures = "".join(_PICTURE.format(number=number) for number in range(1, len(grids) + 1))
+        pictures = "".join(self._picture.format(number=number) for number in range(1, len(grids) + 1))
+        before, plain = _cut_behind_special(self._head + pictures)
         remaining = iter(grids)
         ids: list[int] = []
-        for token in self._template(TEMPLATE_HEAD + pictures):
+        for token in self._template(before):
             ids += [token] * next(remaining).tokens if token == self.image_token else [token]
-        return ids + self._user_text(prompt) + self._template(TEMPLATE_TAIL)
+        # Without a picture the head's last line ends in plain text, and words form over its end.
+        return ids + self._user_text(plain + prompt) + self._template(TEMPLATE_TAIL)
 
     def _template(self, text: str) -> list[int]:
         return list(self._tokenizer(text)["input_ids"])
 
     def _user_text(self, prompt: str) -> list[int]:
         return list(self._tokenizer(prompt, split_special_tokens=True)["input_ids"]) if prompt else []
+
+
+def _cut_behind_special(text: str) -> tuple[str, str]:
+    """The text up to the end of its last special token, and what follows."""
+    cut = text.rindex(_SPECIAL_ENDS) + len(_SPECIAL_ENDS)
+    return text[:cut], text[cut:]
 
 
 def mrope_positions(ids: Sequence[int], image_token: int, grids: Sequence[Grid]) -> Tensor:

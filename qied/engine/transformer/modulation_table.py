@@ -25,8 +25,8 @@ class StepModulation:
     """One step's modulation on the device, in the compute type.
 
     ``target``, ``text`` and ``reference`` are [layers, 6, D]: shift, scale and gate of the attention, then of the MLP;
-    references are modulated as at timestep 0. ``out`` [2, D] is scale and shift of the last norm. Target and text are
-    views of one contiguous [layers, 2, 6, D].
+    references are modulated as at timestep 0, or like the target, as the model was trained. ``out`` [2, D] is scale
+    and shift of the last norm. Target and text are views of one contiguous [layers, 2, 6, D].
     """
 
     target: Tensor
@@ -93,13 +93,15 @@ class ModulationTable:
 class StepRows:
     """The rows of an edit's steps on ``device``: where they are asked for in order, each is brought ahead of its use.
 
-    The copies go through ``streams``, in parallel with the computation; the rows of timestep 0 are brought once. With a
-    table in pinned memory the host waits for nothing.
+    The copies go through ``streams``, in parallel with the computation; the rows of timestep 0 are brought once, for a
+    model whose references are modulated ``at_zero``. With a table in pinned memory the host waits for nothing.
     """
 
-    def __init__(self, table: ModulationTable, device: torch.device, streams: Streams | None = None) -> None:
+    def __init__(
+        self, table: ModulationTable, device: torch.device, streams: Streams | None = None, *, at_zero: bool = True
+    ) -> None:
         self._table = table
-        self._reference = table.reference.to(device, non_blocking=True)
+        self._reference = table.reference.to(device, non_blocking=True) if at_zero else None
         self._ring = CopyRing(device, table.step_bytes(0).nbytes, STEPS_HELD, streams)
         self._tickets: dict[int, int] = {}
         finalize(self, self._ring.reset).atexit = False
@@ -107,7 +109,7 @@ class StepRows:
     @property
     def nbytes(self) -> int:
         """Bytes on the device, for as long as this object lives."""
-        reference: int = self._reference.nbytes
+        reference: int = 0 if self._reference is None else self._reference.nbytes
         return self._ring.nbytes + reference
 
     def step(self, index: int) -> StepModulation:
@@ -121,4 +123,5 @@ class StepRows:
         shape = self._table.shape
         numbers = self._ring.use(self._tickets[index]).view(shape.dtype)
         blocks, out = shape.split(numbers.view(1, shape.step_values))
-        return StepModulation(blocks[0, :, 0], blocks[0, :, 1], self._reference, out[0])
+        target, text = blocks[0, :, 0], blocks[0, :, 1]
+        return StepModulation(target, text, target if self._reference is None else self._reference, out[0])

@@ -124,7 +124,7 @@ class Transformer:
 
     def step_rows(self, table: ModulationTable) -> StepRows:
         """Begin to bring the rows of an edit's steps to the device."""
-        return StepRows(table, self._device, self._copies)
+        return StepRows(table, self._device, self._copies, at_zero=self._embedders.config.zero_cond_t)
 
     def velocities(self, forwards: Sequence[Forward]) -> list[Tensor]:
         """Return the velocity FP32 [1, target tokens, C * 4] of each forward.
@@ -260,7 +260,7 @@ def _embedders(config: dict[str, Any]) -> Any:
         raise ModelUnsupported(
             f"transformer/config.json: axes_dims_rope {axes} should be {_AXES} even numbers that sum to {head}.", REMEDY
         )
-    if getattr(model, "zero_cond_t", False) is not True:
+    if getattr(model, "zero_cond_t", False) is not bool(config.get("zero_cond_t", False)):
         raise ModelUnsupported("The installed diffusers drops zero_cond_t.", "Install diffusers 0.37 or newer.")
     return model.eval().requires_grad_(False)
 

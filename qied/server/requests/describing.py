@@ -16,7 +16,6 @@ from qied_client.protocol.request import EditRequest
 
 from qied.config import Config
 from qied.edit import EditSpec
-from qied.loras.lightning import named_version
 from qied.planning.lora_choices import distilling_lora
 from qied.planning.loras import LoraFacts
 from qied.planning.request_defaults import resolve
@@ -56,7 +55,7 @@ def description(identifier: int, serving: Serving, config: Config, edit_ms: Call
         re=identifier,
         model=cut_text(profile.name, limits.NAME_CHARS),
         title=cut_text(profile.title, limits.NAME_CHARS),
-        model_version=named_version(profile.name, {}) or "",
+        model_version=profile.version,
         precision=serving.precision,
         max_pixels=min(serving.max_pixels, limits.PIXELS),
         max_images=profile.geometry.max_references,
@@ -96,10 +95,14 @@ def _expected_ms(preset: str, serving: Serving, edit_ms: Callable[[EditSpec], in
 
 
 def _square_edit(preset: str, serving: Serving) -> EditSpec:
-    """An edit of one square picture with this preset and no other settings; raises QiedError where it is refused."""
-    side = serving.profile.geometry.side_multiple * 16
-    request = EditRequest(("0" * 64,), "-", 0, preset=preset, on_cap="fit")
-    return resolve(request, [(side, side)], serving).spec
+    """An edit of one square picture, or none, with this preset and no other settings.
+
+    Raises QiedError where it is refused.
+    """
+    geometry = serving.profile.geometry
+    side, count = geometry.side_multiple * 16, geometry.least_references
+    request = EditRequest(("0" * 64,) * count, "-", 0, preset=preset, on_cap="fit")
+    return resolve(request, [(side, side)] * count, serving).spec
 
 
 def _warnings(preset: str, serving: Serving) -> Iterator[str]:

@@ -4,7 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.engine.engine import Engine
-from qied.engine.text.prompt import TEMPLATE_HEAD, TEMPLATE_TAIL, Grid, PromptTokens, mrope_positions, plain_positions
+from qied.engine.text.prompt import (
+    TEMPLATE_TAIL,
+    Grid,
+    PromptTokens,
+    mrope_positions,
+    plain_positions,
+    template_head,
+)
+from qied.planning.model_profile import shipped_profiles, versions
 
 grids = st.lists(st.builds(Grid, st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3)
 plain_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).filter(lambda text: "<|" not in text)
@@ -22,8 +30,19 @@ def test_tokens_are_those_of_the_whole_template(tokens: PromptTokens, prompt: st
         f"Picture {number}: <|vision_start|>{'<|image_pad|>' * grid.tokens}<|vision_end|>"
         for number, grid in enumerate(pictures, 1)
     ]
-    whole = tokens._tokenizer(TEMPLATE_HEAD + "".join(runs) + prompt + TEMPLATE_TAIL)["input_ids"]
+    head = template_head(shipped_profiles()["builtin"].template)
+    whole = tokens._tokenizer(head + "".join(runs) + prompt + TEMPLATE_TAIL)["input_ids"]
     assert tokens.ids(prompt, pictures) == whole
+
+
+@pytest.mark.parametrize("model", versions())
+@pytest.mark.parametrize("prompt", ["", "a cat", "\n\na cat", " a cat", "\r\n ", "红色的猫\n"])
+def test_a_prompt_without_pictures_has_the_tokens_of_the_text_as_a_whole(
+    tokens: PromptTokens, model: str, prompt: str
+) -> None:
+    template = versions()[model].template
+    whole = tokens._tokenizer(template_head(template) + prompt + TEMPLATE_TAIL)["input_ids"]
+    assert PromptTokens(tokens._tokenizer, template).ids(prompt, []) == whole
 
 
 @settings(deadline=None)

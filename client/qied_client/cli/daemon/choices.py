@@ -45,7 +45,8 @@ def _caps(description: m.Description) -> Iterator[str]:
     yield (
         f"results up to {description.max_pixels / 1e6:.2f} megapixels ({side} x {side}), sides in multiples of {grid}"
     )
-    pictures = "1 picture" if description.max_images == 1 else f"1 to {description.max_images} pictures"
+    most = description.max_images
+    pictures = "text alone" if most == 0 else "1 picture" if most == 1 else f"1 to {most} pictures"
     loras = "no LoRAs" if not description.loras else f"{description.loras} LoRAs"
     yield f"{pictures} in an edit; {loras}"
     yield f"pictures as {', '.join(FORMAT_NAMES.get(kind, kind) for kind in description.picture_formats)}"

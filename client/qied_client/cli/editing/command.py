@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -74,10 +75,7 @@ def edit(
     """Edit pictures and save the result."""
     with failures_as_text(in_flags):
         pictures, prompt = told_apart(words or [])
-        if out is None:
-            raise InvalidRequest("The output file is missing.", "Name it: -o out.png", field="out")
-        place = Place(out, count, quality)
-        place.check()
+        place = checked_place(out, count, quality)
         options = o.edit_options(
             negative=negative,
             steps=steps,
@@ -96,20 +94,50 @@ def edit(
             priority=priority,
         )
         with Client(key, address=address) as client:
-            options.update(place.asks(client.welcome.version))
-            edits = Edits(client, place, job, seed)
-            try:
-                done = edits.run(pictures, prompt, options)
-            except KeyboardInterrupt:
-                edits.stop(Console(stderr=True, highlight=False))
-                raise typer.Exit(INTERRUPTED) from None
-        show_warnings(done)
-        console = Console(highlight=False)
+            done = carried_out(client, place, pictures, prompt, options, job=job, seed=seed)
         drawing = Drawing.NEVER if no_picture or as_json else picture
-        if drawing is not Drawing.NEVER and can_draw(console):
-            afters = [("after" if count == 1 else saved.path.name, saved.result.bytes) for saved in done]
-            show_pictures(console, [("before", pictures[-1].read_bytes()), *afters])
-        show_saved(console, done, as_json, many=count > 1)
+        show_done(done, drawing, as_json, before=pictures[-1], many=count > 1)
+
+
+def checked_place(out: Path | None, count: int, quality: int | None) -> Place:
+    """Where the results go; raises InvalidRequest where nothing says so, or nothing can be written there."""
+    if out is None:
+        raise InvalidRequest("The output file is missing.", "Name it: -o out.png", field="out")
+    place = Place(out, count, quality)
+    place.check()
+    return place
+
+
+def carried_out(
+    client: Client,
+    place: Place,
+    pictures: Sequence[Path],
+    prompt: str,
+    options: dict[str, Any],
+    *,
+    job: str | None,
+    seed: int | None,
+) -> list[Saved]:
+    """Do all edits of a command; Ctrl-C cancels them and ends the program. Tells warnings."""
+    options.update(place.asks(client.welcome.version))
+    edits = Edits(client, place, job, seed)
+    try:
+        done = edits.run(pictures, prompt, options)
+    except KeyboardInterrupt:
+        edits.stop(Console(stderr=True, highlight=False))
+        raise typer.Exit(INTERRUPTED) from None
+    show_warnings(done)
+    return done
+
+
+def show_done(done: list[Saved], drawing: Drawing, as_json: bool, *, before: Path | None, many: bool) -> None:
+    """Print what was saved, and draw it where that is wanted and possible, next to the picture ``before``."""
+    console = Console(highlight=False)
+    if drawing is not Drawing.NEVER and can_draw(console):
+        befores = [("before", before.read_bytes())] if before is not None else []
+        afters = [(saved.path.name if many else "after" if befores else "result", saved.result.bytes) for saved in done]
+        show_pictures(console, [*befores, *afters])
+    show_saved(console, done, as_json, many=many)
 
 
 def show_warnings(done: list[Saved]) -> None:

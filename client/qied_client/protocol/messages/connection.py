@@ -31,7 +31,8 @@ class Hello(Message):
 class Welcome(Message):
     """Answer to HELLO: the version in use, who the client is, and the limits of this daemon.
 
-    ``uploads`` and ``requests`` are how many one connection may have under way.
+    ``uploads`` and ``requests`` are how many one connection may have under way. ``max_images`` is 0 for a model that
+    makes pictures from text alone.
     """
 
     TYPE = b"WELCOME"
@@ -46,7 +47,7 @@ class Welcome(Message):
     chunk_bytes: Annotated[int, Int(1, limits.CHUNK_BYTES)]
     credit: Annotated[int, Int(1, 64)]
     blob_bytes: Annotated[int, COUNT]
-    max_images: Annotated[int, Int(1, limits.IMAGES)]
+    max_images: Annotated[int, Int(0, limits.IMAGES)]
     uploads: Annotated[int, Later(Int(1, 1_000_000))] = 8
     requests: Annotated[int, Later(Int(1, 1_000_000))] = 64
 

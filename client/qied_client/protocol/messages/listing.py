@@ -219,10 +219,10 @@ class Describe(Message):
 class Description(Message):
     """Answer to DESCRIBE: the model, its precision, what it can do, and the limits of one user.
 
-    ``max_pixels`` is the cap for results, ``side_multiple`` the grid of their width and height. ``picture_formats`` are
-    those that pictures may have, as ``qied_client.picture_header`` names them. ``loras`` is how many can be listed.
-    ``limits`` are settings of the daemon by name. The body is empty, or JSON: a list of the workers' plans, each as
-    ``qied plan --json`` prints it.
+    ``max_pixels`` is the cap for results, ``side_multiple`` the grid of their width and height; ``max_images`` is 0 for
+    a model that makes pictures from text alone. ``picture_formats`` are those that pictures may have, as
+    ``qied_client.picture_header`` names them. ``loras`` is how many can be listed. ``limits`` are settings of the
+    daemon by name. The body is empty, or JSON: a list of the workers' plans, each as ``qied plan --json`` prints it.
     """
 
     TYPE = b"DESCRIPTION"
@@ -232,7 +232,7 @@ class Description(Message):
     model_version: Annotated[str, NAME]
     precision: Annotated[str, NAME]
     max_pixels: Annotated[int, SIDE]
-    max_images: Annotated[int, Int(1, limits.IMAGES)]
+    max_images: Annotated[int, Int(0, limits.IMAGES)]
     side_multiple: Annotated[int, Int(1, 256)]
     picture_formats: Annotated[tuple[str, ...], ListOf(ID, 16)]
     presets: Annotated[tuple[PresetInfo, ...], ListOf(Nested(PresetInfo), 8)]

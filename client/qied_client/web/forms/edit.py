@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from qied_client.web.errors import ApiError, bad_request
 from qied_client.web.forms.fields import ALIASES, FIELDS, PRESETS, WITHOUT_EFFECT
 from qied_client.web.forms.loras import is_part, joined, lora_choices
 from qied_client.web.forms.values import flag, integer, one_of, real, size
+from qied_client.web.http.json_bodies import as_texts, json_object
 
 _FILES: Final = limits.IMAGES + 1
 _FIELDS: Final = 64
@@ -30,11 +31,12 @@ _TRUE_SCALE: Final = frozenset({"true_cfg_scale", "cfg", "cfg_scale"})
 
 @dataclass(frozen=True)
 class EditForm:
-    """One request for edits, checked.
+    """One request for edits, or for pictures from text alone, checked.
 
     ``output_format`` is png, webp or jpeg, ``output_quality`` its percent. ``partial_images`` is how many pictures a
     stream shows on the way. ``base`` is the turn that is edited. ``options`` are those of ``AsyncClient.submit``.
-    ``notes`` say how the form was read, where that may not be meant.
+    ``notes`` say how the form was read, where that may not be meant. ``events`` is what names of a stream's events
+    begin with.
     """
 
     images: tuple[bytes, ...]
@@ -50,6 +52,7 @@ class EditForm:
     options: dict[str, Any] = field(default_factory=dict)
     base: int | None = None
     notes: tuple[str, ...] = ()
+    events: str = "image_edit"
 
 
 @asynccontextmanager
@@ -69,10 +72,24 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
         raise bad_request("The form's text cannot be decoded. Send UTF-8.", code="invalid_form") from error
 
 
-async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
+async def generation_form(request: Request) -> EditForm:
+    """Check a request for pictures from text alone: JSON as OpenAI's clients send it, or a form of the same fields."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        async with form_of(request) as form:
+            checked = await edit_form(form, from_text=True)
+    else:
+        checked = await edit_form(FormData([*as_texts(await json_object(request))]), from_text=True)
+    if checked.images or checked.mask:
+        raise bad_request("Pictures are edited by /v1/images/edits. Send none here.", "image", "unknown_parameter")
+    return replace(checked, events="image_generation")
+
+
+async def edit_form(form: FormData, *, of_turn: bool = False, from_text: bool = False) -> EditForm:
     """Check every field; raises ApiError that names the first one that is wrong. Unknown fields are errors.
 
     ``of_turn``: its first picture is the one of the session, so that those of the form are optional; ``base`` is known.
+    ``from_text``: the model makes pictures from text alone, so that the form need not have any.
     """
     images: list[UploadFile] = []
     masks: list[UploadFile] = []
@@ -89,10 +106,12 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
             _text_into(texts, name, value)
     if parts:
         _text_into(texts, "lora", joined(parts))
-    if not images and not of_turn:
-        raise bad_request("Send at least one picture as `image`.", "image", "missing_required_parameter")
+    if not images and not (of_turn or from_text):
+        raise no_picture()
     if "prompt" not in texts:
-        raise bad_request("Say in `prompt` what to change.", "prompt", "missing_required_parameter")
+        raise bad_request(
+            f"Say in `prompt` what to {'show' if from_text else 'change'}.", "prompt", "missing_required_parameter"
+        )
     pictures = tuple([await read_file(image, "image") for image in images])
     mask = await read_file(masks[0], "mask") if masks else None
     if "base" in texts and not of_turn:
@@ -100,7 +119,7 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
     options = _options(texts)
     notes: list[str] = []
     if mask is not None:
-        first = None if of_turn else pictures[0]
+        first = pictures[0] if pictures and not of_turn else None
         notes += check_mask(mask, first)
         meant = "white" if notes else "transparent"
         options["mask_mode"] = one_of(texts, "mask_mode", meant)
@@ -121,6 +140,11 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
         base=integer(texts, "base", 0) if "base" in texts else None,
         notes=tuple(notes),
     )
+
+
+def no_picture() -> ApiError:
+    """The answer to an edit without a picture."""
+    return bad_request("Send at least one picture as `image`.", "image", "missing_required_parameter")
 
 
 async def read_file(file: UploadFile, name: str) -> bytes:

@@ -39,12 +39,13 @@ class FormField:
 
 
 FIELDS: Final[Mapping[str, FormField]] = {
-    "prompt": FormField(Text(limits.PROMPT_BYTES), "What to change."),
+    "prompt": FormField(Text(limits.PROMPT_BYTES), "What to change, or to show."),
     "model": FormField(Text(limits.NAME_CHARS, empty=True), "The served model; another one is refused."),
     "n": FormField(Int(1, MOST_RESULTS), "Results, with seeds that follow each other.", "1"),
     "size": FormField(
         Text(16, empty=True),
-        "auto: the aspect of the last picture at the model's own size; same: its own size; or WIDTHxHEIGHT, "
+        "auto: the model's own size, at the aspect of the last picture if there is one; same: its own size; or "
+        "WIDTHxHEIGHT, "
         f"multiples of {limits.SIDE_MULTIPLE} up to {limits.SIDE_PX}.",
         "auto",
     ),

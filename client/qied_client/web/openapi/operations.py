@@ -42,7 +42,16 @@ def _openai(shapes: Shapes) -> dict[tuple[str, str], Operation]:
             edit,
             repeatable=True,
         ),
-        ("post", "/v1/images/generations"): Operation({400: {_JSON: shapes.error}}, {_JSON: {"type": "object"}}),
+        ("post", "/v1/images/generations"): Operation(
+            {
+                200: {
+                    _JSON: shapes.images(),
+                    **_stream("image_generation.partial_image, image_generation.completed, error"),
+                }
+            },
+            {_JSON: shapes.generation, _MULTIPART: shapes.generation},
+            repeatable=True,
+        ),
         ("get", "/v1/models"): _json(models),
         ("get", "/v1/models/{model}"): _json(shapes.model()),
     }
@@ -72,7 +81,7 @@ def _jobs(shapes: Shapes) -> dict[tuple[str, str], Operation]:
             {200: {_JSON: record(jobs=listed(shapes.job_row))}}, query={"before": {**WHOLE, "minimum": 0}}
         ),
         ("post", "/api/jobs"): Operation(
-            {202: {_JSON: shapes.submitted()}}, {_MULTIPART: shapes.edit}, repeatable=True
+            {202: {_JSON: shapes.submitted()}}, {_MULTIPART: shapes.any_edit()}, repeatable=True
         ),
         ("get", job): _json(shapes.job),
         ("delete", job): Operation({204: {}}),

@@ -40,8 +40,9 @@ class Shapes:
         )
         named["Edit"] = edit_form(schemas, of_turn=False)
         named["TurnEdit"] = edit_form(schemas, of_turn=True)
+        named["Generation"] = generation_form(schemas)
         self.error = _named("Error")
-        self.edit, self.turn_edit = _named("Edit"), _named("TurnEdit")
+        self.edit, self.turn_edit, self.generation = _named("Edit"), _named("TurnEdit"), _named("Generation")
         self.description = schemas.of(m.Description, "re")
         self.status = schemas.of(m.StatusReport, "re")
         self.quoted = schemas.of(m.Quoted, "re")
@@ -53,6 +54,10 @@ class Shapes:
         self.job = schemas.of(JobStatus)
         self.session_row = schemas.of(SessionSummary)
         self.session = record(name=TEXT, head=WHOLE, turns=listed(schemas.of(Turn)))
+
+    def any_edit(self) -> Schema:
+        """The form of an edit, or of a picture from text alone, as the served model takes it."""
+        return {"anyOf": [self.edit, self.generation]}
 
     def me(self) -> Schema:
         """Who asks, and what is served."""
@@ -111,7 +116,7 @@ class Shapes:
         """What a quote is asked for: sizes, and options of an edit by their names in Python."""
         side = {"type": "integer", "minimum": 1, "maximum": limits.PIXELS}
         size = {"type": "array", "prefixItems": [side, side], "minItems": 2, "maxItems": 2}
-        sizes = {"type": "array", "items": size, "minItems": 1, "maxItems": limits.IMAGES}
+        sizes = {"type": "array", "items": size, "minItems": 0, "maxItems": limits.IMAGES}
         return {"type": "object", "properties": {"sizes": sizes}, "required": ["sizes"], "additionalProperties": True}
 
 
@@ -140,6 +145,13 @@ def edit_form(schemas: Schemas, *, of_turn: bool) -> Schema:
     members |= {name: {**TEXT, "description": "Taken, without effect."} for name in sorted(WITHOUT_EFFECT)}
     required = ["prompt"] if of_turn else ["image", "prompt"]
     return {"type": "object", "properties": members, "required": required}
+
+
+def generation_form(schemas: Schemas) -> Schema:
+    """The body of a request for pictures from text alone: an edit's without pictures and what belongs to them."""
+    schema = edit_form(schemas, of_turn=False)
+    members = {name: each for name, each in schema["properties"].items() if name not in ("image", "mask", "mask_mode")}
+    return {"type": "object", "properties": members, "required": ["prompt"]}
 
 
 def _default(text: str, kind: str) -> Any:

@@ -4,6 +4,7 @@ import { $ } from "./dom.js";
 import { mask } from "./brush.js";
 import { showEarlier } from "./earlier.js";
 import { keep } from "./keeping.js";
+import { fromText, madePictures } from "./made.js";
 import { complain, notice, quiet, showNotes, wrong } from "./messages.js";
 import { options } from "./options.js";
 import { catchUp, follow } from "./runs.js";
@@ -17,10 +18,10 @@ const GONE = ["unknown_session", "unknown_turn", "dependency_failed"];
 
 $("form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  if (!state.pictures.length) { $("choose").focus(); return wrong("needPicture"); }
-  if (!$("prompt").value.trim()) { $("prompt").focus(); return wrong("needPrompt"); }
+  if (!state.pictures.length && !fromText()) { $("choose").focus(); return wrong("needPicture"); }
+  if (!$("prompt").value.trim()) { $("prompt").focus(); return wrong(fromText() ? "needText" : "needPrompt"); }
   const notes = [];
-  const painted = await mask.file();
+  const painted = fromText() ? null : await mask.file();
   if (!painted && mask.meant) notes.push(say("maskEmpty"));
   // All is read now, so that the same edit can be sent again, whatever is changed meanwhile.
   await send({
@@ -82,6 +83,7 @@ const ownName = (edit) => `page-${edit.key}`;
 
 async function submit(edit) {
   const { signal } = state.sending.stop;
+  if (fromText()) return make(edit, signal);
   if (!edit.session) {
     const form = new FormData();
     form.append("image", edit.pictures[0].blob);
@@ -98,11 +100,21 @@ async function submit(edit) {
   showNotes([...edit.notes, ...answer.notes]);
 }
 
+// From text alone there is no session: each job stands for itself.
+async function make(edit, signal) {
+  const { jobs, notes } = await post("/api/jobs", formOf(edit), { "Idempotency-Key": edit.key }, signal);
+  state.session = await madePictures();
+  const numbers = jobs.map((row) => state.session.turns.find((each) => each.job === row.job)?.turn ?? 0);
+  for (const [index, row] of jobs.entries()) follow(row.job, numbers[index], edit.prompt, { batch: edit.key, index: index + 1, of: jobs.length, first: numbers[0] });
+  state.watched ??= edit.key;
+  showNotes([...edit.notes, ...notes]);
+}
+
 function formOf(edit) {
   const form = new FormData();
   form.append("prompt", edit.prompt);
-  form.append("base", edit.base);
-  for (const picture of edit.pictures.slice(1)) form.append("image", picture.blob);
+  if (!fromText()) form.append("base", edit.base);
+  for (const picture of fromText() ? [] : edit.pictures.slice(1)) form.append("image", picture.blob);
   if (edit.painted) { form.append("mask", edit.painted); form.append("mask_mode", "white"); }
   for (const [name, value] of Object.entries(edit.chosen)) if (value !== "") form.append(name, typeof value === "string" ? value : JSON.stringify(value));
   form.append("n", edit.n);

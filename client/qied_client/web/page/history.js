@@ -2,7 +2,8 @@
 import { getBlob } from "./api.js";
 import { $, element } from "./dom.js";
 import { watch } from "./runs.js";
-import { choose, path } from "./session.js";
+import { fromText } from "./made.js";
+import { choose, thumbnailAt } from "./session.js";
 import { state, whenChanged } from "./state.js";
 import { say } from "./words.js";
 
@@ -14,9 +15,9 @@ whenChanged(() => {
   const { session } = state;
   $("strip").hidden = !session;
   if (!session) return;
-  const rows = [{ turn: 0, base: null, state: "succeeded", prompt: say("original"), blob: true }, ...session.turns];
+  const rows = fromText() ? session.turns : [{ turn: 0, base: null, state: "succeeded", prompt: say("original"), blob: true }, ...session.turns];
   const focused = $("turns").contains(document.activeElement) ? document.activeElement.dataset.turn : null;
-  $("turns").replaceChildren(...rows.flatMap((row, index) => (index ? [branch(row, rows[index - 1]), button(row)] : [button(row)])));
+  $("turns").replaceChildren(...rows.flatMap((row, index) => (index && row.base !== null ? [branch(row, rows[index - 1]), button(row)] : [button(row)])));
   const shown = $("turns").querySelector("[aria-current=true]");
   if (shown) bringIntoSight(shown);
   if (focused !== null) $("turns").querySelector(`[data-turn="${focused}"]`)?.focus();
@@ -48,9 +49,10 @@ function button(row) {
   made.tabIndex = current ? 0 : -1;
   made.dataset.turn = row.turn;
   const label = row.state === "succeeded" ? row.prompt : `${row.prompt} – ${say(row.state)}`;
-  made.title = row.turn ? `${row.turn}: ${label}` : label;
+  const counted = row.turn && !fromText();
+  made.title = counted ? `${row.turn}: ${label}` : label;
   const name = element("span", "", "name");
-  if (row.turn) name.append(element("b", String(row.turn)), " ");
+  if (counted) name.append(element("b", String(row.turn)), " ");
   name.append(DONE.includes(row.state) ? row.prompt : say(row.state));
   made.append(thumb, name);
   if (state.fresh.has(row.turn)) made.append(element("em", say("fresh"), "fresh"));
@@ -64,7 +66,7 @@ function button(row) {
 }
 
 function thumbnail(turn) {
-  const address = path(`/turns/${turn}/thumbnail`);
+  const address = thumbnailAt(turn);
   if (!thumbnails.has(address)) {
     thumbnails.set(address, getBlob(address).then(URL.createObjectURL).catch(() => { thumbnails.delete(address); return null; }));
   }

@@ -7,6 +7,7 @@ import { sendAgain } from "./editing.js";
 import "./history.js";
 import "./keys.js";
 import { showMachine } from "./machine.js";
+import { dressForText } from "./made.js";
 import { complain, notice, tell } from "./messages.js";
 import { restoreDraft, showPresets, showShapes } from "./options.js";
 import "./pictures.js";
@@ -43,6 +44,7 @@ async function enter() {
   $("user").hidden = false;
   $("model").hidden = false;
   $("model-name").textContent = `${state.me.title} · ${state.me.precision.toUpperCase()}`;
+  dressForText();
   showPresets();
   await loadStyles();
   showShapes();

@@ -1,6 +1,7 @@
 // How the edit is made: the preset, size, seed, steps and guidance, as the person chose them or as a file brings them back.
 import { readBrush } from "./brush.js";
 import { $, element } from "./dom.js";
+import { fromText } from "./made.js";
 import { notice } from "./messages.js";
 import { changed, entered, state, whenChanged } from "./state.js";
 import { say } from "./words.js";
@@ -71,7 +72,7 @@ $("presets").addEventListener("keydown", (event) => {
 export function showShapes() {
   const { max_pixels: most, side_multiple: step } = state.me;
   const chosen = $("aspect").value;
-  const items = [[say("asPicture"), ""]];
+  const items = [[say(fromText() ? "ownSize" : "asPicture"), ""]];
   for (const [wide, high] of SHAPES) {
     const unit = Math.sqrt(Math.min(most, 2 ** 20) / (wide * high));
     const sides = [wide, high].map((side) => Math.max(step, Math.floor((side * unit) / step) * step));

@@ -15,6 +15,8 @@ export const PHRASES = {
     mask: "Mask. Arrow keys move the brush, space paints", brush: "Brush", size: "Size", feather: "Feather", erase: "Erase", invert: "Invert", undoStroke: "Undo", clear: "Clear", ready: "Done",
     maskEmpty: "The mask marks nothing: the whole picture may change.",
     // What to change
+    promptText: "What should it show?", promptTextHint: "A red fox in fresh snow, at sunrise", emptyText: "Say what you would like to see", make: "Make", anotherPicture: "Another picture",
+    ownSize: "the model's own", needText: "Say what it should show.", takesNone: "This model makes pictures from text alone and takes none.",
     prompt: "What should change?", promptHint: "Make the heart blue, and keep the rest", care: "How careful?", preview: "Fast", draft: "Balanced", final: "Best", stepsOf: "{n} steps",
     styles: "Styles", strength: "Strength of {name}", moreStyles: "+ {n}", fewerStyles: "fewer", more: "Size, seed, guidance", aspect: "Size", asPicture: "as picture 1", asSaved: "as in the file",
     seed: "Seed", seedHint: "random", keepSeed: "Keep this seed", steps: "Steps", stepsHint: "as chosen above", guidance: "Guidance", negative: "What should not be there", variations: "Variations", edit: "Edit",
@@ -52,6 +54,8 @@ export const PHRASES = {
     useAsNext: "用作下一次编辑的参考图", save: "保存", formats: "格式", history: "历史", original: "原图", fromTurn: "来自 {n}", fromOriginal: "来自原图", fresh: "新",
     mask: "蒙版。方向键移动画笔，空格键涂抹", brush: "画笔", size: "大小", feather: "羽化", erase: "擦除", invert: "反选", undoStroke: "撤销", clear: "清除", ready: "完成",
     maskEmpty: "蒙版没有标记任何区域：整张图片都可能改变。",
+    promptText: "要画什么？", promptTextHint: "日出时分，新雪中的一只红狐", emptyText: "描述你想看到的画面", make: "生成", anotherPicture: "另一张图片",
+    ownSize: "模型默认", needText: "请描述要画的内容。", takesNone: "此模型仅由文字生成图片，不接受图片。",
     prompt: "要改变什么？", promptHint: "把心形改成蓝色，其余保持不变", care: "精细程度", preview: "快速", draft: "均衡", final: "最佳", stepsOf: "{n} 步",
     styles: "风格", strength: "{name} 的强度", moreStyles: "+ {n}", fewerStyles: "收起", more: "尺寸、种子、引导", aspect: "尺寸", asPicture: "与图片 1 相同", asSaved: "与文件相同",
     seed: "种子", seedHint: "随机", keepSeed: "固定此种子", steps: "步数", stepsHint: "同上方选择", guidance: "引导强度", negative: "不应出现的内容", variations: "变体数量", edit: "编辑",

@@ -1,5 +1,6 @@
 // The pictures that the model will see: dropped, pasted or chosen, and numbered in its order.
 import { $, element, iconButton } from "./dom.js";
+import { fromText } from "./made.js";
 import { complain, notice, wrong } from "./messages.js";
 import { restoreSettings } from "./options.js";
 import { KINDS, MOST_BYTES, kindOf, kindsTaken, pictureOf } from "./picture_file.js";
@@ -23,7 +24,7 @@ async function takeOne(file, read) {
   const settings = read ? await settingsIn(file) : null;
   const offer = () => notice(say("settingsThere"), { text: say("settingsUse"), act: () => restoreSettings(settings) });
   if (state.pictures.length >= most) {
-    if (settings) offer(); else wrong("tooMany", { n: most });
+    if (settings) offer(); else wrong(fromText() ? "takesNone" : "tooMany", { n: most });
     return false;
   }
   const picture = await pictureOf(file).catch(() => null);

@@ -1,6 +1,7 @@
 // What each preset would take for these pictures at this size, asked anew whenever something that counts has changed.
 import { Refused, post } from "./api.js";
 import { $ } from "./dom.js";
+import { fromText } from "./made.js";
 import { showNotes } from "./messages.js";
 import { options } from "./options.js";
 import { sizeLikeFirst } from "./sizing.js";
@@ -22,10 +23,11 @@ whenChanged(() => {
 let quoted = null;
 async function ask() {
   const mine = ++round;
-  if (!state.pictures.length) { quoted = null; return showMore(); }
-  const sizes = state.pictures.map((each) => [each.width, each.height]);
+  if (!state.pictures.length && !fromText()) { quoted = null; return showMore(); }
+  const pictures = fromText() ? [] : state.pictures;
+  const sizes = pictures.map((each) => [each.width, each.height]);
   const { size: asked, lora, seed: _, preset: chosen, ...own } = options();
-  const size = asked || await sizeLikeFirst(state.pictures).catch(() => "");
+  const size = asked || (pictures.length ? await sizeLikeFirst(pictures).catch(() => "") : "");
   if (mine !== round) return;
   const sides = size ? { width: Number(size.split("x")[0]), height: Number(size.split("x")[1]) } : {};
   const loras = lora ? { loras: [...state.loras] } : {};

@@ -2,6 +2,7 @@
 import { get, getBlob } from "./api.js";
 import { mask } from "./brush.js";
 import { $ } from "./dom.js";
+import { fromText, madeAt, madePictures } from "./made.js";
 import { complain, quiet } from "./messages.js";
 import { pictureOf } from "./picture_file.js";
 import { changed, state } from "./state.js";
@@ -37,11 +38,23 @@ export function opened(session) {
   keepPlace();
 }
 
+/** The addresses of a turn's picture and of its thumbnail. */
+export const pictureAt = (turn) => (fromText() ? madeAt(turn, "result") : path(`/turns/${turn}/picture`));
+export const thumbnailAt = (turn) => (fromText() ? madeAt(turn, "thumbnail") : path(`/turns/${turn}/thumbnail`));
+
 export async function restore() {
+  if (fromText()) return restoreMade();
   const last = place();
   if (!last) return;
   const session = await get(path("", last.session)).catch(() => null);
   if (session) await take(session, last.turn); else startAfresh();
+}
+
+async function restoreMade() {
+  const made = await madePictures().catch(() => null);
+  if (!made?.turns.length) return;
+  state.session = made;
+  if (made.head) await choose(made.head);
 }
 
 // Show a session, at a turn or, where that has no picture, at the latest that has one.
@@ -58,7 +71,7 @@ let question = 0, answered = 0;
 export async function refresh() {
   if (!state.session) return;
   const { name } = state.session, mine = ++question;
-  const session = await get(path()).catch(() => null);
+  const session = await (fromText() ? madePictures() : get(path())).catch(() => null);
   if (!session || mine < answered || state.session?.name !== name) return;
   answered = mine;
   state.session = session;
@@ -68,7 +81,7 @@ export async function refresh() {
 function pictureOfTurn(turn) {
   const key = `${state.session.name}/${turn}`;
   if (!loaded.has(key)) {
-    const asked = getBlob(path(`/turns/${turn}/picture`)).then((blob) => pictureOf(blob, key));
+    const asked = getBlob(pictureAt(turn)).then((blob) => pictureOf(blob, key));
     asked.catch(() => loaded.delete(key));
     loaded.set(key, asked);
     forgetOldest();
@@ -90,7 +103,8 @@ export async function choose(turn) {
   const row = state.session.turns.find((each) => each.turn === turn);
   if (turn && !row?.blob) return;
   try {
-    const [picture, base] = await Promise.all([pictureOfTurn(turn), row ? pictureOfTurn(row.base).catch(() => null) : null]);
+    const edited = row && row.base !== null;
+    const [picture, base] = await Promise.all([pictureOfTurn(turn), edited ? pictureOfTurn(row.base).catch(() => null) : null]);
     if (number !== asked) return;  // something else was chosen meanwhile
     state.current = turn;
     state.fresh.delete(turn);
@@ -103,7 +117,7 @@ export async function choose(turn) {
 
 export function undo() {
   const row = state.session?.turns.find((turn) => turn.turn === state.current);
-  if (!row) return;
+  if (!row || row.base === null) return;
   state.watched = null;
   choose(row.base);
 }

@@ -3,7 +3,8 @@ import { getBlob } from "./api.js";
 import { $, element } from "./dom.js";
 import { complain } from "./messages.js";
 import { take } from "./pictures.js";
-import { path } from "./session.js";
+import { fromText } from "./made.js";
+import { pictureAt } from "./session.js";
 import { state, whenChanged } from "./state.js";
 import { viewer } from "./viewer.js";
 
@@ -21,7 +22,8 @@ $("tool-next").addEventListener("click", () => {
 
 whenChanged(() => {
   $("tools").hidden = !state.pictures.length;
-  $("tool-undo").disabled = !state.session || state.current === 0;
+  $("tool-undo").disabled = !state.session || state.current === 0 || fromText();
+  $("tool-mask").disabled = fromText();
   $("tool-compare").disabled = !state.shown;
   $("tool-save").disabled = !state.session || state.current === 0;
   $("tool-next").disabled = state.pictures.length >= (state.me?.max_images ?? 3);
@@ -47,10 +49,10 @@ for (const item of $("save-menu").children) item.addEventListener("click", () =>
 
 async function save(format) {
   try {
-    const blob = await getBlob(path(`/turns/${state.current}/picture?format=${format}`));
+    const blob = await getBlob(`${pictureAt(state.current)}?format=${format}`);
     const link = element("a");
     link.href = URL.createObjectURL(blob);
-    link.download = `qied-${state.shown?.seed ?? state.session.name}-${state.current}.${format === "jpeg" ? "jpg" : format}`;
+    link.download = `qied-${state.shown?.seed ?? state.session.name ?? "picture"}-${state.current}.${format === "jpeg" ? "jpg" : format}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   } catch (error) { complain(error); }
