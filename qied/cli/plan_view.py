@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from qied.planning.plan import Plan, Refusal
+from qied.planning.plan import Execution, Plan, Refusal
 from qied.planning.quote import Answer
 
 _BAR_CELLS = 64
@@ -118,7 +118,7 @@ def _values(plan: Plan) -> Table:
         ("results up to", megapixels(plan.max_pixels), "max_pixels"),
         ("references up to", megapixels(plan.max_reference_pixels), "max_reference_pixels"),
         ("sessions", f"{plan.sessions.at_max_pixels} at that size", "sessions"),
-        ("text encoder", "stays" if run.text_encoder == "resident" else "streams", "text_encoder"),
+        ("text encoder", _text_encoder(run), "text_encoder"),
         ("VAE encodes", _tile(run.encode_tile_px), "vae"),
         ("VAE decodes", _tile(run.decode_tile_px), "vae"),
         ("host memory", host, ""),
@@ -128,6 +128,12 @@ def _values(plan: Plan) -> Table:
     for name, value, source in rows:
         table.add_row(name, value, plan.sources.get(source, ""))
     return table
+
+
+def _text_encoder(run: Execution) -> str:
+    if run.text_encoder == "resident":
+        return "stays"
+    return "streams" + ("" if run.text_encoder_precision == "stored" else f", {run.text_encoder_precision}")
 
 
 def _tile(side: int | None) -> str:

@@ -131,6 +131,9 @@ class ModelConfig(Section):
     loras: Folders = Field((), description="folders of LoRA files, in addition to the model's own")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "fp8", "int8", "fp8-storage", "bf16", "fp32"] = "auto"
+    text_encoder_precision: Literal["auto", "int8-storage", "fp8-storage", "stored"] = Field(
+        "auto", description="how the text encoder's layers are kept where they stream from host memory"
+    )
     gpus: Annotated[str, AfterValidator(_cards)] = Field(
         "all", description="cards that get a worker: all, or indices and UUIDs as 0,2 or GPU-8f1c9a2e"
     )

@@ -19,12 +19,13 @@ from qied.engine.disk.cache import NO_CACHES, DiskCaches
 from qied.engine.sigmas import ScheduleConfig, schedule_config
 from qied.engine.text.encoder import TextEncoder, TextPositions
 from qied.engine.text.prompt import PromptTokens
+from qied.engine.text.quantised import quantised_layers
 from qied.engine.text.streaming import StreamedTextModel, is_streamed, stream_text_model
 from qied.engine.transformer.transformer import DTYPES, Transformer, load_transformer
 from qied.engine.vae.single_frame import restrict_to_single_frames
 from qied.engine.vae.vae import Vae
 from qied.engine.weights.building import SkipRandomInit, blaming
-from qied.engine.weights.sources import FileSource, TensorSource, WeightReader
+from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_names
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.progress import OnProgress
@@ -114,7 +115,7 @@ def build_models(
     dtype = DTYPES[execution.compute]
     total = sum(source.nbytes for source in (sources.text_encoder, sources.transformer, sources.vae))
     reader = WeightReader(total, on_progress)
-    text_model, streamed_text = _load_text_model(sources, execution, reader, device, dtype)
+    text_model, streamed_text = _load_text_model(sources, execution, reader, device, dtype, caches)
     transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader, caches)
     vae = load_vae(sources, execution, reader, device, dtype)
     text_encoder = TextEncoder(text_model, sources.tokens, sources.processor, device, dtype, positions)
@@ -145,9 +146,14 @@ def _transformer_config(path: Path, profile: ModelProfile) -> dict[str, Any]:
 
 
 def _load_text_model(
-    sources: ComponentSources, execution: Execution, reader: WeightReader, device: torch.device, dtype: torch.dtype
+    sources: ComponentSources,
+    execution: Execution,
+    reader: WeightReader,
+    device: torch.device,
+    dtype: torch.dtype,
+    caches: DiskCaches,
 ) -> tuple[nn.Module, StreamedTextModel | None]:
-    """Load the text encoder; one that is streamed is only mapped, as it is stored."""
+    """Load the text encoder; one that is streamed is only mapped, as it is stored or was quantised before."""
     source, start, streamed = sources.text_encoder, reader.done, execution.text_encoder == "streamed"
     with blaming("text_encoder/config.json"), SkipRandomInit():
         model: nn.Module = Qwen2_5_VLModel(sources.text_config)
@@ -156,7 +162,9 @@ def _load_text_model(
         reader.finish(source, start)
         return model.eval().requires_grad_(False).to(device), None
     # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
-    mapped = reader.map(model, source, source.names(), dtype, is_streamed)
+    check_names(source, model.state_dict(), source.names())
+    quantised = quantised_layers(source, execution.text_encoder_precision, device, reader, caches.packed)
+    mapped = reader.map(model, source, source.names(), dtype, is_streamed, quantised)
     reader.finish(source, start)
     model.eval().requires_grad_(False)
     watch = source.check_unchanged if isinstance(source, FileSource) else (lambda: None)

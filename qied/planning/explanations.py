@@ -112,6 +112,7 @@ def sources_of(case: CardRequest, rung: Rung, numerics: Precisions) -> dict[str,
         "blocks": _BUDGET if case.choice.residency == "resident-first" else _named(case.profile),
         "vae": "as large as fits",
         "text_encoder": _BUDGET,
+        "text_encoder_precision": wishes.origin("text_encoder_precision", "default"),
         "caches": wishes.origin("cache_bytes", "default"),
         **_fp8_attention(wishes, numerics),
     }

@@ -16,8 +16,8 @@ from qied_client.protocol import limits
 from qied.planning.block_layout import BlockShape, block_bytes
 from qied.planning.calibration import DEVICES, Factors
 from qied.planning.forward_layout import VALUES, Tokens, TransformerShape, arena_layout, attention_bytes, region_bytes
-from qied.planning.model_profile import ModelProfile
-from qied.planning.plan import Execution, Scaling
+from qied.planning.model_profile import Matrices, ModelProfile
+from qied.planning.plan import Execution, Scaling, TextPrecision
 from qied.planning.tile_grid import tile_grid
 from qied.planning.workload import Workload
 
@@ -104,13 +104,15 @@ class Footprint:
 class MemoryModel:
     """The bytes of one model in one kind of numbers on one kind of device.
 
-    ``stored_block``: bytes of its largest block in files of GGUF; 0 for others.
+    ``stored_block``: bytes of its largest block in files of GGUF; 0 for others. ``text_precision`` is how the layers of
+    a streamed text encoder are kept.
     """
 
     profile: ModelProfile
     numerics: Precisions
     device: Literal["cuda", "cpu"]
     stored_block: int = 0
+    text_precision: TextPrecision = "stored"
 
     @property
     def factors(self) -> Factors:
@@ -126,6 +128,8 @@ class MemoryModel:
         text = facts.text_encoder
         vae_element = FP32 if self.device == "cpu" else element
         rest = facts.rest_parameters * element + facts.vae_parameters * vae_element + text.rest_parameters * element
+        if text_encoder == "streamed":
+            rest += self._text_scales
         layers = text.layers * text.layer_parameters + text.vision_layers * text.vision_layer_parameters
         held = (layers + text.embedding_parameters) * element if text_encoder == "resident" else 0
         return Weights(self._block, rest, held)
@@ -226,10 +230,28 @@ class MemoryModel:
         vision = 4 * work.vision_tokens * (text.vision_hidden * factors.vision_width + text.vision_mlp_dim * 3)
         slots = 0
         if held == "streamed":
-            # Slots hold a layer as it is stored, in 16 bits; beside them one layer is cast where that is not enough.
-            layer = max(text.layer_parameters, text.vision_layer_parameters)
-            slots = layer * (STREAMED_SLOTS * STORED + (element if element != STORED else 0))
+            slots = max(
+                self._slots(text.layer_parameters, text.layer_matrices),
+                self._slots(text.vision_layer_parameters, text.vision_layer_matrices),
+            )
         return int(max(language, vision) * element) + slots
+
+    def _slots(self, parameters: int, matrices: Matrices) -> int:
+        """Bytes of the slots that layers pass through, and of one layer beside them where it has to be expanded."""
+        element = self.numerics.element_bytes
+        if self.text_precision == "stored":
+            # As it is stored, in 16 bits.
+            return parameters * (STREAMED_SLOTS * STORED + (element if element != STORED else 0))
+        stored = matrices.parameters + (parameters - matrices.parameters) * STORED
+        expanded = matrices.parameters if element == STORED else parameters
+        return STREAMED_SLOTS * stored + expanded * element + CAST_BYTES
+
+    @property
+    def _text_scales(self) -> int:
+        """Bytes of the scales of a streamed text encoder's rows, which stay on the device."""
+        text = self.profile.architecture.text_encoder
+        rows = text.layers * text.layer_matrices.rows + text.vision_layers * text.vision_layer_matrices.rows
+        return 0 if self.text_precision == "stored" else rows * FP32
 
     def _modulation(self) -> int:
         """Half of a block's modulation weights on their way through, and what the longest schedule makes of them."""
@@ -280,7 +302,7 @@ def step_bytes(shape: TransformerShape, forwards: Iterable[Tokens]) -> int:
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
     """The memory model that an execution runs by."""
     numerics = Precisions(execution.precision, execution.scaling, execution.compute, execution.fp8_attention)
-    return MemoryModel(profile, numerics, execution.device)
+    return MemoryModel(profile, numerics, execution.device, text_precision=execution.text_encoder_precision)
 
 
 def _at_once(pixels: int, tile: int | None) -> int:

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qied_client.protocol import limits
@@ -74,6 +74,13 @@ class Geometry(_Strict):
         return f"1 to {self.max_references} pictures"
 
 
+class Matrices(NamedTuple):
+    """Parameters of the matrices of a layer, and rows of all of them together."""
+
+    parameters: int
+    rows: int
+
+
 class TextEncoderFacts(_Strict):
     """Counts of the text encoder, Qwen2.5-VL without its language head."""
 
@@ -101,6 +108,19 @@ class TextEncoderFacts(_Strict):
         """Parameters of one block of the vision tower."""
         hidden, mlp = self.vision_hidden, self.vision_mlp_dim
         return 4 * hidden * (hidden + 1) + 3 * hidden * mlp + 2 * mlp + 3 * hidden
+
+    @property
+    def layer_matrices(self) -> Matrices:
+        """The matrices of one decoder layer: queries, keys, values, their output, gate, up and down."""
+        width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        parameters = 2 * self.hidden * (width + kv_width) + 3 * self.hidden * self.mlp_dim
+        return Matrices(parameters, width + 2 * kv_width + 2 * self.hidden + 2 * self.mlp_dim)
+
+    @property
+    def vision_layer_matrices(self) -> Matrices:
+        """The matrices of one block of the vision tower: queries, keys and values in one, output, gate, up and down."""
+        hidden, mlp = self.vision_hidden, self.vision_mlp_dim
+        return Matrices(4 * hidden * hidden + 3 * hidden * mlp, 5 * hidden + 2 * mlp)
 
     @property
     def embedding_parameters(self) -> int:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from qied.planning.pictures import DECODING_ROOM, LEAST_ROOM
 
 Scaling = Literal["rowwise", "tensorwise"]
+TextPrecision = Literal["stored", "int8-storage", "fp8-storage"]
+"""How matrices of the text encoder's layers are kept: as their files have them, or in 8 bits, expanded for products."""
 FP8_ATTENTION = "fp8"
 """What the names of an execution's attention begin with where it is in FP8."""
 ARENA = "arena"
@@ -26,6 +28,7 @@ class Execution:
     the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
     ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
+    ``text_encoder_precision`` is how the layers of a streamed text encoder are kept.
     With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host
     memory, and expanded on the device each time.
     """
@@ -47,6 +50,7 @@ class Execution:
     attention: tuple[str, ...] = ()
     sweep_bytes: int = 0
     stored_block_bytes: int = 0
+    text_encoder_precision: TextPrecision = "stored"
 
     @property
     def fp8_attention(self) -> bool:
@@ -134,6 +138,7 @@ class Plan:
             "decoding_bytes": self.decoding_bytes,
             "pinned_bytes": self.pinned_bytes,
             "text_encoder": self.execution.text_encoder,
+            "text_encoder_precision": self.execution.text_encoder_precision,
             "vae": {"encode_tile_px": self.execution.encode_tile_px, "decode_tile_px": self.execution.decode_tile_px},
             "max_pixels": self.max_pixels,
             "max_reference_pixels": self.max_reference_pixels,

@@ -38,6 +38,11 @@ from qied.planning.refusals import (
     too_little_memory,
     unknown_memory,
 )
+from qied.planning.text_precision import (
+    asks_for_eight_bits,
+    text_precision_reasons,
+    text_precision_warnings,
+)
 from qied.planning.wishes import Wishes
 
 __all__ = ["PlanRequest", "plan", "plan_cards", "worth"]
@@ -102,6 +107,9 @@ def _plan_card(snapshot: Snapshot, gpu: Gpu, request: PlanRequest) -> Plan | Ref
 def _fit_card(case: CardRequest) -> Plan | Refusal:
     """Take the first candidate that reaches everything but a resident text encoder, else the one that gets furthest."""
     rungs = _rungs(case.request, case.choice)
+    if asks_for_eight_bits(case.request.wishes) and not case.request.text_encoder_as_stored:
+        # Layers are expanded as they stream: a resident text encoder is in 16 bits.
+        rungs = [rung for rung in rungs if rung.text_encoder == "streamed"]
     capacity = host_capacity(case.snapshot)
     fits: list[tuple[Candidate, Fit]] = []
     short_host: list[tuple[Candidate, int, int]] = []
@@ -141,6 +149,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         ),
         residency_reason(rung, layers, fitter.memory.weights("streamed").block, as_stored=as_stored),
         *fp8_attention_reasons(case, chosen.numerics),
+        *text_precision_reasons(model, wishes, case.request.text_encoder_as_stored, rung.text_encoder),
     )
     execution = Execution(
         device="cuda",
@@ -160,6 +169,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         attention=(*_fp8_attention(chosen.numerics), *proven_attention(case.gpu, model.architecture.head_dim)),
         sweep_bytes=_sweep_bytes(fitter, rung) if streamed else 0,
         stored_block_bytes=fitter.memory.stored_block if as_stored else 0,
+        text_encoder_precision=fitter.memory.text_precision if rung.text_encoder == "streamed" else "stored",
     )
     active = _session_limit(case.choice, wishes)
     pictures = _with_pictures(case.snapshot, fitter, rung, active, _host_needed(fitter, rung))
@@ -181,7 +191,11 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         sessions=Sessions(active, rung.sessions),
         execution=execution,
         parts=fit.parts,
-        warnings=(*case.budget.warnings, *warnings_of(case, chosen, execution, block)),
+        warnings=(
+            *case.budget.warnings,
+            *warnings_of(case, chosen, execution, block),
+            *text_precision_warnings(wishes, case.request.text_encoder_as_stored),
+        ),
         sources=sources_of(case, rung, chosen.numerics),
     )
 
@@ -241,7 +255,11 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
         sessions=Sessions(active, rung.sessions),
         execution=execution,
         parts=fit.parts,
-        warnings=(*budget.warnings, *fp8_attention_warnings(wishes, numerics, None, model)),
+        warnings=(
+            *budget.warnings,
+            *fp8_attention_warnings(wishes, numerics, None, model),
+            *text_precision_warnings(wishes, "on the CPU its layers do not stream"),
+        ),
         sources=cpu_sources(model, profile, budget, wishes, rung, numerics),
     )
 

@@ -75,4 +75,6 @@ def kind_of(execution: Execution) -> str:
     numbers = f"{execution.device}-{execution.precision}-{execution.compute}"
     swept = f"-{execution.sweep_bytes}" if execution.sweeps else ""
     attention = "-fp8-attention" if execution.fp8_attention else ""
-    return f"{numbers}-{tiles}-{execution.text_encoder}{swept}{attention}"
+    eight_bits = execution.text_encoder_precision != "stored"
+    text = execution.text_encoder + f"-{execution.text_encoder_precision}" * eight_bits
+    return f"{numbers}-{tiles}-{text}{swept}{attention}"

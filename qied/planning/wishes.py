@@ -9,6 +9,7 @@ from typing import Literal
 from qied.config import Config, LoadedConfig
 
 WishedPrecision = Literal["auto", "fp8", "int8", "fp8-storage", "bf16", "fp32"]
+WishedTextPrecision = Literal["auto", "int8-storage", "fp8-storage", "stored"]
 WishedAttention = Literal["auto", "on", "off"]
 
 
@@ -18,7 +19,8 @@ class Wishes:
 
     ``budget_bytes`` bounds the device memory of a worker, ``target_pixels`` and ``reference_pixels`` the caps,
     ``max_active`` the edits held at once. ``cache_bytes`` are kept for turns of sessions. ``fp8_attention`` is
-    whether the attention may be in FP8, and "on" asks for it. ``origins`` tells for each name above where it was set.
+    whether the attention may be in FP8, and "on" asks for it. ``text_encoder_precision`` is how the layers of the text
+    encoder are kept. ``origins`` tells for each name above where it was set.
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -30,6 +32,7 @@ class Wishes:
     max_active: int = 0
     cache_bytes: int = 256 * 1024 * 1024
     fp8_attention: WishedAttention = "auto"
+    text_encoder_precision: WishedTextPrecision = "auto"
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, name: str, otherwise: str) -> str:
@@ -46,6 +49,7 @@ _KEYS = {
     "max_active": "worker.max_active",
     "cache_bytes": "worker.cache_bytes",
     "fp8_attention": "worker.fp8_attention",
+    "text_encoder_precision": "model.text_encoder_precision",
 }
 
 
@@ -67,5 +71,6 @@ def wishes_of(loaded: LoadedConfig) -> Wishes:
         max_active=config.worker.max_active,
         cache_bytes=config.worker.cache_bytes,
         fp8_attention=config.worker.fp8_attention,
+        text_encoder_precision=config.model.text_encoder_precision,
         origins=origins,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
+from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, QiedError
 
 from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
 from qied.checkpoints.block_bytes import stored_block_bytes
@@ -32,6 +32,8 @@ from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_names import called
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles, versions
 from qied.resources import builtin_loras_folder, builtin_model_folder
+from qied.weights.problems import BadFile
+from qied.weights.stored import QUANTISED, precision_of
 
 BUILTIN = "builtin"
 
@@ -83,6 +85,18 @@ class ServedModel:
         if self.profile_name == BUILTIN:
             return self.profile.title
         return f"{self.profile.title}, {self.evidence.reason(self.parts.version)}"
+
+    @property
+    def text_encoder_quantised(self) -> str:
+        """That the text encoder's files hold quantised weights, a clause; "" for 16 bits, or where nothing is known."""
+        try:
+            files = self.checkpoint().text_encoder
+            parts = [read_part(Path(file), "text_encoder") for file in files]
+        except (QiedError, BadFile):
+            return ""
+        stored = precision_of({name: one for part in parts for name, one in part.tensors.items()})
+        kept = stored is not None and (stored.startswith("fp8") or stored in QUANTISED)
+        return f"its files hold {stored}" if kept else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -50,7 +50,8 @@ def plan_inputs(
 ) -> tuple[Snapshot, PlanRequest]:
     """What the planner is given: the machine with the chosen cards alone, and the request; raises ConfigError."""
     room = room_for(model.loras.facts.values(), config.worker.loras_at_once)
-    request = PlanRequest(model.profile, profiles, wishes, room, model.stored_block_bytes)
+    as_stored = _text_encoder_as_stored(model, config)
+    request = PlanRequest(model.profile, profiles, wishes, room, model.stored_block_bytes, as_stored)
     return with_chosen_cards(snapshot, config.model.gpus), request
 
 
@@ -198,6 +199,15 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         modulation_bytes=config.storage.modulation_bytes,
         free_reserve_bytes=config.storage.free_reserve_bytes,
     )
+
+
+def _text_encoder_as_stored(model: ServedModel, config: Config) -> str:
+    """Why a model's text encoder is not quantised here, a clause; "" where it can be."""
+    if model.profile_name == BUILTIN:
+        return "the built-in model is small"
+    if not config.storage.packed_bytes:
+        return "storage.packed_bytes is 0, and it would be kept there"
+    return model.text_encoder_quantised
 
 
 def _kept_in(folder: str, limit_bytes: int, model: ServedModel) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "Qwen/Qwen-Image-Edit-2511"
 LIGHTNING = "lightx2v/Qwen-Image-Edit-2511-Lightning"

@@ -25,12 +25,12 @@ def test_every_wish_tells_where_it_was_set(tmp_path):
     file = tmp_path / "qied.toml"
     file.write_text("[worker]\nbudget_bytes = 8000000000\nmax_active = 3\n")
     environ = {"QIED_LIMITS_TARGET_PIXELS": "300000", "QIED_LIMITS_REFERENCE_PIXELS": "200000"}
-    environ |= {"QIED_WORKER_FP8_ATTENTION": "on"}
+    environ |= {"QIED_WORKER_FP8_ATTENTION": "on", "QIED_MODEL_TEXT_ENCODER_PRECISION": "stored"}
     found = wishes_of(load_config(file, environ, {"model.precision": "bf16", "model.device": "cuda"}))
     assert (found.budget_bytes, found.max_active) == (8_000_000_000, 3)
     assert (found.target_pixels, found.reference_pixels) == (300_000, 200_000)
     assert (found.precision, found.device) == ("bf16", "cuda")
-    assert found.fp8_attention == "on"
+    assert (found.fp8_attention, found.text_encoder_precision) == ("on", "stored")
     assert found.origins == {
         "budget_bytes": "file (worker.budget_bytes)",
         "max_active": "file (worker.max_active)",
@@ -38,6 +38,7 @@ def test_every_wish_tells_where_it_was_set(tmp_path):
         "reference_pixels": "environment (limits.reference_pixels)",
         "precision": "command line (model.precision)",
         "fp8_attention": "environment (worker.fp8_attention)",
+        "text_encoder_precision": "environment (model.text_encoder_precision)",
         "device": "command line (model.device)",
     }
 

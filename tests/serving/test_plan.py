@@ -22,6 +22,7 @@ from qied.planning.wishes import Wishes
 from qied.resources import builtin_model_folder
 from qied.serving.model import ServedModel
 from qied.serving.plan import Served, plan_service, refitted_order
+from tests.checkpoints.files import write_text_encoder
 from tools.sparse_checkpoint import sparse_gguf
 
 GOLDEN = Path(__file__).parents[1] / "planning" / "golden" / "snapshots"
@@ -231,3 +232,20 @@ def test_a_gguf_models_blocks_stream_as_small_as_they_are_in_its_file(tmp_path: 
         assert 0 < order.execution.stored_block_bytes < 130e6
     else:
         assert order.execution == plain.execution
+
+
+@pytest.mark.parametrize("flavour", ["bf16", "fp8_scaled", "fp8_plain"])
+def test_a_text_encoder_in_fp8_is_left_as_its_files_have_it(tmp_path: Path, flavour: str) -> None:
+    write_text_encoder(tmp_path / "encoder.safetensors", flavour)
+    model = replace(MODELS[REAL], assembled=replace(FILES, text_encoder=(str(tmp_path / "encoder.safetensors"),)))
+    (order,) = served(recorded("rtx-3060-12gb"), model=model).orders
+    kept = "stored" if flavour.startswith("fp8") else "int8-storage"
+    assert order.execution.text_encoder_precision == kept
+
+
+def test_without_a_place_to_keep_it_the_text_encoder_is_used_as_it_is_stored() -> None:
+    machine = recorded("rtx-3060-12gb")
+    (order,) = served(machine, storage={"packed_bytes": 0}).orders
+    assert order.execution.text_encoder_precision == "stored"
+    (usual,) = served(machine).orders
+    assert usual.execution.text_encoder_precision == "int8-storage"

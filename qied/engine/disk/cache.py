@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import torch
 from torch import Tensor
 
 from qied.engine.disk.file import Contents, PackedReader, PackedWriter, UnusablePackedFile, drafts
@@ -19,6 +21,7 @@ from qied.engine.weights.sources import FileSource
 from qied.file_lock import try_lock
 
 _SUFFIX = ".packed"
+_LOOK_AGAIN_S = 0.1
 
 Fill = Callable[[int, Tensor], None]
 """Puts block number n into a buffer."""
@@ -77,9 +80,54 @@ class DiskCache:
             reader.close()
         return True
 
+    def mapped(self, contents: Contents, make: Fill, on_kept: Callable[[], None]) -> list[Tensor] | None:
+        """All blocks as views of a kept file, uint8 [block_bytes]; None where nothing can be kept.
+
+        A file that is not there is made by ``make`` first; ``on_kept`` is called for one that was there. Where another
+        process is making files, this waits for it, and takes what it made.
+        """
+        if (found := self._mapped(contents)) is not None:
+            on_kept()
+            return found
+        with self.writing(contents, patient=True) as keeping:
+            if (found := self._mapped(contents)) is not None:
+                keeping.abandon()
+                on_kept()
+                return found
+            buffer = torch.zeros(contents.block_bytes, dtype=torch.uint8)
+            for number in range(contents.blocks):
+                if not keeping.at_work:
+                    return None
+                make(number, buffer)
+                keeping.add(buffer)
+        return self._mapped(contents)
+
+    def _mapped(self, contents: Contents) -> list[Tensor] | None:
+        """The blocks of a kept file, once all of it was compared with its checksums."""
+        path = self._path(contents)
+        try:
+            reader = PackedReader(path, contents)
+        except UnusablePackedFile:
+            return None
+        try:
+            buffer = torch.empty(contents.block_bytes, dtype=torch.uint8)
+            for number in range(contents.blocks):
+                reader.read(number, buffer)
+            with suppress(OSError):
+                os.utime(path)
+            return reader.mapped()
+        except (OSError, UnusablePackedFile) as error:
+            self.warn("cannot be read and will be rebuilt", path, error)
+            return None
+        finally:
+            reader.close()
+
     @contextmanager
-    def writing(self, contents: Contents) -> Iterator[KeptBlocksWriter]:
-        """Take in the blocks of a file; what goes wrong ends the keeping, and nothing else."""
+    def writing(self, contents: Contents, *, patient: bool = False) -> Iterator[KeptBlocksWriter]:
+        """Take in the blocks of a file; what goes wrong ends the keeping, and nothing else.
+
+        Of two processes only one writes at a time; the other waits for it if it is ``patient``, or goes without.
+        """
         path = self._path(contents)
         keeping = KeptBlocksWriter(self, path, None)
         descriptor: int | None = None
@@ -88,7 +136,7 @@ class DiskCache:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
                 # Whoever comes second goes without: both would write the same.
-                if try_lock(descriptor) and self._has_room(contents.nbytes, path):
+                if _locked(descriptor, patient) and self._has_room(contents.nbytes, path):
                     keeping = KeptBlocksWriter(self, path, PackedWriter(path, contents))
             except OSError as error:
                 self.warn("cannot be kept for the next start", path, error)
@@ -161,6 +209,11 @@ class KeptBlocksWriter:
         self._path = path
         self._writer = writer
 
+    @property
+    def at_work(self) -> bool:
+        """Whether blocks are still written."""
+        return self._writer is not None
+
     def add(self, buffer: Tensor) -> None:
         """Write one more block, if there is still a writer."""
         self._attempt(lambda writer: writer.add(buffer))
@@ -184,6 +237,12 @@ class KeptBlocksWriter:
         except OSError as error:
             self.abandon()
             self._cache.warn("cannot be kept for the next start", self._path, error)
+
+
+def _locked(descriptor: int, patient: bool) -> bool:
+    while not (locked := try_lock(descriptor)) and patient:
+        time.sleep(_LOOK_AGAIN_S)
+    return locked
 
 
 def identity_of(source: FileSource) -> list[dict[str, Any]]:

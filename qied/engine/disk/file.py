@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from qied.disk_sync import sync_file, sync_folder
+from qied.engine.weights.mapped_file import map_file, map_view
 
 MAGIC = b"qied packed blocks 2\n"
 PAGE = 4096
@@ -103,6 +104,12 @@ class PackedReader:
                 part.copy_(target)
         if _read(self._descriptor, len(sums), place + len(buffer)) != sums:
             raise UnusablePackedFile("the data on the disk differs from what was written")
+
+    def mapped(self) -> list[Tensor]:
+        """All blocks as views of the file, uint8 [block_bytes] in host memory; raises OSError."""
+        whole, contents = map_file(self._descriptor), self._contents
+        size = contents.block_bytes
+        return [map_view(whole, contents.place(block), size, torch.uint8) for block in range(contents.blocks)]
 
     def close(self) -> None:
         """Close the file; to be called once."""

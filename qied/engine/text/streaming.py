@@ -18,7 +18,8 @@ from qied.engine.weights.quantise import dequantise
 from qied.engine.weights.sources import MappedWeights
 from qied.planning.memory import STREAMED_SLOTS
 
-_STACKS = ("visual.blocks.", "language_model.layers.")
+STACKS = ("visual.blocks.", "language_model.layers.")
+"""What the names of streamed layers begin with."""
 _TABLE = "language_model.embed_tokens"
 _ALIGNMENT = 256
 """Bytes to which every parameter in a slot is aligned, as the device's allocator aligns tensors."""
@@ -43,7 +44,7 @@ def _nothing() -> None:
 
 def is_streamed(name: str) -> bool:
     """Whether a tensor of a Qwen2_5_VLModel stays in the host's memory: those of layers, and the token embeddings."""
-    return name.startswith((*_STACKS, f"{_TABLE}."))
+    return name.startswith((*STACKS, f"{_TABLE}."))
 
 
 def stream_text_model(
@@ -58,12 +59,12 @@ def stream_text_model(
     The blocks of ``model.visual`` and the layers of ``model.language_model`` are streamed; both take inputs on
     ``device`` as before. ``embed_tokens`` stays in host memory and looks up there; everything else moves to the device.
     Streamed parameters stay where and as they are stored, be it in a mapped file, and are not pinned; one layer at a
-    time is cast to ``dtype``, on the device; there those in E4M3 are multiplied by their scales and GGUF's blocks are
+    time is cast to ``dtype``, on the device; there those in 8 bits are multiplied by their scales and GGUF's blocks are
     expanded, as ``stored`` has them by name, the table's rows when they are looked up. ``before_forward`` is called
     before each forward of the one and of the other; what it raises, the forward raises.
     """
     streams = streams_of(device)
-    visual, language = (_below(stack, stored) for stack in _STACKS)
+    visual, language = (_below(stack, stored) for stack in STACKS)
     stacks = [
         LayerStack(model.visual, "blocks", device, dtype, streams, before_forward, visual),
         LayerStack(model.language_model, "layers", device, dtype, streams, before_forward, language),
@@ -128,9 +129,12 @@ class LayerStack:
         held = [dict(layer.named_parameters()) for layer in layers]
         for place, weight in stored.blocks.items():
             number, _, parameter = place.partition(".")
-            self._kinds[int(number)][parameter] = weight.kind
             held[int(number)][parameter] = weight.values  # type: ignore[assignment]
-        # What is expanded or copied leaves its slot at once: beside the layer's weights a second slot has no room.
+            if weight.kind is not None:
+                self._kinds[int(number)][parameter] = weight.kind
+            if weight.scale is not None:
+                self._scales[int(number)][parameter] = weight.scale.to(device)
+        # GGUF's blocks leave their slot at once: beside the layer's weights a second slot has no room.
         self._copies = any(self._kinds)
         assert not any(next(layer.buffers(), None) is not None for layer in layers), "a layer with buffers"
         self._layouts = [layer_layout(tensors) for tensors in held]

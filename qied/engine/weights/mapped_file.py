@@ -38,7 +38,7 @@ class MappedFile:
         """Map it; raises OSError."""
         self._header = header
         with path.open("rb") as file:
-            self._map = _mapped(file.fileno())
+            self._map = map_file(file.fileno())
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor by its name in the file, as a view of it.
@@ -54,21 +54,24 @@ class MappedFile:
             return torch.empty(entry.shape, dtype=dtype)
         if place % dtype.itemsize:
             return self._bytes(entry, place).clone().view(dtype).view(entry.shape)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given buffer is not writable")
-            flat = torch.frombuffer(self._map, dtype=dtype, count=entry.nbytes // dtype.itemsize, offset=place)
-        return flat.view(entry.shape)
+        return map_view(self._map, place, entry.nbytes, dtype).view(entry.shape)
 
     def _bytes(self, entry: TensorEntry, place: int) -> Tensor:
         """The bytes of a tensor that does not lie where its type would, or has no type here."""
         if not entry.nbytes:
             return torch.empty(0, dtype=torch.uint8)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given buffer is not writable")
-            return torch.frombuffer(self._map, dtype=torch.uint8, count=entry.nbytes, offset=place)
+        return map_view(self._map, place, entry.nbytes, torch.uint8)
 
 
-def _mapped(descriptor: int) -> mmap.mmap:
+def map_view(mapped: mmap.mmap, place: int, nbytes: int, dtype: torch.dtype) -> Tensor:
+    """Bytes of a map from ``place`` on as a flat tensor, which keeps it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        return torch.frombuffer(mapped, dtype=dtype, count=nbytes // dtype.itemsize, offset=place)
+
+
+def map_file(descriptor: int) -> mmap.mmap:
+    """Map an open file, which may be closed then; raises OSError."""
     if not hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 import torch
 from qied_client.errors import ModelUnsupported
@@ -209,11 +210,15 @@ class FileSource:
         return self._open[file].tensor(key)
 
 
+NOTHING_QUANTISED: Final[Mapping[str, StoredWeight]] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class MappedWeights:
     """What a module needs besides its own parameters to use them as they are stored, by their names.
 
-    ``scales`` are those of weights in E4M3. ``blocks`` are GGUF's, in whose places the module has no data.
+    ``scales`` are those of weights in E4M3. ``blocks`` are GGUF's, and what was quantised here: in their places the
+    module has no data.
     """
 
     scales: dict[str, Tensor]
@@ -279,18 +284,24 @@ class WeightReader:
         names: Iterable[str],
         dtype: torch.dtype,
         is_mapped: Callable[[str], bool],
+        quantised: Mapping[str, StoredWeight] = NOTHING_QUANTISED,
     ) -> MappedWeights:
         """Put tensors into ``module`` as they are stored and where they are, in mapped files that must not change.
 
         Those for which ``is_mapped`` is False are copied in ``dtype``, and so are those of more than 16 bits, since
         plans count streamed weights with no more. GGUF's blocks are returned, and left out of the module: its
-        parameters have the shapes that blocks expand to. Raises as :meth:`fill`.
+        parameters have the shapes that blocks expand to. ``quantised`` weights are taken in the place of those in
+        ``source``, and left out in the same way. Raises as :meth:`fill`.
         """
         names = list(names)
         check_names(source, module.state_dict(), names)
         tensors: dict[str, Tensor] = {}
         mapped = MappedWeights({}, {})
         for name in names:
+            if name in quantised:
+                tensors[name] = torch.empty(quantised[name].shape, dtype=dtype, device="meta")
+                mapped.blocks[name] = quantised[name]
+                continue
             weight = self.stored(source, name)
             check_floating(source, name, weight)
             expanded = weight.values.dtype == torch.int8 or weight.block_scale is not None
