@@ -37,7 +37,9 @@ class PictureMetadata:
     ``version`` is that of the qied which made it. ``loras`` are names with their strengths. ``sources`` and ``mask``
     are SHA-256 hashes (hex) of the picture files that went in. Files of qied 0.2.0 do not have ``precision`` and what
     comes after it. ``preset`` is also empty where no preset gave the settings. ``size`` is "same" where the result has
-    its source's own size.
+    its source's own size, and "default" where its sides follow from the source's proportions alone.
+    ``redraw`` are the passes as ``--redraw`` takes them, over ``canvas`` (a hash) where there is one. ``drift`` are
+    shift (right and down, in pixels) and zoom that were measured, and with ``aligned`` undone.
     """
 
     prompt: str
@@ -58,6 +60,10 @@ class PictureMetadata:
     warnings: tuple[str, ...] = ()
     size: str = ""
     mask_mode: str = ""
+    redraw: tuple[str, ...] = ()
+    canvas: str | None = None
+    drift: tuple[float, ...] = ()
+    aligned: bool = False
 
 
 def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | None:
@@ -134,6 +140,16 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(_text(item) for item in _list(value))
 
 
+def _numbers(value: object) -> tuple[float, ...]:
+    return tuple(_number(item) for item in _list(value))
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("not true or false")
+    return value
+
+
 def _loras(value: object) -> tuple[tuple[str, float], ...]:
     return tuple(_lora(*_list(item)) for item in _list(value))
 
@@ -169,4 +185,8 @@ _CHECKS: Final[Mapping[str, Callable[[object], Any]]] = {
     "warnings": _texts,
     "size": _text,
     "mask_mode": _text,
+    "redraw": _texts,
+    "canvas": _maybe_text,
+    "drift": _numbers,
+    "aligned": _flag,
 }

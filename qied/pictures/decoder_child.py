@@ -23,7 +23,7 @@ from qied.pictures.decode import decode, decode_mask
 from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, DecodeOrder, error_to_json, too_costly
 from qied.pictures.mask import GUESSES, Guess
 from qied.pictures.plugins import load_decoder
-from qied.pictures.reduced import extended, resampling
+from qied.pictures.reduced import view_of
 
 _Request = tuple[DecodeOrder, bytes]
 
@@ -81,10 +81,7 @@ def _pixels(order: DecodeOrder, data: bytes, limits: PictureLimits) -> list[byte
         picture = decode(data, limits)
     else:
         picture, guess = decode_mask(data, limits, order.mask)
-    views = (
-        extended(picture, view.columns, view.rows).resize((view.width, view.height), resampling(view)).tobytes()
-        for view in order.views
-    )
+    views = (view_of(picture, view).tobytes() for view in order.views)
     return [bytes([GUESSES.index(guess)]), *views]
 
 

@@ -8,17 +8,20 @@ from dataclasses import asdict
 from typing import Final
 
 from PIL import ExifTags, Image, PngImagePlugin
+from qied_client.options.redraws import redraw_text
 from qied_client.picture_metadata import EXIF_PREFIX, PNG_KEY, SHORT_HASH, PictureMetadata
+from qied_client.protocol.messages import MeasuredDrift
+from qied_client.protocol.request import Redraw
 
 import qied
-from qied.edit import EditSpec
+from qied.edit import EditSpec, PassSpec
 
 _TEXT_KEY: Final = "parameters"
 _UTF16: Final = b"UNICODE\0"
 _SRGB_PERCEPTUAL: Final = b"\0"
 
 
-def metadata_of(spec: EditSpec, model: str) -> PictureMetadata:
+def metadata_of(spec: EditSpec, model: str, drift: MeasuredDrift | None = None) -> PictureMetadata:
     """Describe the result of ``spec`` by the model called ``model``, in this version of qied."""
     return PictureMetadata(
         prompt=spec.prompt,
@@ -28,7 +31,7 @@ def metadata_of(spec: EditSpec, model: str) -> PictureMetadata:
         true_cfg_scale=spec.true_cfg_scale,
         width=spec.size[0],
         height=spec.size[1],
-        size="same" if spec.crop_width else "",
+        size=_size(spec),
         mask_mode=spec.mask_mode if spec.mask is not None and spec.mask_mode != "auto" else "",
         model=model,
         version=qied.__version__,
@@ -39,6 +42,31 @@ def metadata_of(spec: EditSpec, model: str) -> PictureMetadata:
         sources=spec.images,
         mask=spec.mask,
         warnings=spec.warnings,
+        redraw=tuple(redraw_text(_redraw(each)) for each in spec.passes),
+        canvas=spec.canvas,
+        drift=() if drift is None else (drift.x, drift.y, drift.zoom),
+        aligned=drift is not None and drift.undone,
+    )
+
+
+def _size(spec: EditSpec) -> str:
+    """By which rule the result got its size, where its sides alone cannot be asked for again."""
+    if not spec.crop_width or spec.canvas is not None:
+        return ""
+    return spec.sized or "same"
+
+
+def _redraw(each: PassSpec) -> Redraw:
+    return Redraw(
+        strength=each.strength,
+        box=(each.left, each.top, each.width, each.height),
+        mask=each.mask,
+        mask_mode=each.mask_mode,
+        padding=each.padding,
+        feather=each.feather,
+        steps=each.steps,
+        scale=each.scale or None,
+        precision=each.precision or None,
     )
 
 
@@ -64,6 +92,11 @@ def _settings(metadata: PictureMetadata) -> Iterator[tuple[str, object]]:
             yield name, value
     for name, strength in metadata.loras:
         yield "LoRA", f"{name} ({strength:g})"
+    for text in metadata.redraw:
+        yield "Redraw", text.replace(",", " ")
+    if metadata.drift:
+        across, down, zoom = metadata.drift
+        yield "Drift", f"{across:g} {down:g} px x{zoom:g}{' undone' if metadata.aligned else ''}"
     for blob in metadata.sources:
         yield "Source hash", blob[:SHORT_HASH]
     if metadata.mask is not None:

@@ -9,10 +9,11 @@ from typing import Final, cast
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
 from qied_client.protocol.request import EditRequest
 
-from qied.edit import EditSpec, MaskMode, OutputFormat, warnings_within_limits
-from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
+from qied.edit import EditSpec, MaskMode, OutputFormat, Sized, warnings_within_limits
+from qied.planning.geometry import MAX_ASPECT, content_within, default_target_size, nearest_within, within_aspect
 from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset
+from qied.planning.pass_defaults import check_canvas, on_grid, passes_of, reduced
 from qied.planning.serving import Serving
 
 Size = tuple[int, int]
@@ -33,8 +34,10 @@ class Resolved:
         return self.spec.warnings
 
 
-def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Resolved:
+def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, canvas: Size | None = None) -> Resolved:
     """Fill in the defaults. ``sizes`` are the displayed sizes of all input pictures in pixels, a turn's base first.
+
+    ``canvas`` is that of the request's canvas, where it has one.
 
     Raises InvalidRequest and its kinds; a size above the cap is not an error here, see ``admitted``.
     """
@@ -55,11 +58,15 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
     preset = _preset(request, serving.profile)
     _check_precision(request, serving)
     loras = chosen_loras(request, preset, serving)
-    wanted = _wanted_size(request, sizes[-1], serving.profile)
-    same = request.size == "same" and (request.on_cap != "fit" or wanted[0] * wanted[1] <= serving.max_pixels)
-    nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
-    fits = wanted[0] * wanted[1] <= serving.max_pixels
+    if canvas is not None:
+        check_canvas(canvas)
+    wanted = _wanted_size(request, sizes[-1], serving.profile) if canvas is None else on_grid(canvas, geometry)
+    # Passes over a canvas are drawn in crops, so its own size is bounded by other things.
+    fits = canvas is not None or wanted[0] * wanted[1] <= serving.max_pixels
+    nearest = wanted if fits else nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     width, height = nearest if request.on_cap == "fit" else wanted
+    sized = _sized(request, fits)
+    crop = canvas or _crop(sized, sizes[-1], (width, height))
     # Distilled weights are run as they were made for, where neither settings nor a preset are asked for.
     distilled = distilled_steps(request, loras, serving)
     own_scale = preset.true_cfg_scale if distilled is None else 1.0
@@ -77,8 +84,11 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         true_cfg_scale=scale,
         width=width,
         height=height,
-        crop_width=sizes[-1][0] if same else 0,
-        crop_height=sizes[-1][1] if same else 0,
+        crop_width=crop[0],
+        crop_height=crop[1],
+        sized=sized,
+        canvas=request.canvas,
+        align=request.align,
         mask=request.mask,
         output_format=_FORMATS[request.output_format],
         output_quality=request.output_quality,
@@ -89,12 +99,14 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         preset=_preset_name(request, distilled, serving.profile),
         precision=serving.precision,
     )
+    spec = replace(spec, passes=passes_of(request, spec, serving))
     warnings = (
         *serving.warnings,
         *_fitted(request, wanted, spec, serving),
         *unsuited(spec, preset, serving),
         *_other_precision(request, preset, serving),
         *_unused_negative(request, spec),
+        *reduced(spec, serving.profile),
     )
     return Resolved(replace(spec, warnings=warnings_within_limits(warnings)), nearest, fits)
 
@@ -163,7 +175,7 @@ def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving
     what = f"{asked} were asked for" if named else f"This picture's usual size is {asked}"
     yield (
         f"{what}, but this daemon makes at most {serving.max_pixels} pixels, so the result has "
-        f"{spec.width} x {spec.height}. To choose the size yourself, ask for one within that limit."
+        f"{spec.size[0]} x {spec.size[1]}. To choose the size yourself, ask for one within that limit."
     )
 
 
@@ -179,6 +191,21 @@ def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Siz
     if request.width is not None and request.height is not None:
         return request.width, request.height
     if request.size == "same":
-        grid = profile.geometry.side_multiple
-        return -(-last[0] // grid) * grid, -(-last[1] // grid) * grid
+        return on_grid(last, profile.geometry)
     return default_target_size(profile, *last)
+
+
+def _sized(request: EditRequest, fits: bool) -> Sized:
+    """By which rule the result gets its size; empty where sides were named."""
+    if request.canvas is not None or request.width is not None:
+        return ""
+    same = request.size == "same" and (fits or request.on_cap != "fit")
+    return "same" if same else "default"
+
+
+def _crop(sized: Sized, last: Size, grid: Size) -> Size:
+    """What the result takes of its grid: the last picture's own size, or its proportions; 0 each for all of it."""
+    if sized == "same":
+        return last
+    crop = content_within(grid, *last) if sized else grid
+    return (0, 0) if crop == grid else crop

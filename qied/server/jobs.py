@@ -16,7 +16,7 @@ from qied_client.protocol.request import EditRequest
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
 from qied.server.journal.changes import AcceptJob, JobNote, StoredJob, StoreOutcome
-from qied.server.journal.stored_edit import UnreadableRow, size_in, timings_in, unpack
+from qied.server.journal.stored_edit import UnreadableRow, drift_in, size_in, timings_in, unpack
 from qied.server.ports.peer import Peer
 
 State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poisoned"]
@@ -124,6 +124,7 @@ class Job:
             preset=self.spec.preset,
             schedule=self.spec.schedule if known else "",
             warnings=self.all_warnings,
+            drift=drift_in(outcome.timings),
         )
 
     @property

@@ -58,7 +58,7 @@ def main() -> int:
         engine,
         orders,
         link.report,
-        lambda edit, image: link.deliver(edit.begin, image, edit.timings(), engine.model, edit.warnings),
+        lambda edit, image: link.deliver(edit, image, engine.model),
         encode_preview,
     )
     try:

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,15 +20,17 @@ from qied_client.net.transport import Endpoint
 from qied_client.protocol.messages import Message
 from qied_client.transfers import hash_of
 
-from qied.edit import EditSpec
+from qied.edit import EditSpec, MaskMode, PassSpec
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
 from qied.pictures.encode import encode, encode_thumbnail
-from qied.pictures.mask import check_marks, told
+from qied.pictures.finishing import finished
+from qied.pictures.mask import check_marks, marked_box, told
 from qied.pictures.metadata import metadata_of
 from qied.pictures.reduced import ReducedPicture
-from qied.planning.pictures import mask_view
 from qied.planning.view import View
+from qied.planning.views import mask_view, original_view, pass_mask_view
+from qied.worker.active_edit import ActiveEdit
 from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure
 from qied.worker.pictures import DecodeLimits, Pictures
 
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
-ViewsOf = Callable[[EditSpec, str, tuple[int, int]], tuple[View, ...]]
+Size = tuple[int, int]
+ViewsOf = Callable[[EditSpec, str, Size], tuple[View, ...]]
 
 _PATIENCE_S = 10.0
 """Seconds without the front after which a worker gives up."""
@@ -79,12 +83,10 @@ class Link:
         """Send the last reports and close the link."""
         self._run(self._close(last))
 
-    def deliver(
-        self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, warnings: tuple[str, ...]
-    ) -> None:
+    def deliver(self, edit: ActiveEdit, image: Image, model: str) -> None:
         """Encode a result, bring it to the front and report it, all without waiting here."""
-        work = self._deliver(begin, image, timings, model, warnings)
-        self._loop.call_soon_threadsafe(lambda: self._keep(self._delivering, begin, work))
+        work = self._deliver(edit, image, edit.timings(), model)
+        self._loop.call_soon_threadsafe(lambda: self._keep(self._delivering, edit.begin, work))
 
     def _keep(
         self, tasks: dict[tuple[str, str], asyncio.Task[None]], begin: w.Begin, work: Coroutine[Any, Any, None]
@@ -142,7 +144,7 @@ class Link:
     async def _prepare(self, begin: w.Begin) -> None:
         """Fetch and decode the pictures of an edit, then hand it to the step loop."""
         try:
-            pictures, warnings = await self._decoded(begin)
+            begin, decoded = await self._decoded(begin)
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
@@ -150,37 +152,51 @@ class Link:
             self._driver.say(failure(begin, defect(error)))
         else:
             self._driver.say(w.Prepared(begin.user, begin.job))
-            self._orders.put(BeginEdit(begin, pictures, warnings))
+            self._orders.put(BeginEdit(begin, decoded.pictures, decoded.warnings, decoded.original))
 
     async def _download(self, begin: w.Begin, blob: str) -> bytes:
         return await self._patiently(begin, lambda: self._driver.download(blob))
 
-    async def _decoded(self, begin: w.Begin) -> tuple[dict[str, ReducedPicture], tuple[str, ...]]:
-        """An edit's pictures, one after the other, as what the engine wants of each; and how its mask was read.
+    async def _decoded(self, begin: w.Begin) -> tuple[w.Begin, Decoded]:
+        """An edit's pictures, one after the other, as what the engine wants of each; and its order with regions found.
 
         Raises InvalidRequest for a mask that marks nothing.
         """
-        spec = begin.spec
-        pictures: dict[str, ReducedPicture] = {}
-        warnings: tuple[str, ...] = ()
-        for blob in dict.fromkeys(spec.images):
-            pictures[blob] = await self._pictures.picture(
-                begin.user, partial(self._download, begin, blob), partial(self._views_of, spec, blob)
-            )
+        spec, decoded = begin.spec, Decoded()
         if spec.mask is not None:
-            mask = await self._pictures.picture(
-                begin.user,
-                partial(self._download, begin, spec.mask),
-                lambda size: (mask_view(spec, size),),
-                mask=spec.mask_mode,
-            )
-            # One file may be both.
-            both = pictures.get(spec.mask)
-            pictures[spec.mask] = mask if both is None else both.with_views(mask.views)
-            (seen,) = mask.views.values()
-            await self._loop.run_in_executor(self._pool, check_marks, seen, spec.mask_mode, mask.guess)
-            warnings = told(mask.guess)
-        return pictures, warnings
+            view = mask_view(spec)
+            mask = await self._mask(begin, spec.mask, spec.mask_mode, view)
+            decoded.add(spec.mask, mask)
+            await self._in_pool(check_marks, mask.view(view), spec.mask_mode, mask.guess)
+        # Where a mask marks anything decides what of the other pictures is needed.
+        passes = [await self._located(begin, each, decoded) for each in spec.passes]
+        spec = replace(spec, passes=tuple(passes))
+        for blob in dict.fromkeys((*spec.images, *((spec.canvas,) if spec.canvas else ()))):
+            views = partial(self._views_of, spec, blob)
+            compared = partial(original_view, spec) if blob == spec.images[spec.aligned] else _nothing
+            fetch = partial(self._download, begin, blob)
+            picture = await self._pictures.picture(begin.user, fetch, partial(_all_views, views, compared))
+            decoded.add(blob, picture)
+            if (original := compared(picture.size)) is not None:
+                decoded.original = await self._in_pool(picture.view(original).convert, "L")
+        return replace(begin, spec=spec), decoded
+
+    async def _located(self, begin: w.Begin, each: PassSpec, decoded: Decoded) -> PassSpec:
+        """A pass whose region is no larger than what its mask marks; raises InvalidRequest where that is nothing."""
+        if each.mask is None:
+            return each
+        view = pass_mask_view(begin.spec)
+        mask = await self._mask(begin, each.mask, each.mask_mode, view)
+        decoded.add(each.mask, mask)
+        return each.located(await self._in_pool(marked_box, mask.view(view), each.box, each.mask_mode, mask.guess))
+
+    async def _mask(self, begin: w.Begin, blob: str, mode: MaskMode, view: View) -> ReducedPicture:
+        return await self._pictures.picture(
+            begin.user, partial(self._download, begin, blob), lambda size: (view,), mask=mode
+        )
+
+    async def _in_pool(self, work: Callable[..., T], *arguments: object) -> T:
+        return await self._loop.run_in_executor(self._pool, partial(work, *arguments))
 
     async def _patiently(self, begin: w.Begin, transfer: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Repeat a transfer while the front's disk is full or cannot be used; the job was accepted, so it waits."""
@@ -192,15 +208,15 @@ class Link:
                 self._driver.say(w.Stepped(begin.user, begin.job, "disk", 0, 0, 0, 0))
                 await asyncio.sleep(_DISK_WAIT_S)
 
-    async def _deliver(
-        self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, warnings: tuple[str, ...]
-    ) -> None:
+    async def _deliver(self, edit: ActiveEdit, image: Image, timings: dict[str, float], model: str) -> None:
         started = perf_counter()
+        begin, warnings = edit.begin, edit.warnings
         spec = begin.spec.with_warnings(warnings)
-        metadata = metadata_of(spec, model)
-        if spec.crop_width:
-            image = image.crop((0, 0, *spec.size))
         try:
+            image, drift = await self._in_pool(finished, image, spec, edit.original)
+            timings["align_ms"] = round((perf_counter() - started) * 1000, 3)
+            started = perf_counter()
+            metadata = metadata_of(spec, model, drift)
             data = await self._loop.run_in_executor(
                 self._pool, encode, image, spec.output_format, metadata, spec.output_quality
             )
@@ -217,5 +233,31 @@ class Link:
             return
         media_type = _MEDIA_TYPES[spec.output_format]
         self._driver.say(
-            w.EditFinished(begin.user, begin.job, blob, len(data), media_type, timings, warnings, thumbnail)
+            w.EditFinished(begin.user, begin.job, blob, len(data), media_type, timings, warnings, drift, thumbnail)
         )
+
+
+@dataclass
+class Decoded:
+    """The decoded pictures of an edit by hash, what was guessed of its masks, and what its result is compared with."""
+
+    pictures: dict[str, ReducedPicture] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    original: Image | None = None
+
+    def add(self, blob: str, picture: ReducedPicture) -> None:
+        """Take a picture in; one file may be a picture and a mask, or several masks."""
+        known = self.pictures.get(blob)
+        self.pictures[blob] = picture if known is None else known.with_views(picture.views)
+        self.warnings = tuple(dict.fromkeys((*self.warnings, *told(picture.guess))))
+
+
+def _all_views(
+    views: Callable[[Size], tuple[View, ...]], compared: Callable[[Size], View | None], size: Size
+) -> tuple[View, ...]:
+    more = compared(size)
+    return tuple(dict.fromkeys((*views(size), *((more,) if more is not None else ()))))
+
+
+def _nothing(size: Size) -> None:
+    """What is needed of a picture that no result is compared with."""

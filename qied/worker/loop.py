@@ -16,7 +16,7 @@ from qied.link import messages as w
 from qied.link.engine_port import AdvancedEdit, DeviceLost, EnginePort, Picture, RunningEdit
 from qied.scheduling.fair_share import FairShare
 from qied.scheduling.sweep import going_together
-from qied.worker.active_edit import ActiveEdit
+from qied.worker.active_edit import STEP_PHASES, ActiveEdit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BeginEdit:
-    """Order: an edit whose pictures are decoded; ``warnings`` came up meanwhile."""
+    """Order: an edit whose pictures are decoded; ``warnings`` came up meanwhile.
+
+    ``original`` ("L") is what its result is compared with, at the result's size.
+    """
 
     begin: w.Begin
     pictures: Mapping[str, Picture]
     warnings: tuple[str, ...] = ()
+    original: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class StepLoop:
             self._log.exception("an edit could not begin because of a bug", job=key)
             self._report(failure(begin, defect(error)))
             return
-        self._active[key] = ActiveEdit(begin, edit, order.warnings)
+        self._active[key] = ActiveEdit(begin, edit, order.warnings, order.original)
         self._share.add(key, group=begin.user, weight=begin.weight, preview=begin.preview)
 
     def _drop(self, key: str) -> None:
@@ -158,7 +162,7 @@ class StepLoop:
             if isinstance(report, Exception):
                 self._fail(key, report)
                 continue
-            counted = report.phase == "denoise"
+            counted = report.phase in STEP_PHASES
             self._report(replace(report, together=together) if counted else report)
             together = 0 if counted else together
             if isinstance(unit, _Shown) and unit.advance.image is not None:
