@@ -13,7 +13,7 @@ from qied_client.protocol.request import MASK_MODES, LoraChoice
 OutputFormat = Literal["png", "webp", "jpeg"]
 MaskMode = Literal["auto", "white", "transparent", "opaque"]
 Schedule = Literal["model", "lightning"]
-Sized = Literal["", "default", "same"]
+Sized = Literal["default", "same"]
 _CUT = "..."
 _PLACE = Int(0, limits.SIDE_PX)
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
@@ -79,7 +79,7 @@ class EditSpec:
     where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they are those
     that the model or a Lightning LoRA was distilled to. With ``crop_width`` and ``crop_height``, the picture that gives
     the result its size takes so much of ``width`` x ``height``; it is extended to that at the right and below by its
-    last pixels, and the result is cut to it. ``sized`` tells by which rule that size came about.
+    last pixels, and the result is cut to it. ``sized`` tells whether that is its own size.
 
     ``canvas`` is the hash of a picture that ``passes`` are drawn on, one after the other; without it they are drawn on
     the result of a first pass from noise. The result has the canvas's size then, as ``crop_width`` and ``crop_height``.
@@ -106,10 +106,10 @@ class EditSpec:
     warnings: Annotated[tuple[str, ...], Later(ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS))] = ()
     crop_width: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
-    sized: Annotated[Sized, Later(OneOf(("", "default", "same")))] = ""
+    sized: Annotated[Sized, Later(OneOf(("default", "same")))] = "default"
     canvas: Annotated[str | None, Later(Maybe(Hash()))] = None
     passes: Annotated[tuple[PassSpec, ...], Later(ListOf(Nested(PassSpec), limits.PASSES))] = ()
-    align: Annotated[bool, Later(Flag())] = False
+    align: Annotated[bool, Later(Flag())] = True
 
     @property
     def size(self) -> tuple[int, int]:

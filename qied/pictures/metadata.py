@@ -53,7 +53,7 @@ def _size(spec: EditSpec) -> str:
     """By which rule the result got its size, where its sides alone cannot be asked for again."""
     if not spec.crop_width or spec.canvas is not None:
         return ""
-    return spec.sized or "same"
+    return spec.sized
 
 
 def _redraw(each: PassSpec) -> Redraw:

@@ -65,8 +65,8 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
     fits = canvas is not None or wanted[0] * wanted[1] <= serving.max_pixels
     nearest = wanted if fits else nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     width, height = nearest if request.on_cap == "fit" else wanted
-    sized = _sized(request, fits)
-    crop = canvas or _crop(sized, sizes[-1], (width, height))
+    sized: Sized = "same" if request.size == "same" and (fits or request.on_cap != "fit") else "default"
+    crop = canvas or _crop(request, sized, sizes[-1], (width, height))
     # Distilled weights are run as they were made for, where neither settings nor a preset are asked for.
     distilled = distilled_steps(request, loras, serving)
     own_scale = preset.true_cfg_scale if distilled is None else 1.0
@@ -195,17 +195,9 @@ def _wanted_size(request: EditRequest, last: Size, profile: ModelProfile) -> Siz
     return default_target_size(profile, *last)
 
 
-def _sized(request: EditRequest, fits: bool) -> Sized:
-    """By which rule the result gets its size; empty where sides were named."""
-    if request.canvas is not None or request.width is not None:
-        return ""
-    same = request.size == "same" and (fits or request.on_cap != "fit")
-    return "same" if same else "default"
-
-
-def _crop(sized: Sized, last: Size, grid: Size) -> Size:
+def _crop(request: EditRequest, sized: Sized, last: Size, grid: Size) -> Size:
     """What the result takes of its grid: the last picture's own size, or its proportions; 0 each for all of it."""
     if sized == "same":
         return last
-    crop = content_within(grid, *last) if sized else grid
+    crop = grid if request.width is not None else content_within(grid, *last)
     return (0, 0) if crop == grid else crop

@@ -141,7 +141,7 @@ _DEFAULTS: Final = {
     name: None if field.default is MISSING or name == "mask" else field.default
     for field in fields(EditRequest)
     if (name := field.name) in OPTIONS
-} | dict.fromkeys(("redraw", "refine", "canvas"))
+}
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 

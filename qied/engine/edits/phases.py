@@ -97,7 +97,9 @@ def draw(
         inputs.pictures_are_encoded()
         start, noise = None, pack(_noise(context, inputs, drawing)).to(context.models.device)
         kept = keep_outside_mask(context, inputs, drawing, encoded, noise) if drawing.seen.source else None
-    latents = yield from denoise(context, inputs, drawing, Start(start, noise, kept, below), embeddings, encoded, held)
+    latents = yield from denoise(
+        context, inputs, drawing, PassStart(start, noise, kept, below), embeddings, encoded, held
+    )
     return latents
 
 
@@ -108,7 +110,7 @@ def _noise(context: EngineContext, inputs: EditInputs, drawing: Drawing) -> Tens
 
 
 @dataclass(frozen=True)
-class Start:
+class PassStart:
     """The tensors FP32 [1, tokens, C * 4] that a pass begins from: what is drawn over, if anything, and the noise.
 
     ``kept`` is what may not change; ``below`` is what the pass is drawn over as a picture.
@@ -214,7 +216,7 @@ def denoise(
     context: EngineContext,
     inputs: EditInputs,
     drawing: Drawing,
-    start: Start,
+    start: PassStart,
     embeddings: Embeddings,
     encoded: dict[PictureView, Tensor],
     held: HeldBytes,

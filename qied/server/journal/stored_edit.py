@@ -11,11 +11,10 @@ from qied_client.protocol.messages import MeasuredDrift
 
 T = TypeVar("T")
 
-VERSION: Final = 3
+VERSION: Final = 2
 """Version of the fields of EditRequest and EditSpec together; a field added, removed or changed makes a new one.
 
 2: EditSpec has preset, precision and warnings.
-3: passes over regions, canvas, sized and align.
 """
 _DRIFT: Final = "drift_"
 
