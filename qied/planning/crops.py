@@ -78,7 +78,7 @@ def crop_of(each: PassSpec, canvas: Size, profile: ModelProfile) -> Crop:
 def feather_of(each: PassSpec, region: Edges) -> int:
     """Pixels of a region's rim that fade: what was asked for, less where the region is small."""
     left, top, right, bottom = region
-    return min(each.feather, min(right - left, bottom - top) // _FEATHERED)
+    return min(each.feather, (min(right - left, bottom - top) - 1) // _FEATHERED)
 
 
 def clipped(box: Edges, canvas: Size) -> Edges:
@@ -104,9 +104,19 @@ def _own_scale(edges: Edges, canvas: Size, area: int) -> float:
 def _grown(box: Edges, padding: int, canvas: Size) -> Edges:
     """A box with its padding; a very long one is made wider, since no model draws a line."""
     left, top, right, bottom = box
-    least = -(-max(right - left, bottom - top) // MAX_ASPECT)
-    across, down = max(padding, (least - (right - left) + 1) // 2), max(padding, (least - (bottom - top) + 1) // 2)
-    return max(0, left - across), max(0, top - down), min(canvas[0], right + across), min(canvas[1], bottom + down)
+    longest = max(min(right - left + 2 * padding, canvas[0]), min(bottom - top + 2 * padding, canvas[1]))
+    least = -(-longest // MAX_ASPECT)
+    left, right = _widened(left, right, padding, least, canvas[0])
+    top, bottom = _widened(top, bottom, padding, least, canvas[1])
+    return left, top, right, bottom
+
+
+def _widened(start: int, end: int, padding: int, least: int, length: int) -> tuple[int, int]:
+    """One side of a box with its padding, at least ``least`` long where the picture has room for that."""
+    start, end = max(0, start - padding), min(length, end + padding)
+    missing = max(0, min(least, length) - (end - start))
+    start = min(max(0, start - missing // 2), length - (end - start + missing))
+    return start, max(end, start + min(least, length)) if missing else end
 
 
 def _on_grid(edges: Edges, canvas: Size, scale: float, multiple: int) -> Crop:

@@ -13,20 +13,22 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from qied_client.errors import QiedError
+from qied_client.errors import InvalidRequest, QiedError
+from qied_client.options.redraws import given_redraws
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
 from qied_client.protocol.request import MASK_MODES
 from qied_client.web.errors import ApiError, bad_request
 
-_FILES: Final = limits.IMAGES + 1
+_FILES: Final = limits.IMAGES + 3
 _FIELDS: Final = 64
 _FIELD_BYTES: Final = 64 * 1024
 MOST_RESULTS: Final = 10
 
 _IMAGES: Final = frozenset({"image", "image[]"})
 _MASKS: Final = ("mask", "mask_image")
+_ONE_FILE: Final = ("canvas", "redraw_mask")
 ALIASES: Final = {
     "num_inference_steps": "steps",
     "guidance_scale": "true_cfg_scale",
@@ -86,6 +88,13 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "height": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Height in pixels."),
     "on_cap": FormField(OneOf(("refuse", "fit")), "What to do with a size above this machine's cap.", "refuse"),
     "mask_mode": FormField(OneOf(MASK_MODES), "Which part of the mask is edited."),
+    "redraw": FormField(
+        Text(limits.HEADER_BYTES, empty=True),
+        "Regions to draw again: LEFT,TOP,WIDTH,HEIGHT in pixels and options such as strength=0.4, regions apart by "
+        "semicolons; or JSON: an object of box, strength, padding, feather, steps, scale and precision, or a list.",
+    ),
+    "refine": FormField(Real(0.0, 1.0), "Strength of a last pass over the whole result; 0 is none.", "0"),
+    "align": FormField(Flag(), "Undo a small shift and zoom of the result against its picture.", "true"),
     "base": FormField(Int(0, 2**31 - 1), "The turn of a session that is edited; without it, the latest."),
 }
 """Every field that counts, by its own name; ``ALIASES`` are other names for some. Numbers and flags come as text."""
@@ -139,10 +148,11 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
     """
     images: list[UploadFile] = []
     masks: list[UploadFile] = []
+    singles: dict[str, UploadFile] = {}
     texts: dict[str, str] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            _file_into(images, masks, name, value)
+            _file_into(images, masks, singles, name, value)
         else:
             _text_into(texts, name, value)
     if not images and not of_turn:
@@ -154,6 +164,10 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
     if "base" in texts and not of_turn:
         raise bad_request("base is for turns of a session.", "base", "unknown_parameter")
     options = _options(texts)
+    others = {name: await read_file(file, name) for name, file in singles.items()}
+    options |= _passes(texts, others.get("redraw_mask"))
+    if "canvas" in others:
+        options["canvas"] = others["canvas"]
     notes: list[str] = []
     if mask is not None:
         first = None if of_turn else pictures[0]
@@ -229,13 +243,17 @@ def preset_for(quality: str, presets: tuple[str, ...]) -> str | None:
     return name if name in presets else None
 
 
-def _file_into(images: list[UploadFile], masks: list[UploadFile], name: str, value: UploadFile) -> None:
+def _file_into(
+    images: list[UploadFile], masks: list[UploadFile], singles: dict[str, UploadFile], name: str, value: UploadFile
+) -> None:
     if name in _IMAGES:
         images.append(value)
+    elif name in _ONE_FILE and name not in singles:
+        singles[name] = value
     elif name in _MASKS and not masks:
         masks.append(value)
     else:
-        problem = "was sent twice" if name in _MASKS else "is not a file that an edit takes"
+        problem = "was sent twice" if name in (*_MASKS, *_ONE_FILE) else "is not a file that an edit takes"
         raise bad_request(
             f"{name} {problem}. Send pictures as `image` or `image[]` and one `mask`.", name, "unknown_parameter"
         )
@@ -245,7 +263,7 @@ def _text_into(texts: dict[str, str], name: str, value: str) -> None:
     known = ALIASES.get(name, name)
     if known in WITHOUT_EFFECT:
         return
-    if known in _IMAGES or known in _MASKS:
+    if known in _IMAGES or known in _MASKS or known in _ONE_FILE:
         raise bad_request(f"{name} must be a file.", name)
     if known in ("url", "url[]"):
         raise bad_request(
@@ -276,6 +294,36 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     _one_of(texts, "background", "auto", "This model makes opaque pictures only.")
     _one_of(texts, "response_format", "b64_json")
     return options
+
+
+def _passes(texts: Mapping[str, str], mask: bytes | None) -> dict[str, Any]:
+    """The options of the passes after the first, of which none may name a file of this machine."""
+    options: dict[str, Any] = {}
+    if "refine" in texts and texts["refine"].strip():
+        options["refine"] = _real(texts, "refine")
+    if "align" in texts:
+        options["align"] = _flag(texts, "align")
+    regions = _regions(texts.get("redraw", ""))
+    if mask is not None:
+        regions = [{**region, "mask": mask} for region in regions or [{}]]
+    if regions:
+        options["redraw"] = regions
+    return options
+
+
+def _regions(text: str) -> list[dict[str, Any]]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = [part for part in text.split(";") if part.strip()]
+    regions = value if isinstance(value, list) and not all(isinstance(edge, int) for edge in value) else [value]
+    try:
+        given = given_redraws([] if value == [] else regions)
+    except InvalidRequest as error:
+        raise bad_request(str(error), "redraw") from None
+    if any(each.mask is not None or each.redraw.mask is not None for each in given):
+        raise bad_request("redraw: a mask is a file of its own. Send it as `redraw_mask`.", "redraw")
+    return [{name: item for name, item in vars(each.redraw).items() if name != "mask"} for each in given]
 
 
 def lora_choices(text: str) -> list[tuple[str, float]]:

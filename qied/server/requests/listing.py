@@ -12,6 +12,7 @@ from qied_client.protocol.message import cut_text
 from qied.scheduling.model import JobKey
 from qied.server.jobs import Job
 from qied.server.journal.changes import JobNote
+from qied.server.journal.stored_edit import drift_in
 from qied.server.requests.front_services import FrontServices
 from qied.server.sessions import Session, Turn
 
@@ -126,6 +127,7 @@ def _fetched(identifier: int, job: Job) -> m.Fetched:
         warnings=job.all_warnings,
         message="" if outcome is None else cut_text(outcome.error_message or "", limits.REASON_BYTES),
         remedy="" if outcome is None else cut_text(outcome.error_remedy or "", limits.REASON_BYTES),
+        drift=None if outcome is None else drift_in(outcome.timings),
     )
 
 
