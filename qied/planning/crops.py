@@ -48,7 +48,7 @@ class Crop:
     def view(self, size: Size, grid: Size | None = None, kind: Filter = "lanczos") -> View:
         """The same part of another picture of ``size`` that lies under this one, on this grid or a smaller one."""
         width, height = grid or (self.width, self.height)
-        columns, rows = self.columns * width // self.width, self.rows * height // self.height
+        columns, rows = round(self.columns * width / self.width), round(self.rows * height / self.height)
         return View(width, height, kind, columns, rows, self.box_on(size))
 
     def box_on(self, size: Size) -> Box:

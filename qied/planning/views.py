@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qied.edit import EditSpec, PassSpec
 from qied.planning.crops import Crop, crop_of, lies_under
-from qied.planning.geometry import content_within, fitted_size, reference_size, vision_size
+from qied.planning.geometry import fitted_size, reference_size, vision_size
 from qied.planning.model_profile import ModelProfile
 from qied.planning.view import View
 from qied.planning.workload import rounded_up_area
@@ -73,11 +73,13 @@ class Sight:
         """A reference's own size; that of the picture which the result lies over has the result's grid, or its like."""
         if not (aligned and spec.crop_width and lies_under(size, spec.size)):
             return View(*reference_size(self.profile, *size, self.max_reference_pixels))
+        whole = source_view(spec)
         width, height = self._within_cap(spec.width, spec.height)
-        if (width, height) == (spec.width, spec.height):
-            return source_view(spec)
-        across, down = content_within((width, height), *spec.size)
-        return View(width, height, "lanczos", width - across, height - down)
+        if (width, height) == whole.size:
+            return whole
+        # What is filled up takes the same part of a smaller grid, so that both grids show the same place at the same.
+        across, down = round(whole.content[0] * width / whole.width), round(whole.content[1] * height / whole.height)
+        return View(width, height, "lanczos", width - max(1, across), height - max(1, down))
 
     def _within_cap(self, width: int, height: int) -> Size:
         """A grid, or the nearest one that a reference may have."""
