@@ -14,8 +14,56 @@ OutputFormat = Literal["png", "webp", "jpeg"]
 MaskMode = Literal["auto", "white", "transparent", "opaque"]
 Background = Literal["auto", "transparent", "opaque"]
 Schedule = Literal["model", "lightning"]
+Sized = Literal["default", "same"]
 _CUT = "..."
+_PLACE = Int(0, limits.SIDE_PX)
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
+
+
+@dataclass(frozen=True)
+class PassSpec:
+    """A pass over a region of a picture, or over all of it, with every default resolved.
+
+    The region is ``width`` x ``height`` pixels of the picture at ``left`` and ``top``, and within it the marked part of
+    ``mask``, where there is one. It is drawn in a crop that has ``padding`` pixels more on each side, at ``scale``
+    pixels for each of the picture's; 0 stands for the scale of ``planning.crops``. ``feather`` pixels of its rim fade
+    into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone through.
+    ``max_pixels`` bounds the crop as it is drawn. ``precision`` is what the pass runs in; empty for the daemon's own.
+    """
+
+    strength: Annotated[float, Real(0.0, 1.0)]
+    left: Annotated[int, _PLACE]
+    top: Annotated[int, _PLACE]
+    width: Annotated[int, Int(1, limits.SIDE_PX)]
+    height: Annotated[int, Int(1, limits.SIDE_PX)]
+    padding: Annotated[int, Int(0, limits.SIDE_PX)]
+    feather: Annotated[int, Int(0, limits.FEATHER_PX)]
+    steps: Annotated[int, Int(1, limits.STEPS)]
+    max_pixels: Annotated[int, Int(1, 2**63 - 1)]
+    scale: Annotated[float, Later(Real(0.0, limits.CROP_SCALE))] = 0.0
+    mask: Annotated[str | None, Later(Maybe(Hash()))] = None
+    mask_mode: Annotated[MaskMode, Later(OneOf(MASK_MODES))] = "auto"
+    precision: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
+
+    @property
+    def first_step(self) -> int:
+        """Steps of the schedule that are left out, as in diffusers' ``get_timesteps`` of its img2img pipelines."""
+        return int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
+
+    @property
+    def own_steps(self) -> int:
+        """Steps that the pass takes, at least one."""
+        return max(1, self.steps - self.first_step)
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the region."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
+
+    def located(self, box: tuple[int, int, int, int]) -> PassSpec:
+        """The same pass with the region that its mask was found to mark."""
+        left, top, right, bottom = box
+        return replace(self, left=left, top=top, width=right - left, height=bottom - top)
 
 
 @dataclass(frozen=True)
@@ -28,12 +76,17 @@ class EditSpec:
     once, and strengths other than 0. ``schedule`` is the noise schedule: the model's own, or that of Lightning.
     ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` is what of the mask is edited.
     ``preset`` is the one that filled in defaults, ``precision`` the daemon's when it accepted the edit, and
-    ``warnings`` are what the user probably did not intend; these three only describe the result. ``preset`` is empty
-    where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they are those
-    that the model or a Lightning LoRA was distilled to. With ``crop_width`` and ``crop_height``, pictures of that size
-    are extended at the right and below to ``width`` x ``height`` by their last pixels, and the result is cut to it.
-    Where ``background`` is not ``opaque``, the result is transparent where the first picture is. ``rewrite``: the
-    prompt is rewritten before it is used.
+    ``warnings`` are what the user probably did not intend; these three only describe the result. ``preset`` is
+    empty where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they
+    are those that the model or a Lightning LoRA was distilled to. Where ``background`` is not ``opaque``, the
+    result is transparent where its picture is. ``rewrite``: the prompt is rewritten before it is used. With
+    ``crop_width`` and ``crop_height``, the picture that gives the result its size takes so much of ``width`` x
+    ``height``; it is extended to that at the right and below by its last pixels, and the result is cut to it.
+    ``sized`` tells whether that is its own size.
+
+    ``canvas`` is the hash of a picture that ``passes`` are drawn on, one after the other; without it they are drawn on
+    the result of a first pass from noise. The result has the canvas's size then, as ``crop_width`` and ``crop_height``.
+    With ``align``, a small shift and zoom of the result against the picture that gave it its size is undone.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -58,22 +111,36 @@ class EditSpec:
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     background: Annotated[Background, Later(OneOf(BACKGROUNDS))] = "auto"
     rewrite: Annotated[bool, Later(Flag())] = False
+    sized: Annotated[Sized, Later(OneOf(("default", "same")))] = "default"
+    canvas: Annotated[str | None, Later(Maybe(Hash()))] = None
+    passes: Annotated[tuple[PassSpec, ...], Later(ListOf(Nested(PassSpec), limits.PASSES))] = ()
+    align: Annotated[bool, Later(Flag())] = True
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the result's file."""
         return (self.crop_width or self.width, self.crop_height or self.height)
 
-    def padding(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Columns and rows by which a picture of this size is extended."""
-        if size != (self.crop_width, self.crop_height):
-            return 0, 0
-        return self.width - self.crop_width, self.height - self.crop_height
+    @property
+    def aligned(self) -> int:
+        """Place of the picture that the result's pixels lie over: the one that a mask keeps, else the last."""
+        return 0 if self.mask is not None else len(self.images) - 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Hashes of the pictures that the result is made of: the one that it lies over first, where passes name it."""
+        return self.images if self.canvas is None else (self.canvas, *self.images)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Hashes of all pictures that go in, masks too, each once."""
+        masks = (self.mask, *(each.mask for each in self.passes))
+        return tuple(dict.fromkeys(blob for blob in (*self.images, self.canvas, *masks) if blob is not None))
 
     @property
     def keeps_opacity(self) -> bool:
         """Whether the result may be transparent."""
-        return bool(self.images) and self.background != "opaque" and self.output_format != "jpeg"
+        return bool(self.inputs) and self.background != "opaque" and self.output_format != "jpeg"
 
     @property
     def guided(self) -> bool:
@@ -81,9 +148,20 @@ class EditSpec:
         return self.true_cfg_scale > 1.0 and self.negative_prompt is not None
 
     @property
+    def first_steps(self) -> int:
+        """Steps of the pass from noise; none where there is a canvas."""
+        return 0 if self.canvas is not None else self.steps
+
+    @property
+    def most_steps(self) -> int:
+        """Steps of the longest pass, each of which is counted from 1."""
+        return max(self.first_steps, *(each.own_steps for each in self.passes), 1)
+
+    @property
     def forwards(self) -> int:
         """Passes of the transformer that the whole edit takes."""
-        return self.steps * (2 if self.guided else 1)
+        steps = self.first_steps + sum(each.own_steps for each in self.passes)
+        return steps * (2 if self.guided else 1)
 
     def with_warnings(self, warnings: Iterable[str]) -> EditSpec:
         """The same edit with more warnings, within their limits; one that it has already is not repeated."""

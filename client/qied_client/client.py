@@ -15,6 +15,7 @@ from qied_client.inputs import Picture, Pictures
 from qied_client.job_status import JobStatus, JobSummary
 from qied_client.net.loop_thread import LoopThread
 from qied_client.options import EditOptions, shows_options
+from qied_client.options.redrawing import RedrawingOptions
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
 
@@ -326,6 +327,29 @@ class Client:
         """Submit an edit and return once it is on the daemon's disk; see ``AsyncClient.submit``."""
         work = self._client.submit(images, prompt, job_id=job_id, on_progress=on_progress, **options)
         return Job(self._loop, self._loop.run(work))
+
+    def redraw(
+        self,
+        picture: Picture,
+        prompt: str,
+        *,
+        references: Pictures | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[RedrawingOptions],
+    ) -> Result:
+        """Draw a region of a picture again, and return the picture with it; see ``AsyncClient.redraw``."""
+        work = self._client.redraw(
+            picture,
+            prompt,
+            references=references,
+            job_id=job_id,
+            timeout=timeout,
+            on_progress=on_progress,
+            **options,
+        )
+        return self._loop.run(work)
 
     @shows_options
     def quote(self, images: Pictures, prompt: str, **options: Unpack[EditOptions]) -> m.Quoted:

@@ -67,6 +67,7 @@ class JobStatus(JobSummary):
     remedy: str
     media_type: str
     gone: bool
+    drift: m.MeasuredDrift | None
 
     @classmethod
     def of(cls, fetched: m.Fetched) -> JobStatus:
@@ -83,6 +84,7 @@ class JobStatus(JobSummary):
             remedy=fetched.remedy,
             media_type=fetched.media_type,
             gone=fetched.gone,
+            drift=fetched.drift,
         )
 
 

@@ -35,10 +35,13 @@ class PictureMetadata:
     """What a person needs to make the same edit again; ``width`` and ``height`` are pixels of the result.
 
     ``version`` is that of the qied which made it. ``loras`` are names with their strengths. ``sources`` and ``mask``
-    are SHA-256 hashes (hex) of the picture files that went in. Files of qied 0.2.0 do not have ``precision`` and what
-    comes after it. ``preset`` is also empty where no preset gave the settings. ``size`` is "same" where the result has
-    its source's own size. ``original_prompt`` is what was asked for, where a rewriter made ``prompt`` of it.
-    ``background`` is empty where none was asked for.
+    are SHA-256 hashes (hex) of the picture files that went in. Files of qied 0.2.0 do not have ``precision`` and
+    what comes after it. ``preset`` is also empty where no preset gave the settings. ``size`` is "same" where the
+    result has its source's own size, and "default" where its sides follow from the source's proportions alone.
+    ``original_prompt`` is what was asked for, where a rewriter made ``prompt`` of it. ``background`` is empty where
+    none was asked for. ``redraw`` are the passes as ``--redraw`` takes them, over ``canvas`` (a hash) where there
+    is one. ``drift`` are shift (right and down, in pixels) and zoom that were measured, and with ``aligned``
+    undone.
     """
 
     prompt: str
@@ -61,6 +64,10 @@ class PictureMetadata:
     mask_mode: str = ""
     original_prompt: str = ""
     background: str = ""
+    redraw: tuple[str, ...] = ()
+    canvas: str | None = None
+    drift: tuple[float, ...] = ()
+    aligned: bool = False
 
 
 def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | None:
@@ -137,6 +144,16 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(_text(item) for item in _list(value))
 
 
+def _numbers(value: object) -> tuple[float, ...]:
+    return tuple(_number(item) for item in _list(value))
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("not true or false")
+    return value
+
+
 def _loras(value: object) -> tuple[tuple[str, float], ...]:
     return tuple(_lora(*_list(item)) for item in _list(value))
 
@@ -174,4 +191,8 @@ _CHECKS: Final[Mapping[str, Callable[[object], Any]]] = {
     "mask_mode": _text,
     "original_prompt": _text,
     "background": _text,
+    "redraw": _texts,
+    "canvas": _maybe_text,
+    "drift": _numbers,
+    "aligned": _flag,
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from qied_client.errors import InvalidRequest, SetupError
+from qied_client.protocol.messages import MeasuredDrift
 from qied_client.system_failures import with_home
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Result:
 
     ``bytes`` are a file of ``media_type`` (image/png or image/webp), ``width`` and ``height`` its pixels. ``timings``
     are milliseconds by name. ``preset`` and ``schedule`` are empty where none was named. ``warnings`` say what was
-    probably not meant so. From ``steps`` on, a daemon of version 1 of the protocol tells nothing: 0, or empty.
+    probably not meant so, and ``drift`` how far the picture had moved, where that could be measured. From ``steps`` on,
+    a daemon of version 1 of the protocol tells nothing: 0, or empty.
     """
 
     bytes: bytes
@@ -76,6 +78,7 @@ class Result:
     preset: str = ""
     schedule: str = ""
     warnings: tuple[str, ...] = ()
+    drift: MeasuredDrift | None = None
 
     def __repr__(self) -> str:
         facts = [f"{self.width}x{self.height} {self.media_type}", f"seed {self.seed}"]

@@ -27,9 +27,9 @@ from qied.link.engine_port import Picture
 from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import ModelProfile
-from qied.planning.pictures import views_of
 from qied.planning.plan import Execution
 from qied.planning.view import View
+from qied.planning.views import Sight
 from qied.progress import OnProgress
 from qied.scheduling.sweep import SweepRoom
 
@@ -127,13 +127,13 @@ class Engine:
             preview = fit_preview(models.vae)
         loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)
         room = SweepRoom(execution.sweep_bytes, options.lora_bytes) if execution.sweeps else None
-        pacer, references = pacer_of(models.device), execution.max_reference_pixels
-        context = EngineContext(models, profile, preview, references, loras, pacer, room)
+        sight = Sight(profile, execution.max_reference_pixels)
+        context = EngineContext(models, profile, preview, sight, loras, pacer_of(models.device), room)
         return Engine(context, execution, options)
 
     def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
         """All that an edit needs of one of its pictures, whose size is (width, height)."""
-        return views_of(spec, blob, size, self.context.profile, self.context.max_reference_pixels)
+        return self.context.sight.views(spec, blob, size)
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str | None) -> Edit:
         """Begin an edit; nothing is computed yet.
@@ -142,7 +142,7 @@ class Engine:
         views that ``views`` names. ``scope`` names the session whose cache is used; None keeps nothing. Raises
         InvalidRequest for what this model cannot run, and ModelUnsupported for a LoRA whose file cannot be used.
         """
-        held = {image: pictures[image] for image in (*spec.images, spec.mask) if image is not None}
+        held = {image: pictures[image] for image in spec.pictures}
         self._check(spec, held)
         return Edit(self.context, spec, held, self.caches.of(scope))
 

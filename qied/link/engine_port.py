@@ -37,7 +37,7 @@ class Picture(Protocol):
         """Width and height of the whole picture in pixels."""
 
     def resize(self, size: tuple[int, int], resample: int, /) -> Image:
-        """The picture at a size, with one of Pillow's filters; of the kept views alone, where not all of it is."""
+        """The picture at a size, with one of Pillow's filters; only a size that is kept, where not all of it is."""
 
 
 class AdvancedEdit(Protocol):

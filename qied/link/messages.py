@@ -141,7 +141,8 @@ class Stepped(m.Message):
 class EditFinished(m.Message):
     """Report: the result is uploaded under ``blob``.
 
-    ``warnings`` came up while it was made. The body is a JPEG whose longer side has at most 256 pixels, or empty.
+    ``warnings`` came up while it was made, and ``drift`` was measured, if it could be. The body is a JPEG whose longer
+    side has at most 256 pixels, or empty.
     """
 
     TYPE = b"FINISHED"
@@ -152,6 +153,7 @@ class EditFinished(m.Message):
     media_type: Annotated[str, Text(64)]
     timings: Annotated[dict[str, Any], Scalars(limits.TIMINGS)] = field(default_factory=dict)
     warnings: Annotated[tuple[str, ...], ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS)] = ()
+    drift: Annotated[m.MeasuredDrift | None, Maybe(Nested(m.MeasuredDrift))] = None
     thumbnail: Annotated[bytes | memoryview, Body(0, limits.THUMBNAIL_BYTES)] = b""
 
 

@@ -32,7 +32,9 @@ STAGES: Final = {
     "encode_image_ms": "encode_vae",
     "prepare_steps_ms": "prepare_steps",
     "denoise_ms": "denoise",
+    "redraw_ms": "redraw",
     "decode_ms": "decode",
+    "align_ms": "align",
     "encode_ms": "encode_file",
 }
 """A worker's timings of one edit, in milliseconds, and the stages that they are of."""

@@ -24,7 +24,7 @@ from qied.pictures.decode import decode_both, decode_mask
 from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, DecodeOrder, error_to_json, too_costly
 from qied.pictures.mask import GUESSES, Guess
 from qied.pictures.plugins import load_decoder
-from qied.pictures.reduced import extended, resampling
+from qied.pictures.reduced import view_of
 from qied.planning.view import View
 
 _Request = tuple[DecodeOrder, bytes]
@@ -91,7 +91,7 @@ def _view(view: View, picture: Image.Image, opacity: Image.Image | None) -> byte
         if opacity is None:
             return b"\xff" * (view.width * view.height)
         picture = opacity
-    return extended(picture, view.columns, view.rows).resize((view.width, view.height), resampling(view)).tobytes()
+    return view_of(picture, view).tobytes()
 
 
 def _limit(order: DecodeOrder) -> None:

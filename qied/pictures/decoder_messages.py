@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from qied_client.errors import PictureError, PictureTooCostly, PictureTooLarge, PictureUnreadable, UnsupportedPicture
 
@@ -58,7 +58,12 @@ class DecodeOrder:
     def from_json(cls, data: bytes) -> DecodeOrder:
         """Read it back."""
         fields = json.loads(data)
-        return cls(**{**fields, "views": tuple(View(**view) for view in fields["views"])})
+        return cls(**{**fields, "views": tuple(_view(**view) for view in fields["views"])})
+
+
+def _view(box: list[float] | None, **fields: Any) -> View:
+    left, top, right, bottom = box or (0.0, 0.0, 0.0, 0.0)
+    return View(**fields, box=None if box is None else (left, top, right, bottom))
 
 
 def too_costly(limit: str) -> PictureTooCostly:

@@ -12,6 +12,8 @@ from qied.edit import MaskMode
 WHITE: Final = 128
 """Grey from here up counts as white."""
 
+Edges = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels."""
 Guess = Literal["", "painted", "hole", "colours"]
 GUESSES: Final[tuple[Guess, ...]] = ("", "painted", "hole", "colours")
 """How a mask was read that could mean several things; by its place as one byte of a decoder's answer."""
@@ -38,6 +40,23 @@ _MEANT: Final[dict[MaskMode, tuple[str, str]]] = {
 def told(guess: Guess) -> tuple[str, ...]:
     """The warning about a mask that was read as ``guess``; none where nothing was guessed."""
     return (_TOLD[guess],) if guess else ()
+
+
+def marked_box(mask: Image.Image, box: Edges, mode: MaskMode, guess: Guess = "") -> Edges:
+    """The smallest box around what a mask ("L", at the size of its picture) marks within ``box``.
+
+    Raises InvalidRequest where that is nothing.
+    """
+    check_marks(mask, mode, guess)
+    left, top, right, bottom = box
+    within = mask.crop(box).point([0] * WHITE + [255] * (256 - WHITE)).getbbox()
+    if within is None:
+        raise InvalidRequest(
+            f"redraw: the mask marks nothing in the box from {left}, {top} to {right}, {bottom}.",
+            "Leave out the box, or paint in it.",
+            field="redraw",
+        )
+    return left + within[0], top + within[1], left + within[2], top + within[3]
 
 
 def check_marks(mask: Image.Image, mode: MaskMode, guess: Guess = "") -> None:

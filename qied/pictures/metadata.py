@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from qied_client.options.redraws import redraw_text
 from qied_client.picture_file.contents import Contents
 from qied_client.picture_file.dialects import a1111_text, comfyui_prompt
 from qied_client.picture_metadata import PictureMetadata
+from qied_client.protocol.messages import MeasuredDrift
+from qied_client.protocol.request import Redraw
 
 import qied
-from qied.edit import EditSpec
+from qied.edit import EditSpec, PassSpec
 
 
-def metadata_of(spec: EditSpec, model: str, original_prompt: str = "") -> PictureMetadata:
+def metadata_of(
+    spec: EditSpec, model: str, original_prompt: str = "", drift: MeasuredDrift | None = None
+) -> PictureMetadata:
     """Describe the result of ``spec`` by the model called ``model``, in this version of qied.
 
     ``original_prompt`` is what the user wrote, where the spec's prompt was rewritten from it.
@@ -26,7 +31,7 @@ def metadata_of(spec: EditSpec, model: str, original_prompt: str = "") -> Pictur
         true_cfg_scale=spec.true_cfg_scale,
         width=spec.size[0],
         height=spec.size[1],
-        size="same" if spec.crop_width else "",
+        size=_size(spec),
         mask_mode=spec.mask_mode if spec.mask is not None and spec.mask_mode != "auto" else "",
         model=model,
         version=qied.__version__,
@@ -39,6 +44,31 @@ def metadata_of(spec: EditSpec, model: str, original_prompt: str = "") -> Pictur
         warnings=spec.warnings,
         original_prompt=original_prompt,
         background="" if spec.background == "auto" else spec.background,
+        redraw=tuple(redraw_text(_redraw(each)) for each in spec.passes),
+        canvas=spec.canvas,
+        drift=() if drift is None else (drift.x, drift.y, drift.zoom),
+        aligned=drift is not None and drift.undone,
+    )
+
+
+def _size(spec: EditSpec) -> str:
+    """By which rule the result got its size, where its sides alone cannot be asked for again."""
+    if not spec.crop_width or spec.canvas is not None:
+        return ""
+    return spec.sized
+
+
+def _redraw(each: PassSpec) -> Redraw:
+    return Redraw(
+        strength=each.strength,
+        box=(each.left, each.top, each.width, each.height),
+        mask=each.mask,
+        mask_mode=each.mask_mode,
+        padding=each.padding,
+        feather=each.feather,
+        steps=each.steps,
+        scale=each.scale or None,
+        precision=each.precision or None,
     )
 
 

@@ -1,4 +1,4 @@
-"""A picture of which only the reduced forms that an edit needs are kept."""
+"""A picture of which only the views that an edit needs are kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_MARKS: Final = Marks()
 
 @dataclass(frozen=True)
 class ReducedPicture:
-    """Stands for an upright picture of ``size`` (width, height) pixels wherever it is only ever resized.
+    """Stands for an upright picture of ``size`` (width, height) pixels wherever it is only ever seen in some views.
 
     ``guess``: what a mask was taken for that could mean several things. ``marks`` are those in its file.
     """
@@ -38,16 +38,25 @@ class ReducedPicture:
         """Its opacity ("L"), if that is one of its forms."""
         return next((image for view, image in self.views.items() if view.filter == "opacity"), None)
 
+    def view(self, view: View) -> Image.Image:
+        """One of the views, with the same bytes as if it were made of the whole picture now."""
+        assert view in self.views, f"{view} was not asked for: {list(self.views)}"
+        return self.views[view]
+
     def resize(self, size: tuple[int, int], resample: int, /) -> Image.Image:
-        """The picture in one of its reduced forms, with the same bytes as if the whole one were resized now."""
-        for view, image in self.views.items():
-            if view.filter != "opacity" and (view.width, view.height) == size and resampling(view) == resample:
-                return image
-        raise AssertionError(f"{size} with filter {resample} was not asked for: {list(self.views)}")
+        """The view of the whole picture at a size."""
+        filters = (Image.Resampling.LANCZOS, Image.Resampling.BOX)
+        return self.view(View(*size, "lanczos" if resample == filters[0] else "box"))
 
     def with_views(self, views: Mapping[View, Image.Image]) -> ReducedPicture:
-        """The same picture with other forms besides its own."""
+        """The same picture with other views besides its own."""
         return replace(self, views={**self.views, **views})
+
+
+def view_of(picture: Image.Image, view: View) -> Image.Image:
+    """Make a view of a whole picture: its part, reduced (or enlarged), and extended to the grid."""
+    content = picture.resize(view.content, resampling(view), view.box)
+    return extended(content, view.columns, view.rows)
 
 
 def extended(picture: Image.Image, columns: int, rows: int) -> Image.Image:

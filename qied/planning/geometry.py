@@ -8,6 +8,10 @@ from qied.planning.model_profile import ModelProfile
 
 MAX_ASPECT = 32
 """Pictures longer than this many times their height (or the reverse) are refused: one side would vanish."""
+TRUE_PROPORTIONS = 0.001
+"""Pictures whose proportions change by less are not said to be stretched: a pixel in a thousand."""
+_SAME_PROPORTIONS = 0.06
+"""Sides of a small picture are rounded by some percent."""
 
 
 def fitted_size(area_pixels: int, width: int, height: int, multiple: int) -> tuple[int, int]:
@@ -36,12 +40,30 @@ def vision_size(profile: ModelProfile, width: int, height: int) -> tuple[int, in
 def default_target_size(profile: ModelProfile, width: int, height: int) -> tuple[int, int]:
     """Return the result's (width, height) where a request names none, from the last picture's size.
 
-    It is the size that the reference itself is resized to, so that target and reference tokens lie on the same grid:
-    any other size makes the result drift or zoom by some pixels.
+    It is the grid that the reference itself is laid on, so that target and reference tokens lie on the same one: any
+    other makes the result drift or zoom by some pixels.
     """
     geometry = profile.geometry
     area = min(geometry.vae_pixels, geometry.max_target_pixels)
     return fitted_size(area, width, height, math.lcm(geometry.reference_multiple, geometry.side_multiple))
+
+
+def content_within(grid: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+    """Return the largest (width, height) of the proportions of ``width`` x ``height`` that fits a grid, in pixels.
+
+    It is the grid itself where its proportions differ by less than ``TRUE_PROPORTIONS``.
+    """
+    across, down = grid[0] / width, grid[1] / height
+    if abs(across / down - 1) < TRUE_PROPORTIONS:
+        return grid
+    scale = min(across, down)
+    return min(grid[0], max(1, round(width * scale))), min(grid[1], max(1, round(height * scale)))
+
+
+def proportional(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes have the same proportions, but for what rounding to a grid makes of them."""
+    (width, height), (other_width, other_height) = size, other
+    return abs(width * other_height / (height * other_width) - 1) <= _SAME_PROPORTIONS
 
 
 def within_aspect(width: int, height: int) -> bool:

@@ -100,6 +100,12 @@ class Footprint:
     arena: int
 
 
+def largest_of(passes: Iterable[Footprint]) -> Footprint:
+    """Bytes of an edit of several passes, of which each begins when the one before it holds nothing more."""
+    feet = tuple(passes)
+    return Footprint(max(foot.state for foot in feet), max(foot.arena for foot in feet))
+
+
 @dataclass(frozen=True)
 class MemoryModel:
     """The bytes of one model in one kind of numbers on one kind of device.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qied.edit import EditSpec
 from qied.planning.serving import Serving
-from qied.planning.workload import workload_of
+from qied.planning.workload import Workload, workload_of, works_of
 
 _FIRST_GUESS_MS_PER_GFLOP = {"cpu": 20.0, "cuda": 0.005}
 """A desktop CPU in FP32 and a data-centre card in BF16, until a step was measured."""
@@ -24,13 +24,17 @@ class Pace:
         self._measured = False
 
     def step_gflop(self, spec: EditSpec) -> float:
+        """Operations of one step of the first pass: see ``_gflop``."""
+        return self._gflop(spec, workload_of(spec, self._profile, self._max_reference_pixels))
+
+    def _gflop(self, spec: EditSpec, work: Workload) -> float:
         """Operations of one step: linears, attention and LoRAs of all blocks, times the forwards of a step.
 
         A LoRA has branches next to the linears of both streams, of which a token meets those of its own: half of the
         parameters, two operations each.
         """
         facts = self._profile.architecture
-        sequence = workload_of(spec, self._profile, self._max_reference_pixels).tokens
+        sequence = work.tokens
         linear = 2 * sequence * (4 * facts.inner_dim + 2 * facts.mlp_dim) * facts.inner_dim
         attention = 4 * sequence * sequence * facts.inner_dim
         chosen = (self._loras[lora.name] for lora in spec.loras if lora.strength and lora.name in self._loras)
@@ -45,5 +49,7 @@ class Pace:
         self._measured = True
 
     def edit_ms(self, spec: EditSpec) -> int:
-        """Expected milliseconds of a whole edit that runs alone."""
-        return round(self.step_gflop(spec) * self._ms_per_gflop * (spec.steps + _OVERHEAD_STEPS))
+        """Expected milliseconds of a whole edit that runs alone, with all of its passes."""
+        passes = works_of(spec, self._profile, self._max_reference_pixels)
+        gflop = sum(self._gflop(spec, work) * (steps + _OVERHEAD_STEPS) for work, steps in passes)
+        return round(gflop * self._ms_per_gflop)

@@ -1,13 +1,9 @@
-"""What pictures take of the host: while they are decoded, and as the reduced ones that edits hold. Pure."""
+"""What pictures take of the host: while they are decoded, and as the views that edits hold. Pure."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from qied.edit import EditSpec
-from qied.planning.geometry import reference_size, vision_size
-from qied.planning.model_profile import ModelProfile
-from qied.planning.view import View
 from qied.planning.workload import Workload
 
 MIB: Final = 1024**2
@@ -27,29 +23,6 @@ _HELD_PIXEL: Final = 4
 """Bytes that Pillow takes for a pixel of an RGB picture; opacity takes one for each pixel of the result."""
 
 
-def views_of(
-    spec: EditSpec, blob: str, size: tuple[int, int], profile: ModelProfile, max_reference_pixels: int
-) -> tuple[View, ...]:
-    """All that an edit needs of one of its pictures, which has ``size`` (width, height): no other pixel is kept."""
-    padding = spec.padding(size)
-    extended = (size[0] + padding[0], size[1] + padding[1])
-    sizes: list[tuple[int, int]] = []
-    if blob in spec.images:
-        sizes.append(vision_size(profile, *extended))
-        sizes.append(reference_size(profile, *extended, max_reference_pixels))
-    if spec.mask is not None and blob == spec.images[0]:
-        sizes.append((spec.width, spec.height))
-    views = [View(*wanted, "lanczos", *padding) for wanted in sizes]
-    if spec.keeps_opacity and blob == spec.images[0]:
-        views.append(View(spec.width, spec.height, "opacity", *padding))
-    return tuple(dict.fromkeys(views))
-
-
-def mask_view(spec: EditSpec, size: tuple[int, int] = (0, 0)) -> View:
-    """What an edit needs of its mask, which has ``size`` (width, height)."""
-    return View(spec.width, spec.height, "box", *spec.padding(size))
-
-
 def decoding_bytes(pixels: int, file_bytes: int) -> int:
     """Bytes that decoding a picture may take of its process, whatever is in the file."""
     return pixels * _PIXEL + file_bytes * _COPIES_OF_FILE + _OTHER
@@ -57,6 +30,7 @@ def decoding_bytes(pixels: int, file_bytes: int) -> int:
 
 def held_bytes(work: Workload, vision_pixels: int, active: int) -> int:
     """Bytes of host memory for the views that ``active`` edits of this size hold, and for idle decoders."""
+    # Of the result's size: a mask and what it keeps, or the canvas of passes and what it is aligned with.
     held = work.references * (work.reference_pixels + vision_pixels) + (2 * work.target_pixels if work.masked else 0)
     return active * (held * _HELD_PIXEL + work.target_pixels) + DECODERS * _DECODER_AT_REST
 

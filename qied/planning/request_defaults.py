@@ -9,10 +9,11 @@ from typing import Final, cast
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownPreset
 from qied_client.protocol.request import EditRequest
 
-from qied.edit import Background, EditSpec, MaskMode, OutputFormat, warnings_within_limits
-from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_within, within_aspect
+from qied.edit import Background, EditSpec, MaskMode, OutputFormat, Sized, warnings_within_limits
+from qied.planning.geometry import MAX_ASPECT, content_within, default_target_size, nearest_within, within_aspect
 from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset, versions
+from qied.planning.pass_defaults import check_canvas, on_grid, passes_of, reduced
 from qied.planning.serving import Serving
 
 Size = tuple[int, int]
@@ -37,8 +38,10 @@ class Resolved:
         return self.spec.warnings
 
 
-def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Resolved:
+def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, canvas: Size | None = None) -> Resolved:
     """Fill in the defaults. ``sizes`` are the displayed sizes of all input pictures in pixels, a turn's base first.
+
+    ``canvas`` is that of the request's canvas, where it has one.
 
     Raises InvalidRequest and its kinds; a size above the cap is not an error here, see ``admitted``.
     """
@@ -60,11 +63,15 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
     preset = _preset(request, serving.profile)
     _check_precision(request, serving)
     loras = chosen_loras(request, preset, serving)
-    wanted = _wanted_size(request, sizes, serving.profile)
-    same = request.size == "same" and (request.on_cap != "fit" or wanted[0] * wanted[1] <= serving.max_pixels)
-    nearest = nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
-    fits = wanted[0] * wanted[1] <= serving.max_pixels
+    if canvas is not None:
+        check_canvas(canvas)
+    wanted = _wanted_size(request, sizes, serving.profile) if canvas is None else on_grid(canvas, geometry)
+    # Passes over a canvas are drawn in crops, so its own size is bounded by other things.
+    fits = canvas is not None or wanted[0] * wanted[1] <= serving.max_pixels
+    nearest = wanted if fits else nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     width, height = nearest if request.on_cap == "fit" else wanted
+    sized: Sized = "same" if request.size == "same" and (fits or request.on_cap != "fit") else "default"
+    crop = canvas or _crop(request, sized, sizes, (width, height))
     # Distilled weights are run as they were made for, where neither settings nor a preset are asked for.
     distilled = distilled_steps(request, loras, serving)
     own_scale = preset.true_cfg_scale if distilled is None else 1.0
@@ -82,8 +89,11 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         true_cfg_scale=scale,
         width=width,
         height=height,
-        crop_width=sizes[-1][0] if same else 0,
-        crop_height=sizes[-1][1] if same else 0,
+        crop_width=crop[0],
+        crop_height=crop[1],
+        sized=sized,
+        canvas=request.canvas,
+        align=request.align,
         mask=request.mask,
         output_format=_FORMATS[request.output_format],
         output_quality=request.output_quality,
@@ -96,12 +106,14 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         preset=_preset_name(request, distilled, serving.profile),
         precision=serving.precision,
     )
+    spec = replace(spec, passes=passes_of(request, spec, serving))
     warnings = (
         *serving.warnings,
         *_fitted(request, wanted, spec, serving),
         *unsuited(spec, preset, serving),
         *_other_precision(request, preset, serving),
         *_unused_negative(request, spec),
+        *reduced(spec, serving.profile),
     )
     return Resolved(replace(spec, warnings=warnings_within_limits(warnings)), nearest, fits)
 
@@ -200,7 +212,7 @@ def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving
     what = f"{asked} were asked for" if named else f"{whose} usual size is {asked}"
     yield (
         f"{what}, but this daemon makes at most {serving.max_pixels} pixels, so the result has "
-        f"{spec.width} x {spec.height}. To choose the size yourself, ask for one within that limit."
+        f"{spec.size[0]} x {spec.size[1]}. To choose the size yourself, ask for one within that limit."
     )
 
 
@@ -219,6 +231,16 @@ def _wanted_size(request: EditRequest, sizes: Sequence[Size], profile: ModelProf
         return profile.geometry.default_size
     last = sizes[-1]
     if request.size == "same":
-        grid = profile.geometry.side_multiple
-        return -(-last[0] // grid) * grid, -(-last[1] // grid) * grid
+        return on_grid(last, profile.geometry)
     return default_target_size(profile, *last)
+
+
+def _crop(request: EditRequest, sized: Sized, sizes: Sequence[Size], grid: Size) -> Size:
+    """What the result takes of its grid: the last picture's own size, or its proportions; 0 each for all of it."""
+    if not sizes:
+        return 0, 0
+    last = sizes[-1]
+    if sized == "same":
+        return last
+    crop = grid if request.width is not None else content_within(grid, *last)
+    return (0, 0) if crop == grid else crop

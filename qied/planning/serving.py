@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from qied.edit import EditSpec
 from qied.planning.loras import NO_LORAS, LoraFacts, LoraRoom
-from qied.planning.memory import Footprint, Tiles, model_of
+from qied.planning.memory import Footprint, Tiles, largest_of, model_of
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Plan
-from qied.planning.workload import workload_of
+from qied.planning.workload import works_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,12 @@ class Serving:
         return self.plans[0].execution.precision
 
     @property
+    def other_precisions(self) -> tuple[str, ...]:
+        """Precisions besides, in which passes may be drawn: those that every worker holds too."""
+        held = [plan.execution.second_precision for plan in self.plans]
+        return (held[0],) if held[0] and len(set(held)) == 1 else ()
+
+    @property
     def max_pixels(self) -> int:
         """The largest result that any worker takes."""
         return max(plan.max_pixels for plan in self.plans)
@@ -58,13 +64,14 @@ class Serving:
         Where steps go together they share the arena that was planned for the largest edit, so each is promised all of
         it: the states of many small edits must not take its room.
         """
-        work = workload_of(spec, self.profile, self.max_reference_pixels, self.loras)
+        works = works_of(spec, self.profile, self.max_reference_pixels, self.loras)
         found: dict[str, Footprint] = {}
         for plan in self.plans:
             run = plan.execution
             if (kind := kind_of(run)) not in found:
                 tiles = Tiles(run.encode_tile_px, run.decode_tile_px)
-                foot = model_of(run, self.profile).footprint(work, tiles, run.text_encoder)
+                memory = model_of(run, self.profile)
+                foot = largest_of(memory.footprint(work, tiles, run.text_encoder) for work, _ in works)
                 found[kind] = replace(foot, arena=max(foot.arena, plan.arena_bytes)) if run.sweeps else foot
         return found
 

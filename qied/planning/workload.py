@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from qied.edit import EditSpec
+from qied.edit import EditSpec, PassSpec
+from qied.planning.crops import crop_of
 from qied.planning.geometry import MAX_ASPECT
 from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import ModelProfile
@@ -74,7 +75,7 @@ class Workload:
 def workload_of(
     spec: EditSpec, profile: ModelProfile, max_reference_pixels: int, loras: Mapping[str, LoraFacts] = NO_FACTS
 ) -> Workload:
-    """The workload of an edit; a byte of a prompt is at most one token. ``loras`` are those that it may name.
+    """The workload of an edit's first pass; a byte of a prompt is at most one token. ``loras`` may be named by it.
 
     A prompt that is yet to be rewritten counts as the longest.
     """
@@ -90,6 +91,32 @@ def workload_of(
         masked=spec.mask is not None,
         lora_width=max((loras[lora.name].width for lora in spec.loras if lora.name in loras), default=0),
     )
+
+
+def works_of(
+    spec: EditSpec, profile: ModelProfile, max_reference_pixels: int, loras: Mapping[str, LoraFacts] = NO_FACTS
+) -> tuple[tuple[Workload, int], ...]:
+    """The workload of each pass of an edit in their order, and the steps that it takes."""
+    whole = workload_of(spec, profile, max_reference_pixels, loras)
+    found = [] if spec.canvas is not None else [(whole, spec.steps)]
+    for each in spec.passes:
+        width, height = _largest_crop(each, spec.size, profile)
+        # A pass keeps what is outside its region as a mask does.
+        found.append((replace(whole, width=width, height=height, masked=True), each.own_steps))
+    return tuple(found)
+
+
+def _largest_crop(each: PassSpec, canvas: tuple[int, int], profile: ModelProfile) -> tuple[int, int]:
+    """Width and height of a pass's grid, at most: where a mask marks anything is only known once it is decoded."""
+    crop = crop_of(each, canvas, profile)
+    if each.mask is None or each.scale:
+        return crop.width, crop.height
+    multiple = profile.geometry.side_multiple
+    enlarged = min(each.max_pixels, rounded_up_area(profile.geometry.vae_pixels, 2 * multiple))
+    if enlarged <= crop.width * crop.height:
+        return crop.width, crop.height
+    width = max(1, math.isqrt(enlarged) // multiple) * multiple
+    return width, max(1, enlarged // width // multiple) * multiple
 
 
 def largest_workload(

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-import msgpack
 import structlog
 from qied_client.errors import DependencyFailed, JobCancelled, JobSetAside, JobUnreadable, QiedError, ShuttingDown
 
@@ -35,6 +34,7 @@ from qied.server.journal.changes import (
     StoreOutcome,
 )
 from qied.server.journal.journal import Journal
+from qied.server.journal.stored_edit import pack_measured
 from qied.server.machine_downs import MOST_DOWNS, PATIENT_KILLS
 from qied.server.sessions import SessionBook
 
@@ -188,7 +188,7 @@ class Dispatcher:
         self._figures.stepped(pixels, report.step_ms, report.together, preview=bool(report.preview))
         self.feed(s.Progressed(job.key, report.spent_ms, report.remaining_ms))
         job.step = report.step
-        kind = "step" if report.phase == "denoise" else "phase"
+        kind = "step" if report.phase in ("denoise", "redraw") else "phase"
         common = {"phase": report.phase, "step": report.step, "steps": report.steps}
         self._jobs.publish(job, kind, remaining_ms=report.remaining_ms, **common)
         if report.preview:
@@ -206,7 +206,7 @@ class Dispatcher:
             result_blob=report.blob,
             result_bytes=report.size,
             media_type=report.media_type,
-            timings=msgpack.packb(report.timings),
+            timings=pack_measured(report.timings, report.drift),
         )
         own = OwnBlob(job.key.user, report.blob, report.size, outcome.finished_at)
         with self._ownership.keep(report.blob):
@@ -287,7 +287,7 @@ class Dispatcher:
         if job.started_ms is None:
             self._figures.job_started(now_ms() - job.queued_ms)
         job.started_ms = now_ms()
-        self._jobs.publish(job, "started", steps=job.spec.steps)
+        self._jobs.publish(job, "started", steps=job.spec.most_steps)
         spec = self._complete(job)
         if spec is None:
             self._spawn(self._miss_picture(job))

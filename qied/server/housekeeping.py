@@ -227,8 +227,6 @@ class Housekeeper:
 def _blobs(job: Job) -> Iterator[str]:
     """The pictures that a job reads, and its result; of a fetched job only the result, since it reads no more."""
     if job.fetched_at is None:
-        yield from job.spec.images
-        if job.spec.mask is not None:
-            yield job.spec.mask
+        yield from job.spec.pictures
     if job.outcome is not None and job.outcome.result_blob is not None:
         yield job.outcome.result_blob

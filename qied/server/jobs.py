@@ -16,7 +16,7 @@ from qied_client.protocol.request import EditRequest
 from qied.edit import EditSpec
 from qied.scheduling.model import JobKey
 from qied.server.journal.changes import AcceptJob, JobNote, StoredJob, StoreOutcome
-from qied.server.journal.stored_edit import UnreadableRow, size_in, timings_in, unpack
+from qied.server.journal.stored_edit import UnreadableRow, drift_in, size_in, timings_in, unpack
 from qied.server.ports.peer import Peer
 
 _BESIDE_PIXELS: Final = 256 * 1024
@@ -126,6 +126,7 @@ class Job:
             preset=self.spec.preset,
             schedule=self.spec.schedule if known else "",
             warnings=self.all_warnings,
+            drift=drift_in(outcome.timings),
         )
 
     @property

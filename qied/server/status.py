@@ -106,7 +106,7 @@ class Reporter:
                 job=job.key.job if user in (None, job.key.user) else None,
                 state=job.state,
                 step=job.step,
-                steps=job.spec.steps,
+                steps=job.spec.most_steps,
                 width=job.spec.size[0],
                 height=job.spec.size[1],
                 place=job.place,

@@ -60,7 +60,7 @@ def main() -> int:
         engine,
         orders,
         link.report,
-        lambda edit, image: link.deliver(edit.begin, image, edit.timings(), engine.model, edit.carried),
+        lambda edit, image: link.deliver(edit, image, engine.model),
         partial(encode_preview, xmp=preview_marks(order.marking)),
     )
     try:

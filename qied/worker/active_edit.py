@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from qied.link import messages as w
 from qied.link.engine_port import AdvancedEdit, Ended, RunningEdit
 from qied.worker.carried import NOTHING, Carried
 
+if TYPE_CHECKING:
+    pass
+
 _FIRST_UNIT_GUESS_MS = 1
-_BEFORE_STEPS = ("encode_prompt", "encode_image", "prepare_steps")
+STEP_PHASES = ("denoise", "redraw")
+"""Phases whose units are steps: of the pass from noise, and of passes over a region."""
 
 
 @dataclass
@@ -25,6 +30,7 @@ class ActiveEdit:
     carried: Carried = NOTHING
     spent: dict[str, float] = field(default_factory=dict)
     step_ms: float = 0.0
+    steps_done: int = 0
     taken_at: float = field(default_factory=time.perf_counter)
 
     def stepped(self, advance: AdvancedEdit, by_clock: float, preview: bytes) -> w.Stepped:
@@ -33,8 +39,10 @@ class ActiveEdit:
         for unit in ended:
             self.spent[unit.phase] = self.spent.get(unit.phase, 0.0) + unit.milliseconds
         steps = [unit for unit in ended if unit.phase == "denoise"]
-        if steps:
-            self.step_ms = steps[-1].milliseconds
+        if any_steps := [unit for unit in ended if unit.phase in STEP_PHASES]:
+            self.step_ms = any_steps[-1].milliseconds
+        if advance.phase in STEP_PHASES:
+            self.steps_done += 1
         milliseconds = sum(unit.milliseconds for unit in ended)
         return w.Stepped(
             user=self.begin.user,
@@ -43,7 +51,7 @@ class ActiveEdit:
             step=advance.step,
             steps=advance.steps,
             spent_ms=round(milliseconds),
-            remaining_ms=round(self._left(advance) * (self.step_ms or milliseconds or _FIRST_UNIT_GUESS_MS)),
+            remaining_ms=round(self._steps_left() * (self.step_ms or milliseconds or _FIRST_UNIT_GUESS_MS)),
             # The first one has what is done once, too.
             step_ms=next((round(unit.milliseconds) for unit in reversed(steps) if unit.step > 1), None),
             preview=preview,
@@ -55,7 +63,7 @@ class ActiveEdit:
         timings["held_ms"] = round((time.perf_counter() - self.taken_at) * 1000, 3)
         return timings
 
-    def _left(self, advance: AdvancedEdit) -> int:
-        if advance.phase in _BEFORE_STEPS:
-            return self.begin.spec.steps
-        return advance.steps - advance.step if advance.phase == "denoise" else 0
+    def _steps_left(self) -> int:
+        """Steps to the end, of all passes."""
+        spec = self.begin.spec
+        return max(0, spec.first_steps + sum(each.own_steps for each in spec.passes) - self.steps_done)

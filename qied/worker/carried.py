@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 class Carried:
     """``inputs`` are the (SHA-256, marks) of the pictures; ``opacity`` is the result's, or None where it is opaque.
 
-    ``original_prompt`` is what the user wrote, where the spec has another.
+    ``original_prompt`` is what the user wrote, where the spec has another. ``original`` ("L") is what the result is
+    compared with, at its size.
     """
 
     warnings: tuple[str, ...] = ()
     inputs: tuple[tuple[str, Marks], ...] = ()
     opacity: Image | None = None
     original_prompt: str = ""
+    original: Image | None = None
 
     def marks(self, spec: EditSpec, marking: Marking, job: str) -> Marks:
         """The marks of the result: those of its inputs, and its own where marking is on."""
-        source_type = (COMPOSITE if spec.images else TRAINED) if marking.on else ""
+        source_type = (COMPOSITE if spec.inputs else TRAINED) if marking.on else ""
         label = aigc_label(marking.aigc_producer, job) if marking.on and marking.aigc_producer else ""
         return marks_of_edit(self.inputs, source_type, label)
 

@@ -20,14 +20,16 @@ from qied_client.net.transport import Endpoint
 from qied_client.protocol.messages import Message
 from qied_client.transfers import hash_of
 
-from qied.edit import EditSpec
+from qied.edit import EditSpec, MaskMode, PassSpec
 from qied.link import messages as w
 from qied.link.launch import LaunchOrder
-from qied.pictures.mask import check_marks, told
+from qied.pictures.finishing import finished
+from qied.pictures.mask import check_marks, marked_box
 from qied.pictures.reduced import ReducedPicture
-from qied.planning.pictures import mask_view
 from qied.planning.view import View
-from qied.worker.carried import TRANSPARENT, Carried, kept_opacity
+from qied.planning.views import mask_view, original_view, pass_mask_view
+from qied.worker.active_edit import ActiveEdit
+from qied.worker.decoded import Decoded
 from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure
 from qied.worker.pictures import DecodeLimits, Pictures
 from qied.worker.results import result_file
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
-ViewsOf = Callable[[EditSpec, str, tuple[int, int]], tuple[View, ...]]
+Size = tuple[int, int]
+ViewsOf = Callable[[EditSpec, str, Size], tuple[View, ...]]
 
 _PATIENCE_S = 10.0
 """Seconds without the front after which a worker gives up."""
@@ -80,10 +83,10 @@ class Link:
         """Send the last reports and close the link."""
         self._run(self._close(last))
 
-    def deliver(self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, carried: Carried) -> None:
+    def deliver(self, edit: ActiveEdit, image: Image, model: str) -> None:
         """Encode a result, bring it to the front and report it, all without waiting here."""
-        work = self._deliver(begin, image, timings, model, carried)
-        self._loop.call_soon_threadsafe(lambda: self._keep(self._delivering, begin, work))
+        work = self._deliver(edit, image, edit.timings(), model)
+        self._loop.call_soon_threadsafe(lambda: self._keep(self._delivering, edit.begin, work))
 
     def _keep(
         self, tasks: dict[tuple[str, str], asyncio.Task[None]], begin: w.Begin, work: Coroutine[Any, Any, None]
@@ -142,8 +145,7 @@ class Link:
         """Fetch and decode the pictures of an edit, then hand it to the step loop."""
         try:
             begin, asked_for, warned = await self._rewritten(begin)
-            pictures, carried = await self._decoded(begin)
-            carried = replace(carried, warnings=(*warned, *carried.warnings), original_prompt=asked_for)
+            begin, decoded = await self._decoded(begin)
         except QiedError as error:
             self._driver.say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
@@ -151,7 +153,7 @@ class Link:
             self._driver.say(failure(begin, defect(error)))
         else:
             self._driver.say(w.Prepared(begin.user, begin.job))
-            self._orders.put(BeginEdit(begin, pictures, carried))
+            self._orders.put(BeginEdit(begin, decoded.pictures, decoded.carried(begin.spec, warned, asked_for)))
 
     async def _rewritten(self, begin: w.Begin) -> tuple[w.Begin, str, tuple[str, ...]]:
         """The edit with the prompt that it uses, the user's own where that is another, and warnings."""
@@ -165,37 +167,47 @@ class Link:
     async def _download(self, begin: w.Begin, blob: str) -> bytes:
         return await self._patiently(begin, lambda: self._driver.download(blob))
 
-    async def _decoded(self, begin: w.Begin) -> tuple[dict[str, ReducedPicture], Carried]:
-        """An edit's pictures, one after the other, as what the engine wants of each; and what goes around it.
+    async def _decoded(self, begin: w.Begin) -> tuple[w.Begin, Decoded]:
+        """An edit's pictures, one after the other, as what the engine wants of each; and its order with regions found.
 
         Raises InvalidRequest for a mask that marks nothing.
         """
-        spec = begin.spec
-        pictures: dict[str, ReducedPicture] = {}
-        warnings: tuple[str, ...] = ()
-        seen: Image | None = None
-        for blob in dict.fromkeys(spec.images):
-            pictures[blob] = await self._pictures.picture(
-                begin.user, partial(self._download, begin, blob), partial(self._views_of, spec, blob)
-            )
+        spec, decoded = begin.spec, Decoded()
         if spec.mask is not None:
-            mask = await self._pictures.picture(
-                begin.user,
-                partial(self._download, begin, spec.mask),
-                lambda size: (mask_view(spec, size),),
-                mask=spec.mask_mode,
-            )
-            # One file may be both.
-            both = pictures.get(spec.mask)
-            pictures[spec.mask] = mask if both is None else both.with_views(mask.views)
-            (seen,) = mask.views.values()
-            await self._loop.run_in_executor(self._pool, check_marks, seen, spec.mask_mode, mask.guess)
-            warnings = told(mask.guess)
-        opacity = kept_opacity(pictures[spec.images[0]], seen) if spec.keeps_opacity else None
-        if opacity is not None and spec.background == "auto":
-            warnings = (*warnings, TRANSPARENT)
-        inputs = tuple((blob, pictures[blob].marks) for blob in dict.fromkeys(spec.images))
-        return pictures, Carried(warnings, inputs, opacity)
+            view = mask_view(spec)
+            mask = await self._mask(begin, spec.mask, spec.mask_mode, view)
+            decoded.add(spec.mask, mask)
+            decoded.mask = mask.view(view)
+            await self._in_pool(check_marks, decoded.mask, spec.mask_mode, mask.guess)
+        # Where a mask marks anything decides what of the other pictures is needed.
+        passes = [await self._located(begin, each, decoded) for each in spec.passes]
+        spec = replace(spec, passes=tuple(passes))
+        for blob in dict.fromkeys(spec.inputs):
+            views = partial(self._views_of, spec, blob)
+            compared = partial(original_view, spec) if spec.images and blob == spec.images[spec.aligned] else _nothing
+            fetch = partial(self._download, begin, blob)
+            picture = await self._pictures.picture(begin.user, fetch, partial(_all_views, views, compared))
+            decoded.add(blob, picture)
+            if (original := compared(picture.size)) is not None:
+                decoded.original = await self._in_pool(picture.view(original).convert, "L")
+        return replace(begin, spec=spec), decoded
+
+    async def _located(self, begin: w.Begin, each: PassSpec, decoded: Decoded) -> PassSpec:
+        """A pass whose region is no larger than what its mask marks; raises InvalidRequest where that is nothing."""
+        if each.mask is None:
+            return each
+        view = pass_mask_view(begin.spec)
+        mask = await self._mask(begin, each.mask, each.mask_mode, view)
+        decoded.add(each.mask, mask)
+        return each.located(await self._in_pool(marked_box, mask.view(view), each.box, each.mask_mode, mask.guess))
+
+    async def _mask(self, begin: w.Begin, blob: str, mode: MaskMode, view: View) -> ReducedPicture:
+        return await self._pictures.picture(
+            begin.user, partial(self._download, begin, blob), lambda size: (view,), mask=mode
+        )
+
+    async def _in_pool(self, work: Callable[..., T], *arguments: object) -> T:
+        return await self._loop.run_in_executor(self._pool, partial(work, *arguments))
 
     async def _patiently(self, begin: w.Begin, transfer: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Repeat a transfer while the front's disk is full or cannot be used; the job was accepted, so it waits."""
@@ -207,17 +219,16 @@ class Link:
                 self._driver.say(w.Stepped(begin.user, begin.job, "disk", 0, 0, 0, 0))
                 await asyncio.sleep(_DISK_WAIT_S)
 
-    async def _deliver(
-        self, begin: w.Begin, image: Image, timings: dict[str, float], model: str, carried: Carried
-    ) -> None:
+    async def _deliver(self, edit: ActiveEdit, image: Image, timings: dict[str, float], model: str) -> None:
         started = perf_counter()
-        marking = self._order.marking
+        begin, carried, marking = edit.begin, edit.carried, self._order.marking
         try:
-            signing = dict.fromkeys(begin.spec.images) if marking.signs else ()
+            image, drift = await self._in_pool(finished, image, begin.spec, carried.original)
+            timings["align_ms"] = round((perf_counter() - started) * 1000, 3)
+            started = perf_counter()
+            signing = dict.fromkeys(begin.spec.inputs) if marking.signs else ()
             inputs = [await self._download(begin, blob) for blob in signing]
-            result = await self._loop.run_in_executor(
-                self._pool, result_file, begin, image, model, carried, marking, inputs
-            )
+            result = await self._in_pool(result_file, begin, image, model, carried, marking, inputs, drift)
             data, warnings = result.data, result.warnings
             blob = hash_of(data)
             timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
@@ -229,8 +240,16 @@ class Link:
             self._log.exception("delivering a result failed because of a bug", job=begin.job)
             self._driver.say(failure(begin, defect(error)))
             return
-        self._driver.say(
-            w.EditFinished(
-                begin.user, begin.job, blob, len(data), result.media_type, timings, warnings, result.thumbnail
-            )
-        )
+        kind, small = result.media_type, result.thumbnail
+        self._driver.say(w.EditFinished(begin.user, begin.job, blob, len(data), kind, timings, warnings, drift, small))
+
+
+def _all_views(
+    views: Callable[[Size], tuple[View, ...]], compared: Callable[[Size], View | None], size: Size
+) -> tuple[View, ...]:
+    more = compared(size)
+    return tuple(dict.fromkeys((*views(size), *((more,) if more is not None else ()))))
+
+
+def _nothing(size: Size) -> None:
+    """What is needed of a picture that no result is compared with."""

@@ -16,7 +16,7 @@ from qied.link import messages as w
 from qied.link.engine_port import AdvancedEdit, DeviceLost, EnginePort, Picture, RunningEdit
 from qied.scheduling.fair_share import FairShare
 from qied.scheduling.sweep import going_together
-from qied.worker.active_edit import ActiveEdit
+from qied.worker.active_edit import STEP_PHASES, ActiveEdit
 from qied.worker.carried import NOTHING, Carried
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class StepLoop:
             if isinstance(report, Exception):
                 self._fail(key, report)
                 continue
-            counted = report.phase == "denoise"
+            counted = report.phase in STEP_PHASES
             self._report(replace(report, together=together) if counted else report)
             together = 0 if counted else together
             if isinstance(unit, _Shown) and unit.advance.image is not None:

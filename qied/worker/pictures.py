@@ -78,9 +78,7 @@ class Pictures:
             async with self._room.turn(user, memory):
                 order = DecodeOrder(views, mask, limits.max_pixels, memory, limits.cpu_s)
                 images, guess = await self._decoded(data, order)
-        padding = (views[0].columns, views[0].rows) if views else (0, 0)
-        extended = (size[0] + padding[0], size[1] + padding[1])
-        return ReducedPicture(extended, dict(zip(views, images, strict=True)), guess, marks)
+        return ReducedPicture(size, dict(zip(views, images, strict=True)), guess, marks)
 
     def close(self) -> None:
         """End all processes."""

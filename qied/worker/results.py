@@ -11,6 +11,7 @@ import structlog
 from qied_client.errors import PictureError
 from qied_client.picture_file.marks import xmp_packet
 from qied_client.picture_header import PictureLimits, read_header
+from qied_client.protocol.messages import MeasuredDrift
 
 from qied.config.output import Marking
 from qied.link import messages as w
@@ -41,9 +42,17 @@ class ResultFile:
 
 
 def result_file(
-    begin: w.Begin, image: Image, model: str, carried: Carried, marking: Marking, inputs: Sequence[bytes] = ()
+    begin: w.Begin,
+    image: Image,
+    model: str,
+    carried: Carried,
+    marking: Marking,
+    inputs: Sequence[bytes] = (),
+    drift: MeasuredDrift | None = None,
 ) -> ResultFile:
-    """Encode a result of the model called ``model``; ``inputs`` are the files of its pictures, needed for signing.
+    """Encode a result of the model called ``model``, which is cut to its size and had this ``drift``.
+
+    ``inputs`` are the files of its pictures, needed for signing.
 
     A result that cannot be signed is delivered without a signature, and says so.
     """
@@ -52,9 +61,7 @@ def result_file(
     marks = carried.marks(spec, marking, begin.job)
     xmp = xmp_packet(marks)
     picture = carried.onto(image)
-    if spec.crop_width:
-        picture = picture.crop((0, 0, *spec.size))
-    metadata = metadata_of(spec, model, carried.original_prompt)
+    metadata = metadata_of(spec, model, carried.original_prompt, drift)
     data = encode(picture, spec.output_format, metadata, spec.output_quality, xmp)
     media_type = _MEDIA_TYPES[spec.output_format]
     if marking.signs:

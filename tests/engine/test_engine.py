@@ -20,9 +20,9 @@ from qied.engine.engine import Engine
 from qied.engine.sigmas import sigma_schedule
 from qied.engine.transformer.transformer import Forward
 from qied.link.engine_port import DeviceLost
-from qied.pictures.reduced import ReducedPicture, resampling
-from qied.planning.pictures import mask_view
+from qied.pictures.reduced import ReducedPicture, view_of
 from qied.planning.view import View
+from qied.planning.views import mask_view
 
 Scene = Callable[..., Image.Image]
 MakeSpec = Callable[..., EditSpec]
@@ -300,7 +300,7 @@ def test_views_of_pictures_are_all_that_an_edit_needs_of_them(
 
 
 def views_made(picture: Image.Image, views: tuple[View, ...]) -> dict[View, Image.Image]:
-    return {view: picture.resize((view.width, view.height), resampling(view)) for view in views}
+    return {view: view_of(picture, view) for view in views}
 
 
 @contextmanager

@@ -7,14 +7,12 @@ from collections.abc import Callable
 import pytest
 from qied_client.picture_header import PictureLimits
 
-from qied.edit import EditSpec
 from qied.hardware.snapshot import Snapshot
 from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
-from qied.planning.pictures import DECODING_ROOM, LEAST_ROOM, decoding_bytes, decoding_room, mask_view, views_of
+from qied.planning.pictures import DECODING_ROOM, LEAST_ROOM, decoding_bytes, decoding_room
 from qied.planning.plan import Plan
 from qied.planning.planner import PlanRequest, plan
-from qied.planning.view import View
 from qied.planning.wishes import Wishes
 
 Machine = Callable[..., Snapshot]
@@ -56,13 +54,3 @@ def test_a_plan_with_the_least_decoding_differs_in_that_alone(machine: Machine) 
     least = made.with_least_decoding()
     assert (least.decoding_bytes, made.host_bytes - least.host_bytes) == (LEAST_ROOM, DECODING_ROOM - LEAST_ROOM)
     assert least.execution == made.execution
-
-
-def test_a_picture_that_is_had_back_is_extended_before_it_is_reduced() -> None:
-    spec = EditSpec(("a", "b"), "x", None, 1, 4, 1.0, 1088, 720, mask="m", crop_width=1080, crop_height=715)
-    views = views_of(spec, "a", (1080, 715), MODEL, 1 << 20)
-    assert View(1088, 720, "lanczos", 8, 5) in views, "what stays outside the mask keeps its pixels"
-    assert {(view.columns, view.rows) for view in views} == {(8, 5)}
-    assert {(view.columns, view.rows) for view in views_of(spec, "b", (640, 480), MODEL, 1 << 20)} == {(0, 0)}
-    assert mask_view(spec, (1080, 715)) == View(1088, 720, "box", 8, 5)
-    assert mask_view(spec, (540, 357)) == View(1088, 720, "box")

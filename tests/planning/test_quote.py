@@ -12,10 +12,12 @@ from qied_client.protocol import limits
 from qied_client.protocol.fields import checked
 from qied_client.protocol.request import EditRequest, LoraChoice
 
+from qied.planning.geometry import content_within
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Execution, Plan, Sessions
 from qied.planning.request_defaults import admitted, resolve
 from qied.planning.serving import Serving
+from qied.planning.views import source_view
 
 
 def serving_up_to(pixels):
@@ -148,8 +150,8 @@ def test_warnings_about_the_model_come_first_and_all_fit_a_message():
 def test_the_pictures_own_size_can_be_had_back(size, target):
     spec = resolve(request(size="same"), [(640, 480), size], SERVING).spec
     assert (spec.width, spec.height) == target and spec.size == size
-    assert spec.padding(size) == (target[0] - size[0], target[1] - size[1])
-    assert spec.padding((640, 480)) == (0, 0)
+    view = source_view(spec)
+    assert view.content == size and view.size == target
 
 
 def test_an_own_size_above_the_cap_is_refused_or_made_smaller_with_a_word():
@@ -157,7 +159,8 @@ def test_an_own_size_above_the_cap_is_refused_or_made_smaller_with_a_word():
     with pytest.raises(AboveCap):
         admitted(resolved, request(size="same"), SERVING)
     fitted = resolve(request(size="same", on_cap="fit"), [(3000, 2001)], SERVING)
-    assert fitted.spec.size == (fitted.spec.width, fitted.spec.height) == fitted.nearest
+    assert (fitted.spec.width, fitted.spec.height) == fitted.nearest
+    assert fitted.spec.size == content_within(fitted.nearest, 3000, 2001)
     assert "3008 x 2016 pixels were asked for" in fitted.warnings[0]
 
 

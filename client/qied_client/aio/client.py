@@ -19,6 +19,7 @@ from qied_client.aio.editing import Editing
 from qied_client.aio.following import Following
 from qied_client.aio.job import AsyncJob
 from qied_client.aio.listener import Listener, Tell
+from qied_client.aio.other_pictures import OtherPictures
 from qied_client.aio.session import AsyncSession, SessionOpening
 from qied_client.aio.submission import Submission
 from qied_client.aio.uploads import PictureUpload
@@ -26,13 +27,15 @@ from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
 from qied_client.errors import InvalidRequest, VersionMismatch
 from qied_client.history import SessionSummary
-from qied_client.inputs import Picture, Pictures, picture_bytes, sequence
+from qied_client.inputs import Picture, Pictures, sequence
 from qied_client.job_status import JobSummary
 from qied_client.net.bridge import Bridge
 from qied_client.net.driver import Driver
 from qied_client.net.loop_thread import watches_sockets
 from qied_client.net.transport import Endpoint
 from qied_client.options import EditOptions, edit_request, shows_options
+from qied_client.options.redrawing import RedrawingOptions, redrawing
+from qied_client.options.redraws import given_redraws
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from qied_client.protocol.request import EditRequest
@@ -220,6 +223,27 @@ class AsyncClient:
         results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
         return results[0] if n is None else results
 
+    async def redraw(
+        self,
+        picture: Picture,
+        prompt: str,
+        *,
+        references: Pictures | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[RedrawingOptions],
+    ) -> Result:
+        """Draw a region of a picture again, or all of it, and return the picture with that.
+
+        ``box`` or ``mask`` say where; outside of it every pixel stays as it is. ``strength`` is how much is new. The
+        prompt says what the ``references`` are edited to, so those of the edit that made the picture suit with its
+        prompt; without them, the picture is edited itself. Other options are those of ``edit``. Raises what that does.
+        """
+        submission = self._submission(*redrawing(picture, prompt, references, options), job_id=job_id)
+        results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
+        return results[0]
+
     @shows_options
     async def submit(
         self,
@@ -243,17 +267,29 @@ class AsyncClient:
         """Ask what an edit would cost, without uploading anything; raises what ``edit`` raises."""
         request = edit_request(prompt, 0, options)
         uploads = [await asyncio.to_thread(PictureUpload, picture) for picture in sequence(images)]
-        request = replace(request, images=tuple(upload.hash for upload in uploads))
-        mask = options.get("mask")
-        if mask is not None:
-            request = replace(request, mask=hash_of(await asyncio.to_thread(picture_bytes, mask, "mask")))
-        return await self._quoted(request, tuple(upload.size for upload in uploads))
+        others = await _others(options).uploads()
+        request = others.named_in(replace(request, images=tuple(upload.hash for upload in uploads))).validated()
+        return await self._quoted(request, tuple(upload.size for upload in uploads), others.canvas_size)
 
     @shows_options
-    async def quote_sizes(self, sizes: Sequence[tuple[int, int]], **options: Unpack[EditOptions]) -> m.Quoted:
-        """Ask what an edit of pictures of these sizes (width and height in pixels) would cost, without any picture."""
-        request = replace(edit_request("a prompt", 0, options), images=(hash_of(b""),) * len(sizes))
-        return await self._quoted(request, tuple(m.ImageSize(width, height) for width, height in sizes))
+    async def quote_sizes(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        canvas_size: tuple[int, int] | None = None,
+        **options: Unpack[EditOptions],
+    ) -> m.Quoted:
+        """Ask what an edit of pictures of these sizes (width and height in pixels) would cost, without any picture.
+
+        ``canvas_size`` stands for a canvas.
+        """
+        nothing = hash_of(b"")
+        canvas = None if canvas_size is None else nothing
+        request = replace(edit_request("a prompt", 0, options), images=(nothing,) * len(sizes), canvas=canvas)
+        shown = tuple(m.ImageSize(width, height) for width, height in sizes)
+        return await self._quoted(
+            request.validated(), shown, None if canvas_size is None else m.ImageSize(*canvas_size)
+        )
 
     async def jobs(self, *, limit: int | None = 50, before: int | None = None) -> list[JobSummary]:
         """Your jobs that the daemon keeps, the newest first: at most ``limit``, None for all of them.
@@ -406,8 +442,10 @@ class AsyncClient:
         page: m.SessionList = await self._ask_second_version(lambda n: m.ListSessions(n, after), "list of sessions")
         return page
 
-    async def _quoted(self, request: EditRequest, sizes: tuple[m.ImageSize, ...]) -> m.Quoted:
-        quoted: m.Quoted = await self._calls.ask(lambda n: m.Quote(n, request, sizes), "quote")
+    async def _quoted(
+        self, request: EditRequest, sizes: tuple[m.ImageSize, ...], canvas: m.ImageSize | None
+    ) -> m.Quoted:
+        quoted: m.Quoted = await self._calls.ask(lambda n: m.Quote(n, request, sizes, canvas), "quote")
         return quoted
 
     async def _fetch(self, job_id: str, *, thumbnail: bool = False) -> m.Fetched:
@@ -434,7 +472,7 @@ class AsyncClient:
         name = job_id or new_id("job")
         request = edit_request(prompt, seed_of(name), options)
         jobs = [name] if n is None else [f"{name}-{number + 1}" for number in range(_checked_count(n))]
-        return Submission(self._calls, pictures, request, jobs, mask=options.get("mask"), session=session, base=base)
+        return Submission(self._calls, pictures, request, jobs, _others(options), session=session, base=base)
 
     def _greeting(self, identifier: int) -> m.Hello:
         return m.Hello(identifier, limits.MIN_VERSION, limits.VERSION, f"qied-client {__version__}", self._speaks_for)
@@ -450,6 +488,11 @@ class AsyncClient:
             credential.public_key,
             credential.secret_key,
         )
+
+
+def _others(options: EditOptions) -> OtherPictures:
+    masks = tuple(each.mask for each in given_redraws(options.get("redraw")))
+    return OtherPictures(options.get("mask"), options.get("canvas"), masks)
 
 
 def _list_jobs(before: int | None, identifier: int) -> m.ListJobs:

@@ -165,6 +165,7 @@ class AsyncJob:
             preset=outcome.preset,
             schedule=outcome.schedule,
             warnings=outcome.warnings,
+            drift=outcome.drift,
         )
 
     async def status(self) -> JobStatus:

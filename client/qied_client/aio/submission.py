@@ -10,6 +10,7 @@ from functools import partial
 from qied_client.aio.calls import Calls
 from qied_client.aio.job import take_up
 from qied_client.aio.listener import Tell
+from qied_client.aio.other_pictures import NO_OTHERS, OtherPictures
 from qied_client.aio.uploads import PictureUpload
 from qied_client.errors import QiedError, UnknownBlob, UnreachableError
 from qied_client.inputs import Picture
@@ -34,14 +35,14 @@ class Submission:
         pictures: Sequence[Picture],
         request: EditRequest,
         jobs: Sequence[str],
+        others: OtherPictures = NO_OTHERS,
         *,
-        mask: Picture | None = None,
         session: str | None = None,
         base: int | None = None,
     ) -> None:
         self._calls = calls
         self._pictures = pictures
-        self._mask = mask
+        self._others = others
         self._request = request
         self._session = session
         self._base = base
@@ -56,18 +57,15 @@ class Submission:
         """Upload what the daemon does not have and submit all jobs; returns once they are on its disk."""
         async with self._calls.preparing(tell):
             uploads = [await asyncio.to_thread(PictureUpload, picture) for picture in self._pictures]
-            masks = [] if self._mask is None else [await asyncio.to_thread(PictureUpload, self._mask, "mask")]
-            request = replace(
-                self._request,
-                images=tuple(upload.hash for upload in uploads),
-                mask=masks[0].hash if masks else None,
-            ).validated()
+            others = await self._others.uploads()
+            images = tuple(upload.hash for upload in uploads)
+            request = others.named_in(replace(self._request, images=images)).validated()
             if uploads:
                 sizes = tuple(upload.size for upload in uploads)
-                await self._calls.ask(lambda n: m.Quote(n, request, sizes), "quote", tell)
+                await self._calls.ask(lambda n: m.Quote(n, request, sizes, others.canvas_size), "quote", tell)
             for number, job in enumerate(self.jobs):
                 seed = (request.seed + number) % (limits.SEED + 1)
-                await self._bring(job, replace(request, seed=seed), [*uploads, *masks], tell, upload=number == 0)
+                await self._bring(job, replace(request, seed=seed), [*uploads, *others.all], tell, upload=number == 0)
 
     async def _bring(
         self, job: str, request: EditRequest, uploads: Sequence[PictureUpload], tell: Tell, *, upload: bool

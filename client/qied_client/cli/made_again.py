@@ -34,10 +34,29 @@ def arguments_of(metadata: PictureMetadata, found: dict[str, Path], untold: list
         options += ["--mask", name(metadata.mask, "MASK")]
         if metadata.mask_mode not in ("", "auto"):
             options += ["--mask-mode", metadata.mask_mode]
+    for text in metadata.redraw:
+        options += ["--redraw", _with_files(text, name)]
     named = [*pictures, metadata.prompt]
+    if metadata.canvas is not None:
+        options += ["--canvas", name(metadata.canvas)]
     if any(word.startswith("-") for word in named):
         return ["edit", *options, "--", *named]
     return ["edit", *named, *options]
+
+
+def masks_of(metadata: PictureMetadata) -> tuple[str, ...]:
+    """Hashes of the masks of an edit and of its passes, each once."""
+    words = (word for text in metadata.redraw for word in text.split(","))
+    masks = [word.removeprefix("mask=") for word in words if word.startswith("mask=")]
+    return tuple(dict.fromkeys([*([metadata.mask] if metadata.mask else []), *masks]))
+
+
+def _with_files(text: str, name: Callable[[str, str], str]) -> str:
+    """A pass with its mask's file in place of the hash."""
+    words = text.split(",")
+    return ",".join(
+        f"mask={name(word.removeprefix('mask='), 'MASK')}" if word.startswith("mask=") else word for word in words
+    )
 
 
 def _options(metadata: PictureMetadata) -> list[str]:
@@ -49,9 +68,9 @@ def _options(metadata: PictureMetadata) -> list[str]:
         options += ["--negative", metadata.negative_prompt]
     for lora, strength in metadata.loras:
         options += ["--lora", lora if strength == 1 and ":" not in lora else f"{lora}:{number(strength)}"]
-    if metadata.size:
+    if metadata.size == "same":
         options += ["--size", metadata.size]
-    else:
+    elif not metadata.size and metadata.canvas is None:
         options += ["--width", str(metadata.width), "--height", str(metadata.height)]
     if metadata.background:
         options += ["--background", metadata.background]

@@ -20,6 +20,7 @@ _LABELS = {
     "encode_image": "reading the picture",
     "prepare_steps": "preparing the steps",
     "denoise": "editing",
+    "redraw": "redrawing",
     "decode": "finishing",
     "disk": "waiting for the daemon's disk",
 }

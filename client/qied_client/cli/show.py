@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.cli.failures import failures_as_text
-from qied_client.cli.made_again import arguments_of, number, placeholder, printable, shell_line
+from qied_client.cli.made_again import arguments_of, masks_of, number, placeholder, printable, shell_line
 from qied_client.cli.options import AsJson, program
 from qied_client.errors import InvalidRequest, MetadataMissing
 from qied_client.inputs import picture_bytes
@@ -62,7 +62,7 @@ def show(
 
 def _found(metadata: PictureMetadata, named: Sequence[Path], picture: Path) -> dict[str, Path]:
     """Files of the sources and the mask by their hashes: those that are named, then those next to it."""
-    wanted = {*metadata.sources, *filter(None, [metadata.mask])}
+    wanted = {*metadata.sources, *filter(None, [metadata.canvas]), *masks_of(metadata)}
     found: dict[str, Path] = {}
     for path in named if wanted else ():
         blob = hash_of(picture_bytes(path))
@@ -135,8 +135,16 @@ def _rows(metadata: PictureMetadata, found: dict[str, Path]) -> Iterator[tuple[s
         yield "LoRA", f"{lora}, strength {number(strength)}"
     for blob in dict.fromkeys(metadata.sources):
         yield "source", _file(blob, found)
-    if metadata.mask is not None:
-        yield "mask", _file(metadata.mask, found)
+    for text in metadata.redraw:
+        yield "redraw", text
+    if metadata.canvas is not None:
+        yield "canvas", _file(metadata.canvas, found)
+    for mask in masks_of(metadata):
+        yield "mask", _file(mask, found)
+    if metadata.drift:
+        across, down, zoom = metadata.drift
+        undone = ", undone" if metadata.aligned else ""
+        yield "drift", f"{across:+g} {down:+g} px, zoom {zoom:g}{undone}"
     for warning in metadata.warnings:
         yield "warning", warning
 
@@ -147,9 +155,9 @@ def _file(blob: str, found: dict[str, Path]) -> str:
 
 def _notes(metadata: PictureMetadata, found: dict[str, Path], named: Iterable[Path]) -> Iterator[str]:
     """What somebody has to know before the command can be used."""
-    missing = [placeholder(blob) for blob in dict.fromkeys(metadata.sources) if blob not in found]
-    if metadata.mask is not None and metadata.mask not in found:
-        missing.append(placeholder(metadata.mask, "MASK"))
+    pictures = dict.fromkeys((*metadata.sources, *filter(None, [metadata.canvas])))
+    missing = [placeholder(blob) for blob in pictures if blob not in found]
+    missing += [placeholder(mask, "MASK") for mask in masks_of(metadata) if mask not in found]
     if len(missing) == 1:
         yield (
             f"{missing[0]} stands for the file whose SHA-256 hash begins so. Name it with --source, or put it next to "

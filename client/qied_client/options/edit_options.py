@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypedDict, TypeVar
 
 from qied_client.inputs import Picture
 from qied_client.options.loras import LORA_VALUES, Loras
+from qied_client.options.redraws import REDRAW_VALUES, REFINE_VALUES, Redraws
 from qied_client.protocol import limits
 from qied_client.protocol.request import EditRequest
 
@@ -36,6 +37,10 @@ class EditOptions(TypedDict, total=False):
     rewrite_prompt: bool
     previews: bool
     priority: int
+    redraw: Redraws | None
+    refine: float | bool | None
+    canvas: Picture | None
+    align: bool
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,23 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "priority": Option(
         f"an integer from {-limits.PRIORITY} to {limits.PRIORITY}",
         "Which of your own waiting edits starts first: the one with the highest.",
+    ),
+    "redraw": Option(
+        REDRAW_VALUES,
+        "Regions of the result that are drawn again, each in a crop of its own at the picture's full resolution, from "
+        "what is there noised to a strength of 0.5 (1 is all new). Nothing outside of them changes.",
+        "none",
+    ),
+    "refine": Option(
+        REFINE_VALUES, "A last pass over the whole result, from the result noised to this strength.", "none"
+    ),
+    "canvas": Option(
+        "a picture, as the first argument takes it",
+        "Draw redraw and refine on this picture, and nothing else; the pictures of the edit are what it goes by.",
+        "the result of a first pass from noise",
+    ),
+    "align": Option(
+        "True or False", "Whether a small shift and zoom of the result against its picture is undone, or only measured."
     ),
 }
 _DEFAULTS: Final = {

@@ -10,12 +10,14 @@ from typing import Any, Final
 from qied_client.errors import InvalidRequest
 from qied_client.options.edit_options import OPTIONS
 from qied_client.options.loras import lora_choices, plain_number
+from qied_client.options.redraws import REDRAW_RANGES, given_redraws, refine_strength
 from qied_client.options.unknown import unknown_option
 from qied_client.protocol import limits
 from qied_client.protocol.request import EditRequest
 
 _INTEGERS: Final = frozenset({"seed", "steps", "width", "height", "priority", "output_quality"})
 _SIZE: Final = re.compile(r"(\d{1,6})[xX*](\d{1,6})", re.ASCII)
+_READ_APART: Final = frozenset({"mask", "loras", "redraw", "refine", "canvas"})
 _PROMPT: Final = f"text of at most {limits.PROMPT_BYTES} bytes of UTF-8 that says what to change"
 
 
@@ -27,11 +29,14 @@ def edit_request(prompt: str, seed: int, options: Mapping[str, object]) -> EditR
     for name in options:
         if name not in OPTIONS:
             raise unknown_option(name, OPTIONS)
-    given = {name: _plain(name, value) for name, value in options.items() if name not in ("mask", "loras")}
+    given = {name: _plain(name, value) for name, value in options.items() if name not in _READ_APART}
     if given.get("seed") is None:
         given["seed"] = seed
     given |= _sides(given)
-    request = EditRequest((), prompt, loras=lora_choices(options.get("loras")), **given)
+    passes = tuple(each.redraw for each in given_redraws(options.get("redraw")))
+    refine: Any = refine_strength(options.get("refine"))
+    loras = lora_choices(options.get("loras"))
+    request = EditRequest((), prompt, loras=loras, redraw=passes, refine=refine, **given)
     try:
         return request.validated()
     except InvalidRequest as error:
@@ -68,6 +73,8 @@ def _with_what_is_allowed(error: InvalidRequest, request: EditRequest) -> Invali
         return InvalidRequest(error.message, _give(_PROMPT), field=name)
     if error.message.startswith(("width and height", "size: 'same'")):
         return error
+    if name == "redraw":
+        return error if path == name else InvalidRequest(error.message, _give(REDRAW_RANGES), field=path)
     value = getattr(request, name)
     if name in ("width", "height") and type(value) is int and value > limits.SIDE_MULTIPLE:
         below = value // limits.SIDE_MULTIPLE * limits.SIDE_MULTIPLE

@@ -22,16 +22,21 @@ _SAME: Final = {
     "output_format": ("format", "image_format", "filename_extension"),
     "precision": ("dtype", "torch_dtype", "weight_dtype", "quantization"),
     "previews": ("preview", "partial_images", "stream"),
+    "redraw": ("inpaint", "detailer", "adetailer", "region", "regions", "padding_mask_crop"),
+    "refine": ("refiner", "hires_fix", "highres_fix", "denoising_end"),
+    "canvas": ("init_image", "start_image", "base_image"),
+    "align": ("register", "registration", "alignment"),
 }
 _FIRST: Final = "Pictures are the first argument: edit(picture, prompt), or edit([picture, picture], prompt)."
 _NO_NOISE: Final = (
-    "An edit starts from noise, so it has no strength: say in the prompt how much to change, or give a mask."
+    "An edit starts from noise, so it has no strength: say in the prompt how much to change, or give a mask. A second "
+    "pass has one: refine=0.2, or redraw={'box': (left, top, width, height), 'strength': 0.5}."
 )
 _SCHEDULE: Final = "The schedule belongs to the model, a preset or a Lightning LoRA: choose a preset."
 _PROGRESS: Final = "Progress is told to on_progress= of edit() and result(), and by the job's events()."
 _EMBEDDED: Final = "Prompts are text, and the daemon encodes them: give the prompt."
 _OTHERWISE: Final = {
-    **dict.fromkeys(("image", "images", "picture", "pictures", "input_image", "input", "image1", "init_image"), _FIRST),
+    **dict.fromkeys(("image", "images", "picture", "pictures", "input_image", "input", "image1"), _FIRST),
     **dict.fromkeys(("strength", "denoise", "denoising_strength", "image_guidance_scale"), _NO_NOISE),
     **dict.fromkeys(("sampler", "sampler_name", "scheduler", "sigmas", "timesteps", "shift", "schedule"), _SCHEDULE),
     **dict.fromkeys(("callback", "callback_on_step_end", "callback_steps", "progress"), _PROGRESS),

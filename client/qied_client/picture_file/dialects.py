@@ -42,10 +42,19 @@ def _settings(metadata: PictureMetadata) -> Iterator[tuple[str, object]]:
         ("Original prompt", metadata.original_prompt),
         ("Source hashes", ", ".join(blob[:SHORT_HASH] for blob in metadata.sources)),
         ("Mask hash", (metadata.mask or "")[:SHORT_HASH]),
+        ("Redraw", "; ".join(metadata.redraw)),
+        ("Drift", _drift(metadata)),
     ):
         if value:
             yield name, value
     yield "Version", f"qied {metadata.version}"
+
+
+def _drift(metadata: PictureMetadata) -> str:
+    if not metadata.drift:
+        return ""
+    across, down, zoom = metadata.drift
+    return f"{across:g} {down:g} px x{zoom:g}{' undone' if metadata.aligned else ''}"
 
 
 def _value(value: object) -> str:

@@ -22,6 +22,11 @@ LORAS: Final = 8
 PROMPT_BYTES: Final = 8_000
 NEGATIVE_PROMPT_BYTES: Final = 3_000
 STEPS: Final = 200
+PASSES: Final = 3
+"""Passes of one edit besides the first."""
+FEATHER_PX: Final = 512
+CROP_SCALE: Final = 8.0
+"""Pixels of a pass for each pixel of its picture along a side, at most."""
 PRIORITY: Final = 10
 """Highest priority of a job among its user's own; the lowest is its negative."""
 CFG_SCALE: Final = 20.0

@@ -43,6 +43,34 @@ MASK_MODES: Final = ("auto", "white", "transparent", "opaque")
 BACKGROUNDS: Final = ("auto", "transparent", "opaque")
 
 
+REFINE_STRENGTH: Final = 0.2
+"""Strength of a refiner that is asked for without one."""
+
+
+@dataclass(frozen=True)
+class Redraw:
+    """A pass that draws a region again, in a crop of its own and at the full resolution of the picture.
+
+    The region is ``box``: left, top, width and height in pixels of the result, or of the ``canvas``; or what ``mask``
+    marks, stretched to that picture; or the part of the mask in the box; or all of it, where there is neither. The crop
+    has ``padding`` pixels more on each side, which the model sees and does not change. No pixel outside the region
+    changes; ``feather`` pixels inside its rim fade, at most a quarter of its shorter side.
+    ``strength`` is that of diffusers' img2img: the share of the schedule's ``steps`` that the pass takes, from the
+    picture noised to the first of them. ``scale`` is how many pixels of the pass there are along each of the picture's;
+    null brings a small crop to the model's own size. ``precision`` is what the pass runs in; null for the daemon's own.
+    """
+
+    strength: Annotated[float, Real(0.01, 1.0)] = 0.5
+    box: Annotated[tuple[int, ...] | None, Maybe(ListOf(Int(0, limits.SIDE_PX), 4, 4))] = None
+    mask: Annotated[str | None, Maybe(Hash())] = None
+    mask_mode: Annotated[str, OneOf(MASK_MODES)] = "auto"
+    padding: Annotated[int, Int(0, limits.SIDE_PX)] = 32
+    feather: Annotated[int, Int(0, limits.FEATHER_PX)] = 8
+    steps: Annotated[int | None, Maybe(Int(1, limits.STEPS))] = None
+    scale: Annotated[float | None, Maybe(Real(0.125, limits.CROP_SCALE))] = None
+    precision: Annotated[str | None, Maybe(Identifier(limits.NAME_CHARS))] = None
+
+
 @dataclass(frozen=True)
 class EditRequest:
     """One edit as the user asked for it; null means the daemon's choice (preset, then model profile).
@@ -60,6 +88,9 @@ class EditRequest:
     make the prompt that is used. ``priority`` orders
     the waiting jobs of one user,
     the highest first; other users' shares do not depend on it.
+    ``redraw`` are passes over regions of the result, in their order, and ``refine`` is the strength of a last pass over
+    all of it; 0 is none. With ``canvas``, a picture, nothing else is drawn than these passes, on that picture.
+    ``align`` says whether a small shift and zoom of the result against its picture is undone, or only measured.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -83,6 +114,16 @@ class EditRequest:
     size: Annotated[str, Later(OneOf(("default", "same")))] = "default"
     background: Annotated[str, Later(OneOf(BACKGROUNDS))] = "auto"
     rewrite_prompt: Annotated[bool, Later(Flag())] = False
+    redraw: Annotated[tuple[Redraw, ...], Later(ListOf(Nested(Redraw), limits.PASSES))] = ()
+    refine: Annotated[float, Later(Real(0.0, 1.0))] = 0.0
+    canvas: Annotated[str | None, Later(Maybe(Hash()))] = None
+    align: Annotated[bool, Later(Flag())] = True
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Hashes of all pictures that the request names, masks too, each once."""
+        masks = (self.mask, *(each.mask for each in self.redraw))
+        return tuple(dict.fromkeys(blob for blob in (*self.images, self.canvas, *masks) if blob is not None))
 
     def validated(self) -> EditRequest:
         """Return the request with every field checked; raises InvalidRequest that names the field and the limit."""
@@ -104,8 +145,39 @@ class EditRequest:
                 "Choose PNG or WebP, or leave the background out.",
                 field="background",
             )
+        _check_passes(request)
         return request
 
     def payload_hash(self) -> str:
         """SHA-256 (hex) of the canonical form: tells a repeated SUBMIT from a different one with the same job id."""
         return hashlib.sha256(msgpack.packb(write(self))).hexdigest()
+
+
+def _check_passes(request: EditRequest) -> None:
+    """Raise InvalidRequest where passes, canvas and the first pass do not go together."""
+    if len(request.redraw) + (request.refine > 0) > limits.PASSES:
+        raise InvalidRequest(
+            f"redraw: {len(request.redraw)} passes and a refiner are more than {limits.PASSES}.",
+            "Leave out refine, or one of redraw.",
+            field="redraw",
+        )
+    for number, each in enumerate(request.redraw):
+        if each.box is not None and not (each.box[2] and each.box[3]):
+            raise InvalidRequest(
+                f"redraw[{number}].box: {each.box[2]} x {each.box[3]} pixels are nothing to draw.",
+                "Give left, top, width and height, the last two at least 1.",
+                field=f"redraw[{number}].box",
+            )
+    if request.canvas is None:
+        return
+    if not request.redraw and not request.refine:
+        raise InvalidRequest(
+            "canvas: nothing is to be drawn on it.", "Give redraw or refine, or leave canvas out.", field="canvas"
+        )
+    first = {"mask": request.mask is not None, "width": request.width is not None, "size": request.size != "default"}
+    if name := next((name for name, given in first.items() if given), None):
+        raise InvalidRequest(
+            f"{name}: this belongs to a first pass, and a canvas has none; the result has the canvas's own size.",
+            "Give the mask in redraw." if name == "mask" else "Leave it out.",
+            field=name,
+        )

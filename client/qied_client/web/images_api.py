@@ -7,6 +7,7 @@ import base64
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from io import BytesIO
 from typing import Any, Final
 
@@ -193,6 +194,7 @@ def _picture(form: EditForm, result: Result, stand_in: Callable[[bytes], str]) -
         "seed": result.seed,
         "id": result.job,
         "warnings": list(form.notes),
+        "drift": None if result.drift is None else asdict(result.drift),
     }
 
 

@@ -108,10 +108,10 @@ class JobsApi:
         user = user_of(request)
         body = await json_object(request)
         sizes = body.pop("sizes", None)
-        if not isinstance(sizes, list) or not all(
-            isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size) for size in sizes
-        ):
+        if not isinstance(sizes, list) or not all(_is_size(size) for size in sizes):
             raise bad_request("sizes must be a list of [width, height].", "sizes")
+        if (canvas := body.get("canvas_size")) is not None and not _is_size(canvas):
+            raise bad_request("canvas_size must be [width, height].", "canvas_size")
         async with self._users.client(user) as client:
             quoted = await client.quote_sizes([(width, height) for width, height in sizes], **body)
         return JSONResponse(_plain(quoted))
@@ -336,6 +336,10 @@ def _turn(request: Request) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise UnknownTurn(f"{text[:40]!r} is not the number of a turn.", "0 is the first picture.")
     return int(text)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)
 
 
 def _plain(value: Any) -> Any:

@@ -49,7 +49,8 @@ async def submit(
     options = {**options_of(client, form), "previews": previews}
     first = options.pop("seed", None)
     first = seed_of(names[0]) if first is None else first
-    submitted = Submitted(replace(form, images=(), mask=None), durable)
+    without = {name: value for name, value in form.options.items() if name not in ("canvas", "redraw")}
+    submitted = Submitted(replace(form, images=(), mask=None, options=without), durable)
     try:
         for number, name in enumerate(names):
             options["seed"] = (first + number) % (limits.SEED + 1)

@@ -8,19 +8,20 @@ from typing import Literal, Protocol
 
 from PIL import Image
 
-from qied.edit import EditSpec
+from qied.edit import EditSpec, PassSpec
 from qied.engine.edits.pacing import Pacer
 from qied.engine.edits.preview import PreviewMap
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import Models
 from qied.link.engine_port import Ended, Picture
-from qied.planning.geometry import reference_size, vision_size
+from qied.pictures.reduced import ReducedPicture, view_of
+from qied.planning.crops import Crop
 from qied.planning.model_profile import ModelProfile
+from qied.planning.view import View
+from qied.planning.views import Seen, Sight
 from qied.scheduling.sweep import StepNeeds, SweepRoom
 
-Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "decode"]
-PictureAtSize = tuple[str, tuple[int, int]]
-"""A picture's hash, and the (width, height) in pixels to which it is resized."""
+Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "redraw", "decode"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Advance:
 
 @dataclass(frozen=True)
 class EngineContext:
-    """The context that all edits share and none changes; larger references are resized to the pixels given.
+    """The context that all edits share and none changes; ``sight`` is how its model sees pictures.
 
     ``sweep_room`` is what steps that go together may take, None where each goes alone.
     """
@@ -57,7 +58,7 @@ class EngineContext:
     models: Models
     profile: ModelProfile
     preview: PreviewMap
-    max_reference_pixels: int
+    sight: Sight
     loras: LoraLibrary
     pacer: Pacer
     sweep_room: SweepRoom | None
@@ -66,29 +67,62 @@ class EngineContext:
 class EditInputs:
     """One edit as the phases see it: the spec, and its decoded pictures by hash for as long as they are needed."""
 
-    def __init__(self, spec: EditSpec, pictures: Mapping[str, Picture]) -> None:
+    def __init__(self, spec: EditSpec, pictures: Mapping[str, Picture], sight: Sight) -> None:
         self.spec = spec
         self.loras = tuple(lora for lora in spec.loras if lora.strength)
         self.pictures = dict(pictures)
+        self._sight = sight
         self._sizes = {image: picture.size for image, picture in pictures.items()}
 
+    def first_pass(self) -> Drawing:
+        """The pass from noise."""
+        spec = self.spec
+        return Drawing((spec.width, spec.height), spec.steps, self._sight.of_first_pass(spec, self._sizes))
+
+    def drawing_of(self, each: PassSpec) -> Drawing:
+        """A pass over a region."""
+        crop = self._sight.crop(self.spec, each)
+        seen = self._sight.of_pass(self.spec, each, self._sizes)
+        return Drawing((crop.width, crop.height), each.steps, seen, each, crop)
+
+    def seen(self, name: str, view: View) -> Image.Image:
+        """A view of one of the pictures."""
+        picture = self.pictures[name]
+        if isinstance(picture, ReducedPicture):
+            return picture.view(view)
+        assert isinstance(picture, Image.Image), "a picture is whole, or has its views"
+        return view_of(picture, view)
+
     def pictures_are_encoded(self) -> None:
-        """Drop the pictures, apart from what a masked edit lays its result over."""
+        """Drop the pictures, apart from what a masked edit lays its result over; all, where other passes follow."""
+        if self.spec.passes:
+            return
         needed = (self.spec.images[0], self.spec.mask) if self.spec.mask is not None else ()
         self.pictures = {image: picture for image, picture in self.pictures.items() if image in needed}
 
-    def vision_inputs(self, profile: ModelProfile) -> list[PictureAtSize]:
-        """Pictures in order, at the sizes that the vision tower gets."""
-        return [(image, vision_size(profile, *self._sizes[image])) for image in self.spec.images]
 
-    def references(self, profile: ModelProfile, max_pixels: int) -> list[PictureAtSize]:
-        """Pictures in order, at the sizes that the VAE gets: of about ``max_pixels`` at most."""
-        return [(image, reference_size(profile, *self._sizes[image], max_pixels)) for image in self.spec.images]
+@dataclass(frozen=True)
+class Drawing:
+    """One pass: its grid (width, height) in pixels, the steps of its schedule, and the pictures that it sees.
+
+    A pass over a region has ``over`` and its ``crop``; it begins later in the schedule, from what is drawn over.
+    """
+
+    size: tuple[int, int]
+    steps: int
+    seen: Seen
+    over: PassSpec | None = None
+    crop: Crop | None = None
 
     @property
-    def source(self) -> PictureAtSize:
-        """The picture that a masked edit keeps outside the mask, at the size of the result."""
-        return self.spec.images[0], (self.spec.width, self.spec.height)
+    def first_step(self) -> int:
+        """Steps of the schedule that are left out."""
+        return 0 if self.over is None else self.steps - self.over.own_steps
+
+    @property
+    def phase(self) -> Phase:
+        """What its steps are called."""
+        return "denoise" if self.over is None else "redraw"
 
 
 class HeldTensor(Protocol):

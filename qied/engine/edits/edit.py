@@ -29,7 +29,7 @@ class Edit:
         self.meter = Meter()
         self._context = context
         self.held = HeldBytes()
-        self._units: Units[None] | None = run_edit(context, EditInputs(spec, pictures), cache, self.held)
+        self._units: Units[None] | None = run_edit(context, EditInputs(spec, pictures, context.sight), cache, self.held)
 
     @property
     def state_bytes(self) -> int:

@@ -10,17 +10,15 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from qied.engine.edits.denoise import pack
-from qied.link.engine_port import Picture
 from qied.pictures.mask import WHITE
 
 FEATHER = 4
 """Half of the soft rim outside the mask, in pixels: the rim is one latent cell wide."""
 
 
-def fit_mask(mask: Picture, width: int, height: int) -> Image.Image:
-    """Resize a mask ("L") to the target in pixels and make it black and white; grey from 128 up counts as white."""
-    resized = mask.resize((width, height), Image.Resampling.BOX)
-    return resized.point([0] * WHITE + [255] * (256 - WHITE))
+def black_and_white(mask: Image.Image) -> Image.Image:
+    """Make a mask ("L") black and white; grey from 128 up counts as white."""
+    return mask.point([0] * WHITE + [255] * (256 - WHITE))
 
 
 def editable_tokens(mask: Image.Image, channels: int, cell: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qied.engine.edits.context import Advance, EditInputs, EngineContext, HeldBytes, PictureAtSize
+from qied.engine.edits.context import Advance, Drawing, EditInputs, EngineContext, HeldBytes
 from qied.engine.edits.denoise import (
     PATCH,
     Conditioning,
@@ -23,13 +23,16 @@ from qied.engine.edits.denoise import (
     unpack,
     velocity_request,
 )
-from qied.engine.edits.mask import KeptSource, composite, editable_tokens, fit_mask
+from qied.engine.edits.mask import KeptSource, black_and_white, composite, editable_tokens
+from qied.engine.edits.region import Below, region_marks
 from qied.engine.edits.scene_cache import SceneCache
 from qied.engine.sigmas import lightning_schedule, sigma_schedule
 from qied.engine.text.encoder import VisionFeatures
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.planning.forward_layout import Tokens
 from qied.planning.memory import step_bytes
+from qied.planning.view import View
+from qied.planning.views import PictureView, mask_view, source_view
 from qied.scheduling.sweep import StepNeeds
 
 T = TypeVar("T")
@@ -48,30 +51,105 @@ Units = Generator[Advance | VelocityRequest, list[Tensor], T]
 
 
 def run_edit(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[None]:
-    """Carry out one edit; the last unit brings the result."""
-    embeddings = yield from encode_prompts(context, inputs, cache, held)
-    encoded = yield from encode_images(context, inputs, cache, held)
-    inputs.pictures_are_encoded()
-    latents = yield from denoise(context, inputs, embeddings, encoded, held)
-    yield decode(context, inputs, latents)
+    """Carry out one edit with all of its passes; the last unit brings the result."""
+    spec = inputs.spec
+    if spec.canvas is None:
+        latents = yield from draw(context, inputs, inputs.first_pass(), None, cache, held)
+        picture = decode(context, inputs, latents)
+        if not spec.passes:
+            yield Advance("decode", 1, 1, image=picture)
+            return
+        del latents
+        held.parts.clear()
+        picture = picture.crop((0, 0, *spec.size))
+        yield Advance("decode", 1, 1)
+    else:
+        picture = inputs.seen(spec.canvas, View(*spec.size))
+    for number, each in enumerate(spec.passes, 1):
+        drawing = inputs.drawing_of(each)
+        below = Below(picture, region_marks(inputs, each, drawing), drawing)
+        latents = yield from draw(context, inputs, drawing, below, cache, held)
+        picture = below.with_drawn(context.models.vae.decode(latents))
+        del latents, below
+        held.parts.clear()
+        yield Advance("decode", 1, 1, image=picture if number == len(spec.passes) else None)
 
 
-def encode_prompts(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[Embeddings]:
+def draw(
+    context: EngineContext,
+    inputs: EditInputs,
+    drawing: Drawing,
+    below: Below | None,
+    cache: SceneCache,
+    held: HeldBytes,
+) -> Units[Tensor]:
+    """Carry out one pass up to its latents FP32 [1, C, rows, columns]; ``below`` is what it is drawn over."""
+    embeddings = yield from encode_prompts(context, inputs, drawing, cache, held)
+    encoded = yield from encode_images(context, inputs, drawing, cache, held)
+    if below is not None:
+        # It changes with every pass, so no cache keeps it.
+        start = pack(context.models.vae.encode(below.view, drawing.size))
+        held.hold("start", start)
+        yield Advance("encode_image", 1, 1)
+        noise = pack(_noise(context, inputs, drawing)).to(context.models.device)
+        kept = below.kept(context.models.vae, start, noise)
+    else:
+        inputs.pictures_are_encoded()
+        start, noise = None, pack(_noise(context, inputs, drawing)).to(context.models.device)
+        kept = keep_outside_mask(context, inputs, drawing, encoded, noise) if drawing.seen.source else None
+    latents = yield from denoise(
+        context, inputs, drawing, PassStart(start, noise, kept, below), embeddings, encoded, held
+    )
+    return latents
+
+
+def _noise(context: EngineContext, inputs: EditInputs, drawing: Drawing) -> Tensor:
+    cell = context.models.vae.cell
+    width, height = drawing.size
+    return initial_noise(inputs.spec.seed, context.models.vae.channels, height // cell, width // cell)
+
+
+@dataclass(frozen=True)
+class PassStart:
+    """The tensors FP32 [1, tokens, C * 4] that a pass begins from: what is drawn over, if anything, and the noise.
+
+    ``kept`` is what may not change; ``below`` is what the pass is drawn over as a picture.
+    """
+
+    over: Tensor | None
+    noise: Tensor
+    kept: KeptSource | None
+    below: Below | None
+
+    def latents(self, sigma: Tensor) -> Tensor:
+        """What is drawn over, noised to ``sigma`` as diffusers' ``scale_noise`` does it; without that, the noise."""
+        return self.noise if self.over is None else (1 - sigma) * self.over + sigma * self.noise
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that a pass holds of these besides its latents."""
+        return (*((self.over,) if self.over is not None else ()), *(self.kept.tensors if self.kept else ()))
+
+
+def encode_prompts(
+    context: EngineContext, inputs: EditInputs, drawing: Drawing, cache: SceneCache, held: HeldBytes
+) -> Units[Embeddings]:
     """Return the embeddings; one unit for each prompt, and for each picture's vision features, not in the cache."""
     spec, encoder = inputs.spec, context.models.text_encoder
     negative = spec.negative_prompt if spec.guided else None
     prompts = dict.fromkeys(prompt for prompt in (spec.prompt, negative) if prompt is not None)
     found: dict[str, Tensor] = {}
+    pictures = tuple(drawing.seen.vision)
     for prompt in prompts:
-        embeddings = cache.get("prompt", (prompt, spec.images), Tensor)
+        embeddings = cache.get("prompt", (prompt, pictures), Tensor)
         if embeddings is not None:
             found[prompt] = embeddings
     missing = [prompt for prompt in prompts if prompt not in found]
     if missing:
-        features = yield from encode_vision(context, inputs, cache, held, len(missing))
+        features = yield from encode_vision(context, inputs, drawing, cache, held, len(missing))
         for index, prompt in enumerate(missing, 1):
             found[prompt] = encoder.prompt_embeddings(prompt, features.in_order)
-            cache.put("prompt", (prompt, spec.images), found[prompt])
+            cache.put("prompt", (prompt, pictures), found[prompt])
             held.hold("embeddings", *found.values())
             yield Advance("encode_prompt", features.computed + index, features.computed + len(missing))
     held.hold("vision")
@@ -88,41 +166,46 @@ class VisionEncoding:
 
 
 def encode_vision(
-    context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes, prompts_to_come: int
+    context: EngineContext,
+    inputs: EditInputs,
+    drawing: Drawing,
+    cache: SceneCache,
+    held: HeldBytes,
+    prompts_to_come: int,
 ) -> Units[VisionEncoding]:
     """Return the vision features of every picture; one unit for each that is not in the cache."""
-    wanted = inputs.vision_inputs(context.profile)
-    found: dict[PictureAtSize, VisionFeatures] = {}
+    wanted = drawing.seen.vision
+    found: dict[PictureView, VisionFeatures] = {}
     for key in dict.fromkeys(wanted):
         features = cache.get("vision", key, VisionFeatures)
         if features is not None:
             found[key] = features
     missing = [key for key in dict.fromkeys(wanted) if key not in found]
-    for step, (image, size) in enumerate(missing, 1):
-        features = context.models.text_encoder.vision_features(inputs.pictures[image], size)
-        found[image, size] = features
-        cache.put("vision", (image, size), features)
+    for step, (image, view) in enumerate(missing, 1):
+        features = context.models.text_encoder.vision_features(inputs.seen(image, view), view.size)
+        found[image, view] = features
+        cache.put("vision", (image, view), features)
         held.hold("vision", *(picture.features for picture in found.values()))
         yield Advance("encode_prompt", step, len(missing) + prompts_to_come)
     return VisionEncoding([found[key] for key in wanted], len(missing))
 
 
 def encode_images(
-    context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes
-) -> Units[dict[PictureAtSize, Tensor]]:
+    context: EngineContext, inputs: EditInputs, drawing: Drawing, cache: SceneCache, held: HeldBytes
+) -> Units[dict[PictureView, Tensor]]:
     """Return packed latents of each reference, and of a masked edit's source; one unit for each not in the cache."""
-    references = inputs.references(context.profile, context.max_reference_pixels)
-    wanted = dict.fromkeys([*references, inputs.source] if inputs.spec.mask else references)
-    found: dict[PictureAtSize, Tensor] = {}
+    seen = drawing.seen
+    wanted = dict.fromkeys([*seen.references, *([seen.source] if seen.source else [])])
+    found: dict[PictureView, Tensor] = {}
     for key in wanted:
         latents = cache.get("reference", key, Tensor)
         if latents is not None:
             found[key] = latents
     missing = [key for key in wanted if key not in found]
-    for step, (image, size) in enumerate(missing, 1):
-        latents = pack(context.models.vae.encode(inputs.pictures[image], size)).to(context.models.dtype)
-        found[image, size] = latents
-        cache.put("reference", (image, size), latents)
+    for step, (image, view) in enumerate(missing, 1):
+        latents = pack(context.models.vae.encode(inputs.seen(image, view), view.size)).to(context.models.dtype)
+        found[image, view] = latents
+        cache.put("reference", (image, view), latents)
         held.hold("references", *found.values())
         yield Advance("encode_image", step, len(missing))
     held.hold("references", *found.values())
@@ -132,25 +215,28 @@ def encode_images(
 def denoise(
     context: EngineContext,
     inputs: EditInputs,
+    drawing: Drawing,
+    start: PassStart,
     embeddings: Embeddings,
-    encoded: dict[PictureAtSize, Tensor],
+    encoded: dict[PictureView, Tensor],
     held: HeldBytes,
 ) -> Units[Tensor]:
-    """Take the seed's noise to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
+    """Take what a pass starts from to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
     spec, models = inputs.spec, context.models
-    rows, columns = spec.height // models.vae.cell, spec.width // models.vae.cell
-    latents = pack(initial_noise(spec.seed, models.vae.channels, rows, columns)).to(models.device)
-    kept = keep_outside_mask(context, inputs, encoded, latents) if spec.mask else None
-    conditioning = condition(context, inputs, embeddings, encoded)
-    held.hold("latents", latents, *(kept.tensors if kept else ()))
-    held.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
+    columns, rows = (side // models.vae.cell for side in drawing.size)
     schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
-    sigmas = sigma_schedule(schedule, spec.steps, latents.shape[1])
+    sigmas = sigma_schedule(schedule, drawing.steps, start.noise.shape[1])[drawing.first_step :]
+    steps = len(sigmas) - 1
+    latents, kept = start.latents(sigmas[0]), start.kept
+    conditioning = condition(context, inputs, drawing, embeddings, encoded)
+    held.hold("start")
+    held.hold("latents", latents, *start.tensors)
+    held.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
     needs = step_needs(context, inputs, conditioning.tokens(latents))
     table = yield from prepare_steps(context, inputs, sigmas, held, needs)
     modulation = models.transformer.step_rows(table)
     held.hold("modulation", modulation)
-    for step in range(1, spec.steps + 1):
+    for step in range(1, steps + 1):
         loras = context.loras.branches(inputs.loras)
         around = context.loras.around(inputs.loras)
         velocities = yield velocity_request(latents, modulation.step(step - 1), conditioning, loras, around)
@@ -158,18 +244,19 @@ def denoise(
         velocity = guided(velocities, conditioning.scale)
         del velocities
         preview: Image.Image | None = None
-        if spec.preview_every and step % spec.preview_every == 0 and step < spec.steps:
+        if spec.preview_every and step % spec.preview_every == 0 and step < steps:
             clean = clean_estimate(latents, velocity, sigmas[step - 1])
             shown = kept.restore(clean, sigmas[-1]) if kept else clean
             preview = context.preview.picture(unpack(shown, rows, columns))
+            preview = preview if start.below is None else start.below.with_preview(preview)
             del clean, shown
         latents = euler_step(latents, velocity, sigmas[step - 1], sigmas[step])
         # Between units an edit holds what its held says, while others compute.
         del velocity
         if kept:
             latents = kept.restore(latents, sigmas[step])
-        held.step = needs if step < spec.steps else None
-        yield Advance("denoise", step, spec.steps, preview=preview)
+        held.step = needs if step < steps else None
+        yield Advance(drawing.phase, step, steps, preview=preview)
     held.hold("modulation")
     return unpack(latents, rows, columns)
 
@@ -206,23 +293,26 @@ def prepare_steps(
 
 
 def keep_outside_mask(
-    context: EngineContext, inputs: EditInputs, encoded: dict[PictureAtSize, Tensor], noise: Tensor
+    context: EngineContext, inputs: EditInputs, drawing: Drawing, encoded: dict[PictureView, Tensor], noise: Tensor
 ) -> KeptSource:
     """Fit the mask to the latents of a masked edit."""
-    assert inputs.spec.mask is not None
+    assert drawing.seen.source is not None
     vae = context.models.vae
-    mask = fit_mask(inputs.pictures[inputs.spec.mask], inputs.spec.width, inputs.spec.height)
-    editable = editable_tokens(mask, vae.channels, vae.cell).to(context.models.device)
-    return KeptSource(encoded[inputs.source].float(), noise, editable)
+    editable = editable_tokens(_mask(inputs), vae.channels, vae.cell).to(context.models.device)
+    return KeptSource(encoded[drawing.seen.source].float(), noise, editable)
 
 
 def condition(
-    context: EngineContext, inputs: EditInputs, embeddings: Embeddings, encoded: dict[PictureAtSize, Tensor]
+    context: EngineContext,
+    inputs: EditInputs,
+    drawing: Drawing,
+    embeddings: Embeddings,
+    encoded: dict[PictureView, Tensor],
 ) -> Conditioning:
     """Collect what every step sees: references behind the target, embeddings, and the shapes of all in tokens."""
-    references = inputs.references(context.profile, context.max_reference_pixels)
+    references = drawing.seen.references
     token = context.models.vae.cell * PATCH
-    sizes = [(inputs.spec.width, inputs.spec.height), *(size for _, size in references)]
+    sizes = [drawing.size, *(view.size for _, view in references)]
     shapes = [(1, height // token, width // token) for width, height in sizes]
     longest = max(text.shape[1] for text in (embeddings.positive, embeddings.negative) if text is not None)
     # A model that makes pictures from text alone has none.
@@ -237,11 +327,14 @@ def condition(
     )
 
 
-def decode(context: EngineContext, inputs: EditInputs, latents: Tensor) -> Advance:
+def decode(context: EngineContext, inputs: EditInputs, latents: Tensor) -> Image.Image:
     """Decode the latents to the result and lay it over the source through the mask, where there is one."""
     image = context.models.vae.decode(latents)
-    if inputs.spec.mask is not None:
-        name, size = inputs.source
-        source = inputs.pictures[name].resize(size, Image.Resampling.LANCZOS)
-        image = composite(image, source, fit_mask(inputs.pictures[inputs.spec.mask], *size))
-    return Advance("decode", 1, 1, image=image)
+    if inputs.spec.mask is None:
+        return image
+    return composite(image, inputs.seen(inputs.spec.images[0], source_view(inputs.spec)), _mask(inputs))
+
+
+def _mask(inputs: EditInputs) -> Image.Image:
+    assert inputs.spec.mask is not None
+    return black_and_white(inputs.seen(inputs.spec.mask, mask_view(inputs.spec)))

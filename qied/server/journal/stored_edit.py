@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgpack
 from qied_client.protocol.fields import FieldError, read, write
+from qied_client.protocol.messages import MeasuredDrift
 
 T = TypeVar("T")
 
@@ -15,6 +16,7 @@ VERSION: Final = 2
 
 2: EditSpec has preset, precision and warnings.
 """
+_DRIFT: Final = "drift_"
 
 
 class UnreadableRow(Exception):
@@ -51,13 +53,34 @@ def size_in(stored: object) -> tuple[int, int]:
     return width, height
 
 
+def pack_measured(timings: Mapping[str, Any], drift: MeasuredDrift | None) -> bytes:
+    """Bytes of what was measured of a result: its timings, and its drift next to them."""
+    found = {} if drift is None else {f"{_DRIFT}{name}": value for name, value in write(drift).items()}
+    return bytes(msgpack.packb({**timings, **found}))
+
+
 def timings_in(stored: bytes) -> dict[str, Any]:
     """Timings of an outcome; none where they cannot be read."""
+    return {name: value for name, value in _measured_in(stored).items() if not name.startswith(_DRIFT)}
+
+
+def drift_in(stored: bytes) -> MeasuredDrift | None:
+    """The drift of an outcome; None where none was measured, or it cannot be read."""
+    names = [name for name in _measured_in(stored) if name.startswith(_DRIFT)]
+    if not names:
+        return None
+    try:
+        return read(MeasuredDrift, {name.removeprefix(_DRIFT): _measured_in(stored)[name] for name in names})
+    except FieldError:
+        return None
+
+
+def _measured_in(stored: bytes) -> dict[str, Any]:
     try:
         found = msgpack.unpackb(stored) if stored else {}
     except (ValueError, TypeError, msgpack.UnpackException):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and all(isinstance(name, str) for name in found) else {}
 
 
 def pack_texts(texts: Sequence[str]) -> bytes:

@@ -12,6 +12,7 @@ from qied_client.protocol.message import cut_text
 from qied.scheduling.model import JobKey
 from qied.server.jobs import Job
 from qied.server.journal.changes import JobNote
+from qied.server.journal.stored_edit import drift_in
 from qied.server.requests.front_services import FrontServices
 from qied.server.sessions import Session, Turn
 
@@ -94,14 +95,14 @@ def job_info(job: Job) -> m.JobInfo:
         state=job.state,
         prompt=_short_prompt(job),
         seed=job.spec.seed if outcome is None else outcome.seed,
-        steps=job.spec.steps if job.unreadable is None else 0,
+        steps=job.spec.most_steps if job.unreadable is None else 0,
         width=job.spec.size[0],
         height=job.spec.size[1],
         precision=job.spec.precision,
         preset=job.spec.preset,
         accepted_ms=_milliseconds(job.accepted_at),
         finished_ms=0 if outcome is None else _milliseconds(outcome.finished_at),
-        step=min(job.step, job.spec.steps) if job.state == "running" else 0,
+        step=min(job.step, job.spec.most_steps) if job.state == "running" else 0,
         place=job.place,
         starts_in_ms=job.starts_in_ms,
         bytes=0 if outcome is None else outcome.result_bytes,
@@ -126,6 +127,7 @@ def _fetched(identifier: int, job: Job) -> m.Fetched:
         warnings=job.all_warnings,
         message="" if outcome is None else cut_text(outcome.error_message or "", limits.REASON_BYTES),
         remedy="" if outcome is None else cut_text(outcome.error_remedy or "", limits.REASON_BYTES),
+        drift=None if outcome is None else drift_in(outcome.timings),
     )
 
 

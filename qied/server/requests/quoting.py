@@ -15,7 +15,14 @@ async def quote(desk: FrontServices, message: m.Quote) -> m.Quoted:
     sizes = [(size.width, size.height) for size in message.sizes]
     if len(sizes) != len(request.images):
         raise InvalidRequest("sizes: one for each picture.", "Give width and height of every image.", field="sizes")
-    resolved = resolve(request, sizes, desk.serving)
+    if (message.canvas is None) != (request.canvas is None):
+        raise InvalidRequest(
+            "canvas: a request with a canvas is quoted with the canvas's size, and no other is.",
+            "Give both, or neither.",
+            field="canvas",
+        )
+    canvas = None if message.canvas is None else (message.canvas.width, message.canvas.height)
+    resolved = resolve(request, sizes, desk.serving, canvas=canvas)
     spec = admitted(resolved, request, desk.serving)
     cost = desk.dispatcher.cost(spec)
     waiting = desk.dispatcher.view().waiting

@@ -101,15 +101,16 @@ class Submissions:
         self._refuse_if_stopping()
         request = message.request.validated()
         base = await self._base(key.user, message)
-        blobs = (*request.images, *((request.mask,) if request.mask else ()))
+        blobs = request.pictures
         with self._desk.ownership.hold(key.user, blobs):
             self._desk.store.touch(*blobs)
             sizes = [await self._sizes.of(blob) for blob in request.images]
-            if request.mask:
-                await self._sizes.of(request.mask)
+            for blob in blobs:
+                await self._sizes.of(blob)  # of masks too, so that one that cannot be read is refused now
             if base is not None:
                 sizes.insert(0, base.size)
-            resolved = resolve(request, sizes, self._desk.serving)
+            canvas = None if request.canvas is None else await self._sizes.of(request.canvas)
+            resolved = resolve(request, sizes, self._desk.serving, canvas=canvas)
             spec = admitted(resolved, request, self._desk.serving)
             if base is not None and base.blob is not None:
                 spec = replace(spec, images=(base.blob, *spec.images))
@@ -220,7 +221,6 @@ class Submissions:
 
 
 def _changes(job: Job, base: _Base | None) -> list[Change]:
-    blobs = (*job.spec.images, *((job.spec.mask,) if job.spec.mask else ()))
     accept = AcceptJob(
         user=job.key.user,
         job=job.key.job,
@@ -231,7 +231,7 @@ def _changes(job: Job, base: _Base | None) -> list[Change]:
         session=job.session,
         turn=job.turn,
         depends_on=job.depends_on,
-        blobs=blobs,
+        blobs=job.spec.pictures,
         accepted_at=job.accepted_at,
     )
     if base is None:

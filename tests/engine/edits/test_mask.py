@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from qied.engine.edits.denoise import unpack
-from qied.engine.edits.mask import FEATHER, KeptSource, composite, editable_tokens, fit_mask
+from qied.engine.edits.mask import FEATHER, KeptSource, black_and_white, composite, editable_tokens
+from qied.pictures.reduced import view_of
+from qied.planning.view import View
 
 
 def rectangle(left: int, top: int, right: int, bottom: int, side: int = 96) -> Image.Image:
@@ -42,7 +44,7 @@ def test_the_rim_falls_off_softly() -> None:
 def test_a_mask_of_another_size_is_fitted_and_made_black_and_white() -> None:
     grey = Image.new("L", (10, 10), 127)
     grey.paste(128, (0, 0, 5, 10))
-    fitted = np.asarray(fit_mask(grey, 64, 32))
+    fitted = np.asarray(black_and_white(view_of(grey, View(64, 32, "box"))))
     assert fitted.shape == (32, 64)
     assert (fitted[:, :32] == 255).all() and (fitted[:, 32:] == 0).all()
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from qied_client.errors import JobFailed, OutOfMemory
 
-from qied.edit import EditSpec
+from qied.edit import EditSpec, PassSpec
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
@@ -321,3 +321,24 @@ def test_edits_swept_in_any_groups_give_the_bytes_of_each_alone(
                 results[index] = image.tobytes()
                 del edits[index]
     assert [results[index] for index in range(len(specs))] == expected
+
+
+def test_a_pass_over_a_region_goes_together_with_the_steps_of_others(
+    swept: Engine, begin: Callable[..., Edit], small: Make, scene: Callable[..., Image.Image], scope: str
+) -> None:
+    over = PassSpec(0.5, left=8, top=8, width=40, height=40, padding=8, feather=4, steps=4, max_pixels=1 << 16)
+    wanted = small(canvas="c", crop_width=64, crop_height=80, passes=(over,))
+    pictures = {"a": scene(128, 128), "c": scene(64, 80)}
+
+    def redraw() -> Edit:
+        edit = swept.begin(wanted, pictures, scope)
+        while edit.step_needs is None:
+            edit.advance()
+        return edit
+
+    expected = [alone(redraw()), alone(begin(small(seed=3)))]
+    edits = [redraw(), begin(small(seed=3))]
+    for number in (1, 2):
+        done = swept.sweep(edits)
+        assert [(step.phase, step.step) for step in done] == [("redraw", number), ("denoise", number)]
+    assert [alone(edit) for edit in edits] == expected

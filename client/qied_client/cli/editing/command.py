@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -25,6 +25,10 @@ from qied_client.cli.options import Address, AsJson, Key
 from qied_client.cli.status import seconds
 from qied_client.client import Client
 from qied_client.errors import InvalidRequest
+from qied_client.protocol.messages import MeasuredDrift
+
+_SEEN_PX: Final = 0.25
+_SEEN_ZOOM: Final = 0.001
 
 
 class Drawing(StrEnum):
@@ -63,6 +67,10 @@ def edit(
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
+    redraw: o.Redraw = None,
+    canvas: o.Canvas = None,
+    refine: o.Refine = None,
+    no_align: o.NoAlign = False,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
     picture: Annotated[
         Drawing, typer.Option(help="Show the pictures in the terminal if it can: auto or never.")
@@ -92,6 +100,10 @@ def edit(
             rewrite_prompt=rewrite_prompt,
             fit=fit,
             priority=priority,
+            redraw=redraw,
+            canvas=canvas,
+            refine=refine,
+            no_align=no_align,
         )
         with Client(key, address=address) as client:
             done = carried_out(client, place, pictures, prompt, options, job=job, seed=seed)
@@ -173,4 +185,13 @@ def _line(saved: Saved) -> Text:
     if result.steps:
         steps = f"{result.steps} step{'s' if result.steps > 1 else ''}"
         text.append(f"  {result.preset}, {steps}" if result.preset else f"  {steps}")
-    return text.append(f"  seed {result.seed}  {seconds(round(result.timings.get('held_ms', 0)))}")
+    text.append(f"  seed {result.seed}  {seconds(round(result.timings.get('held_ms', 0)))}")
+    return text.append(f"  {moved}") if (moved := drift_in_words(result.drift)) else text
+
+
+def drift_in_words(drift: MeasuredDrift | None) -> str:
+    """How far a result had moved against its picture; nothing where that cannot be seen."""
+    if drift is None or (max(abs(drift.x), abs(drift.y)) < _SEEN_PX and abs(drift.zoom - 1) < _SEEN_ZOOM):
+        return ""
+    moved = f"{drift.x:+.1f} {drift.y:+.1f} px {100 * (drift.zoom - 1):+.2f}%"
+    return f"drift {moved} undone" if drift.undone else f"drift {moved}"

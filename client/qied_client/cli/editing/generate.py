@@ -63,7 +63,6 @@ def generate(
             mask=None,
             mask_mode=None,
             size=size,
-            background=None,
             rewrite_prompt=rewrite_prompt,
             fit=fit,
             priority=priority,

@@ -43,6 +43,20 @@ Quality = Annotated[
     int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
 ]
 Fit = Annotated[bool, typer.Option("--fit", help="Shrink the result to the daemon's cap if it is larger.")]
+Redraw = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="LEFT,TOP,WIDTH,HEIGHT of a region to draw again, in the result's pixels; then options such as "
+        "strength=0.4 or mask=FILE; may be repeated."
+    ),
+]
+Canvas = Annotated[
+    Path | None, typer.Option(help="Draw --redraw and --refine on this picture, and nothing else; see 'redraw'.")
+]
+Refine = Annotated[
+    float | None, typer.Option(help="A last pass over the whole result, of this strength (0 to 1; 0.2 is usual).")
+]
+NoAlign = Annotated[bool, typer.Option("--no-align", help="Only measure how far the result moved, do not undo it.")]
 Priority = Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")]
 
 
@@ -59,10 +73,14 @@ def edit_options(
     mask: Path | None,
     mask_mode: str | None,
     size: str | None,
-    background: str | None,
-    rewrite_prompt: bool,
     fit: bool,
     priority: int,
+    background: str | None = None,
+    rewrite_prompt: bool = False,
+    redraw: list[str] | None = None,
+    canvas: Path | None = None,
+    refine: float | None = None,
+    no_align: bool = False,
 ) -> dict[str, Any]:
     """The options of ``Client.edit`` from those of the command line; raises InvalidRequest.
 
@@ -84,6 +102,10 @@ def edit_options(
         **({"rewrite_prompt": True} if rewrite_prompt else {}),
         "on_cap": "fit" if fit else "refuse",
         "priority": priority,
+        **({"redraw": redraw} if redraw else {}),
+        **({"canvas": canvas} if canvas is not None else {}),
+        **({"refine": refine} if refine is not None else {}),
+        **({"align": False} if no_align else {}),
     }
 
 

@@ -29,6 +29,11 @@ FLAGS: Final = {
     "on_cap": "--fit",
     "output_format": "--out",
     "priority": "--priority",
+    "redraw": "--redraw",
+    "refine": "--refine",
+    "align": "--no-align",
+    "canvas": "--canvas",
+    "box": "--box",
     "job": "--job",
     "address": "--address",
     "out": "--out",
@@ -48,7 +53,10 @@ _PHRASES: Final = (
     ("Give 'default', 'same', or both sides in pixels such as '1024x768'.", "Write --size 1024x768, or --size same."),
 )
 
-_REMEDIES: Final = {"--lora": "Write NAME or NAME:0.8, with a strength from -4 to 4."}
+_REMEDIES: Final = {
+    "--lora": "Write NAME or NAME:0.8, with a strength from -4 to 4.",
+    "--refine": "Write a strength from 0 to 1, such as --refine 0.2.",
+}
 """What to do where the remedy of the library is in Python's words."""
 
 

@@ -69,6 +69,10 @@ def edit_session(
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
+    redraw: o.Redraw = None,
+    canvas: o.Canvas = None,
+    refine: o.Refine = None,
+    no_align: o.NoAlign = False,
     job: Annotated[str | None, typer.Option(help="Job id; the same id again resumes the same turn.")] = None,
     key: Key = None,
     address: Address = None,
@@ -94,6 +98,10 @@ def edit_session(
             rewrite_prompt=rewrite_prompt,
             fit=fit,
             priority=priority,
+            redraw=redraw,
+            canvas=canvas,
+            refine=refine,
+            no_align=no_align,
         )
         with Client(key, address=address) as client, EditProgress() as progress:
             options.update(place.asks(client.welcome.version))

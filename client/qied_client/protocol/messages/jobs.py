@@ -36,13 +36,27 @@ class ImageSize:
 
 
 @dataclass(frozen=True)
+class MeasuredDrift:
+    """How far a result had drifted from the picture that gave it its size; ``undone`` says that it no longer has.
+
+    Its content lay ``x`` pixels further right and ``y`` further down at the centre, and was ``zoom`` times as large.
+    """
+
+    x: Annotated[float, Real(-limits.SIDE_PX, limits.SIDE_PX)]
+    y: Annotated[float, Real(-limits.SIDE_PX, limits.SIDE_PX)]
+    zoom: Annotated[float, Real(0.0, 16.0)]
+    undone: Annotated[bool, Flag()]
+
+
+@dataclass(frozen=True)
 class Quote(Message):
-    """What would this cost? Asked before any upload, so the sizes of the pictures come with it."""
+    """What would this cost? Asked before any upload, so the sizes of the pictures come with it, and of a canvas."""
 
     TYPE = b"QUOTE"
     id: Annotated[int, COUNT]
     request: Annotated[EditRequest, Nested(EditRequest)]
     sizes: Annotated[tuple[ImageSize, ...], ListOf(Nested(ImageSize), limits.IMAGES)]
+    canvas: Annotated[ImageSize | None, Later(Maybe(Nested(ImageSize)))] = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +175,7 @@ class Result(Message):
     preset: Annotated[str, Later(NAME)] = ""
     schedule: Annotated[str, Later(NAME)] = ""
     warnings: Annotated[tuple[str, ...], Later(WARNINGS)] = ()
+    drift: Annotated[MeasuredDrift | None, Later(Maybe(Nested(MeasuredDrift)))] = None
 
     def error(self) -> QiedError | None:
         """Typed error of an unsuccessful outcome, else None."""

@@ -12,6 +12,7 @@ from qied_client.protocol.fields import (
     Hash,
     Identifier,
     Int,
+    Later,
     ListOf,
     Maybe,
     NameInFolder,
@@ -33,6 +34,7 @@ from qied_client.protocol.messages.checks import (
     TIME,
     WARNINGS,
 )
+from qied_client.protocol.messages.jobs import MeasuredDrift
 from qied_client.protocol.request import LoraChoice
 
 
@@ -116,6 +118,7 @@ class Fetched(Message):
     message: Annotated[str, Text(limits.REASON_BYTES, empty=True)] = ""
     remedy: Annotated[str, Text(limits.REASON_BYTES, empty=True)] = ""
     gone: Annotated[bool, Flag()] = False
+    drift: Annotated[MeasuredDrift | None, Later(Maybe(Nested(MeasuredDrift)))] = None
     thumbnail: Annotated[bytes | memoryview, Body(0, limits.THUMBNAIL_BYTES)] = b""
 
 

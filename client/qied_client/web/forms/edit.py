@@ -18,14 +18,16 @@ from qied_client.protocol import limits
 from qied_client.web.errors import ApiError, bad_request
 from qied_client.web.forms.fields import ALIASES, FIELDS, PRESETS, WITHOUT_EFFECT
 from qied_client.web.forms.loras import is_part, joined, lora_choices
+from qied_client.web.forms.passes import pass_options
 from qied_client.web.forms.values import flag, integer, one_of, real, size
 from qied_client.web.http.json_bodies import as_texts, json_object
 
-_FILES: Final = limits.IMAGES + 1
+_FILES: Final = limits.IMAGES + 3
 _FIELDS: Final = 64
 _FIELD_BYTES: Final = 64 * 1024
 _IMAGES: Final = frozenset({"image", "image[]"})
 _MASKS: Final = ("mask", "mask_image")
+_ONE_FILE: Final = ("canvas", "redraw_mask")
 _TRUE_SCALE: Final = frozenset({"true_cfg_scale", "cfg", "cfg_scale"})
 
 
@@ -93,11 +95,12 @@ async def edit_form(form: FormData, *, of_turn: bool = False, from_text: bool = 
     """
     images: list[UploadFile] = []
     masks: list[UploadFile] = []
+    singles: dict[str, UploadFile] = {}
     texts: dict[str, str] = {}
     parts: list[tuple[str, str]] = []
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            _file_into(images, masks, name, value)
+            _file_into(images, masks, singles, name, value)
         elif is_part(name):
             parts.append((name, value))
         elif (
@@ -117,6 +120,10 @@ async def edit_form(form: FormData, *, of_turn: bool = False, from_text: bool = 
     if "base" in texts and not of_turn:
         raise bad_request("base is for turns of a session.", "base", "unknown_parameter")
     options = _options(texts)
+    others = {name: await read_file(file, name) for name, file in singles.items()}
+    options |= pass_options(texts, others.get("redraw_mask"))
+    if "canvas" in others:
+        options["canvas"] = others["canvas"]
     notes: list[str] = []
     if mask is not None:
         first = pictures[0] if pictures and not of_turn else None
@@ -197,13 +204,17 @@ def preset_for(quality: str, presets: tuple[str, ...]) -> str | None:
     return name if name in presets else None
 
 
-def _file_into(images: list[UploadFile], masks: list[UploadFile], name: str, value: UploadFile) -> None:
+def _file_into(
+    images: list[UploadFile], masks: list[UploadFile], singles: dict[str, UploadFile], name: str, value: UploadFile
+) -> None:
     if name in _IMAGES:
         images.append(value)
+    elif name in _ONE_FILE and name not in singles:
+        singles[name] = value
     elif name in _MASKS and not masks:
         masks.append(value)
     else:
-        problem = "was sent twice" if name in _MASKS else "is not a file that an edit takes"
+        problem = "was sent twice" if name in (*_MASKS, *_ONE_FILE) else "is not a file that an edit takes"
         raise bad_request(
             f"{name} {problem}. Send pictures as `image` or `image[]` and one `mask`.", name, "unknown_parameter"
         )
@@ -213,7 +224,7 @@ def _text_into(texts: dict[str, str], name: str, value: str) -> None:
     known = ALIASES.get(name, name)
     if known in WITHOUT_EFFECT:
         return
-    if known in _IMAGES or known in _MASKS:
+    if known in _IMAGES or known in _MASKS or known in _ONE_FILE:
         raise bad_request(f"{name} must be a file.", name)
     if known in ("url", "url[]"):
         raise bad_request(

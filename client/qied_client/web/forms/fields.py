@@ -78,6 +78,13 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "height": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Height in pixels."),
     "on_cap": FormField(OneOf(("refuse", "fit")), "What to do with a size above this machine's cap.", "refuse"),
     "mask_mode": FormField(OneOf(MASK_MODES), "Which part of the mask is edited."),
+    "redraw": FormField(
+        Text(limits.HEADER_BYTES, empty=True),
+        "Regions to draw again: LEFT,TOP,WIDTH,HEIGHT in pixels and options such as strength=0.4, regions apart by "
+        "semicolons; or JSON: an object of box, strength, padding, feather, steps, scale and precision, or a list.",
+    ),
+    "refine": FormField(Real(0.0, 1.0), "Strength of a last pass over the whole result; 0 is none.", "0"),
+    "align": FormField(Flag(), "Undo a small shift and zoom of the result against its picture.", "true"),
     "base": FormField(Int(0, 2**31 - 1), "The turn of a session that is edited; without it, the latest."),
 }
 """Every field that counts, by its own name; ``ALIASES`` are other names for some. Numbers and flags come as text."""

@@ -53,6 +53,7 @@ class Shapes:
         self.job_row = schemas.of(JobSummary)
         self.job = schemas.of(JobStatus)
         self.session_row = schemas.of(SessionSummary)
+        self.drift = {"anyOf": [schemas.of(m.MeasuredDrift), {"type": "null"}]}
         self.session = record(name=TEXT, head=WHOLE, turns=listed(schemas.of(Turn)))
 
     def any_edit(self) -> Schema:
@@ -91,7 +92,7 @@ class Shapes:
 
     def images(self) -> Schema:
         """OpenAI's answer with pictures."""
-        picture = record(b64_json=TEXT, seed=WHOLE, id=TEXT, warnings=listed(TEXT))
+        picture = record(b64_json=TEXT, seed=WHOLE, id=TEXT, warnings=listed(TEXT), drift=self.drift)
         details = record(image_tokens=WHOLE, text_tokens=WHOLE)
         usage = record(input_tokens=WHOLE, input_tokens_details=details, output_tokens=WHOLE, total_tokens=WHOLE)
         schema = record(
@@ -117,7 +118,8 @@ class Shapes:
         side = {"type": "integer", "minimum": 1, "maximum": limits.PIXELS}
         size = {"type": "array", "prefixItems": [side, side], "minItems": 2, "maxItems": 2}
         sizes = {"type": "array", "items": size, "minItems": 0, "maxItems": limits.IMAGES}
-        return {"type": "object", "properties": {"sizes": sizes}, "required": ["sizes"], "additionalProperties": True}
+        properties = {"sizes": sizes, "canvas_size": size}
+        return {"type": "object", "properties": properties, "required": ["sizes"], "additionalProperties": True}
 
 
 def edit_form(schemas: Schemas, *, of_turn: bool) -> Schema:
@@ -126,6 +128,11 @@ def edit_form(schemas: Schemas, *, of_turn: bool) -> Schema:
     members: dict[str, Any] = {
         "image": {"type": "array", "items": _FILE, "description": f"{picture} `image[]` is taken as well."},
         "mask": {**_FILE, "description": "What to edit, of the first picture's size; `mask_image` is taken as well."},
+    }
+    members["canvas"] = {**_FILE, "description": "A picture that redraw and refine draw on, in place of a new result."}
+    members["redraw_mask"] = {
+        **_FILE,
+        "description": "What redraw draws again: transparent or white, by its mask_mode.",
     }
     others: dict[str, list[str]] = {}
     for alias, name in ALIASES.items():

@@ -8,7 +8,7 @@ import { say } from "./words.js";
 
 const SHAPES = [[1, 1], [4, 3], [3, 4], [3, 2], [2, 3], [16, 9], [9, 16]];
 const DRAFT = "qied.draft";
-const FIELDS = ["prompt", "negative", "seed", "steps", "cfg", "aspect", "count", "brush-size", "brush-feather"];
+const FIELDS = ["prompt", "negative", "seed", "steps", "cfg", "refine", "aspect", "count", "brush-size", "brush-feather"];
 const NAMES = { preview: "preview", draft: "draft", final: "final" };
 
 /** The fields of an edit's form; what is not chosen is left to the server. */
@@ -17,6 +17,7 @@ export function options() {
   if (state.preset) chosen.preset = state.preset;
   if ($("steps").value) chosen.steps = Number($("steps").value);
   if ($("cfg").value) chosen.true_cfg_scale = Number($("cfg").value);
+  if ($("refine").value) chosen.refine = Number($("refine").value);
   if ($("seed").value.trim()) chosen.seed = $("seed").value.trim();
   if ($("negative").value.trim()) chosen.negative_prompt = $("negative").value.trim();
   if ($("aspect").value) chosen.size = $("aspect").value;
@@ -110,7 +111,9 @@ export async function restoreSettings(settings) {
   $("steps").value = settings.steps ?? "";
   $("cfg").value = settings.true_cfg_scale ?? "";
   $("seed").value = settings.seed ?? "";
-  if (settings.width && settings.height) chooseSize(`${settings.width}x${settings.height}`);
+  // A size by a rule need not be one that can be asked for.
+  if (settings.size) chooseSize(settings.size === "same" ? "same" : "");
+  else if (settings.width && settings.height) chooseSize(`${settings.width}x${settings.height}`);
   const loras = settings.loras ?? [];
   const missing = loras.map(([name]) => name).filter((name) => !state.known.includes(name));
   state.loras = new Map(loras.filter(([name]) => !missing.includes(name)));
@@ -127,7 +130,7 @@ export function restoreDraft() {
   const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
   if (draft?.user !== state.me.user) return;
   const { aspect, ...others } = draft.fields;
-  for (const [id, value] of Object.entries(others)) $(id).value = value;
+  for (const [id, value] of Object.entries(others)) if ($(id)) $(id).value = value;
   chooseSize(aspect);
   readBrush();
   if (state.me.presets.some((preset) => preset.name === draft.preset)) { state.preset = draft.preset; markPreset(); }
@@ -137,4 +140,4 @@ addEventListener("pagehide", () => { if (state.me) keepDraft(); });
 // A phone may end a page that is out of sight without a word.
 document.addEventListener("visibilitychange", () => { if (state.me && document.hidden) keepDraft(); });
 
-for (const id of ["aspect", "steps", "cfg", "negative", "seed"]) $(id).addEventListener("change", changed);
+for (const id of ["aspect", "steps", "cfg", "refine", "negative", "seed"]) $(id).addEventListener("change", changed);

@@ -76,7 +76,7 @@ async function conclude(run, facts) {
   const others = [...state.runs.values()].some((each) => each.batch === run.batch);
   if (watched && !others) state.watched = null;
   if (facts.state === "succeeded") {
-    showNotes(facts.warnings ?? []);
+    showNotes([...(facts.warnings ?? []), ...moved(facts.drift)]);
     if (!others) finished(run.prompt);
     state.fresh.add(run.turn);
     // Of variations, the first is shown once all are there.
@@ -84,6 +84,12 @@ async function conclude(run, facts) {
     if (watched && !others) return choose(turn);
   } else if (["failed", "poisoned"].includes(facts.state)) complain(facts);
   changed();
+}
+
+// How far the model had moved the picture, where that can be seen.
+function moved(drift) {
+  if (!drift || (Math.max(Math.abs(drift.x), Math.abs(drift.y)) < 0.25 && Math.abs(drift.zoom - 1) < 0.001)) return [];
+  return [say(drift.undone ? "drifted" : "driftedStays", { x: drift.x.toFixed(1), y: drift.y.toFixed(1), z: (100 * (drift.zoom - 1)).toFixed(2) })];
 }
 
 // A person who waits in another tab sees it in the title.

@@ -1,0 +1,27 @@
+"""The last of a result before it is encoded: cut to its size, measured against its picture, and laid over it."""
+
+from __future__ import annotations
+
+from PIL import Image
+from qied_client.protocol.messages import MeasuredDrift
+
+from qied.edit import EditSpec
+from qied.pictures.drift import SMALLEST, aligned, drift_of
+
+
+def finished(
+    image: Image.Image, spec: EditSpec, original: Image.Image | None
+) -> tuple[Image.Image, MeasuredDrift | None]:
+    """The result of an edit from what its engine gave, and how far it had drifted from ``original`` ("L").
+
+    Only a small drift is undone, where the edit wants that. None where there is nothing to compare with, or too little
+    of it is left.
+    """
+    if image.size != spec.size:
+        image = image.crop((0, 0, *spec.size))
+    drift = None if original is None else drift_of(original, image)
+    if drift is None:
+        return image, None
+    undo = spec.align and drift.at_corner(spec.size) >= SMALLEST and drift.is_small(spec.size)
+    told = MeasuredDrift(round(drift.x, 3), round(drift.y, 3), round(drift.zoom, 5), undo)
+    return (aligned(image, drift) if undo else image), told

@@ -1,0 +1,133 @@
+"""The crop that a pass is drawn in: where it lies on the picture, and the grid that it is drawn on. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from qied.edit import PassSpec
+from qied.planning.geometry import MAX_ASPECT, proportional
+from qied.planning.model_profile import ModelProfile
+from qied.planning.view import Box, Filter, View
+
+Size = tuple[int, int]
+Edges = tuple[int, int, int, int]
+"""Left, top, right and bottom in whole pixels."""
+MOST_ENLARGED: Final = 4.0
+"""A small crop is brought to the model's own size, but a side not to more than so many times its pixels."""
+_FEATHERED: Final = 4
+"""The rim takes at most one part in so many of the region's shorter side on each side: a small region is drawn too."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The part ``edges`` of a picture of ``canvas`` (width, height) pixels, on a grid of ``width`` x ``height``.
+
+    It takes the grid but for the last ``columns`` and ``rows``.
+    """
+
+    canvas: Size
+    edges: Edges
+    width: int
+    height: int
+    columns: int
+    rows: int
+
+    @property
+    def size(self) -> Size:
+        """Width and height in the picture's pixels."""
+        left, top, right, bottom = self.edges
+        return right - left, bottom - top
+
+    @property
+    def content(self) -> Size:
+        """Width and height of what the picture takes of the grid."""
+        return self.width - self.columns, self.height - self.rows
+
+    def view(self, size: Size, grid: Size | None = None, kind: Filter = "lanczos") -> View:
+        """The same part of another picture of ``size`` that lies under this one, on this grid or a smaller one."""
+        width, height = grid or (self.width, self.height)
+        columns, rows = round(self.columns * width / self.width), round(self.rows * height / self.height)
+        return View(width, height, kind, columns, rows, self.box_on(size))
+
+    def box_on(self, size: Size) -> Box:
+        """The part in pixels of another picture that has the same proportions."""
+        across, down = size[0] / self.canvas[0], size[1] / self.canvas[1]
+        left, top, right, bottom = self.edges
+        return (left * across, top * down, min(right * across, size[0]), min(bottom * down, size[1]))
+
+
+def crop_of(each: PassSpec, canvas: Size, profile: ModelProfile) -> Crop:
+    """The crop of a pass over a picture of ``canvas`` (width, height) pixels.
+
+    Its sides on the grid are multiples of the model's; to get there the crop takes in more of the picture, and past the
+    picture's edge the grid is filled up. Nothing is stretched.
+    """
+    grown = _grown(clipped(each.box, canvas), each.padding, canvas)
+    multiple = profile.geometry.side_multiple
+    most = max(each.max_pixels, multiple * multiple)
+    scale = each.scale or _own_scale(grown, canvas, min(profile.geometry.vae_pixels, most))
+    crop = _on_grid(grown, canvas, scale, multiple)
+    while crop.width * crop.height > most:
+        scale *= min(0.98, math.sqrt(most / (crop.width * crop.height)))
+        crop = _on_grid(grown, canvas, scale, multiple)
+    return crop
+
+
+def feather_of(each: PassSpec, region: Edges) -> int:
+    """Pixels of a region's rim that fade: what was asked for, less where the region is small."""
+    left, top, right, bottom = region
+    return min(each.feather, (min(right - left, bottom - top) - 1) // _FEATHERED)
+
+
+def clipped(box: Edges, canvas: Size) -> Edges:
+    """The part of a box that lies on a picture; at least one pixel."""
+    left, top = min(box[0], canvas[0] - 1), min(box[1], canvas[1] - 1)
+    return left, top, max(left + 1, min(box[2], canvas[0])), max(top + 1, min(box[3], canvas[1]))
+
+
+def lies_under(picture: Size, canvas: Size) -> bool:
+    """Whether a picture shows the same place at the same place, so that it can be cropped alike."""
+    return proportional(picture, canvas)
+
+
+def _own_scale(edges: Edges, canvas: Size, area: int) -> float:
+    """Such that a crop has about the area that the model was trained at; all of a picture keeps its size."""
+    left, top, right, bottom = edges
+    width, height = right - left, bottom - top
+    if (width, height) == canvas:
+        return 1.0
+    return min(MOST_ENLARGED, max(1.0, math.sqrt(area / (width * height))))
+
+
+def _grown(box: Edges, padding: int, canvas: Size) -> Edges:
+    """A box with its padding; a very long one is made wider, since no model draws a line."""
+    left, top, right, bottom = box
+    longest = max(min(right - left + 2 * padding, canvas[0]), min(bottom - top + 2 * padding, canvas[1]))
+    least = -(-longest // MAX_ASPECT)
+    left, right = _widened(left, right, padding, least, canvas[0])
+    top, bottom = _widened(top, bottom, padding, least, canvas[1])
+    return left, top, right, bottom
+
+
+def _widened(start: int, end: int, padding: int, least: int, length: int) -> tuple[int, int]:
+    """One side of a box with its padding, at least ``least`` long where the picture has room for that."""
+    start, end = max(0, start - padding), min(length, end + padding)
+    missing = max(0, min(least, length) - (end - start))
+    start = min(max(0, start - missing // 2), length - (end - start + missing))
+    return start, max(end, start + min(least, length)) if missing else end
+
+
+def _on_grid(edges: Edges, canvas: Size, scale: float, multiple: int) -> Crop:
+    left, right, width, columns = _side(edges[0], edges[2], canvas[0], scale, multiple)
+    top, bottom, height, rows = _side(edges[1], edges[3], canvas[1], scale, multiple)
+    return Crop(canvas, (left, top, right, bottom), width, height, columns, rows)
+
+
+def _side(start: int, end: int, length: int, scale: float, multiple: int) -> tuple[int, int, int, int]:
+    """One side of a crop that has at least ``start`` to ``end``: where it lies, its grid, and what is filled up."""
+    grid = max(multiple, math.ceil(round((end - start) * scale, 6) / multiple) * multiple)
+    taken = min(length, max(end - start, math.floor(grid / scale)))
+    start = min(max(0, start - (taken - (end - start)) // 2), length - taken)
+    return start, start + taken, grid, grid - min(grid, max(1, round(taken * scale)))

@@ -1,0 +1,132 @@
+"""What an edit needs of each of its pictures, for its first pass and for those that follow. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from qied.edit import EditSpec, PassSpec
+from qied.planning.crops import Crop, crop_of, lies_under
+from qied.planning.geometry import fitted_size, reference_size, vision_size
+from qied.planning.model_profile import ModelProfile
+from qied.planning.view import View
+from qied.planning.workload import rounded_up_area
+
+Size = tuple[int, int]
+PictureView = tuple[str, View]
+"""A picture's hash, and what is taken of it."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a model of ``profile`` is shown of pictures; larger references are reduced to ``max_reference_pixels``."""
+
+    profile: ModelProfile
+    max_reference_pixels: int
+
+    def of_first_pass(self, spec: EditSpec, sizes: Mapping[str, Size]) -> Seen:
+        """The pictures of the pass from noise, which have ``sizes`` (width, height)."""
+        vision = [(blob, View(*vision_size(self.profile, *sizes[blob]))) for blob in spec.images]
+        references = [
+            (blob, self._reference(spec, sizes[blob], aligned=place == spec.aligned))
+            for place, blob in enumerate(spec.images)
+        ]
+        source = (spec.images[0], source_view(spec)) if spec.mask is not None else None
+        return Seen(vision, references, source)
+
+    def of_pass(self, spec: EditSpec, each: PassSpec, sizes: Mapping[str, Size]) -> Seen:
+        """The pictures of a pass over a region: the picture that the result lies over is cropped like the result."""
+        crop = self.crop(spec, each)
+        vision: list[PictureView] = []
+        references: list[PictureView] = []
+        for place, blob in enumerate(spec.images):
+            size = sizes[blob]
+            if place == spec.aligned and lies_under(size, spec.size):
+                across, down = vision_size(self.profile, *crop.content)
+                vision.append((blob, View(across, down, box=crop.box_on(size))))
+                references.append((blob, crop.view(size, self._within_cap(crop.width, crop.height))))
+            else:
+                vision.append((blob, View(*vision_size(self.profile, *size))))
+                references.append((blob, View(*reference_size(self.profile, *size, self.max_reference_pixels))))
+        return Seen(vision, references, None)
+
+    def crop(self, spec: EditSpec, each: PassSpec) -> Crop:
+        """Where a pass is drawn."""
+        return crop_of(each, spec.size, self.profile)
+
+    def views(self, spec: EditSpec, blob: str, size: Size) -> tuple[View, ...]:
+        """All that an edit needs of one of its pictures, which has ``size`` (width, height): no other pixel is kept."""
+        sizes = {**dict.fromkeys(spec.images, size), blob: size}
+        found = [view for seen in self._all(spec, sizes) for name, view in seen.all if name == blob]
+        if blob == spec.canvas:
+            found.append(View(*spec.size))
+        if spec.keeps_opacity and blob == spec.inputs[0]:
+            found.append(View(*spec.size, "opacity"))
+        return tuple(dict.fromkeys(found))
+
+    def _all(self, spec: EditSpec, sizes: Mapping[str, Size]) -> Iterator[Seen]:
+        if spec.canvas is None:
+            yield self.of_first_pass(spec, sizes)
+        for each in spec.passes:
+            yield self.of_pass(spec, each, sizes)
+
+    def _reference(self, spec: EditSpec, size: Size, *, aligned: bool) -> View:
+        """A reference's own size; that of the picture which the result lies over has the result's grid, or its like."""
+        if not (aligned and spec.crop_width and lies_under(size, spec.size)):
+            return View(*reference_size(self.profile, *size, self.max_reference_pixels))
+        whole = source_view(spec)
+        width, height = self._within_cap(spec.width, spec.height)
+        if (width, height) == whole.size:
+            return whole
+        # What is filled up takes the same part of a smaller grid, so that both grids show the same place at the same.
+        across, down = round(whole.content[0] * width / whole.width), round(whole.content[1] * height / whole.height)
+        return View(width, height, "lanczos", width - max(1, across), height - max(1, down))
+
+    def _within_cap(self, width: int, height: int) -> Size:
+        """A grid, or the nearest one that a reference may have."""
+        area = min(self.profile.geometry.vae_pixels, self.max_reference_pixels)
+        multiple = self.profile.geometry.reference_multiple
+        if width * height <= rounded_up_area(area, multiple):
+            return width, height
+        return fitted_size(area, width, height, multiple)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Pictures in order as the vision tower and the VAE get them, and what a mask keeps of the first one."""
+
+    vision: list[PictureView]
+    references: list[PictureView]
+    source: PictureView | None
+
+    @property
+    def all(self) -> list[PictureView]:
+        """Everything that is seen."""
+        return [*self.vision, *self.references, *([self.source] if self.source else [])]
+
+
+def source_view(spec: EditSpec) -> View:
+    """The picture that the result lies over, on the result's grid."""
+    width, height = spec.size
+    return View(spec.width, spec.height, "lanczos", spec.width - width, spec.height - height)
+
+
+def mask_view(spec: EditSpec) -> View:
+    """What an edit needs of its mask, which is stretched to the result."""
+    width, height = spec.size
+    return View(spec.width, spec.height, "box", spec.width - width, spec.height - height)
+
+
+def pass_mask_view(spec: EditSpec) -> View:
+    """What a pass needs of its mask, before it is known where that marks anything."""
+    return View(*spec.size, "box")
+
+
+def original_view(spec: EditSpec, size: Size) -> View | None:
+    """What the result is compared with of the picture that it lies over, which has ``size``; None where it does not.
+
+    A masked edit keeps what is outside the mask where it is, and passes over a canvas all that is outside of them.
+    """
+    if spec.mask is not None or spec.canvas is not None or not lies_under(size, spec.size):
+        return None
+    return View(*spec.size)
