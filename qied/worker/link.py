@@ -165,11 +165,11 @@ class Link:
         warnings: tuple[str, ...] = ()
         for blob in dict.fromkeys(spec.images):
             pictures[blob] = await self._pictures.picture(
-                begin.user, partial(self._download, begin, blob), partial(self._views_of, spec, blob)
+                _whose(begin), partial(self._download, begin, blob), partial(self._views_of, spec, blob)
             )
         if spec.mask is not None:
             mask = await self._pictures.picture(
-                begin.user,
+                _whose(begin),
                 partial(self._download, begin, spec.mask),
                 lambda size: (mask_view(spec, size),),
                 mask=spec.mask_mode,
@@ -219,3 +219,8 @@ class Link:
         self._driver.say(
             w.EditFinished(begin.user, begin.job, blob, len(data), media_type, timings, warnings, thumbnail)
         )
+
+
+def _whose(begin: w.Begin) -> str:
+    """Whose picture it is: those of a user's preemptible edits do not keep the others' waiting."""
+    return f"{begin.user}/preemptible" if begin.preemptible else begin.user

@@ -34,6 +34,7 @@ class EditOptions(TypedDict, total=False):
     output_quality: int
     previews: bool
     priority: int
+    preemptible: bool
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "priority": Option(
         f"an integer from {-limits.PRIORITY} to {limits.PRIORITY}",
         "Which of your own waiting edits starts first: the one with the highest.",
+    ),
+    "preemptible": Option(
+        "True or False",
+        "Whether the edit gives way to everybody's edits that are not preemptible, and starts again where it must.",
     ),
 }
 _DEFAULTS: Final = {

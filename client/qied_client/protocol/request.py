@@ -53,8 +53,8 @@ class EditRequest:
     ``white`` part; its ``transparent`` one, as OpenAI and ComfyUI's editor mean it; its ``opaque`` one; or, with
     ``auto``, what the file seems to mean, of which the result's warnings tell. With the ``size`` ``same`` the
     result has the last picture's own size to the pixel, and its pixels lie where the picture's do. ``priority`` orders
-    the waiting jobs of one user,
-    the highest first; other users' shares do not depend on it.
+    the waiting jobs of one user, the highest first; other users' shares do not depend on it. A ``preemptible`` job
+    gives way to everybody's jobs that are not, and may start again for them.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -76,6 +76,7 @@ class EditRequest:
     output_quality: Annotated[int, Later(Int(1, 100))] = 100
     mask_mode: Annotated[str, Later(OneOf(MASK_MODES))] = "auto"
     size: Annotated[str, Later(OneOf(("default", "same")))] = "default"
+    preemptible: Annotated[bool, Later(Flag())] = False
 
     def validated(self) -> EditRequest:
         """Return the request with every field checked; raises InvalidRequest that names the field and the limit."""

@@ -81,6 +81,7 @@ FIELDS: Final[Mapping[str, FormField]] = {
     ),
     "preset": FormField(Text(limits.ID_CHARS, empty=True), "Named settings; GET /api/me lists them."),
     "precision": FormField(Text(limits.NAME_CHARS, empty=True), "Refuse the edit unless the model runs in this one."),
+    "preemptible": FormField(Flag(), "Give way to everybody's edits that are not, and start again for them.", "false"),
     "priority": FormField(Int(-limits.PRIORITY, limits.PRIORITY), "Order among one's own waiting jobs.", "0"),
     "width": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Width in pixels."),
     "height": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Height in pixels."),
@@ -272,6 +273,8 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
         options["loras"] = lora_choices(texts["lora"])
     if texts.get("on_cap"):
         options["on_cap"] = _one_of(texts, "on_cap", "refuse")
+    if _flag(texts, "preemptible"):
+        options["preemptible"] = True
     options.update(_size(texts.get("size", "auto")))
     _one_of(texts, "background", "auto", "This model makes opaque pictures only.")
     _one_of(texts, "response_format", "b64_json")

@@ -60,6 +60,7 @@ def edit(
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
+    preemptible: o.Preemptible = False,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
     picture: Annotated[
         Drawing, typer.Option(help="Show the pictures in the terminal if it can: auto or never.")
@@ -90,6 +91,7 @@ def edit(
             size=size,
             fit=fit,
             priority=priority,
+            preemptible=preemptible,
         )
         with Client(key, address=address) as client:
             options.update(place.asks(client.welcome.version))

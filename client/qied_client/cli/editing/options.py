@@ -33,6 +33,9 @@ Quality = Annotated[
     int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
 ]
 Fit = Annotated[bool, typer.Option("--fit", help="Shrink the result to the daemon's cap if it is larger.")]
+Preemptible = Annotated[
+    bool, typer.Option("--preemptible", help="Give way to everybody's other edits, as those of 'batch' do.")
+]
 Priority = Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")]
 
 
@@ -51,6 +54,7 @@ def edit_options(
     size: str | None,
     fit: bool,
     priority: int,
+    preemptible: bool,
 ) -> dict[str, Any]:
     """The options of ``Client.edit`` from those of the command line; raises InvalidRequest.
 
@@ -70,6 +74,7 @@ def edit_options(
         **({"size": size} if size is not None else {}),
         "on_cap": "fit" if fit else "refuse",
         "priority": priority,
+        **({"preemptible": True} if preemptible else {}),
     }
 
 

@@ -27,6 +27,7 @@ FLAGS: Final = {
     "on_cap": "--fit",
     "output_format": "--out",
     "priority": "--priority",
+    "preemptible": "--preemptible",
     "job": "--job",
     "address": "--address",
     "out": "--out",

@@ -67,6 +67,7 @@ def edit_session(
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
+    preemptible: o.Preemptible = False,
     job: Annotated[str | None, typer.Option(help="Job id; the same id again resumes the same turn.")] = None,
     key: Key = None,
     address: Address = None,
@@ -90,6 +91,7 @@ def edit_session(
             size=size,
             fit=fit,
             priority=priority,
+            preemptible=preemptible,
         )
         with Client(key, address=address) as client, EditProgress() as progress:
             options.update(place.asks(client.welcome.version))
