@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from qied_client.cli.batch.command import batch
+from qied_client.cli.batch.recipes import recipes
 from qied_client.cli.daemon.choices import loras, presets
 from qied_client.cli.daemon.jobs import jobs, release, result
 from qied_client.cli.daemon.login import login, logout
@@ -16,6 +18,6 @@ from qied_client.cli.show import show
 
 def add_client_commands(app: typer.Typer) -> None:
     """Add the commands to a command line."""
-    for command in (edit, jobs, result, release, cancel, ps, top, presets, loras, show, login, logout):
+    for command in (edit, batch, recipes, jobs, result, release, cancel, ps, top, presets, loras, show, login, logout):
         app.command()(command)
     app.add_typer(session_app, name="session")

@@ -12,6 +12,7 @@ from qied_client.protocol.fields import (
     Hash,
     Identifier,
     Int,
+    Later,
     ListOf,
     Maybe,
     NameInFolder,
@@ -220,7 +221,8 @@ class Description(Message):
     """Answer to DESCRIBE: the model, its precision, what it can do, and the limits of one user.
 
     ``max_pixels`` is the cap for results, ``side_multiple`` the grid of their width and height. ``loras`` is how many
-    can be listed. ``limits`` are settings of the daemon by name. The body is empty, or JSON: a list of the workers'
+    can be listed. ``limits`` are settings of the daemon by name, ``stages`` those
+    that recipes may have. The body is empty, or JSON: a list of the workers'
     plans, each as ``qied plan --json`` prints it.
     """
 
@@ -237,6 +239,7 @@ class Description(Message):
     loras: Annotated[int, COUNT]
     warnings: Annotated[tuple[str, ...], WARNINGS] = ()
     limits: Annotated[dict[str, Any], Scalars(16)] = field(default_factory=dict)
+    stages: Annotated[tuple[str, ...], Later(ListOf(Identifier(limits.ID_CHARS), 16))] = ()
     plans: Annotated[bytes | memoryview, Body(0, limits.PLANS_BYTES)] = b""
 
 
