@@ -5,6 +5,7 @@
 
 from qied_client import errors
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
+from qied_client.batch.run import BatchOutcome
 from qied_client.client import Client, Job, Session
 from qied_client.credentials import Credential
 from qied_client.errors import QiedError
@@ -21,6 +22,7 @@ __all__ = [
     "AsyncClient",
     "AsyncJob",
     "AsyncSession",
+    "BatchOutcome",
     "Client",
     "Credential",
     "EditOptions",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.aio.calls import WhenFull
+from qied_client.batch.mapping import Edits, MapSettings, run_map
+from qied_client.batch.run import AT_ONCE, BatchOutcome, OnBatchProgress
 from qied_client.credentials import Credential
 from qied_client.history import SessionSummary, Turn
 from qied_client.inputs import Picture, Pictures
@@ -350,6 +352,52 @@ class Client:
             **options,
         )
         return self._loop.run(work)
+
+    @shows_options
+    def run_recipe(
+        self,
+        recipe: str,
+        images: Pictures,
+        prompt: str = "",
+        *,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Result:
+        """Run a recipe as one edit and return its result; see ``AsyncClient.run_recipe``."""
+        work = self._client.run_recipe(
+            recipe, images, prompt, job_id=job_id, timeout=timeout, on_progress=on_progress, **options
+        )
+        return self._loop.run(work)
+
+    @shows_options
+    def map(
+        self,
+        edits: Edits,
+        prompt: str = "",
+        *,
+        out: str | Sequence[str] = (),
+        count: int = 1,
+        recipe: str | None = None,
+        batch: str | None = None,
+        at_once: int = AT_ONCE,
+        on_progress: OnBatchProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Iterator[BatchOutcome]:
+        """Run many edits and yield how each ended, in their order; see ``AsyncClient.map``."""
+        settings = MapSettings(prompt, out, count, recipe, batch, at_once, on_progress, options)
+        outcomes = run_map(self._client, edits, settings)
+
+        async def following() -> BatchOutcome | None:
+            return await anext(outcomes, None)
+
+        try:
+            while (outcome := self._loop.run(following())) is not None:
+                yield outcome
+        finally:
+            if not self._loop.closed:
+                self._loop.run(outcomes.aclose())
 
     @shows_options
     def quote(self, images: Pictures, prompt: str, **options: Unpack[EditOptions]) -> m.Quoted:

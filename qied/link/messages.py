@@ -88,6 +88,7 @@ class Begin(m.Message):
     scope: Annotated[str, Text(2 * limits.ID_CHARS + 1)]
     weight: Annotated[int, Int(1, 1_000_000)]
     preview: Annotated[bool, Flag()]
+    preemptible: Annotated[bool, Flag()] = False
 
 
 @dataclass(frozen=True)

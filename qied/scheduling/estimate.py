@@ -1,9 +1,9 @@
 """Places and expected starts of waiting jobs, by playing the schedule forward from the expected costs.
 
-An estimate, not a promise: active jobs of a worker share its time equally, a user's jobs start by priority, of
-equals all previews first, and where the next user's job does not fit, ``LOOKAHEAD`` users behind it are tried. The
-first ``HORIZON`` jobs are played start by start; the rest follow in fair order at the pace of all workers together.
-O(n log n) for n waiting jobs.
+An estimate, not a promise: active jobs of a worker share its time equally, preemptible jobs start after all others, a
+user's jobs start by priority, of equals all previews first, and where the next user's job does not fit, ``LOOKAHEAD``
+users behind it are tried. The first ``HORIZON`` jobs are played start by start; the rest follow in fair order at the
+pace of all workers together. O(n log n) for n waiting jobs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
 from qied.scheduling.model import JobKey
-from qied.scheduling.queue import FairQueue, UserQueue
+from qied.scheduling.queue import FairQueue
 from qied.scheduling.record import JobRecord, WorkerRecord
+from qied.scheduling.user_queues import UserQueue
 
 LOOKAHEAD = 4
 HORIZON = 100
@@ -44,12 +45,25 @@ def predict(
 class _Lane:
     """One worker: its virtual time advances by 1/k of real time while k jobs share it."""
 
-    __slots__ = ("_alone", "_arena", "_free", "_kind", "_room", "_running", "_slots", "_time", "_virtual", "ends_at")
+    __slots__ = (
+        "_alone",
+        "_arena",
+        "_free",
+        "_kind",
+        "_most",
+        "_room",
+        "_running",
+        "_slots",
+        "_time",
+        "_virtual",
+        "ends_at",
+    )
 
     def __init__(self, worker: WorkerRecord, now_ms: int, closed: bool) -> None:
         self._kind = worker.offer.kind
         self._room = self._free = worker.offer.budget_bytes - worker.offer.weights_bytes - worker.withheld_bytes
-        self._slots = 0 if closed else worker.offer.max_active
+        self._most = worker.offer.max_active
+        self._slots = 0 if closed else self._most
         self._running: list[tuple[int, int, JobRecord]] = []
         self._arena = 0
         self._alone = False
@@ -86,7 +100,11 @@ class _Lane:
         if not self.open or (job.alone and self._running):
             return False
         state, arena = job.cost.on(self._kind)
-        here = {other.key.user for other in self.jobs()}
+        beside = self.jobs()
+        if job.preemptible:
+            ours = sum(other.preemptible for other in beside)
+            return ours < max(1, self._most // 2) and state + max(self._arena, arena) <= self._free
+        here = {other.key.user for other in beside if not other.preemptible}
         places = 2 if job.key.user in here and not here.issuperset(users) else 1
         return len(self._running) + places <= self._slots and places * state + max(self._arena, arena) <= self._free
 
@@ -128,9 +146,10 @@ class _Lane:
 class _Client:
     """One user: expected charge, active jobs, and waiting jobs with the next one last."""
 
-    __slots__ = ("active", "charged", "pending", "queued")
+    __slots__ = ("active", "charged", "pending", "preemptible", "queued")
 
     def __init__(self, user: UserQueue, charged: int) -> None:
+        self.preemptible = user.preemptible
         self.charged = charged
         self.active = len(user.active)
         self.pending = sorted(map(_rank, user.ready()))
@@ -154,8 +173,10 @@ class _Forecast:
         self._blocked = blocked
         self._lanes = lanes
         self._users = queue.seen(now_ms)
-        self._clients = {user.name: _Client(user, queue.charged_ms(user)) for user in queue.users.values()}
-        self._next: list[tuple[int, int, _Client]] = []
+        self._clients = {
+            (user.preemptible, user.name): _Client(user, queue.charged_ms(user)) for user in queue.queues()
+        }
+        self._next: list[tuple[bool, int, int, _Client]] = []
         for client in self._clients.values():
             self._enqueue(client)
 
@@ -211,7 +232,7 @@ class _Forecast:
             return False
         self._now, index = min(ends)
         job = self._lanes[index].finish()
-        client = self._clients[job.key.user]
+        client = self._client(job)
         client.active -= 1
         self._enqueue(client)
         self._unblock(job.key)
@@ -224,17 +245,20 @@ class _Forecast:
 
     def _unblock(self, key: JobKey) -> None:
         for job in self._blocked.get(key, ()):
-            client = self._clients[job.key.user]
+            client = self._client(job)
             insort(client.pending, _rank(job))
             self._enqueue(client)
+
+    def _client(self, job: JobRecord) -> _Client:
+        return self._clients[job.preemptible, job.key.user]
 
     def _enqueue(self, client: _Client) -> None:
         if client.pending and client.active < self._cap and not client.queued:
             client.queued = True
-            heappush(self._next, (client.charged, client.pending[-1][-1].order, client))
+            heappush(self._next, (client.preemptible, client.charged, client.pending[-1][-1].order, client))
 
     def _pop(self) -> _Client:
-        client = heappop(self._next)[2]
+        client = heappop(self._next)[3]
         client.queued = False
         return client
 

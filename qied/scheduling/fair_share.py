@@ -1,9 +1,10 @@
 """A worker's step policy: which of its active jobs takes the next step, by fair share of measured milliseconds.
 
-Two lanes, previews and the rest, share the worker 3 to 1 while both have jobs, previews first. In each lane the group
-(the user) with the least virtual time is next, and of its jobs the one with the least; virtual time is milliseconds
-over weight. A newcomer starts level with the furthest of those present, not with the least: entering at the least
-would let an endless stream of one-step jobs keep an older job waiting for ever.
+Two lanes, previews and the rest, share the worker 3 to 1 while both have jobs, previews first. A third lane, of the
+preemptible jobs, gets a twentieth of what the other two get while they have jobs. In each lane the group (the user)
+with the least virtual time is next, and of its jobs the one with the least; virtual time is milliseconds over weight. A
+newcomer starts level with the furthest of those present, not with the least: entering at the least would let an endless
+stream of one-step jobs keep an older job waiting for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PREVIEW_SHARE = 3
+PREEMPTIBLE_SHARE = 20
+"""Milliseconds of the other lanes for each one of the preemptible jobs, while both have jobs."""
 _UNITS = 1 << 20  # virtual time has this many units per millisecond at weight 1
 
 
@@ -86,19 +89,24 @@ class FairShare:
     the very order in which turns are given, and a turn takes each of its jobs, and their groups, at most Q further.
     Where time becomes known only after some later turn, it is charged with the job's next one: the bound is one of
     charges.
+
+    Preemptible jobs share their turns with each other only, and add ``1 / PREEMPTIBLE_SHARE`` of the others' time and
+    one turn to every bound above.
     """
 
     def __init__(self) -> None:
         self._previews = _Lane()
         self._others = _Lane()
+        self._preemptible = _Lane()
         self._jobs: dict[str, tuple[_Lane, str]] = {}
         self._ahead = 0
+        self._before_preemptible = 0
 
-    def add(self, key: str, *, group: str, weight: int, preview: bool) -> None:
+    def add(self, key: str, *, group: str, weight: int, preview: bool, preemptible: bool = False) -> None:
         """Let a job take turns; ``weight`` is at least 1 and counts among the jobs of its group and lane."""
         assert key not in self._jobs, key
         assert weight >= 1, weight
-        lane = self._previews if preview else self._others
+        lane = self._preemptible if preemptible else self._previews if preview else self._others
         lane.add(key, group, weight)
         self._jobs[key] = lane, group
 
@@ -113,6 +121,9 @@ class FairShare:
         A preview shares its turn with previews only, so that no long job holds it up. Others share theirs with each
         other, and with previews once all others have a part in it. Changes nothing.
         """
+        others = self._previews.jobs or self._others.jobs
+        if self._preemptible.jobs and (self._before_preemptible > 0 or not others):
+            return self._preemptible.order()
         if self._previews.jobs and (self._ahead <= 0 or not self._others.jobs):
             return self._previews.order()
         return [*self._others.order(), *self._previews.order()]
@@ -131,6 +142,12 @@ class FairShare:
         for key, (lane, group, milliseconds) in jobs.items():
             lane.charge(key, group, milliseconds)
             taken += milliseconds if lane is led else 0
+        if led is self._preemptible:
+            owed = self._before_preemptible - PREEMPTIBLE_SHARE * taken
+            self._before_preemptible = max(owed, -PREEMPTIBLE_SHARE * taken)
+            return
+        if self._preemptible.jobs:
+            self._before_preemptible += taken
         if led is self._others:
             self._ahead = max(self._ahead - PREVIEW_SHARE * taken, -PREVIEW_SHARE * taken)
         elif self._others.jobs:

@@ -56,7 +56,8 @@ class JobRequest:
 
     ``order`` is the unique position of acceptance. ``deaths`` counts workers that died while they ran it, as the
     journal remembers them; ``alone``: it must run alone for another reason. ``weight`` is its share of its user's time
-    on the worker that runs it. ``priority`` orders it among its user's waiting jobs, the highest first.
+    on the worker that runs it. ``priority`` orders it among its user's waiting jobs, the highest first. ``preemptible``
+    jobs give way to everybody's other jobs.
     """
 
     key: JobKey
@@ -69,6 +70,7 @@ class JobRequest:
     weight: int = 1
     alone: bool = False
     priority: int = 0
+    preemptible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Ask a worker to abandon an active job; its answer concludes the job."""
+    """Ask a worker to abandon an active job; its answer concludes the job, or lets it wait again if it gives way."""
 
     worker: str
     key: JobKey

@@ -3,13 +3,17 @@
 A job that does not fit now may be overtaken, but not for ever: after ``OVERTAKES`` later starts on workers that it
 could have used, or ``OVERTAKEN_MS`` after the first of them, one worker is kept free for it until it fits there.
 While somebody else who is connected has no job on a worker, its last place is not for a user's second job there.
+Preemptible jobs take at most half of a worker's places, and none that another job waits for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qied.scheduling.model import Demand, JobCost
-from qied.scheduling.queue import FairQueue, UserQueue
+from qied.scheduling.queue import FairQueue
 from qied.scheduling.record import JobRecord, WorkerRecord
+from qied.scheduling.user_queues import UserQueue
 
 OVERTAKES = 8
 OVERTAKEN_MS = 30_000
@@ -67,12 +71,37 @@ class Placement:
         refused: set[tuple[Demand, bool]] = set()
         passed: list[JobRecord] = []
         users = queue.seen(now_ms)
-        for user in queue.in_order():
-            found = self._search(user, users, refused, passed, now_ms)
-            if found is not None:
-                _count_overtakes(passed, found[1], now_ms)
-                return found
+        waiting: list[JobRecord] = []
+        for accounts in (queue.foreground, queue.preemptible):
+            for user in accounts.in_order():
+                found = self._search(user, users, refused, passed, waiting, now_ms)
+                if found is not None:
+                    _count_overtakes(passed, found[1], now_ms)
+                    return found
+            waiting, passed = passed, []
         return None
+
+    def in_the_way(self, queue: FairQueue, now_ms: int) -> list[JobRecord]:
+        """The preemptible jobs to stop so that the next other job can start; to be asked when no job can start.
+
+        Those with the most work to come are stopped, which have lost the least. None where room is being made already.
+        """
+        if not any(job.preemptible for worker in self.workers.values() for job in worker.active.values()):
+            return []
+        users = queue.seen(now_ms)
+        tried: set[tuple[Demand, bool]] = set()
+        for user in queue.foreground.in_order():
+            if len(user.active) >= self._active_per_user:
+                continue
+            for job in user.ready():
+                demand = (job.cost.demand, job.alone)
+                if demand in tried:
+                    continue
+                tried.add(demand)
+                ways = [way for worker in self.workers.values() if (way := _way_for(job, worker, users)) is not None]
+                if ways:
+                    return min(ways, key=lambda way: (len(way), sum(-other.remaining_ms for other in way)))
+        return []
 
     def _search(
         self,
@@ -80,14 +109,19 @@ class Placement:
         users: frozenset[str],
         refused: set[tuple[Demand, bool]],
         passed: list[JobRecord],
+        waiting: Sequence[JobRecord],
         now_ms: int,
     ) -> tuple[JobRecord, WorkerRecord] | None:
         """Look through one user's jobs; its first refused one joins ``passed``, all demands refused ``refused``.
 
-        ``users`` are those who are here, for whom a place is left.
+        ``users`` are those who are here, for whom a place is left; no preemptible job starts where one of ``waiting``
+        could.
         """
         reserved = sum(
-            w.reserved_for is not None and w.reserved_for.key.user == user.name for w in self.workers.values()
+            w.reserved_for is not None
+            and w.reserved_for.key.user == user.name
+            and w.reserved_for.preemptible == user.preemptible
+            for w in self.workers.values()
         )
         spare = self._active_per_user - len(user.active) - reserved
         if spare < 1 and not reserved:
@@ -101,8 +135,8 @@ class Placement:
             if job.reserved is None and (spare < 1 or (demand in refused and not first_refused)):
                 continue
             able = self._able(job) if job.reserved is not None or demand not in refused else []
-            if able and job.reserved is None:
-                able = [worker for worker in able if worker.leaves_place(job, users)]
+            if able and (job.reserved is None or job.preemptible):
+                able = [worker for worker in able if _leaves_room(job, worker, users, waiting)]
                 if not able:
                     kept_from.add(demand)
                     continue
@@ -124,7 +158,7 @@ class Placement:
         return [
             worker
             for worker in self.workers.values()
-            if (worker.reserved_for is None or worker.reserved_for is job)
+            if (worker.reserved_for is None or worker.reserved_for is job or _outranks(job, worker.reserved_for))
             and worker.can_hold(job, worker.active.values())
         ]
 
@@ -167,13 +201,47 @@ class Placement:
             worker
             for worker in self.workers.values()
             # A worker whose memory others hold may never be free enough, so nothing is kept from it meanwhile.
-            if worker.reserved_for is None and worker.fits_empty_now(job.cost)
+            if (worker.reserved_for is None or _outranks(job, worker.reserved_for)) and worker.fits_empty_now(job.cost)
         ]
         if not usable:
             return False
         job.reserved = min(usable, key=lambda worker: (worker.wait_ms(job), worker.name))
+        if job.reserved.reserved_for is not None:
+            self.release(job.reserved.reserved_for)
         job.reserved.reserved_for = job
         return True
+
+
+def _outranks(job: JobRecord, other: JobRecord) -> bool:
+    return other.preemptible and not job.preemptible
+
+
+def _leaves_room(job: JobRecord, worker: WorkerRecord, users: frozenset[str], waiting: Sequence[JobRecord]) -> bool:
+    """Whether a job leaves a worker's places to those who should have them."""
+    if not job.preemptible:
+        return worker.leaves_place(job, users, worker.active.values())
+    return worker.has_preemptible_place and not any(worker.fits_empty_now(other.cost) for other in waiting)
+
+
+def _way_for(job: JobRecord, worker: WorkerRecord, users: frozenset[str]) -> list[JobRecord] | None:
+    """The fewest preemptible jobs whose end lets ``job`` start on the worker; None where that does not help."""
+    if worker.reserved_for not in (None, job) and not (worker.reserved_for and _outranks(job, worker.reserved_for)):
+        return None
+    staying = [other for other in worker.active.values() if not other.preempted and not other.stopping]
+    if _can_take(job, worker, users, staying):
+        return [] if len(staying) < len(worker.active) else None
+    stopped: list[JobRecord] = []
+    for other in sorted(staying, key=lambda other: (other.remaining_ms, other.order), reverse=True):
+        if other.may_be_preempted:
+            stopped.append(other)
+            staying.remove(other)
+            if _can_take(job, worker, users, staying):
+                return stopped
+    return None
+
+
+def _can_take(job: JobRecord, worker: WorkerRecord, users: frozenset[str], beside: list[JobRecord]) -> bool:
+    return worker.can_hold(job, beside) and worker.leaves_place(job, users, beside)
 
 
 def _session_of(job: JobRecord) -> tuple[str, str] | None:

@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from qied.scheduling.ledger import Ledger, ledger_of
 from qied.scheduling.model import JobCost, JobKey, JobRequest, WorkerOffer
 
+MOST_PREEMPTIONS = 3
+"""How often a preemptible job is stopped for another one before it keeps its place until it ends."""
+
 
 @dataclass(eq=False, slots=True)
 class JobRecord:
-    """A job that has not ended. It is active while ``worker`` is set, and blocked while ``waits_for`` is."""
+    """A job that has not ended. It is active while ``worker`` is set, and blocked while ``waits_for`` is.
+
+    ``preempted``: it was stopped for another job, and will wait again.
+    """
 
     request: JobRequest
     deaths: int
@@ -21,6 +27,8 @@ class JobRecord:
     remaining_ms: int = 0
     requeues: int = 0
     stopping: bool = False
+    preempted: bool = False
+    preemptions: int = 0
     overtakes: int = 0
     overtaken_since_ms: int | None = None
     held_since_ms: int | None = None
@@ -42,6 +50,16 @@ class JobRecord:
     def order(self) -> int:
         """Position of acceptance."""
         return self.request.order
+
+    @property
+    def preemptible(self) -> bool:
+        """Whether it gives way to all jobs that are not."""
+        return self.request.preemptible
+
+    @property
+    def may_be_preempted(self) -> bool:
+        """Whether it may be stopped for another job; that costs its work, so not for ever."""
+        return self.preemptible and not self.stopping and not self.preempted and self.preemptions < MOST_PREEMPTIONS
 
     def forget_waiting(self) -> None:
         """Clear what only concerns a waiting job."""
@@ -94,16 +112,22 @@ class WorkerRecord:
             return False
         return ledger_of(self.offer, (other.cost for other in beside), self.withheld_bytes).fits(job.cost)
 
-    def leaves_place(self, job: JobRecord, users: Collection[str]) -> bool:
-        """Whether ``job`` leaves room for another like it, where one of the ``users`` has no job here yet.
+    @property
+    def has_preemptible_place(self) -> bool:
+        """Whether one more preemptible job leaves half of the places to others; a worker's only place may be taken."""
+        here = sum(other.preemptible for other in self.active.values())
+        return here < max(1, self.offer.max_active // 2)
+
+    def leaves_place(self, job: JobRecord, users: Collection[str], active: Collection[JobRecord]) -> bool:
+        """Whether ``job`` next to ``active`` leaves room for one more like it, where one of ``users`` has none there.
 
         A user's second job must leave it: the next user would otherwise wait until one of many long jobs has ended,
-        which all share the worker's time.
+        which all share the worker's time. Preemptible jobs do not count as their user's.
         """
-        here = {other.key.user for other in self.active.values()}
+        here = {other.key.user for other in active if not other.preemptible}
         if job.key.user not in here or here.issuperset(users):
             return True
-        beside = [*self.active.values(), job]
+        beside = [*active, job]
         return len(beside) < self.offer.max_active and ledger_of(
             self.offer, (other.cost for other in beside), self.withheld_bytes
         ).fits(job.cost)

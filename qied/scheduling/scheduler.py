@@ -5,7 +5,9 @@ not fit is not overtaken for ever (`placement`); a job that was active when a wo
 then on, and is poisoned when a worker dies of it again while it is alone, so its neighbours never are. If the host's
 memory ran out, jobs that were active together run alone from then on, and only one that was alone is blamed. Whatever
 waits for another worker or for memory waits for a busy worker, whose next report is the event that lets it continue.
-Workers that are unloaded are woken when a job waits that could start on them (`standby`).
+Workers that are unloaded are woken when a job waits that could start on them (`standby`). Preemptible jobs start where
+no other job waits for the place; one that holds a place which another job needs is stopped and waits again, with its
+work lost, but at most ``MOST_PREEMPTIONS`` times.
 """
 
 from __future__ import annotations
@@ -118,8 +120,7 @@ class Scheduler:
             return ShuttingDown("The daemon is stopping and accepts no more jobs.", "Submit the job again later.")
         if self._too_large(cost):
             return refusal.above_cap(cost, self._offers())
-        own = self._queue.users.get(user)
-        own_waiting = (own.waiting if own is not None else 0) + accepting.get(user, 0)
+        own_waiting = self._queue.waiting_of(user) + accepting.get(user, 0)
         if own_waiting >= self._limits.queued_per_user:
             return refusal.over_quota(user, own_waiting, self._limits)
         waiting = self._queue.waiting + sum(accepting.values())
@@ -246,14 +247,14 @@ class Scheduler:
         self._queue.see((job.key.user,), self._now)
         if waits_for is not None:
             self._blocked.setdefault(waits_for, []).append(job)
-        self._queue.add(job)
+        self._queue.of(job).add(job)
         self._refuse_too_large([job])
         return True
 
     def _progressed(self, key: JobKey, spent: int, remaining: int) -> bool:
         job = self._jobs.get(key)
         if job is not None and job.worker is not None:
-            self._queue.charge(job, max(0, spent))
+            self._queue.of(job).charge(job, max(0, spent))
             job.remaining_ms = max(0, remaining)
         return False
 
@@ -262,17 +263,20 @@ class Scheduler:
         if job is None or job.waits_for is not None:
             return False
         if job.worker is not None:
-            self._queue.charge(job, job.remaining_ms)
+            self._queue.of(job).charge(job, job.remaining_ms)
         self._remove(job)
         for follower in self._blocked.pop(key, ()):
-            self._queue.unblock(follower)
+            self._queue.of(follower).unblock(follower)
         return True
 
     def _failed(self, event: Failed) -> bool:
         job = self._jobs.get(event.key)
         if job is None or job.worker is None:
             return False
-        if job.stopping or event.code == "job_cancelled":
+        if job.preempted and not job.stopping and event.code == "job_cancelled":
+            job.preemptions += 1
+            self._return(job, "it gave way to an edit that somebody waits for")
+        elif job.stopping or event.code == "job_cancelled":
             self._conclude_cancelled(job)
         elif not event.retry_smaller:
             self._conclude(job, "failed", event.code, event.message, event.remedy)
@@ -292,7 +296,8 @@ class Scheduler:
             self._conclude_cancelled(job)
             return True
         job.stopping = True
-        self._actions.append(Stop(job.worker.name, key))
+        if not job.preempted:
+            self._actions.append(Stop(job.worker.name, key))
         return False
 
     def _lose(self, name: str, blame: bool, reason: str = "", *, for_memory: bool = False) -> WorkerRecord | None:
@@ -325,12 +330,17 @@ class Scheduler:
             message = f"Given up after {MAX_REQUEUES} further attempts; the last one ended because {reason}."
             self._conclude(job, "failed", "job_failed", message, "Submit the job again.")
             return
+        job.requeues += 1
+        self._return(job, reason)
+
+    def _return(self, job: JobRecord, reason: str) -> None:
+        """Let an active job wait again."""
         assert job.worker is not None
         del job.worker.active[job.key]
         job.worker = None
         job.remaining_ms = 0
-        job.requeues += 1
-        self._queue.requeue(job)
+        job.preempted = False
+        self._queue.of(job).requeue(job)
         self._actions.append(Requeued(job.key, job.deaths, reason))
 
     def _too_large(self, cost: JobCost) -> bool:
@@ -370,29 +380,37 @@ class Scheduler:
         del self._jobs[job.key]
         if job.worker is not None:
             del job.worker.active[job.key]
-            self._queue.finish(job)
+            self._queue.of(job).finish(job)
             return
         if job.waits_for in self._blocked:
             self._blocked[job.waits_for].remove(job)
         self._placement.release(job)
-        self._queue.remove(job)
+        self._queue.of(job).remove(job)
 
     def _start_jobs(self) -> None:
         self._placement.held_until_ms = None
         while not self._draining and not self._paused:
             found = self._placement.next_start(self._queue, self._now)
             if found is None:
+                self._make_way()
                 return
             job, worker = found
             self._placement.release(job)
             self._placement.remember(job, worker)
-            self._queue.start(job)
+            self._queue.of(job).start(job)
             job.worker = worker
             job.remaining_ms = job.cost.milliseconds
             job.forget_waiting()
             worker.active[job.key] = job
             worker.idle_since_ms = None
             self._actions.append(Start(worker.name, job.key, job.request.weight))
+
+    def _make_way(self) -> None:
+        """Stop preemptible jobs that keep the next other job from starting."""
+        for job in self._placement.in_the_way(self._queue, self._now):
+            assert job.worker is not None
+            job.preempted = True
+            self._actions.append(Stop(job.worker.name, job.key))
 
     def _tell_places(self) -> None:
         """Announce places that changed, and expected starts that moved by a second and an eighth or more."""

@@ -83,7 +83,7 @@ def has_use_for(worker: WorkerRecord | None, queue: FairQueue, active_per_user: 
     """Whether a job waits that could start on the worker if it were there and empty; None is a worker of any size."""
     return any(
         worker is None or worker.fits_empty(job.cost)
-        for user in queue.users.values()
+        for user in queue.queues()
         if len(user.active) < active_per_user
         for job in user.ready()
     )

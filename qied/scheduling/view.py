@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qied.scheduling.model import JobKey
 from qied.scheduling.queue import FairQueue
 from qied.scheduling.record import JobRecord, WorkerRecord
+from qied.scheduling.user_queues import UserQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,20 @@ def view_of(
         ),
         waiting=tuple(sorted(waiting, key=lambda view: view.place)),
         users=tuple(
-            UserView(user.name, user.served_ms, len(user.active), user.waiting)
-            for user in sorted(queue.users.values(), key=lambda user: user.name)
+            _user_view(name, [each for each in queue.queues() if each.name == name])
+            for name in sorted({each.name for each in queue.queues()})
         ),
         draining=draining,
         paused=paused,
+    )
+
+
+def _user_view(name: str, queues: Sequence[UserQueue]) -> UserView:
+    return UserView(
+        name,
+        sum(each.served_ms for each in queues),
+        sum(len(each.active) for each in queues),
+        sum(each.waiting for each in queues),
     )
 
 

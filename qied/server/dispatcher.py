@@ -155,6 +155,7 @@ class Dispatcher:
                 deaths=job.deaths,
                 alone=job.downs > 0 or job.kills >= PATIENT_KILLS,
                 priority=job.request.priority,
+                preemptible=job.request.preemptible,
             )
         )
 
@@ -293,7 +294,9 @@ class Dispatcher:
             self._spawn(self._miss_picture(job))
             return
         scope = f"{job.key.user}/{job.session or ''}"
-        order = w.Begin(job.key.user, job.key.job, spec, scope, weight, job.request.preset == "preview")
+        order = w.Begin(
+            job.key.user, job.key.job, spec, scope, weight, job.request.preset == "preview", job.request.preemptible
+        )
         self._spawn(self._mark_running(job))
         self._orders.begin(worker, order)
 

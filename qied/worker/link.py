@@ -186,7 +186,7 @@ class Link:
             views = partial(self._views_of, spec, blob)
             compared = partial(original_view, spec) if spec.images and blob == spec.images[spec.aligned] else _nothing
             fetch = partial(self._download, begin, blob)
-            picture = await self._pictures.picture(begin.user, fetch, partial(_all_views, views, compared))
+            picture = await self._pictures.picture(_whose(begin), fetch, partial(_all_views, views, compared))
             decoded.add(blob, picture)
             if (original := compared(picture.size)) is not None:
                 decoded.original = await self._in_pool(picture.view(original).convert, "L")
@@ -203,7 +203,7 @@ class Link:
 
     async def _mask(self, begin: w.Begin, blob: str, mode: MaskMode, view: View) -> ReducedPicture:
         return await self._pictures.picture(
-            begin.user, partial(self._download, begin, blob), lambda size: (view,), mask=mode
+            _whose(begin), partial(self._download, begin, blob), lambda size: (view,), mask=mode
         )
 
     async def _in_pool(self, work: Callable[..., T], *arguments: object) -> T:
@@ -253,3 +253,8 @@ def _all_views(
 
 def _nothing(size: Size) -> None:
     """What is needed of a picture that no result is compared with."""
+
+
+def _whose(begin: w.Begin) -> str:
+    """Whose picture it is: those of a user's preemptible edits do not keep the others' waiting."""
+    return f"{begin.user}/preemptible" if begin.preemptible else begin.user

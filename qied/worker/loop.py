@@ -125,7 +125,9 @@ class StepLoop:
             self._report(failure(begin, defect(error)))
             return
         self._active[key] = ActiveEdit(begin, edit, order.carried)
-        self._share.add(key, group=begin.user, weight=begin.weight, preview=begin.preview)
+        self._share.add(
+            key, group=begin.user, weight=begin.weight, preview=begin.preview, preemptible=begin.preemptible
+        )
 
     def _drop(self, key: str) -> None:
         if key in self._active:

@@ -96,6 +96,7 @@ class Front:
                 self._end(key, outcome)
             case Requeued(key, deaths):
                 del self.active[key]
+                self.stops.discard(key)
                 self.waiting.add(key)
                 self.deaths[key] = deaths
             case PlaceChanged(key, place, starts_in):
@@ -146,8 +147,12 @@ class Front:
         assert all(start.worker in self.offers for start in self.active.values())
         assert sorted(self.places.values()) == list(range(1, len(self.waiting) + 1))
         assert set(self.places) == self.waiting
-        for user in {key.user for key in self.active}:
-            assert sum(key.user == user for key in self.active) <= self.limits.active_per_user
+        for user, preemptible in {(key.user, self.requests[key].preemptible) for key in self.active}:
+            own = [key for key in self.active if (key.user, self.requests[key].preemptible) == (user, preemptible)]
+            assert len(own) <= self.limits.active_per_user
+        for name, offer in self.offers.items():
+            giving_way = sum(self.requests[start.key].preemptible for start in self.on(name))
+            assert giving_way <= max(1, offer.max_active // 2)
         self._check_view()
 
     def _check_view(self) -> None:
@@ -176,6 +181,7 @@ class Front:
         deaths: int = 0,
         weight: int = 1,
         priority: int = 0,
+        preemptible: bool = False,
         elsewhere: tuple[int, int] | None = None,
         wait_ms: int = 0,
     ) -> list[Action]:
@@ -190,6 +196,7 @@ class Front:
             deaths=deaths,
             weight=weight,
             priority=priority,
+            preemptible=preemptible,
         )
         return self.tell(Submitted(request), wait_ms)
 

@@ -135,6 +135,46 @@ def test_a_shared_turn_of_others_counts_as_a_whole_for_the_previews() -> None:
     assert run(share, 6) == ["p"] * 6
 
 
+def test_a_preemptible_job_has_all_turns_alone_and_a_twentieth_beside_others() -> None:
+    share = share_of(("long", "ann", 1, False))
+    share.add("night", group="bob", weight=1, preview=False, preemptible=True)
+    assert Counter(run(share, 420)) == {"long": 400, "night": 20}
+    share.remove("long")
+    assert run(share, 3) == ["night"] * 3
+
+
+def test_an_edit_that_comes_while_only_preemptible_ones_run_has_twenty_of_their_turns_first() -> None:
+    share = FairShare()
+    share.add("night", group="ann", weight=1, preview=True, preemptible=True)
+    run(share, 7)
+    share.add("preview", group="ann", weight=1, preview=True)
+    assert run(share, 22) == ["preview"] * 21 + ["night"]
+
+
+def test_preemptible_jobs_share_turns_with_each_other_only() -> None:
+    share = share_of(("long", "ann", 1, False))
+    for name in ("n0", "n1"):
+        share.add(name, group="bob", weight=1, preview=False, preemptible=True)
+    assert share.order() == ["long"]
+    share.remove("long")
+    assert share.order() == ["n0", "n1"]
+
+
+@given(st.lists(st.integers(1, 100), min_size=60, max_size=60), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_preemptible_job_is_not_starved_and_takes_no_more_than_its_share(turns: list[int], preview: bool) -> None:
+    share = share_of(("a", "ann", 1, preview), ("b", "bob", 1, False))
+    share.add("night", group="eve", weight=1, preview=False, preemptible=True)
+    spent: Counter[str] = Counter()
+    for took in turns * 4:
+        key = share.order()[0]
+        share.charge(key, took)
+        spent[key] += took
+        others = spent["a"] + spent["b"]
+        assert spent["night"] <= others / 20 + 2 * max(turns)
+        assert spent["night"] >= others / 20 - 2 * max(turns)
+
+
 def test_an_unknown_job_can_neither_be_charged_nor_removed() -> None:
     with pytest.raises(KeyError):
         FairShare().charge("a", 1)

@@ -16,7 +16,8 @@ from qied.scheduling.model import (
     WorkerLost,
 )
 from qied.scheduling.placement import OVERTAKEN_MS, OVERTAKES
-from qied.scheduling.queue import COLLEAGUE_MS, CREDIT_MS, PREVIEWS_AHEAD
+from qied.scheduling.queue import COLLEAGUE_MS
+from qied.scheduling.user_queues import CREDIT_MS, PREVIEWS_AHEAD
 from tests.scheduling.actions import finish_all, key
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qied.scheduling.model import WorkerLost
-from qied.scheduling.queue import PREVIEWS_AHEAD
+from qied.scheduling.user_queues import PREVIEWS_AHEAD
 from tests.scheduling.actions import finish_all
 
 PRIORITIES = st.lists(st.integers(-10, 10), min_size=1, max_size=12)

@@ -59,6 +59,7 @@ class Histories(RuleBasedStateMachine):
         after=st.one_of(st.none(), PICK),
         preview=st.booleans(),
         priority=st.sampled_from([0, 0, 5, -5]),
+        preemptible=st.booleans(),
         killer=st.integers(0, 5),
         deaths=st.sampled_from([0, 0, 0, 1]),
         elsewhere=st.one_of(st.none(), st.tuples(st.integers(0, 60), st.integers(0, 60))),
@@ -145,6 +146,12 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=PICK, retry=st.booleans())
     def fail(self, pick: int, retry: bool) -> None:
         self.front.tell(Failed(self.some(self.front.active, pick), "job_failed", "no", retry_smaller=retry))
+
+    @precondition(lambda self: self.front.stops & set(self.front.active))
+    @rule(pick=PICK, after=AFTER)
+    def stopped(self, pick: int, after: int) -> None:
+        key = self.some(self.front.stops & set(self.front.active), pick)
+        self.front.tell(Failed(key, "job_cancelled", "cancelled"), after)
 
     @precondition(lambda self: self.front.requests)
     @rule(pick=PICK)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from qied_client.aio.other_pictures import OtherPictures
 from qied_client.aio.session import AsyncSession, SessionOpening
 from qied_client.aio.submission import Submission
 from qied_client.aio.uploads import PictureUpload
+from qied_client.batch.mapping import Edits, MapSettings, run_map, with_recipe
+from qied_client.batch.run import AT_ONCE, BatchOutcome, OnBatchProgress
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
 from qied_client.errors import InvalidRequest, VersionMismatch
@@ -103,7 +105,11 @@ class AsyncClient:
         return f"<AsyncClient {greeted.user}, {greeted.model}>" if greeted else "<AsyncClient, not connected>"
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -261,6 +267,59 @@ class AsyncClient:
         """
         submission = self._submission(sequence(images), prompt, options, job_id=job_id)
         return await self._editing.hand_in(submission, on_progress)
+
+    @shows_options
+    async def run_recipe(
+        self,
+        recipe: str,
+        images: Pictures,
+        prompt: str = "",
+        *,
+        job_id: str | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Result:
+        """Run a recipe, by its name or file, as one edit and return its result; options go before the recipe's own.
+
+        Raises InvalidRequest for a recipe that is wrong or has a stage that is not there, and what ``edit`` raises.
+        """
+        chosen, text = await with_recipe(self, recipe, options, prompt, saves=True)
+        result: Result = await self.edit(
+            images, text, job_id=job_id, timeout=timeout, on_progress=on_progress, **chosen
+        )
+        return result
+
+    @shows_options
+    def map(
+        self,
+        edits: Edits,
+        prompt: str = "",
+        *,
+        out: str | Sequence[str] = (),
+        count: int = 1,
+        recipe: str | None = None,
+        batch: str | None = None,
+        at_once: int = AT_ONCE,
+        on_progress: OnBatchProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> AsyncIterator[BatchOutcome]:
+        """Run many edits and yield how each ended, in their order: a failure is an outcome with an ``error``.
+
+        ``edits`` may be endless: it is read a few ahead, and ``at_once`` edits (1 to 64) are under way at a time. Each
+        is a picture, or a mapping with ``picture``, ``prompt``, ``mask``, ``name`` and options of its own; or ``edits``
+        is the name of a folder, a pattern or a manifest, of which all problems are told before anything runs.
+        ``count``: so many variations of each. ``recipe``: a recipe's name or file.
+
+        With ``out``, one name or several such as ``out/{stem}.png``, results are saved, and what is done is noted next
+        to them: the same call again, also after a kill, does only what is missing. Without it, results have their
+        bytes, and with ``batch``, an id of at most 32 characters, the same call fetches what the daemon has kept. Edits
+        are preemptible unless the options say otherwise.
+
+        Raises UnreachableError once the client's patience ends, InvalidRequest for rows that are wrong.
+        """
+        settings = MapSettings(prompt, out, count, recipe, batch, at_once, on_progress, options)
+        return run_map(self, edits, settings)
 
     @shows_options
     async def quote(self, images: Pictures, prompt: str, **options: Unpack[EditOptions]) -> m.Quoted:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from qied_client.cli.batch.command import batch
+from qied_client.cli.batch.recipes import recipes
 from qied_client.cli.daemon.choices import loras, presets
 from qied_client.cli.daemon.jobs import jobs, release, result
 from qied_client.cli.daemon.login import login, logout
@@ -20,6 +22,8 @@ def add_client_commands(app: typer.Typer) -> None:
     """Add the commands to a command line."""
     for command in (
         edit,
+        batch,
+        recipes,
         generate,
         redraw,
         jobs,

@@ -37,6 +37,7 @@ class EditOptions(TypedDict, total=False):
     rewrite_prompt: bool
     previews: bool
     priority: int
+    preemptible: bool
     redraw: Redraws | None
     refine: float | bool | None
     canvas: Picture | None
@@ -126,6 +127,10 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "priority": Option(
         f"an integer from {-limits.PRIORITY} to {limits.PRIORITY}",
         "Which of your own waiting edits starts first: the one with the highest.",
+    ),
+    "preemptible": Option(
+        "True or False",
+        "Whether the edit gives way to everybody's edits that are not preemptible, and starts again where it must.",
     ),
     "redraw": Option(
         REDRAW_VALUES,

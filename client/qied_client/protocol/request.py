@@ -84,13 +84,13 @@ class EditRequest:
     ``auto``, what the file seems to mean, of which the result's warnings tell. With the ``size`` ``same`` the
     result has the last picture's own size to the pixel, and its pixels lie where the picture's do. With the
     ``background`` ``auto`` or ``transparent`` a PNG or WebP is transparent where the first picture is and no mask
-    marks; ``opaque`` makes all of it visible. ``rewrite_prompt`` has the daemon's prompt rewriter, where it has one,
-    make the prompt that is used. ``priority`` orders
-    the waiting jobs of one user,
-    the highest first; other users' shares do not depend on it.
-    ``redraw`` are passes over regions of the result, in their order, and ``refine`` is the strength of a last pass over
-    all of it; 0 is none. With ``canvas``, a picture, nothing else is drawn than these passes, on that picture.
-    ``align`` says whether a small shift and zoom of the result against its picture is undone, or only measured.
+    marks; ``opaque`` makes all of it visible. ``rewrite_prompt`` has the daemon's prompt rewriter, where it has
+    one, make the prompt that is used. ``priority`` orders the waiting jobs of one user, the highest first; other
+    users' shares do not depend on it. A ``preemptible`` job gives way to everybody's jobs that are not, and may
+    start again for them. ``redraw`` are passes over regions of the result, in their order, and ``refine`` is the
+    strength of a last pass over all of it; 0 is none. With ``canvas``, a picture, nothing else is drawn than these
+    passes, on that picture. ``align`` says whether a small shift and zoom of the result against its picture is
+    undone, or only measured.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -112,6 +112,7 @@ class EditRequest:
     output_quality: Annotated[int, Later(Int(1, 100))] = 100
     mask_mode: Annotated[str, Later(OneOf(MASK_MODES))] = "auto"
     size: Annotated[str, Later(OneOf(("default", "same")))] = "default"
+    preemptible: Annotated[bool, Later(Flag())] = False
     background: Annotated[str, Later(OneOf(BACKGROUNDS))] = "auto"
     rewrite_prompt: Annotated[bool, Later(Flag())] = False
     redraw: Annotated[tuple[Redraw, ...], Later(ListOf(Nested(Redraw), limits.PASSES))] = ()

@@ -27,6 +27,7 @@ AT_THE_LIMIT: dict[str, Any] = {
     "previews": False,
     "on_cap": "fit",
     "priority": limits.PRIORITY,
+    "preemptible": True,
 }
 BEYOND: list[tuple[str, Any]] = [
     ("images", (HASH,) * (limits.IMAGES + 1)),
@@ -61,6 +62,7 @@ BEYOND: list[tuple[str, Any]] = [
     ("priority", limits.PRIORITY + 1),
     ("priority", -limits.PRIORITY - 1),
     ("priority", "urgent"),
+    ("preemptible", 1),
 ]
 
 
@@ -114,6 +116,7 @@ REQUESTS = st.builds(
     output_format=st.sampled_from(["png", "webp"]),
     previews=st.booleans(),
     priority=st.sampled_from([-1, 0, 1]),
+    preemptible=st.booleans(),
 ).map(EditRequest.validated)
 
 

@@ -45,7 +45,7 @@ def options(client: Client) -> Result:
     client.edit("x.png", "y", seed=7, steps=4, true_cfg_scale=1, negative_prompt="blur", preset="draft")
     client.edit("x.png", "y", width=1024, height=768, on_cap="fit", output_format="webp", previews=False)
     client.edit("x.png", "y", seed=None, steps=None, width=None, height=None, preset=None, precision=None, mask=None)
-    client.edit("x.png", "y", loras="style", priority=-3)
+    client.edit("x.png", "y", loras="style", priority=-3, preemptible=True)
     client.edit("x.png", "y", loras=("style", 0.5))
     client.edit("x.png", "y", loras={"style": 0.5, "folder/other": 1})
     client.edit("x.png", "y", loras=["style", ("other", 0.5), {"third": 2}, LoraChoice("fourth", 1.5)])

@@ -43,6 +43,9 @@ Quality = Annotated[
     int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
 ]
 Fit = Annotated[bool, typer.Option("--fit", help="Shrink the result to the daemon's cap if it is larger.")]
+Preemptible = Annotated[
+    bool, typer.Option("--preemptible", help="Give way to everybody's other edits, as those of 'batch' do.")
+]
 Redraw = Annotated[
     list[str] | None,
     typer.Option(
@@ -75,6 +78,7 @@ def edit_options(
     size: str | None,
     fit: bool,
     priority: int,
+    preemptible: bool = False,
     background: str | None = None,
     rewrite_prompt: bool = False,
     redraw: list[str] | None = None,
@@ -102,6 +106,7 @@ def edit_options(
         **({"rewrite_prompt": True} if rewrite_prompt else {}),
         "on_cap": "fit" if fit else "refuse",
         "priority": priority,
+        **({"preemptible": True} if preemptible else {}),
         **({"redraw": redraw} if redraw else {}),
         **({"canvas": canvas} if canvas is not None else {}),
         **({"refine": refine} if refine is not None else {}),

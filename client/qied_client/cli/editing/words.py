@@ -29,6 +29,7 @@ FLAGS: Final = {
     "on_cap": "--fit",
     "output_format": "--out",
     "priority": "--priority",
+    "preemptible": "--preemptible",
     "redraw": "--redraw",
     "refine": "--refine",
     "align": "--no-align",

@@ -225,7 +225,8 @@ class Description(Message):
     ``max_pixels`` is the cap for results, ``side_multiple`` the grid of their width and height; ``max_images`` is 0 for
     a model that makes pictures from text alone. ``picture_formats`` are those that pictures may have, as
     ``qied_client.picture_header`` names them. ``loras`` is how many can be listed. ``limits`` are settings of the
-    daemon by name. The body is empty, or JSON: a list of the workers' plans, each as ``qied plan --json`` prints it.
+    daemon by name, ``stages`` those that recipes may have. The body is empty, or JSON: a list of the workers'
+    plans, each as ``qied plan --json`` prints it.
     """
 
     TYPE = b"DESCRIPTION"
@@ -242,6 +243,7 @@ class Description(Message):
     loras: Annotated[int, COUNT]
     warnings: Annotated[tuple[str, ...], WARNINGS] = ()
     limits: Annotated[dict[str, Any], Scalars(16)] = field(default_factory=dict)
+    stages: Annotated[tuple[str, ...], Later(ListOf(Identifier(limits.ID_CHARS), 16))] = ()
     plans: Annotated[bytes | memoryview, Body(0, limits.PLANS_BYTES)] = b""
 
 

@@ -251,6 +251,8 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
         options["loras"] = lora_choices(texts["lora"])
     if texts.get("on_cap"):
         options["on_cap"] = one_of(texts, "on_cap", "refuse")
+    if flag(texts, "preemptible"):
+        options["preemptible"] = True
     options.update(size(texts.get("size", "auto")))
     if texts.get("background"):
         options["background"] = one_of(texts, "background", "auto")

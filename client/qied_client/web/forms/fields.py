@@ -73,6 +73,7 @@ FIELDS: Final[Mapping[str, FormField]] = {
     ),
     "preset": FormField(Text(limits.ID_CHARS, empty=True), "Named settings; GET /api/me lists them."),
     "precision": FormField(Text(limits.NAME_CHARS, empty=True), "Refuse the edit unless the model runs in this one."),
+    "preemptible": FormField(Flag(), "Give way to everybody's edits that are not, and start again for them.", "false"),
     "priority": FormField(Int(-limits.PRIORITY, limits.PRIORITY), "Order among one's own waiting jobs.", "0"),
     "width": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Width in pixels."),
     "height": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Height in pixels."),

@@ -74,8 +74,8 @@ def test_a_wrong_value_is_told_by_its_flag(field: str) -> None:
 
 
 def test_all_fields_are_tried() -> None:
-    pictures = {"images", "mask"}
-    assert set(WRONG) | pictures | OF_THE_LIBRARY == {field.name for field in fields(EditRequest)}
+    pictures, flags = {"images", "mask"}, {"preemptible"}
+    assert set(WRONG) | pictures | flags | OF_THE_LIBRARY == {field.name for field in fields(EditRequest)}
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,14 @@ def test_every_option_of_an_edit_arrives(run: Run, daemon: Any, before: Path, tm
         "--base": 0,
     }
     done = run(
-        "edit", "poster", "x", "-o", tmp_path / "a.webp", "--fit", *(part for pair in options.items() for part in pair)
+        "edit",
+        "poster",
+        "x",
+        "-o",
+        tmp_path / "a.webp",
+        "--fit",
+        "--preemptible",
+        *(part for pair in options.items() for part in pair),
     )
     assert done.returncode == 0
     submit = daemon.wait_for(m.Submit)
@@ -112,6 +119,7 @@ def test_every_option_of_an_edit_arrives(run: Run, daemon: Any, before: Path, tm
     assert [(lora.name, lora.strength) for lora in request.loras] == [("one", 0.5)]
     assert request.mask is not None
     assert (request.on_cap, request.priority, request.output_format) == ("fit", 2, "webp")
+    assert request.preemptible
 
 
 def test_a_result_that_cannot_be_saved_can_be_had_later(run: Run, daemon: Any, before: Path, tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""The edits of a batch: each variation of a row, with its seed, its files, and what tells it from all others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qied_client.batch.names import Names, filled
+from qied_client.batch.rows import Row
+from qied_client.inputs import Picture, picture_bytes
+from qied_client.options import edit_request
+from qied_client.protocol import limits
+from qied_client.transfers import hash_of
+
+
+@dataclass(frozen=True)
+class BatchEdit:
+    """One edit. ``number`` is its variation, from 1; ``paths`` are the files of its result.
+
+    ``key`` tells it from all other edits of a batch, whatever its pictures hold.
+    """
+
+    row: Row
+    number: int
+    seed: int
+    paths: tuple[Path, ...]
+    key: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of ``Client.submit``."""
+        return {**self.row.options, "seed": self.seed}
+
+    def content(self) -> str:
+        """Hash of the whole request with the bytes of its pictures; raises InvalidRequest where one cannot be read."""
+        options = {name: value for name, value in self.options.items() if name != "mask"}
+        request = edit_request(self.row.prompt, self.seed, options)
+        mask = self.row.mask
+        return replace(
+            request,
+            images=tuple(hash_of(picture_bytes(picture)) for picture in self.row.pictures),
+            mask=None if mask is None else hash_of(picture_bytes(mask, "mask")),
+        ).payload_hash()
+
+    def fingerprint(self) -> str:
+        """Tells whether the pictures may have changed, without reading files: their sizes and times."""
+        return " ".join(_fingerprint(picture) for picture in self.row.files)
+
+
+def edits_of(rows: Iterable[Row], names: Names | None, *, count: int, batch: str) -> Iterator[BatchEdit]:
+    """The edits of rows, one by one. Without ``names`` they have no files; rows without a seed get one of ``batch``.
+
+    Raises InvalidRequest for a mask's name with an unknown field.
+    """
+    for row in rows:
+        mask = row.mask
+        if isinstance(mask, str) and "{" in mask:
+            row = replace(row, options={**row.options, "mask": filled(mask, row)})  # noqa: PLW2901
+        for number in range(1, count + 1):
+            content = _digest([row.prompt, [_named(each) for each in row.files], _plain(row.options), number])
+            given = row.options.get("seed")
+            seed = _seed(batch, content) if given is None else (int(given) + number - 1) % (limits.SEED + 1)
+            paths = () if names is None else names.paths(row, number, seed)
+            key = _digest([content, *(str(path.resolve()) for path in paths)])
+            yield BatchEdit(row, number, seed, paths, key)
+
+
+def _seed(batch: str, content: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{batch}/{content}".encode()).digest()[:4]) >> 1
+
+
+def _named(picture: Picture) -> str:
+    if isinstance(picture, (str, os.PathLike)):
+        return str(Path(picture).resolve())
+    return hash_of(picture_bytes(picture))
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "mask" and value is not None}
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _fingerprint(picture: Picture) -> str:
+    if not isinstance(picture, (str, os.PathLike)):
+        return hash_of(picture_bytes(picture))
+    try:
+        found = Path(os.fspath(picture)).stat()
+    except OSError:
+        return "missing"
+    return f"{found.st_size}:{found.st_mtime_ns}"

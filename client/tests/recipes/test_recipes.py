@@ -1,0 +1,114 @@
+"""Recipes: what they stand for, and what is said of each mistake in one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qied_client.errors import InvalidRequest
+from qied_client.options import edit_request
+from qied_client.recipes import read_recipe, recipe_named, require_stages, shipped_recipes
+from qied_client.recipes.recipe import recipe_of
+from qied_client.recipes.stages import HERE, STAGES
+
+POSTER: dict[str, Any] = {
+    "stage": [
+        {"do": "mask", "mode": "white", "required": True},
+        {"do": "edit", "steps": 4, "true_cfg_scale": 1.0, "loras": {"lightning": 1.0}},
+        {"do": "save", "formats": ["webp", "png"], "quality": 80},
+    ]
+}
+
+
+def test_the_stages_become_the_options_of_one_edit() -> None:
+    recipe = recipe_of(POSTER, "poster", "poster")
+    assert recipe.kinds == ("mask", "edit", "save")
+    assert recipe.options() == {"steps": 4, "true_cfg_scale": 1.0, "loras": {"lightning": 1.0}, "mask_mode": "white"}
+    assert recipe.output() == {"output_format": "webp", "output_quality": 80}
+    assert recipe.needs_mask
+    edit_request("x", 1, {**recipe.options(), **recipe.output()})
+
+
+@pytest.mark.parametrize("recipe", shipped_recipes(), ids=lambda recipe: recipe.name)
+def test_a_shipped_recipe_is_right_and_has_only_stages_that_are_here(recipe: Any) -> None:
+    require_stages(recipe, HERE)
+    assert recipe.about.endswith(".")
+    edit_request("x", 1, {**recipe.options(), **recipe.output()})
+    assert recipe_named(recipe.name) == recipe
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "text"), [("", "x", "x"), ("own", "", "own"), ("own", "x", "x"), ("a {prompt}!", "x", "a x!")]
+)
+def test_a_prompt_is_the_recipes_or_the_users_or_both(own: str, given: str, text: str) -> None:
+    stage = {"do": "edit", **({"prompt": own} if own else {})}
+    assert recipe_of({"stage": [stage]}, "r", "r").prompt_for(given) == text
+
+
+@pytest.mark.parametrize("own", ["", "a {prompt}!"])
+def test_a_recipe_without_a_prompt_asks_for_one(own: str) -> None:
+    stage = {"do": "edit", **({"prompt": own} if own else {})}
+    with pytest.raises(InvalidRequest, match="needs a prompt"):
+        recipe_of({"stage": [stage]}, "r", "r").prompt_for("")
+
+
+def edit(**keys: Any) -> dict[str, Any]:
+    return {"stage": [{"do": "edit", **keys}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([], "it is not a table."),
+        ({}, "it has no stages."),
+        ({"stages": []}, "a recipe has no 'stages'. Did you mean 'stage'?"),
+        ({"stage": [{"do": "edti"}]}, "stage 1: there is no stage 'edti'. Did you mean 'edit'?"),
+        ({"stage": [{}]}, "stage 1: it does not say what it does."),
+        ({"stage": ["edit"]}, "stage 1: it is not a table."),
+        (edit(step=4), "stage 1: a stage 'edit' has no 'step'. Did you mean 'steps'?"),
+        (edit(steps="4"), "stage 1: steps must be a whole number from 1 to 200, not '4'."),
+        (edit(steps=True), "must be a whole number"),
+        (edit(true_cfg_scale=0), "must be a number from 1 to 20"),
+        (edit(loras={"a": "b"}), "loras must be a list of names, or a table"),
+        ({"stage": [{"do": "save"}]}, "it has no stage 'edit'."),
+        ({"stage": [{"do": "save"}, {"do": "edit"}]}, "'edit' cannot come after 'save'."),
+        ({"stage": [{"do": "edit"}, {"do": "edit"}]}, "it has two stages 'edit'."),
+        (
+            {"stage": [{"do": "edit"}, {"do": "save", "formats": ["gif"]}]},
+            "formats must be a list of png, webp and jpeg",
+        ),
+        ({"stage": [{"do": "edit"}, {"do": "redraw", "strength": 2}]}, "strength must be a number from 0 to 1"),
+        ({"stage": [{"do": "edit"}, {"do": "upscale", "faktor": 4}]}, "Did you mean 'factor'?"),
+    ],
+)
+def test_a_mistake_is_told_with_its_stage_and_the_nearest_name(value: Any, says: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        recipe_of(value, "mine", "mine")
+    assert says in f"{refused.value.message} {refused.value.remedy}"
+
+
+def test_a_stage_that_is_not_there_is_refused_by_its_name() -> None:
+    recipe = recipe_of({"stage": [{"do": "mask"}, {"do": "edit"}]}, "mine", "mine")
+    with pytest.raises(InvalidRequest, match="stage 'mask', which this daemon does not have"):
+        require_stages(recipe, ("edit", "save"))
+    for kind in set(STAGES) - set(HERE):
+        stages = {"stage": [{"do": "edit"}, {"do": kind}]}
+        with pytest.raises(InvalidRequest, match=f"stage '{kind}', which this version"):
+            require_stages(recipe_of(stages, "mine", "mine"), tuple(STAGES))
+
+
+def test_a_recipe_is_a_toml_or_a_json_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(POSTER))
+    (tmp_path / "b.toml").write_text('title = "B"\n[[stage]]\ndo = "edit"\nsteps = 4\n')
+    assert recipe_named(str(tmp_path / "a.json")).kinds == ("mask", "edit", "save")
+    assert read_recipe(tmp_path / "b.toml").title == "B"
+    (tmp_path / "c.toml").write_bytes(b"\xff")
+    for name, says in (("c.toml", "Correct the file"), ("d.toml", "Check the name")):
+        with pytest.raises(InvalidRequest) as refused:
+            read_recipe(tmp_path / name)
+        assert says in refused.value.remedy
+    with pytest.raises(InvalidRequest) as refused:
+        recipe_named("previw")
+    assert "Did you mean 'preview'?" in refused.value.remedy
