@@ -9,7 +9,6 @@ from typing import Final
 from qied.checkpoints.comfyui import expanded
 from qied.checkpoints.small_files import entries, read_text
 
-REPOSITORY: Final = "Qwen/Qwen-Image-Edit-2511"
 PULL: Final = "qied pull qwen-image-edit-2511"
 """The command that gets it."""
 
