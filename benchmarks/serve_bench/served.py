@@ -21,6 +21,7 @@ from qied_client.results import Result
 from wire_bench.daemon import Daemon
 
 from qied.checkpoints.pipeline_folder import CONFIGS, STEMS
+from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder, model_configuration, profiles_folder
 from serve_bench.setting import PREVIEW_PRESET, Request, Setting
 from serve_bench.watch import REPORT
@@ -160,7 +161,9 @@ def _model_folder(folder: Path) -> Path:
         (folder / part / f"{stem}.safetensors").touch()
     (folder / "tokenizer").mkdir(exist_ok=True)
     (folder / "tokenizer" / CONFIGS["tokenizer"]).touch()
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "QwenImageEditPlusPipeline"}), encoding="utf-8")
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": shipped_profiles()[REAL].pipeline}), encoding="utf-8"
+    )
     return folder
 
 

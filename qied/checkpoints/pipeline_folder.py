@@ -22,7 +22,7 @@ OTHER_PIPELINES: Final = {
     "QwenImageLayeredPipeline": "Qwen-Image-Layered",
 }
 """Pipelines of the family that are not run, and what they are."""
-REMEDY: Final = f"Download the model again: {PULL}."
+REMEDY: Final = f"Download the model again: qied pull and its name, such as {PULL}."
 STEMS: Final = {"transformer": "diffusion_pytorch_model", "text_encoder": "model", "vae": "diffusion_pytorch_model"}
 """Names of weight files without their ends: those of diffusers, and those of transformers."""
 SHARD: Final = re.compile(r"-\d{5}-of-\d{5}(\.[\w-]+)?\.(safetensors|sft)$")

@@ -30,6 +30,8 @@ def show_reports(console: Console, reports: Sequence[Report]) -> None:
         table.add_row(*(cells[name] for name in columns))
     console.print(table)
     for report in reports:
+        if not wide and report.shown_by is not None and not report.problems:
+            console.print(f"[dim]{escape(report.path.name)} is {_model(report)}[/]", soft_wrap=True)
         show_problems(console, report.path.name, (*report.problems, *report.notes))
 
 
@@ -49,11 +51,12 @@ def _cells(report: Report) -> dict[str, str]:
         "part": report.method or _ROLES.get(report.role, str(report.role)),
         "layout": report.layout or "-",
         "precision": precision,
-        "model": report.model or _version(report) or "-",
+        "model": _model(report) or "-",
         "size": file_size(report.bytes),
     }
 
 
-def _version(report: Report) -> str:
-    """Which of the models of the same tensors a transformer is, and what shows it; empty where nothing does."""
-    return f"{report.version} (by its {report.shown_by})" if report.version is not None else ""
+def _model(report: Report) -> str:
+    """The model that a file belongs to, and what shows which of several with the same tensors a transformer is."""
+    name = report.model or report.version or ""
+    return f"{name} (by its {report.shown_by})" if name and report.shown_by is not None else name

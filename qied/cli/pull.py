@@ -59,7 +59,9 @@ def _pull(name: str, download: Download, to: Path | None, only: list[str], reser
     told = Console(stderr=True, highlight=False, markup=False)
     prepared = prepare(download, cache=Path(constants.HF_HUB_CACHE).absolute(), folder=to, only=only)
     told.print(Text(_in_short(prepared)), soft_wrap=True)
-    told.print(Text(f"Licence: {download.licence}, as its makers say at {constants.ENDPOINT}/{download.repository}"))
+    if prepared.missing.bytes:
+        licence = f"Licence: {download.licence}, as its makers say at {constants.ENDPOINT}/{download.repository}"
+        told.print(Text(licence), soft_wrap=True)
     try:
         with PullProgress() as progress:
             found = carry_out(prepared, reserve, progress)

@@ -42,6 +42,7 @@ from qied.logs import logs_are_text, set_up_logs
 from qied.loras.catalogue import Catalogue
 from qied.pictures.signing import check_signing
 from qied.planning.hardware_profile import all_hardware_profiles
+from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan
 from qied.planning.wishes import wishes_of
 from qied.server.daemon import Daemon, Launch
@@ -317,7 +318,7 @@ def show_ready(console: Console, address: str, launch: Launch) -> None:
     console.print(Text.assemble("\n", ("ready", "bold green"), f"  {title}"), soft_wrap=True)
     rows = [
         *([] if _is_usual(launch.home) else [("first", f"export QIED_HOME={_short(launch.home.absolute())}")]),
-        ("edit", f"{program} edit {_example(serving.profile.name)} -o out.png"),
+        _first_command(program, serving.profile),
         ("watch", f"{program} top, or {program} ps once; Ctrl-C here stops the daemon"),
         ("others", f"{program} keys add NAME writes the key file of a colleague"),
     ]
@@ -338,6 +339,13 @@ def _program() -> str:
         if found is not None and called.name == "qied" and called.samefile(found):
             return "qied"
     return shlex.quote(str(called)) if called.name == "qied" else f"{shlex.quote(sys.executable)} -m qied"
+
+
+def _first_command(program: str, profile: ModelProfile) -> tuple[str, str]:
+    """What to try first, and its name: an edit, or a picture from text where the model takes none."""
+    if not profile.geometry.takes_pictures:
+        return "make", f'{program} generate "a lighthouse in a storm" -o out.png'
+    return "edit", f"{program} edit {_example(profile.name)} -o out.png"
 
 
 def _example(profile: str) -> str:

@@ -83,12 +83,13 @@ def _edit(daemon: PrivateDaemon, watch: OnProgress) -> EditSpec:
 
     picture = Path(str(importlib.resources.files("qied.builtin") / _PICTURE)).read_bytes()
     with Client(daemon.home / LOCAL_FILE) as client:
-        result = client.edit(picture, _PROMPT, seed=0, steps=_STEPS, timeout=_EDIT_S, on_progress=tell)
+        pictures = [picture] if client.welcome.max_images else []
+        result = client.edit(pictures, _PROMPT, seed=0, steps=_STEPS, timeout=_EDIT_S, on_progress=tell)
     made = read_metadata(result.bytes)
     if made is None:
         raise InternalError("The result of the doctor's edit does not say how it was made.")
     return EditSpec(
-        images=(hashlib.sha256(picture).hexdigest(),),
+        images=tuple(hashlib.sha256(each).hexdigest() for each in pictures),
         prompt=made.prompt,
         negative_prompt=made.negative_prompt,
         seed=made.seed,

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from qied_client.protocol import limits
 
 from qied.edit import Schedule
@@ -225,14 +225,6 @@ class ModelProfile(_Strict):
     presets: dict[str, Preset]
     downloads: dict[str, Download] = Field(default_factory=dict, description="what can be pulled, by name")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _named_version(cls, values: Any) -> Any:
-        """A profile that says no version has the one of its name, if there is one."""
-        if isinstance(values, dict) and "version" not in values and (found := MODEL_VERSION.search(_name(values))):
-            return {**values, "version": found[1]}
-        return values
-
     @property
     def kind(self) -> str:
         """The version as which it runs."""
@@ -248,16 +240,15 @@ class ModelProfile(_Strict):
         return self.presets[self.default_preset if name is None else name]
 
 
-def _name(values: dict[str, Any]) -> str:
-    return str(values.get("name", ""))
-
-
 def load_profile(path: Path) -> ModelProfile:
     """Read one model profile; raises ConfigError that names file, line, key and the allowed values.
 
-    In the place of its table, ``architecture`` may name a shipped profile that has the same counts.
+    In the place of its table, ``architecture`` may name a shipped profile that has the same counts. A profile that says
+    no version has the one of its name, if there is one.
     """
     file = _with_architecture(read_profile_file(path))
+    if "version" not in file.values and (found := MODEL_VERSION.search(str(file.values.get("name", "")))):
+        file = replace(file, values={**file.values, "version": found[1]})
     profile = file.validated(ModelProfile)
     if profile.default_preset not in profile.presets:
         raise file.refusal(

@@ -10,7 +10,7 @@ from qied_client.errors import ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.assembly import NamedParts, assemble
 from qied.checkpoints.comfyui import extra_model_paths
-from qied.checkpoints.hub_cache import PULL, REPOSITORY
+from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.listing import listing
 from qied.checkpoints.pipeline_folder import missing_parts, pipeline_checkpoint, pipeline_evidence
@@ -25,6 +25,7 @@ from tests.checkpoints.files import MARKER
 from tests.checkpoints.sparse_files import stored_as
 from tools.sparse_checkpoint import sparse_file
 
+REPOSITORY = versions()["2511"].repository
 TRANSFORMER, ENCODER, VAE = (
     stored_as(part, flavour)
     for part, flavour in (("transformer", "bf16"), ("text_encoder", "fp8_scaled"), ("vae", "bf16"))

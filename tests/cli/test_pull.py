@@ -75,7 +75,7 @@ def test_without_a_name_it_lists_what_can_be_pulled(monkeypatch: pytest.MonkeyPa
     for name, download in shipped_downloads().items():
         assert f"{name}  " in listed
         assert download.description in listed
-        assert download.repository in listed
+        assert download.repository in listed and download.licence in listed
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
@@ -95,8 +95,9 @@ def test_the_model_is_fetched_with_a_plain_line_for_each_file_and_then_served_by
     assert done.returncode == 0, done.stderr
     folder = snapshot(tmp_path, MODEL)
     assert done.stdout.splitlines() == [f"In {folder}", "Serve it: qied serve"]
-    first, *lines = done.stderr.splitlines()
+    first, licence, *lines = done.stderr.splitlines()
     assert first.startswith(f"{MODEL} at {COMMIT[:12]}: ") and first.endswith(" still to download")
+    assert licence.startswith("Licence: Apache-2.0, ") and licence.endswith(f"/{MODEL}"), "told before the download"
     assert lines.pop(lines.index("processor/merges.txt  0 bytes")), "which has no bytes to ask for"
     assert [line.split()[0] for line in lines] == [path for path, _ in hub.fetched()], "no line but one for each file"
     assert f"{FIRST}  {len(hub.repositories[MODEL].files[FIRST]) // 1000} kB" in lines

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from qied.planning.model_profile import versions
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "Qwen/Qwen-Image-Edit-2511"
 LIGHTNING = "lightx2v/Qwen-Image-Edit-2511-Lightning"
@@ -72,7 +74,7 @@ def model_files() -> dict[str, bytes]:
     """The repository of the model in small: all that diffusers' layout needs, and some that nobody needs."""
     parts = ("transformer", "text_encoder", "vae", "tokenizer", "processor", "scheduler")
     vocabulary = b'{"a": 1}' * 1000
-    index = {"_class_name": "QwenImageEditPlusPipeline", **{part: ["library", "Class"] for part in parts}}
+    index = {"_class_name": versions()["2511"].pipeline, **{part: ["library", "Class"] for part in parts}}
     files = {
         "model_index.json": json.dumps(index).encode(),
         "transformer/diffusion_pytorch_model.safetensors.index.json": json.dumps(

@@ -68,12 +68,12 @@ def test_the_command_line_makes_a_picture(daemon: DaemonProcess, tmp_path: Path)
     options = ["--steps", "2", "--size", "128x64"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert Image.open(out).size == (128, 64) and done.stdout.startswith(f"{out}  128x64")
+    assert Image.open(io.BytesIO(out.read_bytes())).size == (128, 64) and done.stdout.startswith(f"{out}  128x64")
 
 
 def test_the_openai_package_generates(door: httpx.Client) -> None:
     token = door.headers["Authorization"].removeprefix("Bearer ")
-    with openai.OpenAI(base_url=f"{door.base_url}v1", api_key=token, max_retries=0) as sdk:
+    with openai.OpenAI(base_url=f"{door.base_url}/v1", api_key=token, max_retries=0) as sdk:
         answer = sdk.images.generate(
             prompt="a red circle",
             n=2,

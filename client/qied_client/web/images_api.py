@@ -193,7 +193,7 @@ def _picture(form: EditForm, result: Result, stand_in: Callable[[bytes], str]) -
         "b64_json": stand_in(result.bytes),
         "seed": result.seed,
         "id": result.job,
-        "warnings": list(form.notes),
+        "warnings": list(dict.fromkeys((*form.notes, *result.warnings))),
         "drift": None if result.drift is None else asdict(result.drift),
     }
 

@@ -31,6 +31,8 @@ from qied_client import (
 
 def pictures(client: Client, image: Image.Image, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
     client.edit("before.png", "Make it night.")
+    client.generate("A lighthouse.", width=1664, height=928).save("lighthouse.png")
+    client.generate("A lighthouse.", n=2)[0].save("one.png")
     client.edit(Path("before.png"), "Make it night.")
     client.edit(b"png", "Make it night.")
     client.edit(io.BytesIO(b"png"), "Make it night.")

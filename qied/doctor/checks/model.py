@@ -17,6 +17,7 @@ from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import damage, weight_files
 from qied.doctor.words import some
 from qied.planning.model_names import called
+from qied.planning.model_profile import shipped_downloads
 from qied.serving.model import ServedModel
 
 _NO_MODEL = "There is no model."
@@ -48,7 +49,7 @@ def complete(facts: Facts) -> Verdict:
         return skipped(_NO_MODEL)
     if not model.origin.is_file() and (missing := missing_parts(model.origin, model.parts.replaced)):
         return error(
-            f"{some(missing)} missing in {model.origin}.", f"{_again(model.origin)} (resumes where it stopped)."
+            f"{some(missing)} missing in {model.origin}.", f"{_again(model, model.origin)} (resumes where it stopped)."
         )
     try:
         files = model.checkpoint().weight_files
@@ -68,7 +69,9 @@ def sound(facts: Facts) -> Verdict:
         return ok(f"{len(files)} weight files of {size_text(sum(file.stat().st_size for file in files))} are complete.")
     file, problem = broken[0]
     more = f" {len(broken) - 1} more files are damaged." if len(broken) > 1 else ""
-    return error(f"{file} is damaged: {problem}.{more}", f"Remove {file.resolve()}, then: {_again(file.parent.parent)}")
+    return error(
+        f"{file} is damaged: {problem}.{more}", f"Remove {file.resolve()}, then: {_again(model, file.parent.parent)}"
+    )
 
 
 def tokenizer(facts: Facts) -> Verdict:
@@ -81,7 +84,7 @@ def tokenizer(facts: Facts) -> Verdict:
         return ok(f"The tokenizer is that of model.tokenizer: {model.parts.tokenizer}.")
     if has_vocabulary(part):
         return ok(f"The tokenizer is there{'' if model.assembled is None else f': {part}'}.")
-    return error(f"{part} has no vocabulary.", _again(model.origin))
+    return error(f"{part} has no vocabulary.", _again(model, model.origin))
 
 
 def zero_cond_t(facts: Facts) -> Verdict:
@@ -96,7 +99,7 @@ def zero_cond_t(facts: Facts) -> Verdict:
     try:
         value = json.loads(path.read_text(encoding="utf-8")).get("zero_cond_t", False)
     except (OSError, ValueError, AttributeError):
-        return error(f"{path} cannot be read.", _again(model.origin))
+        return error(f"{path} cannot be read.", _again(model, model.origin))
     if value is profile.zero_cond_t:
         return ok(f"zero_cond_t is {'set' if value else 'not set'}: this is {called(profile.kind)}.")
     return error(
@@ -110,10 +113,12 @@ def _model(facts: Facts) -> ServedModel | None:
     return facts.model if isinstance(facts.model, ServedModel) else None
 
 
-def _again(folder: Path) -> str:
+def _again(model: ServedModel | None, folder: Path) -> str:
     """The command that fetches what is missing or damaged in ``folder``."""
     in_cache = any(part.startswith("models--") for part in folder.parts)
-    return PULL if in_cache else f"{PULL} --to '{folder}'"
+    name = model.profile.name if model is not None else ""
+    pull = f"qied pull {name}" if name in shipped_downloads() else PULL
+    return pull if in_cache else f"{pull} --to '{folder}'"
 
 
 CHECKS = (

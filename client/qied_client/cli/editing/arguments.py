@@ -21,7 +21,8 @@ def told_apart(words: Sequence[str]) -> tuple[list[Path], str]:
     if _ends_like_a_picture(last):
         _refuse_a_picture_as_prompt(pictures, last)
     if not pictures:
-        raise _refused(f"A picture is missing: {last!r} is taken for the prompt.", ["photo.png"], last)
+        from_text = f". For a picture from text alone: {program()} generate {_quoted(last)} -o out.png"
+        raise _refused(f"A picture is missing: {last!r} is taken for the prompt.", ["photo.png"], last, from_text)
     strays = [word for word in pictures if not _is_picture(word)]
     if " " not in last and 0 < len(strays) < len(pictures) and strays == list(pictures[-len(strays) :]):
         text = " ".join((*strays, last))
@@ -63,9 +64,11 @@ def _is_file(word: str) -> bool:
         return False
 
 
-def _refused(message: str, pictures: Sequence[str], prompt: str) -> InvalidRequest:
+def _refused(message: str, pictures: Sequence[str], prompt: str, otherwise: str = "") -> InvalidRequest:
     command = " ".join((program(), "edit", *map(shlex.quote, pictures), _quoted(prompt), "-o out.png"))
-    return InvalidRequest(message, f"Name the pictures, then the prompt in quotes: {command}", field="prompt")
+    return InvalidRequest(
+        message, f"Name the pictures, then the prompt in quotes: {command}{otherwise}", field="prompt"
+    )
 
 
 def _quoted(prompt: str) -> str:
