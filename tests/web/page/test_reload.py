@@ -175,6 +175,25 @@ def test_an_edit_that_did_not_get_through_is_offered_again(visit, shared_daemon)
     assert prompts(shared_daemon, user) == ["darker"]
 
 
+def test_an_edit_that_is_offered_again_goes_to_its_own_picture(visit, shared_daemon, further):
+    user = visit(expected=(*AWAY, "ERR_FAILED"))
+    user.choose(PICTURE, further[0])
+    user.edit("one", steps=1)
+    user.done(1)
+    user.page.route("**/turns", lambda route: route.abort())
+    user.edit("two", steps=1)
+    user.wait("#toast-action")
+    user.page.unroute("**/turns")
+    user.page.click("#fresh-start")
+    user.choose(further[1])
+    reload(user)
+    assert sizes(user) == [[64, 48]]
+    user.page.click("#toast-action")
+    user.done(2)
+    assert len(sizes(user)) == 2 and sessions(shared_daemon, user) == 1
+    assert prompts(shared_daemon, user) == ["two", "one"]
+
+
 def test_an_edit_that_is_no_longer_wanted_is_not_offered_again(visit, shared_daemon):
     user = visit(expected=(*AWAY, "ERR_FAILED"))
     user.choose(PICTURE)

@@ -72,9 +72,13 @@ async function send(edit) {
 async function goTo(edit) {
   edit.session ??= state.session?.name === ownName(edit) ? ownName(edit) : null;
   if (edit.session === (state.session?.name ?? null)) return;
-  if (edit.session) return take(await get(path("", edit.session)));
-  startAfresh();
-  state.pictures = [...edit.pictures];
+  if (edit.session) {
+    await take(await get(path("", edit.session)), edit.base);
+    state.pictures.push(...edit.pictures.slice(1));
+  } else {
+    startAfresh();
+    state.pictures = [...edit.pictures];
+  }
   changed();
 }
 
@@ -131,7 +135,9 @@ async function failed(error, edit) {
   if (error instanceof Refused && GONE.includes(error.code) && edit.session && edit.pictures[0]) {
     startAfresh();
     notice(say("gone"));
-    return submit({ ...edit, base: 0, key: freshKey(), session: null }).catch(complain);
+    const again = { ...edit, base: 0, key: freshKey(), session: null };
+    state.unsent = again;
+    return submit(again).catch(complain).finally(() => forget(again));
   }
   if (error.code === "quota_exceeded" && !state.session) return showEarlier(say("tooManyEarlier", { n: state.me.limits["limits.sessions_per_user"] }));
   complain(error);

@@ -1,4 +1,5 @@
 // The pictures that the model will see: dropped, pasted or chosen, and numbered in its order.
+import { Unreachable } from "./api.js";
 import { $, element, iconButton } from "./dom.js";
 import { fromText } from "./made.js";
 import { complain, notice, wrong } from "./messages.js";
@@ -27,8 +28,10 @@ async function takeOne(file, read) {
     if (settings) offer(); else wrong(fromText() ? "takesNone" : "tooMany", { n: most });
     return false;
   }
-  const picture = await pictureOf(file).catch(() => null);
-  if (!picture) { wrong("broken", { name }); return true; }
+  const picture = await pictureOf(file).catch((error) => {
+    if (error instanceof Unreachable || error.code === "unsupported_picture") complain(error); else wrong("broken", { name });
+  });
+  if (!picture) return true;
   if (first) startAfresh();
   state.pictures.push(picture);
   if (settings && first) restoreSettings(settings);
