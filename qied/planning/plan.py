@@ -26,9 +26,8 @@ class Execution:
     the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
     ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
-    ``second_precision`` is one in which passes may be drawn as well: its blocks are all streamed, through a ring of
-    their own. With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so
-    in host memory, and expanded on the device each time.
+    With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host
+    memory, and expanded on the device each time.
     """
 
     device: Literal["cuda", "cpu"]
@@ -48,7 +47,6 @@ class Execution:
     attention: tuple[str, ...] = ()
     sweep_bytes: int = 0
     stored_block_bytes: int = 0
-    second_precision: Literal["", "bf16"] = ""
 
     @property
     def fp8_attention(self) -> bool:
