@@ -9,7 +9,7 @@ from typing import Final
 from qied.edit import PassSpec
 from qied.planning.geometry import MAX_ASPECT, proportional
 from qied.planning.model_profile import ModelProfile
-from qied.planning.view import Box, Filter, View
+from qied.planning.view import Box, View
 
 Size = tuple[int, int]
 Edges = tuple[int, int, int, int]
@@ -45,11 +45,10 @@ class Crop:
         """Width and height of what the picture takes of the grid."""
         return self.width - self.columns, self.height - self.rows
 
-    def view(self, size: Size, grid: Size | None = None, kind: Filter = "lanczos") -> View:
+    def view(self, size: Size, grid: Size | None = None) -> View:
         """The same part of another picture of ``size`` that lies under this one, on this grid or a smaller one."""
-        width, height = grid or (self.width, self.height)
-        columns, rows = round(self.columns * width / self.width), round(self.rows * height / self.height)
-        return View(width, height, kind, columns, rows, self.box_on(size))
+        own = View(self.width, self.height, "lanczos", self.columns, self.rows, self.box_on(size))
+        return own if grid is None or grid == own.size else own.on_grid(grid, self.box_on(size))
 
     def box_on(self, size: Size) -> Box:
         """The part in pixels of another picture that has the same proportions."""

@@ -50,6 +50,9 @@ class Pace:
 
     def edit_ms(self, spec: EditSpec) -> int:
         """Expected milliseconds of a whole edit that runs alone, with all of its passes."""
+        return round(self.steps_gflop(spec, _OVERHEAD_STEPS) * self._ms_per_gflop)
+
+    def steps_gflop(self, spec: EditSpec, more: int = 0) -> float:
+        """Operations of all steps of an edit with all of its passes, and of ``more`` in each."""
         passes = works_of(spec, self._profile, self._max_reference_pixels)
-        gflop = sum(self._gflop(spec, work) * (steps + _OVERHEAD_STEPS) for work, steps in passes)
-        return round(gflop * self._ms_per_gflop)
+        return sum(self._gflop(spec, work) * (steps + more) for work, steps in passes)

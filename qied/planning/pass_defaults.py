@@ -56,17 +56,15 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
         scale=each.scale or 0.0,
         mask=each.mask,
         mask_mode=cast(MaskMode, each.mask_mode),
-        precision="" if each.precision in (None, "auto", serving.precision) else str(each.precision),
     )
 
 
 def _check_precision(name: str, each: Redraw, serving: Serving) -> None:
-    if each.precision in (None, "auto", serving.precision, *serving.other_precisions):
+    if each.precision in (None, "auto", serving.precision):
         return
-    runs = " and ".join((serving.precision, *serving.other_precisions))
     raise PrecisionUnavailable(
-        f"{name}.precision: this daemon does not run {each.precision!r}.",
-        f"It runs {runs}; leave the precision out.",
+        f"{name}.precision: this daemon holds its model in {serving.precision} alone, not in {each.precision!r}.",
+        f"Leave the precision out, or draw on the result at a daemon that runs {each.precision}.",
         field=f"{name}.precision",
     )
 

@@ -28,9 +28,8 @@ class Execution:
     the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
     ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
-    ``text_encoder_precision`` is how the layers of a streamed text encoder are kept. ``second_precision`` is one in
-    which passes may be drawn as well: its blocks are all streamed, through a ring of their own. With
-    ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host
+    ``text_encoder_precision`` is how the layers of a streamed text encoder are kept.
+    With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host
     memory, and expanded on the device each time.
     """
 
@@ -52,7 +51,6 @@ class Execution:
     sweep_bytes: int = 0
     stored_block_bytes: int = 0
     text_encoder_precision: TextPrecision = "stored"
-    second_precision: Literal["", "bf16"] = ""
 
     @property
     def fp8_attention(self) -> bool:

@@ -43,12 +43,6 @@ class Serving:
         return self.plans[0].execution.precision
 
     @property
-    def other_precisions(self) -> tuple[str, ...]:
-        """Precisions besides, in which passes may be drawn: those that every worker holds too."""
-        held = [plan.execution.second_precision for plan in self.plans]
-        return (held[0],) if held[0] and len(set(held)) == 1 else ()
-
-    @property
     def max_pixels(self) -> int:
         """The largest result that any worker takes."""
         return max(plan.max_pixels for plan in self.plans)

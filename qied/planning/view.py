@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,24 @@ class View:
         """Width and height of the grid."""
         return self.width, self.height
 
+    def on_grid(self, grid: tuple[int, int], box: Box) -> View:
+        """The same on another grid, of the part ``box`` of another picture: both grids show the same at the same place.
+
+        Of what is filled up a part of a pixel may be left over there, so as much of the picture stays out.
+        """
+        left, top, right, bottom = box
+        across, columns = _share(self.content[0] * grid[0] / self.width, grid[0])
+        down, rows = _share(self.content[1] * grid[1] / self.height, grid[1])
+        inner = (left, top, left + (right - left) * across, top + (bottom - top) * down)
+        return View(*grid, self.filter, columns, rows, inner)
+
     @property
     def content(self) -> tuple[int, int]:
         """Width and height of what the picture itself takes of the grid."""
         return self.width - self.columns, self.height - self.rows
+
+
+def _share(content: float, grid: int) -> tuple[float, int]:
+    """Of a side that takes ``content`` of a grid: the part of it that whole pixels hold, and the pixels that remain."""
+    whole = max(1, math.floor(content + 1e-6))
+    return min(1.0, whole / content), grid - whole

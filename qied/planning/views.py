@@ -78,9 +78,7 @@ class Sight:
         width, height = self._within_cap(spec.width, spec.height)
         if (width, height) == whole.size:
             return whole
-        # What is filled up takes the same part of a smaller grid, so that both grids show the same place at the same.
-        across, down = round(whole.content[0] * width / whole.width), round(whole.content[1] * height / whole.height)
-        return View(width, height, "lanczos", width - max(1, across), height - max(1, down))
+        return whole.on_grid((width, height), (0.0, 0.0, float(size[0]), float(size[1])))
 
     def _within_cap(self, width: int, height: int) -> Size:
         """A grid, or the nearest one that a reference may have."""
