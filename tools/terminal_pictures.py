@@ -1,6 +1,6 @@
 """Draws what commands print in a terminal as docs/pictures/terminal-*.svg; ``--check`` only compares the words.
 
-``plan`` and ``doctor`` are run as they are, on recorded machines; ``ps`` shows an example of a report.
+``plan`` and ``doctor`` are run as they are, on recorded machines; ``batch`` and ``ps`` show examples.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from qied_client.batch.checking import Checked, Kind
+from qied_client.batch.edits import edits_of
+from qied_client.batch.names import Names
+from qied_client.batch.rows import Row
+from qied_client.cli.batch.plan_view import show_plan
 from qied_client.cli.status import show_status
 from qied_client.protocol import messages as m
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -39,6 +44,11 @@ THEME = TerminalTheme(
     [(110, 118, 129), (255, 161, 152), (86, 211, 100), (227, 179, 65), (121, 192, 255), (210, 168, 255),
      (86, 212, 221), (240, 246, 252)],
 )  # fmt: skip
+ROWS = (
+    ("garden", "put the chairs on the lawn"),
+    ("harbour", "make it a morning in fog"),
+    ("kitchen", "replace the sign by 'Open'"),
+)
 _GIB = 1024**3
 REPORT = m.StatusReport(
     re=1,
@@ -82,7 +92,23 @@ def shown() -> Iterator[tuple[str, Text]]:
     console = Console(file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="standard", highlight=False)
     show_status(console, REPORT)
     assert isinstance(console.file, io.StringIO)
+    yield "batch", _batch()
     yield "ps", _prompt("qied ps").append(Text.from_ansi(console.file.getvalue()))
+
+
+def _batch() -> Text:
+    """A dry run of an example, in a terminal."""
+    console = Console(file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="standard", highlight=False)
+    options = {"mask": "masks/{stem}.png"}
+    rows = [Row((f"in/{name}.jpg",), prompt, index, "", "", options) for index, (name, prompt) in enumerate(ROWS, 1)]
+    edits = edits_of(rows, Names(["out/{stem}.png", "out/{stem}.webp"]), count=1, batch="example")
+    found = Checked(edits=30, rows=30, first=list(edits))
+    quoted = m.Quoted(1, True, 1024, 1024, 4, 4, "fp8", 1, 3_200, 0, 1024, 1024)
+    show_plan(console, found, [(Kind({}, [], "", 30), quoted)], ("mask", "edit", "save"))
+    assert isinstance(console.file, io.StringIO)
+    return _prompt("qied batch rows.csv -o 'out/{stem}.png' -o 'out/{stem}.webp' --dry-run").append(
+        Text.from_ansi(console.file.getvalue())
+    )
 
 
 def _prompt(command: str) -> Text:

@@ -46,6 +46,7 @@ ONLY_PARSED: dict[str, str] = {
     r"qied stop.*": "ends the daemon; tests/daemon/test_stop.py runs it",
     r"qied(-client)? --install-completion": "changes the files of the user's shell",
     r"qied-client web.*": "runs until it is stopped; tests/web runs it",
+    r"qied batch .*--(watch|at) .*": "waits; client/tests/batch has both",
     r"qied(-client)? top": "lives until q is pressed; client/tests/cli/daemon has it",
     r"qied (un)?load": "takes the model away from the other commands; tests/daemon runs it",
 }
@@ -188,6 +189,12 @@ class Place:
                     scene.convert("RGB").save(picture)
             if before in ("--key", "login"):
                 write_credential(folder / word, self.key_of("colleague"))
+        if path == "batch":
+            for name in ("in/photo.png", "masks/photo.png"):
+                (folder / name).parent.mkdir(exist_ok=True)
+                with Image.open(read_scene().path) as scene:
+                    scene.convert("RGB").save(folder / name)
+            (folder / "rows.csv").write_text("picture,prompt,name\nin/photo.png,make the red heart blue,heart\n")
         if path == "show":
             self._edited(folder / "photo.png").save(folder / words[1])
         if path.startswith("session ") and path != "session list":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from qied_client.batch.edits import BatchEdit
+from qied_client.batch.places import whole
 from qied_client.batch.problems import Problems
 from qied_client.errors import InvalidRequest, QiedError
 from qied_client.inputs import Picture
@@ -95,7 +96,7 @@ _TWICE: Final = "Give each -o a name or suffix of its own."
 
 def _mark(path: str | Path) -> bytes:
     """A few bytes that stand for a path: there may be many thousands."""
-    return hashlib.blake2b(os.path.normcase(Path(path).resolve()).encode(), digest_size=12).digest()
+    return hashlib.blake2b(os.path.normcase(whole(path)).encode(), digest_size=12).digest()
 
 
 def _check_options(edit: BatchEdit, problems: Problems) -> None:

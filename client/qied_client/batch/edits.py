@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qied_client.batch.names import Names, filled
+from qied_client.batch.places import whole
 from qied_client.batch.rows import Row
 from qied_client.inputs import Picture, picture_bytes
 from qied_client.options import edit_request
@@ -66,7 +67,7 @@ def edits_of(rows: Iterable[Row], names: Names | None, *, count: int, batch: str
             given = row.options.get("seed")
             seed = _seed(batch, content) if given is None else (int(given) + number - 1) % (limits.SEED + 1)
             paths = () if names is None else names.paths(row, number, seed)
-            key = _digest([content, *(str(path.resolve()) for path in paths)])
+            key = _digest([content, *(whole(path) for path in paths)])
             yield BatchEdit(row, number, seed, paths, key)
 
 
@@ -76,7 +77,7 @@ def _seed(batch: str, content: str) -> int:
 
 def _named(picture: Picture) -> str:
     if isinstance(picture, (str, os.PathLike)):
-        return str(Path(picture).resolve())
+        return whole(picture)
     return hash_of(picture_bytes(picture))
 
 

@@ -114,7 +114,9 @@ class Work:
                 json.dumps({"rows": found.rows, "edits": found.edits, "expected_ms": expected_ms(answers, found.edits)})
             )
             return
-        show_plan(console, found, answers, self.recipe.kinds if self.recipe else _STAGES)
+        masked = any(edit.row.mask is not None for edit in found.first)
+        stages = self.recipe.kinds if self.recipe else ("mask", *_STAGES) if masked else _STAGES
+        show_plan(console, found, answers, stages)
 
     async def _work(
         self, whole: Batch, found: Checked | None, state: BatchState, progress: BatchProgress, console: Console
