@@ -29,7 +29,7 @@ test test-tools quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 # Three test processes for two cores, since many tests wait for daemons; one thread of torch each, as more would wait too.
 # The training, whole runs of benchmarks, hundreds of edits, the commands of all documents, and the page in a browser have a
 # run of their own.
-TOOLS := tests/tiny_model tests/daemon/test_many_edits.py tests/docs/test_command_lines.py tests/web/page $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py web_smoke.py forward.py serve_edit.py vae_bench.py)
+TOOLS := tests/tiny_model tests/daemon/test_many_edits.py tests/daemon/test_shop.py tests/docs/test_command_lines.py tests/web/page $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py web_smoke.py two_uses.py forward.py serve_edit.py vae_bench.py)
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(TOOLS)) $(ARGS)
 

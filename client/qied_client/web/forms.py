@@ -18,6 +18,7 @@ from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
 from qied_client.protocol.request import MASK_MODES
+from qied_client.recipes import Recipe, require_mask, shipped_recipes
 from qied_client.web.errors import ApiError, bad_request
 
 _FILES: Final = limits.IMAGES + 1
@@ -80,6 +81,7 @@ FIELDS: Final[Mapping[str, FormField]] = {
         'A name, or JSON: a name, a list of names or of {"name", "scale"}, or an object of strengths.',
     ),
     "preset": FormField(Text(limits.ID_CHARS, empty=True), "Named settings; GET /api/me lists them."),
+    "recipe": FormField(Text(limits.ID_CHARS, empty=True), "A shipped recipe; other fields go before its options."),
     "precision": FormField(Text(limits.NAME_CHARS, empty=True), "Refuse the edit unless the model runs in this one."),
     "preemptible": FormField(Flag(), "Give way to everybody's edits that are not, and start again for them.", "false"),
     "priority": FormField(Int(-limits.PRIORITY, limits.PRIORITY), "Order among one's own waiting jobs.", "0"),
@@ -113,6 +115,7 @@ class EditForm:
     partial_images: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     base: int | None = None
+    recipe: Recipe | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -154,30 +157,48 @@ async def edit_form(form: FormData, *, of_turn: bool = False) -> EditForm:
     mask = await read_file(masks[0], "mask") if masks else None
     if "base" in texts and not of_turn:
         raise bad_request("base is for turns of a session.", "base", "unknown_parameter")
-    options = _options(texts)
+    recipe = _recipe(texts, mask)
+    own = {} if recipe is None else recipe.output()
+    options = {**({} if recipe is None else recipe.options()), **_options(texts)}
     notes: list[str] = []
     if mask is not None:
         first = None if of_turn else pictures[0]
         notes += check_mask(mask, first)
         meant = "white" if notes else "transparent"
-        options["mask_mode"] = _one_of(texts, "mask_mode", meant)
+        options["mask_mode"] = _one_of(texts, "mask_mode", options.get("mask_mode", meant))
         if "mask_mode" in texts:
             notes = []
     return EditForm(
         images=pictures,
-        prompt=texts["prompt"],
+        prompt=texts["prompt"] if recipe is None else recipe.prompt_for(texts["prompt"]),
         n=_integer(texts, "n", 1),
         mask=mask,
         model=texts.get("model"),
         quality=texts.get("quality", "auto"),
-        output_format=_one_of(texts, "output_format", "png").replace("jpg", "jpeg"),
-        output_quality=max(1, _integer(texts, "output_compression", 100)),
+        output_format=_one_of(texts, "output_format", own.get("output_format", "png")).replace("jpg", "jpeg"),
+        output_quality=max(1, _integer(texts, "output_compression", own.get("output_quality", 100))),
         stream=_flag(texts, "stream"),
         partial_images=_integer(texts, "partial_images", 0),
         options=options,
         base=_integer(texts, "base", 0) if "base" in texts else None,
         notes=tuple(notes),
+        recipe=recipe,
     )
+
+
+def _recipe(texts: Mapping[str, str], mask: bytes | None) -> Recipe | None:
+    """The shipped recipe that a form names: files of the gateway's machine are not for its callers."""
+    name = texts.get("recipe")
+    if not name:
+        return None
+    known = {recipe.name: recipe for recipe in shipped_recipes()}
+    if name not in known:
+        raise bad_request(f"There is no recipe {name!r}. Recipes are {', '.join(known)}.", "recipe")
+    try:
+        require_mask(known[name], mask)
+    except QiedError as error:
+        raise bad_request(str(error), "mask") from error
+    return known[name]
 
 
 async def read_file(file: UploadFile, name: str) -> bytes:

@@ -24,6 +24,7 @@ from qied_client.cli.options import Address, AsJson, Key
 from qied_client.cli.status import seconds
 from qied_client.client import Client
 from qied_client.errors import InvalidRequest
+from qied_client.recipes import recipe_named, require_mask, require_stages
 
 
 class Drawing(StrEnum):
@@ -59,6 +60,7 @@ def edit(
     size: o.Size = None,
     quality: o.Quality = None,
     fit: o.Fit = False,
+    recipe: o.Recipe = None,
     priority: o.Priority = 0,
     preemptible: o.Preemptible = False,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
@@ -93,7 +95,13 @@ def edit(
             priority=priority,
             preemptible=preemptible,
         )
+        chosen = recipe_named(recipe) if recipe is not None else None
+        if chosen is not None:
+            options, prompt = o.over_recipe(chosen.options(), options), chosen.prompt_for(prompt)
+            require_mask(chosen, mask)
         with Client(key, address=address) as client:
+            if chosen is not None:
+                require_stages(chosen, client.describe().stages)
             options.update(place.asks(client.welcome.version))
             edits = Edits(client, place, job, seed)
             try:
