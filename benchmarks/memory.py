@@ -33,7 +33,6 @@ from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan
-from qied.planning.wishes import Wishes
 
 MODEL = shipped_profiles()["qwen-image-edit-2511"]
 GB = 1e9
@@ -85,7 +84,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _planned(snapshot: Snapshot, setup: Setup) -> Plan | Refusal:
-    wishes = Wishes(precision=setup.precision, budget_bytes=setup.budget_bytes, max_active=1, cache_bytes=0)
+    wishes = setup.wishes()
     made = plan(snapshot, PlanRequest(MODEL, shipped_hardware_profiles(), wishes))
     if isinstance(made, Refusal):
         return made
