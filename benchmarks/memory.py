@@ -36,7 +36,6 @@ from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan
-from qied.planning.wishes import Wishes
 from tools.own_memory import forget_peak, resident
 
 MODEL = shipped_profiles()["qwen-image-edit-2511"]
@@ -101,7 +100,7 @@ def _gguf_file(folder: Path, kind: str) -> Path:
 
 
 def _planned(snapshot: Snapshot, setup: Setup, file: Path | None) -> Plan | Refusal:
-    wishes = Wishes(precision=setup.precision, budget_bytes=setup.budget_bytes, max_active=1, cache_bytes=0)
+    wishes = setup.wishes()
     stored = stored_block_bytes([file], MODEL.architecture) if file is not None else 0
     if setup.host_bytes:
         free = min(setup.host_bytes * 9 // 10, snapshot.host.memory_available_bytes or setup.host_bytes)

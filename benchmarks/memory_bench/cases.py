@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qied.edit import EditSpec
-from qied.planning.wishes import WishedPrecision
+from qied.planning.wishes import WishedPrecision, Wishes
 
 GB = 10**9
 
@@ -22,6 +22,16 @@ class Setup:
     precision: WishedPrecision
     gguf: str = ""
     host_bytes: int = 0
+
+    def wishes(self) -> Wishes:
+        """What is asked of the plan; random weights have no file, so the text encoder is used as it is stored."""
+        return Wishes(
+            precision=self.precision,
+            budget_bytes=self.budget_bytes,
+            max_active=1,
+            cache_bytes=0,
+            text_encoder_precision="stored",
+        )
 
     def __str__(self) -> str:
         return f"{self.budget_bytes // GB or 'all'} GB {self.precision}{' of ' * bool(self.gguf)}{self.gguf}"
