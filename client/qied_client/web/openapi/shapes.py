@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from qied_client.history import SessionSummary, Turn
@@ -162,7 +163,8 @@ def generation_form(schemas: Schemas) -> Schema:
 
 
 def _default(text: str, kind: str) -> Any:
-    return int(text) if kind == "integer" else text == "true" if kind == "boolean" else text
+    readers: dict[str, Callable[[str], Any]] = {"integer": int, "number": float, "boolean": lambda text: text == "true"}
+    return readers.get(kind, str)(text)
 
 
 def _named(name: str) -> Schema:
