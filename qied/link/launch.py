@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.loras.catalogue import LoraFile
 from qied.planning.pictures import DECODING_ROOM
-from qied.planning.plan import Execution
+from qied.planning.plan import Execution, PreviewDecoder
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class LaunchOrder:
         fields = json.loads(line)
         execution = fields["execution"]
         execution["attention"] = tuple(execution["attention"])
+        if execution["preview_decoder"] is not None:
+            execution["preview_decoder"] = PreviewDecoder(**execution["preview_decoder"])
         loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
         checkpoint = Checkpoint.from_json(fields["checkpoint"])
         return cls(**{**fields, "execution": Execution(**execution), "loras": loras, "checkpoint": checkpoint})

@@ -31,6 +31,7 @@ from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.resources import builtin_loras_folder, builtin_model_folder
+from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of
 from qied.weights.problems import BadFile
 from qied.weights.stored import QUANTISED, precision_of
 
@@ -43,7 +44,8 @@ class ServedModel:
 
     ``origin`` is what people know it by: a pipeline folder, or the file of its transformer, which ``assembled`` has the
     other parts of. ``parts`` are those that the configuration names in the place of the folder's own. ``proven``: a
-    tensor of its own shows that it is the version that it is served as, whatever its name says.
+    tensor of its own shows that it is the version that it is served as, whatever its name says. ``tiny``: what decodes
+    its previews.
     """
 
     origin: Path
@@ -53,12 +55,14 @@ class ServedModel:
     parts: NamedParts = field(default_factory=NamedParts)
     assembled: Checkpoint | None = None
     proven: bool = False
+    tiny: TinyAutoencoder = field(default_factory=TinyAutoencoder)
 
     def checkpoint(self) -> Checkpoint:
         """The files to load; raises ModelNotFound, ModelUnsupported or ConfigError where they are not all there."""
-        if self.assembled is not None:
-            return self.assembled
-        return exchange(pipeline_checkpoint(self.origin, self.parts.replaced), self.parts, self.profile)
+        found = self.assembled
+        if found is None:
+            found = exchange(pipeline_checkpoint(self.origin, self.parts.replaced), self.parts, self.profile)
+        return replace(found, tiny_autoencoder=str(self.tiny.path or ""))
 
     @property
     def lightning_steps(self) -> int | None:
@@ -111,7 +115,7 @@ def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) ->
     or a file is of another model, ConfigError for a bad profile or a named part or folder that is not there.
     """
     if config.path == BUILTIN:
-        return _served(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config)
+        return _served(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config, Places())
     if not config.path:
         found = find_models(environ, home, named_parts(config))
         chosen = choose_model(found)
@@ -171,7 +175,7 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
     if is_file(path):
         checkpoint, profile = assemble(path, named_parts(config), where, wanted[0] if wanted else None)
         name = wanted[1] if wanted else profile.name
-        served = _served(path, profile, name, config, loras, checkpoint)
+        served = _served(path, profile, name, config, where, loras, checkpoint)
         return replace(served, proven=read_part(path, "transformer").evidence.proven)
     if not is_file(path / "model_index.json"):
         if config.path.rstrip("/").endswith(REPOSITORY):
@@ -186,7 +190,7 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
         )
     folder = path.resolve()
     profile, name = wanted or _fitting_profile(folder, shipped_profiles())
-    return _served(folder, profile, name, config, loras)
+    return _served(folder, profile, name, config, where, loras)
 
 
 def _served(
@@ -194,11 +198,14 @@ def _served(
     profile: ModelProfile,
     name: str,
     config: ModelConfig,
+    where: Places,
     beside: Sequence[Path] = (),
     assembled: Checkpoint | None = None,
 ) -> ServedModel:
     loras = _loras(config, beside, name, profile)
-    return ServedModel(origin, profile, name, loras, named_parts(config), assembled)
+    own = origin if assembled is None else None
+    tiny = tiny_autoencoder_of(config.tiny_autoencoder, own, where.installations, profile.architecture.latent_channels)
+    return ServedModel(origin, profile, name, loras, named_parts(config), assembled, tiny=tiny)
 
 
 def _loras(config: ModelConfig, beside: Sequence[Path], profile_name: str, profile: ModelProfile) -> Catalogue:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from qied.edit import EditSpec
 from qied.engine.edits.pacing import Pacer
-from qied.engine.edits.preview import PreviewMap
+from qied.engine.edits.preview import Previews
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import Models
 from qied.link.engine_port import Ended, Picture
@@ -56,7 +56,7 @@ class EngineContext:
 
     models: Models
     profile: ModelProfile
-    preview: PreviewMap
+    preview: Previews
     max_reference_pixels: int
     loras: LoraLibrary
     pacer: Pacer
