@@ -31,7 +31,7 @@ from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_names import called
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles, versions
-from qied.resources import builtin_folder, builtin_loras_folder, builtin_model_folder
+from qied.resources import builtin_loras_folder, builtin_model_folder
 from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of
 from qied.weights.problems import BadFile
 from qied.weights.stored import QUANTISED, precision_of
@@ -221,7 +221,7 @@ def _served(
     assembled: Checkpoint | None = None,
 ) -> ServedModel:
     loras = _loras(config, beside, name, profile)
-    own = builtin_folder() if name == BUILTIN else origin if assembled is None else None
+    own = origin if assembled is None else None
     tiny = tiny_autoencoder_of(config.tiny_autoencoder, own, where.installations, profile.architecture.latent_channels)
     return ServedModel(origin, profile, name, loras, named_parts(config), assembled, tiny=tiny)
 
