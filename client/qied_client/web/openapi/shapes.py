@@ -149,7 +149,9 @@ def edit_form(schemas: Schemas, *, of_turn: bool) -> Schema:
 
 
 def _default(text: str, kind: str) -> Any:
-    return int(text) if kind == "integer" else text == "true" if kind == "boolean" else text
+    if kind == "boolean":
+        return text == "true"
+    return int(text) if kind == "integer" else float(text) if kind == "number" else text
 
 
 def _named(name: str) -> Schema:
