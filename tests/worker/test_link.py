@@ -125,6 +125,7 @@ def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
     made.deliver(edit, Image.new("RGB", edit.begin.spec.size, (40, 80, 220)), "builtin")
     report = driver.said.get(timeout=20)
     assert isinstance(report, w.EditFinished) and report.warnings == told("hole")
+    assert report.drift is None and report.timings.keys() == {"held_ms", "align_ms", "encode_ms"}
     with Image.open(io.BytesIO(report.thumbnail)) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", (256, 128))
     metadata = read_metadata(driver.blobs[report.blob])

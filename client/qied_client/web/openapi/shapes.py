@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from qied_client.history import SessionSummary, Turn
@@ -163,8 +162,9 @@ def generation_form(schemas: Schemas) -> Schema:
 
 
 def _default(text: str, kind: str) -> Any:
-    readers: dict[str, Callable[[str], Any]] = {"integer": int, "number": float, "boolean": lambda text: text == "true"}
-    return readers.get(kind, str)(text)
+    if kind == "boolean":
+        return text == "true"
+    return int(text) if kind == "integer" else float(text) if kind == "number" else text
 
 
 def _named(name: str) -> Schema:

@@ -61,6 +61,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "output_quality": (0, "--quality: must be 1 to 100, not 0."),
     "priority": (11, "--priority: must be -10 to 10, not 11."),
     "prompt": ("", "PROMPT: must not be empty."),
+    "redraw": ({"strength": 0.0}, "--redraw: must be a number from 0.01 to 1, not 0."),
+    "refine": (1.5, "--refine: must be a number from 0 to 1, not 1.5."),
+    "align": ("?", "--no-align: must be"),
 }
 
 
@@ -77,7 +80,7 @@ def test_a_wrong_value_is_told_by_its_flag(field: str) -> None:
 
 
 def test_all_fields_are_tried() -> None:
-    pictures, flags = {"images", "mask", "canvas"}, {"preemptible", "rewrite_prompt", "align"}
+    pictures, flags = {"images", "mask", "canvas"}, {"preemptible", "rewrite_prompt"}
     assert set(WRONG) | pictures | flags | OF_THE_LIBRARY == {field.name for field in fields(EditRequest)}
 
 
