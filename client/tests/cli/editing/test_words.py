@@ -55,8 +55,6 @@ WRONG: dict[str, tuple[Any, str]] = {
     "mask_mode": ("?", "--mask-mode: must be"),
     "size": ("?", "--size: must be"),
     "background": ("?", "--background: must be"),
-    "redraw": (["?"], "--redraw: "),
-    "refine": (2.0, "--refine: must be"),
     "output_format": ("?", "--out: must be"),
     "output_quality": (0, "--quality: must be 1 to 100, not 0."),
     "priority": (11, "--priority: must be -10 to 10, not 11."),
