@@ -33,7 +33,8 @@ class EditSpec:
     that the model or a Lightning LoRA was distilled to. With ``crop_width`` and ``crop_height``, pictures of that size
     are extended at the right and below to ``width`` x ``height`` by their last pixels, and the result is cut to it.
     Where ``background`` is not ``opaque``, the result is transparent where the first picture is. ``rewrite``: the
-    prompt is rewritten before it is used.
+    prompt is rewritten before it is used. ``upscale`` names the model that makes the sides of the result ``upscale_by``
+    times as long at the end; with ``only_upscales`` that is all that is done, to the one picture.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -58,11 +59,20 @@ class EditSpec:
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     background: Annotated[Background, Later(OneOf(BACKGROUNDS))] = "auto"
     rewrite: Annotated[bool, Later(Flag())] = False
+    upscale: Annotated[str, Later(Text(limits.NAME_CHARS, empty=True))] = ""
+    upscale_by: Annotated[int, Later(Int(1, 8))] = 1
+    only_upscales: Annotated[bool, Later(Flag())] = False
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the result's file."""
-        return (self.crop_width or self.width, self.crop_height or self.height)
+        width, height = self.drawn_size
+        return width * self.upscale_by, height * self.upscale_by
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        """Width and height of the result before it is upscaled."""
+        return self.crop_width or self.width, self.crop_height or self.height
 
     def padding(self, size: tuple[int, int]) -> tuple[int, int]:
         """Columns and rows by which a picture of this size is extended."""

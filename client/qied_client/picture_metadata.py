@@ -38,7 +38,8 @@ class PictureMetadata:
     are SHA-256 hashes (hex) of the picture files that went in. Files of qied 0.2.0 do not have ``precision`` and what
     comes after it. ``preset`` is also empty where no preset gave the settings. ``size`` is "same" where the result has
     its source's own size. ``original_prompt`` is what was asked for, where a rewriter made ``prompt`` of it.
-    ``background`` is empty where none was asked for.
+    ``background`` is empty where none was asked for. ``upscale`` is the model that made the sides ``upscale_by`` times
+    as long; ``steps`` are 0 where nothing else was done.
     """
 
     prompt: str
@@ -61,6 +62,8 @@ class PictureMetadata:
     mask_mode: str = ""
     original_prompt: str = ""
     background: str = ""
+    upscale: str = ""
+    upscale_by: int = 1
 
 
 def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | None:
@@ -123,6 +126,12 @@ def _count(value: object) -> int:
     return value
 
 
+def _scale(value: object) -> int:
+    if (found := _count(value)) < 1:
+        raise ValueError("not a scale")
+    return found
+
+
 def _number(value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError("not a number")
@@ -174,4 +183,6 @@ _CHECKS: Final[Mapping[str, Callable[[object], Any]]] = {
     "mask_mode": _text,
     "original_prompt": _text,
     "background": _text,
+    "upscale": _text,
+    "upscale_by": _scale,
 }

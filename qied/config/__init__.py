@@ -127,6 +127,7 @@ class ModelConfig(Section):
     tokenizer: str = Field("", description="folder of the vocabulary; empty: the model's own, or where one is found")
     profile: str = Field("", description="model profile; empty: the one that fits the model")
     loras: Folders = Field((), description="folders of LoRA files, in addition to the model's own")
+    upscalers: Folders = Field((), description="folders of upscaling models, in addition to ComfyUI's")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "fp8", "int8", "fp8-storage", "bf16", "fp32"] = "auto"
     gpus: Annotated[str, AfterValidator(_cards)] = Field(

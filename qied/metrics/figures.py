@@ -33,6 +33,7 @@ STAGES: Final = {
     "prepare_steps_ms": "prepare_steps",
     "denoise_ms": "denoise",
     "decode_ms": "decode",
+    "upscale_ms": "upscale",
     "encode_ms": "encode_file",
 }
 """A worker's timings of one edit, in milliseconds, and the stages that they are of."""

@@ -22,7 +22,7 @@ def metadata_of(spec: EditSpec, model: str, original_prompt: str = "") -> Pictur
         prompt=spec.prompt,
         negative_prompt=spec.negative_prompt,
         seed=spec.seed,
-        steps=spec.steps,
+        steps=0 if spec.only_upscales else spec.steps,
         true_cfg_scale=spec.true_cfg_scale,
         width=spec.size[0],
         height=spec.size[1],
@@ -38,6 +38,8 @@ def metadata_of(spec: EditSpec, model: str, original_prompt: str = "") -> Pictur
         mask=spec.mask,
         warnings=spec.warnings,
         original_prompt=original_prompt,
+        upscale=spec.upscale,
+        upscale_by=spec.upscale_by,
         background="" if spec.background == "auto" else spec.background,
     )
 

@@ -34,7 +34,9 @@ def views_of(
     padding = spec.padding(size)
     extended = (size[0] + padding[0], size[1] + padding[1])
     sizes: list[tuple[int, int]] = []
-    if blob in spec.images:
+    if spec.only_upscales:
+        sizes.append((spec.width, spec.height))
+    elif blob in spec.images:
         sizes.append(vision_size(profile, *extended))
         sizes.append(reference_size(profile, *extended, max_reference_pixels))
     if spec.mask is not None and blob == spec.images[0]:

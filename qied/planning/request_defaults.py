@@ -14,6 +14,7 @@ from qied.planning.geometry import MAX_ASPECT, default_target_size, nearest_with
 from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset
 from qied.planning.serving import Serving
+from qied.planning.upscale_defaults import only_upscaled, with_upscaling
 
 Size = tuple[int, int]
 _FORMATS: Final[Mapping[str, OutputFormat]] = {"png": "png", "webp": "webp", "jpeg": "jpeg"}
@@ -38,6 +39,9 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
 
     Raises InvalidRequest and its kinds; a size above the cap is not an error here, see ``admitted``.
     """
+    if request.task == "upscale":
+        spec = only_upscaled(request, sizes, serving)
+        return Resolved(spec, (spec.width, spec.height), fits=True)
     geometry = serving.profile.geometry
     if not 1 <= len(sizes) <= geometry.max_references:
         raise InvalidRequest(
@@ -97,6 +101,8 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving) -> Re
         preset=_preset_name(request, distilled, serving.profile),
         precision=serving.precision,
     )
+    if request.upscale:
+        spec = with_upscaling(spec, request.upscale, serving)
     warnings = (
         *serving.warnings,
         *_fitted(request, wanted, spec, serving),

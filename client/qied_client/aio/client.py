@@ -35,7 +35,7 @@ from qied_client.net.transport import Endpoint
 from qied_client.options import EditOptions, edit_request, shows_options
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
-from qied_client.protocol.request import EditRequest
+from qied_client.protocol.request import UPSCALING, EditRequest
 from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.results import OnProgress, Result
 from qied_client.transfers import hash_of
@@ -175,6 +175,14 @@ class AsyncClient:
         submission = self._submission(sequence(images), prompt, options, job_id=job_id, n=n)
         results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
         return results[0] if n is None else results
+
+    async def upscale(self, picture: Picture, upscaler: str = "2x", **options: Unpack[EditOptions]) -> Result:
+        """Enlarge a picture by an upscaling model of the daemon: its name, or the scale of one such as ``2x``.
+
+        Nothing else is done to it, so of the options only those of the output count. Raises what ``edit`` does.
+        """
+        options["task"], options["upscale"] = "upscale", upscaler
+        return await self.edit(picture, UPSCALING, **options)
 
     @shows_options
     async def submit(

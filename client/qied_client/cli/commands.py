@@ -10,12 +10,13 @@ from qied_client.cli.daemon.login import login, logout
 from qied_client.cli.daemon.ps import cancel, ps
 from qied_client.cli.daemon.top import top
 from qied_client.cli.editing.command import edit
+from qied_client.cli.editing.upscale import upscale
 from qied_client.cli.sessions.commands import session_app
 from qied_client.cli.show import show
 
 
 def add_client_commands(app: typer.Typer) -> None:
     """Add the commands to a command line."""
-    for command in (edit, jobs, result, release, cancel, ps, top, presets, loras, show, login, logout):
+    for command in (edit, upscale, jobs, result, release, cancel, ps, top, presets, loras, show, login, logout):
         app.command()(command)
     app.add_typer(session_app, name="session")

@@ -52,7 +52,10 @@ def _options(metadata: PictureMetadata) -> list[str]:
     if metadata.size:
         options += ["--size", metadata.size]
     else:
-        options += ["--width", str(metadata.width), "--height", str(metadata.height)]
+        drawn = (metadata.width // metadata.upscale_by, metadata.height // metadata.upscale_by)
+        options += ["--width", str(drawn[0]), "--height", str(drawn[1])]
+    if metadata.upscale:
+        options += ["--upscale", metadata.upscale]
     if metadata.background:
         options += ["--background", metadata.background]
     if metadata.precision:

@@ -21,6 +21,7 @@ _LABELS = {
     "prepare_steps": "preparing the steps",
     "denoise": "editing",
     "decode": "finishing",
+    "upscale": "upscaling",
     "disk": "waiting for the daemon's disk",
 }
 

@@ -40,6 +40,9 @@ class LoraChoice:
 
 
 MASK_MODES: Final = ("auto", "white", "transparent", "opaque")
+TASKS: Final = ("edit", "upscale")
+UPSCALING: Final = "upscale"
+"""The prompt of a request of the task ``upscale``, which has no use for one."""
 BACKGROUNDS: Final = ("auto", "transparent", "opaque")
 
 
@@ -56,7 +59,9 @@ class EditRequest:
     result has the last picture's own size to the pixel, and its pixels lie where the picture's do. With the
     ``background`` ``auto`` or ``transparent`` a PNG or WebP is transparent where the first picture is and no mask
     marks; ``opaque`` makes all of it visible. ``rewrite_prompt`` has the daemon's prompt rewriter, where it has one,
-    make the prompt that is used. ``priority`` orders
+    make the prompt that is used. ``upscale`` names an upscaling model of the daemon, or its scale as ``2x``: the result
+    has so many times the width and height. With the ``task`` ``upscale`` nothing else is done: the one picture is
+    upscaled, and the prompt and all settings of an edit are not used. ``priority`` orders
     the waiting jobs of one user,
     the highest first; other users' shares do not depend on it.
     """
@@ -82,6 +87,8 @@ class EditRequest:
     size: Annotated[str, Later(OneOf(("default", "same")))] = "default"
     background: Annotated[str, Later(OneOf(BACKGROUNDS))] = "auto"
     rewrite_prompt: Annotated[bool, Later(Flag())] = False
+    upscale: Annotated[str, Later(Text(limits.NAME_CHARS, empty=True))] = ""
+    task: Annotated[str, Later(OneOf(TASKS))] = "edit"
 
     def validated(self) -> EditRequest:
         """Return the request with every field checked; raises InvalidRequest that names the field and the limit."""

@@ -17,7 +17,7 @@ from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
-from qied_client.protocol.request import BACKGROUNDS, MASK_MODES
+from qied_client.protocol.request import BACKGROUNDS, MASK_MODES, TASKS
 from qied_client.web.errors import ApiError, bad_request
 
 _FILES: Final = limits.IMAGES + 1
@@ -71,6 +71,10 @@ FIELDS: Final[Mapping[str, FormField]] = {
         "auto, transparent: PNG and WebP are transparent where the first picture is and no mask marks; opaque: not.",
         "auto",
     ),
+    "upscale": FormField(
+        Text(limits.NAME_CHARS, empty=True), "An upscaling model of this server, or its scale such as 2x."
+    ),
+    "task": FormField(OneOf(TASKS), "upscale: only enlarge the picture; prompt and settings are not used.", "edit"),
     "rewrite_prompt": FormField(Flag(), "Have the daemon's prompt rewriter improve the prompt.", "false"),
     "output_format": FormField(OneOf(("png", "webp", "jpeg", "jpg")), "Format of the results.", "png"),
     "output_compression": FormField(Int(0, 100), "Percent of quality; a WebP of 100 is lossless.", "100"),
@@ -266,7 +270,7 @@ def _text_into(texts: dict[str, str], name: str, value: str) -> None:
 
 def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for name in ("negative_prompt", "preset", "precision"):
+    for name in ("negative_prompt", "preset", "precision", "upscale"):
         if texts.get(name):
             options[name] = texts[name]
     for name in ("seed", "steps", "width", "height", "priority"):
@@ -281,6 +285,8 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     options.update(_size(texts.get("size", "auto")))
     if texts.get("background"):
         options["background"] = _one_of(texts, "background", "auto")
+    if texts.get("task"):
+        options["task"] = _one_of(texts, "task", "edit")
     if _flag(texts, "rewrite_prompt"):
         options["rewrite_prompt"] = True
     _one_of(texts, "response_format", "b64_json")

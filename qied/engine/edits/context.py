@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -13,12 +13,13 @@ from qied.engine.edits.pacing import Pacer
 from qied.engine.edits.preview import PreviewMap
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import Models
+from qied.engine.upscale.upscaling import UpscalerLibrary
 from qied.link.engine_port import Ended, Picture
 from qied.planning.geometry import reference_size, vision_size
 from qied.planning.model_profile import ModelProfile
 from qied.scheduling.sweep import StepNeeds, SweepRoom
 
-Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "decode"]
+Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "decode", "upscale"]
 PictureAtSize = tuple[str, tuple[int, int]]
 """A picture's hash, and the (width, height) in pixels to which it is resized."""
 
@@ -51,7 +52,8 @@ class Advance:
 class EngineContext:
     """The context that all edits share and none changes; larger references are resized to the pixels given.
 
-    ``sweep_room`` is what steps that go together may take, None where each goes alone.
+    ``sweep_room`` is what steps that go together may take, None where each goes alone. ``decode_room`` gives the bytes
+    that decoding a picture of a width and height may take, and so upscaling it.
     """
 
     models: Models
@@ -61,6 +63,8 @@ class EngineContext:
     loras: LoraLibrary
     pacer: Pacer
     sweep_room: SweepRoom | None
+    upscalers: UpscalerLibrary
+    decode_room: Callable[[int, int], int]
 
 
 class EditInputs:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from qied.edit import EditSpec
 from qied.engine.edits.context import Advance, EditInputs, EngineContext, HeldBytes, PictureAtSize
 from qied.engine.edits.denoise import (
     PATCH,
@@ -49,11 +50,35 @@ Units = Generator[Advance | VelocityRequest, list[Tensor], T]
 
 def run_edit(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[None]:
     """Carry out one edit; the last unit brings the result."""
+    drawn = _given(inputs) if inputs.spec.only_upscales else (yield from draw(context, inputs, cache, held))
+    if inputs.spec.upscale:
+        yield from upscale(context, inputs.spec, drawn)
+
+
+def _given(inputs: EditInputs) -> Image.Image:
+    """The picture that is only upscaled."""
+    picture = inputs.pictures[inputs.spec.images[0]]
+    return picture.resize((inputs.spec.width, inputs.spec.height), Image.Resampling.LANCZOS)
+
+
+def draw(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[Image.Image]:
+    """Draw the picture that was asked for, and return it; its last unit brings it, unless it is to be upscaled."""
     embeddings = yield from encode_prompts(context, inputs, cache, held)
     encoded = yield from encode_images(context, inputs, cache, held)
     inputs.pictures_are_encoded()
     latents = yield from denoise(context, inputs, embeddings, encoded, held)
-    yield decode(context, inputs, latents)
+    last = decode(context, inputs, latents)
+    assert last.image is not None
+    del latents
+    yield replace(last, image=None) if inputs.spec.upscale else last
+    return last.image
+
+
+def upscale(context: EngineContext, spec: EditSpec, drawn: Image.Image) -> Units[None]:
+    """Upscale a picture, a unit for each tile, in the memory that decoding it may take."""
+    room = context.decode_room(spec.width, spec.height)
+    for tile, tiles, image in context.upscalers.upscaled(drawn, spec.upscale, room):
+        yield Advance("upscale", tile, tiles, image=image)
 
 
 def encode_prompts(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[Embeddings]:

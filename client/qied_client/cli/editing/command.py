@@ -59,6 +59,7 @@ def edit(
     size: o.Size = None,
     background: o.Background = None,
     rewrite_prompt: o.RewritePrompt = False,
+    upscale: o.Upscale = None,
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
@@ -92,6 +93,7 @@ def edit(
             size=size,
             background=background,
             rewrite_prompt=rewrite_prompt,
+            upscale=upscale,
             fit=fit,
             priority=priority,
         )

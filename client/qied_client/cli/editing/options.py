@@ -39,6 +39,9 @@ Background = Annotated[
 RewritePrompt = Annotated[
     bool, typer.Option("--rewrite-prompt", help="Have the daemon's prompt rewriter, if it has one, improve the prompt.")
 ]
+Upscale = Annotated[
+    str | None, typer.Option("--upscale", help="2x or 4x, or the name of an upscaling model: enlarge the result.")
+]
 Quality = Annotated[
     int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
 ]
@@ -61,6 +64,7 @@ def edit_options(
     size: str | None,
     background: str | None,
     rewrite_prompt: bool,
+    upscale: str | None,
     fit: bool,
     priority: int,
 ) -> dict[str, Any]:
@@ -82,6 +86,7 @@ def edit_options(
         **({"size": size} if size is not None else {}),
         **({"background": background} if background is not None else {}),
         **({"rewrite_prompt": True} if rewrite_prompt else {}),
+        **({"upscale": upscale} if upscale else {}),
         "on_cap": "fit" if fit else "refuse",
         "priority": priority,
     }

@@ -66,6 +66,7 @@ def edit_session(
     size: o.Size = None,
     background: o.Background = None,
     rewrite_prompt: o.RewritePrompt = False,
+    upscale: o.Upscale = None,
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
@@ -92,6 +93,7 @@ def edit_session(
             size=size,
             background=background,
             rewrite_prompt=rewrite_prompt,
+            upscale=upscale,
             fit=fit,
             priority=priority,
         )
