@@ -50,5 +50,7 @@ def as_json(metadata: PictureMetadata) -> str:
 
 
 def contents_for(metadata: PictureMetadata, xmp: bytes = b"") -> Contents:
-    """All that a result's file holds beside its pixels: the metadata in each dialect, and a packet of marks."""
+    """All that a result's file holds besides its pixels: the metadata in each dialect, and a packet of marks."""
+    if not metadata.steps:  # only upscaled, for which other programs have no settings
+        return Contents(as_json(metadata), xmp=xmp)
     return Contents(as_json(metadata), a1111_text(metadata), comfyui_prompt(metadata), xmp)

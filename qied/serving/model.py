@@ -43,7 +43,7 @@ class ServedModel:
     ``origin`` is what people know it by: a pipeline folder, or the file of its transformer, which ``assembled`` has the
     other parts of. ``parts`` are those that the configuration names in the place of the folder's own. ``proven``: a
     tensor of its own shows that it is the version that it is served as, whatever its name says. ``upscalers`` are the
-    upscaling models beside it.
+    upscaling models that its edits may use.
     """
 
     origin: Path

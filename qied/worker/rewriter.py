@@ -1,4 +1,4 @@
-"""Rewriting a prompt by a local command or a chat model, within a time, and without showing it to anybody else.
+"""Rewriting a prompt by a local command or a chat model, within a time, and without showing it to others.
 
 A command gets the prompt on its standard input, never among its arguments, which every user of a machine can list. Logs
 and warnings have the kind of a failure alone: no prompt, no address, no key, no words of the other side.

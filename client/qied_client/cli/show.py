@@ -119,6 +119,19 @@ def _lines(console: Console, text: Text, indent: int = 0) -> list[Text]:
 
 
 def _rows(metadata: PictureMetadata, found: dict[str, Path]) -> Iterator[tuple[str, str]]:
+    if metadata.steps:
+        yield from _edit_rows(metadata)
+    if metadata.upscale:
+        yield "upscaled", f"{metadata.upscale}, {metadata.upscale_by}x"
+    for blob in dict.fromkeys(metadata.sources):
+        yield "source", _file(blob, found)
+    if metadata.mask is not None:
+        yield "mask", _file(metadata.mask, found)
+    for warning in metadata.warnings:
+        yield "warning", warning
+
+
+def _edit_rows(metadata: PictureMetadata) -> Iterator[tuple[str, str]]:
     yield "prompt", metadata.prompt
     if metadata.original_prompt:
         yield "asked for", metadata.original_prompt
@@ -133,12 +146,6 @@ def _rows(metadata: PictureMetadata, found: dict[str, Path]) -> Iterator[tuple[s
             yield name, value
     for lora, strength in metadata.loras:
         yield "LoRA", f"{lora}, strength {number(strength)}"
-    for blob in dict.fromkeys(metadata.sources):
-        yield "source", _file(blob, found)
-    if metadata.mask is not None:
-        yield "mask", _file(metadata.mask, found)
-    for warning in metadata.warnings:
-        yield "warning", warning
 
 
 def _file(blob: str, found: dict[str, Path]) -> str:
