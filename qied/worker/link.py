@@ -192,7 +192,7 @@ class Link:
             await self._loop.run_in_executor(self._pool, check_marks, seen, spec.mask_mode, mask.guess)
             warnings = told(mask.guess)
         opacity = kept_opacity(pictures[spec.images[0]], seen) if spec.keeps_opacity else None
-        if opacity is not None and spec.background == "auto":
+        if opacity is not None and spec.background == "auto" and not spec.only_upscales:
             warnings = (*warnings, TRANSPARENT)
         inputs = tuple((blob, pictures[blob].marks) for blob in dict.fromkeys(spec.images))
         return pictures, Carried(warnings, inputs, opacity)
