@@ -12,7 +12,7 @@ from qied_client.protocol.request import BACKGROUNDS, MASK_MODES, LoraChoice
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 MaskMode = Literal["auto", "white", "transparent", "opaque"]
-Background = Literal["auto", "transparent", "opaque"]
+Background = Literal["auto", "transparent", "opaque", "none"]
 Schedule = Literal["model", "lightning"]
 _CUT = "..."
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
@@ -32,9 +32,10 @@ class EditSpec:
     where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they are those
     that the model or a Lightning LoRA was distilled to. With ``crop_width`` and ``crop_height``, pictures of that size
     are extended at the right and below to ``width`` x ``height`` by their last pixels, and the result is cut to it.
-    Where ``background`` is not ``opaque``, the result is transparent where the first picture is. ``rewrite``: the
-    prompt is rewritten before it is used. ``upscale`` names the model that makes the sides of the result ``upscale_by``
-    times as long at the end; with ``only_upscales`` that is all that is done, to the one picture.
+    With the ``background`` ``auto`` or ``transparent`` the result is transparent where the first picture is; ``none``
+    says that this picture is opaque everywhere. ``rewrite``: the prompt is rewritten before it is used. ``upscale``
+    names the model that makes the sides of the result ``upscale_by`` times as long at the end; with ``only_upscales``
+    that is all that is done, to the one picture.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -57,7 +58,7 @@ class EditSpec:
     warnings: Annotated[tuple[str, ...], Later(ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS))] = ()
     crop_width: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
-    background: Annotated[Background, Later(OneOf(BACKGROUNDS))] = "auto"
+    background: Annotated[Background, Later(OneOf((*BACKGROUNDS, "none")))] = "none"
     rewrite: Annotated[bool, Later(Flag())] = False
     upscale: Annotated[str, Later(Text(limits.NAME_CHARS, empty=True))] = ""
     upscale_by: Annotated[int, Later(Int(1, 8))] = 1
@@ -83,7 +84,7 @@ class EditSpec:
     @property
     def keeps_opacity(self) -> bool:
         """Whether the result may be transparent."""
-        return bool(self.images) and self.background != "opaque" and self.output_format != "jpeg"
+        return self.background in ("auto", "transparent") and self.output_format != "jpeg"
 
     @property
     def guided(self) -> bool:

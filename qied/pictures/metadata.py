@@ -40,7 +40,7 @@ def metadata_of(spec: EditSpec, model: str, original_prompt: str = "") -> Pictur
         original_prompt=original_prompt,
         upscale=spec.upscale,
         upscale_by=spec.upscale_by,
-        background="" if spec.background == "auto" else spec.background,
+        background="" if spec.background in ("auto", "none") else spec.background,
     )
 
 
