@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,9 +34,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--start", type=Path, metavar="FILE", help="go on from the file of an earlier run")
     chosen = parser.parse_args()
     torch.manual_seed(0)
-    network = trained(Compact(FACTS), pictures(_SCENES, seed=1), chosen.steps)
+    network = Compact(FACTS)
+    *_, last, _ = network.parameters()
+    nn.init.zeros_(last)  # it begins as the picture with its pixels doubled
+    if chosen.start is not None:
+        network.load_state_dict(load_file(chosen.start))
+    trained(network, pictures(_SCENES, seed=1), chosen.steps)
     held_out = pictures(16, seed=2)
     with torch.inference_mode():
         made = network(halved(held_out)).clamp(0, 1)
@@ -58,10 +64,8 @@ def halved(large: Tensor) -> Tensor:
     return small.clamp(0, 1).mul(255).round().div(255)
 
 
-def trained(network: nn.Module, large: Tensor, steps: int) -> nn.Module:
+def trained(network: nn.Module, large: Tensor, steps: int) -> None:
     """Fit a network to bring halved patches back, by the absolute error."""
-    last = next(module for module in reversed(list(network.modules())) if isinstance(module, nn.Conv2d))
-    nn.init.zeros_(last.weight)  # it begins as the picture with its pixels doubled
     optimiser = torch.optim.Adam(network.parameters(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     random = torch.Generator().manual_seed(0)
@@ -75,7 +79,6 @@ def trained(network: nn.Module, large: Tensor, steps: int) -> nn.Module:
         loss.backward()
         optimiser.step()
         schedule.step()
-    return network
 
 
 def psnr(made: Tensor, truth: Tensor) -> float:

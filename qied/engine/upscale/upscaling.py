@@ -58,8 +58,10 @@ class UpscalerLibrary:
     def _facts(self, name: str) -> UpscalerFacts:
         try:
             return read_facts(Path(self.files[name]))
-        except (OSError, KeyError):
-            raise ModelUnsupported(f"The upscaler {name!r} is not there any more.", "Restart the daemon.") from None
+        except OSError as error:
+            raise ModelUnsupported(
+                f"The upscaler {name!r} cannot be read: {error.strerror}.", "Restart the daemon."
+            ) from None
 
     def _tile(
         self, network: nn.Module, levels: Tensor, facts: UpscalerFacts, box: tuple[int, int, int, int]

