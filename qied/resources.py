@@ -18,6 +18,11 @@ def builtin_loras_folder() -> Path:
     return _PACKAGE / "builtin" / "loras"
 
 
+def builtin_upscalers_folder() -> Path:
+    """Folder of the upscaling models that come with the built-in model."""
+    return _PACKAGE / "builtin" / "upscalers"
+
+
 def builtin_model_folder() -> Path:
     """Folder of the built-in model, in diffusers' pipeline layout."""
     return _PACKAGE / "builtin" / "model"

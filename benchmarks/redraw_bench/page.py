@@ -28,7 +28,7 @@ def part(report: Mapping[str, Any]) -> str:
     where = f"{report['edits']} held-out edits on {report['machine']['processor']}, torch {report['versions']['torch']}"
     lines = [f"{where}; {report['at'][:10]}.\n", f"```sh\n{report['command']}\n```\n", *_HEAD]
     for name, row in report["ways"].items():
-        outside = "–" if row["changed_outside"] is None else str(row["changed_outside"])
+        outside = "-" if row["changed_outside"] is None else str(row["changed_outside"])
         cells = (
             name,
             f"{row['success']} of {report['edits']}",

@@ -81,11 +81,18 @@ def _passes(region: np.ndarray[Any, Any]) -> list[tuple[str, PassSpec, np.ndarra
     inside = np.zeros((SIDE, SIDE), bool)
     inside[top:bottom, left:right] = True
     common: dict[str, Any] = {"steps": STEPS, "max_pixels": _MOST_PIXELS, "scale": 1.0}
-    box = {"left": left, "top": top, "width": right - left, "height": bottom - top, "padding": PADDING, "feather": 4}
+    box: dict[str, Any] = {
+        "left": left,
+        "top": top,
+        "width": right - left,
+        "height": bottom - top,
+        "padding": PADDING,
+        "feather": 4,
+    }
     found: list[tuple[str, PassSpec, np.ndarray[Any, Any] | None]] = [
         (f"redraw {strength:g}", PassSpec(strength=strength, **box, **common), inside) for strength in STRENGTHS
     ]
-    everything = {"left": 0, "top": 0, "width": SIDE, "height": SIDE, "padding": 0, "feather": 0}
+    everything: dict[str, Any] = {"left": 0, "top": 0, "width": SIDE, "height": SIDE, "padding": 0, "feather": 0}
     return [*found, (REFINE, PassSpec(strength=0.3, **everything, **common), None)]
 
 

@@ -13,13 +13,14 @@ import yaml
 from qied.checkpoints.small_files import files_below, is_file, is_folder, read_text
 from qied.weights.problems import BadFile
 
-Kind = Literal["transformer", "text_encoder", "vae", "lora"]
+Kind = Literal["transformer", "text_encoder", "vae", "lora", "upscaler"]
 
 KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     "transformer": ("diffusion_models", "unet", "checkpoints"),
     "text_encoder": ("text_encoders", "clip"),
     "vae": ("vae",),
     "lora": ("loras",),
+    "upscaler": ("upscale_models",),
 }
 """Folders of each kind below ``models``, today's name first; in ``checkpoints`` people keep single transformers too."""
 SUFFIXES: Final = (".safetensors", ".sft", ".gguf")

@@ -173,6 +173,11 @@ class MemoryModel:
         network = int(at_once * self.profile.architecture.vae_base_dim * element * width)
         return network + pixels * (ENCODE_CANVAS if way == "encode" else DECODE_CANVAS)
 
+    def decode_room(self, width: int, height: int, tile_px: int | None) -> int:
+        """Bytes that decoding a picture of this size takes, which upscaling it has as well."""
+        grid = tile_grid(width, height, tile_px)
+        return self.vae_bytes("decode", width * height, grid.width * grid.height)
+
     def graphs(self, work: Workload) -> int:
         """Bytes that CUDA graphs of blocks hold for good, where ``work`` is the largest edit.
 

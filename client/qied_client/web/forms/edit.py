@@ -239,7 +239,7 @@ def _text_into(texts: dict[str, str], name: str, value: str) -> None:
 
 def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for name in ("negative_prompt", "preset", "precision"):
+    for name in ("negative_prompt", "preset", "precision", "upscale"):
         if texts.get(name):
             options[name] = texts[name]
     for name in ("seed", "steps", "width", "height", "priority"):
@@ -256,6 +256,8 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     options.update(size(texts.get("size", "auto")))
     if texts.get("background"):
         options["background"] = one_of(texts, "background", "auto")
+    if texts.get("task"):
+        options["task"] = one_of(texts, "task", "edit")
     if flag(texts, "rewrite_prompt"):
         options["rewrite_prompt"] = True
     one_of(texts, "response_format", "b64_json")
