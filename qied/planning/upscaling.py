@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from qied_client.errors import InvalidRequest
+from qied_client.protocol.request import AUTO_UPSCALER
 
 MARGIN_PX: Final = 32
 """Pixels around a tile that the network sees and whose result is not used."""
 SMALLEST_TILE_PX: Final = 64
 LARGEST_TILE_PX: Final = 512
+_USUAL_SCALE: Final = 4
 _FP32: Final = 4
 _WORKSPACE: Final = 1.5
 """What convolutions need besides their inputs and outputs, as a factor. An estimate: no card has measured it."""
@@ -72,10 +74,12 @@ def upscale_tile(facts: UpscalerFacts, room_bytes: int) -> int:
 def chosen_upscaler(wanted: str, upscalers: Mapping[str, UpscalerFacts]) -> tuple[str, UpscalerFacts]:
     """The model that a request means, by its name or as ``2x`` or ``4x``: the first one of that scale.
 
-    Raises InvalidRequest.
+    ``auto`` is 4x, or the scale nearest to that. Raises InvalidRequest.
     """
     if wanted in upscalers:
         return wanted, upscalers[wanted]
+    if wanted == AUTO_UPSCALER and upscalers:
+        return min(sorted(upscalers.items()), key=lambda each: abs(each[1].scale - _USUAL_SCALE))
     if times := re.fullmatch(r"([1-8])x", wanted):
         for name, facts in sorted(upscalers.items()):
             if facts.scale == int(times[1]):

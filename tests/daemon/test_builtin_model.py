@@ -165,6 +165,9 @@ def test_edits_and_pictures_are_enlarged_and_marked(builtin_daemon):
         plain = client.upscale(source)
         clear = client.upscale(see_through, "builtin-2x", output_format="webp")
         edited = client.edit(source, "make the sky darker", seed=1, steps=1, size="same", upscale="2x")
+        redrawn = client.redraw(see_through, "a red heart", box=(60, 30, 30, 30), steps=1, upscale="2x")
+        with pytest.raises(InvalidRequest, match="canvas: upscaling alone draws nothing"):
+            client.edit(source, "upscale", task="upscale", canvas=source)
         with pytest.raises(InvalidRequest, match=r"no upscaler '4x'. It has builtin-2x \(2x\)"):
             client.upscale(source, "4x")
         with pytest.raises(InvalidRequest, match="one picture is upscaled at a time"):
@@ -178,6 +181,9 @@ def test_edits_and_pictures_are_enlarged_and_marked(builtin_daemon):
     assert opened(plain.bytes).mode == "RGB" and read_marks(plain.bytes).source_type == ENHANCED
     alpha = opened(clear.bytes).getchannel("A")
     assert (alpha.size, alpha.getpixel((20, 75)), alpha.getpixel((180, 75))) == ((202, 150), 255, 0)
+    again = opened(redrawn.bytes)
+    assert again.size == (202, 150) and again.getchannel("A").tobytes() == alpha.tobytes()
+    assert np.array_equal(np.asarray(again)[:20, :40, :3], np.asarray(opened(clear.bytes))[:20, :40, :3])
     assert opened(edited.bytes).size == (202, 150) and read_marks(edited.bytes).source_type == COMPOSITE
     told = read_metadata(edited.bytes)
     assert told is not None and (told.upscale, told.upscale_by, told.width) == ("builtin-2x", 2, 202)

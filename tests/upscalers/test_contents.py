@@ -133,6 +133,8 @@ def test_models_are_found_by_name_and_the_others_say_why_not(tmp_path: Path):
     assert chosen_upscaler("4x", found.facts)[0] == "below/4x"
     assert chosen_upscaler("2x", found.facts)[0] == "builtin-2x"
     assert chosen_upscaler("small", found.facts)[1].scale == 2
+    assert chosen_upscaler("auto", found.facts)[0] == "below/4x"
+    assert chosen_upscaler("auto", {"builtin-2x": found.facts["builtin-2x"]})[0] == "builtin-2x"
     with pytest.raises(InvalidRequest, match=r"no upscaler '8x'. It has below/4x \(4x\), builtin-2x"):
         chosen_upscaler("8x", found.facts)
     with pytest.raises(InvalidRequest, match="It has none"):

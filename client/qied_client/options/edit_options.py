@@ -12,7 +12,7 @@ from qied_client.inputs import Picture
 from qied_client.options.loras import LORA_VALUES, Loras
 from qied_client.options.redraws import REDRAW_VALUES, REFINE_VALUES, Redraws
 from qied_client.protocol import limits
-from qied_client.protocol.request import EditRequest
+from qied_client.protocol.request import AUTO_UPSCALER, EditRequest
 
 
 class EditOptions(TypedDict, total=False):
@@ -126,7 +126,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "rewrite_prompt": Option("True or False", "Have the daemon's prompt rewriter, if it has one, improve the prompt."),
     "upscale": Option(
-        "the name of an upscaling model of the daemon, or a scale such as '2x'",
+        f"the name of an upscaling model of the daemon, a scale such as '2x', or '{AUTO_UPSCALER}': 4x, or the nearest",
         "Enlarge the result at the end.",
     ),
     "task": Option(

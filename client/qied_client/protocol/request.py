@@ -43,6 +43,8 @@ MASK_MODES: Final = ("auto", "white", "transparent", "opaque")
 TASKS: Final = ("edit", "upscale")
 UPSCALING: Final = "upscale"
 """The prompt of a request of the task ``upscale``, which has no use for one."""
+AUTO_UPSCALER: Final = "auto"
+"""The upscaler of a request that leaves the scale to the daemon."""
 BACKGROUNDS: Final = ("auto", "transparent", "opaque")
 
 
@@ -93,9 +95,10 @@ class EditRequest:
     start again for them. ``redraw`` are passes over regions of the result, in their order, and ``refine`` is the
     strength of a last pass over all of it; 0 is none. With ``canvas``, a picture, nothing else is drawn than these
     passes, on that picture. ``align`` says whether a small shift and zoom of the result against its picture is
-    undone, or only measured. ``upscale`` names an upscaling model of the daemon, or its scale as ``2x``: the
-    result has so many times the width and height at the end. With the ``task`` ``upscale`` nothing else is done: the
-    one picture is upscaled, and the prompt and all settings of an edit are not used.
+    undone, or only measured. ``upscale`` names an upscaling model of the daemon, or its scale as ``2x``, or is
+    ``auto`` for 4x or the nearest that it has: the result has so many times the width and height at the end. With
+    the ``task`` ``upscale`` nothing else is done: the one picture is upscaled, and the prompt and all settings of
+    an edit are not used.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
