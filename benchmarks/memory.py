@@ -18,14 +18,17 @@ from typing import Any
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 import torch
-from memory_bench.cases import CASES, SETUPS, Setup
+from memory_bench.cases import CASES, GGUF_SETUPS, SETUPS, Setup
 from memory_bench.full_size import sources
+from memory_bench.gguf_file import random_gguf
 from memory_bench.measure import Card, build, clear, measure
 from part_runs.card import card_used
 from rich.console import Console
 from rich.table import Table
 from wire_bench.machine import command, versions, without_identity
 
+from qied.checkpoints.block_bytes import stored_block_bytes
+from qied.engine.weights.sources import FileSource
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
 from qied.hardware.snapshot import Snapshot
@@ -33,7 +36,7 @@ from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan
-from qied.planning.wishes import Wishes
+from tools.own_memory import forget_peak, resident
 
 MODEL = shipped_profiles()["qwen-image-edit-2511"]
 GB = 1e9
@@ -47,7 +50,8 @@ def main() -> None:
     before = card_used()
     weights, text_encoder = sources(torch.device("cuda"))
     card = Card(before, card_used, text_encoder.kept_bytes)
-    setups = [setup for setup in SETUPS if arguments.only is None or arguments.only in str(setup)]
+    known = GGUF_SETUPS if arguments.gguf is not None else SETUPS
+    setups = [setup for setup in known if arguments.only is None or arguments.only in str(setup)]
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {
         "schema": 1,
@@ -60,15 +64,20 @@ def main() -> None:
     }
     for setup in setups:
         started = time.monotonic()
-        made = _planned(snapshot, setup)
+        file = _gguf_file(arguments.gguf, setup.gguf) if setup.gguf else None
+        made = _planned(snapshot, setup, file)
         if isinstance(made, Refusal):
             print(f"{setup}: refused: {made.message}", file=sys.stderr)
             continue
-        engine = build(made, MODEL, weights)
+        own = weights if file is None else replace(weights, transformer=FileSource("transformer", [file]))
+        forget_peak()
+        engine = build(made, MODEL, own)
+        loading = {"predicted": made.host_bytes, "measured": resident("VmHWM") - text_encoder.kept_bytes()}
         built = time.monotonic() - started
         for case in CASES:
             if case.width * case.height <= made.max_pixels:
-                rows.append({"setup": str(setup), "plan": _in_short(made), **measure(engine, made, MODEL, case, card)})
+                found = measure(engine, made, MODEL, case, card)
+                rows.append({"setup": str(setup), "plan": _in_short(made), "loading_host": loading, **found})
         del engine
         clear()
         print(f"{setup}: built in {built:.0f} s, {time.monotonic() - started:.0f} s in all", file=sys.stderr)
@@ -80,13 +89,26 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the memory model.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--gguf", type=Path, metavar="FOLDER", help="plan for a GGUF file, written there (12 GB)")
     parser.add_argument("--only", metavar="TEXT", help="setups with this in their name, such as 'fp8' or '12 GB'")
     return parser.parse_args()
 
 
-def _planned(snapshot: Snapshot, setup: Setup) -> Plan | Refusal:
-    wishes = Wishes(precision=setup.precision, budget_bytes=setup.budget_bytes, max_active=1, cache_bytes=0)
-    made = plan(snapshot, PlanRequest(MODEL, shipped_hardware_profiles(), wishes))
+def _gguf_file(folder: Path, kind: str) -> Path:
+    file = folder / f"random-{kind}.gguf"
+    return file if file.exists() else random_gguf(file, kind)
+
+
+def _planned(snapshot: Snapshot, setup: Setup, file: Path | None) -> Plan | Refusal:
+    wishes = setup.wishes()
+    stored = stored_block_bytes([file], MODEL.architecture) if file is not None else 0
+    if setup.host_bytes:
+        free = min(setup.host_bytes * 9 // 10, snapshot.host.memory_available_bytes or setup.host_bytes)
+        host = snapshot.host.model_copy(
+            update={"memory_total_bytes": setup.host_bytes, "memory_available_bytes": free, "memory_limit_bytes": None}
+        )
+        snapshot = snapshot.model_copy(update={"host": host})
+    made = plan(snapshot, PlanRequest(MODEL, shipped_hardware_profiles(), wishes, stored_block=stored))
     if isinstance(made, Refusal):
         return made
     # This process sees the first card of the snapshot as its first.
@@ -99,6 +121,7 @@ def _in_short(made: Plan) -> dict[str, Any]:
         "budget_bytes": made.budget_bytes,
         "max_pixels": made.max_pixels,
         "resident": run.resident_blocks,
+        "stored_block_bytes": run.stored_block_bytes,
         "text_encoder": run.text_encoder,
         "encode_tile_px": run.encode_tile_px,
         "decode_tile_px": run.decode_tile_px,
@@ -108,11 +131,14 @@ def _in_short(made: Plan) -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table("plan", "resident", "tiles", "edit", "predicted", "measured", "over")
+    table = Table("plan", "resident", "tiles", "edit", "predicted", "measured", "over", "host", "of")
     for row in rows:
         tiles = f"{row['plan']['encode_tile_px']}/{row['plan']['decode_tile_px']}"
         sizes = (f"{row['predicted_bytes'] / GB:.2f}", f"{row['measured_bytes'] / GB:.2f}")
-        table.add_row(row["setup"], str(row["plan"]["resident"]), tiles, row["case"], *sizes, f"{row['over']:+.1%}")
+        most = max(row["host"]["measured"], row["loading_host"]["measured"])
+        host = (f"{most / GB:.2f}", f"{row['host']['predicted'] / GB:.2f}")
+        shown = (row["setup"], str(row["plan"]["resident"]), tiles, row["case"], *sizes, f"{row['over']:+.1%}", *host)
+        table.add_row(*shown)
     Console(width=120).print(table)
     if rows:
         overs = [row["over"] for row in rows]

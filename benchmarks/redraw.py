@@ -1,4 +1,4 @@
-"""Measures what a redraw of a draft's edited region gives, beside a whole redo, on held-out edits of a small model.
+"""Measures redraws of a draft's edited region next to a whole redo, on held-out edits of the built-in model.
 
 README.md beside this file tells the method, ``docs/quality.md`` what came out.
 """

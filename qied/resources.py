@@ -13,19 +13,24 @@ def profiles_folder() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "profiles"
 
 
+def builtin_folder() -> Path:
+    """Folder of the built-in model with its LoRAs, and with its tiny autoencoder in ``vae_approx``."""
+    return _PACKAGE / "builtin"
+
+
 def builtin_loras_folder() -> Path:
     """Folder of the LoRAs that come with the built-in model; it need not be there."""
-    return _PACKAGE / "builtin" / "loras"
+    return builtin_folder() / "loras"
 
 
 def builtin_upscalers_folder() -> Path:
     """Folder of the upscaling models that come with the built-in model."""
-    return _PACKAGE / "builtin" / "upscalers"
+    return builtin_folder() / "upscalers"
 
 
 def builtin_model_folder() -> Path:
     """Folder of the built-in model, in diffusers' pipeline layout."""
-    return _PACKAGE / "builtin" / "model"
+    return builtin_folder() / "model"
 
 
 def model_configuration(profile: str) -> Path | None:

@@ -19,6 +19,7 @@ from qied.engine.transformer.transformer import load_transformer
 from qied.engine.weights.sources import FileSource, WeightReader
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import model_configuration
+from tools.own_memory import forget_peak, resident
 
 REAL = "qwen-image-edit-2511"
 
@@ -40,28 +41,14 @@ def main(file: str, layers: str, packed: str, streamed: str = "") -> None:
     source = FileSource("transformer", [Path(file)])
     caches = DiskCaches(packed=DiskCache(PACKED, Path(packed), 1 << 40) if packed else None)
     torch.zeros(1).bfloat16()
-    before = _forget_peak()
+    before = forget_peak()
     started = time.monotonic()
     with torch.no_grad():
         reader = WeightReader(source.nbytes, lambda *_: None)
         loaded = load_transformer(config, source, run, torch.device("cpu"), reader, caches)
     seconds = time.monotonic() - started
     stays = loaded.device_bytes + loaded.host_bytes
-    print(json.dumps({"seconds": seconds, "stays_bytes": stays, "peak_bytes": _resident("VmHWM") - before}))
-
-
-def _forget_peak() -> int:
-    """Bytes that this process has now, which is the largest that the system knows of from here on (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _resident("VmRSS")
-
-
-def _resident(name: str) -> int:
-    """Bytes of the process in memory, mapped files included, by a line of its status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return 1024 * int(line.split()[1])
-    raise OSError(f"this system does not tell {name}")
+    print(json.dumps({"seconds": seconds, "stays_bytes": stays, "peak_bytes": resident("VmHWM") - before}))
 
 
 if __name__ == "__main__":

@@ -5,20 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qied.edit import EditSpec
-from qied.planning.wishes import WishedPrecision
+from qied.planning.wishes import WishedPrecision, Wishes
 
 GB = 10**9
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One plan: a budget in bytes (0: all of the card) and a precision."""
+    """One plan: a budget in bytes (0: all of the card) and a precision.
+
+    ``gguf``: the type of the GGUF file that the transformer comes from; ``host_bytes``: all of the host's memory, as
+    the plan is told (0: what the machine has).
+    """
 
     budget_bytes: int
     precision: WishedPrecision
+    gguf: str = ""
+    host_bytes: int = 0
+
+    def wishes(self) -> Wishes:
+        """What is asked of the plan; random weights have no file, so the text encoder is used as it is stored."""
+        return Wishes(
+            precision=self.precision,
+            budget_bytes=self.budget_bytes,
+            max_active=1,
+            cache_bytes=0,
+            text_encoder_precision="stored",
+        )
 
     def __str__(self) -> str:
-        return f"{self.budget_bytes // GB or 'all'} GB {self.precision}"
+        return f"{self.budget_bytes // GB or 'all'} GB {self.precision}{' of ' * bool(self.gguf)}{self.gguf}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,9 @@ SETUPS = (
     Setup(0, "bf16"),
 )
 """Every budget at which people have cards, in each precision that makes sense there."""
+
+GGUF_SETUPS = (Setup(8 * GB, "fp8", "Q4_K", 16 * 1024**3), Setup(8 * GB, "fp8-storage", "Q4_K", 16 * 1024**3))
+"""A small machine with the file that people have for one."""
 
 CASES = (
     Case(512, 512, 1, guided=False),

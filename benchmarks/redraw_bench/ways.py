@@ -22,9 +22,9 @@ from tools.tiny_model.scenes import SIDE
 from tools.tiny_model.scoring import edited_region, score
 
 DRAFT_STEPS: Final = 4
-STEPS: Final = 20
-STRENGTHS: Final = (0.5, 1.0)
-PADDING: Final = 32
+STEPS: Final = 12
+PADDINGS: Final = {"redraw 0.5, near": 32, "redraw 0.5, all around": SIDE}
+"""What the model sees around the region, in pixels: prompts that name a place or another shape need more."""
 DRAFT, REDO, REFINE = "draft", "whole redo", "refiner 0.3"
 _MOST_PIXELS: Final = 1 << 18
 
@@ -33,7 +33,7 @@ _MOST_PIXELS: Final = 1 << 18
 class Tried:
     """What a way gave of one edit: its score, PSNR to the truth in the edited region and in all, and what it took.
 
-    ``changed_outside``: pixels that differ from the draft beside the region; None where all was drawn anew.
+    ``changed_outside``: pixels that differ from the draft outside the region; None where all was drawn anew.
     """
 
     success: bool
@@ -46,7 +46,7 @@ class Tried:
 
 def names() -> tuple[str, ...]:
     """All ways in the order of the table."""
-    return (DRAFT, REDO, *(f"redraw {strength:g}" for strength in STRENGTHS), REFINE)
+    return (DRAFT, REDO, *PADDINGS, REFINE)
 
 
 def tried(engine: Engine, serving: Serving, edit: Edit, seed: int) -> dict[str, Tried]:
@@ -80,17 +80,10 @@ def _passes(region: np.ndarray[Any, Any]) -> list[tuple[str, PassSpec, np.ndarra
     right, bottom = min(SIDE, int(columns[-1]) + 9), min(SIDE, int(rows[-1]) + 9)
     inside = np.zeros((SIDE, SIDE), bool)
     inside[top:bottom, left:right] = True
-    common: dict[str, Any] = {"steps": STEPS, "max_pixels": _MOST_PIXELS, "scale": 1.0}
-    box: dict[str, Any] = {
-        "left": left,
-        "top": top,
-        "width": right - left,
-        "height": bottom - top,
-        "padding": PADDING,
-        "feather": 4,
-    }
+    common: dict[str, Any] = {"steps": STEPS, "max_pixels": _MOST_PIXELS}
+    box: dict[str, Any] = {"left": left, "top": top, "width": right - left, "height": bottom - top, "feather": 4}
     found: list[tuple[str, PassSpec, np.ndarray[Any, Any] | None]] = [
-        (f"redraw {strength:g}", PassSpec(strength=strength, **box, **common), inside) for strength in STRENGTHS
+        (name, PassSpec(strength=0.5, padding=padding, **box, **common), inside) for name, padding in PADDINGS.items()
     ]
     everything: dict[str, Any] = {"left": 0, "top": 0, "width": SIDE, "height": SIDE, "padding": 0, "feather": 0}
     return [*found, (REFINE, PassSpec(strength=0.3, **everything, **common), None)]

@@ -6,16 +6,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from qied.checkpoints.names import PartRole
+from qied.checkpoints.names import PartRole, text_encoder_prefix, transformer_prefix, vae_prefix
 from qied.loras.lightning import lightning_steps
 
-_TRANSFORMER: Final = "model.diffusion_model."
-_TEXT: Final = re.compile(
-    r"((?:text_encoders|cond_stage_model)\.(?:\w+\.){0,3}?)"
-    r"(?:model\.(?:language_model\.|visual\.)?)?(?:layers|blocks|embed_tokens|visual)\.",
-    re.ASCII,
-)
-_VAES: Final = ("vae.", "first_stage_model.")
 _RAPID: Final = re.compile(r"rapid[-_ ]?aio(?:.*?[-_ ]v(\d{1,3}))?", re.IGNORECASE | re.ASCII)
 _RAPID_STEPS: Final = 4
 """Steps that all versions of the most popular of these files were merged for."""
@@ -26,15 +19,15 @@ _RAPID_OF_2509: Final = 5
 
 def sections(names: Collection[str]) -> dict[PartRole, str]:
     """What the names of each part begin with in such a file; empty for the file of one part."""
-    if not any(name.startswith(_TRANSFORMER) for name in names):
+    transformer = transformer_prefix(names)
+    if not transformer:
         return {}
-    found: dict[PartRole, str] = {"transformer": _TRANSFORMER}
-    text = next((match[1] for name in names if (match := _TEXT.match(name)) is not None), None)
-    if text is not None:
-        found["text_encoder"] = text
-    vae = next((prefix for prefix in _VAES if any(name.startswith(prefix) for name in names)), None)
-    if vae is not None:
-        found["vae"] = vae
+    prefixes: dict[PartRole, str] = {
+        "transformer": transformer,
+        "text_encoder": text_encoder_prefix(names),
+        "vae": vae_prefix(names),
+    }
+    found = {role: prefix for role, prefix in prefixes.items() if prefix}
     return found if len(found) > 1 else {}
 
 

@@ -16,6 +16,7 @@ class Checkpoint:
     files, safetensors in any layout and precision that is recognised; those ending in ``_config`` are JSON files as
     diffusers and transformers write them; ``tokenizer`` is a folder with a vocabulary. ``lightning_steps`` are those
     that the transformer was distilled to, None for a plain one; with ``keeps_schedule`` it runs on the plain schedule.
+    ``tiny_autoencoder`` is the file that previews are decoded with, "" for none; no edit fails by it.
     """
 
     origin: str
@@ -30,6 +31,7 @@ class Checkpoint:
     tokenizer: str
     lightning_steps: int | None = None
     keeps_schedule: bool = False
+    tiny_autoencoder: str = ""
 
     @property
     def weight_files(self) -> tuple[Path, ...]:

@@ -13,13 +13,14 @@ import yaml
 from qied.checkpoints.small_files import files_below, is_file, is_folder, read_text
 from qied.weights.problems import BadFile
 
-Kind = Literal["transformer", "text_encoder", "vae", "lora", "upscaler"]
+Kind = Literal["transformer", "text_encoder", "vae", "lora", "tiny_autoencoder", "upscaler"]
 
 KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     "transformer": ("diffusion_models", "unet", "checkpoints"),
     "text_encoder": ("text_encoders", "clip"),
     "vae": ("vae",),
     "lora": ("loras",),
+    "tiny_autoencoder": ("vae_approx",),
     "upscaler": ("upscale_models",),
 }
 """Folders of each kind below ``models``, today's name first; in ``checkpoints`` people keep single transformers too."""
@@ -71,9 +72,9 @@ def installation(root: Path, home: Path) -> Installation:
     except BadFile as error:
         sections, problem = [], f"{above / PATHS_FILE} is left out: {error.what}."
     for section in sections:
-        base = above / expanded(os.path.expandvars("".join(section.get("base_path", []))), home)
+        base = above / _resolved("".join(section.get("base_path", [])), home)
         for kind, names in KINDS.items():
-            folders[kind] += [base / path for name in names for path in section.get(name, [])]
+            folders[kind] += [base / _resolved(path, home) for name in names for path in section.get(name, [])]
     tokenizer = above / _TOKENIZER
     whole = all(is_file(tokenizer / name) for name in _VOCABULARY)
     unique = {kind: tuple(dict.fromkeys(paths)) for kind, paths in folders.items()}
@@ -95,7 +96,12 @@ def is_installation(folder: Path) -> bool:
 
 def expanded(path: str, home: Path) -> Path:
     """A path with ~ for the person's home."""
-    return home / path[2:] if path.startswith("~/") else Path(path)
+    return home / path[2:] if path.startswith("~/") else home if path == "~" else Path(path)
+
+
+def _resolved(path: str, home: Path) -> Path:
+    """A path of extra_model_paths.yaml, with variables of the environment as well."""
+    return expanded(os.path.expandvars(path), home)
 
 
 def extra_model_paths(text: str) -> list[dict[str, list[str]]]:

@@ -234,13 +234,19 @@ def fitting_profiles(part: PartFile, profiles: Mapping[str, ModelProfile]) -> li
 
 
 def nearest_profile(part: PartFile, profiles: Mapping[str, ModelProfile]) -> ModelProfile:
-    """The model with which most of a part's tensors agree in name and shape."""
+    """The model with which most of a part's tensors agree in name and shape; the largest where none do."""
 
-    def agreeing(profile: ModelProfile) -> int:
-        expected = expected_shapes(profile, part.role)
-        return sum(expected.get(name) == tensor.entry.shape for name, tensor in part.tensors.items())
+    def agreeing(profile: ModelProfile) -> tuple[float, int]:
+        return agreement(part, profile), profile.architecture.layers
 
     return max(profiles.values(), key=agreeing)
+
+
+def agreement(part: PartFile, profile: ModelProfile) -> float:
+    """The share of a part's tensors that have a name and a shape of this model, 0 to 1."""
+    expected = expected_shapes(profile, part.role)
+    same = sum(expected.get(name) == tensor.entry.shape for name, tensor in part.tensors.items())
+    return same / max(1, len(part.tensors))
 
 
 def _some(found: list[str]) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from qied_client.errors import ModelNotFound, ModelUnsupported
 
-from qied.checkpoints.expected import expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import agreement, expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
 from qied.checkpoints.llama.vision_tower import GET_TOWER, LANGUAGE_ALONE, tower_of
 from qied.checkpoints.names import Role
-from qied.checkpoints.part_file import PartFile, part_role, read_part
+from qied.checkpoints.part_file import WORDS, PartFile, part_role, read_part
 from qied.checkpoints.pipeline_folder import STEMS, check_pipeline, missing_parts, pipeline_evidence, weight_files
 from qied.checkpoints.report import Layout, Report
 from qied.checkpoints.small_files import is_file, is_folder
@@ -25,6 +25,9 @@ from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, precision_of
+
+_SAME_MODEL = 0.1
+"""Where fewer of a file's tensors agree with any model, in name and shape, it belongs to none of them."""
 
 
 def inspect(path: Path, version: str = "") -> Report:
@@ -57,6 +60,10 @@ def _file(path: Path, profiles: Mapping[str, ModelProfile], version: str) -> Rep
     report = Report(path, role, part.layout, part.precision, None, part.steps, _size([path]))
     if not found:
         nearest = nearest_profile(part, profiles)
+        if agreement(part, nearest) < _SAME_MODEL:
+            fault = next(faults_of(part, nearest))
+            what = f"it is the {WORDS[part.role]} of another model, by its tensors: {fault}"
+            return replace(report, problems=(sentence(what),))
         problems = tuple(sentence(f"as a part of {nearest.title}: {fault}") for fault in faults_of(part, nearest))
         return replace(report, problems=problems)
     if part.half == "language" and tower_of(part) is None:

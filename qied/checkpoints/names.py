@@ -18,7 +18,17 @@ LANGUAGE_HEAD: Final = "lm_head."
 """Part of a text encoder that no edit uses."""
 _COMFYUI_SCALE: Final = "logit_scale"
 """What ComfyUI saves with any text encoder; it is of use with CLIP's alone."""
-_TRANSFORMER_PREFIXES: Final = ("model.diffusion_model.", "diffusion_model.", "")
+TRANSFORMER_PREFIXES: Final = (
+    *("model.diffusion_model.", "diffusion_model.", "model.transformer.", "transformer."),
+    *("model.", "module.", "dit.", "net.", ""),
+)
+"""What programs put before the names of a transformer's tensors: ComfyUI, diffusers, trainers that save a module."""
+_TEXT_PREFIX: Final = re.compile(
+    r"((?:text_encoders?|cond_stage_model|conditioner|clip)\.(?:\w+\.){0,3}?)"
+    r"(?:model\.(?:language_model\.|visual\.)?)?(?:layers|blocks|embed_tokens|visual)\.",
+    re.ASCII,
+)
+_VAE_PREFIXES: Final = ("vae.", "first_stage_model.")
 _UPSAMPLES_A_LEVEL: Final = 4
 """Entries of a level in Wan's flat list of the decoder: three residual blocks, then what doubles the size."""
 _NUMBER: Final = re.compile(r"\d{1,4}", re.ASCII)
@@ -30,13 +40,24 @@ _WAN_ENDS: Final = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
 def transformer_prefix(names: Iterable[str]) -> str | None:
     """What stands before diffusers' names in a transformer's file; None if it is not a transformer of this family."""
     found = set(names)
-    for prefix in _TRANSFORMER_PREFIXES:
+    for prefix in TRANSFORMER_PREFIXES:
         needed = ("transformer_blocks.0.attn.add_q_proj.weight", "img_in.weight", "txt_in.weight")
         if any(prefix + name in found for name in needed) or any(
             name.startswith(f"{prefix}transformer_blocks.") and ".img_mlp." in name for name in found
         ):
             return prefix
     return None
+
+
+def text_encoder_prefix(names: Iterable[str]) -> str:
+    """What stands before a text encoder's names in a checkpoint of several parts, or in one that was cut out of it."""
+    return next((match[1] for name in names if (match := _TEXT_PREFIX.match(name)) is not None), "")
+
+
+def vae_prefix(names: Iterable[str]) -> str:
+    """What stands before a VAE's names, as :func:`text_encoder_prefix`."""
+    found = list(names)
+    return next((prefix for prefix in _VAE_PREFIXES if any(name.startswith(prefix) for name in found)), "")
 
 
 def transformer_name(stored: str, prefix: str) -> str | None:

@@ -82,14 +82,14 @@ def read_part(path: Path, role: PartRole | None = None) -> PartFile:
     if sections := all_in_one.sections(header.tensors):
         return _section(path, header, role or found, sections)
     if role is not None and found != role:
-        raise BadFile(f"it is a {_WORDS[found]}, not a {_WORDS[role]}", f"Name the file of a {_WORDS[role]}.")
+        raise BadFile(f"it is a {WORDS[found]}, not a {WORDS[role]}", f"Name the file of a {WORDS[role]}.")
     return _part(path, header, found, stored_tensors(header))
 
 
 def _section(path: Path, header: Header, role: PartRole, sections: Mapping[PartRole, str]) -> PartFile:
     """One part of a file that holds several."""
     if role not in sections:
-        word = _WORDS[role]
+        word = WORDS[role]
         raise BadFile(f"it holds several parts of a model, but no {word}", f"Name the file of a {word}.")
     prefix = sections[role]
     own = {name: entry for name, entry in header.tensors.items() if name.startswith(prefix)}
@@ -102,6 +102,8 @@ def _part(path: Path, header: Header, found: PartRole, stored: Mapping[str, Stor
     layout: Layout
     if found == "transformer":
         return _transformer(path, header, stored)
+    if prefix := names.text_encoder_prefix(stored) if found == "text_encoder" else names.vae_prefix(stored):
+        stored = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
     half = llama_names.half_of(stored) if found == "text_encoder" else None
     if half is not None:
         tensors = llama_names.named_as_transformers(stored, half)
@@ -124,7 +126,7 @@ def usable_part(path: Path, role: PartRole) -> PartFile:
     return part
 
 
-_WORDS: Final[dict[str, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
+WORDS: Final[dict[str, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
 
 
 def _evidence(path: Path, header: Header, marked: bool) -> Evidence:
@@ -159,7 +161,8 @@ def part_role(header: Header) -> PartRole | None:
         return "text_encoder" if _architecture(header) in llama_names.ARCHITECTURES[half] else None
     if any(re.search(r"(^|\.)layers\.\d+\.self_attn\.|(^|\.)visual\.blocks\.\d+\.", name) for name in tensors):
         return "text_encoder"
-    if any(re.match(r"(en|de)coder\.(conv_in|conv1|mid_block|middle)\.", name) for name in tensors):
+    start = len(names.vae_prefix(tensors))
+    if any(re.match(r"(en|de)coder\.(conv_in|conv1|mid_block|middle)\.", name[start:]) for name in tensors):
         return "vae"
     return None
 
@@ -170,7 +173,7 @@ def _architecture(header: Header) -> str:
 
 
 def _has(tensors: Mapping[str, object], name: str) -> bool:
-    return any(prefix + name in tensors for prefix in ("", "model.diffusion_model.", "diffusion_model."))
+    return any(prefix + name in tensors for prefix in names.TRANSFORMER_PREFIXES)
 
 
 def _unknown(header: Header) -> tuple[str, str]:

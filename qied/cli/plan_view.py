@@ -119,6 +119,7 @@ def _values(plan: Plan) -> Table:
         ("references up to", megapixels(plan.max_reference_pixels), "max_reference_pixels"),
         ("sessions", f"{plan.sessions.at_max_pixels} at that size", "sessions"),
         ("text encoder", _text_encoder(run), "text_encoder"),
+        ("previews", _previews(run), ""),
         ("VAE encodes", _tile(run.encode_tile_px), "vae"),
         ("VAE decodes", _tile(run.decode_tile_px), "vae"),
         ("host memory", host, ""),
@@ -134,6 +135,10 @@ def _text_encoder(run: Execution) -> str:
     if run.text_encoder == "resident":
         return "stays"
     return "streams" + ("" if run.text_encoder_precision == "stored" else f", {run.text_encoder_precision}")
+
+
+def _previews(run: Execution) -> str:
+    return "a linear map" if run.preview_decoder is None else run.preview_decoder.name
 
 
 def _tile(side: int | None) -> str:

@@ -126,6 +126,9 @@ class ModelConfig(Section):
     )
     text_encoder: str = Field("", description="file or folder of another text encoder; empty: the model's own")
     vae: str = Field("", description="file or folder of another VAE; empty: the model's own")
+    tiny_autoencoder: str = Field(
+        "auto", description="file of a tiny autoencoder for previews; auto: one that is found; off: none"
+    )
     tokenizer: str = Field("", description="folder of the vocabulary; empty: the model's own, or where one is found")
     profile: str = Field("", description="model profile; empty: the one that fits the model")
     loras: Folders = Field((), description="folders of LoRA files, in addition to the model's own")

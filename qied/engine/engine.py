@@ -17,7 +17,7 @@ from qied.engine.disk.cache import NO_CACHES, DiskCaches
 from qied.engine.edits.context import EngineContext
 from qied.engine.edits.edit import Edit
 from qied.engine.edits.pacing import pacer_of
-from qied.engine.edits.preview import fit_preview
+from qied.engine.edits.preview import previews_of
 from qied.engine.edits.scene_cache import SceneCaches
 from qied.engine.edits.sweep import Sweep
 from qied.engine.lora.library import LoraLibrary
@@ -128,7 +128,7 @@ class Engine:
         with torch.no_grad():
             models = build_models(sources, execution, options.text_positions, on_progress, options.caches)
         with torch.inference_mode():
-            preview = fit_preview(models.vae)
+            preview = previews_of(models.vae, sources.tiny_autoencoder if execution.preview_decoder else None)
         loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)
         room = SweepRoom(execution.sweep_bytes, options.lora_bytes) if execution.sweeps else None
         sight = Sight(profile, execution.max_reference_pixels)
@@ -183,7 +183,7 @@ class Engine:
 
     def memory_bytes(self) -> int:
         """Bytes of weights that stay on the device, with the rings that others pass through."""
-        return self.models.device_bytes
+        return self.models.device_bytes + self.context.preview.nbytes
 
     def host_bytes(self) -> int:
         """Bytes of weights and tables in host memory besides those; they grow by the tables of new schedules."""

@@ -33,7 +33,10 @@ from qied.progress import OnProgress
 
 @dataclass(frozen=True)
 class ComponentSources:
-    """Everything that models are built from: configurations as the checkpoint has them, and sources of weights."""
+    """Everything that models are built from: configurations as the checkpoint has them, and sources of weights.
+
+    ``tiny_autoencoder`` is the file that previews are decoded with, if any.
+    """
 
     transformer_config: dict[str, Any]
     transformer: TensorSource
@@ -44,6 +47,7 @@ class ComponentSources:
     schedule: ScheduleConfig
     tokens: PromptTokens
     processor: Any
+    tiny_autoencoder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,9 @@ def open_checkpoint(files: Checkpoint, profile: ModelProfile) -> ComponentSource
     vae = FileSource("vae", [Path(file) for file in files.vae])
     with blaming(files.text_encoder_config):
         text_config = Qwen2_5_VLConfig.from_dict(text_settings)
+    tiny = Path(files.tiny_autoencoder) if files.tiny_autoencoder else None
     return ComponentSources(
-        transformer_config, transformer, text_config, text_encoder, vae_config, vae, schedule, tokens, processor
+        transformer_config, transformer, text_config, text_encoder, vae_config, vae, schedule, tokens, processor, tiny
     )
 
 

@@ -11,7 +11,7 @@ from qied.config.output import Marking
 from qied.config.rewriter import Rewriter
 from qied.loras.catalogue import LoraFile
 from qied.planning.pictures import DECODING_ROOM
-from qied.planning.plan import Execution
+from qied.planning.plan import Execution, PreviewDecoder
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class LaunchOrder:
         fields = json.loads(line)
         execution = fields["execution"]
         execution["attention"] = tuple(execution["attention"])
+        if execution["preview_decoder"] is not None:
+            execution["preview_decoder"] = PreviewDecoder(**execution["preview_decoder"])
         loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
         checkpoint = Checkpoint.from_json(fields["checkpoint"])
         rewriter = Rewriter(**{**fields["rewriter"], "command": tuple(fields["rewriter"]["command"])})

@@ -13,6 +13,7 @@ from qied.planning.hardware_profile import Choice, LoadedProfile
 from qied.planning.loras import NO_LORAS, LoraRoom
 from qied.planning.memory import MemoryModel, Precisions
 from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import PreviewDecoder
 from qied.planning.text_precision import streamed_text_precision
 from qied.planning.wishes import Wishes
 
@@ -22,7 +23,8 @@ class PlanRequest:
     """The request for a plan: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs.
 
     ``stored_block``: bytes of the model's largest block in files of GGUF; 0 for others. ``text_encoder_as_stored``: why
-    its text encoder cannot be quantised here, a clause; "" where it can.
+    its text encoder cannot be quantised here, a clause; "" where it can. ``preview``: the tiny autoencoder that decodes
+    previews, where there is one. ``warnings`` are of the model's files.
     """
 
     model: ModelProfile
@@ -31,6 +33,8 @@ class PlanRequest:
     loras: LoraRoom = NO_LORAS
     stored_block: int = 0
     text_encoder_as_stored: str = ""
+    preview: PreviewDecoder | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,5 +56,6 @@ class CardRequest:
     def fitter(self, numerics: Precisions) -> Fitter:
         """What fits a kind of numbers to a budget."""
         text = streamed_text_precision(self.request.wishes, self.request.text_encoder_as_stored)
-        memory = MemoryModel(self.request.model, numerics, "cuda", self.request.stored_block, text)
+        request = self.request
+        memory = MemoryModel(request.model, numerics, "cuda", request.stored_block, text, request.preview)
         return Fitter(memory, self.choice, self.request.wishes.cache_bytes, self.request.loras)

@@ -14,7 +14,7 @@ from qied.planning.hardware_profile import LoadedProfile
 from qied.planning.memory import Precisions
 from qied.planning.model_profile import ModelProfile
 from qied.planning.pinning import pinnable_bytes
-from qied.planning.plan import Execution
+from qied.planning.plan import Execution, PreviewDecoder
 from qied.planning.wishes import Wishes
 
 FP8_ATTENTION_PACKAGE = "nvidia-cudnn-frontend"
@@ -74,6 +74,11 @@ def fp8_attention_warnings(wishes: Wishes, numerics: Precisions, gpu: Gpu | None
     asked = wishes.fp8_attention == "on"
     why = why_no_fp8_attention(numerics, gpu, model.architecture.head_dim) if asked else None
     return [] if why is None else [f"worker.fp8_attention is on, but the attention is not in FP8: {why}."]
+
+
+def preview_reasons(preview: PreviewDecoder | None) -> list[str]:
+    """What decodes previews, where it is not the linear map."""
+    return [] if preview is None else [f"previews are decoded by the tiny autoencoder {preview.name}"]
 
 
 def _streaming_warnings(case: CardRequest, streamed: int) -> list[str]:

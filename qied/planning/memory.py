@@ -17,7 +17,7 @@ from qied.planning.block_layout import BlockShape, block_bytes
 from qied.planning.calibration import DEVICES, Factors
 from qied.planning.forward_layout import VALUES, Tokens, TransformerShape, arena_layout, attention_bytes, region_bytes
 from qied.planning.model_profile import Matrices, ModelProfile
-from qied.planning.plan import Execution, Scaling, TextPrecision
+from qied.planning.plan import Execution, PreviewDecoder, Scaling, TextPrecision
 from qied.planning.tile_grid import tile_grid
 from qied.planning.workload import Workload
 
@@ -84,12 +84,13 @@ class PhaseBytes:
     encode_image: int
     modulation: int
     denoise: int
+    preview: int
     decode: int
 
     @property
     def peak(self) -> int:
         """Bytes of the largest phase."""
-        return max(self.encode_prompt, self.encode_image, self.modulation, self.denoise, self.decode)
+        return max(self.encode_prompt, self.encode_image, self.modulation, self.denoise, self.preview, self.decode)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class MemoryModel:
     """The bytes of one model in one kind of numbers on one kind of device.
 
     ``stored_block``: bytes of its largest block in files of GGUF; 0 for others. ``text_precision`` is how the layers of
-    a streamed text encoder are kept.
+    a streamed text encoder are kept, ``preview`` what decodes previews, None for the linear map.
     """
 
     profile: ModelProfile
@@ -119,6 +120,7 @@ class MemoryModel:
     device: Literal["cuda", "cpu"]
     stored_block: int = 0
     text_precision: TextPrecision = "stored"
+    preview: PreviewDecoder | None = None
 
     @property
     def factors(self) -> Factors:
@@ -136,6 +138,8 @@ class MemoryModel:
         rest = facts.rest_parameters * element + facts.vae_parameters * vae_element + text.rest_parameters * element
         if text_encoder == "streamed":
             rest += self._text_scales
+        if self.preview is not None:
+            rest += self.preview.parameters * vae_element
         layers = text.layers * text.layer_parameters + text.vision_layers * text.vision_layer_parameters
         held = (layers + text.embedding_parameters) * element if text_encoder == "resident" else 0
         return Weights(self._block, rest, held)
@@ -178,6 +182,16 @@ class MemoryModel:
         grid = tile_grid(width, height, tile_px)
         return self.vae_bytes("decode", width * height, grid.width * grid.height)
 
+    def _preview(self, pixels: int, at_once: int) -> int:
+        """Bytes of a preview while it is decoded: the tile's, and colours of the whole picture, also as levels.
+
+        Latents that it is made of are counted with the edit's state.
+        """
+        if self.preview is None:
+            return 0
+        element = FP32 if self.device == "cpu" else self.numerics.element_bytes
+        return at_once * self.preview.values * element + pixels * 2 * DECODE_CANVAS
+
     def graphs(self, work: Workload) -> int:
         """Bytes that CUDA graphs of blocks hold for good, where ``work`` is the largest edit.
 
@@ -206,6 +220,7 @@ class MemoryModel:
             encode_image=self.vae_bytes("encode", encoded, _at_once(encoded, tiles.encode)),
             modulation=self._modulation(),
             denoise=self._denoise(work),
+            preview=self._preview(work.target_pixels, decoded_at_once),
             decode=self.vae_bytes("decode", work.target_pixels, decoded_at_once),
         )
 
@@ -248,7 +263,7 @@ class MemoryModel:
         return int(max(language, vision) * element) + slots
 
     def _slots(self, parameters: int, matrices: Matrices) -> int:
-        """Bytes of the slots that layers pass through, and of one layer beside them where it has to be expanded."""
+        """Bytes of the slots that layers pass through, and of one expanded layer where they have to be expanded."""
         element = self.numerics.element_bytes
         if self.text_precision == "stored":
             # As it is stored, in 16 bits.
@@ -257,7 +272,7 @@ class MemoryModel:
         expanded = matrices.parameters if element == STORED else parameters
         return STREAMED_SLOTS * stored + expanded * element + CAST_BYTES
 
-    @property
+    @cached_property
     def _text_scales(self) -> int:
         """Bytes of the scales of a streamed text encoder's rows, which stay on the device."""
         text = self.profile.architecture.text_encoder
@@ -313,7 +328,13 @@ def step_bytes(shape: TransformerShape, forwards: Iterable[Tokens]) -> int:
 def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
     """The memory model that an execution runs by."""
     numerics = Precisions(execution.precision, execution.scaling, execution.compute, execution.fp8_attention)
-    return MemoryModel(profile, numerics, execution.device, text_precision=execution.text_encoder_precision)
+    return MemoryModel(
+        profile,
+        numerics,
+        execution.device,
+        text_precision=execution.text_encoder_precision,
+        preview=execution.preview_decoder,
+    )
 
 
 def _at_once(pixels: int, tile: int | None) -> int:

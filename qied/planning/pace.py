@@ -20,6 +20,7 @@ class Pace:
         self._profile = serving.profile
         self._max_reference_pixels = serving.max_reference_pixels
         self._loras = serving.loras
+        self._preview = serving.plans[0].execution.preview_decoder
         self._ms_per_gflop = _FIRST_GUESS_MS_PER_GFLOP[serving.device]
         self._measured = False
 
@@ -28,7 +29,7 @@ class Pace:
         return self._gflop(spec, workload_of(spec, self._profile, self._max_reference_pixels))
 
     def _gflop(self, spec: EditSpec, work: Workload) -> float:
-        """Operations of one step: linears, attention and LoRAs of all blocks, times the forwards of a step.
+        """Operations of one step: linears, attention and LoRAs of all blocks, times the forwards of a step; previews.
 
         A LoRA has branches next to the linears of both streams, of which a token meets those of its own: half of the
         parameters, two operations each.
@@ -39,7 +40,14 @@ class Pace:
         attention = 4 * sequence * sequence * facts.inner_dim
         chosen = (self._loras[lora.name] for lora in spec.loras if lora.strength and lora.name in self._loras)
         branches = sequence * sum(lora.parameters for lora in chosen)
-        return ((linear + attention) * facts.layers + branches) * (2 if spec.guided else 1) / 1e9
+        forwards = ((linear + attention) * facts.layers + branches) * (2 if spec.guided else 1)
+        return (forwards + self._preview_operations(spec)) / 1e9
+
+    def _preview_operations(self, spec: EditSpec) -> float:
+        """Operations of a step's share of a preview; none for the linear map."""
+        if self._preview is None or not spec.preview_every:
+            return 0.0
+        return self._preview.operations * spec.width * spec.height / spec.preview_every
 
     def learn(self, spec: EditSpec, step_ms: float) -> None:
         """Take in one measured denoising step."""

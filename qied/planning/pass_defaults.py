@@ -23,7 +23,7 @@ CANVAS_PIXELS: Final = limits.BLOB_BYTES * 100 // 101 // 3
 def passes_of(request: EditRequest, spec: EditSpec, serving: Serving) -> tuple[PassSpec, ...]:
     """The passes over the result of ``spec``, or over its canvas, in their order; the refiner is the last.
 
-    Raises InvalidRequest for a box beside the picture, PrecisionUnavailable.
+    Raises InvalidRequest for a box off the picture, PrecisionUnavailable.
     """
     passes = [_pass(f"redraw[{number}]", each, spec, serving) for number, each in enumerate(request.redraw)]
     if request.refine:
@@ -37,7 +37,7 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
     left, top, across, down = each.box or (0, 0, width, height)
     if left >= width or top >= height:
         raise InvalidRequest(
-            f"{name}.box: it begins at {left}, {top}, beside the picture of {width} x {height} pixels.",
+            f"{name}.box: it begins at {left}, {top}, off the picture of {width} x {height} pixels.",
             "Count its pixels from the picture's left and top edge.",
             field=f"{name}.box",
         )

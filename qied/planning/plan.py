@@ -17,6 +17,19 @@ ARENA = "arena"
 
 
 @dataclass(frozen=True)
+class PreviewDecoder:
+    """The tiny autoencoder that decodes previews: its file's name and what it costs.
+
+    ``values`` are numbers that exist at once for each pixel of the picture, ``operations`` those for each pixel.
+    """
+
+    name: str
+    parameters: int
+    values: int
+    operations: int
+
+
+@dataclass(frozen=True)
 class Execution:
     """The plan's orders to the engine; bytes are those of the device.
 
@@ -28,7 +41,8 @@ class Execution:
     the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
     ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
-    ``text_encoder_precision`` is how the layers of a streamed text encoder are kept.
+    ``text_encoder_precision`` is how the layers of a streamed text encoder are kept. ``preview_decoder``: what decodes
+    previews; None for the linear map.
     With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host
     memory, and expanded on the device each time.
     """
@@ -51,6 +65,7 @@ class Execution:
     sweep_bytes: int = 0
     stored_block_bytes: int = 0
     text_encoder_precision: TextPrecision = "stored"
+    preview_decoder: PreviewDecoder | None = None
 
     @property
     def fp8_attention(self) -> bool:
@@ -139,6 +154,7 @@ class Plan:
             "pinned_bytes": self.pinned_bytes,
             "text_encoder": self.execution.text_encoder,
             "text_encoder_precision": self.execution.text_encoder_precision,
+            "previews": self.execution.preview_decoder.name if self.execution.preview_decoder else "linear",
             "vae": {"encode_tile_px": self.execution.encode_tile_px, "decode_tile_px": self.execution.decode_tile_px},
             "max_pixels": self.max_pixels,
             "max_reference_pixels": self.max_reference_pixels,

@@ -15,6 +15,7 @@ from qied.planning.explanations import (
     cpu_sources,
     fp8_attention_reasons,
     fp8_attention_warnings,
+    preview_reasons,
     residency_reason,
     sources_of,
     warnings_of,
@@ -150,6 +151,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         residency_reason(rung, layers, fitter.memory.weights("streamed").block, as_stored=as_stored),
         *fp8_attention_reasons(case, chosen.numerics),
         *text_precision_reasons(model, wishes, case.request.text_encoder_as_stored, rung.text_encoder),
+        *preview_reasons(case.request.preview),
     )
     execution = Execution(
         device="cuda",
@@ -170,6 +172,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         sweep_bytes=_sweep_bytes(fitter, rung) if streamed else 0,
         stored_block_bytes=fitter.memory.stored_block if as_stored else 0,
         text_encoder_precision=fitter.memory.text_precision if rung.text_encoder == "streamed" else "stored",
+        preview_decoder=case.request.preview,
     )
     active = _session_limit(case.choice, wishes)
     pictures = _with_pictures(case.snapshot, fitter, rung, active, _host_needed(fitter, rung))
@@ -195,6 +198,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
             *case.budget.warnings,
             *warnings_of(case, chosen, execution, block),
             *text_precision_warnings(wishes, case.request.text_encoder_as_stored),
+            *case.request.warnings,
         ),
         sources=sources_of(case, rung, chosen.numerics),
     )
@@ -208,7 +212,7 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
     if profile is None:
         return no_profile("the CPU")
     numerics = _cpu_numerics(wishes)
-    memory = MemoryModel(model, numerics, "cpu")
+    memory = MemoryModel(model, numerics, "cpu", preview=request.preview)
     fitter = Fitter(memory, profile.profile.choose, wishes.cache_bytes, request.loras)
     layers = model.architecture.layers
     rungs = [rung for rung in _rungs(request, profile.profile.choose) if rung.text_encoder == "streamed"]
@@ -227,7 +231,7 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
     execution = Execution(
         "cpu", 0, numerics.precision, numerics.scaling if numerics.precision == "fp8" else None, numerics.compute,
         layers, layers, 0, "resident", fit.tiles.encode, fit.tiles.decode, False, 0, rung.max_reference_pixels,
-        attention=_fp8_attention(numerics),
+        attention=_fp8_attention(numerics), preview_decoder=request.preview,
     )  # fmt: skip
     plain = numerics.precision == "fp32"
     active = _session_limit(profile.profile.choose, wishes)
@@ -244,6 +248,7 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
             if plain
             else f"{numerics.precision}, simulated exactly, as asked for",
             *(("attention in FP8, simulated as well, as asked for",) if numerics.fp8_attention else ()),
+            *preview_reasons(request.preview),
         ),
         budget_bytes=budget.bytes,
         predicted_peak_bytes=fit.peak,
@@ -259,6 +264,7 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
             *budget.warnings,
             *fp8_attention_warnings(wishes, numerics, None, model),
             *text_precision_warnings(wishes, "on the CPU its layers do not stream"),
+            *request.warnings,
         ),
         sources=cpu_sources(model, profile, budget, wishes, rung, numerics),
     )

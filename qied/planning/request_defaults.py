@@ -218,7 +218,7 @@ def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving
     what = f"{asked} were asked for" if named else f"{whose} usual size is {asked}"
     yield (
         f"{what}, but this daemon makes at most {serving.max_pixels} pixels, so the result has "
-        f"{spec.size[0]} x {spec.size[1]}. To choose the size yourself, ask for one within that limit."
+        f"{spec.drawn_size[0]} x {spec.drawn_size[1]}. To choose the size yourself, ask for one within that limit."
     )
 
 

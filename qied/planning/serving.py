@@ -82,7 +82,9 @@ def kind_of(execution: Execution) -> str:
     attention = "-fp8-attention" if execution.fp8_attention else ""
     eight_bits = execution.text_encoder_precision != "stored"
     text = execution.text_encoder + f"-{execution.text_encoder_precision}" * eight_bits
-    return f"{numbers}-{tiles}-{text}{swept}{attention}"
+    decoder = execution.preview_decoder
+    previews = f"-previews-{decoder.parameters}-{decoder.values}" if decoder is not None else ""
+    return f"{numbers}-{tiles}-{text}{swept}{attention}{previews}"
 
 
 def upscaled(

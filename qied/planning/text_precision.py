@@ -48,7 +48,7 @@ def text_precision_reasons(
 
 
 def text_precision_warnings(wishes: Wishes, as_stored: str) -> list[str]:
-    """Why 8 bits that were asked for are not used; none where they are, or where nobody asked."""
+    """Why 8 bits that were asked for are not used; none where they are, or were not asked for."""
     if not as_stored or not asks_for_eight_bits(wishes):
         return []
     wished = wishes.text_encoder_precision

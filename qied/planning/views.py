@@ -74,14 +74,15 @@ class Sight:
             yield self.of_pass(spec, each, sizes)
 
     def _reference(self, spec: EditSpec, size: Size, *, aligned: bool) -> View:
-        """A reference's own size; that of the picture which the result lies over has the result's grid, or its like."""
+        """A reference's own size; the picture which the result lies over takes the same part of its grid as there."""
         if not (aligned and spec.crop_width and lies_under(size, spec.drawn_size)):
             return View(*reference_size(self.profile, *size, self.max_reference_pixels))
-        whole = source_view(spec)
-        width, height = self._within_cap(spec.width, spec.height)
-        if (width, height) == whole.size:
-            return whole
-        return whole.on_grid((width, height), (0.0, 0.0, float(size[0]), float(size[1])))
+        # The model was trained on references of its own area, so they have that whatever the result's grid is.
+        whole, grid = (
+            source_view(spec),
+            reference_size(self.profile, spec.width, spec.height, self.max_reference_pixels),
+        )
+        return whole if grid == whole.size else whole.on_grid(grid, (0.0, 0.0, float(size[0]), float(size[1])))
 
     def _within_cap(self, width: int, height: int) -> Size:
         """A grid, or the nearest one that a reference may have."""

@@ -31,7 +31,8 @@ from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_names import called
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles, versions
-from qied.resources import builtin_loras_folder, builtin_model_folder, builtin_upscalers_folder
+from qied.resources import builtin_folder, builtin_loras_folder, builtin_model_folder, builtin_upscalers_folder
+from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of
 from qied.upscalers.catalogue import Upscalers, find_upscalers
 from qied.weights.problems import BadFile
 from qied.weights.stored import QUANTISED, precision_of
@@ -45,7 +46,8 @@ class ServedModel:
 
     ``origin`` is what people know it by: a pipeline folder, or the file of its transformer, which ``assembled`` has the
     other parts of. ``parts`` are those that the configuration names in the place of the folder's own. ``evidence``
-    shows which of the models of the same tensors it is. ``upscalers`` are the upscaling models that its edits may use.
+    shows which of the models of the same tensors it is. ``tiny``: what decodes its previews. ``upscalers`` are the
+    upscaling models that its edits may use.
     """
 
     origin: Path
@@ -55,13 +57,15 @@ class ServedModel:
     parts: NamedParts = field(default_factory=NamedParts)
     assembled: Checkpoint | None = None
     evidence: Evidence = UNKNOWN
+    tiny: TinyAutoencoder = field(default_factory=TinyAutoencoder)
     upscalers: Upscalers = field(default_factory=Upscalers)
 
     def checkpoint(self) -> Checkpoint:
         """The files to load; raises ModelNotFound, ModelUnsupported or ConfigError where they are not all there."""
-        if self.assembled is not None:
-            return self.assembled
-        return exchange(pipeline_checkpoint(self.origin, self.parts.replaced), self.parts, self.profile)
+        found = self.assembled
+        if found is None:
+            found = exchange(pipeline_checkpoint(self.origin, self.parts.replaced), self.parts, self.profile)
+        return replace(found, tiny_autoencoder=str(self.tiny.path or ""))
 
     @property
     def lightning_steps(self) -> int | None:
@@ -137,7 +141,7 @@ def _upscalers(config: ModelConfig, environ: Mapping[str, str], home: Path, serv
 
 def _find(config: ModelConfig, environ: Mapping[str, str], home: Path) -> ServedModel:
     if config.path == BUILTIN:
-        return _served(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config)
+        return _served(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config, Places())
     if not config.path:
         found = find_models(environ, home, named_parts(config))
         chosen = choose_model(found, config.version)
@@ -197,7 +201,7 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
     if is_file(path):
         checkpoint, profile = assemble(path, named_parts(config), where, wanted[0] if wanted else None)
         name = wanted[1] if wanted else profile.name
-        served = _served(path, profile, name, config, loras, checkpoint)
+        served = _served(path, profile, name, config, where, loras, checkpoint)
         return replace(served, evidence=read_part(path, "transformer").evidence)
     if not is_file(path / "model_index.json"):
         repository = next(
@@ -215,7 +219,7 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
         )
     folder = path.resolve()
     profile, name = wanted or _fitting_profile(folder, shipped_profiles())
-    return replace(_served(folder, profile, name, config, loras), evidence=pipeline_evidence(folder))
+    return replace(_served(folder, profile, name, config, where, loras), evidence=pipeline_evidence(folder))
 
 
 def _served(
@@ -223,11 +227,14 @@ def _served(
     profile: ModelProfile,
     name: str,
     config: ModelConfig,
+    where: Places,
     beside: Sequence[Path] = (),
     assembled: Checkpoint | None = None,
 ) -> ServedModel:
     loras = _loras(config, beside, name, profile)
-    return ServedModel(origin, profile, name, loras, named_parts(config), assembled)
+    own = builtin_folder() if name == BUILTIN else origin if assembled is None else None
+    tiny = tiny_autoencoder_of(config.tiny_autoencoder, own, where.installations, profile.architecture.latent_channels)
+    return ServedModel(origin, profile, name, loras, named_parts(config), assembled, tiny=tiny)
 
 
 def _loras(config: ModelConfig, beside: Sequence[Path], profile_name: str, profile: ModelProfile) -> Catalogue:

@@ -51,7 +51,16 @@ def plan_inputs(
     """What the planner is given: the machine with the chosen cards alone, and the request; raises ConfigError."""
     room = room_for(model.loras.facts.values(), config.worker.loras_at_once)
     as_stored = _text_encoder_as_stored(model, config)
-    request = PlanRequest(model.profile, profiles, wishes, room, model.stored_block_bytes, as_stored)
+    request = PlanRequest(
+        model.profile,
+        profiles,
+        wishes,
+        room,
+        model.stored_block_bytes,
+        as_stored,
+        model.tiny.decoder,
+        model.tiny.warnings,
+    )
     return with_chosen_cards(snapshot, config.model.gpus), request
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from qied.weights.block_scales import GROUPS
 from qied.weights.file_kinds import INSTEAD, ForeignKind
@@ -24,6 +24,7 @@ _CONVROT_GROUP: Final = 256
 _GROUPS: Final = frozenset(4**power for power in range(1, 8))
 
 Tensors = Mapping[str, TensorEntry]
+T = TypeVar("T")
 
 
 class LayerMarker(NamedTuple):
@@ -46,7 +47,9 @@ def foreign_format(header: Header) -> ForeignKind | None:
     for find in (_by_names, _by_types):
         for layer, names in ends.items():
             found = find(layer, frozenset(names), header.tensors)
-            if found is None or (found in GROUPS and (layer in named or layer + _MARKER in header.tensors)):
+            if found is None or (
+                found in GROUPS and (of_layer(named, layer) is not None or layer + _MARKER in header.tensors)
+            ):
                 continue
             return _unmarked(found, layer) if found in GROUPS else _refusal(found, layer)
     return None
@@ -60,6 +63,15 @@ def named_formats(metadata: Mapping[str, str]) -> dict[str, str]:
 def named_groups(metadata: Mapping[str, str]) -> dict[str, int]:
     """By layer, the groups in which a header says that inputs are rotated; raises BadFile as :func:`check_marker`."""
     return {layer: _group(marker, layer) for layer, marker in _layers(metadata)}
+
+
+def of_layer(named: Mapping[str, T], layer: str) -> T | None:
+    """What a header says of a layer; its names may lack the words that a file puts before all of its tensors."""
+    while layer not in named:
+        _, dot, layer = layer.partition(".")
+        if not dot:
+            return None
+    return named[layer]
 
 
 def check_markers(path: Path, header: Header, names: Iterable[str]) -> dict[str, LayerMarker]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, cast, get_args
 
 from qied.weights.block_scales import TENSOR_SCALE, BlockScaled, block_scaled, whole_entry
-from qied.weights.foreign_formats import LayerMarker, foreign_format, named_formats, named_groups
+from qied.weights.foreign_formats import LayerMarker, foreign_format, named_formats, named_groups, of_layer
 from qied.weights.gguf_types import BLOCKS, EXPANDED
 from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
@@ -84,9 +84,14 @@ def stored_tensors(header: Header) -> dict[str, Stored]:
     tensors, groups = header.tensors, named_groups(header.metadata)
     helpers = {name for name in tensors if _is_helper(name, tensors)}
     found = {name: _stored(name, tensors) for name in tensors if name not in helpers}
-    for layer, named in named_formats(header.metadata).items():
-        check_format(found.get(layer + _WEIGHT), named)
-    return {name: with_group(one, groups.get(name.removesuffix(_WEIGHT), 1)) for name, one in found.items()}
+    formats = named_formats(header.metadata)
+    if not formats:
+        return found
+    for name, one in found.items():
+        layer = name.removesuffix(_WEIGHT)
+        check_format(one, of_layer(formats, layer))
+        found[name] = with_group(one, of_layer(groups, layer) or 1)
+    return found
 
 
 def with_group(stored: Stored, group: int) -> Stored:
@@ -98,9 +103,9 @@ def with_group(stored: Stored, group: int) -> Stored:
     return replace(stored, group=group)
 
 
-def check_format(stored: Stored | None, named: str) -> None:
+def check_format(stored: Stored, named: str | None) -> None:
     """Raise BadFile where a quantised weight is not of the format that the file names for its layer."""
-    if stored is None or stored.precision in _PLAIN.values() or stored.precision in QUANTISED:
+    if named is None or stored.precision in _PLAIN.values() or stored.precision in QUANTISED:
         return
     if named != (format_ := _FORMATS.get(stored.precision, _FP8_FORMAT)):
         raise BadFile(f"{stored.key[:120]!r} is said to be {named[:40]}, but it is stored as {format_}")

@@ -193,7 +193,7 @@ class Link:
         return replace(begin, spec=spec), decoded
 
     async def _located(self, begin: w.Begin, each: PassSpec, decoded: Decoded) -> PassSpec:
-        """A pass whose region is no larger than what its mask marks; raises InvalidRequest where that is nothing."""
+        """A pass whose region is at most what its mask marks; raises InvalidRequest where that is nothing."""
         if each.mask is None:
             return each
         view = pass_mask_view(begin.spec)

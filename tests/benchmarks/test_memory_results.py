@@ -16,7 +16,6 @@ from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan
 from qied.planning.planner import PlanRequest, plan
 from qied.planning.quote import peak_alone
-from qied.planning.wishes import Wishes
 from qied.planning.workload import workload_of
 
 REPORT = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "memory.json").read_text())
@@ -27,9 +26,8 @@ ROWS = {f"{row['setup']}, {row['case']}": row for row in REPORT["cases"]}
 def planned(setup_name: str) -> Plan:
     """Today's plan of the machine that was measured."""
     setup = next(each for each in SETUPS if str(each) == setup_name)
-    wishes = Wishes(precision=setup.precision, budget_bytes=setup.budget_bytes, max_active=1, cache_bytes=0)
     machine = read_snapshot(json.dumps(REPORT["machine"]).encode(), "memory.json")
-    made = plan(machine, PlanRequest(MODEL, shipped_hardware_profiles(), wishes))
+    made = plan(machine, PlanRequest(MODEL, shipped_hardware_profiles(), setup.wishes()))
     assert isinstance(made, Plan)
     return made
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from memory_bench import full_size
+from memory_bench.gguf_file import random_gguf
 from part_runs.part import Recorder
 from PIL import Image
 from serve_bench import engine as watched
@@ -21,10 +22,12 @@ from serve_bench.served import _model_folder, _profile
 from serve_bench.setting import EIGHT, PREVIEW_PRESET, SIX, Request, Setting, setting
 from serve_bench.watch import REPORT
 
+from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
+from qied.engine.weights.sources import FileSource
 from qied.link.launch import LaunchOrder
-from qied.planning.model_profile import load_profile
+from qied.planning.model_profile import load_profile, shipped_profiles
 from qied.planning.plan import Execution
 from qied.serving.model import _fitting_profile
 
@@ -173,3 +176,16 @@ def test_unloading_is_measured_through_a_real_daemon() -> None:
     assert bars["memory free after unloading"] == figures["freed_ms"]
     waited = figures["back"]["ms"] - figures["warm"]["ms"]
     assert bars["model brought back by an edit, over a start"] == pytest.approx(waited / figures["start_ms"], abs=1e-4)
+
+
+def test_a_random_gguf_file_has_every_tensor_and_numbers_of_a_sensible_size(tmp_path: Path) -> None:
+    path = random_gguf(tmp_path / "one-block.gguf", "Q4_K", layers=1)
+    source = FileSource("transformer", [path])
+    shapes = expected_shapes(shipped_profiles()["qwen-image-edit-2511"], "transformer")
+    wanted = {name for name in shapes if not name.startswith("transformer_blocks.") or ".0." in name[:22]}
+    assert set(source.names()) == wanted
+    weight = source.stored("transformer_blocks.0.img_mlp.net.2.weight")
+    assert (weight.kind, weight.shape) == ("Q4_K", (3072, 12288))
+    assert 0.4 < float(weight.dense().std()) * 12288**0.5 < 0.6
+    assert source.read("transformer_blocks.0.attn.norm_q.weight").eq(1).all()
+    assert not source.read("transformer_blocks.0.attn.to_q.bias").any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,15 @@ from qied.config import ModelConfig
 from qied.engine.weights.sources import FileSource
 from qied.serving.model import ServedModel, locate_model
 from qied.weights.problems import BadFile
-from tests.checkpoints.all_in_one_files import TEXT, comfyui_of_one_file, write_all_in_one
-from tests.checkpoints.files import stored, write_text_encoder, write_transformer, write_vae
+from tests.checkpoints.all_in_one_files import (
+    TEXT,
+    comfyui_of_one_file,
+    encoder_part,
+    transformer_part,
+    vae_part,
+    write_all_in_one,
+)
+from tests.checkpoints.files import in_flavour, save, stored, write_text_encoder, write_transformer, write_vae
 
 PARTS = ("transformer", "text_encoder", "vae")
 
@@ -162,3 +170,50 @@ def test_the_steps_of_a_rapid_one_are_the_models(tmp_path: Path, located) -> Non
     assert (located(path).lightning_steps, located(path).keeps_schedule) == (4, True)
     lightning = comfyui_of_one_file(tmp_path / "other", "aio_lightning_8steps.safetensors")
     assert (located(lightning).lightning_steps, located(lightning).keeps_schedule) == (8, False)
+
+
+def renamed(path: Path, prefixes: dict[str, str]) -> Path:
+    tensors = {prefixes["transformer"] + name: each for name, each in transformer_part().items()}
+    tensors |= {prefixes["text_encoder"] + name: each for name, each in encoder_part().items()}
+    tensors |= {prefixes["vae"] + name: each for name, each in vae_part().items()}
+    save(path, tensors, {})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("transformer", "text", "vae"),
+    [
+        ("diffusion_model.", "text_encoders.qwen25_7b.transformer.", "vae."),
+        ("transformer.", "text_encoder.", "vae."),
+        ("model.diffusion_model.", "conditioner.embedders.0.transformer.", "first_stage_model."),
+        ("model.diffusion_model.", "clip.qwen25_7b.transformer.", "first_stage_model."),
+    ],
+)
+def test_other_programs_put_other_words_before_the_parts(tmp_path: Path, transformer: str, text: str, vae: str) -> None:
+    prefixes = {"transformer": transformer, "text_encoder": text, "vae": vae}
+    found = inspect(renamed(tmp_path / "all.safetensors", prefixes))
+    assert (found.role, found.model, found.problems) == ("checkpoint", "builtin", ())
+
+
+@pytest.mark.parametrize("prefix", ["vae.", "first_stage_model."])
+def test_a_vae_that_was_cut_out_of_a_checkpoint_keeps_its_prefix(tmp_path: Path, prefix: str) -> None:
+    save(tmp_path / "v.safetensors", {prefix + name: each for name, each in vae_part().items()}, {})
+    found = inspect(tmp_path / "v.safetensors")
+    assert (found.role, found.model, found.problems) == ("vae", "builtin", ())
+
+
+@pytest.mark.parametrize("prefix", ["text_encoders.qwen25_7b.transformer.", "text_encoder.", "cond_stage_model."])
+def test_a_text_encoder_that_was_cut_out_of_a_checkpoint_keeps_its_prefix(tmp_path: Path, prefix: str) -> None:
+    save(tmp_path / "e.safetensors", {prefix + name: each for name, each in encoder_part().items()}, {})
+    found = inspect(tmp_path / "e.safetensors")
+    assert (found.role, found.model, found.problems) == ("text_encoder", "builtin", ())
+
+
+@pytest.mark.parametrize("before", ["", "model.diffusion_model."])
+def test_what_a_header_says_of_layers_counts_with_the_prefix_and_without(tmp_path: Path, before: str) -> None:
+    kept, texts, _ = in_flavour(stored("transformer"), "int8_convrot_header")
+    layers = json.loads(texts["_quantization_metadata"])["layers"]
+    said = {"_quantization_metadata": json.dumps({"layers": {before + name: one for name, one in layers.items()}})}
+    save(tmp_path / "t.safetensors", {f"model.diffusion_model.{name}": each for name, each in kept.items()}, said)
+    found = read_part(tmp_path / "t.safetensors").tensors["transformer_blocks.0.attn.to_q.weight"]
+    assert (found.precision, found.group) == ("int8", 256)

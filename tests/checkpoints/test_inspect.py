@@ -373,3 +373,20 @@ def test_looking_reads_no_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         file.truncate(size)  # sparse: every number is zero now
     assert inspect(path) == expected
     assert not any(tensor.float().any() for tensor in load_file(path).values())
+
+
+@pytest.mark.parametrize(
+    ("tensors", "word"),
+    [
+        ({"encoder.conv_in.weight": (128, 3, 3, 3), "decoder.up.0.block.0.conv1.weight": (8, 8, 3, 3)}, "VAE"),
+        ({"encoder.conv_in.weight": (128, 3, 3, 3), "quant_conv.weight": (8, 8, 1, 1)}, "VAE"),
+        ({"encoder.conv1.weight": (160, 12, 3, 3, 3), "conv1.weight": (96, 96, 1, 1, 1)}, "VAE"),
+        ({"model.layers.0.self_attn.q_proj.weight": (64, 64), "model.norm.weight": (64,)}, "text encoder"),
+    ],
+)
+def test_a_part_of_another_model_is_no_damaged_part_of_this_one(
+    tmp_path: Path, tensors: dict[str, tuple[int, ...]], word: str
+) -> None:
+    save(tmp_path / "a.safetensors", {name: torch.zeros(shape) for name, shape in tensors.items()}, {})
+    (problem,) = inspect(tmp_path / "a.safetensors").problems
+    assert problem.startswith(f"It is the {word} of another model, by its tensors: ")

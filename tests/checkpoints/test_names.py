@@ -54,7 +54,10 @@ def test_diffusers_own_names_of_a_vae_stay() -> None:
     assert all(vae_name(name) == name for name in stored("vae"))
 
 
-@pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "diffusion_model."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "model.diffusion_model.", "diffusion_model.", "transformer.", "model.transformer.", "net.", "module."],
+)
 def test_a_transformers_prefix_is_found(prefix: str) -> None:
     assert transformer_prefix([prefix + name for name in stored("transformer")]) == prefix
     assert transformer_prefix([f"{prefix}transformer_blocks.3.img_mlp.net.2.bias"]) == prefix

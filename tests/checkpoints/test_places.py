@@ -455,6 +455,16 @@ def test_a_base_path_may_be_relative_or_start_at_home(tmp_path: Path) -> None:
     assert len(find_models({}, tmp_path)) == 1
 
 
+@pytest.mark.parametrize("path", ["~/y", "$QIED_TEST_MODELS/y", "${QIED_TEST_MODELS}/y"])
+def test_paths_may_start_at_home_or_with_a_variable_without_a_base_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("QIED_TEST_MODELS", str(tmp_path))
+    write(tmp_path / "ComfyUI" / "extra_model_paths.yaml", f"a: &a\n  is_default: true\nb:\n  <<: *a\n  unet: {path}\n")
+    sparse_file(tmp_path / "y" / "qwen_image_edit_2511.safetensors", *TRANSFORMER)
+    assert len(find_models({}, tmp_path)) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "sections"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from qied_client.errors import InvalidRequest
+from qied_client.errors import InvalidRequest, PrecisionUnavailable
 from qied_client.picture_file.marks import COMPOSITE, ENHANCED, read_marks
 from qied_client.picture_metadata import read_metadata
 from qied_client.pixels.plugins import load_plugin
@@ -90,6 +90,41 @@ def test_a_picture_of_any_size_comes_back_at_its_own_with_every_pixel_in_its_pla
     assert result[120, 128][2] > 180 and pixels(whole.bytes)[120, 128][2] > 180
     metadata = read_metadata(edited.bytes)
     assert metadata is not None and (metadata.size, metadata.width, metadata.height) == ("same", 250, 199)
+    assert whole.drift is not None and abs(whole.drift.zoom - 1) < 0.01 and metadata.drift == ()
+
+
+def test_a_region_of_a_result_is_drawn_again_and_nothing_else_changes(builtin_daemon):
+    mask = Image.new("L", (97, 66), 0)
+    mask.paste(255, (20, 20, 60, 50))
+    left, top, width, height = box = (16, 16, 64, 32)
+    with builtin_daemon.client(patience=60.0) as client:
+        small = Image.open(PICTURE).convert("RGB").resize((97, 66))
+        options = {"seed": 0, "steps": 2, "size": "same"}
+        first = client.edit(small, "make the red heart blue", **options)
+        both = client.edit(
+            small, "make the red heart blue", redraw={"box": box, "strength": 1.0}, refine=0.4, **options
+        )
+        again = client.redraw(
+            first.bytes, "make the red heart blue", references=small, seed=0, steps=2, box=box, mask=mask, strength=1.0
+        )
+        quoted = client.quote(small, "x", canvas=small, redraw=box, steps=4)
+        with pytest.raises(PrecisionUnavailable, match="holds its model in fp32 alone"):
+            client.redraw(small, "x", box=box, precision="bf16")
+        with pytest.raises(InvalidRequest, match="off the picture of 97 x 66"):
+            client.redraw(small, "x", box=(97, 0, 5, 5))
+        empty = client.submit(small, "x", canvas=small, redraw={"mask": Image.new("L", (97, 66))}, steps=2)
+        with pytest.raises(InvalidRequest, match="marks nothing"):
+            empty.result()
+    assert (quoted.width, quoted.height, quoted.forwards) == (97, 66, 2)
+    before, after = pixels(first.bytes), pixels(again.bytes)
+    inside = (np.asarray(mask) > 0) & (np.indices(before.shape[:2])[1] >= left)
+    inside[: max(top, 20)], inside[top + height :], inside[:, left + width :] = False, False, False
+    assert (after[~inside] == before[~inside]).all() and (after[inside] != before[inside]).any()
+    assert both.image.size == (97, 66) and both.bytes != first.bytes
+    assert {"denoise_ms", "redraw_ms"} <= both.timings.keys() and "denoise_ms" not in again.timings
+    metadata = read_metadata(again.bytes)
+    assert metadata is not None and metadata.canvas is not None and again.drift is None
+    assert metadata.redraw[0].startswith("20,20,40,28,strength=1,mask=")
 
 
 def test_phones_pictures_are_edited(builtin_daemon):

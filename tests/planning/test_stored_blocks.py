@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +71,20 @@ def test_a_small_card_streams_a_gguf_as_it_is_stored_and_says_so(machine: Machin
     assert made.pinned_bytes == streamed * Q4_BLOCK
     assert any("stream from host memory as their file has them" in reason for reason in made.reasons)
     assert not planned(small, replace(LARGE, stored_block=block)).execution.stored_block_bytes
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 6), (8, 9), (12, 0)])
+def test_a_q4_k_file_runs_with_8_gb_on_the_card_and_16_gb_of_host_memory(
+    machine: Machine, capability: tuple[int, int]
+) -> None:
+    small = machine(capability, 8, host=16)
+    made = planned(small, replace(LARGE, stored_block=Q4_BLOCK))
+    assert streams(made.execution) and made.execution.stored_block_bytes == Q4_BLOCK
+    assert made.max_pixels >= 1024 * 1024
+    assert made.predicted_peak_bytes <= made.budget_bytes < 8 * 1024**3
+    assert made.host_bytes <= (small.host.memory_available_bytes or 0) < 16 * 1024**3
+    refused = plan(small, LARGE)
+    assert not isinstance(refused, Plan) and "wait in host memory" in refused.message
 
 
 def test_where_all_blocks_stay_nothing_is_kept_as_stored(machine: Machine) -> None:

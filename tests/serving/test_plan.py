@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from qied_client.errors import ConfigError, PlanRefused
 
-from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.config import Config
 from qied.edit import EditSpec
@@ -25,6 +24,7 @@ from qied.serving.model import ServedModel
 from qied.serving.plan import Served, plan_service, refitted_order
 from qied.upscalers.catalogue import find_upscalers
 from tests.checkpoints.files import write_text_encoder
+from tests.checkpoints.sparse_files import gguf_transformer
 from tools.sparse_checkpoint import sparse_gguf
 
 GOLDEN = Path(__file__).parents[1] / "planning" / "golden" / "snapshots"
@@ -221,11 +221,7 @@ def test_what_is_kept_for_the_next_start_has_a_folder_and_a_limit_of_its_own():
 
 @pytest.mark.parametrize("kind", ["Q4_K", "Q8_0"])
 def test_a_gguf_models_blocks_stream_as_small_as_they_are_in_its_file(tmp_path: Path, kind: str) -> None:
-    shapes = expected_shapes(MODELS[REAL].profile, "transformer")
-    entries = {
-        name: (kind if len(shape) == 2 and shape[1] % 256 == 0 else "F32", shape) for name, shape in shapes.items()
-    }
-    path = sparse_gguf(tmp_path / "model.gguf", entries, "qwen_image")
+    path = sparse_gguf(tmp_path / "model.gguf", gguf_transformer(kind), "qwen_image")
     model = replace(MODELS[REAL], assembled=replace(FILES, transformer=(str(path),)))
     machine = recorded("rtx-3060-12gb")
     plain, order = (served(machine, model=each).orders[0] for each in (REAL, model))

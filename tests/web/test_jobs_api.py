@@ -81,6 +81,17 @@ def test_a_job_from_submission_to_its_picture_in_three_formats(ann, picture):
     assert ann.get(f"/api/jobs/{job['job']}/result").status_code == 404
 
 
+def test_a_recipe_of_a_form_is_one_job_and_its_fields_go_first(ann, picture):
+    form = {**FORM, "recipe": "preview", "preemptible": "true"}
+    (job,) = ann.post("/api/jobs", data=form, files={"image": picture}).json()["jobs"]
+    for _ in ann.get(f"/api/jobs/{job['job']}/events").iter_lines():
+        pass
+    facts = ann.get(f"/api/jobs/{job['job']}").json()
+    assert (facts["preset"], facts["steps"], facts["media_type"]) == ("preview", 2, "image/webp")
+    refused = ann.post("/api/jobs", data={**FORM, "recipe": "../preview"}, files={"image": picture})
+    assert refused.status_code == 400 and "There is no recipe" in refused.text
+
+
 def test_a_stream_that_comes_back_says_where_the_job_stands(ann, picture, tmp_path):
     gate = tmp_path / "gate"
     form = {**FORM, "prompt": f"gate={gate}"}

@@ -18,7 +18,7 @@ from qied_client.errors import InvalidRequest
 from qied_client.inputs import Pictures
 from qied_client.options.edit_options import OPTIONS
 from qied_client.options.unknown import unknown_option
-from qied_client.recipes import recipe_named, require_stages
+from qied_client.recipes import recipe_named, require_mask, require_stages
 
 if TYPE_CHECKING:
     from qied_client.aio.client import AsyncClient
@@ -88,8 +88,8 @@ async def with_recipe(
     recipe = recipe_named(name)
     require_stages(recipe, (await client.describe()).stages)
     output = recipe.output() if saves else {}
-    if saves and recipe.needs_mask and options.get("mask") is None:
-        raise InvalidRequest(f"The recipe {recipe.name} needs a mask.", "Give mask=.", field="mask")
+    if saves:
+        require_mask(recipe, options.get("mask"))
     return {**recipe.options(), **output, **options}, recipe.prompt_for(prompt)
 
 

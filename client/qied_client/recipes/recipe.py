@@ -168,6 +168,12 @@ def _check_order(kinds: Sequence[str], where: str) -> None:
             raise InvalidRequest(f"{where}: it has two stages {after!r}.", "Join them.", field="recipe")
 
 
+def require_mask(recipe: Recipe, mask: object) -> None:
+    """Raise InvalidRequest where the recipe needs a mask, and there is none."""
+    if recipe.needs_mask and mask is None:
+        raise InvalidRequest(f"The recipe {recipe.name} needs a mask.", "Give the mask's file.", field="mask")
+
+
 def require_stages(recipe: Recipe, offered: Sequence[str]) -> None:
     """Raise InvalidRequest for a stage that the daemon, which has ``offered``, cannot carry out."""
     for kind in recipe.kinds:

@@ -12,6 +12,7 @@ from typing import Any
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.aio.client import seed_of
 from qied_client.protocol import limits
+from qied_client.recipes import require_stages
 from qied_client.web.forms import EditForm, preset_for
 
 
@@ -46,6 +47,8 @@ async def submit(
     What is returned holds no pictures: an edit may wait for hours, and the daemon has them. If one is refused, those
     before it are given up. Raises what ``AsyncClient.submit`` does.
     """
+    if form.recipe is not None:
+        require_stages(form.recipe, (await client.describe()).stages)
     options = {**options_of(client, form), "previews": previews}
     first = options.pop("seed", None)
     first = seed_of(names[0]) if first is None else first

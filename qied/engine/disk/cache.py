@@ -192,7 +192,7 @@ class DiskCache:
 
 @dataclass(frozen=True)
 class DiskCaches:
-    """What an engine keeps on disk for its next start: blocks as they were quantised, and modulation tables."""
+    """What an engine keeps on disk for its next start: blocks and text encoders in 8 bits, and modulation tables."""
 
     packed: DiskCache | None = None
     modulation: DiskCache | None = None

@@ -10,7 +10,7 @@ from PIL import Image
 
 from qied.edit import EditSpec, PassSpec
 from qied.engine.edits.pacing import Pacer
-from qied.engine.edits.preview import PreviewMap
+from qied.engine.edits.preview import Previews
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import Models
 from qied.engine.upscale.upscaling import UpscalerLibrary
@@ -59,7 +59,7 @@ class EngineContext:
 
     models: Models
     profile: ModelProfile
-    preview: PreviewMap
+    preview: Previews
     sight: Sight
     loras: LoraLibrary
     pacer: Pacer

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from qied.planning.tile_grid import TileGrid
+from qied.planning.tile_grid import MARGIN_PX, TileGrid, tile_grid
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,29 @@ def windows(grid: TileGrid, margin: int, device: torch.device) -> Iterator[Windo
         row_weights = down.to(device)
         for left, column_weights in zip(grid.starts_x, across, strict=True):
             yield Window(slice(top, top + grid.height), slice(left, left + grid.width), row_weights, column_weights)
+
+
+def decoded_in_tiles(
+    latents: Tensor, cell: int, tile_px: int | None, device: torch.device, decode: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return colours FP32 [3, H, W], in a tensor of their own, of latents [1, C, H / cell, W / cell].
+
+    ``decode`` makes them of latents of at most ``tile_px`` pixels along each side; None is untiled.
+    """
+    rows, columns = latents.shape[-2:]
+    height, width = rows * cell, columns * cell
+    grid = tile_grid(width, height, tile_px)
+    if grid.count == 1:
+        return decode(latents)
+    canvas = torch.zeros((3, height, width), device=device)
+    for window in windows(grid, MARGIN_PX, device):
+        cells = latents[..., _in_cells(window.rows, cell), _in_cells(window.columns, cell)]
+        window.add_to(canvas, decode(cells))
+    return canvas
+
+
+def _in_cells(pixels: slice, cell: int) -> slice:
+    return slice(pixels.start // cell, pixels.stop // cell)
 
 
 def axis_weights(starts: tuple[int, ...], tile: int, margin: int) -> list[Tensor]:

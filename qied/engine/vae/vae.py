@@ -11,7 +11,7 @@ from PIL import Image
 from qied_client.errors import JobFailed
 from torch import Tensor
 
-from qied.engine.vae.tiles import windows
+from qied.engine.vae.tiles import decoded_in_tiles, windows
 from qied.link.engine_port import Picture
 from qied.planning.tile_grid import MARGIN_PX, tile_grid
 
@@ -84,16 +84,7 @@ class Vae:
 
     def _decode_pixels(self, latents: Tensor) -> Tensor:
         """Return pixels FP32 [3, H, W] of normalised latents, in a tensor of their own; about -1..1."""
-        rows, columns = latents.shape[-2:]
-        height, width = rows * self.cell, columns * self.cell
-        grid = tile_grid(width, height, self.decode_tile_px)
-        if grid.count == 1:
-            return self._decoded(latents)
-        canvas = torch.zeros((3, height, width), device=self.device)
-        for window in windows(grid, MARGIN_PX, self.device):
-            cells = latents[..., _in_cells(window.rows, self.cell), _in_cells(window.columns, self.cell)]
-            window.add_to(canvas, self._decoded(cells))
-        return canvas
+        return decoded_in_tiles(latents, self.cell, self.decode_tile_px, self.device, self._decoded)
 
     def _encoded(self, pixels: Tensor) -> Tensor:
         there = pixels.to(self.device)
@@ -116,7 +107,3 @@ class Vae:
 
 def _in_pixels(cells: slice, cell: int) -> slice:
     return slice(cells.start * cell, cells.stop * cell)
-
-
-def _in_cells(pixels: slice, cell: int) -> slice:
-    return slice(pixels.start // cell, pixels.stop // cell)

@@ -79,6 +79,7 @@ def test_a_token_that_was_removed_is_asked_for_and_all_is_as_before(visit, gatew
     user = visit(expected=("401",))
     user.choose(PICTURE)
     user.page.fill("#prompt", "darker")
+    user.reads("#more-line", "256")  # what it takes was asked for with the token
     gateway.tokens.remove(user.user)
     user.page.click("#edit")
     user.wait("#login")

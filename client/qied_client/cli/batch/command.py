@@ -38,7 +38,7 @@ def batch(
         ),
     ] = None,
     count: Annotated[int, typer.Option("-n", "--count", help="Variations of each row, 1 to 100.")] = 1,
-    recipe: Annotated[str | None, typer.Option(help="A recipe's name or file; see 'recipes'.")] = None,
+    recipe: o.Recipe = None,
     at: Annotated[str | None, typer.Option(help="Begin at this time: 22:00.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Edit what comes into the folder, until Ctrl-C.")] = False,
     dry_run: Annotated[
@@ -86,10 +86,7 @@ def batch(
             priority=priority,
             preemptible=preemptible,
         )
-        # What the command line leaves out, a recipe or a row may say.
-        options = {name: value for name, value in given.items() if value not in (None, [])}
-        if not fit:
-            del options["on_cap"]
+        options = o.over_recipe({} if chosen is None else chosen.options(), given)
         options |= {name: value for name, value in (("mask", mask), ("seed", seed)) if value is not None}
         work = Work(
             sources=sources,

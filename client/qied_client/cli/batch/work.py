@@ -84,7 +84,7 @@ class Work:
             return status or (FAILED if progress.failed else 0)
 
     def _batch(self) -> Batch:
-        options = {**(self.recipe.options() if self.recipe else {}), **self.options, **self.names.asks()}
+        options = {**self.options, **self.names.asks()}
         prompt = self.prompt
         if self.recipe is not None and (prompt or self.recipe.has_prompt):
             prompt = self.recipe.prompt_for(prompt)

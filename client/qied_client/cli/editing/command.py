@@ -26,6 +26,7 @@ from qied_client.cli.status import seconds
 from qied_client.client import Client
 from qied_client.errors import InvalidRequest
 from qied_client.protocol.messages import MeasuredDrift
+from qied_client.recipes import recipe_named, require_mask, require_stages
 
 _SEEN_PX: Final = 0.25
 _SEEN_ZOOM: Final = 0.001
@@ -67,6 +68,7 @@ def edit(
     upscale: o.Upscale = None,
     quality: o.Quality = None,
     fit: o.Fit = False,
+    recipe: o.Recipe = None,
     priority: o.Priority = 0,
     preemptible: o.Preemptible = False,
     redraw: o.Redraw = None,
@@ -109,7 +111,13 @@ def edit(
             refine=refine,
             no_align=no_align,
         )
+        chosen = recipe_named(recipe) if recipe is not None else None
+        if chosen is not None:
+            options, prompt = o.over_recipe(chosen.options(), options), chosen.prompt_for(prompt)
+            require_mask(chosen, mask)
         with Client(key, address=address) as client:
+            if chosen is not None:
+                require_stages(chosen, client.describe().stages)
             done = carried_out(client, place, pictures, prompt, options, job=job, seed=seed)
         drawing = Drawing.NEVER if no_picture or as_json else picture
         show_done(done, drawing, as_json, before=pictures[-1], many=count > 1)

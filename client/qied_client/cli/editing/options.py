@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,6 +65,17 @@ Refine = Annotated[
 ]
 NoAlign = Annotated[bool, typer.Option("--no-align", help="Only measure how far the result moved, do not undo it.")]
 Priority = Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")]
+
+
+Recipe = Annotated[str | None, typer.Option(help="A recipe's name or file; see 'recipes'.")]
+
+
+def over_recipe(recipe: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a recipe, under those that the command line gives: what it leaves out is the recipe's."""
+    given = {name: value for name, value in options.items() if value is not None and value != []}
+    if given.get("on_cap") == "refuse":  # no --fit
+        del given["on_cap"]
+    return {**recipe, **given}
 
 
 def edit_options(

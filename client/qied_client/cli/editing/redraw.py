@@ -138,7 +138,7 @@ def _prompt_in(picture: Path) -> str:
     metadata = read_metadata(picture)
     if metadata is None:
         raise InvalidRequest(
-            f"The prompt is missing, and {picture.name} does not tell one.",
+            f"The prompt is missing, and {picture.name} has none inside.",
             f'Say what to draw: redraw {picture.name} "a smiling face" -o out.png',
             field="prompt",
         )

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
+from qied_client.recipes import Recipe, require_mask, shipped_recipes
 from qied_client.web.errors import ApiError, bad_request
 from qied_client.web.forms.fields import ALIASES, FIELDS, PRESETS, WITHOUT_EFFECT
 from qied_client.web.forms.loras import is_part, joined, lora_choices
@@ -53,6 +54,7 @@ class EditForm:
     partial_images: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     base: int | None = None
+    recipe: Recipe | None = None
     notes: tuple[str, ...] = ()
     events: str = "image_edit"
 
@@ -119,7 +121,9 @@ async def edit_form(form: FormData, *, of_turn: bool = False, from_text: bool = 
     mask = await read_file(masks[0], "mask") if masks else None
     if "base" in texts and not of_turn:
         raise bad_request("base is for turns of a session.", "base", "unknown_parameter")
-    options = _options(texts)
+    recipe = _recipe(texts, mask)
+    own = {} if recipe is None else recipe.output()
+    options = {**({} if recipe is None else recipe.options()), **_options(texts)}
     others = {name: await read_file(file, name) for name, file in singles.items()}
     options |= pass_options(texts, others.get("redraw_mask"))
     if "canvas" in others:
@@ -129,24 +133,40 @@ async def edit_form(form: FormData, *, of_turn: bool = False, from_text: bool = 
         first = pictures[0] if pictures and not of_turn else None
         notes += check_mask(mask, first)
         meant = "white" if notes else "transparent"
-        options["mask_mode"] = one_of(texts, "mask_mode", meant)
+        options["mask_mode"] = one_of(texts, "mask_mode", options.get("mask_mode", meant))
         if "mask_mode" in texts:
             notes = []
     return EditForm(
         images=pictures,
-        prompt=texts["prompt"],
+        prompt=texts["prompt"] if recipe is None else recipe.prompt_for(texts["prompt"]),
         n=integer(texts, "n", 1),
         mask=mask,
         model=texts.get("model"),
         quality=texts.get("quality", "auto"),
-        output_format=one_of(texts, "output_format", "png").replace("jpg", "jpeg"),
-        output_quality=max(1, integer(texts, "output_compression", 100)),
+        output_format=one_of(texts, "output_format", own.get("output_format", "png")).replace("jpg", "jpeg"),
+        output_quality=max(1, integer(texts, "output_compression", own.get("output_quality", 100))),
         stream=flag(texts, "stream"),
         partial_images=integer(texts, "partial_images", 0),
         options=options,
         base=integer(texts, "base", 0) if "base" in texts else None,
         notes=tuple(notes),
+        recipe=recipe,
     )
+
+
+def _recipe(texts: Mapping[str, str], mask: bytes | None) -> Recipe | None:
+    """The shipped recipe that a form names: files of the gateway's machine are not for its callers."""
+    name = texts.get("recipe")
+    if not name:
+        return None
+    known = {recipe.name: recipe for recipe in shipped_recipes()}
+    if name not in known:
+        raise bad_request(f"There is no recipe {name!r}. Recipes are {', '.join(known)}.", "recipe")
+    try:
+        require_mask(known[name], mask)
+    except QiedError as error:
+        raise bad_request(str(error), "mask") from error
+    return known[name]
 
 
 def no_picture() -> ApiError:

@@ -76,6 +76,7 @@ FIELDS: Final[Mapping[str, FormField]] = {
         'A name, or JSON: a name, a list of names or of {"name", "scale"}, or an object of strengths.',
     ),
     "preset": FormField(Text(limits.ID_CHARS, empty=True), "Named settings; GET /api/me lists them."),
+    "recipe": FormField(Text(limits.ID_CHARS, empty=True), "A shipped recipe; other fields go before its options."),
     "precision": FormField(Text(limits.NAME_CHARS, empty=True), "Refuse the edit unless the model runs in this one."),
     "preemptible": FormField(Flag(), "Give way to everybody's edits that are not, and start again for them.", "false"),
     "priority": FormField(Int(-limits.PRIORITY, limits.PRIORITY), "Order among one's own waiting jobs.", "0"),

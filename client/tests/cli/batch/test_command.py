@@ -118,6 +118,17 @@ def test_a_recipe_names_the_formats_and_the_options(run: Run, ready: Any, folder
     assert (request.prompt, request.on_cap) == ("own", "fit")
 
 
+def test_a_recipe_is_for_one_edit_as_well(run: Run, ready: Any, before: Path, tmp_path: Path) -> None:
+    done = run("edit", before, "night", "-o", tmp_path / "a.png", "--recipe", "draft", "--steps", "3", "--preemptible")
+    assert done.returncode == 0, done.stderr
+    request = next(iter(ready.jobs.values())).request
+    assert (request.preset, request.steps, request.preemptible) == ("draft", 3, True)
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[[stage]]\ndo = "edit"\n[[stage]]\ndo = "upscale"\nfactor = 4\n')
+    refused = run("edit", before, "night", "-o", tmp_path / "a.png", "--recipe", mine)
+    assert refused.returncode == 2 and "stage 'upscale', which this version" in refused.stderr
+
+
 def test_a_batch_whose_edits_all_fail_alike_ends_early(run: Run, ready: Any, tmp_path: Path) -> None:
     answer = ready.before
 
