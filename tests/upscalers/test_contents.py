@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import OrderedDict
 from dataclasses import replace
@@ -106,15 +107,25 @@ def test_what_is_not_run_is_refused_with_what_is(tmp_path: Path):
 
 
 class Evil:
+    """A pickle of it calls a function when it is read."""
+
+    def __init__(self, function, *words: str) -> None:
+        self.call = (function, words)
+
     def __reduce__(self):
-        return (open, ("/tmp/qied-was-here", "w"))
+        return self.call
 
 
-def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(tmp_path: Path):
-    ran = Path("/tmp/qied-was-here")
-    ran.unlink(missing_ok=True)
-    torch.save({"conv_first.weight": Evil()}, tmp_path / "zip.pth")
-    torch.save({"conv_first.weight": Evil()}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+@pytest.mark.parametrize("kind", ["open", "exec", "system"])
+def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(kind: str, tmp_path: Path):
+    ran = tmp_path / "ran"
+    evil = {
+        "open": Evil(open, str(ran), "w"),
+        "exec": Evil(exec, f"open({str(ran)!r}, 'w')"),
+        "system": Evil(os.system, f"touch {ran}"),
+    }[kind]
+    torch.save({"conv_first.weight": evil}, tmp_path / "zip.pth")
+    torch.save({"conv_first.weight": evil}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     for name in ("zip.pth", "old.pth"):
         with pytest.raises(ModelUnsupported, match="UnpicklingError"):
             read_facts(tmp_path / name)
