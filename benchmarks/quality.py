@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _arguments(profile: ModelProfile) -> argparse.Namespace:
-    names = [*(row.name for row in rows.rows(profile)), rows.VAE]
+    names = [*(row.name for row in (*rows.rows(profile), *rows.text_rows(profile))), rows.VAE, rows.TEXT]
     parser = argparse.ArgumentParser(description="Measure the quality of the built-in model's edits.")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=names, help=f"of: {', '.join(names)}")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
+from qied.engine.block.packed import PACKED
+from qied.engine.disk.cache import DiskCache, DiskCaches
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import ComponentSources, open_pipeline
 from qied.engine.ops.attention import Attention
@@ -15,11 +18,12 @@ from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.vae.vae import Vae
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_profile import ModelProfile
-from qied.planning.plan import FP8_ATTENTION, Execution
+from qied.planning.plan import FP8_ATTENTION, Execution, TextPrecision
 from quality_bench.gguf_source import GgufSource
 from quality_bench.plain_cast import PlainCastLinear, PlainCastSource
 from quality_bench.rows import GGUF_PRECISIONS, Precision, Row
 
+KEPT_BYTES = 1 << 30
 LORA_BYTES = 1 << 28
 """Room on the device: more than all LoRAs of the built-in model take."""
 
@@ -46,13 +50,14 @@ class Engines:
         # TF32 would take from the VAE's FP32 what it is there for.
         torch.backends.cudnn.allow_tf32 = False
         self._loras = model.catalogue().files
-        self._latest: tuple[tuple[Precision, bool], Engine] | None = None
+        self._latest: tuple[tuple[Precision, bool, TextPrecision], Engine] | None = None
+        self._kept = TemporaryDirectory(prefix="qied-quality-")
 
     def engine(self, row: Row) -> Engine:
         """The engine that a row runs on; rows of one precision share it."""
-        key = (row.precision, row.bf16_vae)
+        key = (row.precision, row.bf16_vae, row.text)
         if self._latest is None or self._latest[0] != key:
-            engine = self._built(row.precision)
+            engine = self._built(row.precision, row.text)
             self._latest = (key, engine if row.bf16_vae else self._with_vae(engine))
         return self._latest[1]
 
@@ -71,7 +76,7 @@ class Engines:
         context = replace(engine.context, models=replace(engine.models, vae=self.vae))
         return Engine(context, engine.execution, engine.options)
 
-    def _built(self, precision: Precision) -> Engine:
+    def _built(self, precision: Precision, text: TextPrecision = "stored") -> Engine:
         """An engine as a worker builds it; one of plain casts has its weights and its linears exchanged."""
         sources = self._sources
         plain_cast = precision == "fp8 plain cast"
@@ -79,7 +84,11 @@ class Engines:
             sources = replace(sources, transformer=PlainCastSource(sources.transformer))
         if precision in GGUF_PRECISIONS:
             sources = replace(sources, transformer=GgufSource(sources.transformer, precision.removeprefix("gguf ")))
-        options = EngineOptions(execution=self._execution(precision), loras=self._loras, lora_bytes=LORA_BYTES)
+        execution = self._execution(precision)
+        if text != "stored":
+            execution = replace(execution, text_encoder="streamed", text_encoder_precision=text)
+        caches = DiskCaches(packed=DiskCache(PACKED, Path(self._kept.name), KEPT_BYTES))
+        options = EngineOptions(execution=execution, loras=self._loras, lora_bytes=LORA_BYTES, caches=caches)
         engine = Engine.build(sources, self.model.profile, options, lambda *_: None)
         if plain_cast:
             models = engine.models

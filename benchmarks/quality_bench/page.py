@@ -1,7 +1,7 @@
 """The generated parts of ``docs/quality.md``: what was measured, on which machine, by which command.
 
-On a CPU all rows over the whole set take hours, so there are two measurements: the rows of the bars over the whole set,
-and all rows over a part of it.
+On a CPU all rows over the whole set take hours, so there are several measurements: the rows of the bars over the whole
+set, all rows over a part of it, and the text encoder in 8 bits.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
 """All rows."""
 MAIN_RESULTS = ROOT / "benchmarks" / "results" / "quality-main.json"
 """The rows of the bars, over the whole set."""
+TEXT_RESULTS = ROOT / "benchmarks" / "results" / "quality-text.json"
+"""The text encoder's layers in 8 bits, over a part of the set."""
 PLOT = ROOT / "docs" / "pictures" / "quality-plot.png"
 MAIN_PLOT = ROOT / "docs" / "pictures" / "quality-main-plot.png"
 SHEET = ROOT / "docs" / "pictures" / "quality-sheet.png"
@@ -28,17 +30,28 @@ _PACKAGES = ("torch", "diffusers", "qied")
 
 def write_page(*, check: bool) -> int:
     """Write the page's parts and the plots anew from the results, or only compare the page; returns the exit status."""
-    report, main = (json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS, MAIN_RESULTS))
+    files = (RESULTS, MAIN_RESULTS, TEXT_RESULTS)
+    report, main, text = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     if not check:
         for each, file in ((report, PLOT), (main, MAIN_PLOT)):
             plot(each).save(file, optimize=True)
-    return max(update(PAGE, "quality main", main_part(main)), update(PAGE, "quality", part(report)))
+    return max(
+        update(PAGE, "quality main", main_part(main)),
+        update(PAGE, "quality", part(report)),
+        update(PAGE, "quality text", text_part(text)),
+    )
 
 
 def main_part(report: Mapping[str, Any]) -> str:
     """The part on the whole set as Markdown."""
     picture = f"![success and PSNR of each configuration](pictures/{MAIN_PLOT.name})\n"
     return "\n".join([*_said(report), picture, *(table.markdown() for table in tables(report))])
+
+
+def text_part(report: Mapping[str, Any]) -> str:
+    """The part on the text encoder in 8 bits as Markdown; what is judged of whole sets is not judged here."""
+    left_out = ("Bars", "By task, language and phrasing", "Style LoRA")
+    return "\n".join([*_said(report), *(each.markdown() for each in tables(report) if each.title not in left_out)])
 
 
 def part(report: Mapping[str, Any]) -> str:

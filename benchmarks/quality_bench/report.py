@@ -11,7 +11,7 @@ from typing import Any
 from wire_bench.machine import command, versions, without_identity
 
 from qied.hardware.snapshot import Snapshot
-from quality_bench import rows
+from quality_bench import rows, sets
 from quality_bench.bars import judged
 from quality_bench.engines import Model
 from quality_bench.loras import problem
@@ -28,6 +28,7 @@ from quality_bench.measuring import (
     vae_scenes,
 )
 from quality_bench.rows import Row
+from quality_bench.text_errors import ROUNDED, text_errors
 from quality_bench.workers import Workers
 
 SCHEMA = 1
@@ -36,10 +37,11 @@ PLACES = 4
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is run: rows in order, whether the VAE is measured, and what is left out and why."""
+    """What is run: rows in order, whether VAE and text encoder are measured, and what is left out and why."""
 
     rows: tuple[Row, ...]
     vae: bool
+    text: bool
     device: str
     limit: int | None
     notes: tuple[str, ...]
@@ -47,7 +49,8 @@ class Chosen:
     def forwards(self) -> int:
         """Forwards of the transformer in all, for progress."""
         vae = VAE_FORWARDS * len(vae_scenes(self.limit)) * (2 if self.device == "cuda" else 1) if self.vae else 0
-        return vae + sum(forwards_of(row, sessions_of(row, self.limit)) for row in self.rows)
+        text = len(ROUNDED) * len(sets.single_edits(self.limit)) if self.text else 0
+        return vae + text + sum(forwards_of(row, sessions_of(row, self.limit)) for row in self.rows)
 
 
 def choose(model: Model, only: Sequence[str] | None, limit: int | None) -> Chosen:
@@ -55,8 +58,9 @@ def choose(model: Model, only: Sequence[str] | None, limit: int | None) -> Chose
     catalogue = model.catalogue()
     runnable: list[Row] = []
     notes: list[str] = []
-    for row in rows.rows(model.profile):
-        if only is not None and row.name not in only:
+    usual, text = rows.rows(model.profile), rows.text_rows(model.profile)
+    for row in (*usual, *text):
+        if row.name not in (only if only is not None else [each.name for each in usual]):
             continue
         if row.lora is not None and (reason := problem(row.lora, catalogue)) is not None:
             notes.append(f"`{row.name}` was left out: {reason}.")
@@ -64,7 +68,8 @@ def choose(model: Model, only: Sequence[str] | None, limit: int | None) -> Chose
             notes.append(f"`{row.name}` was left out: on a CPU the VAE runs in FP32.")
         else:
             runnable.append(row)
-    return Chosen(tuple(runnable), only is None or rows.VAE in only, model.device, limit, tuple(notes))
+    vae, encoder = only is None or rows.VAE in only, only is not None and rows.TEXT in only
+    return Chosen(tuple(runnable), vae, encoder, model.device, limit, tuple(notes))
 
 
 def run_all(
@@ -76,6 +81,9 @@ def run_all(
     """
     measured: dict[str, Measured] = {}
     figures: Figures = {"vae": None, "rows": []}
+    if chosen.text:
+        figures["text encoder"] = text_errors(model, sets.single_edits(chosen.limit), on_work)
+        yield figures, None
     for row in chosen.rows:
         kept = keep if row.name == rows.MAIN else frozenset()
         measured[row.name] = run_row(row, workers, chosen.limit, kept, on_work)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from qied.planning.model_profile import ModelProfile
+from qied.planning.plan import TextPrecision
 
 # fmt: off
 GgufPrecision = Literal[
@@ -33,7 +34,8 @@ LIGHTNING_STEPS = 4
 class Row:
     """One configuration. With ``cfg`` above 1 the prompt is compared with an empty one, a single space.
 
-    ``bf16_vae`` leaves the VAE in BF16, as on a card; otherwise it runs in FP32.
+    ``bf16_vae`` leaves the VAE in BF16, as on a card; otherwise it runs in FP32. ``text`` is how the text encoder's
+    layers are kept.
     """
 
     name: str
@@ -43,9 +45,14 @@ class Row:
     lora: Lora | None = None
     set: Set = "held-out"
     bf16_vae: bool = False
+    text: TextPrecision = "stored"
 
 
 MAIN, MIXED, TURNS, VAE = "bf16 20", "bf16 20 mixed style", "bf16 20 turns", "vae"
+TEXT = "text encoder"
+TEXT_PRECISIONS: tuple[TextPrecision, ...] = ("int8-storage", "fp8-storage")
+TEXT_ROWS = tuple(f"bf16 20 text {text}" for text in TEXT_PRECISIONS)
+"""Measured apart from the others, with the text encoder's own error."""
 STYLE, LIGHTNING = "bf16 20 + style", "bf16 4 + lightning"
 ROWWISE, FP8_TURNS = "fp8 row-wise 20", "fp8 row-wise 20 turns"
 INT8 = "int8 20"
@@ -80,4 +87,12 @@ def rows(profile: ModelProfile) -> tuple[Row, ...]:
         Row("fp8 row-wise 4 + lightning", "fp8 row-wise", LIGHTNING_STEPS, 1.0, "lightning"),
         Row(FP8_TURNS, "fp8 row-wise", STEPS, cfg, set="turns"),
         Row("fp32 20", "fp32", STEPS, cfg),
+    )
+
+
+def text_rows(profile: ModelProfile) -> tuple[Row, ...]:
+    """Rows with the text encoder's layers in 8 bits."""
+    cfg = profile.preset(None).true_cfg_scale
+    return tuple(
+        Row(name, "bf16", STEPS, cfg, text=text) for name, text in zip(TEXT_ROWS, TEXT_PRECISIONS, strict=True)
     )

@@ -59,6 +59,7 @@ def tables(report: Report) -> list[Table]:
         _turns(report),
         _style(report),
         _vae(report),
+        _text(report),
     )
     return [table for table in made if table.cells]
 
@@ -195,6 +196,18 @@ def _style_cells(row: Mapping[str, Any]) -> Iterator[str]:
     yield number(row["style"]["psnr_to_styled_truth_db"])
     same = row["same_as_alone"]
     yield f"{same['same']} of {same['count']}" if same else NOTHING
+
+
+def _text(report: Report) -> Table:
+    cells = tuple(
+        (name, str(found["prompts"]), share(found["embeddings"]), share(found["vision"]))
+        for name, found in (report.get(rows.TEXT) or {}).items()
+    )
+    note = (
+        "Norm of the difference to what the stored weights give in FP32, by the norm of that: embeddings of a prompt "
+        "with its picture, and features of the picture alone. Rows of weights compute in FP32."
+    )
+    return Table("Text encoder", ("rounded", "prompts", "embeddings", "features"), cells, note)
 
 
 def _vae(report: Report) -> Table:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from qied_client.errors import InvalidRequest, SetupError
+from qied_client.errors import InvalidRequest, PictureError, SetupError
 from qied_client.protocol.messages import MeasuredDrift
 from qied_client.system_failures import with_home
 
@@ -96,7 +96,7 @@ class Result:
             from qied_client.pixels.converted import converted
 
             return converted(self.bytes, "PNG")
-        except (ImportError, InvalidRequest):
+        except (ImportError, InvalidRequest, PictureError):
             return None
 
     @property

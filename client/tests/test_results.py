@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from qied_client.errors import InvalidRequest, SetupError
+from qied_client.errors import InvalidRequest, SetupError, UnsupportedPicture
 from qied_client.results import Progress, Result
 
 
@@ -95,7 +95,7 @@ def test_a_quality_that_there_is_not_is_refused(result: Result, tmp_path: Path, 
 def test_what_pillow_cannot_read_leaves_the_file_that_was_there(result: Result, tmp_path: Path) -> None:
     target = tmp_path / "out.jpg"
     target.write_bytes(b"before")
-    with pytest.raises(InvalidRequest, match="cannot be converted"):
+    with pytest.raises(UnsupportedPicture, match="not a PNG"):
         replace(result, bytes=b"RIFF").save(target)
     assert target.read_bytes() == b"before"
 

@@ -26,6 +26,8 @@ KINDS: Final[dict[Kind, tuple[str, ...]]] = {
 """Folders of each kind below ``models``, today's name first; in ``checkpoints`` people keep single transformers too."""
 SUFFIXES: Final = (".safetensors", ".sft", ".gguf")
 """Endings of weight files: safetensors, and those that people take for them."""
+_SPLIT: Final = "split_files"
+"""Where repositories of files for ComfyUI have what goes into its ``models``."""
 PATHS_FILE: Final = "extra_model_paths.yaml"
 _TOKENIZER: Final = Path("comfy", "text_encoders", "qwen25_tokenizer")
 _VOCABULARY: Final = ("vocab.json", "merges.txt", "tokenizer_config.json")
@@ -62,8 +64,9 @@ def installations(environ: Mapping[str, str], home: Path) -> list[Installation]:
 
 
 def installation(root: Path, home: Path) -> Installation:
-    """The installation in ``root``, which may also be its ``models`` folder alone."""
-    models = root if _is_models(root) else root / "models"
+    """The installation in ``root``, which may also be its ``models`` folder alone, or a download of split files."""
+    split = root / _SPLIT
+    models = root if _is_models(root) else split if _is_models(split) else root / "models"
     above = root.parent if _is_models(root) else root
     folders: dict[Kind, list[Path]] = {kind: [models / name for name in names] for kind, names in KINDS.items()}
     problem = None
@@ -91,7 +94,7 @@ def installation_around(file: Path, home: Path) -> Installation | None:
 
 def is_installation(folder: Path) -> bool:
     """Whether a folder looks like ComfyUI's, or like its ``models``."""
-    return _is_models(folder) or _is_models(folder / "models")
+    return any(_is_models(each) for each in (folder, folder / "models", folder / _SPLIT))
 
 
 def expanded(path: str, home: Path) -> Path:

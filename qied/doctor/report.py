@@ -38,6 +38,8 @@ def _plan(facts: Facts) -> dict[str, Any] | None:
     return None
 
 
+_REASONS = 2
+"""Of a plan, the first: its precision, and where its blocks lie. `qied plan` has all of them."""
 _LABEL_COLUMNS = 8
 _STYLES = {
     Status.ERROR: ("error", "bold red"),
@@ -112,7 +114,8 @@ def _rest(checkup: Checkup, plan: Plan | None) -> RenderableType:
             table.add_row(Text(label, style=style), Text(_areas(found, checkup.findings) + note))
     if plan is not None:
         table.add_row(Text("plan", style="bold"), Text(_planned(plan)))
-        table.add_row(Padding(Text("why", style="dim"), (0, 0, 0, 2)), Text("; ".join(plan.reasons), style="dim"))
+        reasons = "; ".join(plan.reasons[:_REASONS])
+        table.add_row(Padding(Text("why", style="dim"), (0, 0, 0, 2)), Text(reasons, style="dim"))
     table.add_row(Text("verdict", style="bold"), _verdict(checkup.summary))
     return table
 

@@ -62,7 +62,7 @@ def encode(
 
 
 def _plain(image: Image.Image, *, opacity: bool) -> Image.Image:
-    """The picture as "RGB", or "RGBA" where it has opacity that is kept, and nothing besides its pixels."""
+    """The picture as "RGB", or "RGBA" where it has opacity that is kept, and nothing but its pixels."""
     if image.mode != "RGBA":
         picture = image.convert("RGB") if image.mode != "RGB" else image.copy()
     elif opacity:

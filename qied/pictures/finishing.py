@@ -18,7 +18,7 @@ def finished(
     small drift is undone, where the edit wants that. None where there is nothing to compare with, or too little
     of it is left.
     """
-    if image.size != spec.size:
+    if spec.crop_width and image.size != spec.size:
         image = image.crop((0, 0, *spec.size))
     if original is None:
         return image, None

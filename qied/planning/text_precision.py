@@ -1,6 +1,6 @@
 """How the matrices of a text encoder's layers are kept where these stream: in 8 bits, unless something is against it.
 
-INT8 goes before FP8: with a scale for each row it errs a quarter as much, and about as much as a computation in BF16
+INT8 goes before FP8: with a scale for each row it errs a third as much, and little more than a computation in BF16
 does by itself (``docs/quality.md``, "Text encoder"). Both are expanded for the products, which any card can do.
 """
 

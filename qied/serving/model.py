@@ -11,7 +11,7 @@ from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, Qie
 from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
 from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.checkpoint import Checkpoint
-from qied.checkpoints.comfyui import installation, installation_around, installations, is_installation
+from qied.checkpoints.comfyui import SUFFIXES, installation, installation_around, installations, is_installation
 from qied.checkpoints.hub_cache import PULL, known_name
 from qied.checkpoints.part_file import read_part
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, pipeline_evidence, read_json
@@ -24,20 +24,21 @@ from qied.checkpoints.places import (
     most_likely_first,
     places,
 )
-from qied.checkpoints.small_files import is_file, is_folder
+from qied.checkpoints.small_files import entries, is_file, is_folder
 from qied.checkpoints.versions import UNKNOWN, Evidence, named_model, of_kind
 from qied.config import ModelConfig
 from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_names import called
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles, versions
-from qied.resources import builtin_folder, builtin_loras_folder, builtin_model_folder, builtin_upscalers_folder
+from qied.resources import builtin_loras_folder, builtin_model_folder, builtin_upscalers_folder
 from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of
 from qied.upscalers.catalogue import Upscalers, find_upscalers
 from qied.weights.problems import BadFile
 from qied.weights.stored import QUANTISED, precision_of
 
 BUILTIN = "builtin"
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,13 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
                 f"{config.path} names a repository, not a path on this machine.",
                 f"Get it with: qied pull {repository.name}. Then `qied serve` finds it without --model.",
             )
+        if path.is_symlink() and not path.exists():
+            raise ModelNotFound(f"{path} is a link to nothing: {path.readlink()}.", "Correct the link or the path.")
+        if is_folder(path) and (files := [file.name for file in entries(path) if file.suffix.lower() in SUFFIXES]):
+            some = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
+            raise ModelNotFound(
+                f"{path} is a folder without model_index.json; it holds {some}.", "Name the file of the transformer."
+            )
         raise ModelNotFound(
             f"{path} is not a model: it is neither a weight file nor a folder with model_index.json.",
             "Give a folder in diffusers' layout, a transformer file, ComfyUI's folder, or 'builtin' for the "
@@ -232,7 +240,7 @@ def _served(
     assembled: Checkpoint | None = None,
 ) -> ServedModel:
     loras = _loras(config, beside, name, profile)
-    own = builtin_folder() if name == BUILTIN else origin if assembled is None else None
+    own = origin if assembled is None else None
     tiny = tiny_autoencoder_of(config.tiny_autoencoder, own, where.installations, profile.architecture.latent_channels)
     return ServedModel(origin, profile, name, loras, named_parts(config), assembled, tiny=tiny)
 

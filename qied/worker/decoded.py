@@ -30,7 +30,7 @@ class Decoded:
         self.warnings = tuple(dict.fromkeys((*self.warnings, *told(picture.guess))))
 
     def carried(self, spec: EditSpec, warnings: tuple[str, ...], original_prompt: str) -> Carried:
-        """What the result gets beside its pixels; ``warnings`` came up before the pictures were decoded."""
+        """What the result gets besides its pixels; ``warnings`` came up before the pictures were decoded."""
         warnings = (*warnings, *self.warnings)
         opacity = None
         if spec.keeps_opacity:

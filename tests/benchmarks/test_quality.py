@@ -303,11 +303,13 @@ class TestTables:
         assert limits.colour_share == 0.25 and "at most a quarter of" in text
 
     def test_a_page_of_other_figures_is_found(self, whole: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
-        for name in ("quality.json", "quality-main.json"):
+        files = ("quality.json", "quality-main.json", "quality-text.json")
+        for name in files:
             (tmp_path / name).write_text(json.dumps(whole))
-        marks = "".join(f"<!-- {mark}: begin -->\n<!-- {mark}: end --> after" for mark in ("quality main", "quality"))
+        parts = ("quality main", "quality", "quality text")
+        marks = "".join(f"<!-- {mark}: begin -->\n<!-- {mark}: end --> after" for mark in parts)
         (tmp_path / "quality.md").write_text(f"before {marks}")
-        for name in ("RESULTS", "MAIN_RESULTS", "PAGE", "PLOT", "MAIN_PLOT"):
+        for name in ("RESULTS", "MAIN_RESULTS", "TEXT_RESULTS", "PAGE", "PLOT", "MAIN_PLOT"):
             monkeypatch.setattr(page, name, tmp_path / getattr(page, name).name)
         monkeypatch.setattr(sys, "argv", ["quality.py", "--page", "--check"])
         assert page.write_page(check=True) == 1
@@ -318,7 +320,7 @@ class TestTables:
         monkeypatch.setattr(sys, "argv", ["quality.py", "--page", "--check"])
         assert page.write_page(check=True) == 0
         changed = {**whole, "device": "another card"}
-        for name in ("quality.json", "quality-main.json"):
+        for name in files:
             (tmp_path / name).write_text(json.dumps(changed))
             assert page.write_page(check=True) == 1
             (tmp_path / name).write_text(json.dumps(whole))

@@ -16,6 +16,7 @@ from quality_bench.engines import Engines, Model
 from quality_bench.gguf_source import GgufSource
 from quality_bench.jobs import Job, begin_edit, digest, run
 from quality_bench.measuring import Measured, row_report, run_row
+from quality_bench.page import TEXT_RESULTS
 from quality_bench.plain_cast import PlainCastLinear, PlainCastSource, plain_cast
 from quality_bench.report import choose, weights_hash
 from quality_bench.sets import turns
@@ -164,7 +165,7 @@ class TestPlainCast:
         assert isinstance(engine.models.transformer.operations._linears, PlainCastLinear)
 
 
-@pytest.mark.parametrize("name", ["quality.json", "quality-main.json"])
+@pytest.mark.parametrize("name", ["quality.json", "quality-main.json", "quality-text.json"])
 def test_the_results_in_the_repository_are_those_of_the_shipped_weights(name: str) -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / name).read_text())
     shipped = Model(builtin_model_folder(), builtin_loras_folder(), PROFILE, "cpu")
@@ -206,3 +207,12 @@ class TestCommand:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2
         assert "bf17 20" in done.stderr and rows.LIGHTNING in done.stderr
+
+
+def test_int8_changes_a_text_encoder_little_and_no_edit() -> None:
+    results = json.loads(TEXT_RESULTS.read_text(encoding="utf-8"))
+    errors = {name: found["embeddings"] for name, found in results[rows.TEXT].items()}
+    int8, fp8 = (errors[f"weights in {text}"] for text in rows.TEXT_PRECISIONS)
+    assert int8 < 2 * errors["computed in bf16"] and 2.5 * int8 < fp8
+    row = next(each for each in results["rows"] if each["name"] == rows.TEXT_ROWS[0])
+    assert abs(row["against_bf16"]["mean_db"]) <= 0.05 and row["against_bf16"]["lost"] == 0

@@ -22,6 +22,7 @@ from qied.engine.ops.attention import BACKENDS
 from qied.engine.weights.sources import TensorSource
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.planning.view import View
 from qied.resources import builtin_model_folder
 
 Load = Callable[..., Engine]
@@ -96,7 +97,7 @@ def test_references_are_resized_to_the_cap(
     edit = engine.begin(spec(), {"a": scene(300, 300)}, "session")
     while edit.advance().phase != "encode_image":
         pass
-    latents = engine.caches.of("session").get("reference", ("a", (side, side)), torch.Tensor)
+    latents = engine.caches.of("session").get("reference", ("a", View(side, side)), torch.Tensor)
     assert latents is not None and latents.shape == (1, side * side // 256, 64)
 
 

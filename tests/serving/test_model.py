@@ -13,6 +13,7 @@ from qied.config import ModelConfig
 from qied.planning.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 from qied.serving.model import ServedModel, locate_model
+from tests.checkpoints.files import write_text_encoder, write_transformer, write_vae
 
 
 def config(**fields):
@@ -109,3 +110,29 @@ def test_a_name_that_contradicts_the_version_it_is_served_as_is_told(origin, nam
     assert [f"The model is named {name}, but is served as 2511." in text for text in warnings] == [True] * bool(name)
     builtin = shipped_profiles()["builtin"]
     assert ServedModel(Path(origin), builtin, builtin.name).warnings == ()
+
+
+def test_a_folder_of_weight_files_alone_is_told_with_their_names(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.GGUF", "c.safetensors", "d.gguf", "readme.md"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ModelNotFound) as caught:
+        locate_model(ModelConfig(path=str(tmp_path)), {}, tmp_path)
+    assert "it holds a.gguf, b.GGUF, c.safetensors and 1 more." in caught.value.message
+    assert caught.value.remedy == "Name the file of the transformer."
+
+
+@pytest.mark.parametrize("target", ["nowhere.safetensors", "itself.safetensors"])
+def test_a_link_to_nothing_is_told_as_one(tmp_path: Path, target: str) -> None:
+    link = tmp_path / "itself.safetensors"
+    link.symlink_to(tmp_path / target)
+    with pytest.raises(ModelNotFound, match=f"itself.safetensors is a link to nothing: .*{target}"):
+        locate_model(ModelConfig(path=str(link)), {}, tmp_path)
+
+
+def test_a_repository_of_split_files_is_a_comfyui(tmp_path: Path) -> None:
+    models = tmp_path / "split_files"
+    path = models / "diffusion_models" / "qwen_image_edit_2511_bf16.safetensors"
+    write_transformer(path)
+    write_text_encoder(models / "text_encoders" / "qwen_2.5_vl_7b.safetensors")
+    write_vae(models / "vae" / "qwen_image_vae.safetensors")
+    assert locate_model(ModelConfig(path=str(tmp_path)), {}, tmp_path).origin == path

@@ -80,7 +80,7 @@ def test_only_what_names_nothing_is_open_to_all(document):
 
 def test_the_forms_have_the_fields_that_are_read(document):
     fields = set(document["components"]["schemas"]["TurnEdit"]["properties"])
-    assert fields == {"image", "mask", *FIELDS, *WITHOUT_EFFECT}
+    assert fields == {"image", "mask", "canvas", "redraw_mask", *FIELDS, *WITHOUT_EFFECT}
     assert fields - set(document["components"]["schemas"]["Edit"]["properties"]) == {"base"}
     said = json.dumps(document["components"]["schemas"]["Edit"])
     assert all(alias in said for alias in ALIASES)

@@ -112,6 +112,18 @@ def test_an_empty_tensor_and_a_file_without_values_are_read(tmp_path: Path) -> N
     assert read_header(tmp_path / "a.gguf").shapes == {"none": (0,), "a": (8,)}
 
 
+def test_a_split_of_one_file_is_whole_and_long_texts_are_passed_over(tmp_path: Path) -> None:
+    values = (
+        value("split.count", 2, struct.pack("<H", 1)),
+        value("chat_template", 8, text("x" * 4097)),
+        value("general.name", 8, text("y" * 4096)),
+    )
+    (tmp_path / "a.gguf").write_bytes(file_of(info("a"), values=values, data=bytes(32)))
+    header = read_header(tmp_path / "a.gguf")
+    assert header.metadata == {"chat_template": "", "general.name": "y" * 4096}
+    assert set(header.tensors) == {"a"}
+
+
 def test_places_follow_the_alignment_that_the_file_names(tmp_path: Path) -> None:
     head = file_of(
         info("a", (1,)), info("b", (1,), begin=128), values=(value("general.alignment", 4, struct.pack("<I", 128)),)
@@ -148,6 +160,7 @@ def test_places_follow_the_alignment_that_the_file_names(tmp_path: Path) -> None
         ),
         (file_of(values=(value("general.alignment", 10, bytes(8)),)), "general.alignment is of the type 10"),
         (file_of(values=(value("split.count", 2, struct.pack("<H", 3)),)), "one of the 3 files of a split GGUF"),
+        (file_of(values=(value("split.count", 2, struct.pack("<H", 2)),)), "one of the 2 files of a split GGUF"),
         (file_of(info(shape=(1,) * 5), data=bytes(32)), "'a' has 5 dimensions, more than 4"),
         (file_of(text("a") + struct.pack("<I", 1 << 31), data=bytes(32)), "has 2147483648 dimensions"),
         (file_of(info(kind=5), data=bytes(32)), "'a' is of the unknown type 5"),

@@ -213,3 +213,20 @@ def test_the_marker_of_a_layer_is_heeded(content: bytes, said: str) -> None:
     with pytest.raises(BadFile, match=said):
         check_marker(content, "block.comfy_quant")
     check_marker(b'{"format": "float8_e4m3fn", "full_precision_matrix_mult": true}', "block.comfy_quant")
+
+
+@pytest.mark.parametrize("before", ["", "model.diffusion_model."])
+def test_a_headers_layer_may_lack_the_prefix_of_the_file(before: str) -> None:
+    named = {"block": {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 16}}
+    tensors = {f"{before}block.weight": ("I8", (4, 32)), f"{before}block.weight_scale": ("F32", (4, 1))}
+    found = stored_tensors(header(tensors, _quantization_metadata=json.dumps({"layers": named})))
+    assert found[f"{before}block.weight"].group == 16
+    other = {f"{before}other.weight": ("I8", (4, 32)), f"{before}other.weight_scale": ("F32", (4, 1))}
+    text = json.dumps({"layers": named})
+    assert stored_tensors(header(other, _quantization_metadata=text))[f"{before}other.weight"].group == 1
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+def test_a_layer_that_was_left_as_it_is_may_be_named(dtype: str) -> None:
+    named = json.dumps({"layers": {"block": {"format": "nvfp4"}}})
+    assert stored_tensors(header({W: (dtype, (4, 32))}, _quantization_metadata=named))[W].scale is None

@@ -7,6 +7,7 @@ import queue
 import threading
 from dataclasses import replace
 from functools import partial
+from typing import Any, cast
 
 import pytest
 from PIL import Image
@@ -20,6 +21,7 @@ from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.pictures.mask import told
 from qied.planning.view import View
+from qied.worker.active_edit import ActiveEdit
 from qied.worker.carried import TRANSPARENT, Carried
 from qied.worker.link import Link
 
@@ -119,11 +121,11 @@ def test_a_mask_that_marks_nothing_ends_the_edit_before_it_computes(link):
 
 def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
     made, driver, _ = link
-    made.deliver(
-        begin(), Image.new("RGB", (512, 256), (40, 80, 220)), {"held_ms": 1.0}, "builtin", Carried(told("hole"))
-    )
+    edit = ActiveEdit(begin(width=512, height=256), cast("Any", None), Carried(told("hole")))
+    made.deliver(edit, Image.new("RGB", edit.begin.spec.size, (40, 80, 220)), "builtin")
     report = driver.said.get(timeout=20)
     assert isinstance(report, w.EditFinished) and report.warnings == told("hole")
+    assert report.drift is None and report.timings.keys() == {"held_ms", "align_ms", "encode_ms"}
     with Image.open(io.BytesIO(report.thumbnail)) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", (256, 128))
     metadata = read_metadata(driver.blobs[report.blob])

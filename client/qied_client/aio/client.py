@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack, get_args, overload
+from typing import Self, Unpack, get_args, overload
 
 from qied_client.aio.calls import Calls, WhenFull
+from qied_client.aio.daemon_calls import DaemonCalls
 from qied_client.aio.editing import Editing
 from qied_client.aio.following import Following
 from qied_client.aio.job import AsyncJob
@@ -27,7 +27,7 @@ from qied_client.batch.mapping import Edits, MapSettings, run_map, with_recipe
 from qied_client.batch.run import AT_ONCE, BatchOutcome, OnBatchProgress
 from qied_client.connection import Connection
 from qied_client.credentials import Credential, find_credential
-from qied_client.errors import InvalidRequest, VersionMismatch
+from qied_client.errors import InvalidRequest
 from qied_client.history import SessionSummary
 from qied_client.inputs import Picture, Pictures, sequence
 from qied_client.job_status import JobSummary
@@ -50,8 +50,6 @@ _PATIENCE_S = 60.0
 _FIRST_PATIENCE_S = 15.0
 """The same where no daemon has ever answered."""
 _MOST_RESULTS = 64
-_LISTS = 2
-"""Version of the protocol that has lists of jobs."""
 
 
 def new_id(prefix: str) -> str:
@@ -64,7 +62,7 @@ def seed_of(job_id: str) -> int:
     return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4]) >> 1
 
 
-class AsyncClient:
+class AsyncClient(DaemonCalls):
     """Talks to one daemon. Without arguments it finds the local one's key file; see ``credentials``.
 
     ``credential`` is a key file or its content, ``address`` overrides the address in it. ``patience`` is how many
@@ -399,40 +397,6 @@ class AsyncClient:
             rows += page.sessions
         return tuple(SessionSummary.of(row) for row in sorted(rows, key=lambda row: -row.used_ms))
 
-    async def describe(self) -> m.Description:
-        """What this daemon serves: model, precision, presets, the largest result, limits. Raises VersionMismatch."""
-        described: m.Description = await self._ask_second_version(m.Describe, "description of what is served")
-        return described
-
-    async def plans(self) -> list[dict[str, Any]]:
-        """How the daemon's workers run the model: what ``qied plan --json`` prints, for each, the best first.
-
-        Raises NotPermitted with any other key than the daemon's local one, VersionMismatch if the daemon is older.
-        """
-        ask = partial(m.Describe, plans=True)
-        described: m.Description = await self._ask_second_version(ask, "description of what is served")
-        plans: list[dict[str, Any]] = json.loads(bytes(described.plans) or b"[]")
-        return plans
-
-    async def metrics(self) -> str:
-        """The daemon's figures as text for Prometheus; see docs/operating.md.
-
-        Raises NotPermitted with any other key than the daemon's local one, VersionMismatch if the daemon is older.
-        """
-        answer: m.MetricsText = await self._ask_second_version(m.Metrics, "metrics")
-        return bytes(answer.text).decode()
-
-    async def loras(self) -> tuple[m.LoraInfo, ...]:
-        """The daemon's LoRAs by the names that ``loras`` takes. Raises VersionMismatch if the daemon is older."""
-        found: list[m.LoraInfo] = []
-        more = True
-        while more:
-            after = found[-1].name if found else None
-            page: m.LoraList = await self._ask_second_version(partial(m.ListLoras, after=after), "list of LoRAs")
-            found += page.loras
-            more = page.more and bool(page.loras)
-        return tuple(found)
-
     async def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job; returns ``cancelled``, or ``finished`` where it was too late. Raises UnknownJob.
 
@@ -449,19 +413,6 @@ class AsyncClient:
         if not keep or self._editing.keeps_released:
             await self._ask(lambda n: m.Release(n, job_id, keep))
         self._following.drop(job_id)
-
-    async def status(self, *, everyone: bool = False) -> m.StatusReport:
-        """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""
-        report: m.StatusReport = await self._ask(lambda n: m.Status(n, everyone))
-        return report
-
-    async def control(self, action: str) -> m.Controlled:
-        """Give the daemon an order of its machine's owner: one of ``messages.CONTROLS``.
-
-        Raises NotPermitted with any other key than the daemon's local one, Busy where jobs are in the way.
-        """
-        answer: m.Controlled = await self._ask(lambda n: m.Control(n, action))
-        return answer
 
     async def download(self, blob_hash: str, on_progress: OnProgress | None = None) -> bytes:
         """Fetch a blob that this user owns; its hash is checked."""
@@ -486,17 +437,6 @@ class AsyncClient:
 
     def _connection(self) -> Connection:
         return Connection(self._greeting, m.Welcome, FROM_DAEMON)
-
-    async def _ask(self, make: Callable[[int], m.Message]) -> Any:
-        return await self._calls.ask(make)
-
-    async def _ask_second_version(self, make: Callable[[int], m.Message], what: str) -> Any:
-        """Ask what daemons of version 1 do not know; they would take it for an error of the connection."""
-        if (await self._calls.start()).version < _LISTS:
-            raise VersionMismatch(
-                f"This daemon speaks version 1 of the protocol, which has no {what}.", "Update the daemon."
-            )
-        return await self._calls.ask(make)
 
     async def _open(self, image: Picture, name: str | None, on_progress: OnProgress | None) -> AsyncSession:
         listener = Listener(on_progress)

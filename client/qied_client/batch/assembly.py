@@ -56,6 +56,14 @@ class Batch:
                 )
         if self.watched and len(self.sources) != 1:
             raise InvalidRequest("One folder can be watched at a time.", "Name one folder.", field="sources")
+        if self.watched and not self.prompt:
+            raise InvalidRequest("The prompt is missing.", "Give it behind the folder, in quotes.", field="prompt")
+        if self.watched and any("{index}" in pattern for pattern in self.names.patterns):
+            raise InvalidRequest(
+                "{index} starts from 1 with each start, so it names nothing in a watched folder.",
+                "Use {stem}.",
+                field="out",
+            )
 
     def check(self) -> Checked:
         """Look through all rows; raises InvalidRequest that names every problem. Nothing has run then."""

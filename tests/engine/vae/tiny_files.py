@@ -34,6 +34,24 @@ def write_tiny(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype = t
     return path
 
 
+def decoder_of_cells(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """A decoder that gives each pixel the colour of its cell, by a map of latents with ``weight`` [C, 3] and ``bias``.
+
+    The first layer parts what is above and below zero, all blocks add nothing, and all else passes on what it gets.
+    """
+    channels = len(weight)
+    shape = TinyDecoderShape(channels, (2 * channels,) * 4, (1, 1, 1))
+    weights = {name: torch.zeros(size) for name, size in shape.tensors().items()}
+    both = torch.cat([torch.eye(channels), -torch.eye(channels)])
+    weights["decoder.1.weight"][..., 1, 1] = both
+    for growth, narrowing in ((7, 8), (13, 14), (19, 20)):
+        weights[f"decoder.{growth}.conv.weight"][..., 0, 0] = torch.eye(2 * channels)
+        weights[f"decoder.{narrowing}.weight"][..., 1, 1] = torch.eye(2 * channels)
+    weights["decoder.22.weight"][..., 1, 1] = (both @ weight).T
+    weights["decoder.22.bias"] += bias
+    return weights
+
+
 def plainly_decoded(weights: Mapping[str, Tensor], latents: Tensor) -> Tensor:
     """The last frame [3, H, W] of all that one frame of latents [1, C, h, w] becomes, layer by layer."""
 

@@ -75,7 +75,10 @@ class Work:
             except KeyboardInterrupt:
                 status = 0 if self.watched else INTERRUPTED
                 if not self.watched:
-                    console.print("stopped; the same command does the rest, and fetches what the daemon goes on with")
+                    console.print(
+                        "stopped; the same command does the rest, and fetches what the daemon goes on with",
+                        soft_wrap=True,
+                    )
             except UnreachableError as error:
                 show_failure(error)
                 console.print("the same command does the rest")

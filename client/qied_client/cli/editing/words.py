@@ -35,7 +35,6 @@ FLAGS: Final = {
     "refine": "--refine",
     "align": "--no-align",
     "canvas": "--canvas",
-    "box": "--box",
     "job": "--job",
     "address": "--address",
     "out": "--out",
@@ -57,6 +56,7 @@ _PHRASES: Final = (
 
 _REMEDIES: Final = {
     "--lora": "Write NAME or NAME:0.8, with a strength from -4 to 4.",
+    "--no-align": "Write --no-align, or leave it out.",
     "--refine": "Write a strength from 0 to 1, such as --refine 0.2.",
 }
 """What to do where the remedy of the library is in Python's words."""

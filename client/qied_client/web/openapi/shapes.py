@@ -162,7 +162,9 @@ def generation_form(schemas: Schemas) -> Schema:
 
 
 def _default(text: str, kind: str) -> Any:
-    return int(text) if kind == "integer" else text == "true" if kind == "boolean" else text
+    if kind == "boolean":
+        return text == "true"
+    return int(text) if kind == "integer" else float(text) if kind == "number" else text
 
 
 def _named(name: str) -> Schema:

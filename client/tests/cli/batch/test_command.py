@@ -179,3 +179,20 @@ def test_a_recipes_formats_go_behind_a_name_without_a_suffix() -> None:
     own = names_of(["out/{stem}.jpg"], 1, None, preview)
     assert (own.patterns, own.quality) == (["out/{stem}.jpg"], 80)
     assert names_of(["out/{stem}.png"], 1, None, preview).quality is None
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("in", "x", "-o", "out/{index}.png"), "{index} starts from 1"),
+        (("in", "in", "x", "-o", "out/{stem}.png"), "One folder can be watched"),
+        (("in", "-o", "out/{stem}.png"), "The prompt is missing."),
+        (("in", "x", "-o", "in/{stem}.png"), "the results would lie among the pictures"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("batch", *words, "--watch")
+    assert done.returncode == 2 and says in done.stderr

@@ -6,6 +6,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import typer
 from qied_client.cli.editing.command import edit
+from qied_client.cli.editing.redraw import redraw
 from qied_client.cli.editing.words import FLAGS, in_flags
 from qied_client.errors import AboveCap, InvalidRequest, JobFailed, PrecisionUnavailable
 from qied_client.options.request import edit_request
@@ -23,9 +24,10 @@ def request_of(field: str, value: Any) -> EditRequest:
 
 
 def options() -> set[str]:
-    """Every flag of ``edit``, as typer makes it of the parameters."""
+    """Every flag of ``edit`` and ``redraw``, as typer makes it of the parameters."""
     found = set()
-    for name, hint in get_type_hints(edit, include_extras=True).items():
+    hints = [*get_type_hints(edit, include_extras=True).items(), *get_type_hints(redraw, include_extras=True).items()]
+    for name, hint in hints:
         for info in get_args(hint)[1:]:
             if isinstance(info, typer.models.OptionInfo):
                 found |= set(info.param_decls or [f"--{name.replace('_', '-')}"])
@@ -58,6 +60,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "output_quality": (0, "--quality: must be 1 to 100, not 0."),
     "priority": (11, "--priority: must be -10 to 10, not 11."),
     "prompt": ("", "PROMPT: must not be empty."),
+    "redraw": ({"strength": 0.0}, "--redraw: must be a number from 0.01 to 1, not 0."),
+    "refine": (1.5, "--refine: must be a number from 0 to 1, not 1.5."),
+    "align": ("?", "--no-align: must be"),
 }
 
 
@@ -74,7 +79,7 @@ def test_a_wrong_value_is_told_by_its_flag(field: str) -> None:
 
 
 def test_all_fields_are_tried() -> None:
-    pictures, flags = {"images", "mask"}, {"preemptible"}
+    pictures, flags = {"images", "mask", "canvas"}, {"preemptible", "rewrite_prompt"}
     assert set(WRONG) | pictures | flags | OF_THE_LIBRARY == {field.name for field in fields(EditRequest)}
 
 
