@@ -57,7 +57,7 @@ def test_a_turn_edits_the_result_of_the_turn_before(client, session, picture):
     first = session.edit("x", seed=1, steps=2)
     second = session.edit("y", seed=2, steps=2)
     assert (first.turn, second.turn, session.head) == (1, 2, 2)
-    assert first.bytes == client.edit(picture, "x", seed=1, steps=2, width=first.width, height=first.height).bytes
+    assert first.bytes == client.edit(picture, "x", seed=1, steps=2).bytes
     assert second.bytes == client.edit(first.bytes, "y", seed=2, steps=2).bytes
     assert second.bytes != client.edit(picture, "y", seed=2, steps=2).bytes
     assert _pairs(session) == [(1, 0, "succeeded"), (2, 1, "succeeded")]
