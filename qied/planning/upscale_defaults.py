@@ -41,7 +41,7 @@ def only_upscaled(request: EditRequest, sizes: Sequence[tuple[int, int]], servin
         raise InvalidRequest(
             "images: one picture is upscaled at a time, and without a mask.", "Send one picture.", field="images"
         )
-    for name, given in (("canvas", request.canvas), ("redraw", request.redraw), ("refine", request.refine)):
+    for name, given in (("redraw", request.redraw), ("refine", request.refine)):
         if given:
             raise InvalidRequest(
                 f"{name}: upscaling alone draws nothing.",

@@ -200,8 +200,8 @@ def test_edits_and_pictures_are_enlarged_and_marked(builtin_daemon):
         clear = client.upscale(see_through, "builtin-2x", output_format="webp")
         edited = client.edit(source, "make the sky darker", seed=1, steps=1, size="same", upscale="2x")
         redrawn = client.redraw(see_through, "a red heart", box=(60, 30, 30, 30), steps=1, upscale="2x")
-        with pytest.raises(InvalidRequest, match="canvas: upscaling alone draws nothing"):
-            client.edit(source, "upscale", task="upscale", canvas=source)
+        with pytest.raises(InvalidRequest, match="refine: upscaling alone draws nothing"):
+            client.edit(source, "upscale", task="upscale", refine=0.2)
         with pytest.raises(InvalidRequest, match=r"no upscaler '4x'. It has builtin-2x \(2x\)"):
             client.upscale(source, "4x")
         with pytest.raises(InvalidRequest, match="one picture is upscaled at a time"):
