@@ -12,7 +12,7 @@ from qied_client.protocol.request import BACKGROUNDS, MASK_MODES, LoraChoice
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 MaskMode = Literal["auto", "white", "transparent", "opaque"]
-Background = Literal["auto", "transparent", "opaque"]
+Background = Literal["auto", "transparent", "opaque", "none"]
 Schedule = Literal["model", "lightning"]
 Sized = Literal["default", "same"]
 _CUT = "..."
@@ -77,8 +77,9 @@ class EditSpec:
     ``preset`` is the one that filled in defaults, ``precision`` the daemon's when it accepted the edit, and
     ``warnings`` are what the user probably did not intend; these three only describe the result. ``preset`` is
     empty where no preset was named and neither steps nor CFG scale came from one: the request gave both, or they
-    are those that the model or a Lightning LoRA was distilled to. Where ``background`` is not ``opaque``, the
-    result is transparent where its picture is. ``rewrite``: the prompt is rewritten before it is used. With
+    are those that the model or a Lightning LoRA was distilled to. With the ``background`` ``auto`` or
+    ``transparent`` the result is transparent where its picture is; ``none`` says that this picture is opaque
+    everywhere. ``rewrite``: the prompt is rewritten before it is used. With
     ``crop_width`` and ``crop_height``, the picture that gives the result its size takes so much of ``width`` x
     ``height``; it is extended to that at the right and below by its last pixels, and the result is cut to it.
     ``sized`` tells whether that is its own size.
@@ -86,6 +87,9 @@ class EditSpec:
     ``canvas`` is the hash of a picture that ``passes`` are drawn on, one after the other; without it they are drawn on
     the result of a first pass from noise. The result has the canvas's size then, as ``crop_width`` and ``crop_height``.
     With ``align``, a small shift and zoom of the result against the picture that gave it its size is undone.
+
+    ``upscale`` names the model that makes the sides of the result ``upscale_by`` times as long at the end, when all
+    passes are drawn; with ``only_upscales`` that is all that is done, to the one picture.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -108,17 +112,26 @@ class EditSpec:
     warnings: Annotated[tuple[str, ...], Later(ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS))] = ()
     crop_width: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
-    background: Annotated[Background, Later(OneOf(BACKGROUNDS))] = "auto"
+    background: Annotated[Background, Later(OneOf((*BACKGROUNDS, "none")))] = "none"
     rewrite: Annotated[bool, Later(Flag())] = False
     sized: Annotated[Sized, Later(OneOf(("default", "same")))] = "default"
     canvas: Annotated[str | None, Later(Maybe(Hash()))] = None
     passes: Annotated[tuple[PassSpec, ...], Later(ListOf(Nested(PassSpec), limits.PASSES))] = ()
     align: Annotated[bool, Later(Flag())] = True
+    upscale: Annotated[str, Later(Text(limits.NAME_CHARS, empty=True))] = ""
+    upscale_by: Annotated[int, Later(Int(1, 8))] = 1
+    only_upscales: Annotated[bool, Later(Flag())] = False
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the result's file."""
-        return (self.crop_width or self.width, self.crop_height or self.height)
+        width, height = self.drawn_size
+        return width * self.upscale_by, height * self.upscale_by
+
+    @property
+    def drawn_size(self) -> tuple[int, int]:
+        """Width and height of the result before it is upscaled."""
+        return self.crop_width or self.width, self.crop_height or self.height
 
     @property
     def aligned(self) -> int:
@@ -139,7 +152,8 @@ class EditSpec:
     @property
     def keeps_opacity(self) -> bool:
         """Whether the result may be transparent."""
-        return bool(self.inputs) and self.background != "opaque" and self.output_format != "jpeg"
+        wanted = self.background in ("auto", "transparent")
+        return bool(self.inputs) and wanted and self.output_format != "jpeg"
 
     @property
     def guided(self) -> bool:

@@ -23,6 +23,11 @@ def builtin_loras_folder() -> Path:
     return builtin_folder() / "loras"
 
 
+def builtin_upscalers_folder() -> Path:
+    """Folder of the upscaling models that come with the built-in model."""
+    return builtin_folder() / "upscalers"
+
+
 def builtin_model_folder() -> Path:
     """Folder of the built-in model, in diffusers' pipeline layout."""
     return builtin_folder() / "model"

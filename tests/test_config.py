@@ -57,6 +57,13 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path):
         ("[limits]\ntarget_pixels = 7\n", ":2: limits.target_pixels: 7 is too small; use 0, or at least 65536."),
         ("[worker]\nengine = 'mine'\n", ":2: worker.engine: 'mine' does not name a function"),
         ("[model]\ngpus = 'fast one'\n", ":2: model.gpus: 'fast one' does not name cards"),
+        ("[output]\nmarking = 'off'\naigc_producer = 'x'\n", ":2: output: marking is off, so aigc_producer and"),
+        ("[output]\nc2pa_key = 'a'\n", ":2: output: c2pa_certificate and c2pa_key belong together, and one is missing"),
+        ("[output]\nc2pa_time_url = 'http://a'\n", ":2: output: c2pa_time_url has no effect without"),
+        ("[rewriter]\n\ncommand = ['a']\nurl = 'http://b'\n", ":3: rewriter: command and url are both given"),
+        ("[rewriter]\nurl = 'b'\n", ":2: rewriter: url is not an address; write it like http://127.0.0.1:8080/v1"),
+        ("[rewriter]\nurl = 'http://a:b@c/v1'\n", ":2: rewriter: url has a secret or a query in it"),
+        ("[rewriter]\nmodel = 'b'\n", ":2: rewriter: model and key_file have no effect without url"),
         ("[daemon]\nmetrics = 'here'\n", ":2: daemon.metrics: 'here' is not HOST:PORT; write it like 127.0.0.1:9464"),
         ("[daemon]\nmetrics = '127.0.0.1:65536'\n", ":2: daemon.metrics: '127.0.0.1:65536' is not HOST:PORT"),
         ("limits = 3\n", "limits must be a table"),
@@ -174,3 +181,11 @@ def test_folders_are_a_list_in_a_file_and_separated_like_paths_in_the_environmen
     path.write_text("[model]\nloras = 3\n")
     with pytest.raises(ConfigError, match="model.loras"):
         load_config(path, {}, {})
+
+
+def test_the_rewriter_s_command_is_written_as_in_a_shell_and_settings_reach_the_workers():
+    environ = {"QIED_REWRITER_COMMAND": "better 'a prompt'", "QIED_OUTPUT_MARKING": "off"}
+    config = load_config(None, environ, {}).config
+    assert config.rewriter.for_workers.command == ("better", "a prompt") and config.rewriter.for_workers
+    assert config.rewriter.for_workers.instruction and not config.output.marking_of_results.on
+    assert not Config().rewriter.for_workers and Config().output.marking_of_results.on

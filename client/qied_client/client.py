@@ -316,6 +316,10 @@ class Client:
         )
         return self._loop.run(work)
 
+    def upscale(self, picture: Picture, upscaler: str = "2x", **options: Unpack[EditOptions]) -> Result:
+        """Enlarge a picture by an upscaling model; see ``AsyncClient.upscale``. Ctrl-C cancels it."""
+        return self._loop.run(self._client.upscale(picture, upscaler, **options))
+
     @shows_options
     def submit(
         self,

@@ -41,7 +41,8 @@ class PictureMetadata:
     ``original_prompt`` is what was asked for, where a rewriter made ``prompt`` of it. ``background`` is empty where
     none was asked for. ``redraw`` are the passes as ``--redraw`` takes them, over ``canvas`` (a hash) where there
     is one. ``drift`` are shift (right and down, in pixels) and zoom that were measured, and with ``aligned``
-    undone.
+    undone. ``upscale`` is the model that made the sides ``upscale_by`` times as long; ``steps`` are 0 where nothing
+    else was done.
     """
 
     prompt: str
@@ -68,6 +69,8 @@ class PictureMetadata:
     canvas: str | None = None
     drift: tuple[float, ...] = ()
     aligned: bool = False
+    upscale: str = ""
+    upscale_by: int = 1
 
 
 def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | None:
@@ -128,6 +131,12 @@ def _count(value: object) -> int:
     if type(value) is not int or value < 0:
         raise ValueError("not a count")
     return value
+
+
+def _scale(value: object) -> int:
+    if (found := _count(value)) < 1:
+        raise ValueError("not a scale")
+    return found
 
 
 def _number(value: object) -> float:
@@ -195,4 +204,6 @@ _CHECKS: Final[Mapping[str, Callable[[object], Any]]] = {
     "canvas": _maybe_text,
     "drift": _numbers,
     "aligned": _flag,
+    "upscale": _text,
+    "upscale_by": _scale,
 }

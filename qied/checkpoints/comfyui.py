@@ -13,7 +13,7 @@ import yaml
 from qied.checkpoints.small_files import files_below, is_file, is_folder, read_text
 from qied.weights.problems import BadFile
 
-Kind = Literal["transformer", "text_encoder", "vae", "lora", "tiny_autoencoder"]
+Kind = Literal["transformer", "text_encoder", "vae", "lora", "tiny_autoencoder", "upscaler"]
 
 KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     "transformer": ("diffusion_models", "unet", "checkpoints"),
@@ -21,6 +21,7 @@ KINDS: Final[dict[Kind, tuple[str, ...]]] = {
     "vae": ("vae",),
     "lora": ("loras",),
     "tiny_autoencoder": ("vae_approx",),
+    "upscaler": ("upscale_models",),
 }
 """Folders of each kind below ``models``, today's name first; in ``checkpoints`` people keep single transformers too."""
 SUFFIXES: Final = (".safetensors", ".sft", ".gguf")

@@ -147,6 +147,8 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
     for warning in planned.serving.warnings:
         log.warning(warning)
     _tell_of_loras(log, served.loras)
+    for path, problem in served.upscalers.problems.items():
+        log.info("an upscaling model is left out", path=path, problem=problem)
     if loaded.config.output.marking == "off":
         log.warning(
             "results are not marked as made by AI (output.marking is off); the law may ask for it where you are"

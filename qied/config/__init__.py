@@ -132,6 +132,7 @@ class ModelConfig(Section):
     tokenizer: str = Field("", description="folder of the vocabulary; empty: the model's own, or where one is found")
     profile: str = Field("", description="model profile; empty: the one that fits the model")
     loras: Folders = Field((), description="folders of LoRA files, in addition to the model's own")
+    upscalers: Folders = Field((), description="folders of upscaling models, in addition to ComfyUI's")
     device: Literal["auto", "cuda", "cpu"] = "auto"
     precision: Literal["auto", "fp8", "int8", "fp8-storage", "bf16", "fp32"] = "auto"
     text_encoder_precision: Literal["auto", "int8-storage", "fp8-storage", "stored"] = Field(
@@ -289,7 +290,9 @@ def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mappin
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        where = _where(sources.get(key, "default"), key, path, text)
+        # What is wrong with a whole section is told at the first of its keys that was set.
+        at = next((name for name, source in sources.items() if name.startswith(f"{key}.") and source != "default"), key)
+        where = _where(sources.get(at, "default"), at, path, text)
         own = first["type"] == "value_error"  # our own words, which name the value
         said = first["msg"].removeprefix("Value error, ") if own else f"{first['msg']}, not {first['input']!r}"
         raise ConfigError(f"{where}: {key}: {said}.", "Correct this value.") from None

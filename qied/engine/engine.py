@@ -23,9 +23,11 @@ from qied.engine.edits.sweep import Sweep
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import ComponentSources, build_models, open_checkpoint, open_pipeline
 from qied.engine.text.encoder import TextPositions
+from qied.engine.upscale.upscaling import UpscalerLibrary
 from qied.link.engine_port import Picture
 from qied.loras.catalogue import LoraFile
 from qied.planning.geometry import MAX_ASPECT, within_aspect
+from qied.planning.memory import model_of
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
 from qied.planning.view import View
@@ -44,6 +46,7 @@ class EngineOptions:
     the device take ``lora_bytes`` at most. What took long to make is kept in ``caches`` for the next time, and what
     the encoders gave in ``scene_cache_bytes`` of the device, for the next turn of a session. The process may have
     ``budget_bytes`` of the device, of which the plan counts ``fixed_bytes`` without an edit; both are 0 without a plan.
+    ``upscalers`` are the paths of upscaling models by name.
     """
 
     device: str = "cpu"
@@ -52,6 +55,7 @@ class EngineOptions:
     execution: Execution | None = None
     loras: Mapping[str, LoraFile] = field(default_factory=dict)
     lora_bytes: int = 0
+    upscalers: Mapping[str, str] = field(default_factory=dict)
     caches: DiskCaches = NO_CACHES
     scene_cache_bytes: int = 256 << 20
     budget_bytes: int = 0
@@ -128,7 +132,18 @@ class Engine:
         loras = LoraLibrary(options.loras, profile.architecture, models.device, models.dtype, options.lora_bytes)
         room = SweepRoom(execution.sweep_bytes, options.lora_bytes) if execution.sweeps else None
         sight = Sight(profile, execution.max_reference_pixels)
-        context = EngineContext(models, profile, preview, sight, loras, pacer_of(models.device), room)
+        memory = model_of(execution, profile)
+        context = EngineContext(
+            models,
+            profile,
+            preview,
+            sight,
+            loras,
+            pacer_of(models.device),
+            room,
+            UpscalerLibrary(options.upscalers, models.device),
+            lambda width, height: memory.decode_room(width, height, execution.decode_tile_px),
+        )
         return Engine(context, execution, options)
 
     def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
@@ -181,7 +196,8 @@ class Engine:
     def _check(self, spec: EditSpec, pictures: Mapping[str, Picture]) -> None:
         geometry = self.context.profile.geometry
         limit = self.context.profile.max_prompt_tokens
-        if not geometry.least_references <= len(spec.images) <= geometry.max_references:
+        takes = geometry.least_references <= len(spec.images) <= geometry.max_references
+        if not (takes or (spec.only_upscales and len(spec.images) == 1)):
             raise _invalid("images", f"{len(spec.images)} pictures; this model takes {geometry.references_in_words}.")
         if not all(within_aspect(*picture.size) for picture in pictures.values()):
             raise _invalid("images", f"A picture is more than {MAX_ASPECT} times as long as it is wide.")

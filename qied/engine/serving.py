@@ -39,6 +39,7 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> Engine:
         execution=execution,
         loras=order.loras,
         lora_bytes=order.lora_bytes,
+        upscalers=order.upscalers,
         caches=_caches(order),
         scene_cache_bytes=order.cache_bytes,
         budget_bytes=order.budget_bytes,

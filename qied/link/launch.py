@@ -25,7 +25,7 @@ class LaunchOrder:
     in ``packed_folder`` within ``packed_bytes`` where there is one, modulation tables likewise, and
     ``free_reserve_bytes`` of their disk are left alone. ``log_folder`` is where its log file is, if anywhere. Pictures
     are decoded in ``decoding_bytes`` of the host. ``marking`` says how results are marked as made by AI,
-    ``rewriter`` what rewrites prompts.
+    ``rewriter`` what rewrites prompts. ``upscalers`` are the paths of upscaling models by name.
     """
 
     worker: str
@@ -57,6 +57,7 @@ class LaunchOrder:
     log_folder: str = ""
     decoding_bytes: int = DECODING_ROOM
     marking: Marking = field(default_factory=Marking)
+    upscalers: dict[str, str] = field(default_factory=dict)
     rewriter: Rewriter = field(default_factory=Rewriter)
 
     def to_line(self) -> bytes:

@@ -35,6 +35,7 @@ STAGES: Final = {
     "redraw_ms": "redraw",
     "decode_ms": "decode",
     "align_ms": "align",
+    "upscale_ms": "upscale",
     "encode_ms": "encode_file",
 }
 """A worker's timings of one edit, in milliseconds, and the stages that they are of."""

@@ -49,6 +49,10 @@ class Drift:
     y: float
     zoom: float
 
+    def enlarged(self, times: int) -> Drift:
+        """The same drift in a picture with ``times`` the width and height."""
+        return Drift(self.x * times, self.y * times, self.zoom)
+
     def at_corner(self, size: tuple[int, int]) -> float:
         """Pixels by which a corner of a picture of ``size`` (width, height) is off, at most."""
         across, down = (abs(self.zoom - 1) * side / 2 for side in size)

@@ -27,7 +27,7 @@ def metadata_of(
         prompt=spec.prompt,
         negative_prompt=spec.negative_prompt,
         seed=spec.seed,
-        steps=spec.steps,
+        steps=0 if spec.only_upscales else spec.steps,
         true_cfg_scale=spec.true_cfg_scale,
         width=spec.size[0],
         height=spec.size[1],
@@ -43,11 +43,13 @@ def metadata_of(
         mask=spec.mask,
         warnings=spec.warnings,
         original_prompt=original_prompt,
-        background="" if spec.background == "auto" else spec.background,
+        background="" if spec.background in ("auto", "none") else spec.background,
         redraw=tuple(redraw_text(_redraw(each)) for each in spec.passes),
         canvas=spec.canvas,
         drift=() if drift is None else (drift.x, drift.y, drift.zoom),
         aligned=drift is not None and drift.undone,
+        upscale=spec.upscale,
+        upscale_by=spec.upscale_by,
     )
 
 
@@ -78,4 +80,6 @@ def as_json(metadata: PictureMetadata) -> str:
 
 def contents_for(metadata: PictureMetadata, xmp: bytes = b"") -> Contents:
     """All that a result's file holds besides its pixels: the metadata in each dialect, and a packet of marks."""
+    if not metadata.steps:  # only upscaled, for which other programs have no settings
+        return Contents(as_json(metadata), xmp=xmp)
     return Contents(as_json(metadata), a1111_text(metadata), comfyui_prompt(metadata), xmp)

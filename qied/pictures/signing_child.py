@@ -39,9 +39,12 @@ def _signed(assignment: Assignment) -> bytes:
     supported = set(c2pa.Builder.get_supported_mime_types())
     assignment = replace(assignment, ingredients=tuple(each for each in assignment.ingredients if each[0] in supported))
     order = assignment.order
-    key = Path(order.key).read_bytes()
+    key = Path(order.key).expanduser().read_bytes()
     info = c2pa.C2paSignerInfo(
-        _algorithm(key).encode(), Path(order.certificate).read_bytes(), key, order.time_url.encode() or None
+        _algorithm(key).encode(),
+        Path(order.certificate).expanduser().read_bytes(),
+        key,
+        order.time_url.encode() or None,
     )
     target = io.BytesIO()
     with (

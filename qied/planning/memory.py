@@ -177,6 +177,11 @@ class MemoryModel:
         network = int(at_once * self.profile.architecture.vae_base_dim * element * width)
         return network + pixels * (ENCODE_CANVAS if way == "encode" else DECODE_CANVAS)
 
+    def decode_room(self, width: int, height: int, tile_px: int | None) -> int:
+        """Bytes that decoding a picture of this size takes, which upscaling it has as well."""
+        grid = tile_grid(width, height, tile_px)
+        return self.vae_bytes("decode", width * height, grid.width * grid.height)
+
     def _preview(self, pixels: int, at_once: int) -> int:
         """Bytes of a preview while it is decoded: the tile's, and colours of the whole picture, also as levels.
 

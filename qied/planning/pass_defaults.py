@@ -33,7 +33,7 @@ def passes_of(request: EditRequest, spec: EditSpec, serving: Serving) -> tuple[P
 
 
 def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec:
-    width, height = spec.size
+    width, height = spec.drawn_size
     left, top, across, down = each.box or (0, 0, width, height)
     if left >= width or top >= height:
         raise InvalidRequest(
@@ -42,7 +42,7 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
             field=f"{name}.box",
         )
     _check_precision(name, each, serving)
-    edges = clipped((left, top, left + across, top + down), spec.size)
+    edges = clipped((left, top, left + across, top + down), spec.drawn_size)
     return PassSpec(
         strength=each.strength,
         left=edges[0],
@@ -72,7 +72,7 @@ def _check_precision(name: str, each: Redraw, serving: Serving) -> None:
 def reduced(spec: EditSpec, profile: ModelProfile) -> Iterator[str]:
     """That a region is too large to be drawn at the picture's own resolution."""
     for each in spec.passes:
-        crop = crop_of(each, spec.size, profile)
+        crop = crop_of(each, spec.drawn_size, profile)
         if each.mask is None and not each.scale and crop.content[0] < crop.size[0]:
             yield (
                 f"A region of {crop.size[0]} x {crop.size[1]} pixels is drawn at {crop.content[0]} x "

@@ -15,6 +15,7 @@ from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_f
 from qied.planning.model_profile import ModelProfile, Preset, versions
 from qied.planning.pass_defaults import check_canvas, on_grid, passes_of, reduced
 from qied.planning.serving import Serving
+from qied.planning.upscale_defaults import only_upscaled, with_upscaling
 
 Size = tuple[int, int]
 EDITS: Final = "2511"
@@ -45,6 +46,9 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
 
     Raises InvalidRequest and its kinds; a size above the cap is not an error here, see ``admitted``.
     """
+    if request.task == "upscale":
+        spec = only_upscaled(request, sizes, serving)
+        return Resolved(spec, (spec.width, spec.height), fits=True)
     geometry = serving.profile.geometry
     _check_pictures(request, len(sizes), serving.profile)
     for width, height in sizes:
@@ -107,6 +111,8 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
         precision=serving.precision,
     )
     spec = replace(spec, passes=passes_of(request, spec, serving))
+    if request.upscale:
+        spec = with_upscaling(spec, request.upscale, serving)
     warnings = (
         *serving.warnings,
         *_fitted(request, wanted, spec, serving),
@@ -212,7 +218,7 @@ def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving
     what = f"{asked} were asked for" if named else f"{whose} usual size is {asked}"
     yield (
         f"{what}, but this daemon makes at most {serving.max_pixels} pixels, so the result has "
-        f"{spec.size[0]} x {spec.size[1]}. To choose the size yourself, ask for one within that limit."
+        f"{spec.drawn_size[0]} x {spec.drawn_size[1]}. To choose the size yourself, ask for one within that limit."
     )
 
 

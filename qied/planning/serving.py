@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from qied.edit import EditSpec
 from qied.planning.loras import NO_LORAS, LoraFacts, LoraRoom
-from qied.planning.memory import Footprint, Tiles, largest_of, model_of
+from qied.planning.memory import Footprint, MemoryModel, Tiles, largest_of, model_of
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Plan
+from qied.planning.upscaling import UpscalerFacts, upscale_bytes, upscale_tile
 from qied.planning.workload import works_of
 
 
@@ -20,7 +21,7 @@ class Serving:
     ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one. With
     ``keeps_schedule`` it runs on the schedule of the preset all the same. ``warnings`` are what
     is probably wrong with the model itself, a sentence each, within the limits of a message; each edit has them too.
-    ``rewrites``: there is a prompt rewriter.
+    ``rewrites``: there is a prompt rewriter. ``upscalers`` are the upscaling models by name.
     """
 
     profile: ModelProfile
@@ -31,6 +32,7 @@ class Serving:
     warnings: tuple[str, ...] = ()
     keeps_schedule: bool = False
     rewrites: bool = False
+    upscalers: Mapping[str, UpscalerFacts] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
@@ -64,8 +66,10 @@ class Serving:
             run = plan.execution
             if (kind := kind_of(run)) not in found:
                 tiles = Tiles(run.encode_tile_px, run.decode_tile_px)
-                memory = model_of(run, self.profile)
-                foot = largest_of(memory.footprint(work, tiles, run.text_encoder) for work, _ in works)
+                model = model_of(run, self.profile)
+                foot = largest_of(model.footprint(work, tiles, run.text_encoder) for work, _ in works)
+                if (upscaler := self.upscalers.get(spec.upscale)) is not None:
+                    foot = upscaled(foot, model, upscaler, spec, run.decode_tile_px)
                 found[kind] = replace(foot, arena=max(foot.arena, plan.arena_bytes)) if run.sweeps else foot
         return found
 
@@ -81,3 +85,12 @@ def kind_of(execution: Execution) -> str:
     decoder = execution.preview_decoder
     previews = f"-previews-{decoder.parameters}-{decoder.values}" if decoder is not None else ""
     return f"{numbers}-{tiles}-{text}{swept}{attention}{previews}"
+
+
+def upscaled(
+    foot: Footprint, model: MemoryModel, upscaler: UpscalerFacts, spec: EditSpec, decode_tile_px: int | None
+) -> Footprint:
+    """What an edit takes that is upscaled at its end, or that does nothing else."""
+    tile = upscale_tile(upscaler, model.decode_room(spec.width, spec.height, decode_tile_px))
+    needed = upscale_bytes(upscaler, tile) + model.factors.fragments
+    return Footprint(0, needed) if spec.only_upscales else replace(foot, arena=max(foot.arena, needed))

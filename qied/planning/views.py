@@ -41,7 +41,7 @@ class Sight:
         references: list[PictureView] = []
         for place, blob in enumerate(spec.images):
             size = sizes[blob]
-            if place == spec.aligned and lies_under(size, spec.size):
+            if place == spec.aligned and lies_under(size, spec.drawn_size):
                 across, down = vision_size(self.profile, *crop.content)
                 vision.append((blob, View(across, down, box=crop.box_on(size))))
                 references.append((blob, crop.view(size, self._within_cap(crop.width, crop.height))))
@@ -52,16 +52,19 @@ class Sight:
 
     def crop(self, spec: EditSpec, each: PassSpec) -> Crop:
         """Where a pass is drawn."""
-        return crop_of(each, spec.size, self.profile)
+        return crop_of(each, spec.drawn_size, self.profile)
 
     def views(self, spec: EditSpec, blob: str, size: Size) -> tuple[View, ...]:
         """All that an edit needs of one of its pictures, which has ``size`` (width, height): no other pixel is kept."""
-        sizes = {**dict.fromkeys(spec.images, size), blob: size}
-        found = [view for seen in self._all(spec, sizes) for name, view in seen.all if name == blob]
+        if spec.only_upscales:
+            found = [View(*spec.drawn_size)]
+        else:
+            sizes = {**dict.fromkeys(spec.images, size), blob: size}
+            found = [view for seen in self._all(spec, sizes) for name, view in seen.all if name == blob]
         if blob == spec.canvas:
-            found.append(View(*spec.size))
+            found.append(View(*spec.drawn_size))
         if spec.keeps_opacity and blob == spec.inputs[0]:
-            found.append(View(*spec.size, "opacity"))
+            found.append(View(*spec.drawn_size, "opacity"))
         return tuple(dict.fromkeys(found))
 
     def _all(self, spec: EditSpec, sizes: Mapping[str, Size]) -> Iterator[Seen]:
@@ -72,7 +75,7 @@ class Sight:
 
     def _reference(self, spec: EditSpec, size: Size, *, aligned: bool) -> View:
         """A reference's own size; the picture which the result lies over takes the same part of its grid as there."""
-        if not (aligned and spec.crop_width and lies_under(size, spec.size)):
+        if not (aligned and spec.crop_width and lies_under(size, spec.drawn_size)):
             return View(*reference_size(self.profile, *size, self.max_reference_pixels))
         # The model was trained on references of its own area, so they have that whatever the result's grid is.
         whole, grid = (
@@ -106,26 +109,29 @@ class Seen:
 
 def source_view(spec: EditSpec) -> View:
     """The picture that the result lies over, on the result's grid."""
-    width, height = spec.size
+    width, height = spec.drawn_size
     return View(spec.width, spec.height, "lanczos", spec.width - width, spec.height - height)
 
 
 def mask_view(spec: EditSpec) -> View:
     """What an edit needs of its mask, which is stretched to the result."""
-    width, height = spec.size
+    width, height = spec.drawn_size
     return View(spec.width, spec.height, "box", spec.width - width, spec.height - height)
 
 
 def pass_mask_view(spec: EditSpec) -> View:
     """What a pass needs of its mask, before it is known where that marks anything."""
-    return View(*spec.size, "box")
+    return View(*spec.drawn_size, "box")
 
 
 def original_view(spec: EditSpec, size: Size) -> View | None:
     """What the result is compared with of the picture that it lies over, which has ``size``; None where it does not.
 
-    A masked edit keeps what is outside the mask where it is, and passes over a canvas all that is outside of them.
+    A masked edit keeps what is outside the mask where it is, and passes over a canvas all that is outside of them;
+    upscaling moves nothing. The view has the size of the result before it is upscaled.
     """
-    if spec.mask is not None or spec.canvas is not None or not lies_under(size, spec.size):
+    if spec.only_upscales or spec.mask is not None or spec.canvas is not None:
         return None
-    return View(*spec.size)
+    if not lies_under(size, spec.drawn_size):
+        return None
+    return View(*spec.drawn_size)

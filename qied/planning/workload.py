@@ -100,7 +100,7 @@ def works_of(
     whole = workload_of(spec, profile, max_reference_pixels, loras)
     found = [] if spec.canvas is not None else [(whole, spec.steps)]
     for each in spec.passes:
-        width, height = _largest_crop(each, spec.size, profile)
+        width, height = _largest_crop(each, spec.drawn_size, profile)
         # A pass keeps what is outside its region as a mask does.
         found.append((replace(whole, width=width, height=height, masked=True), each.own_steps))
     return tuple(found)

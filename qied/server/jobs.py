@@ -19,8 +19,9 @@ from qied.server.journal.changes import AcceptJob, JobNote, StoredJob, StoreOutc
 from qied.server.journal.stored_edit import UnreadableRow, drift_in, size_in, timings_in, unpack
 from qied.server.ports.peer import Peer
 
-_BESIDE_PIXELS: Final = 256 * 1024
-"""Bytes of metadata with the longest prompts, and of an XMP packet."""
+_BESIDES_PIXELS: Final = 64 * 1024
+"""Bytes of marks, and of metadata without the prompts."""
+_TIMES_A_PROMPT: Final = 13
 State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poisoned"]
 
 
@@ -166,10 +167,12 @@ def _edit_of(accepted: AcceptJob) -> tuple[EditRequest, EditSpec, str | None]:
 def result_bytes(spec: EditSpec) -> int:
     """The most that a result can take: its pixels as they are (PNG and WebP are lossless), and what else its file has.
 
-    That is its metadata in three dialects, and marks.
+    That is its prompts in three dialects, two of which may escape each byte, and marks.
     """
     channels = 4 if spec.keeps_opacity else 3
-    return min(spec.width * spec.height * channels * 101 // 100 + _BESIDE_PIXELS, limits.BLOB_BYTES)
+    width, height = spec.size if spec.upscale else (spec.width, spec.height)
+    texts = _TIMES_A_PROMPT * len(f"{spec.prompt}{spec.negative_prompt or ''}".encode())
+    return min(width * height * channels * 101 // 100 + texts + _BESIDES_PIXELS, limits.BLOB_BYTES)
 
 
 class JobBook:

@@ -11,7 +11,7 @@ from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, Qie
 from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
 from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.checkpoint import Checkpoint
-from qied.checkpoints.comfyui import SUFFIXES, installation, installation_around, is_installation
+from qied.checkpoints.comfyui import SUFFIXES, installation, installation_around, installations, is_installation
 from qied.checkpoints.hub_cache import PULL, known_name
 from qied.checkpoints.part_file import read_part
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, pipeline_evidence, read_json
@@ -31,8 +31,9 @@ from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
 from qied.planning.model_names import called
 from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles, versions
-from qied.resources import builtin_loras_folder, builtin_model_folder
+from qied.resources import builtin_loras_folder, builtin_model_folder, builtin_upscalers_folder
 from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of
+from qied.upscalers.catalogue import Upscalers, find_upscalers
 from qied.weights.problems import BadFile
 from qied.weights.stored import QUANTISED, precision_of
 
@@ -46,7 +47,8 @@ class ServedModel:
 
     ``origin`` is what people know it by: a pipeline folder, or the file of its transformer, which ``assembled`` has the
     other parts of. ``parts`` are those that the configuration names in the place of the folder's own. ``evidence``
-    shows which of the models of the same tensors it is. ``tiny``: what decodes its previews.
+    shows which of the models of the same tensors it is. ``tiny``: what decodes its previews. ``upscalers`` are the
+    upscaling models that its edits may use.
     """
 
     origin: Path
@@ -57,6 +59,7 @@ class ServedModel:
     assembled: Checkpoint | None = None
     evidence: Evidence = UNKNOWN
     tiny: TinyAutoencoder = field(default_factory=TinyAutoencoder)
+    upscalers: Upscalers = field(default_factory=Upscalers)
 
     def checkpoint(self) -> Checkpoint:
         """The files to load; raises ModelNotFound, ModelUnsupported or ConfigError where they are not all there."""
@@ -117,11 +120,27 @@ class ServedModel:
 
 
 def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) -> ServedModel:
-    """Find the model to serve.
+    """Find the model to serve, its LoRAs, and the upscaling models of the configured folders and of ComfyUI.
 
     Raises ModelNotFound with how to get one or the part of it that is missing, ModelUnsupported where no profile fits
     or a file is of another model, ConfigError for a bad profile or a named part or folder that is not there.
     """
+    served = _find(config, environ, home)
+    return replace(served, upscalers=_upscalers(config, environ, home, served))
+
+
+def _upscalers(config: ModelConfig, environ: Mapping[str, str], home: Path, served: ServedModel) -> Upscalers:
+    folders = [expanded_path("model.upscalers", named) for named in config.upscalers]
+    if missing := next((named for named in folders if not is_folder(named)), None):
+        raise ConfigError(f"model.upscalers: {missing} is not a folder.", "Correct the path, or leave it out.")
+    around = installation_around(served.origin, home) if is_file(served.origin) else None
+    found = [*([around] if around is not None else []), *installations(environ, home)]
+    beside = [folder for each in found for folder in each.folders["upscaler"]]
+    own = [builtin_upscalers_folder()] if served.profile_name == BUILTIN else []
+    return find_upscalers([*folders, *beside, *own])
+
+
+def _find(config: ModelConfig, environ: Mapping[str, str], home: Path) -> ServedModel:
     if config.path == BUILTIN:
         return _served(builtin_model_folder(), shipped_profiles()[BUILTIN], BUILTIN, config, Places())
     if not config.path:

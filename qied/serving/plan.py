@@ -88,6 +88,7 @@ def plan_service(
         model.warnings,
         keeps_schedule=model.keeps_schedule,
         rewrites=bool(config.rewriter.for_workers),
+        upscalers=model.upscalers.facts,
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))
@@ -198,6 +199,7 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         marking=config.output.marking_of_results,
         rewriter=config.rewriter.for_workers,
         loras=dict(model.loras.files),
+        upscalers=dict(model.upscalers.files),
         lora_bytes=next((part.bytes for part in made.parts if part.name == LORAS), 0),
         threads=config.worker.threads,
         log_format=config.daemon.log_format,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from PIL import Image as PictureModule
 from PIL import ImageChops
-from qied_client.picture_file.marks import COMPOSITE, TRAINED, Marks, aigc_label, marks_of_edit, xmp_packet
+from qied_client.picture_file.marks import COMPOSITE, ENHANCED, TRAINED, Marks, aigc_label, marks_of_edit, xmp_packet
 
 from qied.config.output import Marking
 from qied.edit import EditSpec
@@ -32,16 +33,25 @@ class Carried:
 
     def marks(self, spec: EditSpec, marking: Marking, job: str) -> Marks:
         """The marks of the result: those of its inputs, and its own where marking is on."""
-        source_type = (COMPOSITE if spec.inputs else TRAINED) if marking.on else ""
+        source_type = self._source_type(spec) if marking.on else ""
         label = aigc_label(marking.aigc_producer, job) if marking.on and marking.aigc_producer else ""
         return marks_of_edit(self.inputs, source_type, label)
+
+    def _source_type(self, spec: EditSpec) -> str:
+        if spec.only_upscales:
+            # Enlarging does not make a photograph a composite; what the picture says of itself stays.
+            return next((marks.source_type for _, marks in self.inputs if marks.source_type), ENHANCED)
+        return COMPOSITE if spec.images else TRAINED
 
     def onto(self, image: Image) -> Image:
         """The result with its opacity."""
         if self.opacity is None:
             return image
         both = image.convert("RGB")
-        both.putalpha(self.opacity)
+        opacity = self.opacity
+        if opacity.size != image.size:
+            opacity = opacity.resize(image.size, PictureModule.Resampling.BICUBIC)
+        both.putalpha(opacity)
         return both
 
 

@@ -34,9 +34,9 @@ class Decoded:
         warnings = (*warnings, *self.warnings)
         opacity = None
         if spec.keeps_opacity:
-            mask = None if self.mask is None else self.mask.crop((0, 0, *spec.size))
+            mask = None if self.mask is None else self.mask.crop((0, 0, *spec.drawn_size))
             opacity = kept_opacity(self.pictures[spec.inputs[0]], mask)
-        if opacity is not None and spec.background == "auto":
+        if opacity is not None and spec.background == "auto" and not spec.only_upscales:
             warnings = (*warnings, TRANSPARENT)
         inputs = tuple((blob, self.pictures[blob].marks) for blob in dict.fromkeys(spec.inputs))
         return Carried(warnings, inputs, opacity, original_prompt, self.original)

@@ -96,8 +96,8 @@ async def _from_endpoint(prompt: str, rewriter: Rewriter) -> str:
     headers: dict[str, str] = {}
     if rewriter.key_file:
         try:
-            key = await asyncio.to_thread(Path(rewriter.key_file).read_text)
-        except (OSError, UnicodeDecodeError):
+            key = await asyncio.to_thread(_key_in, rewriter.key_file)
+        except (OSError, UnicodeDecodeError, RuntimeError):
             raise NotRewritten("the rewriter's key file cannot be read") from None
         headers["Authorization"] = f"Bearer {key.strip()}"
     messages = [{"role": "system", "content": rewriter.instruction}, {"role": "user", "content": prompt}]
@@ -112,6 +112,10 @@ async def _from_endpoint(prompt: str, rewriter: Rewriter) -> str:
     except ValueError:
         # Such as a key that no header can hold.
         raise NotRewritten("the rewriter's endpoint cannot be asked") from None
+
+
+def _key_in(file: str) -> str:
+    return Path(file).expanduser().read_text()
 
 
 async def _answer(request: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
@@ -84,6 +86,18 @@ def test_a_small_drift_is_undone_and_told_and_a_large_one_was_asked_for() -> Non
     assert kept is wide and (told is None or not told.undone)
     same, told = finished(picture, spec((320, 256)), grey)
     assert same is picture and told is not None and not told.undone
+
+
+def test_the_drift_of_an_enlarged_result_is_told_and_undone_in_its_own_pixels() -> None:
+    drawn = moved(scene(330, 260).crop((0, 0, 320, 256)), Drift(2.0, -1.0, 1.005))
+    grey = scene(330, 260).crop((0, 0, 320, 256)).convert("L")
+    large = drawn.resize((640, 512), Image.Resampling.BICUBIC)
+    enlarged = replace(spec((320, 256)), upscale="2x", upscale_by=2)
+    mended, told = finished(large, enlarged, grey)
+    assert told is not None and told.undone
+    assert abs(told.x - 4) < 0.2 and abs(told.y + 2) < 0.2 and abs(told.zoom - 1.005) < 0.001
+    rest = drift_of(grey, mended.reduce(2))
+    assert mended.size == (640, 512) and rest is not None and rest.at_corner((320, 256)) < 0.2
 
 
 def test_a_result_is_cut_to_its_size_and_without_an_original_nothing_is_measured() -> None:

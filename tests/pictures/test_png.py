@@ -47,6 +47,10 @@ def test_threads_change_no_byte_and_strips_are_one_stream(mode: str):
     picture = Image.fromarray(noise)
     one, many = (encode_png(picture, [(b"sRGB", b"\0")], threads) for threads in (1, 4))
     assert one == many == encode_png(picture, [(b"sRGB", b"\0")])
+    ramp = np.add.outer(np.arange(200) * 3, np.arange(31 * len(mode))).astype(np.uint8).reshape(noise.shape)
+    for levels in (noise, ramp):
+        with Image.open(io.BytesIO(encode_png(Image.fromarray(levels), [], 2))) as opened:
+            assert (np.asarray(opened) == levels).all(), "strips go on where the one above them ends"
     kinds = [kind for kind, _ in chunks(one)]
     assert kinds == [b"IHDR", b"sRGB", b"IDAT", b"IEND"]
     rows = zlib.decompress(dict(chunks(one))[b"IDAT"])

@@ -10,6 +10,7 @@ from qied_client.errors import ConfigError, PlanRefused
 
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.config import Config
+from qied.edit import EditSpec
 from qied.hardware.snapshot import Problem, Snapshot, read_snapshot
 from qied.link.launch import LaunchOrder
 from qied.loras.catalogue import Catalogue, LoraFile
@@ -18,9 +19,10 @@ from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.serving import kind_of
 from qied.planning.wishes import Wishes
-from qied.resources import builtin_model_folder
+from qied.resources import builtin_model_folder, builtin_upscalers_folder
 from qied.serving.model import ServedModel
 from qied.serving.plan import Served, plan_service, refitted_order
+from qied.upscalers.catalogue import find_upscalers
 from tests.checkpoints.files import write_text_encoder
 from tests.checkpoints.sparse_files import gguf_transformer
 from tools.sparse_checkpoint import sparse_gguf
@@ -245,3 +247,24 @@ def test_without_a_place_to_keep_it_the_text_encoder_is_used_as_it_is_stored() -
     assert order.execution.text_encoder_precision == "stored"
     (usual,) = served(machine).orders
     assert usual.execution.text_encoder_precision == "int8-storage"
+
+
+def test_marks_the_rewriter_and_upscalers_reach_workers_and_the_front():
+    config = Config.model_validate(
+        {"output": {"aigc_producer": "maker"}, "rewriter": {"command": ["better"]}, "model": {"device": "cpu"}}
+    )
+    model = replace(MODELS["builtin"], upscalers=find_upscalers([builtin_upscalers_folder()]))
+    found = plan_service(recorded("two-rtx-3090"), model, config, Wishes(device="cpu"), shipped_hardware_profiles())
+    (order,) = found.orders
+    assert LaunchOrder.from_line(order.to_line()) == order
+    assert order.marking.aigc_producer == "maker" and order.rewriter.command == ("better",)
+    assert list(order.upscalers) == ["builtin-2x"] == list(found.serving.upscalers)
+    assert found.serving.rewrites
+    spec = EditSpec(("a" * 64,), "go", None, 1, 4, 1.0, 256, 256)
+    plain, enlarged = (
+        found.serving.footprints(each) for each in (spec, replace(spec, upscale="builtin-2x", upscale_by=2))
+    )
+    alone = found.serving.footprints(replace(spec, upscale="builtin-2x", upscale_by=2, only_upscales=True))
+    for kind, foot in plain.items():
+        assert enlarged[kind] == foot, "it fits where decoding does"
+        assert alone[kind].state == 0 and 0 < alone[kind].arena < foot.arena

@@ -86,6 +86,12 @@ def test_the_forms_have_the_fields_that_are_read(document):
     assert all(alias in said for alias in ALIASES)
 
 
+async def test_a_picture_that_is_only_enlarged_needs_no_prompt(picture):
+    form = FormData([("image", UploadFile(io.BytesIO(picture))), ("task", "upscale"), ("upscale", "2x")])
+    options = (await edit_form(form, of_turn=False)).options
+    assert (options["task"], options["upscale"]) == ("upscale", "2x")
+
+
 @pytest.mark.parametrize("name", [name for name, known in FIELDS.items() if isinstance(known.check, (Int, Real))])
 async def test_the_limits_of_numbers_are_those_that_are_kept(document, picture, name):
     schema = document["components"]["schemas"]["TurnEdit"]["properties"][name]

@@ -136,13 +136,15 @@ def test_a_result_is_reported_with_its_warnings_and_a_thumbnail(link):
 def test_the_opacity_and_the_marks_of_the_first_picture_go_along(link):
     made, _, orders = link
     made._views_of = lambda spec, blob, size: (View(spec.width, spec.height), View(spec.width, spec.height, "opacity"))
-    made._loop.call_soon_threadsafe(partial(made._pushed, begin(images=(hash_of(INK),))))
+    made._loop.call_soon_threadsafe(partial(made._pushed, begin(images=(hash_of(INK),), background="auto")))
     carried = orders.get(timeout=60).carried
     assert carried.opacity.getpixel((2, 2)) == 255 and carried.opacity.getpixel((30, 2)) == 0
     assert carried.warnings == (TRANSPARENT,) and carried.inputs == ((hash_of(INK), Marks()),)
     # Its own hole as the mask: what is made there is to be seen.
     made._loop.call_soon_threadsafe(
-        partial(made._pushed, begin(images=(hash_of(INK),), mask=hash_of(INK), mask_mode="transparent"))
+        partial(
+            made._pushed, begin(images=(hash_of(INK),), background="auto", mask=hash_of(INK), mask_mode="transparent")
+        )
     )
     assert orders.get(timeout=60).carried.opacity is None
     for background, output_format in (("opaque", "png"), ("auto", "jpeg")):

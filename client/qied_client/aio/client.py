@@ -40,7 +40,7 @@ from qied_client.options.redrawing import RedrawingOptions, redrawing
 from qied_client.options.redraws import given_redraws
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
-from qied_client.protocol.request import EditRequest
+from qied_client.protocol.request import UPSCALING, EditRequest
 from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.results import OnProgress, Result
 from qied_client.transfers import hash_of
@@ -247,6 +247,14 @@ class AsyncClient(DaemonCalls):
         submission = self._submission(*redrawing(picture, prompt, references, options), job_id=job_id)
         results = await self._editing.carry_out(submission, timeout, on_progress, named_by_caller=job_id is not None)
         return results[0]
+
+    async def upscale(self, picture: Picture, upscaler: str = "2x", **options: Unpack[EditOptions]) -> Result:
+        """Enlarge a picture by an upscaling model of the daemon: its name, or the scale of one such as ``2x``.
+
+        Nothing else is done to it, so of the options only those of the output count. Raises what ``edit`` does.
+        """
+        options["task"], options["upscale"] = "upscale", upscaler
+        return await self.edit(picture, UPSCALING, **options)
 
     @shows_options
     async def submit(

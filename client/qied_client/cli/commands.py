@@ -14,6 +14,7 @@ from qied_client.cli.daemon.top import top
 from qied_client.cli.editing.command import edit
 from qied_client.cli.editing.generate import generate
 from qied_client.cli.editing.redraw import redraw
+from qied_client.cli.editing.upscale import upscale
 from qied_client.cli.sessions.commands import session_app
 from qied_client.cli.show import show
 
@@ -26,6 +27,7 @@ def add_client_commands(app: typer.Typer) -> None:
         recipes,
         generate,
         redraw,
+        upscale,
         jobs,
         result,
         release,

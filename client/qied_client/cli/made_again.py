@@ -18,7 +18,7 @@ def placeholder(blob: str, kind: str = "PICTURE") -> str:
 
 
 def arguments_of(metadata: PictureMetadata, found: dict[str, Path], untold: list[Path], out: Path) -> list[str]:
-    """Arguments of ``edit`` that make the picture again as ``out``.
+    """Arguments of ``edit``, or of ``upscale``, that make the picture again as ``out``.
 
     ``found`` has the files of sources and mask by hash; a placeholder stands for others. ``untold`` are the sources in
     their order, for metadata that has none.
@@ -29,6 +29,9 @@ def arguments_of(metadata: PictureMetadata, found: dict[str, Path], untold: list
 
     told = [name(blob) for blob in metadata.sources]
     pictures = [*(told or map(str, untold) or ())] or [_UNTOLD]
+    if metadata.upscale and not metadata.steps:
+        files = ["--", *pictures] if any(word.startswith("-") for word in pictures) else pictures
+        return ["upscale", "--upscaler", metadata.upscale, "-o", str(out), *files]
     options = [*_options(metadata), "-o", str(out)]
     if metadata.mask is not None:
         options += ["--mask", name(metadata.mask, "MASK")]
@@ -71,7 +74,10 @@ def _options(metadata: PictureMetadata) -> list[str]:
     if metadata.size == "same":
         options += ["--size", metadata.size]
     elif not metadata.size and metadata.canvas is None:
-        options += ["--width", str(metadata.width), "--height", str(metadata.height)]
+        drawn = (metadata.width // metadata.upscale_by, metadata.height // metadata.upscale_by)
+        options += ["--width", str(drawn[0]), "--height", str(drawn[1])]
+    if metadata.upscale:
+        options += ["--upscale", metadata.upscale]
     if metadata.background:
         options += ["--background", metadata.background]
     if metadata.precision:

@@ -22,6 +22,7 @@ _LABELS = {
     "denoise": "editing",
     "redraw": "redrawing",
     "decode": "finishing",
+    "upscale": "upscaling",
     "disk": "waiting for the daemon's disk",
 }
 

@@ -119,20 +119,10 @@ def _lines(console: Console, text: Text, indent: int = 0) -> list[Text]:
 
 
 def _rows(metadata: PictureMetadata, found: dict[str, Path]) -> Iterator[tuple[str, str]]:
-    yield "prompt", metadata.prompt
-    if metadata.original_prompt:
-        yield "asked for", metadata.original_prompt
-    if (metadata.negative_prompt or "").strip():
-        yield "negative", str(metadata.negative_prompt)
-    yield "seed", str(metadata.seed)
-    yield "steps", str(metadata.steps)
-    yield "cfg", number(metadata.true_cfg_scale)
-    yield "model", f"{metadata.model}, qied {metadata.version}"
-    for name, value in (("preset", metadata.preset), ("schedule", metadata.schedule)):
-        if value:
-            yield name, value
-    for lora, strength in metadata.loras:
-        yield "LoRA", f"{lora}, strength {number(strength)}"
+    if metadata.steps:
+        yield from _edit_rows(metadata)
+    if metadata.upscale:
+        yield "upscaled", f"{metadata.upscale}, {metadata.upscale_by}x"
     for blob in dict.fromkeys(metadata.sources):
         yield "source", _file(blob, found)
     for text in metadata.redraw:
@@ -147,6 +137,23 @@ def _rows(metadata: PictureMetadata, found: dict[str, Path]) -> Iterator[tuple[s
         yield "drift", f"{across:+g} {down:+g} px, zoom {zoom:g}{undone}"
     for warning in metadata.warnings:
         yield "warning", warning
+
+
+def _edit_rows(metadata: PictureMetadata) -> Iterator[tuple[str, str]]:
+    yield "prompt", metadata.prompt
+    if metadata.original_prompt:
+        yield "asked for", metadata.original_prompt
+    if (metadata.negative_prompt or "").strip():
+        yield "negative", str(metadata.negative_prompt)
+    yield "seed", str(metadata.seed)
+    yield "steps", str(metadata.steps)
+    yield "cfg", number(metadata.true_cfg_scale)
+    yield "model", f"{metadata.model}, qied {metadata.version}"
+    for name, value in (("preset", metadata.preset), ("schedule", metadata.schedule)):
+        if value:
+            yield name, value
+    for lora, strength in metadata.loras:
+        yield "LoRA", f"{lora}, strength {number(strength)}"
 
 
 def _file(blob: str, found: dict[str, Path]) -> str:

@@ -12,7 +12,7 @@ from qied_client.inputs import Picture
 from qied_client.options.loras import LORA_VALUES, Loras
 from qied_client.options.redraws import REDRAW_VALUES, REFINE_VALUES, Redraws
 from qied_client.protocol import limits
-from qied_client.protocol.request import EditRequest
+from qied_client.protocol.request import AUTO_UPSCALER, EditRequest
 
 
 class EditOptions(TypedDict, total=False):
@@ -35,6 +35,8 @@ class EditOptions(TypedDict, total=False):
     output_quality: int
     background: Literal["auto", "transparent", "opaque"]
     rewrite_prompt: bool
+    upscale: str
+    task: Literal["edit", "upscale"]
     previews: bool
     priority: int
     preemptible: bool
@@ -123,6 +125,13 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "'auto' tells so in a warning. 'opaque' makes all of the result visible.",
     ),
     "rewrite_prompt": Option("True or False", "Have the daemon's prompt rewriter, if it has one, improve the prompt."),
+    "upscale": Option(
+        f"the name of an upscaling model of the daemon, a scale such as '2x', or '{AUTO_UPSCALER}': 4x, or the nearest",
+        "Enlarge the result at the end.",
+    ),
+    "task": Option(
+        "'edit' or 'upscale'", "With 'upscale' the picture is only enlarged, and prompt and settings are not used."
+    ),
     "previews": Option("True or False", "Whether on_progress and events() get small pictures on the way."),
     "priority": Option(
         f"an integer from {-limits.PRIORITY} to {limits.PRIORITY}",

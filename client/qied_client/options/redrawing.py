@@ -31,6 +31,7 @@ class RedrawingOptions(TypedDict, total=False):
     preset: str | None
     loras: Loras | None
     refine: float | bool | None
+    upscale: str
     output_format: Literal["png", "webp", "jpeg"]
     output_quality: int
     previews: bool

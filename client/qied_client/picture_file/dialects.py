@@ -33,7 +33,7 @@ def _settings(metadata: PictureMetadata) -> Iterator[tuple[str, object]]:
     yield "Schedule type", "Simple"
     yield "CFG scale", f"{metadata.true_cfg_scale:g}"
     yield "Seed", metadata.seed
-    yield "Size", f"{metadata.width}x{metadata.height}"
+    yield "Size", f"{metadata.width // metadata.upscale_by}x{metadata.height // metadata.upscale_by}"
     yield "Model", metadata.model
     for name, value in (
         ("Precision", metadata.precision),
@@ -44,6 +44,8 @@ def _settings(metadata: PictureMetadata) -> Iterator[tuple[str, object]]:
         ("Mask hash", (metadata.mask or "")[:SHORT_HASH]),
         ("Redraw", "; ".join(metadata.redraw)),
         ("Drift", _drift(metadata)),
+        ("Hires upscale", metadata.upscale and metadata.upscale_by),
+        ("Hires upscaler", metadata.upscale),
     ):
         if value:
             yield name, value
@@ -97,9 +99,10 @@ def comfyui_prompt(metadata: PictureMetadata) -> str:
         seed=metadata.seed,
         steps=metadata.steps,
         true_cfg_scale=metadata.true_cfg_scale,
-        width=metadata.width,
-        height=metadata.height,
+        width=metadata.width // metadata.upscale_by,
+        height=metadata.height // metadata.upscale_by,
         preset=metadata.preset,
+        **({"upscale": metadata.upscale} if metadata.upscale else {}),
     )
     node("SaveImage", "Save", images=result, filename_prefix="qied")
     return json.dumps(graph)

@@ -21,6 +21,8 @@ COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWith
 """A picture that a model changed."""
 TRAINED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """A picture that a model made from words alone."""
+ENHANCED: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
+"""A picture that was only enhanced, such as one that was enlarged."""
 
 _IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _TC260: Final = "http://www.tc260.org.cn/ns/AIGC/1.0/"

@@ -40,6 +40,11 @@ class LoraChoice:
 
 
 MASK_MODES: Final = ("auto", "white", "transparent", "opaque")
+TASKS: Final = ("edit", "upscale")
+UPSCALING: Final = "upscale"
+"""The prompt of a request of the task ``upscale``, which has no use for one."""
+AUTO_UPSCALER: Final = "auto"
+"""The upscaler of a request that leaves the scale to the daemon."""
 BACKGROUNDS: Final = ("auto", "transparent", "opaque")
 
 
@@ -90,7 +95,10 @@ class EditRequest:
     start again for them. ``redraw`` are passes over regions of the result, in their order, and ``refine`` is the
     strength of a last pass over all of it; 0 is none. With ``canvas``, a picture, nothing else is drawn than these
     passes, on that picture. ``align`` says whether a small shift and zoom of the result against its picture is
-    undone, or only measured.
+    undone, or only measured. ``upscale`` names an upscaling model of the daemon, or its scale as ``2x``, or is
+    ``auto`` for 4x or the nearest that it has: the result has so many times the width and height at the end. With
+    the ``task`` ``upscale`` nothing else is done: the one picture is upscaled, and the prompt and all settings of
+    an edit are not used.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -119,6 +127,8 @@ class EditRequest:
     refine: Annotated[float, Later(Real(0.0, 1.0))] = 0.0
     canvas: Annotated[str | None, Later(Maybe(Hash()))] = None
     align: Annotated[bool, Later(Flag())] = True
+    upscale: Annotated[str, Later(Text(limits.NAME_CHARS, empty=True))] = ""
+    task: Annotated[str, Later(OneOf(TASKS))] = "edit"
 
     @property
     def pictures(self) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from qied_client.errors import InvalidRequest
-from qied_client.recipes.stages import HERE, STAGES, check_stage, nearest
+from qied_client.protocol import limits
+from qied_client.protocol.request import AUTO_UPSCALER
+from qied_client.recipes.stages import STAGES, check_stage, nearest
 from qied_client.system_failures import what_helps
 
 _MOST_BYTES: Final = 64 * 1024
@@ -77,13 +79,31 @@ class Recipe:
 
     def options(self) -> dict[str, Any]:
         """The options of one edit: all stages run as one job with one plan."""
-        options = {key: value for key, value in self._stage("edit").items() if key not in ("do", "prompt")}
+        options = _without_kind(self._stage("edit"))
+        options.pop("prompt", None)
         if (mode := self._stage("mask").get("mode")) is not None:
             options["mask_mode"] = mode
+        if redraws := [_without_kind(stage) for stage in self.stages if stage["do"] == "redraw"]:
+            options["redraw"] = redraws
+        if "refine" in self.kinds:
+            options["refine"] = self._stage("refine").get("strength", True)
+        if "upscale" in self.kinds:
+            options["upscale"] = _upscaler(self._stage("upscale"))
         return options
 
     def _stage(self, kind: str) -> Mapping[str, Any]:
         return next((stage for stage in self.stages if stage["do"] == kind), {})
+
+
+def _without_kind(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stage.items() if key != "do"}
+
+
+def _upscaler(stage: Mapping[str, Any]) -> str:
+    """The model's name, or its scale; without either, the one that the daemon has for posters."""
+    if "factor" in stage:
+        return f"{stage['factor']}x"
+    return str(stage.get("model", AUTO_UPSCALER))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -117,6 +137,19 @@ def recipe_of(value: Any, name: str, where: str) -> Recipe:
         raise InvalidRequest(f"{where}: it has no stages.", 'Write [[stage]] and do = "edit".', field="recipe")
     kinds = [check_stage(stage, f"{where}, stage {number}") for number, stage in enumerate(stages, 1)]
     _check_order(kinds, where)
+    for number, stage in enumerate(stages, 1):
+        if {"model", "factor"} <= set(stage):
+            raise InvalidRequest(
+                f"{where}, stage {number}: it has a model and a factor, and a model has its own.",
+                "Leave one of them out.",
+                field="recipe",
+            )
+    if (passes := kinds.count("redraw") + kinds.count("refine")) > limits.PASSES:
+        raise InvalidRequest(
+            f"{where}: it has {passes} stages of redraw and refine; an edit has at most {limits.PASSES}.",
+            "Leave some out.",
+            field="recipe",
+        )
     return Recipe(name, value.get("title", name), value.get("about", ""), tuple(dict(stage) for stage in stages))
 
 
@@ -142,17 +175,12 @@ def require_mask(recipe: Recipe, mask: object) -> None:
 
 
 def require_stages(recipe: Recipe, offered: Sequence[str]) -> None:
-    """Raise InvalidRequest for a stage that this version or the daemon, which has ``offered``, cannot carry out."""
+    """Raise InvalidRequest for a stage that the daemon, which has ``offered``, cannot carry out."""
     for kind in recipe.kinds:
-        if kind not in HERE:
-            raise InvalidRequest(
-                f"The recipe {recipe.name} has a stage {kind!r}, which this version of the client does not know.",
-                "Update it, or leave the stage out.",
-                field="recipe",
-            )
         if kind not in offered:
+            update = "Put an upscaling model into its folders" if kind == "upscale" else "Update the daemon"
             raise InvalidRequest(
                 f"The recipe {recipe.name} has a stage {kind!r}, which this daemon does not have.",
-                f"Update the daemon, or use a recipe of {', '.join(offered)}.",
+                f"{update}, or use a recipe of {', '.join(offered)}.",
                 field="recipe",
             )

@@ -45,6 +45,11 @@ def _names(value: Any) -> str:
     return "" if right else "must be a list of png, webp and jpeg"
 
 
+def _box(value: Any) -> str:
+    right = isinstance(value, list) and len(value) == 4 and not any(map(_whole(0, limits.SIDE_PX), value))
+    return "" if right else "must be a list of left, top, width and height in pixels"
+
+
 def _loras(value: Any) -> str:
     right = isinstance(value, dict) and all(
         not isinstance(each, bool) and isinstance(each, (int, float)) for each in value.values()
@@ -72,20 +77,22 @@ STAGES: Final[Mapping[str, Mapping[str, Check]]] = {
         "seed": _whole(0, limits.SEED),
     },
     "redraw": {
-        "prompt": _text,
+        "box": _box,
         "strength": _PART,
         "steps": _STEPS,
+        "scale": _real(0.125, limits.CROP_SCALE),
         "precision": _text,
         "padding": _whole(0, limits.SIDE_PX),
-        "feather": _whole(0, limits.SIDE_PX),
+        "feather": _whole(0, limits.FEATHER_PX),
     },
-    "refine": {"prompt": _text, "strength": _PART, "steps": _STEPS, "precision": _text},
+    "refine": {"strength": _PART},
     "upscale": {"model": _text, "factor": _whole(1, 8)},
     "save": {"formats": _names, "quality": _whole(1, 100)},
 }
-"""Stages in the order in which a recipe has them, and what each key takes. Sides and paddings are pixels."""
-HERE: Final = ("mask", "edit", "save")
-"""Stages that this version carries out; a daemon says in its description which ones it has."""
+"""Stages in the order in which a recipe has them, and what each key takes. Sides, boxes and paddings are pixels.
+
+A daemon says in its description which ones it has.
+"""
 
 
 def check_stage(stage: Any, where: str) -> str:

@@ -253,3 +253,14 @@ def test_the_command_is_read_by_the_command_line_as_the_same_edit(
 def test_a_path_its_bytes_and_its_text_say_the_same(tmp_path: Path) -> None:
     path = written(tmp_path / "out.png", MADE)
     assert read_metadata(path) == read_metadata(str(path)) == read_metadata(path.read_bytes()) == MADE
+
+
+def test_a_picture_that_was_only_enlarged_says_so_and_how() -> None:
+    metadata = PictureMetadata("upscale", None, 0, 0, 1.0, 64, 48, "small", "0.2.0", upscale="builtin-2x", upscale_by=2)
+    assert arguments_of(metadata, {}, [Path("-a.png")], Path("b.png")) == [
+        *("upscale", "--upscaler", "builtin-2x", "-o", "b.png", "--", "-a.png")
+    ]
+    edited = replace(metadata, steps=4)
+    assert arguments_of(edited, {}, [], Path("b.png"))[-10:] == [
+        *("--cfg", "1", "--width", "32", "--height", "24", "--upscale", "builtin-2x", "-o", "b.png")
+    ]

@@ -11,7 +11,7 @@ from qied_client.errors import InvalidRequest
 from qied_client.options import edit_request
 from qied_client.recipes import read_recipe, recipe_named, require_stages, shipped_recipes
 from qied_client.recipes.recipe import recipe_of
-from qied_client.recipes.stages import HERE, STAGES
+from qied_client.recipes.stages import STAGES
 
 POSTER: dict[str, Any] = {
     "stage": [
@@ -31,9 +31,20 @@ def test_the_stages_become_the_options_of_one_edit() -> None:
     edit_request("x", 1, {**recipe.options(), **recipe.output()})
 
 
+def test_passes_and_upscaling_are_options_of_the_same_edit() -> None:
+    redraw = {"box": [0, 0, 64, 32], "strength": 0.4, "feather": 4, "scale": 2.0}
+    stages = [{"do": "edit"}, {"do": "redraw", **redraw}, {"do": "refine", "strength": 0.3}, {"do": "upscale"}]
+    options = recipe_of({"stage": stages}, "r", "r").options()
+    assert options == {"redraw": [redraw], "refine": 0.3, "upscale": "auto"}
+    assert edit_request("x", 1, options).redraw[0].box == (0, 0, 64, 32)
+    for given, wanted in (({"factor": 2}, "2x"), ({"model": "4x-sharp"}, "4x-sharp")):
+        stages = [{"do": "edit"}, {"do": "upscale", **given}]
+        assert recipe_of({"stage": stages}, "r", "r").options() == {"upscale": wanted}
+
+
 @pytest.mark.parametrize("recipe", shipped_recipes(), ids=lambda recipe: recipe.name)
-def test_a_shipped_recipe_is_right_and_has_only_stages_that_are_here(recipe: Any) -> None:
-    require_stages(recipe, HERE)
+def test_a_shipped_recipe_is_right(recipe: Any) -> None:
+    require_stages(recipe, tuple(STAGES))
     assert recipe.about.endswith(".")
     edit_request("x", 1, {**recipe.options(), **recipe.output()})
     assert recipe_named(recipe.name) == recipe
@@ -81,6 +92,9 @@ def edit(**keys: Any) -> dict[str, Any]:
         ),
         ({"stage": [{"do": "edit"}, {"do": "redraw", "strength": 2}]}, "strength must be a number from 0 to 1"),
         ({"stage": [{"do": "edit"}, {"do": "upscale", "faktor": 4}]}, "Did you mean 'factor'?"),
+        ({"stage": [{"do": "edit"}, {"do": "upscale", "factor": 4, "model": "a"}]}, "Leave one of them out."),
+        ({"stage": [{"do": "edit"}, *[{"do": "redraw"}] * 3, {"do": "refine"}]}, "4 stages of redraw and refine"),
+        ({"stage": [{"do": "edit"}, {"do": "redraw", "box": [1, 2, 3]}]}, "box must be a list of left"),
     ],
 )
 def test_a_mistake_is_told_with_its_stage_and_the_nearest_name(value: Any, says: str) -> None:
@@ -93,10 +107,9 @@ def test_a_stage_that_is_not_there_is_refused_by_its_name() -> None:
     recipe = recipe_of({"stage": [{"do": "mask"}, {"do": "edit"}]}, "mine", "mine")
     with pytest.raises(InvalidRequest, match="stage 'mask', which this daemon does not have"):
         require_stages(recipe, ("edit", "save"))
-    for kind in set(STAGES) - set(HERE):
-        stages = {"stage": [{"do": "edit"}, {"do": kind}]}
-        with pytest.raises(InvalidRequest, match=f"stage '{kind}', which this version"):
-            require_stages(recipe_of(stages, "mine", "mine"), tuple(STAGES))
+    with pytest.raises(InvalidRequest, match="stage 'upscale'") as refused:
+        require_stages(recipe_named("poster"), ("edit", "refine", "save"))
+    assert "Put an upscaling model" in refused.value.remedy
 
 
 def test_a_recipe_is_a_toml_or_a_json_file(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -13,6 +13,7 @@ from qied.engine.edits.pacing import Pacer
 from qied.engine.edits.preview import Previews
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.models import Models
+from qied.engine.upscale.upscaling import UpscalerLibrary
 from qied.link.engine_port import Ended, Picture
 from qied.pictures.reduced import ReducedPicture, view_of
 from qied.planning.crops import Crop
@@ -21,7 +22,7 @@ from qied.planning.view import View
 from qied.planning.views import Seen, Sight
 from qied.scheduling.sweep import StepNeeds, SweepRoom
 
-Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "redraw", "decode"]
+Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "redraw", "decode", "upscale"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Advance:
 class EngineContext:
     """The context that all edits share and none changes; ``sight`` is how its model sees pictures.
 
-    ``sweep_room`` is what steps that go together may take, None where each goes alone.
+    ``sweep_room`` is what steps that go together may take, None where each goes alone. ``decode_room`` gives the bytes
+    that decoding a picture of a width and height may take, and so upscaling it.
     """
 
     models: Models
@@ -62,6 +64,8 @@ class EngineContext:
     loras: LoraLibrary
     pacer: Pacer
     sweep_room: SweepRoom | None
+    upscalers: UpscalerLibrary
+    decode_room: Callable[[int, int], int]
 
 
 class EditInputs:

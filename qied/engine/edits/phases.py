@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from qied.edit import EditSpec
 from qied.engine.edits.context import Advance, Drawing, EditInputs, EngineContext, HeldBytes
 from qied.engine.edits.denoise import (
     PATCH,
@@ -53,18 +54,30 @@ Units = Generator[Advance | VelocityRequest, list[Tensor], T]
 def run_edit(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[None]:
     """Carry out one edit with all of its passes; the last unit brings the result."""
     spec = inputs.spec
+    if spec.only_upscales:
+        drawn = inputs.seen(spec.images[0], View(*spec.drawn_size))
+    else:
+        drawn = yield from draw_passes(context, inputs, cache, held)
+    if spec.upscale:
+        yield from upscale(context, spec, drawn)
+
+
+def draw_passes(context: EngineContext, inputs: EditInputs, cache: SceneCache, held: HeldBytes) -> Units[Image.Image]:
+    """Draw all passes and return the picture; the last unit brings it, unless it is to be upscaled."""
+    spec = inputs.spec
+    brings = not spec.upscale
     if spec.canvas is None:
         latents = yield from draw(context, inputs, inputs.first_pass(), None, cache, held)
         picture = decode(context, inputs, latents)
-        if not spec.passes:
-            yield Advance("decode", 1, 1, image=picture)
-            return
         del latents
+        if not spec.passes:
+            yield Advance("decode", 1, 1, image=picture if brings else None)
+            return picture.crop((0, 0, *spec.drawn_size))
         held.parts.clear()
-        picture = picture.crop((0, 0, *spec.size))
+        picture = picture.crop((0, 0, *spec.drawn_size))
         yield Advance("decode", 1, 1)
     else:
-        picture = inputs.seen(spec.canvas, View(*spec.size))
+        picture = inputs.seen(spec.canvas, View(*spec.drawn_size))
     for number, each in enumerate(spec.passes, 1):
         drawing = inputs.drawing_of(each)
         below = Below(picture, region_marks(inputs, each, drawing), drawing)
@@ -72,7 +85,15 @@ def run_edit(context: EngineContext, inputs: EditInputs, cache: SceneCache, held
         picture = below.with_drawn(context.models.vae.decode(latents))
         del latents, below
         held.parts.clear()
-        yield Advance("decode", 1, 1, image=picture if number == len(spec.passes) else None)
+        yield Advance("decode", 1, 1, image=picture if brings and number == len(spec.passes) else None)
+    return picture
+
+
+def upscale(context: EngineContext, spec: EditSpec, drawn: Image.Image) -> Units[None]:
+    """Upscale a picture, a unit for each tile, in the memory that decoding it may take."""
+    room = context.decode_room(spec.width, spec.height)
+    for tile, tiles, image in context.upscalers.upscaled(drawn, spec.upscale, room):
+        yield Advance("upscale", tile, tiles, image=image)
 
 
 def draw(

@@ -21,8 +21,8 @@ from qied.planning.loras import LoraFacts
 from qied.planning.request_defaults import resolve
 from qied.planning.serving import Serving
 
-STAGES: Final = ("mask", "edit", "save")
-"""The stages of a recipe that an edit here can have."""
+_STAGES: Final = ("mask", "edit", "redraw", "refine", "upscale", "save")
+"""The stages of a recipe that an edit can have, with an upscaler."""
 _PRESETS: Final = 8
 _PLANS: Final = 8
 _PRESET_LORAS: Final = 2
@@ -66,7 +66,7 @@ def description(identifier: int, serving: Serving, config: Config, edit_ms: Call
         presets=tuple(_preset_info(name, serving, edit_ms) for name in list(profile.presets)[:_PRESETS]),
         loras=len(serving.loras),
         warnings=tuple(warnings)[: limits.WARNINGS],
-        stages=STAGES,
+        stages=tuple(stage for stage in _STAGES if stage != "upscale" or serving.upscalers),
         limits={f"limits.{name}": getattr(config.limits, name) for name in _OF_ONE_USER},
     )
 

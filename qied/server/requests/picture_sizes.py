@@ -1,4 +1,4 @@
-"""Sizes of stored pictures, read from their headers once."""
+"""Sizes of stored pictures, and whether they can be transparent, read from their headers once."""
 
 from __future__ import annotations
 
@@ -21,19 +21,26 @@ class PictureSizes:
         self._store = store
         self._executor = executor
         self._limits = PictureLimits(max_pixels=max_pixels)
-        self._sizes: dict[str, Size] = {}
+        self._headers: dict[str, tuple[Size, bool]] = {}
 
     async def of(self, blob: str) -> Size:
         """Displayed width and height of a stored picture, in pixels; raises PictureError and its kinds."""
-        if blob not in self._sizes:
-            size = await off_loop(self._executor, self._measured, blob)
-            if len(self._sizes) > _REMEMBERED:
-                self._sizes.clear()
-            self._sizes[blob] = size
-        return self._sizes[blob]
+        return (await self._known(blob))[0]
 
-    def _measured(self, blob: str) -> Size:
+    async def may_be_transparent(self, blob: str) -> bool:
+        """Whether a stored picture can be transparent somewhere; raises PictureError and its kinds."""
+        return (await self._known(blob))[1]
+
+    async def _known(self, blob: str) -> tuple[Size, bool]:
+        if blob not in self._headers:
+            measured = await off_loop(self._executor, self._measured, blob)
+            if len(self._headers) > _REMEMBERED:
+                self._headers.clear()
+            self._headers[blob] = measured
+        return self._headers[blob]
+
+    def _measured(self, blob: str) -> tuple[Size, bool]:
         with self._store.open_read(blob) as file:
             header = read_header(file, self._limits)
         check_decodable(header.format)
-        return header.displayed_size
+        return header.displayed_size, header.alpha

@@ -114,6 +114,9 @@ class Submissions:
             spec = admitted(resolved, request, self._desk.serving)
             if base is not None and base.blob is not None:
                 spec = replace(spec, images=(base.blob, *spec.images))
+            waits = spec.canvas is None and base is not None and base.blob is None
+            if spec.inputs and not waits and not await self._sizes.may_be_transparent(spec.inputs[0]):
+                spec = replace(spec, background="none")
             await self._find_room(key.user, spec)
             refusal = self._desk.dispatcher.refusal(key.user, spec, self._accepting)
             if refusal is not None:

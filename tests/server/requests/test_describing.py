@@ -16,6 +16,7 @@ from qied.planning.loras import LoraFacts, LoraRoom
 from qied.planning.model_profile import ModelProfile, Preset, shipped_profiles
 from qied.planning.plan import Execution, Plan, Sessions
 from qied.planning.serving import Serving
+from qied.planning.upscaling import UpscalerFacts
 from qied.server.requests.describing import description, lora_list, plans_of
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
@@ -55,6 +56,10 @@ def test_the_model_its_presets_and_the_limits_of_one_user() -> None:
         preset.steps * (2 if preset.true_cfg_scale > 1 else 1) * 100 for preset in found.presets
     ]
     assert (found.loras, found.warnings) == (3, ())
+    assert found.stages == ("mask", "edit", "redraw", "refine", "save")
+    upscaler = UpscalerFacts("compact", 2, 16, 0, 4, 1, 1000)
+    enlarging = description(5, replace(serving(), upscalers={"small": upscaler}), config, edit_ms)
+    assert enlarging.stages == ("mask", "edit", "redraw", "refine", "upscale", "save")
     assert found.limits["limits.jobs_kept_per_user"] == 9
     assert set(found.limits) >= {"limits.jobs_waiting_per_user", "limits.sessions_per_user"}
 

@@ -34,6 +34,7 @@ def generate(
     precision: o.Precision = None,
     lora: o.Lora = None,
     rewrite_prompt: o.RewritePrompt = False,
+    upscale: o.Upscale = None,
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
@@ -64,6 +65,7 @@ def generate(
             mask_mode=None,
             size=size,
             rewrite_prompt=rewrite_prompt,
+            upscale=upscale,
             fit=fit,
             priority=priority,
         )

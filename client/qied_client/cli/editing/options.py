@@ -40,6 +40,9 @@ Background = Annotated[
 RewritePrompt = Annotated[
     bool, typer.Option("--rewrite-prompt", help="Have the daemon's prompt rewriter, if it has one, improve the prompt.")
 ]
+Upscale = Annotated[
+    str | None, typer.Option("--upscale", help="2x or 4x, or the name of an upscaling model: enlarge the result.")
+]
 Quality = Annotated[
     int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
 ]
@@ -93,6 +96,7 @@ def edit_options(
     preemptible: bool = False,
     background: str | None = None,
     rewrite_prompt: bool = False,
+    upscale: str | None = None,
     redraw: list[str] | None = None,
     canvas: Path | None = None,
     refine: float | None = None,
@@ -116,6 +120,7 @@ def edit_options(
         **({"size": size} if size is not None else {}),
         **({"background": background} if background is not None else {}),
         **({"rewrite_prompt": True} if rewrite_prompt else {}),
+        **({"upscale": upscale} if upscale else {}),
         "on_cap": "fit" if fit else "refuse",
         "priority": priority,
         **({"preemptible": True} if preemptible else {}),

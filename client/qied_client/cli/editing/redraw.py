@@ -58,6 +58,7 @@ def redraw(
     preset: o.Preset = None,
     precision: Annotated[str | None, typer.Option(help="Precision to draw in, where the daemon holds it.")] = None,
     lora: o.Lora = None,
+    upscale: o.Upscale = None,
     quality: o.Quality = None,
     priority: o.Priority = 0,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
@@ -87,6 +88,7 @@ def redraw(
             mask=None,
             mask_mode=None,
             size=None,
+            upscale=upscale,
             fit=False,
             priority=priority,
         )

@@ -26,6 +26,7 @@ FLAGS: Final = {
     "size": "--size",
     "background": "--background",
     "rewrite_prompt": "--rewrite-prompt",
+    "upscale": "--upscale",
     "on_cap": "--fit",
     "output_format": "--out",
     "priority": "--priority",

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import limits
+from qied_client.protocol.request import UPSCALING
 from qied_client.recipes import Recipe, require_mask, shipped_recipes
 from qied_client.web.errors import ApiError, bad_request
 from qied_client.web.forms.fields import ALIASES, FIELDS, PRESETS, WITHOUT_EFFECT
@@ -113,6 +114,8 @@ async def edit_form(form: FormData, *, of_turn: bool = False, from_text: bool = 
         _text_into(texts, "lora", joined(parts))
     if not images and not (of_turn or from_text):
         raise no_picture()
+    if texts.get("task") == "upscale":
+        texts.setdefault("prompt", UPSCALING)
     if "prompt" not in texts:
         raise bad_request(
             f"Say in `prompt` what to {'show' if from_text else 'change'}.", "prompt", "missing_required_parameter"
@@ -259,7 +262,7 @@ def _text_into(texts: dict[str, str], name: str, value: str) -> None:
 
 def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for name in ("negative_prompt", "preset", "precision"):
+    for name in ("negative_prompt", "preset", "precision", "upscale"):
         if texts.get(name):
             options[name] = texts[name]
     for name in ("seed", "steps", "width", "height", "priority"):
@@ -276,6 +279,8 @@ def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     options.update(size(texts.get("size", "auto")))
     if texts.get("background"):
         options["background"] = one_of(texts, "background", "auto")
+    if texts.get("task"):
+        options["task"] = one_of(texts, "task", "edit")
     if flag(texts, "rewrite_prompt"):
         options["rewrite_prompt"] = True
     one_of(texts, "response_format", "b64_json")

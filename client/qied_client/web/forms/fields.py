@@ -8,7 +8,7 @@ from typing import Final
 
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Int, OneOf, Real, Text
-from qied_client.protocol.request import BACKGROUNDS, MASK_MODES
+from qied_client.protocol.request import BACKGROUNDS, MASK_MODES, TASKS
 
 MOST_RESULTS: Final = 10
 
@@ -57,6 +57,10 @@ FIELDS: Final[Mapping[str, FormField]] = {
         "auto, transparent: PNG and WebP are transparent where the first picture is and no mask marks; opaque: not.",
         "auto",
     ),
+    "upscale": FormField(
+        Text(limits.NAME_CHARS, empty=True), "An upscaling model of this server, or its scale such as 2x."
+    ),
+    "task": FormField(OneOf(TASKS), "upscale: only enlarge the picture; prompt and settings are not used.", "edit"),
     "rewrite_prompt": FormField(Flag(), "Have the daemon's prompt rewriter improve the prompt.", "false"),
     "output_format": FormField(OneOf(("png", "webp", "jpeg", "jpg")), "Format of the results.", "png"),
     "output_compression": FormField(Int(0, 100), "Percent of quality; a WebP of 100 is lossless.", "100"),

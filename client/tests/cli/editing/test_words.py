@@ -12,7 +12,7 @@ from qied_client.errors import AboveCap, InvalidRequest, JobFailed, PrecisionUna
 from qied_client.options.request import edit_request
 from qied_client.protocol.request import EditRequest
 
-OF_THE_LIBRARY = {"previews"}
+OF_THE_LIBRARY = {"previews", "rewrite_prompt", "task"}
 """What a request has and the command line does not offer."""
 
 
@@ -55,6 +55,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "mask_mode": ("?", "--mask-mode: must be"),
     "size": ("?", "--size: must be"),
     "background": ("?", "--background: must be"),
+    "upscale": ("\0", "--upscale: must not contain NUL."),
     "output_format": ("?", "--out: must be"),
     "output_quality": (0, "--quality: must be 1 to 100, not 0."),
     "priority": (11, "--priority: must be -10 to 10, not 11."),

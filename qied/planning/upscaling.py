@@ -1,0 +1,92 @@
+"""Upscaling in planning: which model a request means, and the tiles that it is run in. Pure.
+
+Upscaling takes its turn after decoding, in the memory that the plan has for that: tiles are as large as fit there, and
+an edit is promised the larger of the two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from qied_client.errors import InvalidRequest
+from qied_client.protocol.request import AUTO_UPSCALER
+
+MARGIN_PX: Final = 32
+"""Pixels around a tile that the network sees and whose result is not used."""
+SMALLEST_TILE_PX: Final = 64
+LARGEST_TILE_PX: Final = 512
+_USUAL_SCALE: Final = 4
+_FP32: Final = 4
+_WORKSPACE: Final = 1.5
+"""What convolutions need besides their inputs and outputs, as a factor. An estimate: no card has measured it."""
+
+
+@dataclass(frozen=True)
+class UpscalerFacts:
+    """One model: each side of a picture becomes ``scale`` times as long.
+
+    ``features`` are the channels of its layers, ``growth`` those that a dense layer of RRDB adds, ``blocks`` the RRDBs,
+    or the layers of a compact one between its first and last. ``shuffle``: pixels along each side that RRDB gathers
+    into channels at first.
+    """
+
+    architecture: Literal["rrdb", "compact"]
+    scale: int
+    features: int
+    growth: int
+    blocks: int
+    shuffle: int
+    parameters: int
+
+    @property
+    def doublings(self) -> int:
+        """How often RRDB doubles both sides."""
+        return (self.scale * self.shuffle).bit_length() - 1
+
+
+def upscale_bytes(facts: UpscalerFacts, tile_px: int) -> int:
+    """Bytes of the device at the peak of a tile with its margins, with the weights: everything in FP32.
+
+    RRDB holds a block's concatenated channels and the inputs of three nested sums, and at its end two full-size maps
+    and the one that they are made from.
+    """
+    pixels = (tile_px + 2 * MARGIN_PX) ** 2
+    enlarged = facts.scale**2
+    if facts.architecture == "rrdb":
+        inner = (5 * facts.features + 4 * facts.growth) / facts.shuffle**2
+        values = max(inner, (3 * enlarged + 1 / facts.shuffle**2) * facts.features)
+    else:
+        values = 3 * facts.features + 9 * enlarged
+    return int(pixels * values * _FP32 * _WORKSPACE) + facts.parameters * _FP32
+
+
+def upscale_tile(facts: UpscalerFacts, room_bytes: int) -> int:
+    """The side of the tiles in pixels of the input: the largest that fits the room, but never below the smallest."""
+    tile = LARGEST_TILE_PX
+    while tile > SMALLEST_TILE_PX and upscale_bytes(facts, tile) > room_bytes:
+        tile //= 2
+    return tile
+
+
+def chosen_upscaler(wanted: str, upscalers: Mapping[str, UpscalerFacts]) -> tuple[str, UpscalerFacts]:
+    """The model that a request means, by its name or as ``2x`` or ``4x``: the first one of that scale.
+
+    ``auto`` is 4x, or the scale nearest to that. Raises InvalidRequest.
+    """
+    if wanted in upscalers:
+        return wanted, upscalers[wanted]
+    if wanted == AUTO_UPSCALER and upscalers:
+        return min(sorted(upscalers.items()), key=lambda each: abs(each[1].scale - _USUAL_SCALE))
+    if times := re.fullmatch(r"([1-8])x", wanted):
+        for name, facts in sorted(upscalers.items()):
+            if facts.scale == int(times[1]):
+                return name, facts
+    has = f"It has {', '.join(f'{name} ({facts.scale}x)' for name, facts in sorted(upscalers.items()))}"
+    raise InvalidRequest(
+        f"upscale: this daemon has no upscaler {wanted!r}.",
+        f"{has if upscalers else 'It has none: ask its owner to put one into a folder of model.upscalers'}.",
+        field="upscale",
+    )
