@@ -46,7 +46,7 @@ ONLY_PARSED: dict[str, str] = {
     r"qied stop.*": "ends the daemon; tests/daemon/test_stop.py runs it",
     r"qied(-client)? --install-completion": "changes the files of the user's shell",
     r"qied-client web.*": "runs until it is stopped; tests/web runs it",
-    r"qied batch .*--(watch|at) .*": "waits; client/tests/batch has both",
+    r"qied batch .*--(watch|at)\b.*": "waits; client/tests/batch has both",
     r"qied(-client)? top": "lives until q is pressed; client/tests/cli/daemon has it",
     r"qied (un)?load": "takes the model away from the other commands; tests/daemon runs it",
 }
@@ -73,7 +73,7 @@ RUN = [line for line in LINES if not line.wrong and not line.privileged]
 
 def reason_not_to_run(line: CommandLine) -> str | None:
     """Why a command is only parsed, or None."""
-    if line.in_prose and line.command[0] == ("edit",) and not {"-o", "--out"} & set(line.words):
+    if line.in_prose and line.command[0] in (("edit",), ("batch",)) and not {"-o", "--out"} & set(line.words):
         return "leaves out what is clear where it stands"
     text = f"sudo {line}" if line.privileged else str(line)
     return next((why for pattern, why in ONLY_PARSED.items() if re.fullmatch(pattern, text)), None)
@@ -195,7 +195,7 @@ class Place:
                 with Image.open(read_scene().path) as scene:
                     scene.convert("RGB").save(folder / name)
             (folder / "rows.csv").write_text("picture,prompt,name\nin/photo.png,make the red heart blue,heart\n")
-        if path == "show":
+        if path in ("show", "redraw"):
             self._edited(folder / "photo.png").save(folder / words[1])
         if path.startswith("session ") and path != "session list":
             name = words[words.index("--name") + 1] if "--name" in words else words[2]
