@@ -14,22 +14,45 @@ from performance_bench.reports import NOT_MEASURED, RESULTS
 GB = 1e9
 
 
-def read(folder: Path | None = None) -> Mapping[str, Any] | None:
-    """The results of ``memory.py``, or None where it has not run."""
-    file = (folder or RESULTS) / "memory.json"
+def read(folder: Path | None = None, name: str = "memory") -> Mapping[str, Any] | None:
+    """The results of ``memory.py`` under this name, or None where it has not run."""
+    file = (folder or RESULTS) / f"{name}.json"
     found: Mapping[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     return found
 
 
 def markdown(folder: Path | None = None) -> str:
     """The part of the page."""
-    report = read(folder)
+    report, stored = read(folder), read(folder, "memory-gguf")
     if report is None:
         return f"{NOT_MEASURED}\n"
+    found = f"{_head(report)}\n{table(report).markdown()}"
+    return found if stored is None else f"{found}\n{_head(stored)}\n{host_table(stored).markdown()}"
+
+
+def _head(report: Mapping[str, Any]) -> str:
     machine, told = report["machine"], report["versions"]
     where = f"{machine['gpus'][0]['name']}, driver {machine['driver']['version']}, torch {told['torch']}"
-    head = f"{where}, qied {told['qied']}, {report['at'][:10]}.\n\n```sh\n{report['command']}\n```\n"
-    return f"{head}\n{table(report).markdown()}"
+    return f"{where}, qied {told['qied']}, {report['at'][:10]}.\n\n```sh\n{report['command']}\n```\n"
+
+
+def host_table(report: Mapping[str, Any]) -> Table:
+    """A row for each plan of a machine with little host memory: peaks of the card and of the host."""
+    plans: dict[str, list[Mapping[str, Any]]] = {}
+    for case in report["cases"]:
+        plans.setdefault(case["setup"], []).append(case)
+    cells = [
+        (
+            name,
+            str(cases[0]["plan"]["resident"]),
+            f"{max(case['measured_bytes'] for case in cases) / GB:.2f} of {cases[0]['plan']['budget_bytes'] / GB:.2f}",
+            f"{max(case['host']['measured'] for case in cases) / GB:.2f}",
+            f"{cases[0]['host']['predicted'] / GB:.2f}",
+        )
+        for name, cases in plans.items()
+    ]
+    columns = ("budget, form", "blocks that stay", "card, GB", "host, GB", "the plan's buffers and weights there, GB")
+    return Table("A Q4_K file with 16 GiB of host memory", columns, tuple(cells))
 
 
 def table(report: Mapping[str, Any]) -> Table:

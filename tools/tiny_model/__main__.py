@@ -45,11 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train.add_argument("--workers", type=int, default=None, help="processes that draw edits")
     train.add_argument("--only", nargs="+", choices=STAGES, help="stages to run (default: all)")
     train.set_defaults(fail=train.error)
-    tiny = commands.add_parser("tiny", help="train the tiny autoencoder of previews for a pipeline folder, on a CPU")
-    tiny.add_argument("--model", type=Path, required=True, help="folder in diffusers' layout")
-    tiny.add_argument("--out", type=Path, required=True, help="file to write")
-    tiny.add_argument("--steps", type=int, default=4000)
-    tiny.add_argument("--minutes", type=float, default=float("inf"), help="end after so long")
     export = commands.add_parser("export", help="write the pipeline folder and the LoRAs of a finished run")
     export.add_argument("--folder", dest="run", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True, help="folder that gets model/ and loras/")
@@ -59,8 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         contact_sheet(truth_entries(preview_edits(options.seed))).save(options.out)
     elif options.command == "train":
         _train(options)
-    elif options.command == "tiny":
-        _train_tiny(options)
     else:
         _export(options)
 
@@ -85,15 +78,6 @@ def _train(options: argparse.Namespace) -> None:
         options.fail(str(error))
     finally:
         leave()
-
-
-def _train_tiny(options: argparse.Namespace) -> None:
-    from tools.tiny_model.tiny_autoencoder import train
-
-    console = Console()
-    with console.status("") as status:
-        quality = train(options.model, options.out, options.steps, options.minutes, status.update)
-    console.print(f"{quality:.2f} dB, {options.out.stat().st_size} bytes in {options.out}")
 
 
 def _export(options: argparse.Namespace) -> None:
