@@ -6,6 +6,7 @@ Each writer returns the weights that its file stands for, FP32 by the names of t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import gguf
@@ -40,10 +41,16 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
         elif one == "BF16" or one in MADE_BY_THE_PACKAGE:
             data = gguf.quantize(array, quantisation(one))
         else:
-            data = quantise_blocks(torch.from_numpy(array), one).numpy()
+            data = _quantised(array.tobytes(), array.shape, one)
         kept[name] = (one, data)
         found[name] = torch.from_numpy(meant(one, data).astype(np.float32).copy()).view(array.shape)
     return kept, found
+
+
+@lru_cache(maxsize=1024)
+def _quantised(data: bytes, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """A matrix in blocks. Most files have the same weights, and fitting the scales of one takes tenths of a second."""
+    return quantise_blocks(torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape), kind).numpy()
 
 
 def _type_of(name: str, array: np.ndarray, kind: str) -> str:

@@ -143,7 +143,8 @@ def test_a_start_an_edit_and_a_failure_are_a_few_lines_of_the_terminals_width(se
 
 def test_the_example_at_ready_works_when_it_is_pasted_elsewhere(serve: Serve, tmp_path: Path) -> None:
     terminal = serve()
-    first, edit = (next(line for line in terminal.lines if line.split()[:1] == [name]) for name in ("first", "edit"))
+    place = next(number for number, line in enumerate(terminal.lines) if line.split()[:1] == ["first"])
+    first, edit = terminal.lines[place], next(line for line in terminal.lines[place:] if line.split()[:1] == ["edit"])
     assert read_scene().prompt in edit
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -126,7 +126,7 @@ def test_a_recipe_is_for_one_edit_as_well(run: Run, ready: Any, before: Path, tm
     mine = tmp_path / "mine.toml"
     mine.write_text('[[stage]]\ndo = "edit"\n[[stage]]\ndo = "upscale"\nfactor = 4\n')
     refused = run("edit", before, "night", "-o", tmp_path / "a.png", "--recipe", mine)
-    assert refused.returncode == 2 and "stage 'upscale', which this version" in refused.stderr
+    assert refused.returncode == 2 and "stage 'upscale', which this daemon does not have" in refused.stderr
 
 
 def test_a_batch_whose_edits_all_fail_alike_ends_early(run: Run, ready: Any, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_batch_whose_edits_all_fail_alike_ends_early(run: Run, ready: Any, tmp
 def test_the_recipes_are_listed(run: Run) -> None:
     done = run("recipes")
     assert "preview  edit -> save" in done.stdout
-    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == ["draft", "preview"]
+    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == ["draft", "final", "people", "poster", "preview"]
 
 
 NOW = datetime(2026, 11, 30, 21, 30).astimezone()
