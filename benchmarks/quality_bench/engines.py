@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
+from weakref import finalize
 
 import torch
 
@@ -51,7 +53,8 @@ class Engines:
         torch.backends.cudnn.allow_tf32 = False
         self._loras = model.catalogue().files
         self._latest: tuple[tuple[Precision, bool, TextPrecision], Engine] | None = None
-        self._kept = TemporaryDirectory(prefix="qied-quality-")
+        self._kept = Path(mkdtemp(prefix="qied-quality-"))
+        finalize(self, rmtree, self._kept, ignore_errors=True)
 
     def engine(self, row: Row) -> Engine:
         """The engine that a row runs on; rows of one precision share it."""
@@ -87,7 +90,7 @@ class Engines:
         execution = self._execution(precision)
         if text != "stored":
             execution = replace(execution, text_encoder="streamed", text_encoder_precision=text)
-        caches = DiskCaches(packed=DiskCache(PACKED, Path(self._kept.name), KEPT_BYTES))
+        caches = DiskCaches(packed=DiskCache(PACKED, self._kept, KEPT_BYTES))
         options = EngineOptions(execution=execution, loras=self._loras, lora_bytes=LORA_BYTES, caches=caches)
         engine = Engine.build(sources, self.model.profile, options, lambda *_: None)
         if plain_cast:

@@ -152,6 +152,7 @@ class Editor:
             "seed": seed,
             "steps": self._steps,
             "true_cfg_scale": 1.0,
+            "align": False,  # the bare engine lays nothing over its picture
             "width": SIDE,
             "height": SIDE,
             "previews": self._previews,

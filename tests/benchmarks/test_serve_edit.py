@@ -38,7 +38,7 @@ def test_the_folder_of_the_full_size_model_is_one_that_the_daemon_serves(tmp_pat
     folder = _model_folder(tmp_path / "model")
     assert [Path(file).stat().st_size for file in pipeline_checkpoint(folder).transformer] == [0]
     profile = load_profile(_profile(tmp_path))
-    assert _fitting_profile(folder, {"it": profile})[1] == "it"
+    assert _fitting_profile(folder, {"it": profile})[0] == profile
     preset = profile.presets[PREVIEW_PRESET]
     assert (preset.steps, preset.true_cfg_scale, preset.schedule, preset.lightning) == (4, 1.0, "lightning", None)
 

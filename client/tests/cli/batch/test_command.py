@@ -148,7 +148,13 @@ def test_a_batch_whose_edits_all_fail_alike_ends_early(run: Run, ready: Any, tmp
 def test_the_recipes_are_listed(run: Run) -> None:
     done = run("recipes")
     assert "preview  edit -> save" in done.stdout
-    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == ["draft", "final", "people", "poster", "preview"]
+    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == [
+        "draft",
+        "final",
+        "people",
+        "poster",
+        "preview",
+    ]
 
 
 NOW = datetime(2026, 11, 30, 21, 30).astimezone()
