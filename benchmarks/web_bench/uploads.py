@@ -24,12 +24,14 @@ class Uploaded:
 async def upload(port: int, token: str, picture: bytes, count: int) -> Uploaded:
     """Make ``count`` edits of the picture, each as a file of its own."""
     done, ended = Uploaded(), asyncio.Event()
+    fields = {"prompt": "nothing", "steps": "1", "size": "512x512"}
+    # What stands behind a picture's end is not looked at. All are made first: making one holds up this process's loop.
+    bodies = [form(fields, picture + number.to_bytes(8, "big")) for number in range(count)]
+    requests = [request("POST", "/v1/images/edits", token, body) for body in bodies]
     looking = asyncio.create_task(look(port, ended))
-    for number in range(count):
-        fields = {"prompt": "nothing", "steps": "1", "size": "512x512"}
-        body = form(fields, picture + number.to_bytes(8, "big"))  # what stands behind its end is not looked at
+    for sent in requests:
         began = time.monotonic()
-        _, writer = await open_stream(port, request("POST", "/v1/images/edits", token, body))
+        _, writer = await open_stream(port, sent)
         done.seconds.append(time.monotonic() - began)
         writer.close()
     ended.set()
