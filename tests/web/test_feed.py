@@ -58,6 +58,30 @@ def test_a_window_that_comes_later_is_told_at_once_where_things_stand():
     assert asyncio.run(run())
 
 
+class Known:
+    """In place of a client: every job is one that is done at once."""
+
+    async def job(self, job_id: str) -> Quick:
+        return Quick()
+
+
+def test_a_job_that_another_follows_is_taken_up_at_once_where_its_user_has_a_window():
+    async def run() -> tuple[bytes, bool]:
+        feeds = Feeds(Away())  # type: ignore[arg-type]
+        window = feeds.events("ann")
+        await anext(window)
+        for user in ("ann", "bob"):
+            await feeds.take_up(user, Known(), [Quick()])  # type: ignore[arg-type, list-item]
+        piece = await asyncio.wait_for(anext(window), 0.5)
+        of_bob = "bob" in feeds._feeds
+        await window.aclose()
+        await feeds.close()
+        return piece, of_bob
+
+    piece, of_bob = asyncio.run(run())
+    assert b"event: job" in piece and not of_bob
+
+
 class Quick:
     """In place of a followed job: all of its steps at once, and its end."""
 

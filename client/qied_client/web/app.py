@@ -41,8 +41,8 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts, own_user
         await users.close()
 
     room = Room()
-    images = ImagesApi(users, room)
     feeds = Feeds(users)
+    images = ImagesApi(users, feeds, room)
     jobs = JobsApi(users, feeds, room)
     monitoring = Monitoring(users, own_user)
     app = Starlette(

@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any, Final
 
-from qied_client.aio import AsyncJob
+from qied_client.aio import AsyncClient, AsyncJob
 from qied_client.errors import QiedError
 from qied_client.results import Progress
 from qied_client.web.errors import of_qied
@@ -46,6 +46,11 @@ class Feed:
     def idle(self) -> bool:
         """Whether it has neither a window nor a job to follow."""
         return not self._windows and not self._watching
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether somebody listens."""
+        return bool(self._windows)
 
     def watch(self, job: AsyncJob) -> None:
         """Follow a job for all windows until its end."""
@@ -167,6 +172,17 @@ class Feeds:
         """Follow jobs for the windows of their user."""
         for job in jobs:
             self._of(user).watch(job)
+
+    async def take_up(self, user: str, client: AsyncClient, jobs: list[AsyncJob]) -> None:
+        """Follow jobs that somebody else follows too, if their user has a window.
+
+        Else a window would hear of them at the next look, when their first steps are over.
+        """
+        feed = self._feeds.get(user)
+        if feed is not None and feed.has_windows:
+            with suppress(QiedError):
+                for job in jobs:
+                    feed.watch(await client.job(job.id))
 
     async def close(self) -> None:
         """End all of them."""

@@ -21,6 +21,7 @@ from qied_client.picture_header import PictureLimits, read_header
 from qied_client.results import Progress, Result
 from qied_client.web.access import user_of
 from qied_client.web.errors import ApiError, of_qied
+from qied_client.web.feed import Feeds
 from qied_client.web.forms import PRESETS, EditForm, edit_form, form_of, generation_form
 from qied_client.web.http.answers import WithPictures, json_with_pictures
 from qied_client.web.http.bodies import Room, taken_in
@@ -41,8 +42,9 @@ _NO_USAGE: Final = {
 class ImagesApi:
     """``/v1/images`` and ``/v1/models`` for the users of a gateway."""
 
-    def __init__(self, users: Users, room: Room) -> None:
+    def __init__(self, users: Users, feeds: Feeds, room: Room) -> None:
         self._users = users
+        self._feeds = feeds
         self._room = room
 
     async def edits(self, request: Request) -> Response:
@@ -82,7 +84,9 @@ class ImagesApi:
         key = request.headers.get("idempotency-key")
         names = [new_id("web") if key is None else durable_id(user, key, number) for number in range(checked.n)]
         previews = checked.stream and checked.partial_images > 0
-        return await submit(client, checked, names, durable=key is not None, previews=previews)
+        submitted = await submit(client, checked, names, durable=key is not None, previews=previews)
+        await self._feeds.take_up(user, client, submitted.jobs)
+        return submitted
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: the served model, as a list."""
