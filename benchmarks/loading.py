@@ -105,7 +105,7 @@ def _child(path: Path, layers: int, cache: Path, *, streamed: bool = False) -> d
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
     )
     return dict(json.loads(done.stdout))
 
