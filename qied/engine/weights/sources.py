@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import torch
 from qied_client.errors import ModelUnsupported
+from qied_client.text import counted
 from torch import Tensor, nn
 
 from qied.checkpoints.names import PartRole
@@ -338,7 +339,7 @@ def check_names(source: TensorSource, expected: Iterable[str], found: Iterable[s
         )
     missing = sorted(wanted - there)
     if missing:
-        raise ModelUnsupported(f"{source.component} lacks {len(missing)} tensors: {missing[:3]}.", REMEDY)
+        raise ModelUnsupported(f"{source.component} lacks {counted(len(missing), 'tensor')}: {missing[:3]}.", REMEDY)
 
 
 def check_shape(source: TensorSource, name: str, weight: StoredWeight, shape: tuple[int, ...]) -> None:
