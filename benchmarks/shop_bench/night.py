@@ -151,7 +151,7 @@ def _checked(setting: Setting, folder: Path) -> dict[str, Any]:
     return {
         "right": sum(size == sizes[0] for size in sizes) if set(expected.values()) == {setting.pictures} else 0,
         "wanted": 2 * setting.pictures,
-        "size": list(sizes[0]) if sizes else None,
+        "size": list(sizes[0] or ()) if sizes else None,
         "bytes": sum(path.stat().st_size for path in files),
     }
 
