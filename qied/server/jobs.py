@@ -172,7 +172,7 @@ def result_bytes(spec: EditSpec) -> int:
     channels = 4 if spec.keeps_opacity else 3
     width, height = spec.size if spec.upscale else (spec.width, spec.height)
     texts = _TIMES_A_PROMPT * len(f"{spec.prompt}{spec.negative_prompt or ''}".encode())
-    return min(width * height * channels * 101 // 100 + texts + _BESIDES_PIXELS, limits.BLOB_BYTES)
+    return min(width * height * channels * 101 // 100 + texts + _BESIDES_PIXELS, limits.RESULT_BYTES)
 
 
 class JobBook:

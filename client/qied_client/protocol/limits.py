@@ -15,6 +15,9 @@ MESSAGE_FRAMES: Final = 3
 CREDIT: Final = 4
 """Chunks that a sender may have under way without an acknowledgement."""
 BLOB_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of a picture that a client uploads."""
+RESULT_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of a result: ``PIXELS`` with opacity, as they are, fit it."""
 PREVIEW_BYTES: Final = 128 * 1024
 
 IMAGES: Final = 8
