@@ -28,6 +28,7 @@ from qied.engine.ops.choice import int8_linears
 from qied.engine.ops.operations import Activation
 from qied.engine.selftest.measure import clock_of, median_seconds, relative_error
 from qied.engine.weights.quantise import rotate_to_int8
+from qied.engine.weights.rotation import reversed_groups
 from qied.hardware.probe import probe
 from qied.planning.block_layout import BlockShape, linears
 from qied.planning.model_profile import shipped_profiles
@@ -79,7 +80,7 @@ def _measured(tokens: int, inputs: int, outputs: int, shape: BlockShape) -> dict
     out = torch.empty(tokens, outputs, dtype=torch.bfloat16, device=device)
     kind, workspace = int8_linears(device), Workspace(out, out)
     library: Any = importlib.import_module("comfy_kitchen")
-    scale = stored.scale.reshape(-1, 1).contiguous()
+    theirs, scale = reversed_groups(stored.values, group).contiguous(), stored.scale.reshape(-1, 1).contiguous()
 
     def ours() -> Tensor:
         kind.apply(activation, linear, out, workspace)
@@ -87,7 +88,7 @@ def _measured(tokens: int, inputs: int, outputs: int, shape: BlockShape) -> dict
 
     def kitchen() -> Tensor:
         made: Tensor = library.int8_linear(
-            x, stored.values, scale, bias, torch.bfloat16, convrot=True, convrot_groupsize=group
+            x, theirs, scale, bias, torch.bfloat16, convrot=True, convrot_groupsize=group
         )
         return made
 
