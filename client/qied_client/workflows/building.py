@@ -123,7 +123,7 @@ class Building:
         size = edit.latents.size
         if size is None:
             return request
-        width, height = (min(limits.SIDE_PX, max(_GRID, round(side / _GRID) * _GRID)) for side in size)
+        width, height = (min(limits.SIDE_PX, max(_GRID, (2 * side + _GRID) // (2 * _GRID) * _GRID)) for side in size)
         if (width, height) != size:
             self._differs(edit.latents.node, f"The result has {width} x {height} pixels, in multiples of {_GRID}.")
         return replace(request, width=width, height=height)

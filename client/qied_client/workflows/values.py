@@ -27,7 +27,6 @@ class Model:
     loras: tuple[Lora, ...] = ()
     shift: float | None = None
     cfg_norm: float | None = None
-    before_cfg: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,10 @@ class Upscaler:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture that goes into an edit. ``size`` is what ComfyUI would have made of it, in pixels; None: not known.
-
-    ``kontext``: whether that is one of the sizes of FluxKontextImageScale.
-    """
+    """A picture that goes into an edit. ``size`` is what ComfyUI would have made of it, in pixels; None: not known."""
 
     file: PictureFile
     size: Size | None
-    kontext: bool = False
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _cfg_norm(here: Here) -> object:
     strength, before = here.number("strength", 1.0), here.flag("pre_cfg", False)
     differs = "" if strength == 1 and not before else "Guidance keeps the prediction's norm, as with strength 1."
     here.became("guidance that keeps the prediction's norm, as the daemon does it", differs)
-    return replace(model, cfg_norm=strength, before_cfg=before)
+    return replace(model, cfg_norm=strength)
 
 
 def _only_faster(here: Here) -> object:

@@ -50,10 +50,10 @@ def _kontext(here: Here) -> object:
     shown = here.take("image", v.Shown)
     if shown.size is None:
         here.became("a size of the model")
-        return replace(shown, kontext=True)
+        return shown
     size = kontext_size(*shown.size)
     here.became(f"{size[0]} x {size[1]} pixels, a size of the model")
-    return replace(shown, file=_in_the_middle(here, shown, size), size=size, kontext=True)
+    return replace(shown, file=_in_the_middle(here, shown, size), size=size)
 
 
 def _scaled(here: Here) -> object:
@@ -109,7 +109,7 @@ def _sized(here: Here, shown: v.Shown, size: v.Size | None) -> v.Shown:
         here.became(f"{size[0]} x {size[1]} pixels, which count where this is the size of the result", differs)
     else:
         here.became("a size, which counts where it is that of the result")
-    return replace(shown, size=size, kontext=False)
+    return replace(shown, size=size)
 
 
 def _own_size(here: Here, shown: v.Shown) -> v.Size:
