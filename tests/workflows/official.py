@@ -11,6 +11,14 @@ EDIT = "cdb2cf24-0000-4000-8000-000000000001"
 LIGHTNING = "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors"
 PROMPT = "Change the leather of the sofa to the fur in image 2."
 
+SIDES = (
+    *(("image", "IMAGE", "image1"), ("image2", "IMAGE", ""), ("image3", "IMAGE", "")),
+    *(("prompt", "STRING", "positive_prompt"), ("prompt_1", "STRING", "negative_prompt")),
+    *((f"{name}_1", "COMBO", name) for name in ("unet_name", "clip_name", "vae_name")),
+    *(("value", "BOOLEAN", "enable_turbo_mode"), ("lora_name", "COMBO", ""), ("seed", "INT", "")),
+)
+"""Inputs of the subgraph: name, type and label."""
+
 
 def edit_subgraph(
     *,
@@ -26,16 +34,9 @@ def edit_subgraph(
 ) -> Graph:
     """The subgraph of the templates for 2511; ``methods``: with FluxKontextMultiReferenceLatentMethod."""
     g = Graph("Image Edit (Qwen-Image 2511)")
-    image, image2, image3 = (
-        g.takes(name, "IMAGE", label) for name, label in (("image", "image1"), ("image2", ""), ("image3", ""))
-    )
-    positive = g.takes("prompt", "STRING", "positive_prompt")
-    negative = g.takes("prompt_1", "STRING", "negative_prompt")
-    unet_name, clip_name, vae_name = (
-        g.takes(f"{name}_1", "COMBO", name) for name in ("unet_name", "clip_name", "vae_name")
-    )
-    value = g.takes("value", "BOOLEAN", "enable_turbo_mode")
-    lora_name, seed_in = g.takes("lora_name", "COMBO"), g.takes("seed", "INT")
+    names = [name for name, _, _ in SIDES]
+    for name, of, label in SIDES:
+        g.takes(name, of, label)
     g.gives("IMAGE", "IMAGE")
     encode = {"clip": "CLIP", "vae": "VAE", "image1": "IMAGE", "image2": "IMAGE", "image3": "IMAGE", "prompt": "STRING"}
     switch = {"on_false": "*", "on_true": "*", "switch": "BOOLEAN"}
@@ -112,24 +113,29 @@ def edit_subgraph(
     )
     g.node(158, "VAEDecode", [], takes={"samples": "LATENT", "vae": "VAE"}, gives="IMAGE")
     g.node(160, "FluxKontextImageScale", [], takes={"image": "IMAGE"}, gives="IMAGE")
-    g.link(-10, image, 160, "image")
-    for number, text in ((151, positive), (149, negative)):
+    _connect(g, dict(zip(names, range(len(names)), strict=True)), methods)
+    return g
+
+
+def _connect(g: Graph, sides: dict[str, int], methods: bool) -> None:
+    g.link(-10, sides["image"], 160, "image")
+    for number, text in ((151, sides["prompt"]), (149, sides["prompt_1"])):
         g.link(162, 0, number, "clip")
         g.link(146, 0, number, "vae")
         g.link(160, 0, number, "image1")
-        g.link(-10, image2, number, "image2")
-        g.link(-10, image3, number, "image3")
+        g.link(-10, sides["image2"], number, "image2")
+        g.link(-10, sides["image3"], number, "image3")
         g.link(-10, text, number, "prompt")
     for number, method, name in ((151, 148, "positive"), (149, 147, "negative")):
         if methods:
             g.link(number, 0, method, "conditioning")
         g.link(method if methods else number, 0, 169, name)
-    g.link(-10, unet_name, 161, "unet_name")
-    g.link(-10, clip_name, 162, "clip_name")
-    g.link(-10, vae_name, 146, "vae_name")
-    g.link(-10, lora_name, 153, "lora_name")
-    g.link(-10, value, 168, "value")
-    g.link(-10, seed_in, 169, "seed")
+    g.link(-10, sides["unet_name_1"], 161, "unet_name")
+    g.link(-10, sides["clip_name_1"], 162, "clip_name")
+    g.link(-10, sides["vae_name_1"], 146, "vae_name")
+    g.link(-10, sides["lora_name"], 153, "lora_name")
+    g.link(-10, sides["value"], 168, "value")
+    g.link(-10, sides["seed"], 169, "seed")
     g.link(161, 0, 145, "model")
     g.link(145, 0, 152, "model")
     g.link(152, 0, 153, "model")
@@ -150,7 +156,6 @@ def edit_subgraph(
     g.link(169, 0, 158, "samples")
     g.link(146, 0, 158, "vae")
     g.link(158, 0, -20, "IMAGE")
-    return g
 
 
 PROXIES = [

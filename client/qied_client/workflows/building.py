@@ -144,7 +144,7 @@ class Building:
         strengths: dict[str, float] = {}
         problems: list[NodeProblem] = []
         for lora in model.loras:
-            name = lora_name(lora, self._served)
+            name = lora_name(lora, self._evaluation.node(lora.node), self._served)
             if isinstance(name, NodeProblem):
                 problems.append(name)
             else:

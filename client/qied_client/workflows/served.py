@@ -10,7 +10,7 @@ from typing import Final
 from qied_client.protocol import messages as m
 from qied_client.workflows import values as v
 from qied_client.workflows.rules.loaders import stem
-from qied_client.workflows.workflow import NodeProblem
+from qied_client.workflows.workflow import Node, NodeProblem
 
 _SHOWN: Final = 3
 _MARKS: Final = re.compile(r"[^a-z0-9]+")
@@ -60,7 +60,7 @@ def _version(name: str) -> str | None:
     return next((version for version, pattern in _VERSIONS if re.search(pattern, plain)), None)
 
 
-def lora_name(lora: v.Lora, served: Served | None) -> str | NodeProblem:
+def lora_name(lora: v.Lora, loader: Node, served: Served | None) -> str | NodeProblem:
     """The daemon's name of a LoRA's file, or the problem that it has none; without a daemon, the file's own name."""
     name = stem(lora.file)
     if served is None:
@@ -72,13 +72,13 @@ def lora_name(lora: v.Lora, served: Served | None) -> str | NodeProblem:
     if found:
         return found[0]
     by_name = {_plain(known.rpartition("/")[2]): known for known in served.loras}
-    near = [by_name[each] for each in difflib.get_close_matches(wanted, by_name, n=_SHOWN, cutoff=0.4)]
+    near = [by_name[each] for each in difflib.get_close_matches(wanted, by_name, n=_SHOWN, cutoff=0.6)]
     shown = near or list(served.loras[:_SHOWN])
     there = f"There are: {', '.join(shown)}." if shown else "It has none."
     return NodeProblem(
         lora.node,
-        "LoraLoaderModelOnly",
-        f"Node {lora.node}: the daemon has no LoRA {name}.",
+        loader.class_type,
+        f"Node {loader.name}: the daemon has no LoRA {name}.",
         f"{there} Name one with --set {lora.node}.lora_name=NAME, or put the file into the daemon's folder of LoRAs.",
         input="lora_name",
     )
