@@ -25,6 +25,7 @@ from qied_client.cli.options import Address, AsJson, Key
 from qied_client.cli.status import seconds
 from qied_client.client import Client
 from qied_client.errors import InvalidRequest
+from qied_client.inputs import Picture
 from qied_client.protocol.messages import MeasuredDrift
 from qied_client.recipes import recipe_named, require_mask, require_stages
 
@@ -137,7 +138,7 @@ def checked_place(out: Path | None, count: int, quality: int | None) -> Place:
 def carried_out(
     client: Client,
     place: Place,
-    pictures: Sequence[Path],
+    pictures: Sequence[Picture],
     prompt: str,
     options: dict[str, Any],
     *,
