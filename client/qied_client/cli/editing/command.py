@@ -76,6 +76,7 @@ def edit(
     canvas: o.Canvas = None,
     refine: o.Refine = None,
     no_align: o.NoAlign = False,
+    compat: o.Compat = None,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
     picture: Annotated[
         Drawing, typer.Option(help="Show the pictures in the terminal if it can: auto or never.")
@@ -111,6 +112,7 @@ def edit(
             canvas=canvas,
             refine=refine,
             no_align=no_align,
+            compat=compat,
         )
         chosen = recipe_named(recipe) if recipe is not None else None
         if chosen is not None:
