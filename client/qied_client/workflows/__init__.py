@@ -18,9 +18,9 @@ compared with a daemon.
 side, as ComfyUI does, which runs what it can. ``read_workflow`` raises InvalidRequest for what is no workflow.
 
 A WorkflowRequest has ``node_id`` of its save node, ``filename_prefix``, ``images``, ``prompt``, every option as a
-field, ``count`` for batches, ``compat`` ("comfyui" for graphs of ComfyUI's own nodes), ``notes`` on what each node
-became, and ``warnings``. ``UNDERSTOOD`` are the classes that mean something here. No torch, and Pillow only where a
-picture has to be cropped or rid of its transparency.
+field, ``count`` for batches, ``compat`` (as the option takes it, for graphs of ComfyUI's own nodes), ``notes`` on what
+each node became, and ``warnings``. ``UNDERSTOOD`` are the classes that mean something here. No torch, and Pillow only
+where a picture has to be cropped or rid of its transparency.
 """
 
 from qied_client.workflows.evaluating import NodeNote
