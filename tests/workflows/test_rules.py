@@ -183,6 +183,7 @@ def test_every_node_says_what_it_became() -> None:
     [
         ({"n7": {"vae": None}}, "TextEncodeQwenImageEditPlus", "text encoder alone"),
         ({"n12": {"seed": 2**63 + 5}}, "KSampler", "modulo"),
+        ({"n12": {"scheduler": "sgm_uniform"}}, "KSampler", "simple's"),
         ({"n7": {"image1": None, "image2": ["5", 0]}}, "TextEncodeQwenImageEditPlus", "without gaps"),
         ({"n8": {"image1": None}}, "TextEncodeQwenImageEditPlus", "same pictures"),
         ({"n8": node("ConditioningZeroOut", conditioning=["7", 0])}, "KSampler", "zeros"),

@@ -83,8 +83,7 @@ class Building:
             count=latents.count,
             compat=_compat(guidance.model),
         )
-        if self._served is not None and (warning := other_model(guidance.model.file, self._served)):
-            self._warnings.append(warning)
+        self._compare(guidance.model)
         passes = [RedrawOptions(strength=each.denoise, steps=each.steps, padding=0, feather=0) for each in edit.passes]
         kept = latents.start if latents.mask is not None and not edit.over_start else None
         if kept is not None and latents.mask is not None and shown and kept.file.name == shown[0].file.name:
@@ -94,6 +93,18 @@ class Building:
             assert latents.start is not None
             return self._drawn_over(request, edit, latents.start, passes)
         return replace(self._sized(request, edit, shown), redraw=tuple(passes))
+
+    def _compare(self, model: v.Model) -> None:
+        """Note what the daemon runs in place of a model's file, and warn where that is another version."""
+        served = self._served
+        if served is None:
+            return
+        note = self._evaluation.notes[model.node]
+        told = f"{served.title} in {served.precision}, as the daemon runs it, for {model.file}"
+        self._evaluation.notes[model.node] = replace(note, became=told)
+        if warning := other_model(model.file, served):
+            self._warnings.append(warning)
+            self._differs(model.node, "It is another version of the model.")
 
     @property
     def _from_text(self) -> bool:

@@ -20,6 +20,7 @@ SCHEDULES: Final = ("simple", "sgm_uniform")
 _ALL: Final = 0.9999
 """A denoise above it is 1 for ComfyUI."""
 _LEAST: Final = 0.01
+_NEARLY_SIMPLE: Final = "The schedule is simple's, of which no sigma differs by more than 0.01."
 _EULER: Final = "Choose euler; its steps are those of the daemon."
 _SIMPLE: Final = "Choose simple, whose schedule is the daemon's."
 
@@ -113,6 +114,8 @@ def _sampled(
     seed, differs = noise.seed % (limits.SEED + 1), ""
     if seed != noise.seed:
         differs = f"The seed is taken modulo {limits.SEED + 1}."
+    elif here.node.inputs.get("scheduler") == "sgm_uniform":
+        differs = _NEARLY_SIMPLE
     scale = f"cfg {guidance.scale:g}" if guidance.scale > 1 else "without guidance"
     here.became(f"{steps} steps{'' if whole else f' of denoise {denoise:g}'}, {scale}, seed {seed}", differs)
     if isinstance(latents, v.Edit):
@@ -179,7 +182,7 @@ def _sampler(here: Here) -> object:
 def _schedule(here: Here) -> object:
     _, name = here.together(lambda: here.take("model", v.Model), lambda: _simple(here))
     steps, denoise = here.integer("steps"), here.number("denoise", 1.0)
-    here.became(f"a schedule of {steps} steps")
+    here.became(f"a schedule of {steps} steps", "" if name == "simple" else _NEARLY_SIMPLE)
     return v.Sigmas(name, steps, denoise)
 
 
