@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Hash, Int, Later, ListOf, Maybe, Nested, OneOf, Real, Text
-from qied_client.protocol.request import BACKGROUNDS, MASK_MODES, LoraChoice
+from qied_client.protocol.request import BACKGROUNDS, MASK_MODES, SIZES, Compat, LoraChoice
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 MaskMode = Literal["auto", "white", "transparent", "opaque"]
 Background = Literal["auto", "transparent", "opaque", "none"]
 Schedule = Literal["model", "lightning"]
-Sized = Literal["default", "same"]
+Sized = Literal["default", "same", "kontext"]
 _CUT = "..."
 _PLACE = Int(0, limits.SIDE_PX)
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
@@ -27,7 +27,8 @@ class PassSpec:
     The region is ``width`` x ``height`` pixels of the picture at ``left`` and ``top``, and within it the marked part of
     ``mask``, where there is one. It is drawn in a crop that has ``padding`` pixels more on each side, at ``scale``
     pixels for each of the picture's; 0 stands for the scale of ``planning.crops``. ``feather`` pixels of its rim fade
-    into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone through.
+    into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone through;
+    with ``all_steps`` they are those of that share alone, as the steps of ComfyUI's KSampler are.
     ``max_pixels`` bounds the crop as it is drawn.
     """
 
@@ -43,11 +44,12 @@ class PassSpec:
     scale: Annotated[float, Later(Real(0.0, limits.CROP_SCALE))] = 0.0
     mask: Annotated[str | None, Later(Maybe(Hash()))] = None
     mask_mode: Annotated[MaskMode, Later(OneOf(MASK_MODES))] = "auto"
+    all_steps: Annotated[bool, Later(Flag())] = False
 
     @property
     def first_step(self) -> int:
         """Steps of the schedule that are left out, as in diffusers' ``get_timesteps`` of its img2img pipelines."""
-        return int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
+        return 0 if self.all_steps else int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
 
     @property
     def own_steps(self) -> int:
@@ -90,6 +92,9 @@ class EditSpec:
 
     ``upscale`` names the model that makes the sides of the result ``upscale_by`` times as long at the end, when all
     passes are drawn; with ``only_upscales`` that is all that is done, to the one picture.
+
+    With ``compat`` the edit is done as another program does it. ``sized`` ``kontext``: the picture that gives the
+    result its size is scaled to ``width`` x ``height`` and cropped to their proportions before anything is made of it.
     """
 
     images: Annotated[tuple[str, ...], ListOf(Hash(), limits.IMAGES)]
@@ -114,13 +119,14 @@ class EditSpec:
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     background: Annotated[Background, Later(OneOf((*BACKGROUNDS, "none")))] = "none"
     rewrite: Annotated[bool, Later(Flag())] = False
-    sized: Annotated[Sized, Later(OneOf(("default", "same")))] = "default"
+    sized: Annotated[Sized, Later(OneOf(SIZES))] = "default"
     canvas: Annotated[str | None, Later(Maybe(Hash()))] = None
     passes: Annotated[tuple[PassSpec, ...], Later(ListOf(Nested(PassSpec), limits.PASSES))] = ()
     align: Annotated[bool, Later(Flag())] = True
     upscale: Annotated[str, Later(Text(limits.NAME_CHARS, empty=True))] = ""
     upscale_by: Annotated[int, Later(Int(1, 8))] = 1
     only_upscales: Annotated[bool, Later(Flag())] = False
+    compat: Annotated[Compat | None, Later(Maybe(Nested(Compat)))] = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -135,8 +141,11 @@ class EditSpec:
 
     @property
     def aligned(self) -> int:
-        """Place of the picture that the result's pixels lie over: the one that a mask keeps, else the last."""
-        return 0 if self.mask is not None else len(self.images) - 1
+        """Place of the picture that the result's pixels lie over: the one that a mask keeps, else the last.
+
+        As ComfyUI has it, it is the first.
+        """
+        return 0 if self.mask is not None or self.compat is not None else len(self.images) - 1
 
     @property
     def inputs(self) -> tuple[str, ...]:

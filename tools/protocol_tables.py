@@ -10,11 +10,11 @@ from typing import Any
 from generated_part import update
 from qied_client.protocol import fields as f
 from qied_client.protocol import messages as m
-from qied_client.protocol.request import EditRequest, LoraChoice
+from qied_client.protocol.request import Compat, EditRequest, LoraChoice
 from qied_client.protocol.roles import FROM_CLIENT, FROM_DAEMON
 
 PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"
-_PARTS = (EditRequest, LoraChoice, m.ImageSize, m.Turn, m.WorkerRow, m.JobRow, m.SessionRow)
+_PARTS = (EditRequest, LoraChoice, Compat, m.ImageSize, m.Turn, m.WorkerRow, m.JobRow, m.SessionRow)
 
 
 def check_text(check: Any) -> str:

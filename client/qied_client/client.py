@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
@@ -20,6 +20,7 @@ from qied_client.options import EditOptions, shows_options
 from qied_client.options.redrawing import RedrawingOptions
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
+from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult
 
 
 class Job:
@@ -372,6 +373,29 @@ class Client:
         """Run a recipe as one edit and return its result; see ``AsyncClient.run_recipe``."""
         work = self._client.run_recipe(
             recipe, images, prompt, job_id=job_id, timeout=timeout, on_progress=on_progress, **options
+        )
+        return self._loop.run(work)
+
+    def run_workflow(
+        self,
+        workflow: AnyWorkflow,
+        *,
+        pictures: AnyPictures | None = None,
+        settings: Mapping[str, Any] | None = None,
+        only: Collection[str] = (),
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> list[WorkflowResult]:
+        """Run a workflow of ComfyUI; see ``AsyncClient.run_workflow``. Ctrl-C cancels the edit that runs."""
+        work = self._client.run_workflow(
+            workflow,
+            pictures=pictures,
+            settings=settings,
+            only=only,
+            timeout=timeout,
+            on_progress=on_progress,
+            **options,
         )
         return self._loop.run(work)
 

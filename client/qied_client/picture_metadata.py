@@ -42,7 +42,7 @@ class PictureMetadata:
     none was asked for. ``redraw`` are the passes as ``--redraw`` takes them, over ``canvas`` (a hash) where there
     is one. ``drift`` are shift (right and down, in pixels) and zoom that were measured, and with ``aligned``
     undone. ``upscale`` is the model that made the sides ``upscale_by`` times as long; ``steps`` are 0 where nothing
-    else was done.
+    else was done. ``compat`` is as ``--compat`` takes it, and ``size`` "kontext" where that gave the size.
     """
 
     prompt: str
@@ -71,6 +71,7 @@ class PictureMetadata:
     aligned: bool = False
     upscale: str = ""
     upscale_by: int = 1
+    compat: str = ""
 
 
 def read_metadata(picture: str | os.PathLike[str] | bytes) -> PictureMetadata | None:
@@ -206,4 +207,5 @@ _CHECKS: Final[Mapping[str, Callable[[object], Any]]] = {
     "aligned": _flag,
     "upscale": _text,
     "upscale_by": _scale,
+    "compat": _text,
 }

@@ -22,6 +22,8 @@ LENGTH: Final = struct.Struct(">I")
 DECODED: Final = b"\0"
 REFUSED: Final = b"\1"
 MAX_ERROR: Final = 64 * 1024
+_BYTES: Final = {"L": 1, "RGB": 3, "F": 4}
+_COLOURS: Final = 3
 _ERRORS: Final = {
     error.code: error for error in (PictureTooLarge, PictureTooCostly, PictureUnreadable, UnsupportedPicture)
 }
@@ -43,12 +45,18 @@ class DecodeOrder:
 
     def mode(self, view: View) -> str:
         """Pillow's mode of a view."""
+        if view.filter == "area":
+            return "F"
         return "L" if self.mask or view.filter == "opacity" else "RGB"
+
+    def size(self, view: View) -> tuple[int, int]:
+        """Width and height of a view as Pillow has it."""
+        return (view.width * _COLOURS if view.filter == "area" else view.width), view.height
 
     @property
     def sizes(self) -> list[int]:
         """Bytes of each view."""
-        return [view.width * view.height * len(self.mode(view)) for view in self.views]
+        return [self.size(view)[0] * view.height * _BYTES[self.mode(view)] for view in self.views]
 
     def to_json(self) -> bytes:
         """The order as JSON."""
@@ -61,9 +69,14 @@ class DecodeOrder:
         return cls(**{**fields, "views": tuple(_view(**view) for view in fields["views"])})
 
 
-def _view(box: list[float] | None, **fields: Any) -> View:
+def _view(box: list[float] | None, scaled: list[int] | None, **fields: Any) -> View:
     left, top, right, bottom = box or (0.0, 0.0, 0.0, 0.0)
-    return View(**fields, box=None if box is None else (left, top, right, bottom))
+    width, height = scaled or (0, 0)
+    return View(
+        **fields,
+        box=None if box is None else (left, top, right, bottom),
+        scaled=None if scaled is None else (width, height),
+    )
 
 
 def too_costly(limit: str) -> PictureTooCostly:

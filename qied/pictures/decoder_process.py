@@ -126,7 +126,7 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes, order: DecodeOrder)
             if guess >= len(GUESSES):
                 raise _Ended
             views = [
-                Image.frombytes(order.mode(view), (view.width, view.height), _read(source, size))
+                Image.frombytes(order.mode(view), order.size(view), _read(source, size))
                 for view, size in zip(order.views, order.sizes, strict=True)
             ]
             return views, GUESSES[guess]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from qied_client.options.compat import compat_text
 from qied_client.options.redraws import redraw_text
 from qied_client.picture_file.contents import Contents
 from qied_client.picture_file.dialects import a1111_text, comfyui_prompt
@@ -50,11 +51,14 @@ def metadata_of(
         aligned=drift is not None and drift.undone,
         upscale=spec.upscale,
         upscale_by=spec.upscale_by,
+        compat=compat_text(spec.compat),
     )
 
 
 def _size(spec: EditSpec) -> str:
     """By which rule the result got its size, where its sides alone cannot be asked for again."""
+    if spec.sized == "kontext":
+        return spec.sized
     if not spec.crop_width or spec.canvas is not None:
         return ""
     return spec.sized

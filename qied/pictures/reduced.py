@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from qied_client.picture_file.marks import Marks
 
@@ -17,6 +19,7 @@ _RESAMPLING: Final[Mapping[Filter, Image.Resampling]] = {
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
     "opacity": Image.Resampling.BILINEAR,
+    "area": Image.Resampling.BOX,
 }
 NO_MARKS: Final = Marks()
 
@@ -54,9 +57,54 @@ class ReducedPicture:
 
 
 def view_of(picture: Image.Image, view: View) -> Image.Image:
-    """Make a view of a whole picture: its part, reduced (or enlarged), and extended to the grid."""
-    content = picture.resize(view.content, resampling(view), view.box)
+    """Make a view of a whole picture: its part, reduced (or enlarged), and extended to the grid.
+
+    A view with the filter ``area`` is an image of the mode "F" and three times as wide: the colours of a pixel lie side
+    by side, see ``colours_of``.
+    """
+    box = view.box
+    if view.scaled is not None:
+        # Cut out first: with a box, Pillow's filter would see what lies beyond it.
+        part = picture if box is None else picture.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+        picture, box = part.resize(view.scaled, Image.Resampling.LANCZOS), None
+    if view.filter == "area":
+        return _side_by_side(averaged(picture, view.size))
+    content = picture.resize(view.content, resampling(view), box)
     return extended(content, view.columns, view.rows)
+
+
+def averaged(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The means FP32 [height, width, 3], from 0 to 1, of the pixels that each pixel of ``size`` covers in part.
+
+    That is torch's ``adaptive_avg_pool2d``; sums are exact here, and rounded once.
+    """
+    levels = np.asarray(picture.convert("RGB"))
+    rows, columns = levels.shape[:2]
+    width, height = size
+    left, right = _covered(columns, width)
+    top, bottom = _covered(rows, height)
+    means = np.empty((height, width, 3), np.float32)
+    sums = np.zeros((columns + 1, 3), np.int64)
+    for row in range(height):
+        np.cumsum(levels[top[row] : bottom[row]].sum(axis=0, dtype=np.int64), axis=0, out=sums[1:])
+        counts = (right - left) * (bottom[row] - top[row]) * 255
+        means[row] = (sums[right] - sums[left]) / counts[:, None]
+    return means
+
+
+def colours_of(picture: Image.Image) -> NDArray[np.float32]:
+    """The colours FP32 [height, width, 3], from 0 to 1, of a view with the filter ``area``."""
+    return np.array(picture).reshape(picture.height, -1, 3)  # a copy: torch takes none that is read-only
+
+
+def _side_by_side(colours: NDArray[np.float32]) -> Image.Image:
+    return Image.fromarray(colours.reshape(len(colours), -1))
+
+
+def _covered(count: int, parts: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First pixel of each of so many parts of a side, and the one after its last; parts share pixels."""
+    place = np.arange(parts, dtype=np.int64)
+    return place * count // parts, -(-(place + 1) * count // parts)
 
 
 def extended(picture: Image.Image, columns: int, rows: int) -> Image.Image:

@@ -21,6 +21,8 @@ _COPIES_OF_FILE: Final = 4
 _OTHER: Final = 64 * MIB
 _HELD_PIXEL: Final = 4
 """Bytes that Pillow takes for a pixel of an RGB picture; opacity takes one for each pixel of the result."""
+_SEEN_PIXEL: Final = 12
+"""Bytes of a pixel of what the model sees: three colours in FP32, where an edit is done as ComfyUI does it."""
 
 
 def decoding_bytes(pixels: int, file_bytes: int) -> int:
@@ -30,9 +32,10 @@ def decoding_bytes(pixels: int, file_bytes: int) -> int:
 
 def held_bytes(work: Workload, vision_pixels: int, active: int) -> int:
     """Bytes of host memory for the views that ``active`` edits of this size hold, and for idle decoders."""
+    seen = work.references * (work.reference_pixels + vision_pixels)
     # Of the result's size: a mask and what it keeps, or the canvas of passes and what it is aligned with.
-    held = work.references * (work.reference_pixels + vision_pixels) + (2 * work.target_pixels if work.masked else 0)
-    return active * (held * _HELD_PIXEL + work.target_pixels) + DECODERS * _DECODER_AT_REST
+    laid = 2 * work.target_pixels if work.masked else 0
+    return active * (seen * _SEEN_PIXEL + laid * _HELD_PIXEL + work.target_pixels) + DECODERS * _DECODER_AT_REST
 
 
 def decoding_room(spare_bytes: int | None) -> int:

@@ -10,6 +10,7 @@ from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, U
 from qied_client.protocol.request import EditRequest
 
 from qied.edit import Background, EditSpec, MaskMode, OutputFormat, Sized, warnings_within_limits
+from qied.planning.comfyui import kontext_size
 from qied.planning.geometry import MAX_ASPECT, content_within, default_target_size, nearest_within, within_aspect
 from qied.planning.lora_choices import chosen_loras, distilled_steps, schedule_for, unsuited
 from qied.planning.model_profile import ModelProfile, Preset, versions
@@ -69,12 +70,14 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
     loras = chosen_loras(request, preset, serving)
     if canvas is not None:
         check_canvas(canvas)
+    if canvas is not None and request.size == "kontext":
+        canvas = kontext_size(canvas, geometry.vae_pixels, geometry.side_multiple)
     wanted = _wanted_size(request, sizes, serving.profile) if canvas is None else on_grid(canvas, geometry)
     # Passes over a canvas are drawn in crops, so its own size is bounded by other things.
     fits = canvas is not None or wanted[0] * wanted[1] <= serving.max_pixels
     nearest = wanted if fits else nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     width, height = nearest if request.on_cap == "fit" else wanted
-    sized: Sized = "same" if request.size == "same" and (fits or request.on_cap != "fit") else "default"
+    sized = _sized(request, sizes, fits=fits)
     crop = canvas or _crop(request, sized, sizes, (width, height))
     # Distilled weights are run as they were made for, where neither settings nor a preset are asked for.
     distilled = distilled_steps(request, loras, serving)
@@ -82,7 +85,8 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
     scale = own_scale if request.true_cfg_scale is None else request.true_cfg_scale
     negative = request.negative_prompt
     if scale > 1.0 and negative is None:
-        negative = serving.profile.default_negative_prompt
+        # ComfyUI's graphs have an empty one.
+        negative = serving.profile.default_negative_prompt if request.compat is None else ""
     steps = (distilled or preset.steps) if request.steps is None else request.steps
     spec = EditSpec(
         images=request.images,
@@ -97,7 +101,8 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
         crop_height=crop[1],
         sized=sized,
         canvas=request.canvas,
-        align=request.align,
+        align=request.align and request.compat is None,
+        compat=request.compat,
         mask=request.mask,
         output_format=_FORMATS[request.output_format],
         output_quality=request.output_quality,
@@ -142,7 +147,7 @@ def _check_pictures(request: EditRequest, count: int, profile: ModelProfile) -> 
     """Refuse pictures, a mask or their size where the model takes no picture, and more or fewer than it takes."""
     geometry = profile.geometry
     if not geometry.takes_pictures:
-        for given, name in ((count, "images"), (request.mask, "mask"), (request.size == "same", "size")):
+        for given, name in ((count, "images"), (request.mask, "mask"), (request.size != "default", "size")):
             if given:
                 raise InvalidRequest(
                     f"{name}: {profile.title} makes pictures from text alone and takes none.",
@@ -235,18 +240,33 @@ def _wanted_size(request: EditRequest, sizes: Sequence[Size], profile: ModelProf
         return request.width, request.height
     if not sizes:
         return profile.geometry.default_size
-    last = sizes[-1]
+    if request.compat is not None and request.size != "same":
+        return kontext_size(sizes[0], profile.geometry.vae_pixels, profile.geometry.side_multiple)
+    last = sizes[-1 if request.compat is None else 0]
     if request.size == "same":
         return on_grid(last, profile.geometry)
     return default_target_size(profile, *last)
 
 
+def _sized(request: EditRequest, sizes: Sequence[Size], *, fits: bool) -> Sized:
+    """By which rule the result gets its size."""
+    if request.size == "same":
+        return "same" if fits or request.on_cap != "fit" else "default"
+    if request.compat is None or request.width is not None:
+        return "default"
+    if request.canvas is not None:
+        return "kontext" if request.size == "kontext" else "default"
+    return "kontext" if sizes else "default"
+
+
 def _crop(request: EditRequest, sized: Sized, sizes: Sequence[Size], grid: Size) -> Size:
     """What the result takes of its grid: the last picture's own size, or its proportions; 0 each for all of it."""
-    if not sizes:
+    if not sizes or sized == "kontext":
         return 0, 0
-    last = sizes[-1]
+    last = sizes[-1 if request.compat is None else 0]
     if sized == "same":
         return last
+    if request.compat is not None:  # the sides are taken as they are, and pictures need not have their proportions
+        return 0, 0
     crop = grid if request.width is not None else content_within(grid, *last)
     return (0, 0) if crop == grid else crop

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Filter = Literal["lanczos", "box", "opacity"]
+Filter = Literal["lanczos", "box", "opacity", "area"]
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of a picture, which need not be whole."""
 
@@ -17,7 +17,9 @@ class View:
 
     It is reduced (or enlarged) with a filter to ``content``; then its last column is repeated ``columns`` times, and
     its last row ``rows`` times. So it keeps its proportions whatever the grid is. The filter
-    ``opacity`` gives the opacity alone, 255 where the picture is opaque.
+    ``opacity`` gives the opacity alone, 255 where the picture is opaque. ``area`` is torch's ``interpolate`` with the
+    mode "area", and gives colours FP32 from 0 to 1. With ``scaled``, a width and a height, the picture, or the part of
+    it in ``box``, is cut out and brought to that size with Lanczos first.
     """
 
     width: int
@@ -26,6 +28,7 @@ class View:
     columns: int = 0
     rows: int = 0
     box: Box | None = None
+    scaled: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:

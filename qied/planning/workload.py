@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from qied.edit import EditSpec, PassSpec
+from qied.planning.comfyui import REFERENCE_MULTIPLE
 from qied.planning.crops import crop_of
 from qied.planning.geometry import MAX_ASPECT
 from qied.planning.loras import LoraFacts
@@ -84,8 +85,8 @@ def workload_of(
         width=spec.width,
         height=spec.height,
         references=len(spec.images),
-        reference_pixels=rounded_up_area(_reference_area(profile, max_reference_pixels), _multiple(profile)),
-        vision_tokens=_vision_tokens(profile),
+        reference_pixels=rounded_up_area(_reference_area(profile, max_reference_pixels), _multiple(profile, spec)),
+        vision_tokens=_vision_tokens(profile, spec),
         prompt_tokens=profile.max_prompt_tokens if spec.rewrite else min(longest, profile.max_prompt_tokens),
         guided=spec.guided,
         masked=spec.mask is not None,
@@ -158,12 +159,22 @@ def _reference_area(profile: ModelProfile, cap: int) -> int:
     return min(profile.geometry.vae_pixels, cap)
 
 
-def _multiple(profile: ModelProfile) -> int:
+def _multiple(profile: ModelProfile, spec: EditSpec | None = None) -> int:
+    """Twice the pixels that a side of a reference may grow by.
+
+    As ComfyUI has it a side is rounded to 8 pixels, which adds 4, and then takes whole tokens, which adds 8.
+    """
+    if spec is not None and spec.compat is not None:
+        return REFERENCE_MULTIPLE + 2 * (_TOKEN_SIDE - REFERENCE_MULTIPLE)
     return profile.geometry.reference_multiple
 
 
-def _vision_tokens(profile: ModelProfile) -> int:
-    """Vision tokens of one picture: fitted to multiples of 32 first, then by the processor to multiples of 28."""
-    area = rounded_up_area(profile.geometry.vision_pixels, _multiple(profile))
+def _vision_tokens(profile: ModelProfile, spec: EditSpec | None = None) -> int:
+    """Vision tokens of one picture: fitted to multiples of 32 first, then by the processor to multiples of 28.
+
+    ComfyUI rounds to whole pixels first.
+    """
+    first = _multiple(profile) if spec is None or spec.compat is None else 2
+    area = rounded_up_area(profile.geometry.vision_pixels, first)
     side = math.isqrt(area)
     return rounded_up_area(area, _VISION_TOKEN_SIDE) // _VISION_TOKEN_SIDE**2 if side else 0

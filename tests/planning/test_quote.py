@@ -150,7 +150,7 @@ def test_warnings_about_the_model_come_first_and_all_fit_a_message():
 def test_the_pictures_own_size_can_be_had_back(size, target):
     spec = resolve(request(size="same"), [(640, 480), size], SERVING).spec
     assert (spec.width, spec.height) == target and spec.size == size
-    view = source_view(spec)
+    view = source_view(spec, size)
     assert view.content == size and view.size == target
 
 

@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack, get_args, overload
+from typing import Any, Self, Unpack, get_args, overload
 
 from qied_client.aio.calls import Calls, WhenFull
 from qied_client.aio.daemon_calls import DaemonCalls
@@ -45,6 +45,7 @@ from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.results import OnProgress, Result
 from qied_client.transfers import hash_of
 from qied_client.version import __version__
+from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult, run_workflow
 
 _PATIENCE_S = 60.0
 _FIRST_PATIENCE_S = 15.0
@@ -295,6 +296,29 @@ class AsyncClient(DaemonCalls):
             images, text, job_id=job_id, timeout=timeout, on_progress=on_progress, **chosen
         )
         return result
+
+    async def run_workflow(
+        self,
+        workflow: AnyWorkflow,
+        *,
+        pictures: AnyPictures | None = None,
+        settings: Mapping[str, Any] | None = None,
+        only: Collection[str] = (),
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[EditOptions],
+    ) -> list[WorkflowResult]:
+        """Run a workflow of ComfyUI, and return what each node that saves a picture got, in the order of the nodes.
+
+        ``workflow`` is a file, JSON or a picture that carries one, or what JSON gives. ``pictures`` says where those of
+        its nodes are: folders, a mapping by name, or a callable; by default the folder of the file. ``settings`` are
+        inputs to set, such as ``{"12.seed": 7}``; ``only`` are ids of save nodes. ``timeout`` is in seconds. Options go
+        before those of the workflow.
+
+        Raises WorkflowRefused where nodes cannot be run here, with each of them as ``problems``, InvalidRequest, and
+        what ``edit`` raises.
+        """
+        return await run_workflow(self, workflow, pictures, settings or {}, only, timeout, on_progress, options)
 
     @shows_options
     def map(

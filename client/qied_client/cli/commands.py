@@ -17,6 +17,7 @@ from qied_client.cli.editing.redraw import redraw
 from qied_client.cli.editing.upscale import upscale
 from qied_client.cli.sessions.commands import session_app
 from qied_client.cli.show import show
+from qied_client.cli.workflows.command import run_workflow
 
 
 def add_client_commands(app: typer.Typer) -> None:
@@ -41,4 +42,5 @@ def add_client_commands(app: typer.Typer) -> None:
         logout,
     ):
         app.command()(command)
+    app.command("run")(run_workflow)
     app.add_typer(session_app, name="session")

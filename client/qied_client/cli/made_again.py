@@ -71,7 +71,9 @@ def _options(metadata: PictureMetadata) -> list[str]:
         options += ["--negative", metadata.negative_prompt]
     for lora, strength in metadata.loras:
         options += ["--lora", lora if strength == 1 and ":" not in lora else f"{lora}:{number(strength)}"]
-    if metadata.size == "same":
+    if metadata.compat:
+        options += ["--compat", metadata.compat]
+    if metadata.size in ("same", "kontext"):
         options += ["--size", metadata.size]
     elif not metadata.size and metadata.canvas is None:
         drawn = (metadata.width // metadata.upscale_by, metadata.height // metadata.upscale_by)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,14 +17,11 @@ from qied_client.cli.made_again import arguments_of, masks_of, number, placehold
 from qied_client.cli.options import AsJson, program
 from qied_client.errors import InvalidRequest, MetadataMissing
 from qied_client.inputs import picture_bytes
+from qied_client.picture_file.neighbours import files_with_hashes
 from qied_client.picture_metadata import SHORT_HASH, PictureMetadata, read_metadata
-from qied_client.protocol import limits
 from qied_client.transfers import hash_of
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _NAME_CELLS = 10
-_LOOKED_AT_BYTES = 1024**3
-"""Bytes of pictures next to the shown one that are read in search of its sources."""
 
 
 def show(
@@ -73,31 +69,9 @@ def _found(metadata: PictureMetadata, named: Sequence[Path], picture: Path) -> d
                 f"Its sources have SHA-256 hashes that begin with {begin}.",
             )
         found[blob] = path
-    for path in _beside(picture):
-        if len(found) == len(wanted):
-            break
-        try:
-            blob = hash_of(path.read_bytes())
-        except OSError:
-            continue
-        if blob in wanted:
-            found.setdefault(blob, path)
+    for blob, path in files_with_hashes(picture.parent, wanted - found.keys(), without=picture).items():
+        found[blob] = path
     return found
-
-
-def _beside(picture: Path) -> Iterator[Path]:
-    """Other pictures in its folder, by name, as long as they are not too many bytes to read."""
-    left = _LOOKED_AT_BYTES
-    with suppress(OSError):
-        for path in sorted(picture.parent.iterdir()):
-            if path.suffix.lower() not in _SUFFIXES or path == picture or not path.is_file():
-                continue
-            size = path.stat().st_size
-            if size <= limits.BLOB_BYTES:
-                left -= size
-                if left < 0:
-                    return
-                yield path
 
 
 def _show(console: Console, picture: Path, metadata: PictureMetadata, found: dict[str, Path]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Final, Literal, TypedDict, TypeVar
 
 from qied_client.inputs import Picture
+from qied_client.options.compat import COMPAT_VALUES
 from qied_client.options.loras import LORA_VALUES, Loras
 from qied_client.options.redraws import REDRAW_VALUES, REFINE_VALUES, Redraws
 from qied_client.protocol import limits
@@ -44,6 +45,7 @@ class EditOptions(TypedDict, total=False):
     refine: float | bool | None
     canvas: Picture | None
     align: bool
+    compat: str | None
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "it; its opaque part, as strokes on a clear canvas; 'auto' goes by the file, and tells where it had to guess.",
     ),
     "size": Option(
-        "'default', 'same', or both sides in pixels such as '1024x768'",
-        "The result's size: about a megapixel, or the last picture's own size to the pixel, or a width and a height.",
+        "'default', 'same', 'kontext', or both sides in pixels such as '1024x768'",
+        "The result's size: about a megapixel, or the last picture's own size to the pixel, or a width and a height; "
+        "'kontext', which goes with compat, is the one of ComfyUI's FluxKontextImageScale.",
     ),
     "output_format": Option("'png', 'webp' or 'jpeg'", "Format of the result; PNG and WebP of 100 are lossless."),
     "output_quality": Option("an integer from 1 to 100", "Quality of a JPEG or WebP; a WebP of 100 is lossless."),
@@ -157,6 +160,12 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "align": Option(
         "True or False", "Whether a small shift and zoom of the result against its picture is undone, or only measured."
+    ),
+    "compat": Option(
+        COMPAT_VALUES,
+        "Prepare pictures, noise and sigmas and guide the model as ComfyUI does, for the same picture as there. The "
+        "size is then by default that of FluxKontextImageScale, and align only measures.",
+        "as diffusers does, with less drift",
     ),
 }
 _DEFAULTS: Final = {

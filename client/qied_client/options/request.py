@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any, Final
 
 from qied_client.errors import InvalidRequest
+from qied_client.options.compat import given_compat
 from qied_client.options.edit_options import OPTIONS
 from qied_client.options.loras import lora_choices, plain_number
 from qied_client.options.redraws import REDRAW_RANGES, given_redraws, refine_strength
@@ -17,7 +18,7 @@ from qied_client.protocol.request import EditRequest
 
 _INTEGERS: Final = frozenset({"seed", "steps", "width", "height", "priority", "output_quality"})
 _SIZE: Final = re.compile(r"(\d{1,6})[xX*](\d{1,6})", re.ASCII)
-_READ_APART: Final = frozenset({"mask", "loras", "redraw", "refine", "canvas"})
+_READ_APART: Final = frozenset({"mask", "loras", "redraw", "refine", "canvas", "compat"})
 _PROMPT: Final = f"text of at most {limits.PROMPT_BYTES} bytes of UTF-8 that says what to change"
 
 
@@ -36,7 +37,8 @@ def edit_request(prompt: str, seed: int, options: Mapping[str, object]) -> EditR
     passes = tuple(each.redraw for each in given_redraws(options.get("redraw")))
     refine: Any = refine_strength(options.get("refine"))
     loras = lora_choices(options.get("loras"))
-    request = EditRequest((), prompt, loras=loras, redraw=passes, refine=refine, **given)
+    compat = given_compat(options.get("compat"))
+    request = EditRequest((), prompt, loras=loras, redraw=passes, refine=refine, compat=compat, **given)
     try:
         return request.validated()
     except InvalidRequest as error:
@@ -71,7 +73,7 @@ def _with_what_is_allowed(error: InvalidRequest, request: EditRequest) -> Invali
     name = re.split(r"[.\[]", path)[0]
     if name == "prompt":
         return InvalidRequest(error.message, _give(_PROMPT), field=name)
-    if error.message.startswith(("width and height", "size: 'same'")):
+    if error.message.startswith(("width and height", "size: 'same'", "size: 'kontext'")):
         return error
     if name == "redraw":
         return error if path == name else InvalidRequest(error.message, _give(REDRAW_RANGES), field=path)

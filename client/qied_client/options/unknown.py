@@ -26,6 +26,7 @@ _SAME: Final = {
     "refine": ("refiner", "hires_fix", "highres_fix", "denoising_end"),
     "canvas": ("init_image", "start_image", "base_image"),
     "align": ("register", "registration", "alignment"),
+    "compat": ("compatibility", "comfyui", "parity"),
 }
 _FIRST: Final = "Pictures are the first argument: edit(picture, prompt), or edit([picture, picture], prompt)."
 _NO_NOISE: Final = (

@@ -39,6 +39,7 @@ def _settings(metadata: PictureMetadata) -> Iterator[tuple[str, object]]:
         ("Precision", metadata.precision),
         ("Preset", metadata.preset),
         ("Schedule", metadata.schedule),
+        ("Compat", metadata.compat),
         ("Original prompt", metadata.original_prompt),
         ("Source hashes", ", ".join(blob[:SHORT_HASH] for blob in metadata.sources)),
         ("Mask hash", (metadata.mask or "")[:SHORT_HASH]),
@@ -103,6 +104,7 @@ def comfyui_prompt(metadata: PictureMetadata) -> str:
         height=metadata.height // metadata.upscale_by,
         preset=metadata.preset,
         **({"upscale": metadata.upscale} if metadata.upscale else {}),
+        **({"compat": metadata.compat} if metadata.compat else {}),
     )
     node("SaveImage", "Save", images=result, filename_prefix="qied")
     return json.dumps(graph)

@@ -46,6 +46,25 @@ UPSCALING: Final = "upscale"
 AUTO_UPSCALER: Final = "auto"
 """The upscaler of a request that leaves the scale to the daemon."""
 BACKGROUNDS: Final = ("auto", "transparent", "opaque")
+SIZES: Final = ("default", "same", "kontext")
+COMPAT_PROGRAMS: Final = ("comfyui",)
+CFG_NORMS: Final = ("post", "pre", "none")
+
+
+@dataclass(frozen=True)
+class Compat:
+    """Another ``program`` that an edit does as, with the settings that the nodes of a graph there have.
+
+    With ``comfyui`` everything that goes into the model is computed as ComfyUI does it: the sizes of pictures, the way
+    they are reduced, positions, noise, the sigmas of KSampler's scheduler "simple", guidance. ``shift`` is that of
+    ModelSamplingAuraFlow. ``cfg_norm`` is CFGNorm: ``post`` as it is, ``pre`` with pre_cfg, ``none`` without the
+    node; and ``cfg_norm_strength`` its strength.
+    """
+
+    program: Annotated[str, OneOf(COMPAT_PROGRAMS)] = "comfyui"
+    shift: Annotated[float, Real(0.01, 100.0)] = 3.1
+    cfg_norm: Annotated[str, OneOf(CFG_NORMS)] = "post"
+    cfg_norm_strength: Annotated[float, Real(0.0, 100.0)] = 1.0
 
 
 REFINE_STRENGTH: Final = 0.2
@@ -87,7 +106,9 @@ class EditRequest:
     ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` says what of a mask is edited: its
     ``white`` part; its ``transparent`` one, as OpenAI and ComfyUI's editor mean it; its ``opaque`` one; or, with
     ``auto``, what the file seems to mean, of which the result's warnings tell. With the ``size`` ``same`` the
-    result has the last picture's own size to the pixel, and its pixels lie where the picture's do. With the
+    result has the last picture's own size to the pixel, and its pixels lie where the picture's do. With ``compat``
+    the edit is done as another program does it; the result's size is then, by default and with the ``size``
+    ``kontext``, the one of ComfyUI's FluxKontextImageScale to which the first picture is scaled and cropped. With the
     ``background`` ``auto`` or ``transparent`` a PNG or WebP is transparent where the first picture is and no mask
     marks; ``opaque`` makes all of it visible. ``rewrite_prompt`` has the daemon's prompt rewriter, where it has
     one, make the prompt that is used. ``priority`` orders the waiting jobs of one user, the highest first; other
@@ -119,7 +140,7 @@ class EditRequest:
     priority: Annotated[int, Later(Int(-limits.PRIORITY, limits.PRIORITY))] = 0
     output_quality: Annotated[int, Later(Int(1, 100))] = 100
     mask_mode: Annotated[str, Later(OneOf(MASK_MODES))] = "auto"
-    size: Annotated[str, Later(OneOf(("default", "same")))] = "default"
+    size: Annotated[str, Later(OneOf(SIZES))] = "default"
     preemptible: Annotated[bool, Later(Flag())] = False
     background: Annotated[str, Later(OneOf(BACKGROUNDS))] = "auto"
     rewrite_prompt: Annotated[bool, Later(Flag())] = False
@@ -129,6 +150,7 @@ class EditRequest:
     align: Annotated[bool, Later(Flag())] = True
     upscale: Annotated[str, Later(Text(limits.NAME_CHARS, empty=True))] = ""
     task: Annotated[str, Later(OneOf(TASKS))] = "edit"
+    compat: Annotated[Compat | None, Later(Maybe(Nested(Compat)))] = None
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -144,12 +166,7 @@ class EditRequest:
             raise InvalidRequest(f"{error}.", "Correct this field.", field=error.path) from None
         if (request.width is None) != (request.height is None):
             raise InvalidRequest("width and height: one is missing.", "Give both, or neither.", field="width")
-        if request.width is not None and request.size == "same":
-            raise InvalidRequest(
-                "size: 'same' means the picture's own size, but width and height are given too.",
-                "Leave out width and height, or size.",
-                field="size",
-            )
+        _check_size(request)
         if request.background == "transparent" and request.output_format == "jpeg":
             raise InvalidRequest(
                 "background: a JPEG cannot be transparent.",
@@ -162,6 +179,23 @@ class EditRequest:
     def payload_hash(self) -> str:
         """SHA-256 (hex) of the canonical form: tells a repeated SUBMIT from a different one with the same job id."""
         return hashlib.sha256(msgpack.packb(write(self))).hexdigest()
+
+
+def _check_size(request: EditRequest) -> None:
+    """Raise InvalidRequest where the size does not go with the sides, or with what is asked for otherwise."""
+    if request.width is not None and request.size != "default":
+        meaning = "the picture's own size" if request.size == "same" else "one of ComfyUI's sizes"
+        raise InvalidRequest(
+            f"size: {request.size!r} means {meaning}, but width and height are given too.",
+            "Leave out width and height, or size.",
+            field="size",
+        )
+    if request.size == "kontext" and request.compat is None:
+        raise InvalidRequest(
+            "size: 'kontext' is one of ComfyUI's sizes, and the edit is not done as ComfyUI does it.",
+            "Give compat='comfyui' too, or leave size out.",
+            field="size",
+        )
 
 
 def _check_passes(request: EditRequest) -> None:
@@ -185,7 +219,7 @@ def _check_passes(request: EditRequest) -> None:
         raise InvalidRequest(
             "canvas: nothing is to be drawn on it.", "Give redraw or refine, or leave canvas out.", field="canvas"
         )
-    first = {"mask": request.mask is not None, "width": request.width is not None, "size": request.size != "default"}
+    first = {"mask": request.mask is not None, "width": request.width is not None, "size": request.size == "same"}
     if name := next((name for name, given in first.items() if given), None):
         raise InvalidRequest(
             f"{name}: this belongs to a first pass, and a canvas has none; the result has the canvas's own size.",

@@ -75,6 +75,7 @@ STAGES: Final[Mapping[str, Mapping[str, Check]]] = {
         "height": _whole(limits.SIDE_MULTIPLE, limits.SIDE_PX),
         "on_cap": _one_of("refuse", "fit"),
         "seed": _whole(0, limits.SEED),
+        "compat": _text,
     },
     "redraw": {
         "box": _box,

@@ -105,7 +105,7 @@ def test_a_size_may_be_the_pictures_own() -> None:
 def test_what_is_no_size_is_refused_with_the_ways_to_give_one(size: object) -> None:
     with pytest.raises(InvalidRequest) as caught:
         edit_request("x", 1, {"size": size})
-    assert "'same', or both sides in pixels such as '1024x768'" in caught.value.remedy
+    assert "'same', 'kontext', or both sides in pixels such as '1024x768'" in caught.value.remedy
 
 
 @pytest.mark.parametrize("other", [{"width": 640}, {"height": 640}, {"width": 640, "height": 640}])

@@ -19,7 +19,7 @@ from qied.pictures.reduced import ReducedPicture, view_of
 from qied.planning.crops import Crop
 from qied.planning.model_profile import ModelProfile
 from qied.planning.view import View
-from qied.planning.views import Seen, Sight
+from qied.planning.views import Seen, Sight, canvas_view, source_view
 from qied.scheduling.sweep import StepNeeds, SweepRoom
 
 Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "redraw", "decode", "upscale"]
@@ -96,6 +96,16 @@ class EditInputs:
             return picture.view(view)
         assert isinstance(picture, Image.Image), "a picture is whole, or has its views"
         return view_of(picture, view)
+
+    def source(self) -> Image.Image:
+        """What a masked edit keeps outside its mask, on the grid of the result."""
+        blob = self.spec.images[0]
+        return self.seen(blob, source_view(self.spec, self._sizes[blob]))
+
+    def canvas(self) -> Image.Image:
+        """The picture that passes are drawn on, where none comes before them."""
+        assert self.spec.canvas is not None
+        return self.seen(self.spec.canvas, canvas_view(self.spec, self._sizes[self.spec.canvas]))
 
     def pictures_are_encoded(self) -> None:
         """Drop the pictures, apart from what a masked edit lays its result over; all, where other passes follow."""

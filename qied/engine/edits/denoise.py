@@ -37,8 +37,28 @@ def initial_noise(seed: int, channels: int, rows: int, columns: int) -> Tensor:
     return noise
 
 
+def noise_as_comfyui(seed: int, channels: int, rows: int, columns: int) -> Tensor:
+    """Draw noise FP32 [1, channels, rows, columns] as ComfyUI's ``prepare_noise`` does: on the CPU, in one draw.
+
+    Its latents have an axis of frames with one of them, which changes no number. Of a seed above 2**32 torch takes the
+    lower 32 bits alone.
+    """
+    return _drawn(seed, (1, channels, rows, columns))
+
+
 def _drawn(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+
+
+def whole_tokens(latents: Tensor) -> Tensor:
+    """Cells [1, C, rows, columns] for whole tokens: an odd side gets its first cells once more at its end.
+
+    ComfyUI's ``pad_to_patch_size`` pads circularly so.
+    """
+    rows, columns = latents.shape[-2:]
+    if rows % PATCH:
+        latents = torch.cat([latents, latents[..., :1, :]], dim=-2)
+    return torch.cat([latents, latents[..., :1]], dim=-1) if columns % PATCH else latents
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -20,20 +20,24 @@ from qied.engine.edits.denoise import (
     euler_step,
     guided,
     initial_noise,
+    noise_as_comfyui,
     pack,
     unpack,
     velocity_request,
+    whole_tokens,
 )
+from qied.engine.edits.guidance import guided_as_comfyui
 from qied.engine.edits.mask import KeptSource, black_and_white, composite, editable_tokens
 from qied.engine.edits.region import Below, region_marks
 from qied.engine.edits.scene_cache import SceneCache
-from qied.engine.sigmas import lightning_schedule, sigma_schedule
+from qied.engine.sigmas import lightning_schedule, sigma_schedule, simple_sigmas
 from qied.engine.text.encoder import VisionFeatures
 from qied.engine.transformer.modulation_table import ModulationTable
+from qied.pictures.reduced import colours_of
 from qied.planning.forward_layout import Tokens
 from qied.planning.memory import step_bytes
 from qied.planning.view import View
-from qied.planning.views import PictureView, mask_view, source_view
+from qied.planning.views import PictureView, mask_view
 from qied.scheduling.sweep import StepNeeds
 
 T = TypeVar("T")
@@ -77,7 +81,7 @@ def draw_passes(context: EngineContext, inputs: EditInputs, cache: SceneCache, h
         picture = picture.crop((0, 0, *spec.drawn_size))
         yield Advance("decode", 1, 1)
     else:
-        picture = inputs.seen(spec.canvas, View(*spec.drawn_size))
+        picture = inputs.canvas()
     for number, each in enumerate(spec.passes, 1):
         drawing = inputs.drawing_of(each)
         below = Below(picture, region_marks(inputs, each, drawing), drawing)
@@ -127,7 +131,10 @@ def draw(
 def _noise(context: EngineContext, inputs: EditInputs, drawing: Drawing) -> Tensor:
     cell = context.models.vae.cell
     width, height = drawing.size
-    return initial_noise(inputs.spec.seed, context.models.vae.channels, height // cell, width // cell)
+    shape = context.models.vae.channels, height // cell, width // cell
+    if inputs.spec.compat is not None:
+        return noise_as_comfyui(inputs.spec.seed, *shape)
+    return initial_noise(inputs.spec.seed, *shape)
 
 
 @dataclass(frozen=True)
@@ -203,7 +210,11 @@ def encode_vision(
             found[key] = features
     missing = [key for key in dict.fromkeys(wanted) if key not in found]
     for step, (image, view) in enumerate(missing, 1):
-        features = context.models.text_encoder.vision_features(inputs.seen(image, view), view.size)
+        seen, encoder = inputs.seen(image, view), context.models.text_encoder
+        if view.filter == "area":
+            features = encoder.vision_features_as_comfyui(torch.from_numpy(colours_of(seen)))
+        else:
+            features = encoder.vision_features(seen, view.size)
         found[image, view] = features
         cache.put("vision", (image, view), features)
         held.hold("vision", *(picture.features for picture in found.values()))
@@ -224,13 +235,21 @@ def encode_images(
             found[key] = latents
     missing = [key for key in wanted if key not in found]
     for step, (image, view) in enumerate(missing, 1):
-        latents = pack(context.models.vae.encode(inputs.seen(image, view), view.size)).to(context.models.dtype)
+        latents = pack(whole_tokens(_encoded(context, inputs.seen(image, view), view))).to(context.models.dtype)
         found[image, view] = latents
         cache.put("reference", (image, view), latents)
         held.hold("references", *found.values())
         yield Advance("encode_image", step, len(missing))
     held.hold("references", *found.values())
     return found
+
+
+def _encoded(context: EngineContext, seen: Image.Image, view: View) -> Tensor:
+    """Latents FP32 [1, C, rows, columns] of a view."""
+    if view.filter != "area":
+        return context.models.vae.encode(seen, view.size)
+    colours = torch.from_numpy(colours_of(seen)).permute(2, 0, 1).unsqueeze(0)
+    return context.models.vae.encode_pixels(colours * 2 - 1)
 
 
 def denoise(
@@ -245,8 +264,7 @@ def denoise(
     """Take what a pass starts from to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
     spec, models = inputs.spec, context.models
     columns, rows = (side // models.vae.cell for side in drawing.size)
-    schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
-    sigmas = sigma_schedule(schedule, drawing.steps, start.noise.shape[1])[drawing.first_step :]
+    sigmas = _sigmas(context, spec, drawing, start.noise.shape[1])
     steps = len(sigmas) - 1
     latents, kept = start.latents(sigmas[0]), start.kept
     conditioning = condition(context, inputs, drawing, embeddings, encoded)
@@ -262,7 +280,10 @@ def denoise(
         around = context.loras.around(inputs.loras)
         velocities = yield velocity_request(latents, modulation.step(step - 1), conditioning, loras, around)
         del loras, around
-        velocity = guided(velocities, conditioning.scale)
+        if spec.compat is None:
+            velocity = guided(velocities, conditioning.scale)
+        else:
+            velocity = guided_as_comfyui(latents, sigmas[step - 1], velocities, conditioning.scale, spec.compat)
         del velocities
         preview: Image.Image | None = None
         if spec.preview_every and step % spec.preview_every == 0 and step < steps:
@@ -280,6 +301,15 @@ def denoise(
         yield Advance(drawing.phase, step, steps, preview=preview)
     held.hold("modulation")
     return unpack(latents, rows, columns)
+
+
+def _sigmas(context: EngineContext, spec: EditSpec, drawing: Drawing, tokens: int) -> Tensor:
+    """The sigmas FP32 of a pass that denoises so many tokens, down to the final 0."""
+    if spec.compat is not None:
+        return simple_sigmas(spec.compat.shift, drawing.steps, 1.0 if drawing.over is None else drawing.over.strength)
+    config = context.models.schedule
+    schedule = lightning_schedule(config) if spec.schedule == "lightning" else config
+    return sigma_schedule(schedule, drawing.steps, tokens)[drawing.first_step :]
 
 
 def step_needs(context: EngineContext, inputs: EditInputs, forwards: Sequence[Tokens]) -> StepNeeds:
@@ -334,14 +364,14 @@ def condition(
     references = drawing.seen.references
     token = context.models.vae.cell * PATCH
     sizes = [drawing.size, *(view.size for _, view in references)]
-    shapes = [(1, height // token, width // token) for width, height in sizes]
+    shapes = [(1, -(-height // token), -(-width // token)) for width, height in sizes]
     longest = max(text.shape[1] for text in (embeddings.positive, embeddings.negative) if text is not None)
     # A model that makes pictures from text alone has none.
     nothing = torch.empty(1, 0, context.models.vae.channels * PATCH**2, dtype=context.models.dtype)
     latents = [nothing.to(context.models.device), *(encoded[key] for key in references)]
     return Conditioning(
         references=torch.cat(latents, dim=1),
-        rotation=context.models.transformer.rotation(shapes, longest),
+        rotation=context.models.transformer.rotation(shapes, longest, as_comfyui=inputs.spec.compat is not None),
         positive=embeddings.positive,
         negative=embeddings.negative,
         scale=inputs.spec.true_cfg_scale,
@@ -353,7 +383,7 @@ def decode(context: EngineContext, inputs: EditInputs, latents: Tensor) -> Image
     image = context.models.vae.decode(latents)
     if inputs.spec.mask is None:
         return image
-    return composite(image, inputs.seen(inputs.spec.images[0], source_view(inputs.spec)), _mask(inputs))
+    return composite(image, inputs.source(), _mask(inputs))
 
 
 def _mask(inputs: EditInputs) -> Image.Image:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from qied.engine.text.patches import comfyui_patches
 from qied.engine.text.prompt import Grid, PromptTokens, mrope_positions, plain_positions
 from qied.link.engine_port import Picture
 
@@ -55,6 +56,15 @@ class TextEncoder:
         merge = self.model.visual.spatial_merge_size
         _, rows, columns = inputs["image_grid_thw"][0].tolist()
         return VisionFeatures(output.pooler_output, Grid(rows // merge, columns // merge))
+
+    def vision_features_as_comfyui(self, colours: Tensor) -> VisionFeatures:
+        """Run the vision tower on a picture FP32 [height, width, 3] from 0 to 1, prepared as ComfyUI does it."""
+        patches, grid = comfyui_patches(colours)
+        output = self.model.visual(
+            patches.to(self.device, self.dtype), grid_thw=torch.tensor([[1, *grid]], device=self.device)
+        )
+        merge = self.model.visual.spatial_merge_size
+        return VisionFeatures(output.pooler_output, Grid(grid[0] // merge, grid[1] // merge))
 
     def prompt_embeddings(self, prompt: str, pictures: Sequence[VisionFeatures]) -> Tensor:
         """Return embeddings [1, tokens, hidden]: the last hidden state without the template's first tokens."""

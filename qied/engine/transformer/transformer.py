@@ -27,7 +27,7 @@ from qied.engine.transformer.modulation import Modulation, ModulationLora, modul
 from qied.engine.transformer.modulation_cache import kept_tables
 from qied.engine.transformer.modulation_table import ModulationTable, StepModulation, StepRows
 from qied.engine.transformer.residency import Blocks
-from qied.engine.transformer.rope import LatentShape, Rope, Rotation
+from qied.engine.transformer.rope import LatentShape, Rope, Rotation, comfyui_positions
 from qied.engine.weights.building import SkipRandomInit, blaming
 from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_names
 from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
@@ -109,8 +109,10 @@ class Transformer:
         """Bytes in host memory besides those: streamed blocks and modulation tables."""
         return self.blocks.host_bytes + self.modulation.host_bytes
 
-    def rotation(self, shapes: Sequence[LatentShape], text_tokens: int) -> Rotation:
+    def rotation(self, shapes: Sequence[LatentShape], text_tokens: int, *, as_comfyui: bool = False) -> Rotation:
         """Rotations of a target and its references in tokens, and of the longest text of an edit."""
+        if as_comfyui:
+            return self._rope.rotation_at(comfyui_positions(shapes, text_tokens), self._device)
         return self._rope.rotation(shapes, text_tokens, self._device)
 
     def modulation_table(

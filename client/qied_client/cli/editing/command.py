@@ -25,6 +25,7 @@ from qied_client.cli.options import Address, AsJson, Key
 from qied_client.cli.status import seconds
 from qied_client.client import Client
 from qied_client.errors import InvalidRequest
+from qied_client.inputs import Picture
 from qied_client.protocol.messages import MeasuredDrift
 from qied_client.recipes import recipe_named, require_mask, require_stages
 
@@ -75,6 +76,7 @@ def edit(
     canvas: o.Canvas = None,
     refine: o.Refine = None,
     no_align: o.NoAlign = False,
+    compat: o.Compat = None,
     job: Annotated[str | None, typer.Option(help="Job id; the same command again gives the same picture.")] = None,
     picture: Annotated[
         Drawing, typer.Option(help="Show the pictures in the terminal if it can: auto or never.")
@@ -110,6 +112,7 @@ def edit(
             canvas=canvas,
             refine=refine,
             no_align=no_align,
+            compat=compat,
         )
         chosen = recipe_named(recipe) if recipe is not None else None
         if chosen is not None:
@@ -135,7 +138,7 @@ def checked_place(out: Path | None, count: int, quality: int | None) -> Place:
 def carried_out(
     client: Client,
     place: Place,
-    pictures: Sequence[Path],
+    pictures: Sequence[Picture],
     prompt: str,
     options: dict[str, Any],
     *,

@@ -28,7 +28,10 @@ MaskMode = Annotated[
     ),
 ]
 Size = Annotated[
-    str | None, typer.Option("--size", help="WIDTHxHEIGHT; or same: the last picture's own size, to the pixel.")
+    str | None,
+    typer.Option(
+        "--size", help="WIDTHxHEIGHT; same: the last picture's own size, to the pixel; kontext: see --compat."
+    ),
 ]
 Background = Annotated[
     str | None,
@@ -64,6 +67,12 @@ Refine = Annotated[
     float | None, typer.Option(help="A last pass over the whole result, of this strength (0 to 1; 0.2 is usual).")
 ]
 NoAlign = Annotated[bool, typer.Option("--no-align", help="Only measure how far the result moved, do not undo it.")]
+Compat = Annotated[
+    str | None,
+    typer.Option(
+        help="comfyui: do the edit as ComfyUI does; settings may follow, as in comfyui,shift=3,cfg_norm=none."
+    ),
+]
 Priority = Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")]
 
 
@@ -101,6 +110,7 @@ def edit_options(
     canvas: Path | None = None,
     refine: float | None = None,
     no_align: bool = False,
+    compat: str | None = None,
 ) -> dict[str, Any]:
     """The options of ``Client.edit`` from those of the command line; raises InvalidRequest.
 
@@ -128,6 +138,7 @@ def edit_options(
         **({"canvas": canvas} if canvas is not None else {}),
         **({"refine": refine} if refine is not None else {}),
         **({"align": False} if no_align else {}),
+        **({"compat": compat} if compat else {}),
     }
 
 

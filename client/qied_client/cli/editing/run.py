@@ -19,6 +19,7 @@ from qied_client.cli.options import program
 from qied_client.cli.progress import EditProgress
 from qied_client.client import Client, Job
 from qied_client.errors import InvalidRequest, JobError, QiedError, UnknownJob, UnreachableError
+from qied_client.inputs import Picture
 from qied_client.protocol import limits
 from qied_client.results import Result
 
@@ -77,7 +78,7 @@ class Edits:
         self._seeds = [(first + n) % (limits.SEED + 1) for n in range(place.count)]
         self._saved: list[Saved] = []
 
-    def run(self, pictures: Sequence[Path], prompt: str, options: dict[str, Any]) -> list[Saved]:
+    def run(self, pictures: Sequence[Picture], prompt: str, options: dict[str, Any]) -> list[Saved]:
         """Do all of them; what is saved stays. Raises the first failure once the others have ended."""
         failure: QiedError | None = None
         jobs: list[Job] = []

@@ -34,6 +34,7 @@ FLAGS: Final = {
     "redraw": "--redraw",
     "refine": "--refine",
     "align": "--no-align",
+    "compat": "--compat",
     "canvas": "--canvas",
     "job": "--job",
     "address": "--address",
@@ -51,12 +52,17 @@ _PHRASES: Final = (
     ("Leave out width and height, or size.", "Leave out --width and --height, or --size."),
     ("Leave out size, or width and height.", "Leave out --size, or --width and --height."),
     ("size: width or height is given too", "size: --width or --height is given too"),
-    ("Give 'default', 'same', or both sides in pixels such as '1024x768'.", "Write --size 1024x768, or --size same."),
+    (
+        "Give 'default', 'same', 'kontext', or both sides in pixels such as '1024x768'.",
+        "Write --size 1024x768, or --size same.",
+    ),
+    ("Give compat='comfyui' too, or leave size out.", "Give --compat comfyui too, or leave --size out."),
 )
 
 _REMEDIES: Final = {
     "--lora": "Write NAME or NAME:0.8, with a strength from -4 to 4.",
     "--no-align": "Write --no-align, or leave it out.",
+    "--compat": "Write --compat comfyui, or with settings as in --compat comfyui,shift=3.",
     "--refine": "Write a strength from 0 to 1, such as --refine 0.2.",
 }
 """What to do where the remedy of the library is in Python's words."""

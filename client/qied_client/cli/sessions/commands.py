@@ -75,6 +75,7 @@ def edit_session(
     canvas: o.Canvas = None,
     refine: o.Refine = None,
     no_align: o.NoAlign = False,
+    compat: o.Compat = None,
     job: Annotated[str | None, typer.Option(help="Job id; the same id again resumes the same turn.")] = None,
     key: Key = None,
     address: Address = None,
@@ -106,6 +107,7 @@ def edit_session(
             canvas=canvas,
             refine=refine,
             no_align=no_align,
+            compat=compat,
         )
         with Client(key, address=address) as client, EditProgress() as progress:
             options.update(place.asks(client.welcome.version))

@@ -262,7 +262,7 @@ def _text_into(texts: dict[str, str], name: str, value: str) -> None:
 
 def _options(texts: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for name in ("negative_prompt", "preset", "precision", "upscale"):
+    for name in ("negative_prompt", "preset", "precision", "upscale", "compat"):
         if texts.get(name):
             options[name] = texts[name]
     for name in ("seed", "steps", "width", "height", "priority"):

@@ -45,7 +45,7 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "size": FormField(
         Text(16, empty=True),
         "auto: the model's own size, at the aspect of the last picture if there is one; same: its own size; or "
-        "WIDTHxHEIGHT, "
+        "kontext: one of ComfyUI's, with compat; or WIDTHxHEIGHT, "
         f"multiples of {limits.SIDE_MULTIPLE} up to {limits.SIDE_PX}.",
         "auto",
     ),
@@ -91,6 +91,10 @@ FIELDS: Final[Mapping[str, FormField]] = {
     ),
     "refine": FormField(Real(0.0, 1.0), "Strength of a last pass over the whole result; 0 is none.", "0"),
     "align": FormField(Flag(), "Undo a small shift and zoom of the result against its picture.", "true"),
+    "compat": FormField(
+        Text(limits.NAME_CHARS, empty=True),
+        "comfyui: do the edit as ComfyUI does; settings may follow, as in comfyui,shift=3,cfg_norm=none.",
+    ),
     "base": FormField(Int(0, 2**31 - 1), "The turn of a session that is edited; without it, the latest."),
 }
 """Every field that counts, by its own name; ``ALIASES`` are other names for some. Numbers and flags come as text."""

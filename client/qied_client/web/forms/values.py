@@ -14,7 +14,7 @@ def size(text: str) -> dict[str, int | str]:
     """The options of a client for a size; raises ApiError for one that cannot be."""
     if text in ("auto", ""):
         return {}
-    if text == "same":
+    if text in ("same", "kontext"):
         return {"size": text}
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal()):

@@ -63,6 +63,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "redraw": ({"strength": 0.0}, "--redraw: must be a number from 0.01 to 1, not 0."),
     "refine": (1.5, "--refine: must be a number from 0 to 1, not 1.5."),
     "align": ("?", "--no-align: must be"),
+    "compat": ("comfyui,shift=0", "--compat: must be a number from 0.01 to 100, not 0."),
 }
 
 

@@ -1,0 +1,1 @@
+"""``run`` in parts: the command, where results go, and what ``--explain`` prints."""

@@ -1,0 +1,153 @@
+"""The values of a node's widgets by their names, which a canvas keeps by position alone.
+
+A canvas has no table of classes, so the order of the widgets of each class that means something here stands in
+``WIDGETS``. After a seed the page keeps one value more: what becomes of the seed after a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from qied_client.workflows.canvas.graph import CanvasNode
+
+_CONTROL: Final = "control_after_generate"
+_CONTROLS: Final = frozenset({"fixed", "increment", "decrement", "randomize"})
+_UNUSED: Final = ""
+"""Stands for a button, whose value says nothing."""
+_POWER_LORAS: Final = "Power Lora Loader (rgthree)"
+"""Its widgets are objects, one for each LoRA."""
+_BOX: Final = ("x", "y", "width", "height", "strength", "padding", "feather", "scale")
+_SETTINGS: Final = ("seed", _CONTROL, "steps", "true_cfg_scale", "preset", "negative_prompt")
+
+WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
+    # Loaders
+    "UNETLoader": ("unet_name", "weight_dtype"),
+    "UnetLoaderGGUF": ("unet_name",),
+    "UnetLoaderGGUFAdvanced": ("unet_name", "dequant_dtype", "patch_dtype", "patch_on_device"),
+    "LoaderGGUF": ("gguf_name",),
+    "DiffusionModelLoaderKJ": ("model_name", "weight_dtype", "compute_dtype"),
+    "NunchakuQwenImageDiTLoader": ("model_name",),
+    "CheckpointLoaderSimple": ("ckpt_name",),
+    "CheckpointLoader": ("config_name", "ckpt_name"),
+    "CLIPLoader": ("clip_name", "type", "device"),
+    "CLIPLoaderGGUF": ("clip_name", "type"),
+    "ClipLoaderGGUF": ("clip_name", "type"),
+    "VAELoader": ("vae_name",),
+    "VaeGGUF": ("vae_name",),
+    "LoraLoaderModelOnly": ("lora_name", "strength_model"),
+    "LoraLoader": ("lora_name", "strength_model", "strength_clip"),
+    "UpscaleModelLoader": ("model_name",),
+    "ModelSamplingAuraFlow": ("shift", "sampling"),
+    "ModelSamplingSD3": ("shift", "sampling"),
+    "CFGNorm": ("strength", "pre_cfg"),
+    # Prompts
+    "CLIPTextEncode": ("text",),
+    "TextEncodeQwenImageEdit": ("prompt",),
+    "TextEncodeQwenImageEditPlus": ("prompt",),
+    "FluxKontextMultiReferenceLatentMethod": ("reference_latents_method",),
+    # Pictures and masks
+    "LoadImage": ("image", _UNUSED),
+    "LoadImageOutput": ("image", _UNUSED),
+    "LoadImageMask": ("image", "channel", _UNUSED),
+    "ImageToMask": ("channel",),
+    "GrowMask": ("expand", "tapered_corners"),
+    "FeatherMask": ("left", "top", "right", "bottom"),
+    "ThresholdMask": ("value",),
+    "ImageScale": ("upscale_method", "width", "height", "crop"),
+    "ImageScaleBy": ("upscale_method", "scale_by"),
+    "ImageScaleToTotalPixels": ("upscale_method", "megapixels", "resolution_steps"),
+    "ImageScaleToMaxDimension": ("upscale_method", "largest_size"),
+    "ImageCrop": ("width", "height", "x", "y"),
+    # Latents and sampling
+    "EmptyLatentImage": ("width", "height", "batch_size"),
+    "EmptySD3LatentImage": ("width", "height", "batch_size"),
+    "RepeatLatentBatch": ("amount",),
+    "VAEEncodeForInpaint": ("grow_mask_by",),
+    "InpaintModelConditioning": ("noise_mask",),
+    "VAEDecodeTiled": ("tile_size", "overlap", "temporal_size", "temporal_overlap"),
+    "VAEEncodeTiled": ("tile_size", "overlap", "temporal_size", "temporal_overlap"),
+    "KSampler": ("seed", _CONTROL, "steps", "cfg", "sampler_name", "scheduler", "denoise"),
+    "KSamplerAdvanced": (
+        *("add_noise", "noise_seed", _CONTROL, "steps", "cfg", "sampler_name", "scheduler"),
+        *("start_at_step", "end_at_step", "return_with_leftover_noise"),
+    ),
+    "SamplerCustom": ("add_noise", "noise_seed", _CONTROL, "cfg"),
+    "RandomNoise": ("noise_seed", _CONTROL),
+    "CFGGuider": ("cfg",),
+    "KSamplerSelect": ("sampler_name",),
+    "BasicScheduler": ("scheduler", "steps", "denoise"),
+    "ManualSigmas": ("sigmas",),
+    # Values
+    "INTConstant": ("value",),
+    "FloatConstant": ("value",),
+    "StringConstant": ("string",),
+    "StringConstantMultiline": ("string", "strip_newlines"),
+    "Seed (rgthree)": ("seed", _UNUSED, _UNUSED, _UNUSED),
+    "PrimitiveInt": ("value", _CONTROL),
+    "PrimitiveFloat": ("value", _CONTROL),
+    "PrimitiveString": ("value",),
+    "PrimitiveStringMultiline": ("value",),
+    "PrimitiveBoolean": ("value",),
+    "ComfySwitchNode": ("switch",),
+    "StringConcatenate": ("string_a", "string_b", "delimiter"),
+    # Results
+    "SaveImage": ("filename_prefix",),
+    "SaveImageAdvanced": ("filename_prefix", "format", "bit_depth", "colorspace"),
+    "ImageCompositeMasked": ("x", "y", "resize_source"),
+    # Nodes of qied
+    "QiedServer": ("key", "address"),
+    "QiedLora": ("name", "strength"),
+    "QiedRegion": (*_BOX, "steps"),
+    "QiedEdit": (
+        *("prompt", *_SETTINGS, "size", "width", "height", "upscale", "background", "align", "on_cap"),
+        *("rewrite_prompt", "precision", "preemptible"),
+    ),
+    "QiedRedraw": ("prompt", *_BOX, *_SETTINGS, "refine"),
+    "QiedUpscale": ("upscaler",),
+    "QiedSession": ("name", "turn", "undo"),
+}
+"""Widgets of each class in their order; ``control_after_generate`` and buttons are no inputs."""
+
+
+def widget_values(node: CanvasNode) -> dict[str, Any]:
+    """The values of a node's widgets by name; of a class that is not known, by the names that its inputs have."""
+    if isinstance(node.values, Mapping):
+        return {str(name): value for name, value in node.values.items() if str(name) != _CONTROL}
+    if node.type == _POWER_LORAS:
+        entries = [value for value in node.values if isinstance(value, Mapping) and "lora" in value]
+        return {f"lora_{number}": value for number, value in enumerate(entries, 1)}
+    names = WIDGETS.get(node.type)
+    if names is not None:
+        return _by_position(names, node.values)
+    shown = [slot.name for slot in node.inputs if slot.widget]
+    values = _without_controls(node.values)
+    return dict(zip(shown, values, strict=True)) if len(shown) == len(values) else {}
+
+
+def widget_names(class_type: str) -> tuple[str, ...]:
+    """Names of the widgets of a class that are inputs; none for a class that is not known."""
+    return tuple(name for name in WIDGETS.get(class_type, ()) if name not in (_CONTROL, _UNUSED))
+
+
+def _by_position(names: tuple[str, ...], values: list[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    left = iter(values)
+    waiting: list[Any] = []
+    for name in names:
+        value = waiting.pop() if waiting else next(left, None)
+        if name == _CONTROL and value not in _CONTROLS:  # files of before there was one
+            waiting.append(value)
+        elif name not in (_CONTROL, _UNUSED) and value is not None:
+            found[name] = value
+    return found
+
+
+def _without_controls(values: list[Any]) -> list[Any]:
+    """Values less what becomes of a seed, which stands after a number."""
+    kept: list[Any] = []
+    for value in values:
+        after_number = bool(kept) and isinstance(kept[-1], (int, float)) and not isinstance(kept[-1], bool)
+        if not (after_number and isinstance(value, str) and value in _CONTROLS):
+            kept.append(value)
+    return kept

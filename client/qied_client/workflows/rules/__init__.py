@@ -1,0 +1,1 @@
+"""What each class of ComfyUI's nodes means for an edit: one function for each, by subject."""
