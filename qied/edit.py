@@ -67,7 +67,7 @@ class PassSpec:
         return replace(self, left=left, top=top, width=right - left, height=bottom - top)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EditSpec:
     """One edit, complete and immutable: the same spec and picture bytes give the same output bytes.
 

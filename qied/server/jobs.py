@@ -25,7 +25,7 @@ _TIMES_A_PROMPT: Final = 13
 State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poisoned"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Job:
     """One accepted job. ``news`` keeps the last event of each kind, which is all that a latecomer needs.
 

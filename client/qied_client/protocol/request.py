@@ -95,7 +95,7 @@ class Redraw:
     precision: Annotated[str | None, Maybe(Identifier(limits.NAME_CHARS))] = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EditRequest:
     """One edit as the user asked for it; null means the daemon's choice (preset, then model profile).
 
