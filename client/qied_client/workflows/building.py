@@ -199,7 +199,7 @@ class Building:
 
     def _mask(self, mask: MaskFile, node: str) -> tuple[Any, Any]:
         if self._pictures is None:
-            return mask.name, "transparent" if mask.channel == "alpha" else "white"
+            return mask.name, mask.mode or ("transparent" if mask.channel == "alpha" else "white")
         return cast("tuple[Any, Any]", self._found(node, mask.name, self._pictures.mask, mask))
 
     def _found(self, node: str, name: str, fetch: Callable[[Any], Any], what: object) -> Any:
