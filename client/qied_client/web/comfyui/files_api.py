@@ -67,13 +67,13 @@ class FilesApi:
         if subfolder := query.get("subfolder", ""):
             name = picture_name(name.folder, subfolder, name.filename)
         data = await self._bytes(user, name)
-        preview, channel = query.get("preview"), query.get("channel", "rgba")
-        if channel not in ("rgba", "rgb", "a"):
+        preview, channel = query.get("preview"), query.get("channel", "")
+        if channel not in ("", "rgba", "rgb", "a"):
             raise ComfyError("invalid_query", "channel must be rgba, rgb or a.")
         if preview is not None:
             kind, quality = _wanted(preview, channel)
             data = await self._converted(lambda: _previewed(data, kind, quality, rgb=channel == "rgb"))
-        elif channel != "rgba":
+        elif channel in ("rgb", "a"):
             data = await self._converted(lambda: _channel(data, channel))
         return Response(
             data,
