@@ -40,7 +40,7 @@ _FOLDERS: Final[Mapping[str, str]] = {
 
 
 class InfoApi:
-    """``/object_info``, ``/models``, ``/system_stats``, ``/features`` and what clients ask beside them."""
+    """``/object_info``, ``/models``, ``/system_stats``, ``/features`` and what else clients ask."""
 
     def __init__(self, users: Users, uploads: Uploads) -> None:
         self._users = users
