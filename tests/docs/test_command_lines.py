@@ -27,6 +27,7 @@ from qied_client.web.tokens import TokenStore
 from qied.builtin.scene import read_scene
 from qied.server.access.keys import KeyStore, write_credential
 from tests.docs.command_lines import PICTURE_SUFFIXES, ROOT, CommandLine, collected, pasted
+from tests.workflows.official import edit_workflow
 
 BUILTIN_LORA = ROOT / "qied/builtin/loras/builtin-outline.safetensors"
 SNAPSHOT = ROOT / "tests/planning/golden/snapshots/rtx-4090-24gb.json"
@@ -195,7 +196,14 @@ class Place:
                 with Image.open(read_scene().path) as scene:
                     scene.convert("RGB").save(folder / name)
             (folder / "rows.csv").write_text("picture,prompt,name\nin/photo.png,make the red heart blue,heart\n")
-        if path in ("show", "redraw"):
+        if path == "run":
+            (folder / "in").mkdir(exist_ok=True)
+            for name in ("photo.png", "in/photo.png"):
+                with Image.open(read_scene().path) as scene:
+                    scene.convert("RGB").save(folder / name)
+            workflow = edit_workflow(("photo.png",), prompt="make the red heart blue", steps=4)
+            (folder / "edit.json").write_text(json.dumps(workflow))
+        if path in ("show", "redraw") or (path == "run" and words[1].endswith(".png")):
             self._edited(folder / "photo.png").save(folder / words[1])
         if path.startswith("session ") and path != "session list":
             name = words[words.index("--name") + 1] if "--name" in words else words[2]

@@ -128,7 +128,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, str, str], str, str]] = {
         "Convert to nodes",
     ),
     "too many steps for a schedule": (
-        api_edit(n12={"steps": 40, "denoise": 0.1}),
+        api_edit(n12={"steps": 400}),
         ("12", "KSampler", "invalid_input"),
         "400 steps",
         "fewer",

@@ -27,11 +27,11 @@ SEED = 677909188488042
 SIZES = {"sofa.png": (1200, 800), "fur.png": (640, 640), "cat.png": (1000, 1000), "wide.png": (1920, 1080)}
 LOADS = {"images": ["sofa.png", "fur.png"], "prompt": PROMPT}
 TURBO = LIGHTNING.removesuffix(".safetensors")
-FULL = {"negative_prompt": "", "steps": 40, "true_cfg_scale": 4, "seed": SEED, "width": 1248, "height": 832}
-FEW = {"steps": 4, "true_cfg_scale": 1, "seed": SEED, "width": 1248, "height": 832, "loras": [(TURBO, 1.0)]}
+FULL = {"negative_prompt": "", "steps": 40, "true_cfg_scale": 4, "seed": SEED, "size": "kontext"}
+FEW = {"steps": 4, "true_cfg_scale": 1, "seed": SEED, "size": "kontext", "loras": [(TURBO, 1.0)]}
 BLUE = {
     **{"prompt": "make it blue", "images": ["cat.png"], "negative_prompt": "blurry", "seed": 7, "steps": 20},
-    **{"true_cfg_scale": 4.0, "width": 1024, "height": 1024},
+    **{"true_cfg_scale": 4.0, "size": "kontext"},
 }
 
 
@@ -191,7 +191,7 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
     "2511, version 1.0 of the format": (edit_workflow(version=1), [{**LOADS, **FULL}]),
     "2511, three references": (
         edit_workflow(("wide.png", "fur.png", "cat.png")),
-        [{**LOADS, **FULL, "images": ["wide.png", "fur.png", "cat.png"], "width": 1392, "height": 752}],
+        [{**LOADS, **FULL, "images": ["wide.png", "fur.png", "cat.png"]}],
     ),
     "values of the instance, in the order of proxyWidgets": (
         edit_workflow(values=["night", "day", None, None, None, True, None, 5]),
@@ -208,7 +208,7 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
         edit_workflow(
             ("sofa.png",), unet="qwen_image_edit_2509_fp8_e4m3fn.safetensors", steps=20, shift=3, methods=False
         ),
-        [{**LOADS, **FULL, "images": ["sofa.png"], "steps": 20}],
+        [{**LOADS, **FULL, "images": ["sofa.png"], "steps": 20, "compat": "comfyui,shift=3"}],
     ),
     "the API's format": (api_edit, [BLUE]),
     "the body of POST /prompt": ({"prompt": api_edit(), "client_id": "x"}, [BLUE]),
@@ -268,7 +268,16 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
     "SamplerCustomAdvanced": (custom_sampling, [BLUE]),
     "reroutes, primitives, Get and Set, bypassed and muted nodes": (
         by_roundabout_ways,
-        [{**BLUE, "steps": 30, "width": 1008, "height": 1008}],
+        [
+            {
+                **BLUE,
+                "steps": 30,
+                "size": None,
+                "width": 1008,
+                "height": 1008,
+                "compat": "comfyui,shift=1.15,cfg_norm=none",
+            }
+        ],
     ),
     "text to image, three at once": (
         from_text,
@@ -282,7 +291,7 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
                     "steps": 20,
                     "true_cfg_scale": 2.5,
                 },
-                **{"width": 1328, "height": 800, "count": 3},
+                **{"width": 1328, "height": 800, "count": 3, "compat": "comfyui,cfg_norm=none"},
             }
         ],
     ),
@@ -296,8 +305,6 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
             {
                 **BLUE,
                 "images": ["clear.png"],
-                "width": 1184,
-                "height": 880,
                 "mask": "clear.png",
                 "mask_mode": "transparent",
             }
@@ -319,9 +326,33 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
         api_edit(n12={"denoise": 0.5, "latent_image": ["6", 0]}),
         [
             {
-                **{name: value for name, value in BLUE.items() if name not in ("width", "height")},
-                **{"steps": 40, "canvas": "cat.png"},
-                "redraw": [{"strength": 0.5, "steps": 40, "padding": 8192, "feather": 0}],
+                **BLUE,
+                **{"canvas": "cat.png", "refine": 0.5},
+            }
+        ],
+    ),
+    "the last steps of KSamplerAdvanced, where a mask marks": (
+        api_edit(
+            n20=node("LoadImageMask", image="mask.png", channel="green"),
+            n21=node("GrowMask", mask=["20", 0], expand=4, tapered_corners=False),
+            n22=node("ImageScaleBy", image=["4", 0], upscale_method="lanczos", scale_by=0.5),
+            n6={"pixels": ["22", 0]},
+            n23=node("SetLatentNoiseMask", samples=["6", 0], mask=["21", 0]),
+            n12=node(
+                "KSamplerAdvanced",
+                **{"model": ["10", 0], "positive": ["7", 0], "negative": ["8", 0], "latent_image": ["23", 0]},
+                **{"add_noise": "enable", "noise_seed": 7, "steps": 20, "cfg": 4.0, "start_at_step": 15},
+            ),
+        ),
+        [
+            {
+                **{**BLUE, "steps": 5, "size": None, "canvas": "cat.png"},
+                "redraw": [
+                    {
+                        **{"strength": 0.25 * (1 - 1e-9), "steps": 5, "padding": 8192, "feather": 0},
+                        **{"mask": "mask.png", "mask_mode": "white"},
+                    }
+                ],
             }
         ],
     ),
@@ -334,7 +365,7 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
             ),
             n13={"samples": ["20", 0]},
         ),
-        [{**BLUE, "redraw": [{"strength": 0.25, "steps": 20, "padding": 0, "feather": 0}]}],
+        [{**BLUE, "redraw": [{"strength": 0.25, "steps": 5, "padding": 0, "feather": 0}]}],
     ),
     "upscaled": (
         api_edit(
@@ -355,7 +386,7 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
     ),
     "a size by megapixels": (
         api_edit(n5=node("ImageScaleToTotalPixels", image=["4", 0], upscale_method="lanczos", megapixels=0.5)),
-        [{**BLUE, "width": 720, "height": 720}],
+        [{**BLUE, "size": None, "width": 720, "height": 720}],
     ),
     "qied's own nodes": (
         own_nodes,

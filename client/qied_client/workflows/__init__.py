@@ -15,12 +15,12 @@ compared with a daemon.
 ``requests_of`` raises WorkflowRefused, an InvalidRequest whose ``problems`` are a tuple of NodeProblem: ``node_id``,
 ``class_type``, ``message``, ``remedy``, ``input``, and ``kind``, one of ``unsupported_node``,
 ``required_input_missing``, ``invalid_input`` and ``picture_missing``. ``examine`` tells requests and problems side by
-side, as ComfyUI does, which runs what it can. ``read_workflow`` raises InvalidRequest for what is no workflow.
+side, as ComfyUI does, which runs what it can. ``read_workflow`` raises InvalidRequest for what is not a workflow.
 
 A WorkflowRequest has ``node_id`` of its save node, ``filename_prefix``, ``images``, ``prompt``, every option as a
-field, ``count`` for batches, ``compat`` ("comfyui" for graphs of ComfyUI's own nodes), ``notes`` on what each node
-became, and ``warnings``. ``UNDERSTOOD`` are the classes that mean something here. No torch, and Pillow only where a
-picture has to be cropped or rid of its transparency.
+field, ``count`` for batches, ``compat`` (as the option takes it, for graphs of ComfyUI's own nodes), ``notes`` on what
+each node became, and ``warnings``. ``UNDERSTOOD`` are the classes that mean something here. No torch, and Pillow only
+where a picture has to be cropped or rid of its transparency.
 """
 
 from qied_client.workflows.evaluating import NodeNote

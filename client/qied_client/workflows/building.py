@@ -8,9 +8,10 @@ from typing import Any, Final, cast
 
 from qied_client.errors import InvalidRequest, QiedError
 from qied_client.options import edit_request
+from qied_client.options.compat import compat_text
 from qied_client.options.redraws import RedrawOptions
 from qied_client.protocol import limits
-from qied_client.protocol.request import UPSCALING
+from qied_client.protocol.request import UPSCALING, Compat
 from qied_client.workflows import values as v
 from qied_client.workflows.evaluating import Evaluation, NodeNote, Refused
 from qied_client.workflows.files import MaskFile, PictureFile, Pictures
@@ -21,7 +22,8 @@ from qied_client.workflows.workflow import PICTURE, Node, NodeProblem
 
 _GRID: Final = limits.SIDE_MULTIPLE
 _MOST_RESULTS: Final = 64
-_NORM: Final = "Guidance keeps the prediction's norm here, as CFGNorm makes it."
+_COMFYUI_SHIFT: Final = 1.15
+"""The shift of Qwen-Image in ComfyUI where no node sets one."""
 _ZEROS: Final = "An empty prompt stands for the zeros of ConditioningZeroOut."
 
 
@@ -79,21 +81,30 @@ class Building:
             true_cfg_scale=guidance.scale,
             loras=self._loras(guidance.model),
             count=latents.count,
-            compat="comfyui",
+            compat=_compat(guidance.model),
         )
-        if self._served is not None and (warning := other_model(guidance.model.file, self._served)):
-            self._warnings.append(warning)
-        passes = [RedrawOptions(strength=each.strength, steps=each.steps, padding=0, feather=0) for each in edit.passes]
-        masked_first = latents.mask is not None and not edit.over_start and shown and latents.start is not None
-        if masked_first and latents.start is not None and latents.start.file.name == shown[0].file.name:
-            assert latents.mask is not None
+        self._compare(guidance.model)
+        passes = [RedrawOptions(strength=each.denoise, steps=each.steps, padding=0, feather=0) for each in edit.passes]
+        kept = latents.start if latents.mask is not None and not edit.over_start else None
+        if kept is not None and latents.mask is not None and shown and kept.file.name == shown[0].file.name:
             mask, mode = self._mask(latents.mask, latents.node)
             request = replace(request, mask=mask, mask_name=latents.mask.name, mask_mode=mode)
-            return replace(self._sized(request, edit), redraw=tuple(passes))
-        if edit.over_start or latents.mask is not None:
+        elif edit.over_start or latents.mask is not None:
             assert latents.start is not None
             return self._drawn_over(request, edit, latents.start, passes)
-        return replace(self._sized(request, edit), redraw=tuple(passes))
+        return replace(self._sized(request, edit, shown), redraw=tuple(passes))
+
+    def _compare(self, model: v.Model) -> None:
+        """Note what the daemon runs in place of a model's file, and warn where that is another version."""
+        served = self._served
+        if served is None:
+            return
+        note = self._evaluation.notes[model.node]
+        told = f"{served.title} in {served.precision}, as the daemon runs it, for {model.file}"
+        self._evaluation.notes[model.node] = replace(note, became=told)
+        if warning := other_model(model.file, served):
+            self._warnings.append(warning)
+            self._differs(model.node, "It is another version of the model.")
 
     @property
     def _from_text(self) -> bool:
@@ -104,23 +115,32 @@ class Building:
     ) -> WorkflowRequest:
         """A pass over the picture that the latents begin from, or over what a mask marks of it."""
         node, mask = edit.latents.node, edit.latents.mask
+        if start.uncut is not None:
+            file, size = start.uncut, {"size": "kontext"}
+        else:
+            own = self._pictures.size(start.file) if self._pictures is not None else start.size
+            file, size = (start.file if start.size == own else replace(start.file, scaled=start.size)), {}
+        request = replace(
+            request,
+            canvas=self._picture(file, node),
+            canvas_name=start.file.plain_name,
+            others={**request.others, **size},
+        )
+        if mask is None and len(passes) == 1:
+            return replace(request, refine=edit.passes[0].denoise)
         first = passes[0] if edit.over_start else RedrawOptions(strength=1.0, steps=edit.steps)
         first = {**first, "padding": limits.SIDE_PX, "feather": 0}
         if mask is not None:
-            first["mask"], mode = self._mask(mask, node)
-            first["mask_mode"] = mode
-        self._differs(node, "The result has the picture's own size, of which all is kept that is not drawn.")
-        rest = passes[1:] if edit.over_start else passes
-        return replace(
-            request,
-            canvas=self._picture(start.file, node),
-            canvas_name=start.file.plain_name,
-            mask_name=mask.name if mask is not None else "",
-            redraw=(first, *rest),
-        )
+            first["mask"], first["mask_mode"] = self._mask(mask, node)
+            request = replace(request, mask_name=mask.name)
+        return replace(request, redraw=(first, *(passes[1:] if edit.over_start else passes)))
 
-    def _sized(self, request: WorkflowRequest, edit: v.Edit) -> WorkflowRequest:
-        size = edit.latents.size
+    def _sized(self, request: WorkflowRequest, edit: v.Edit, shown: Sequence[v.Shown]) -> WorkflowRequest:
+        """The request with the size of its latents, or of FluxKontextImageScale where that scaled the first picture."""
+        size, start = edit.latents.size, edit.latents.start
+        if start is not None and shown and start == shown[0] and start.uncut is not None:
+            images = (self._picture(start.uncut, edit.node), *request.images[1:])
+            return replace(request, images=images, others={**request.others, "size": "kontext"})
         if size is None:
             return request
         width, height = (min(limits.SIDE_PX, max(_GRID, (2 * side + _GRID) // (2 * _GRID) * _GRID)) for side in size)
@@ -132,8 +152,6 @@ class Building:
         guidance = edit.guidance
         if guidance.scale <= 1 or guidance.negative is None:
             return None
-        if guidance.model.cfg_norm is None:
-            self._differs(edit.node, _NORM)
         if guidance.negative.zeroed:
             self._differs(edit.node, _ZEROS)
         if guidance.negative.kept != guidance.positive.kept and not guidance.negative.zeroed:
@@ -214,9 +232,8 @@ class Building:
             here.refuse(
                 f"its prompt has {len(request.images)} pictures, and the daemon's model {takes}.", "Take some out."
             )
-        options = {name: value for name, value in request.options().items() if name != "compat"}
         try:
-            edit_request(request.prompt, 0, options)
+            edit_request(request.prompt, 0, cast("dict[str, object]", request.options()))
         except InvalidRequest as error:
             here.refuse(error.message, error.remedy, input=str(error.details.get("field", "")))
 
@@ -225,3 +242,12 @@ _OF_REQUEST: Final = (
     *("negative_prompt", "seed", "steps", "true_cfg_scale", "width", "height", "preset", "loras", "refine", "upscale"),
     "compat",
 )
+
+
+def _compat(model: v.Model) -> str:
+    """The option by which the daemon does an edit as ComfyUI does, with what the nodes of the model set."""
+    strength = 1.0 if model.cfg_norm is None else model.cfg_norm
+    norm = "none" if model.cfg_norm is None else "pre" if model.before_cfg else "post"
+    return compat_text(
+        Compat(shift=_COMFYUI_SHIFT if model.shift is None else model.shift, cfg_norm=norm, cfg_norm_strength=strength)
+    )

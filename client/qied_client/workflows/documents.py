@@ -74,6 +74,6 @@ def _of_picture(path: Path) -> Document:
             except (ValueError, RecursionError):
                 continue
     raise not_a_workflow(
-        f"{path} has none inside: it is no result of ComfyUI or qied, or another program saved it again.",
+        f"{path} has none inside: neither ComfyUI nor qied made it, or another program saved it again.",
         "Give the file as it was saved first, or the workflow's JSON.",
     )

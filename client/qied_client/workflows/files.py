@@ -34,7 +34,7 @@ Crop = tuple[int, int, int, int]
 class PictureFile:
     """A picture as a node gives it on: the file, and the part of it that counts. Transparency is left out.
 
-    ``scaled`` is the width and height in pixels that the part is made smaller to, where ComfyUI does that as well.
+    ``scaled`` is the width and height in pixels that the part is brought to, where ComfyUI does that as well.
     """
 
     name: str
@@ -77,19 +77,21 @@ class Pictures:
         return self._headers[name]
 
     def size(self, picture: PictureFile) -> tuple[int, int]:
-        """Width and height in pixels of the part that counts, before it is made smaller."""
+        """Width and height in pixels of the part that counts, before it is scaled."""
         return self.header(picture.name).displayed_size if picture.crop is None else picture.crop[2:]
 
     def picture(self, picture: PictureFile) -> Picture:
         """The picture to upload: the file itself, or a PNG of what ComfyUI would have made of it."""
-        if picture.crop is None and not self.header(picture.name).alpha:
+        if picture.crop is None and picture.scaled is None and not self.header(picture.name).alpha:
             return self._file(picture.name)
-        image = self._opened(picture.name, "without its transparency" if picture.crop is None else "cropped")
-        image = image.convert("RGB")
+        changed = (
+            "without its transparency" if picture.crop is None and picture.scaled is None else "cropped and scaled"
+        )
+        image = self._opened(picture.name, changed).convert("RGB")
         if picture.crop is not None:
             left, top, width, height = picture.crop
             image = image.crop((left, top, left + width, top + height))
-        if picture.scaled is not None and picture.scaled[0] < image.width:
+        if picture.scaled is not None and (picture.crop is None or picture.scaled[0] < image.width):
             from PIL import Image
 
             image = image.resize(picture.scaled, Image.Resampling.LANCZOS)

@@ -16,7 +16,7 @@ _EXPORT: Final = "Give a file that ComfyUI saved or exported, or a picture that 
 
 
 def read_workflow(document: Mapping[str, Any] | str | bytes) -> Workflow:
-    """Read a workflow from JSON, or from what JSON gives; raises InvalidRequest where it is none.
+    """Read a workflow from JSON, or from what JSON gives; raises InvalidRequest where it is not one.
 
     It is taken in the format of ComfyUI's API, also within the body of a ``POST /prompt``, and in that of its page.
     """

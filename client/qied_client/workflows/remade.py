@@ -23,8 +23,8 @@ def remade(metadata: PictureMetadata, find: FindByHash) -> WorkflowRequest:
     """The request for the same picture; raises what ``find`` does, and InvalidRequest where a pass cannot be read."""
     upscaled = bool(metadata.upscale) and not metadata.steps
     others: dict[str, Any] = {}
-    if metadata.size == "same":
-        others["size"] = "same"
+    if metadata.size in ("same", "kontext"):
+        others["size"] = metadata.size
     if metadata.background:
         others["background"] = metadata.background
     if metadata.precision:
@@ -55,6 +55,7 @@ def remade(metadata: PictureMetadata, find: FindByHash) -> WorkflowRequest:
         redraw=tuple(_pass(text, find) for text in metadata.redraw),
         upscale=metadata.upscale,
         task="upscale" if upscaled else "edit",
+        compat=metadata.compat,
         others=others,
         notes=(NodeNote(RESULT, "QiedEdit", "", f"the settings that the picture carries, of qied {metadata.version}"),),
     )

@@ -18,8 +18,9 @@ class WorkflowRequest:
 
     ``names`` are the files of ``images``, as the workflow has them; ``images``, ``mask`` and ``canvas`` are what
     ``Client.edit`` takes. ``width`` and ``height`` are pixels. ``count`` is how many results there are, of seeds that
-    follow each other. ``compat`` is "comfyui" where pictures, schedule and noise are to be ComfyUI's. ``others`` are
-    options that only a node of qied has. ``task`` is ``upscale`` where a picture is enlarged and nothing else is done.
+    follow each other. ``compat`` is "comfyui", with settings of the graph's nodes, where pictures, schedule, noise and
+    guidance are to be ComfyUI's. ``others`` are options that are rare in graphs, such as ``size``. ``task`` is
+    ``upscale`` where a picture is enlarged and nothing else is done.
     """
 
     node_id: str
@@ -69,6 +70,7 @@ class WorkflowRequest:
             "redraw": [*self.redraw] or None,
             "refine": self.refine,
             "upscale": self.upscale or None,
+            "compat": self.compat or None,
             "task": self.task if self.task != "edit" else None,
             **self.others,
         }
@@ -86,6 +88,4 @@ class WorkflowRequest:
                 {name: self.mask_name if name == "mask" else value for name, value in each.items()}
                 for each in self.redraw
             ]
-        if self.compat:
-            facts["compat"] = self.compat
         return {**facts, "count": self.count, "filename_prefix": self.filename_prefix}

@@ -55,7 +55,7 @@ def examined(
 ) -> Examined:
     """Read a workflow and tell what it asks for, and what of it cannot be run.
 
-    Raises InvalidRequest for what is no workflow, for a setting or a node that there is not, and SetupError where
+    Raises InvalidRequest for what is not a workflow, for a setting or a node that there is not, and SetupError where
     Pillow is needed and missing.
     """
     source: Any = workflow

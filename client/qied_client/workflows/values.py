@@ -27,6 +27,7 @@ class Model:
     loras: tuple[Lora, ...] = ()
     shift: float | None = None
     cfg_norm: float | None = None
+    before_cfg: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,14 @@ class Upscaler:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture that goes into an edit. ``size`` is what ComfyUI would have made of it, in pixels; None: not known."""
+    """A picture that goes into an edit. ``size`` is what ComfyUI would have made of it, in pixels; None: not known.
+
+    ``uncut`` is the file before FluxKontextImageScale took its middle, where that is all that was done to it.
+    """
 
     file: PictureFile
     size: Size | None
+    uncut: PictureFile | None = None
 
 
 @dataclass(frozen=True)
@@ -120,10 +125,11 @@ class Sigmas:
 
 @dataclass(frozen=True)
 class Pass:
-    """A later pass over what was drawn, or over a picture: ``strength`` of a schedule of ``steps``."""
+    """A pass over what was drawn, or over a picture: the last ``steps`` of ``steps / denoise``, as in KSampler."""
 
-    strength: float
+    denoise: float
     steps: int
+    seed: int
 
 
 @dataclass(frozen=True)

@@ -97,5 +97,5 @@ class WorkflowRefused(InvalidRequest):
 
 
 def not_a_workflow(what: str, remedy: str) -> InvalidRequest:
-    """The error for a document that is no workflow, or not a whole one."""
+    """The error for a document that is not a workflow, or not a whole one."""
     return InvalidRequest(f"workflow: {what}", remedy, field="workflow")

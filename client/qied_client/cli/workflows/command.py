@@ -69,7 +69,7 @@ def run_workflow(
             served = _asked(key, address)
             found = examined(workflow, folders, chosen, served, only or ())
             show_examined(Console(highlight=False), found, as_json)
-            if served is None:
+            if served is None and found.requests:
                 Console(stderr=True, highlight=False).print(
                     Text("No daemon was asked, so names of models and LoRAs are not compared.", "yellow"),
                     soft_wrap=True,

@@ -14,6 +14,11 @@ from rich.text import Text
 from qied_client.cli.made_again import printable
 from qied_client.workflows import Examined, WorkflowRequest
 
+_ALIKE = (
+    "Sizes, noise, schedule and guidance are ComfyUI's (compat). The weights, their precision and the reading of "
+    "pictures are the daemon's."
+)
+
 
 def show_examined(console: Console, examined: Examined, as_json: bool) -> None:
     """Print what a workflow comes to, as tables or as JSON."""
@@ -24,7 +29,10 @@ def show_examined(console: Console, examined: Examined, as_json: bool) -> None:
         console.print(_heading(request), soft_wrap=True)
         for name, value in _settings(request):
             console.print(Text.assemble((f"  {name} ", "dim"), printable(value)), soft_wrap=True)
-        console.print(_nodes(request))
+        for line in _nodes(console, request):
+            console.print(line)
+        if request.compat:
+            console.print(Text(_ALIKE, "dim"), soft_wrap=True)
         for warning in request.warnings:
             console.print(Text(f"warning: {printable(warning)}", "yellow"), soft_wrap=True)
     for node, why in examined.passed_over:
@@ -62,12 +70,18 @@ def _settings(request: WorkflowRequest) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-def _nodes(request: WorkflowRequest) -> Table:
+def _nodes(console: Console, request: WorkflowRequest) -> Iterator[Text]:
+    """The nodes as lines, without the spaces that a table leaves at their ends; what differs below each."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("NODE", no_wrap=True)
     table.add_column("CLASS", overflow="fold")
     table.add_column("HERE", overflow="fold")
-    table.add_column("DIFFERS", overflow="fold", style="yellow")
     for note in request.notes:
-        table.add_row(note.node_id, Text(printable(note.class_type)), Text(printable(note.became)), note.differs)
-    return table
+        here = Text(printable(note.became))
+        if note.differs:
+            here.append(f"\ndiffers: {printable(note.differs)}", "yellow")
+        table.add_row(note.node_id, Text(printable(note.class_type)), here)
+    for segments in console.render_lines(table, pad=False):
+        line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        line.rstrip()
+        yield line

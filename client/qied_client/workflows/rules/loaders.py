@@ -9,9 +9,6 @@ from typing import Any, Final
 from qied_client.workflows import values as v
 from qied_client.workflows.evaluating import Here
 
-_QWEN_SHIFTS: Final = (3.0, 3.1)
-"""What the official workflows set: the daemon's own schedules are near."""
-
 
 def _transformer(name: str) -> Callable[[Here], object]:
     def rule(here: Here) -> object:
@@ -94,22 +91,17 @@ def _shift(here: Here) -> object:
     shift, sampling = here.number("shift", 1.73), here.text("sampling", "flow")
     if sampling != "flow":
         here.refuse(f"the sampling {sampling!r}.", "Set it to flow.", input="sampling")
-    if shift not in _QWEN_SHIFTS:
-        here.became(
-            f"a schedule shifted by {_QWEN_SHIFTS[1]:g}",
-            f"The schedule is not shifted by {shift:g}: details may differ.",
-        )
-    else:
-        here.became(f"a schedule shifted by {shift:g}")
+    here.became(f"a schedule shifted by {shift:g}")
     return replace(model, shift=shift)
 
 
 def _cfg_norm(here: Here) -> object:
     model = here.take("model", v.Model)
     strength, before = here.number("strength", 1.0), here.flag("pre_cfg", False)
-    differs = "" if strength == 1 and not before else "Guidance keeps the prediction's norm, as with strength 1."
-    here.became("guidance that keeps the prediction's norm, as the daemon does it", differs)
-    return replace(model, cfg_norm=strength)
+    here.became(
+        f"guidance that keeps the prediction's norm, with strength {strength:g}{', before it' if before else ''}"
+    )
+    return replace(model, cfg_norm=strength, before_cfg=before)
 
 
 def _only_faster(here: Here) -> object:

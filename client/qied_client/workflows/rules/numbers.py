@@ -17,7 +17,7 @@ def _value_of(name: str) -> Callable[[Here], object]:
 
     def rule(here: Here) -> object:
         value = here.take(name)
-        here.became(f"the value {str(value)[:60]!r}" if isinstance(value, (str, int, float)) else "passed on")
+        here.became(f"the value {repr(value)[:60]}" if isinstance(value, (str, int, float)) else "passed on")
         return value
 
     return rule

@@ -50,10 +50,11 @@ def _kontext(here: Here) -> object:
     shown = here.take("image", v.Shown)
     if shown.size is None:
         here.became("a size of the model")
-        return shown
+        return replace(shown, uncut=shown.file)
     size = kontext_size(*shown.size)
     here.became(f"{size[0]} x {size[1]} pixels, a size of the model")
-    return replace(shown, file=_in_the_middle(here, shown, size), size=size)
+    whole = shown.file if shown.size == _own_size(here, shown) else None
+    return replace(shown, file=_in_the_middle(here, shown, size), size=size, uncut=whole)
 
 
 def _scaled(here: Here) -> object:
@@ -109,7 +110,7 @@ def _sized(here: Here, shown: v.Shown, size: v.Size | None) -> v.Shown:
         here.became(f"{size[0]} x {size[1]} pixels, which count where this is the size of the result", differs)
     else:
         here.became("a size, which counts where it is that of the result")
-    return replace(shown, size=size)
+    return replace(shown, size=size, uncut=None)
 
 
 def _own_size(here: Here, shown: v.Shown) -> v.Size:

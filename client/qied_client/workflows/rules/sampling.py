@@ -2,7 +2,7 @@
 
 The daemon takes Euler's steps along a schedule of flow matching whose times are 1, 1 - 1/n, ... 1/n, shifted; so do
 ComfyUI's samplers and schedules below. ``ddim`` is ``euler`` there but for masked latents. ``sgm_uniform`` takes its
-times from 1 to the shifted smallest one, which moves no sigma by more than 0.006 from those of ``simple``.
+times from 1 to the shifted smallest one, which moves no sigma by more than 0.01 from those of ``simple``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ SAMPLERS: Final = ("euler", "ddim")
 SCHEDULES: Final = ("simple", "sgm_uniform")
 _ALL: Final = 0.9999
 """A denoise above it is 1 for ComfyUI."""
+_LEAST: Final = 0.01
+_NEARLY_SIMPLE: Final = "The schedule is simple's, of which no sigma differs by more than 0.01."
 _EULER: Final = "Choose euler; its steps are those of the daemon."
 _SIMPLE: Final = "Choose simple, whose schedule is the daemon's."
 
@@ -51,7 +53,9 @@ def _advanced(here: Here) -> object:
     noise = v.Noise(here.integer("noise_seed"), here.flag("add_noise", True))
     if start >= steps:
         here.refuse("it begins after the last step.", "Lower start_at_step.", input="start_at_step")
-    return _sampled(here, guidance, noise, steps, 1.0, latents, start=start)
+    taken = steps - start
+    # A denoise by which KSampler comes to the same sigmas, just below the share, as it cuts steps / denoise off.
+    return _sampled(here, guidance, noise, taken, taken / steps * (1 - 1e-9) if start else 1.0, latents)
 
 
 def _custom(here: Here) -> object:
@@ -94,28 +98,26 @@ def _sampled(
     steps: int,
     denoise: float,
     latents: v.Latents | v.Edit,
-    start: int = 0,
 ) -> v.Edit:
-    """The edit, or a pass over one: ``steps`` from ``start`` on, of a schedule that ``denoise`` makes longer."""
+    """The edit, or a pass over one: ``steps``, the last of a schedule of ``steps / denoise``."""
     if not noise.on:
         here.refuse("it adds no noise.", "Turn add_noise on: an edit is drawn from noise.", input="add_noise")
     if not 1.0 <= guidance.scale <= limits.CFG_SCALE:
         here.refuse(
             f"cfg is {guidance.scale:g}, not 1 to {limits.CFG_SCALE:g}.", "Choose 1 for no guidance.", input="cfg"
         )
-    if denoise <= 0:
-        here.refuse("denoise is 0, so nothing is drawn.", "Raise it.", input="denoise")
-    whole = denoise > _ALL and not start
-    total = steps if denoise > _ALL else int(steps / denoise)
-    if not 1 <= total <= limits.STEPS:
-        here.refuse(f"its schedule has {total} steps, not 1 to {limits.STEPS}.", "Take fewer steps.", input="steps")
+    if not 1 <= steps <= limits.STEPS:
+        here.refuse(f"it takes {steps} steps, not 1 to {limits.STEPS}.", "Take fewer steps.", input="steps")
+    if denoise < _LEAST:
+        here.refuse(f"denoise is {denoise:g}, less than {_LEAST:g}.", "Raise it.", input="denoise")
+    whole = denoise > _ALL
     seed, differs = noise.seed % (limits.SEED + 1), ""
     if seed != noise.seed:
         differs = f"The seed is taken modulo {limits.SEED + 1}."
-    partly = "" if whole else f", the last {total - start if start else steps} of {total}"
+    elif here.node.inputs.get("scheduler") == "sgm_uniform":
+        differs = _NEARLY_SIMPLE
     scale = f"cfg {guidance.scale:g}" if guidance.scale > 1 else "without guidance"
-    here.became(f"{total if whole else ''}{'' if whole else 'a pass of'} steps{partly}, {scale}, seed {seed}", differs)
-    taken = total - start if start else min(steps, total)
+    here.became(f"{steps} steps{'' if whole else f' of denoise {denoise:g}'}, {scale}, seed {seed}", differs)
     if isinstance(latents, v.Edit):
         if whole:
             here.refuse(
@@ -123,22 +125,14 @@ def _sampled(
                 "Lower denoise, or run it alone.",
                 input="denoise",
             )
-        return _over(here, guidance, latents, v.Pass(strength(taken, total), total))
+        return _over(here, guidance, latents, v.Pass(denoise, steps, seed))
     if whole:
-        return v.Edit(here.id, guidance, seed, total, latents)
+        return v.Edit(here.id, guidance, seed, steps, latents)
     if latents.start is None:
         here.refuse(
             "it begins in the middle, from nothing.", "Set denoise to 1, or begin from VAEEncode.", input="denoise"
         )
-    return v.Edit(here.id, guidance, seed, total, latents, (v.Pass(strength(taken, total), total),), over_start=True)
-
-
-def strength(taken: int, total: int) -> float:
-    """The strength of a pass that goes through the last ``taken`` of ``total`` steps."""
-    share = taken / total
-    while int(max(total - min(total * share, total), 0)) < total - taken:  # the daemon's own rounding
-        share -= 1e-9
-    return share
+    return v.Edit(here.id, guidance, seed, steps, latents, (v.Pass(denoise, steps, seed),), over_start=True)
 
 
 def _over(here: Here, guidance: v.Guidance, edit: v.Edit, added: v.Pass) -> v.Edit:
@@ -158,6 +152,8 @@ def _over(here: Here, guidance: v.Guidance, edit: v.Edit, added: v.Pass) -> v.Ed
         here.refuse(
             "it goes over all of a masked result.", "Save the first result, and edit that.", input="latent_image"
         )
+    if added.seed != edit.seed:
+        here.became("a pass over the result", "Its noise is of the first sampler's seed.")
     if len(edit.passes) >= limits.PASSES:
         here.refuse(f"more than {limits.PASSES} passes over one result.", "Take one out.", input="latent_image")
     return replace(edit, passes=(*edit.passes, added))
@@ -186,7 +182,7 @@ def _sampler(here: Here) -> object:
 def _schedule(here: Here) -> object:
     _, name = here.together(lambda: here.take("model", v.Model), lambda: _simple(here))
     steps, denoise = here.integer("steps"), here.number("denoise", 1.0)
-    here.became(f"a schedule of {steps} steps")
+    here.became(f"a schedule of {steps} steps", "" if name == "simple" else _NEARLY_SIMPLE)
     return v.Sigmas(name, steps, denoise)
 
 
