@@ -30,7 +30,7 @@ class SpaceLimits:
 
 
 class Space:
-    """One user's view, which nobody else sees. ``run`` carries out a prompt; it belongs to one event loop."""
+    """One user's view, which no other user sees. ``run`` carries out a prompt; it belongs to one event loop."""
 
     def __init__(
         self, user: str, run: Callable[[Space, Prompt], Coroutine[Any, Any, None]], limits: SpaceLimits
