@@ -27,7 +27,8 @@ class PassSpec:
     The region is ``width`` x ``height`` pixels of the picture at ``left`` and ``top``, and within it the marked part of
     ``mask``, where there is one. It is drawn in a crop that has ``padding`` pixels more on each side, at ``scale``
     pixels for each of the picture's; 0 stands for the scale of ``planning.crops``. ``feather`` pixels of its rim fade
-    into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone through.
+    into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone through;
+    with ``all_steps`` they are those of that share alone, as the steps of ComfyUI's KSampler are.
     ``max_pixels`` bounds the crop as it is drawn.
     """
 
@@ -43,11 +44,12 @@ class PassSpec:
     scale: Annotated[float, Later(Real(0.0, limits.CROP_SCALE))] = 0.0
     mask: Annotated[str | None, Later(Maybe(Hash()))] = None
     mask_mode: Annotated[MaskMode, Later(OneOf(MASK_MODES))] = "auto"
+    all_steps: Annotated[bool, Later(Flag())] = False
 
     @property
     def first_step(self) -> int:
         """Steps of the schedule that are left out, as in diffusers' ``get_timesteps`` of its img2img pipelines."""
-        return int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
+        return 0 if self.all_steps else int(max(self.steps - min(self.steps * self.strength, self.steps), 0))
 
     @property
     def own_steps(self) -> int:

@@ -17,6 +17,8 @@ LIGHTNING_SHIFT = math.log(3)
 """Exponent of Lightning's shift, as its authors set it: sigma becomes 3 sigma / (1 + 2 sigma)."""
 
 _TABLE = 1000
+_WHOLE_DENOISE = 0.9999
+"""KSampler goes through the whole schedule where denoise is more than this."""
 _REFUSED = ("invert_sigmas", "stochastic_sampling", "use_beta_sigmas", "use_exponential_sigmas", "use_karras_sigmas")
 
 
@@ -84,12 +86,14 @@ def sigma_schedule(config: ScheduleConfig, steps: int, target_tokens: int) -> Te
     return torch.cat([torch.from_numpy(sigmas).to(torch.float32), torch.zeros(1)])
 
 
-def simple_sigmas(shift: float, steps: int) -> Tensor:
+def simple_sigmas(shift: float, steps: int, denoise: float = 1.0) -> Tensor:
     """Return sigmas FP32 [steps + 1] on the CPU as ComfyUI's KSampler with the scheduler "simple" has them.
 
-    They are taken from its table of 1000 shifted timesteps, computed in FP32 as there. With a denoise of d it takes the
-    last ones of a schedule of int(steps / d) steps.
+    They are taken from its table of 1000 shifted timesteps, computed in FP32 as there. With a ``denoise`` of at most
+    0.9999 they are the last ones of a schedule of steps / denoise steps.
     """
+    if denoise <= _WHOLE_DENOISE:
+        return simple_sigmas(shift, int(steps / denoise))[-(steps + 1) :]
     timesteps = torch.arange(1, _TABLE + 1) / _TABLE
     table = timesteps if shift == 1.0 else shift * timesteps / (1 + (shift - 1) * timesteps)
     places = [-(1 + int(step * (_TABLE / steps))) for step in range(steps)]

@@ -56,6 +56,7 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
         scale=each.scale or 0.0,
         mask=each.mask,
         mask_mode=cast(MaskMode, each.mask_mode),
+        all_steps=spec.compat is not None,
     )
 
 

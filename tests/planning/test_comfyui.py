@@ -137,12 +137,10 @@ def test_settings_that_belong_to_compat_go_into_the_edit() -> None:
     spec = resolve(request(true_cfg_scale=4.0), [(640, 480)], SERVING).spec
     assert (spec.negative_prompt, spec.align) == ("", False)
     assert spec.compat == Compat("comfyui", 3.1, "post", 1.0)
-    passed = resolve(
-        request(canvas=B, size="kontext", refine=0.4, steps=20), [(640, 480)], SERVING, canvas=(3000, 2000)
-    )
+    passed = resolve(request(canvas=B, size="kontext", refine=0.4, steps=7), [(640, 480)], SERVING, canvas=(3000, 2000))
     assert passed.spec.drawn_size == (1248, 832)
     only = passed.spec.passes[0]
-    assert (only.own_steps, only.first_step, passed.spec.forwards) == (8, 12, 16)
+    assert (only.own_steps, only.first_step, passed.spec.forwards) == (7, 0, 14)
     at_own_size = resolve(request(canvas=B, refine=0.4), [(640, 480)], SERVING, canvas=(3000, 2000)).spec
     assert at_own_size.drawn_size == (3000, 2000)
 

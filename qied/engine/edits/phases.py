@@ -306,7 +306,7 @@ def denoise(
 def _sigmas(context: EngineContext, spec: EditSpec, drawing: Drawing, tokens: int) -> Tensor:
     """The sigmas FP32 of a pass that denoises so many tokens, down to the final 0."""
     if spec.compat is not None:
-        return simple_sigmas(spec.compat.shift, drawing.steps)[drawing.first_step :]
+        return simple_sigmas(spec.compat.shift, drawing.steps, 1.0 if drawing.over is None else drawing.over.strength)
     config = context.models.schedule
     schedule = lightning_schedule(config) if spec.schedule == "lightning" else config
     return sigma_schedule(schedule, drawing.steps, tokens)[drawing.first_step :]

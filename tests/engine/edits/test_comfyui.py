@@ -42,7 +42,7 @@ def test_sigmas_are_those_of_the_scheduler_simple_over_200_cases() -> None:
         assert table.dtype == np.float32
         whole = steps if denoise > 0.9999 else int(steps / denoise)
         expected = [*(table[1000 - 1 - int(i * (1000 / whole))] for i in range(whole)), np.float32(0)][-(steps + 1) :]
-        found = simple_sigmas(shift, whole)[whole - steps :]
+        found = simple_sigmas(shift, steps, denoise)
         assert found.dtype == torch.float32 and found.tolist() == [float(sigma) for sigma in expected]
         exact = [shift * x / (1 + (shift - 1) * x) for x in (1 - int(i * (1000 / whole)) / 1000 for i in range(whole))]
         np.testing.assert_allclose(found[:-1].numpy(), exact[-steps:], rtol=1e-5)
@@ -261,15 +261,13 @@ def test_a_pass_over_a_canvas_is_a_ksampler_with_denoise(
     engine: Engine, scene: Scene, spec: MakeSpec, scope: str
 ) -> None:
     canvas = scene(112, 144)
-    # Two steps with a denoise of 0.4 are the last two of int(2 / 0.4).
-    whole = PassSpec(0.4, 0, 0, 112, 144, 0, 0, 5, 1 << 18)
+    whole = PassSpec(0.4, 0, 0, 112, 144, 0, 0, 3, 1 << 18, all_steps=True)
     wanted = compat_spec(spec, canvas="c", passes=(whole,), sized="default", crop_width=112, crop_height=144)
     edit = engine.begin(wanted, {"a": scene(90, 131), "c": canvas}, scope)
     with forwards_of(engine) as seen:
-        while len(seen) < 2:
+        while len(seen) < 3:
             edit.advance()
-    sigma = simple_sigmas(3.1, 5)[3]
-    assert whole.own_steps == 2
+    sigma = simple_sigmas(3.1, 3, 0.4)[0]
     with torch.inference_mode():
         start = engine.models.vae.encode(canvas, (112, 144))
     noise = torch.randn([1, 16, 1, 18, 14], generator=torch.manual_seed(7))[:, :, 0]

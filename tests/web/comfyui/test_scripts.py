@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from PIL import Image
+from qied_client.picture_metadata import read_metadata
 from websockets.sync.client import connect
 
 from tests.web.conftest import GatewayProcess
@@ -187,3 +188,20 @@ def test_messages_come_in_the_order_that_clients_rely_on_and_previews_with_them(
                     picture_bytes = frame[8 + number :]
                 assert Image.open(BytesIO(picture_bytes)).format == "JPEG"
             assert ("feature_flags" in types) == (name == "knowing")
+
+
+def test_the_official_graph_has_the_size_of_its_scaled_picture_and_says_how_it_was_made(
+    facade: GatewayProcess, as_user: AsUser, graph: Make, upload: Upload, picture: bytes
+) -> None:
+    prompt = graph(upload(as_user(""), picture, "official.png"))
+    prompt["10"] = {"class_type": "FluxKontextImageScale", "inputs": {"image": ["4", 0]}}
+    prompt["7"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["3", 0]}}
+    for node in ("5", "6"):
+        prompt[node]["inputs"]["image1"] = ["10", 0]
+    script = Script(facade.url)
+    with connect(f"ws://{script.server_address}/ws?clientId={script.client_id}") as ws:
+        (data,) = script.get_images(ws, prompt)["14"]
+    made = read_metadata(data)
+    # 64 x 48 is nearest to 1184 x 880, a quarter of which on the small model's grid is this.
+    assert made is not None and (made.width, made.height) == Image.open(BytesIO(data)).size == (288, 224)
+    assert (made.compat, made.size, made.steps, made.seed) == ("comfyui", "kontext", 3, 7)

@@ -105,8 +105,7 @@ class Runner:
     async def _submitted(self, client: AsyncClient, prompt: Prompt, request: WorkflowRequest, number: int) -> AsyncJob:
         name = new_id("comfyui")
         # ComfyUI has no cap: a size that is too large for the daemon's machine becomes the nearest that is not.
-        usual: EditOptions = {"compat": request.compat or None, "on_cap": "fit"}
-        options: EditOptions = {**usual, **request.options(), "previews": True}
+        options: EditOptions = {"on_cap": "fit", **request.options(), "previews": True}
         first = options.get("seed")
         options["seed"] = ((seed_of(name) if first is None else first) + number) % (limits.SEED + 1)
         job = await client.submit(list(request.images), request.prompt, job_id=name, **options)
