@@ -222,6 +222,8 @@ def _web_address(text: str) -> str:
 
 WEB_ADDRESS = "127.0.0.1:7448"
 """Where `qied serve --web` listens if no other address is named."""
+COMFYUI_ADDRESS = "127.0.0.1:8188"
+"""The same of `qied serve --comfyui`: where ComfyUI listens, so that its clients look there."""
 
 
 class WebConfig(Section):
@@ -229,6 +231,9 @@ class WebConfig(Section):
 
     listen: Annotated[str, AfterValidator(_web_address)] = Field(
         "", description=f"HOST:PORT of the web door, such as {WEB_ADDRESS}; empty: no web door"
+    )
+    comfyui: Annotated[str, AfterValidator(_web_address)] = Field(
+        "", description=f"HOST:PORT of ComfyUI's API, such as {COMFYUI_ADDRESS}; empty: none"
     )
     host_names: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (), description="further names by which browsers reach it, such as that of a proxy"
