@@ -30,7 +30,7 @@ test test-tools quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 # What takes a minute by itself has a run of its own: the training, whole runs of benchmarks, hundreds of edits, kills in the
 # middle of them, a model from each kind of file, kernels compiled for each card, all documents' commands, the page in a browser.
 TOOLS := tests/tiny_model $(addprefix tests/daemon/test_,many_edits.py shop.py kills.py single_files.py gguf_files.py) \
-	tests/engine/ops/test_compiled_kernels.py tests/docs/test_command_lines.py tests/web/page $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py web_smoke.py two_uses.py forward.py serve_edit.py vae_bench.py)
+	tests/engine/ops/test_compiled_kernels.py tests/docs/test_command_lines.py tests/web/page $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py web_smoke.py two_uses.py shop.py forward.py serve_edit.py vae_bench.py)
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(TOOLS)) $(ARGS)
 
