@@ -8,6 +8,9 @@ OUT ?= demo-out
 TORCH ?=
 export TORCH
 
+# The extra upscalers, without the torchvision that spandrel asks for and does not need: see pyproject.toml.
+ALONE := spandrel einops
+
 .PHONY: demo test test-tools quick test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
 
 install: $(VENV)/.installed
@@ -18,6 +21,7 @@ $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt $$($(PYTHON) tools/torch_index.py) torch
 	$(PIP) install -c constraints.txt -e "client[cli,pictures,web]" -e ".[dev]"
+	$(PIP) install -c constraints.txt --no-deps $(ALONE)
 	touch $@
 
 demo: install
@@ -95,6 +99,7 @@ test-lowest: install
 	$(BIN)/python tools/pins.py lowest > dist/lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip --disable-pip-version-check install -r dist/lowest.txt --no-deps -e client -e .
+	.venv-lowest/bin/python -m pip --disable-pip-version-check install -c constraints.txt --no-deps $(ALONE)
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 clean:

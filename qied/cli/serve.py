@@ -53,6 +53,8 @@ from qied.service.notify import Notifier
 from qied.service.reload import Reloading
 from qied.serving.model import BUILTIN, ServedModel, locate_model
 from qied.serving.plan import plan_service, refitted_order
+from qied.upscalers.catalogue import Upscalers
+from qied.upscalers.examined import examined
 from qied.web_door import WebDoor
 
 _OPEN_FILES = 65_536
@@ -142,13 +144,14 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
             manager.starting(f"self-test: {what}, {done} of {total}")
 
         snapshot = measured(probe(os.environ), on_progress=measuring)
+        upscalers = examined(served.upscalers, snapshot, os.environ, measuring)
+    served = replace(served, upscalers=upscalers)
     profiles = all_hardware_profiles(user_profiles_folder())
     planned = plan_service(snapshot, served, loaded.config, wishes_of(loaded), profiles)
     for warning in planned.serving.warnings:
         log.warning(warning)
     _tell_of_loras(log, served.loras)
-    for path, problem in served.upscalers.problems.items():
-        log.info("an upscaling model is left out", path=path, problem=problem)
+    _tell_of_upscalers(log, served.upscalers)
     if loaded.config.output.marking == "off":
         log.warning(
             "results are not marked as made by AI (output.marking is off); the law may ask for it where you are"
@@ -182,6 +185,15 @@ def _tell_of_loras(log: Any, loras: Catalogue) -> None:
         log.debug("a LoRA cannot be used", name=name, problem=problem)
     for path in loras.left_out:
         log.debug("a LoRA file has a name that is not allowed", path=str(path))
+
+
+def _tell_of_upscalers(log: Any, upscalers: Upscalers) -> None:
+    for path, problem in upscalers.problems.items():
+        log.info("an upscaling model is left out", path=path, problem=problem)
+    for card, proven in upscalers.proven.items():
+        for name, shown in proven.items():
+            errors = {half: round(error, 5) for half, error in shown.errors.items()}
+            log.info("an upscaler's precision", name=name, card=card, precision=shown.precision, errors=errors)
 
 
 def _in_short(plan: Plan) -> dict[str, object]:

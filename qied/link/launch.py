@@ -12,6 +12,8 @@ from qied.config.rewriter import Rewriter
 from qied.loras.catalogue import LoraFile
 from qied.planning.pictures import DECODING_ROOM
 from qied.planning.plan import Execution, PreviewDecoder
+from qied.planning.upscaling import UpscalerFacts
+from qied.upscalers.catalogue import UpscalerFile
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class LaunchOrder:
     in ``packed_folder`` within ``packed_bytes`` where there is one, modulation tables likewise, and
     ``free_reserve_bytes`` of their disk are left alone. ``log_folder`` is where its log file is, if anywhere. Pictures
     are decoded in ``decoding_bytes`` of the host. ``marking`` says how results are marked as made by AI,
-    ``rewriter`` what rewrites prompts. ``upscalers`` are the paths of upscaling models by name.
+    ``rewriter`` what rewrites prompts. ``upscalers`` are the upscaling models by name.
     """
 
     worker: str
@@ -57,7 +59,7 @@ class LaunchOrder:
     log_folder: str = ""
     decoding_bytes: int = DECODING_ROOM
     marking: Marking = field(default_factory=Marking)
-    upscalers: dict[str, str] = field(default_factory=dict)
+    upscalers: dict[str, UpscalerFile] = field(default_factory=dict)
     rewriter: Rewriter = field(default_factory=Rewriter)
 
     def to_line(self) -> bytes:
@@ -73,10 +75,20 @@ class LaunchOrder:
         if execution["preview_decoder"] is not None:
             execution["preview_decoder"] = PreviewDecoder(**execution["preview_decoder"])
         loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
+        upscalers = {
+            name: UpscalerFile(**{**file, "facts": UpscalerFacts(**file["facts"])})
+            for name, file in fields["upscalers"].items()
+        }
         checkpoint = Checkpoint.from_json(fields["checkpoint"])
         rewriter = Rewriter(**{**fields["rewriter"], "command": tuple(fields["rewriter"]["command"])})
         marking = Marking(**fields["marking"])
-        parts = {"loras": loras, "checkpoint": checkpoint, "marking": marking, "rewriter": rewriter}
+        parts = {
+            "loras": loras,
+            "checkpoint": checkpoint,
+            "marking": marking,
+            "rewriter": rewriter,
+            "upscalers": upscalers,
+        }
         return cls(**{**fields, "execution": Execution(**execution), **parts})
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -199,7 +199,7 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         marking=config.output.marking_of_results,
         rewriter=config.rewriter.for_workers,
         loras=dict(model.loras.files),
-        upscalers=dict(model.upscalers.files),
+        upscalers=model.upscalers.on("" if card is None else card.name),
         lora_bytes=next((part.bytes for part in made.parts if part.name == LORAS), 0),
         threads=config.worker.threads,
         log_format=config.daemon.log_format,
