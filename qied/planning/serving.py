@@ -10,7 +10,7 @@ from qied.planning.loras import NO_LORAS, LoraFacts, LoraRoom
 from qied.planning.memory import Footprint, MemoryModel, Tiles, largest_of, model_of
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Plan
-from qied.planning.upscaling import UpscalerFacts, upscale_bytes, upscale_tile
+from qied.planning.upscaling import UpscalerFacts, UpscalerPrecision, upscale_bytes, upscale_tile
 from qied.planning.workload import works_of
 
 
@@ -21,7 +21,8 @@ class Serving:
     ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one. With
     ``keeps_schedule`` it runs on the schedule of the preset all the same. ``warnings`` are what
     is probably wrong with the model itself, a sentence each, within the limits of a message; each edit has them too.
-    ``rewrites``: there is a prompt rewriter. ``upscalers`` are the upscaling models by name.
+    ``rewrites``: there is a prompt rewriter. ``upscalers`` are the upscaling models by name, and
+    ``upscaler_precisions`` those in which the first worker runs them, where that is not FP32.
     """
 
     profile: ModelProfile
@@ -33,6 +34,7 @@ class Serving:
     keeps_schedule: bool = False
     rewrites: bool = False
     upscalers: Mapping[str, UpscalerFacts] = field(default_factory=dict)
+    upscaler_precisions: Mapping[str, UpscalerPrecision] = field(default_factory=dict)
 
     @property
     def device(self) -> str:

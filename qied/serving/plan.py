@@ -89,6 +89,7 @@ def plan_service(
         keeps_schedule=model.keeps_schedule,
         rewrites=bool(config.rewriter.for_workers),
         upscalers=model.upscalers.facts,
+        upscaler_precisions={name: file.precision for name, file in model.upscalers.on(plans[0].gpu).items()},
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))

@@ -1,4 +1,4 @@
-"""DESCRIBE and LORAS: what this daemon serves, and what a request can name."""
+"""DESCRIBE, LORAS and UPSCALERS: what this daemon serves, and what a request can name."""
 
 from __future__ import annotations
 
@@ -126,3 +126,17 @@ def lora_list(identifier: int, loras: Mapping[str, LoraFacts], after: str | None
 
 def _lora_info(name: str, facts: LoraFacts) -> m.LoraInfo:
     return m.LoraInfo(name, facts.bytes, facts.rank, facts.steps or 0, cut_text(facts.problem or "", _TEXT_BYTES))
+
+
+def upscaler_list(identifier: int, serving: Serving, after: str | None) -> m.UpscalerList:
+    """A page of the upscaling models in the order of their names, from the first one after a name."""
+    later = (name for name in serving.upscalers if after is None or name > after)
+    names = nsmallest(limits.PAGE_UPSCALERS + 1, later)
+    page = tuple(_upscaler_info(name, serving) for name in names[: limits.PAGE_UPSCALERS])
+    return m.UpscalerList(identifier, page, more=len(names) > limits.PAGE_UPSCALERS)
+
+
+def _upscaler_info(name: str, serving: Serving) -> m.UpscalerInfo:
+    facts = serving.upscalers[name]
+    architecture = cut_text(facts.architecture, limits.SHORT_NAME_BYTES)
+    return m.UpscalerInfo(name, facts.scale, architecture, serving.upscaler_precisions.get(name, "fp32"))
