@@ -75,12 +75,8 @@ def _check_sides(width: int | None, height: int | None) -> None:
     if (width is None) != (height is None):
         raise InvalidRequest("Only one of --width and --height is given.", "Give both.")
     for name, side in (("--width", width), ("--height", height)):
-        if side is not None and (side % limits.SIDE_MULTIPLE or not limits.SIDE_MULTIPLE <= side <= limits.SIDE_PX):
-            raise InvalidRequest(
-                f"{name}: {side} is not a multiple of {limits.SIDE_MULTIPLE} from {limits.SIDE_MULTIPLE} to "
-                f"{limits.SIDE_PX} pixels.",
-                "Correct it.",
-            )
+        if side is not None and not 1 <= side <= limits.SIDE_PX:
+            raise InvalidRequest(f"{name}: {side} is not 1 to {limits.SIDE_PX} pixels.", "Correct it.")
     if width is not None and height is not None and not within_aspect(width, height):
         raise InvalidRequest(f"{width} x {height} is more than {MAX_ASPECT} times as long as wide.", "Correct it.")
 

@@ -74,7 +74,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
     fits = canvas is not None or wanted[0] * wanted[1] <= serving.max_pixels
     nearest = wanted if fits else nearest_within(*wanted, serving.max_pixels, geometry.side_multiple)
     width, height = nearest if request.on_cap == "fit" else wanted
-    sized: Sized = "same" if request.size == "same" and (fits or request.on_cap != "fit") else "default"
+    sized = _sized(request, fits=fits)
     crop = canvas or _crop(request, sized, sizes, (width, height))
     # Distilled weights are run as they were made for, where neither settings nor a preset are asked for.
     distilled = distilled_steps(request, loras, serving)
@@ -95,7 +95,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
         height=height,
         crop_width=crop[0],
         crop_height=crop[1],
-        sized=sized,
+        sized="default" if crop == (0, 0) else sized,
         canvas=request.canvas,
         align=request.align,
         mask=request.mask,
@@ -212,7 +212,8 @@ def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving
     """That the picture is made smaller than was asked for, or than is usual for its source."""
     if (spec.width, spec.height) == wanted:
         return
-    asked = f"{wanted[0]} x {wanted[1]} pixels"
+    given = _asked(request) or wanted
+    asked = f"{given[0]} x {given[1]} pixels"
     named = request.width is not None or request.size == "same"
     whose = "This picture's" if spec.images else "This model's"
     what = f"{asked} were asked for" if named else f"{whose} usual size is {asked}"
@@ -230,23 +231,34 @@ def _unused_negative(request: EditRequest, spec: EditSpec) -> Iterator[str]:
     yield f"The negative prompt has no effect at a CFG scale of 1. Leave it out{instead}."
 
 
+def _asked(request: EditRequest) -> Size | None:
+    return None if request.width is None or request.height is None else (request.width, request.height)
+
+
 def _wanted_size(request: EditRequest, sizes: Sequence[Size], profile: ModelProfile) -> Size:
-    if request.width is not None and request.height is not None:
-        return request.width, request.height
-    if not sizes:
-        return profile.geometry.default_size
-    last = sizes[-1]
-    if request.size == "same":
-        return on_grid(last, profile.geometry)
-    return default_target_size(profile, *last)
+    """The grid that has room for the result: the usual one also where the usual size of a result is asked for."""
+    asked = _asked(request)
+    usual = default_target_size(profile, *sizes[-1]) if sizes else profile.geometry.default_size
+    if asked is not None:
+        is_usual = bool(sizes) and asked == content_within(usual, *sizes[-1])
+        return usual if is_usual else on_grid(asked, profile.geometry)
+    return on_grid(sizes[-1], profile.geometry) if sizes and request.size == "same" else usual
+
+
+def _sized(request: EditRequest, *, fits: bool) -> Sized:
+    """Where the result's size comes from; one that was made to fit has the picture's proportions."""
+    if not fits and request.on_cap == "fit":
+        return "default"
+    return "asked" if _asked(request) is not None else "same" if request.size == "same" else "default"
 
 
 def _crop(request: EditRequest, sized: Sized, sizes: Sequence[Size], grid: Size) -> Size:
-    """What the result takes of its grid: the last picture's own size, or its proportions; 0 each for all of it."""
-    if not sizes:
-        return 0, 0
-    last = sizes[-1]
-    if sized == "same":
-        return last
-    crop = grid if request.width is not None else content_within(grid, *last)
-    return (0, 0) if crop == grid else crop
+    """What the result takes of its grid: the size that was asked for, or the last picture's own size or proportions.
+
+    0 each for all of it, as where a size that was asked for is made to fit.
+    """
+    if sized == "same" and sizes:
+        return sizes[-1]
+    crop = _asked(request) or (content_within(grid, *sizes[-1]) if sizes else grid)
+    made_to_fit = sized != "asked" and _asked(request) is not None
+    return (0, 0) if crop == grid or made_to_fit else crop

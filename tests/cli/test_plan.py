@@ -146,7 +146,7 @@ def test_a_users_own_profile_is_used_and_named(tmp_path):
         (("--vram", "much"), "is not a size"),
         (("--vram", "12"), "Name a unit"),
         (("--width", "512"), "Only one of"),
-        (("--width", "1001", "--height", "999"), "not a multiple of 16"),
+        (("--width", "0", "--height", "999"), "0 is not 1 to 8192 pixels"),
         (("--width", "65536", "--height", "16"), "to 8192 pixels"),
         (("--width", "8192", "--height", "16"), "times as long as wide"),
         (("--images", "4"), "takes 1 to 3 pictures"),
