@@ -68,7 +68,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
     _check_precision(request, serving)
     loras = chosen_loras(request, preset, serving)
     if canvas is not None:
-        check_canvas(canvas)
+        check_canvas(canvas, serving)
     wanted = _wanted_size(request, sizes, serving.profile) if canvas is None else on_grid(canvas, geometry)
     # Passes over a canvas are drawn in crops, so its own size is bounded by other things.
     fits = canvas is not None or wanted[0] * wanted[1] <= serving.max_pixels

@@ -56,6 +56,11 @@ class Serving:
         """Cap of a reference: that of the smallest worker, so that an edit is the same wherever it runs."""
         return min(plan.max_reference_pixels for plan in self.plans)
 
+    @property
+    def max_result_pixels(self) -> int:
+        """The largest result with all that is done after it is drawn, wherever it runs."""
+        return min(plan.max_result_pixels for plan in self.plans)
+
     def footprints(self, spec: EditSpec) -> dict[str, Footprint]:
         """What an edit takes, by kind of worker, the first plan's kind first.
 
