@@ -17,7 +17,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Facts:
+class TrialFacts:
     """What a trial found out besides that it went well."""
 
     facts: dict[str, str | int | float]
@@ -31,7 +31,7 @@ def _always() -> bool:
 class Suite:
     """Named trials in order. ``usable`` tells after a failure whether the device still answers in this process."""
 
-    trials: Mapping[str, Callable[[], Trial | Rate | Facts]]
+    trials: Mapping[str, Callable[[], Trial | Rate | TrialFacts]]
     usable: Callable[[], bool] = field(default=_always)
 
 
@@ -50,14 +50,14 @@ def run_suite(suite: Suite, skip: Collection[str], report: Callable[[Line], None
             return
 
 
-def _finished(name: str, run: Callable[[], Trial | Rate | Facts]) -> FinishedTrial:
+def _finished(name: str, run: Callable[[], Trial | Rate | TrialFacts]) -> FinishedTrial:
     try:
         result = run()
     except Exception as error:  # noqa: BLE001 - whatever a kernel raises is the answer of its trial
         return FinishedTrial(name=name, trial=Trial(ok=False, error=_reason(error)))
     if isinstance(result, Rate):
         return FinishedTrial(name=name, trial=Trial(ok=True), bytes_per_s=result.bytes_per_s)
-    if isinstance(result, Facts):
+    if isinstance(result, TrialFacts):
         return FinishedTrial(name=name, trial=Trial(ok=True), facts=result.facts)
     return FinishedTrial(name=name, trial=result)
 

@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from qied.engine.selftest.child import Facts, Suite
+from qied.engine.selftest.child import Suite, TrialFacts
 from qied.engine.upscale.live_bytes import live_bytes
 from qied.engine.upscale.loading import load_network
 from qied.engine.upscale.precision import HALVES, fastest_proven, half_errors
@@ -44,14 +44,14 @@ def cpu() -> Suite:
     return _suite(partial(shown, device=torch.device("cpu")))
 
 
-def _suite(trial: Callable[[Path], Facts]) -> Suite:
+def _suite(trial: Callable[[Path], TrialFacts]) -> Suite:
     files: dict[str, str] = json.loads(os.environ[FILES])
     return Suite({name: partial(trial, Path(path)) for name, path in files.items()})
 
 
-def _described(path: Path) -> Facts:
+def _described(path: Path) -> TrialFacts:
     network, facts = load_network(path)
-    return Facts({**vars(facts), "pixel_bytes": counted_bytes(network)})
+    return TrialFacts({**vars(facts), "pixel_bytes": counted_bytes(network)})
 
 
 def counted_bytes(network: nn.Module) -> int:
@@ -69,7 +69,7 @@ def _for_each_pixel(network: nn.Module, side: int, device: str) -> int:
     return math.ceil(live_bytes(network, torch.zeros(1, 3, side, side, device=device)) / side**2)
 
 
-def shown(path: Path, device: torch.device) -> Facts:
+def shown(path: Path, device: torch.device) -> TrialFacts:
     """The errors of half precisions, the one to take, and bytes for each pixel in FP32 (0: not measured)."""
     network, _ = load_network(path)
     halves = network.precisions if isinstance(network, SpandrelNetwork) else HALVES
@@ -79,7 +79,9 @@ def shown(path: Path, device: torch.device) -> Facts:
         errors = half_errors(network, _noise(_TRIED_PX).to(device), allowed)
         measured = max(_measured(network, side, device) for side in _MEASURED_PX) if device.type == "cuda" else 0
     precision = fastest_proven(errors)
-    return Facts({"precision": precision, "measured_bytes": measured, **{str(half): e for half, e in errors.items()}})
+    return TrialFacts(
+        {"precision": precision, "measured_bytes": measured, **{str(half): e for half, e in errors.items()}}
+    )
 
 
 def _measured(network: nn.Module, side: int, device: torch.device) -> int:

@@ -1,8 +1,8 @@
 """Upscaling models of other architectures, by the package spandrel (the extra ``upscalers``).
 
 https://github.com/chaiNNer-org/spandrel tells an architecture by its tensors, and has the networks. It imports
-torchvision for two networks that upscale nothing (LaMa, RestoreFormer). The torchvision of the public index does not work
-with builds of torch from elsewhere, so names that those two ask for stand in for it while spandrel is imported.
+torchvision for two networks that upscale nothing (LaMa, RestoreFormer). The torchvision of the public index does not
+work with builds of torch from elsewhere, so names that those two ask for stand in for it while spandrel is imported.
 """
 
 from __future__ import annotations
