@@ -77,7 +77,7 @@ def upscale_operations(facts: UpscalerFacts, size: tuple[int, int], tile_px: int
     """Operations of a whole picture of (width, height) in such tiles, with their margins: two for each product."""
     spread = [sum(min(side, low + tile_px + MARGIN_PX) - max(0, low - MARGIN_PX) for low in range(0, side, tile_px))
               for side in size]  # fmt: skip
-    return spread[0] * spread[1] * _pixel_operations(facts)
+    return float(spread[0] * spread[1]) * _pixel_operations(facts)
 
 
 def _pixel_operations(facts: UpscalerFacts) -> float:
@@ -86,9 +86,9 @@ def _pixel_operations(facts: UpscalerFacts) -> float:
     if facts.architecture == "rrdb":
         dense = sum(_conv(width + number * growth, growth) for number in range(4)) + _conv(width + 4 * growth, width)
         small = facts.blocks * 3 * dense + _conv(width, width) + _conv(3 * facts.shuffle**2, width)
-        doubled = sum(_conv(width, width) * 4**number for number in range(1, facts.doublings + 1))
+        doubled = sum((_conv(width, width) << 2 * number) for number in range(1, facts.doublings + 1))
         whole = (_conv(width, width) + _conv(width, 3)) * facts.scale**2
-        return (small + doubled) / facts.shuffle**2 + whole
+        return (small + doubled) / float(facts.shuffle**2) + whole
     if facts.architecture == "compact":
         return _conv(3, width) + facts.blocks * _conv(width, width) + _conv(width, 3 * facts.scale**2)
     return facts.pixel_operations

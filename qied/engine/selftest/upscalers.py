@@ -61,7 +61,8 @@ def counted_operations(network: nn.Module) -> int:
     """Operations for each pixel of a tile, two for each product, as torch counts them."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counted:
         network(torch.zeros(1, 3, _TRIED_PX, _TRIED_PX))
-    return math.ceil(counted.get_total_flops() / _TRIED_PX**2)
+    operations: int = counted.get_total_flops()
+    return math.ceil(operations / _TRIED_PX**2)
 
 
 def counted_bytes(network: nn.Module) -> int:

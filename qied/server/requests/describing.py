@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from heapq import nsmallest
-from typing import Final
+from typing import Any, Final
 
 from qied_client.errors import QiedError
 from qied_client.pixels.plugins import decodable_formats
@@ -18,6 +18,8 @@ from qied.config import Config
 from qied.edit import EditSpec
 from qied.planning.lora_choices import distilling_lora
 from qied.planning.loras import LoraFacts
+from qied.planning.plan import Plan
+from qied.planning.planned_upscalers import planned_upscalers
 from qied.planning.request_defaults import resolve
 from qied.planning.serving import Serving
 
@@ -26,6 +28,8 @@ _STAGES: Final = ("mask", "edit", "redraw", "refine", "upscale", "save")
 _PRESETS: Final = 8
 _PLANS: Final = 8
 _PRESET_LORAS: Final = 2
+_PLANNED_UPSCALERS: Final = 64
+"""In each plan, which has to fit a message with the others."""
 _TEXT_BYTES: Final = 200
 _OF_ONE_USER: Final = (
     "jobs_running_per_user",
@@ -73,7 +77,13 @@ def description(identifier: int, serving: Serving, config: Config, edit_ms: Call
 
 def plans_of(serving: Serving) -> bytes:
     """The plans of the first workers as JSON."""
-    return json.dumps([plan.to_json() for plan in serving.plans[:_PLANS]]).encode()
+    return json.dumps([_plan(serving, plan) for plan in serving.plans[:_PLANS]]).encode()
+
+
+def _plan(serving: Serving, plan: Plan) -> dict[str, Any]:
+    precisions = serving.upscaler_precisions if plan is serving.plans[0] else {}
+    upscalers = planned_upscalers(plan, serving.profile, serving.upscalers, precisions)[:_PLANNED_UPSCALERS]
+    return {**plan.to_json(), **({"upscalers": [each.to_json() for each in upscalers]} if upscalers else {})}
 
 
 def _preset_info(name: str, serving: Serving, edit_ms: Callable[[EditSpec], int]) -> m.PresetInfo:
