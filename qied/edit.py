@@ -14,7 +14,7 @@ OutputFormat = Literal["png", "webp", "jpeg"]
 MaskMode = Literal["auto", "white", "transparent", "opaque"]
 Background = Literal["auto", "transparent", "opaque", "none"]
 Schedule = Literal["model", "lightning"]
-Sized = Literal["default", "same", "kontext"]
+Sized = Literal["default", "same", "kontext", "asked"]
 _CUT = "..."
 _PLACE = Int(0, limits.SIDE_PX)
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
@@ -84,7 +84,7 @@ class EditSpec:
     everywhere. ``rewrite``: the prompt is rewritten before it is used. With
     ``crop_width`` and ``crop_height``, the picture that gives the result its size takes so much of ``width`` x
     ``height``; it is extended to that at the right and below by its last pixels, and the result is cut to it.
-    ``sized`` tells whether that is its own size.
+    ``sized`` tells where that comes from: the picture's proportions, its own size, or the size that was asked for.
 
     ``canvas`` is the hash of a picture that ``passes`` are drawn on, one after the other; without it they are drawn on
     the result of a first pass from noise. The result has the canvas's size then, as ``crop_width`` and ``crop_height``.
@@ -119,7 +119,7 @@ class EditSpec:
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     background: Annotated[Background, Later(OneOf((*BACKGROUNDS, "none")))] = "none"
     rewrite: Annotated[bool, Later(Flag())] = False
-    sized: Annotated[Sized, Later(OneOf(SIZES))] = "default"
+    sized: Annotated[Sized, Later(OneOf((*SIZES, "asked")))] = "default"
     canvas: Annotated[str | None, Later(Maybe(Hash()))] = None
     passes: Annotated[tuple[PassSpec, ...], Later(ListOf(Nested(PassSpec), limits.PASSES))] = ()
     align: Annotated[bool, Later(Flag())] = True

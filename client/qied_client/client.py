@@ -479,6 +479,10 @@ class Client:
         """The daemon's LoRAs by the names that ``loras`` takes; see ``AsyncClient.loras``."""
         return self._loop.run(self._client.loras())
 
+    def upscalers(self) -> tuple[m.UpscalerInfo, ...]:
+        """The daemon's upscaling models by the names that ``upscale`` takes; see ``AsyncClient.upscalers``."""
+        return self._loop.run(self._client.upscalers())
+
     def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job, one's own or, for the owner, that of ``user``; see ``AsyncClient.cancel``."""
         return self._loop.run(self._client.cancel(job_id, user=user))

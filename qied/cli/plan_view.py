@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from qied.planning.plan import Execution, Plan, Refusal
+from qied.planning.planned_upscalers import PlannedUpscaler
 from qied.planning.quote import Answer
 
 _BAR_CELLS = 64
@@ -28,7 +29,9 @@ _MARKS = {
 }
 
 
-def show_plan(console: Console, plan: Plan, answer: Answer | None = None) -> None:
+def show_plan(
+    console: Console, plan: Plan, answer: Answer | None = None, upscalers: Sequence[PlannedUpscaler] = ()
+) -> None:
     """Print a plan, and what it means for one request where one was given."""
     console.print(_headline(plan))
     console.print()
@@ -40,6 +43,8 @@ def show_plan(console: Console, plan: Plan, answer: Answer | None = None) -> Non
         console.print(_item("why ", "bold", reason))
     for warning in plan.warnings:
         console.print(_item("note", "bold yellow", warning))
+    for each in upscalers:
+        console.print(_item(f"{each.scale}x  ", "bold", each.text))
     if answer is not None:
         console.print(_item("edit", "bold green" if answer.fits else "bold red", answer.text))
 

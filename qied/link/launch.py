@@ -10,7 +10,7 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.config.output import Marking
 from qied.config.rewriter import Rewriter
 from qied.loras.catalogue import LoraFile
-from qied.planning.pictures import DECODING_ROOM
+from qied.planning.pictures import DECODING_ROOM, RESULTS_ROOM
 from qied.planning.plan import Execution, PreviewDecoder
 from qied.planning.upscaling import UpscalerFacts
 from qied.upscalers.catalogue import UpscalerFile
@@ -26,8 +26,8 @@ class LaunchOrder:
     files that edits may name; those on the device take ``lora_bytes`` at most. Models that had to be quantised are kept
     in ``packed_folder`` within ``packed_bytes`` where there is one, modulation tables likewise, and
     ``free_reserve_bytes`` of their disk are left alone. ``log_folder`` is where its log file is, if anywhere. Pictures
-    are decoded in ``decoding_bytes`` of the host. ``marking`` says how results are marked as made by AI,
-    ``rewriter`` what rewrites prompts. ``upscalers`` are the upscaling models by name.
+    are decoded in ``decoding_bytes`` of the host, and large results made in ``results_bytes``. ``marking`` says how
+    results are marked as made by AI, ``rewriter`` what rewrites prompts, ``upscalers`` which models enlarge.
     """
 
     worker: str
@@ -58,6 +58,7 @@ class LaunchOrder:
     free_reserve_bytes: int = 0
     log_folder: str = ""
     decoding_bytes: int = DECODING_ROOM
+    results_bytes: int = RESULTS_ROOM
     marking: Marking = field(default_factory=Marking)
     upscalers: dict[str, UpscalerFile] = field(default_factory=dict)
     rewriter: Rewriter = field(default_factory=Rewriter)

@@ -59,7 +59,7 @@ def _size(spec: EditSpec) -> str:
     """By which rule the result got its size, where its sides alone cannot be asked for again."""
     if spec.sized == "kontext":
         return spec.sized
-    if not spec.crop_width or spec.canvas is not None:
+    if not spec.crop_width or spec.canvas is not None or spec.sized == "asked":
         return ""
     return spec.sized
 

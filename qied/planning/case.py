@@ -13,6 +13,7 @@ from qied.planning.hardware_profile import Choice, LoadedProfile
 from qied.planning.loras import NO_LORAS, LoraRoom
 from qied.planning.memory import MemoryModel, Precisions
 from qied.planning.model_profile import ModelProfile
+from qied.planning.pictures import CANVAS_PIXELS
 from qied.planning.plan import PreviewDecoder
 from qied.planning.text_precision import streamed_text_precision
 from qied.planning.wishes import Wishes
@@ -24,7 +25,8 @@ class PlanRequest:
 
     ``stored_block``: bytes of the model's largest block in files of GGUF; 0 for others. ``text_encoder_as_stored``: why
     its text encoder cannot be quantised here, a clause; "" where it can. ``preview``: the tiny autoencoder that decodes
-    previews, where there is one. ``warnings`` are of the model's files.
+    previews, where there is one. ``warnings`` are of the model's files. ``largest_result``: pixels that a result may
+    have when all is done with it.
     """
 
     model: ModelProfile
@@ -35,6 +37,7 @@ class PlanRequest:
     text_encoder_as_stored: str = ""
     preview: PreviewDecoder | None = None
     warnings: tuple[str, ...] = ()
+    largest_result: int = CANVAS_PIXELS
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import cast
 
 from qied_client.errors import InvalidRequest, PrecisionUnavailable
 from qied_client.protocol import limits
@@ -13,11 +13,10 @@ from qied.edit import EditSpec, MaskMode, PassSpec
 from qied.planning.crops import clipped, crop_of
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import Geometry, ModelProfile
+from qied.planning.pictures import CANVAS_PIXELS
 from qied.planning.serving import Serving
 
 Size = tuple[int, int]
-CANVAS_PIXELS: Final = limits.BLOB_BYTES * 100 // 101 // 3
-"""The largest canvas: its pixels as they are must fit a blob."""
 
 
 def passes_of(request: EditRequest, spec: EditSpec, serving: Serving) -> tuple[PassSpec, ...]:
@@ -82,13 +81,13 @@ def reduced(spec: EditSpec, profile: ModelProfile) -> Iterator[str]:
             )
 
 
-def check_canvas(canvas: Size) -> None:
-    """Raise InvalidRequest for a canvas of a size that no result can have."""
+def check_canvas(canvas: Size, serving: Serving) -> None:
+    """Raise InvalidRequest for a canvas of a size that no result can have here."""
     width, height = canvas
-    if max(width, height) > limits.SIDE_PX or width * height > CANVAS_PIXELS:
+    most = min(CANVAS_PIXELS, serving.max_result_pixels)
+    if max(width, height) > limits.SIDE_PX or width * height > most:
         raise InvalidRequest(
-            f"canvas: {width} x {height} pixels; a canvas has at most {limits.SIDE_PX} along a side and "
-            f"{CANVAS_PIXELS} in all.",
+            f"canvas: {width} x {height} pixels; a canvas has at most {limits.SIDE_PX} along a side and {most} in all.",
             "Crop it or scale it down first.",
             field="canvas",
         )

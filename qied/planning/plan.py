@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from qied.planning.pictures import DECODING_ROOM, LEAST_ROOM
+from qied_client.protocol import limits
+
+from qied.planning.pictures import DECODING_ROOM, LEAST_RESULTS, LEAST_ROOM, RESULT_PIXEL, RESULTS_ROOM
 
 Scaling = Literal["rowwise", "tensorwise"]
 TextPrecision = Literal["stored", "int8-storage", "fp8-storage"]
@@ -99,7 +101,8 @@ class Plan:
 
     ``sources`` tells for each value where it came from (profile, configuration, command line, measured, computed).
     ``gpu_uuid`` tells cards and their partitions apart, which share an index. ``decoding_bytes`` are those of
-    ``host_bytes`` in which pictures are decoded.
+    ``host_bytes`` in which pictures are decoded, and ``results_bytes`` those for results that are enlarged, or drawn on
+    a canvas.
     """
 
     model: str
@@ -121,11 +124,18 @@ class Plan:
     sources: dict[str, str] = field(default_factory=dict)
     gpu_uuid: str | None = None
     decoding_bytes: int = DECODING_ROOM
+    results_bytes: int = RESULTS_ROOM
 
-    def with_least_decoding(self) -> Plan:
-        """The same plan with less host memory for decoding pictures, of which the largest are refused then."""
-        least = min(LEAST_ROOM, self.decoding_bytes)
-        return replace(self, decoding_bytes=least, host_bytes=self.host_bytes - self.decoding_bytes + least)
+    @property
+    def max_result_pixels(self) -> int:
+        """The largest result that is enlarged, or drawn on a canvas."""
+        return min(limits.PIXELS, self.results_bytes // RESULT_PIXEL)
+
+    def with_least_pictures(self) -> Plan:
+        """The same plan with less host memory for pictures, and for results, of which the largest are refused then."""
+        decoding, results = min(LEAST_ROOM, self.decoding_bytes), min(LEAST_RESULTS, self.results_bytes)
+        saved = self.decoding_bytes - decoding + self.results_bytes - results
+        return replace(self, decoding_bytes=decoding, results_bytes=results, host_bytes=self.host_bytes - saved)
 
     @property
     def arena_bytes(self) -> int:
@@ -151,6 +161,8 @@ class Plan:
             },
             "host_bytes": self.host_bytes,
             "decoding_bytes": self.decoding_bytes,
+            "results_bytes": self.results_bytes,
+            "max_result_pixels": self.max_result_pixels,
             "pinned_bytes": self.pinned_bytes,
             "text_encoder": self.execution.text_encoder,
             "text_encoder_precision": self.execution.text_encoder_precision,

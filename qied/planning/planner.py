@@ -24,7 +24,7 @@ from qied.planning.fitting import Fit, Fitter, Rung, ladder
 from qied.planning.hardware_profile import Choice, match_profile
 from qied.planning.memory import RING_SLOTS, MemoryModel, Precisions, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
-from qied.planning.pictures import decoding_room, held_bytes
+from qied.planning.pictures import decoding_room, held_bytes, results_room
 from qied.planning.pinning import pinnable_bytes
 from qied.planning.plan import FP8_ATTENTION, Execution, Plan, Refusal, Sessions
 from qied.planning.refusals import (
@@ -175,7 +175,9 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         preview_decoder=case.request.preview,
     )
     active = _session_limit(case.choice, wishes)
-    pictures = _with_pictures(case.snapshot, fitter, rung, active, _host_needed(fitter, rung))
+    pictures = _with_pictures(
+        case.snapshot, fitter, rung, active, _host_needed(fitter, rung), case.request.largest_result
+    )
     return Plan(
         model=model.name,
         gpu=case.gpu.name,
@@ -188,6 +190,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         predicted_peak_bytes=fit.peak,
         host_bytes=pictures.host_bytes,
         decoding_bytes=pictures.room,
+        results_bytes=pictures.results,
         pinned_bytes=streamed * block if execution.pin else 0,
         max_pixels=rung.max_pixels,
         max_reference_pixels=rung.max_reference_pixels,
@@ -235,7 +238,7 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
     )  # fmt: skip
     plain = numerics.precision == "fp32"
     active = _session_limit(profile.profile.choose, wishes)
-    pictures = _with_pictures(snapshot, fitter, rung, active, fit.peak)
+    pictures = _with_pictures(snapshot, fitter, rung, active, fit.peak, request.largest_result)
     return Plan(
         model=model.name,
         gpu="CPU",
@@ -254,6 +257,7 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
         predicted_peak_bytes=fit.peak,
         host_bytes=pictures.host_bytes,
         decoding_bytes=pictures.room,
+        results_bytes=pictures.results,
         pinned_bytes=0,
         max_pixels=rung.max_pixels,
         max_reference_pixels=rung.max_reference_pixels,
@@ -310,21 +314,27 @@ def _host_needed(fitter: Fitter, rung: Rung) -> int:
 
 @dataclass(frozen=True)
 class _WithPictures:
-    """Bytes of the host in all, and those of them in which pictures are decoded."""
+    """Bytes of the host in all, those of them in which pictures are decoded, and those for large results."""
 
     host_bytes: int
     room: int
+    results: int
 
 
-def _with_pictures(snapshot: Snapshot, fitter: Fitter, rung: Rung, active: int, needed: int) -> _WithPictures:
+def _with_pictures(
+    snapshot: Snapshot, fitter: Fitter, rung: Rung, active: int, needed: int, largest_result: int
+) -> _WithPictures:
     """Add the pictures of ``active`` edits, and as much room to decode them as there is, most of the reserve included.
 
-    Decoding takes moments, so it never keeps a machine from serving that can hold the rest.
+    What is left is for large results. Both take moments, so they never keep a machine from serving that can hold the
+    rest.
     """
     capacity = host_capacity(snapshot)
     taken = needed + held_bytes(fitter.work(rung), fitter.memory.profile.geometry.vision_pixels, active)
-    room = decoding_room(None if capacity is None else capacity + HOST_RESERVE * 3 // 4 - taken)
-    return _WithPictures(taken + room, room)
+    spare = None if capacity is None else capacity + HOST_RESERVE * 3 // 4 - taken
+    room = decoding_room(spare)
+    results = results_room(None if spare is None else spare - room, largest_result)
+    return _WithPictures(taken + room + results, room, results)
 
 
 def _session_limit(choice: Choice, wishes: Wishes) -> int:

@@ -20,10 +20,11 @@ def with_upscaling(spec: EditSpec, wanted: str, serving: Serving) -> EditSpec:
     name, facts = chosen_upscaler(wanted, serving.upscalers)
     upscaled = replace(spec, upscale=name, upscale_by=facts.scale)
     width, height = upscaled.size
-    if max(width, height) > limits.SIDE_PX or width * height > limits.PIXELS:
+    most = serving.max_result_pixels
+    if max(width, height) > limits.SIDE_PX or width * height > most:
         raise InvalidRequest(
             f"upscale: the result would have {width} x {height} pixels; its sides may have {limits.SIDE_PX}, and all "
-            f"of it {limits.PIXELS} pixels.",
+            f"of it {most} pixels.",
             "Ask for a smaller scale, or a smaller picture.",
             field="upscale",
         )

@@ -35,6 +35,7 @@ class UpscalerFacts:
     between its first and last. ``shuffle``: pixels along each side that RRDB gathers into channels at first. Those are
     0 (1 for ``shuffle``) for other architectures, whose tensors in FP32 take ``pixel_bytes`` for each pixel of a tile
     at their peak. ``measured_bytes``: what a card took for each pixel, with all that its kernels need; 0 if unknown.
+    ``pixel_operations`` are those of others for each pixel.
     """
 
     architecture: str
@@ -46,6 +47,7 @@ class UpscalerFacts:
     parameters: int
     pixel_bytes: int = 0
     measured_bytes: int = 0
+    pixel_operations: int = 0
 
     @property
     def doublings(self) -> int:
@@ -69,6 +71,32 @@ def upscale_bytes(facts: UpscalerFacts, tile_px: int) -> int:
     else:
         values = facts.pixel_bytes / _FP32
     return int(pixels * max(values * _FP32 * _WORKSPACE, facts.measured_bytes)) + facts.parameters * _FP32
+
+
+def upscale_operations(facts: UpscalerFacts, size: tuple[int, int], tile_px: int) -> float:
+    """Operations of a whole picture of (width, height) in such tiles, with their margins: two for each product."""
+    spread = [sum(min(side, low + tile_px + MARGIN_PX) - max(0, low - MARGIN_PX) for low in range(0, side, tile_px))
+              for side in size]  # fmt: skip
+    return float(spread[0] * spread[1]) * _pixel_operations(facts)
+
+
+def _pixel_operations(facts: UpscalerFacts) -> float:
+    """Operations for each pixel of what goes in; those of convolutions alone, which are nearly all of them."""
+    width, growth = facts.features, facts.growth
+    if facts.architecture == "rrdb":
+        dense = sum(_conv(width + number * growth, growth) for number in range(4)) + _conv(width + 4 * growth, width)
+        small = facts.blocks * 3 * dense + _conv(width, width) + _conv(3 * facts.shuffle**2, width)
+        doubled = sum((_conv(width, width) << 2 * number) for number in range(1, facts.doublings + 1))
+        whole = (_conv(width, width) + _conv(width, 3)) * facts.scale**2
+        return (small + doubled) / float(facts.shuffle**2) + whole
+    if facts.architecture == "compact":
+        return _conv(3, width) + facts.blocks * _conv(width, width) + _conv(width, 3 * facts.scale**2)
+    return facts.pixel_operations
+
+
+def _conv(into: int, out: int) -> int:
+    """Operations of a 3 x 3 convolution for each of its pixels."""
+    return 2 * 9 * into * out
 
 
 def upscale_tile(facts: UpscalerFacts, room_bytes: int) -> int:

@@ -130,14 +130,23 @@ def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) ->
 
 
 def _upscalers(config: ModelConfig, environ: Mapping[str, str], home: Path, served: ServedModel) -> Upscalers:
-    folders = [expanded_path("model.upscalers", named) for named in config.upscalers]
-    if missing := next((named for named in folders if not is_folder(named)), None):
-        raise ConfigError(f"model.upscalers: {missing} is not a folder.", "Correct the path, or leave it out.")
+    folders = _upscaler_folders(config)
     around = installation_around(served.origin, home) if is_file(served.origin) else None
     found = [*([around] if around is not None else []), *installations(environ, home)]
     beside = [folder for each in found for folder in each.folders["upscaler"]]
-    own = [builtin_upscalers_folder()] if served.profile_name == BUILTIN else []
-    return find_upscalers([*folders, *beside, *own])
+    return find_upscalers([*folders, *beside, *_own_upscalers(served.profile_name)])
+
+
+def _upscaler_folders(config: ModelConfig) -> list[Path]:
+    """The configured folders; raises ConfigError for one that is not there."""
+    folders = [expanded_path("model.upscalers", named) for named in config.upscalers]
+    if missing := next((named for named in folders if not is_folder(named)), None):
+        raise ConfigError(f"model.upscalers: {missing} is not a folder.", "Correct the path, or leave it out.")
+    return folders
+
+
+def _own_upscalers(profile_name: str) -> list[Path]:
+    return [builtin_upscalers_folder()] if profile_name == BUILTIN else []
 
 
 def _find(config: ModelConfig, environ: Mapping[str, str], home: Path) -> ServedModel:
@@ -161,8 +170,9 @@ def _find(config: ModelConfig, environ: Mapping[str, str], home: Path) -> Served
 
 
 def without_files(profile: ModelProfile, name: str, config: ModelConfig) -> ServedModel:
-    """A model that is only planned for, with the LoRAs that are configured."""
-    return ServedModel(Path(), profile, name, _loras(config, (), name, profile))
+    """A model that is only planned for, with the LoRAs and upscalers that are configured."""
+    upscalers = find_upscalers([*_upscaler_folders(config), *_own_upscalers(name)])
+    return ServedModel(Path(), profile, name, _loras(config, (), name, profile), upscalers=upscalers)
 
 
 def named_parts(config: ModelConfig) -> NamedParts:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qied_client.errors import ConfigError, PlanRefused
+from qied_client.protocol import limits
 
 from qied.config import Config
 from qied.hardware.snapshot import Gpu, Snapshot
@@ -17,6 +18,7 @@ from qied.planning.fitting import GRAPHS, LORAS
 from qied.planning.hardware_profile import LoadedProfile, match_profile
 from qied.planning.loras import room_for
 from qied.planning.memory import model_of
+from qied.planning.pictures import CANVAS_PIXELS
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan, plan_cards, worth
 from qied.planning.refit import refit
@@ -60,6 +62,7 @@ def plan_inputs(
         as_stored,
         model.tiny.decoder,
         model.tiny.warnings,
+        limits.PIXELS if model.upscalers.facts else CANVAS_PIXELS,
     )
     return with_chosen_cards(snapshot, config.model.gpus), request
 
@@ -89,6 +92,7 @@ def plan_service(
         keeps_schedule=model.keeps_schedule,
         rewrites=bool(config.rewriter.for_workers),
         upscalers=model.upscalers.facts,
+        upscaler_precisions={name: file.precision for name, file in model.upscalers.on(plans[0].gpu).items()},
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))
@@ -134,7 +138,7 @@ def _within_host(plans: Sequence[Plan], capacity: int | None) -> tuple[list[Plan
     Where it does not hold them all as they are, each has less room to decode pictures.
     """
     if capacity is not None and len(plans) > 1 and sum(made.host_bytes for made in plans) > capacity:
-        plans = [made.with_least_decoding() for made in plans]
+        plans = [made.with_least_pictures() for made in plans]
     kept: list[Plan] = []
     refusals: list[Refusal] = []
     for made in plans:
@@ -196,6 +200,7 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         cache_bytes=wishes.cache_bytes,
         max_active=made.sessions.limit,
         decoding_bytes=made.decoding_bytes,
+        results_bytes=made.results_bytes,
         marking=config.output.marking_of_results,
         rewriter=config.rewriter.for_workers,
         loras=dict(model.loras.files),

@@ -167,3 +167,37 @@ def test_an_own_size_above_the_cap_is_refused_or_made_smaller_with_a_word():
 def test_two_sizes_are_not_taken_together():
     with pytest.raises(InvalidRequest, match="size: 'same'"):
         request(size="same", width=512, height=512).validated()
+
+
+SIDES = st.integers(1, 4096)
+PROPORTIONS = st.tuples(SIDES, SIDES).filter(lambda size: max(size) <= 32 * min(size))
+
+
+@given(size=PROPORTIONS, cap=st.integers(64 * 64, 2048 * 2048), rule=st.sampled_from(["default", "same"]))
+def test_the_size_of_any_result_can_be_asked_for_and_gives_that_size(size, cap, rule):
+    serving = serving_up_to(cap)
+    made = resolve(request(size=rule, on_cap="fit"), [size], serving).spec
+    width, height = made.drawn_size
+    asked = request(width=width, height=height)
+    again = admitted(resolve(asked, [size], serving), asked, serving)
+    assert again.drawn_size == made.drawn_size and again.width % 16 == again.height % 16 == 0
+    usual = resolve(request(), [size], serving)
+    if rule == "default" and usual.fits:
+        assert (again.width, again.height) == (made.width, made.height), "drawn on the same grid: the same picture"
+
+
+@given(width=st.integers(1, 1024), height=st.integers(1, 1024), size=PROPORTIONS)
+def test_every_size_within_the_cap_is_drawn_on_a_grid_that_has_room_for_it(width, height, size):
+    spec = resolve(request(width=width, height=height), [size], SERVING).spec
+    assert spec.drawn_size == (width, height)
+    usual = resolve(request(), [size], SERVING).spec
+    if (width, height) != usual.drawn_size:
+        assert 0 <= spec.width - width < 16 and 0 <= spec.height - height < 16
+    assert (spec.sized == "asked") == bool(spec.crop_width)
+
+
+def test_a_size_off_the_grid_that_is_above_the_cap_is_told_as_it_was_asked_for():
+    fitted = request(width=1500, height=1001, on_cap="fit")
+    spec = admitted(resolve(fitted, [(600, 400)], SERVING), fitted, SERVING)
+    assert spec.width * spec.height <= 1024 * 1024 and spec.crop_width == 0
+    assert "1500 x 1001 pixels were asked for" in spec.warnings[0]

@@ -77,12 +77,6 @@ def _with_what_is_allowed(error: InvalidRequest, request: EditRequest) -> Invali
         return error
     if name == "redraw":
         return error if path == name else InvalidRequest(error.message, _give(REDRAW_RANGES), field=path)
-    value = getattr(request, name)
-    if name in ("width", "height") and type(value) is int and value > limits.SIDE_MULTIPLE:
-        below = value // limits.SIDE_MULTIPLE * limits.SIDE_MULTIPLE
-        above = below + limits.SIDE_MULTIPLE
-        if above <= limits.SIDE_PX:
-            return InvalidRequest(error.message, f"Give {below} or {above}.", field=path)
     return InvalidRequest(error.message, _give(OPTIONS[name].values), field=path)
 
 

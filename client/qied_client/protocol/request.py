@@ -28,7 +28,7 @@ from qied_client.protocol.fields import (
     write,
 )
 
-_SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
+_SIDE = Int(1, limits.SIDE_PX)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class EditRequest:
 
     ``images`` are SHA-256 hashes of uploaded picture files, the last one giving the default aspect; none for a model
     that makes pictures from text alone;
-    ``width`` and ``height`` are pixels, multiples of 16, given both or not at all. ``on_cap`` says what happens to a
+    ``width`` and ``height`` are pixels of the result, given both or not at all: it is drawn on a grid of multiples of
+    16 that has room for it, and cut to them. ``on_cap`` says what happens to a
     request above this machine's cap: ``refuse`` it with the nearest size, or ``fit`` it to that size.
     ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` says what of a mask is edited: its
     ``white`` part; its ``transparent`` one, as OpenAI and ComfyUI's editor mean it; its ``opaque`` one; or, with

@@ -14,6 +14,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from qied.engine.selftest.child import Suite, TrialFacts
 from qied.engine.upscale.live_bytes import live_bytes
@@ -51,7 +52,17 @@ def _suite(trial: Callable[[Path], TrialFacts]) -> Suite:
 
 def _described(path: Path) -> TrialFacts:
     network, facts = load_network(path)
-    return TrialFacts({**vars(facts), "pixel_bytes": counted_bytes(network)})
+    return TrialFacts(
+        {**vars(facts), "pixel_bytes": counted_bytes(network), "pixel_operations": counted_operations(network)}
+    )
+
+
+def counted_operations(network: nn.Module) -> int:
+    """Operations for each pixel of a tile, two for each product, as torch counts them."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counted:
+        network(torch.zeros(1, 3, _TRIED_PX, _TRIED_PX))
+    operations: int = counted.get_total_flops()
+    return math.ceil(operations / _TRIED_PX**2)
 
 
 def counted_bytes(network: nn.Module) -> int:

@@ -39,7 +39,7 @@ def load_network(path: Path) -> tuple[nn.Module, UpscalerFacts]:
 
 def same_model(found: UpscalerFacts, known: UpscalerFacts) -> bool:
     """Whether a file holds the model that it held when the daemon started, as far as its facts tell."""
-    return found == replace(known, pixel_bytes=0, measured_bytes=0)
+    return found == replace(known, pixel_bytes=0, measured_bytes=0, pixel_operations=0)
 
 
 def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """Upscaling models of other architectures, by the package spandrel (the extra ``upscalers``).
 
 https://github.com/chaiNNer-org/spandrel tells an architecture by its tensors, and has the networks. It imports
-torchvision for two networks that upscale nothing (LaMa, RestoreFormer). The torchvision of the public index breaks
-beside builds of torch from elsewhere, so names that those two ask for stand in for it while spandrel is imported.
+torchvision for two networks that upscale nothing (LaMa, RestoreFormer). The torchvision of the public index does not
+work with builds of torch from elsewhere, so names that those two ask for stand in for it while spandrel is imported.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _spandrel() -> Any:
 
 @contextmanager
 def _stand_in() -> Iterator[None]:
-    """Modules in the place of torchvision's; whoever imports it later finds none of them."""
+    """Modules in the place of torchvision's; later imports find none of them."""
     kept = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "torchvision"}
     for name in kept:
         del sys.modules[name]
