@@ -28,7 +28,8 @@ class PassSpec:
     ``mask``, where there is one. It is drawn in a crop that has ``padding`` pixels more on each side, at ``scale``
     pixels for each of the picture's; 0 stands for the scale of ``planning.crops``. ``feather`` pixels of its rim fade
     into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone through.
-    ``max_pixels`` bounds the crop as it is drawn.
+    ``max_pixels`` bounds the crop as it is drawn. ``precision`` is one that the daemon holds besides its own, "" its
+    own.
     """
 
     strength: Annotated[float, Real(0.0, 1.0)]
@@ -43,6 +44,7 @@ class PassSpec:
     scale: Annotated[float, Later(Real(0.0, limits.CROP_SCALE))] = 0.0
     mask: Annotated[str | None, Later(Maybe(Hash()))] = None
     mask_mode: Annotated[MaskMode, Later(OneOf(MASK_MODES))] = "auto"
+    precision: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
 
     @property
     def first_step(self) -> int:

@@ -114,6 +114,7 @@ def _values(plan: Plan) -> Table:
         budget += f", {column_size(plan.predicted_peak_bytes)} needed"
     rows = (
         ("precision", run.precision + scaling, "precision"),
+        *((("second precision", run.second.precision, "second_precision"),) if run.second is not None else ()),
         ("blocks", blocks, "blocks"),
         ("results up to", megapixels(plan.max_pixels), "max_pixels"),
         ("references up to", megapixels(plan.max_reference_pixels), "max_reference_pixels"),

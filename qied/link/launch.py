@@ -11,7 +11,7 @@ from qied.config.output import Marking
 from qied.config.rewriter import Rewriter
 from qied.loras.catalogue import LoraFile
 from qied.planning.pictures import DECODING_ROOM
-from qied.planning.plan import Execution, PreviewDecoder
+from qied.planning.plan import Execution, PreviewDecoder, SecondPrecision
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class LaunchOrder:
         execution["attention"] = tuple(execution["attention"])
         if execution["preview_decoder"] is not None:
             execution["preview_decoder"] = PreviewDecoder(**execution["preview_decoder"])
+        if execution["second"] is not None:
+            execution["second"] = SecondPrecision(**execution["second"])
         loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
         checkpoint = Checkpoint.from_json(fields["checkpoint"])
         rewriter = Rewriter(**{**fields["rewriter"], "command": tuple(fields["rewriter"]["command"])})

@@ -70,6 +70,7 @@ def _redraw(each: PassSpec) -> Redraw:
         feather=each.feather,
         steps=each.steps,
         scale=each.scale or None,
+        precision=each.precision or None,
     )
 
 

@@ -41,7 +41,6 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
             "Count its pixels from the picture's left and top edge.",
             field=f"{name}.box",
         )
-    _check_precision(name, each, serving)
     edges = clipped((left, top, left + across, top + down), spec.drawn_size)
     return PassSpec(
         strength=each.strength,
@@ -56,15 +55,23 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
         scale=each.scale or 0.0,
         mask=each.mask,
         mask_mode=cast(MaskMode, each.mask_mode),
+        precision=_precision(name, each, serving),
     )
 
 
-def _check_precision(name: str, each: Redraw, serving: Serving) -> None:
+def _precision(name: str, each: Redraw, serving: Serving) -> str:
+    """The precision that a pass names besides the daemon's own, "" for that; raises PrecisionUnavailable."""
     if each.precision in (None, "auto", serving.precision):
-        return
+        return ""
+    second = serving.second_precision
+    if each.precision == second:
+        return second
+    held = f"{serving.precision} alone" if second is None else f"{serving.precision} and {second}"
+    could = second is None and each.precision == "bf16" and serving.precision != "fp32"
+    owner = "; its owner can set model.second_precision to bf16" if could else ""
     raise PrecisionUnavailable(
-        f"{name}.precision: this daemon holds its model in {serving.precision} alone, not in {each.precision!r}.",
-        f"Leave the precision out, or draw on the result at a daemon that runs {each.precision}.",
+        f"{name}.precision: this daemon holds its model in {held}, not in {each.precision!r}.",
+        f"Leave the precision out, or draw on the result at a daemon that runs {each.precision}{owner}.",
         field=f"{name}.precision",
     )
 
