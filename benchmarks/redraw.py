@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from quality_bench.engines import LORA_BYTES
 from quality_bench.sets import single_edits
 from redraw_bench import RESULTS
 from redraw_bench.page import write_page
@@ -20,10 +21,11 @@ from redraw_bench.ways import Tried, names, tried
 from wire_bench.machine import command, machine_facts, versions
 
 from qied.engine.engine import Engine, EngineOptions
+from qied.loras.catalogue import find_loras
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Sessions
 from qied.planning.serving import Serving
-from qied.resources import builtin_model_folder
+from qied.resources import builtin_loras_folder, builtin_model_folder
 
 
 def main() -> int:
@@ -32,11 +34,13 @@ def main() -> int:
     if arguments.page:
         return write_page(check=arguments.check)
     profile, started = shipped_profiles()["builtin"], time.monotonic()
-    engine = Engine.load(builtin_model_folder(), profile, EngineOptions(dtype="fp32"), lambda *_: None)
+    loras = find_loras([builtin_loras_folder()], profile.architecture)
+    options = EngineOptions(dtype="fp32", loras=loras.files, lora_bytes=LORA_BYTES)
+    engine = Engine.load(builtin_model_folder(), profile, options, lambda *_: None)
     plan = Plan(
         "builtin", "CPU", "cpu", "cpu", None, (), 1, 1, 1, 0, 1 << 18, 1 << 16, Sessions(1, 1), engine.execution, (),
     )  # fmt: skip
-    serving = Serving(profile, (plan,))
+    serving = Serving(profile, (plan,), loras.facts)
     # An edit that changes nothing has no region.
     sessions = [each for each in single_edits(arguments.limit) if each.edits[0].source != each.edits[0].target]
     found: dict[str, list[Tried]] = {name: [] for name in names()}
