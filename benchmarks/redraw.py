@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from quality_bench.engines import LORA_BYTES
 from quality_bench.sets import single_edits
 from redraw_bench import RESULTS
 from redraw_bench.page import write_page
-from redraw_bench.ways import Tried, names, tried
+from redraw_bench.ways import REDO, Tried, names, tried
 from wire_bench.machine import command, machine_facts, versions
 
 from qied.engine.engine import Engine, EngineOptions
@@ -74,15 +76,19 @@ def _report(found: dict[str, list[Tried]], seconds: float) -> dict[str, Any]:
         "machine": machine_facts(Path(__file__).parent),
         "seconds": round(seconds, 1),
         "edits": len(next(iter(found.values()))),
-        "ways": {name: _figures(tries) for name, tries in found.items() if tries},
+        "ways": {name: _figures(tries, found[REDO]) for name, tries in found.items() if tries},
     }
 
 
-def _figures(tries: list[Tried]) -> dict[str, Any]:
+def _figures(tries: list[Tried], redone: list[Tried]) -> dict[str, Any]:
+    gains = [each.inside_db - redo.inside_db for each, redo in zip(tries, redone, strict=True)]
+    error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
     outside = [each.changed_outside for each in tries if each.changed_outside is not None]
     return {
         "success": sum(each.success for each in tries),
         "inside_db": round(sum(each.inside_db for each in tries) / len(tries), 2),
+        "over_redo_db": round(mean(gains), 2),
+        "over_redo_error_db": round(error, 2),
         "whole_db": round(sum(each.whole_db for each in tries) / len(tries), 2),
         "gflop": round(sum(each.gflop for each in tries) / len(tries), 2),
         "step_ms": round(sum(each.step_ms for each in tries) / len(tries), 1),

@@ -25,6 +25,7 @@ from tools.tiny_model.scoring import edited_region, score
 STEPS: Final = 12
 REDRAWS: Final[Mapping[str, tuple[float, int | None]]] = {
     "redraw 0.5": (0.5, None),
+    "redraw 0.4": (0.4, None),
     "redraw 0.3": (0.3, None),
     "redraw 0.5, 32 px around": (0.5, 32),
 }

@@ -43,7 +43,7 @@ class PlanRequest:
 class CardRequest:
     """One card with everything that is known when it is planned for.
 
-    ``second`` says whether blocks in BF16 are planned beside those of any other precision that allows for it.
+    ``second`` says whether blocks in BF16 are planned next to those of any other precision that allows for it.
     """
 
     snapshot: Snapshot

@@ -55,7 +55,7 @@ class Precisions:
 
     @property
     def takes_second(self) -> bool:
-        """Whether blocks in BF16 can be run beside these: all that is not in blocks is shared."""
+        """Whether blocks in BF16 can be run next to these: all that is not in blocks is shared."""
         return self.compute == "bf16" and self.precision != "bf16"
 
     @property

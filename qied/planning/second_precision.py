@@ -1,6 +1,6 @@
-"""A second precision beside the daemon's own, for passes that name it: BF16, streamed from host memory. Pure.
+"""A second precision next to the daemon's own, for passes that name it: BF16, streamed from host memory. Pure.
 
-It never decides what the daemon itself runs in: where it does not fit beside that, it is left out, and the plan says
+It never decides what the daemon itself runs in: where it does not fit next to that, it is left out, and the plan says
 why.
 """
 
@@ -72,7 +72,7 @@ def _is_beside(plain: Plan, found: Plan | Refusal) -> bool:
 
 
 def _refused(request: PlanRequest, execution: Execution) -> str:
-    """Why BF16 cannot be held beside an execution, whatever the memory, a clause; "" where it can."""
+    """Why BF16 cannot be held next to an execution, whatever the memory, a clause; "" where it can."""
     if request.second_refused:
         return request.second_refused
     if execution.compute != "bf16":
@@ -86,5 +86,5 @@ def _short_of(snapshot: Snapshot, request: PlanRequest, plain: Plan) -> str:
     # Pictures are decoded in what is left.
     needed = plain.host_bytes - plain.decoding_bytes + memory.second_host_bytes
     if capacity is not None and run.device == "cuda" and needed > capacity:
-        return f"with BF16 beside it the worker needs {gib(needed)} of host memory, and {gib(capacity)} are free"
-    return f"the blocks in BF16 need {gib(memory.second_device_bytes)} of its memory besides"
+        return f"with BF16 as well the worker needs {gib(needed)} of host memory, and {gib(capacity)} are free"
+    return f"the blocks in BF16 need {gib(memory.second_device_bytes)} more of its memory"

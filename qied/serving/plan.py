@@ -77,7 +77,7 @@ def plan_service(
     seconds = [made.execution.second for made in plans]
     if any(seconds):
         # It costs no card its place, and an edit is the same wherever it runs.
-        alone = replace(request, second_refused="there is no room for it beside the workers of all cards")
+        alone = replace(request, second_refused="the workers of all cards have no room for it together")
         plans_alone, left_out_alone = _on_cards(snapshot, alone)
         if not all(seconds) or len(plans_alone) > len(plans):
             plans, left_out = plans_alone, left_out_alone

@@ -244,7 +244,7 @@ def denoise(
 ) -> Units[Tensor]:
     """Take what a pass starts from to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
     spec, models = inputs.spec, context.models
-    transformer = models.transformer_in(drawing.precision)
+    model = models.transformer_in(drawing.precision)
     columns, rows = (side // models.vae.cell for side in drawing.size)
     schedule = lightning_schedule(models.schedule) if spec.schedule == "lightning" else models.schedule
     sigmas = sigma_schedule(schedule, drawing.steps, start.noise.shape[1])[drawing.first_step :]
@@ -254,16 +254,14 @@ def denoise(
     held.hold("start")
     held.hold("latents", latents, *start.tensors)
     held.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
-    needs = step_needs(context, inputs, transformer.shape, conditioning.tokens(latents))
+    needs = step_needs(context, inputs, model.shape, conditioning.tokens(latents))
     table = yield from prepare_steps(context, inputs, sigmas, held, needs)
     modulation = models.transformer.step_rows(table)
     held.hold("modulation", modulation)
     for step in range(1, steps + 1):
         loras = context.loras.branches(inputs.loras)
         around = context.loras.around(inputs.loras)
-        velocities = yield velocity_request(
-            transformer, latents, modulation.step(step - 1), conditioning, loras, around
-        )
+        velocities = yield velocity_request(model, latents, modulation.step(step - 1), conditioning, loras, around)
         del loras, around
         velocity = guided(velocities, conditioning.scale)
         del velocities

@@ -1,4 +1,4 @@
-"""The transformer in a second precision: blocks of its own beside those of the first, everything else shared."""
+"""The transformer in a second precision: blocks of its own next to those of the first, everything else shared."""
 
 from __future__ import annotations
 

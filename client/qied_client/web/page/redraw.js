@@ -24,14 +24,22 @@ export const shownPrompt = () => state.session?.turns.find((row) => row.turn ===
 
 function showStrength() { $("brush-strength-now").textContent = `${$("brush-strength").value} %`; }
 
+// A redraw always fades a little: 0 leaves it to the server how much.
+function showFeather() {
+  const { value } = $("brush-feather");
+  $("brush-feather-now").textContent = state.redrawing && value === "0" ? say("auto") : value;
+}
+
 whenChanged(() => {
   if (!state.pictures.length) state.redrawing = false;
   $("tool-redraw").setAttribute("aria-pressed", String(state.redrawing));
   $("strength").hidden = !state.redrawing;
   $("edit-word").textContent = say(state.redrawing ? "redraw" : $("edit-word").dataset.words);
   showStrength();
+  showFeather();
 });
 
 $("tool-redraw").addEventListener("click", () => setRedrawing(!state.redrawing));
+$("brush-feather").addEventListener("input", showFeather);
 $("brush-strength").addEventListener("input", showStrength);
 $("brush-strength").addEventListener("change", changed);
