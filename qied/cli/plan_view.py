@@ -20,6 +20,7 @@ _MARKS = {
     "small weights": ("W", "blue"),
     "resident blocks": ("B", "bright_blue"),
     "ring": ("R", "cyan"),
+    "second precision": ("P", "bright_cyan"),
     "text encoder": ("T", "yellow"),
     "arena": ("A", "magenta"),
     "sessions": ("S", "green"),

@@ -207,3 +207,13 @@ def test_a_plan_for_a_cpu_speaks_of_the_cpu(tmp_path):
     assert "precision fp32" in text
     assert " GiB needed" in text
     assert "why in FP32: the CPU only simulates other precisions" in text
+
+
+@pytest.mark.parametrize(("name", "there"), [("rtx-4090-24gb", True), ("rtx-4060-8gb", False)])
+def test_a_second_precision_is_shown_with_its_memory_or_why_there_is_none(tmp_path, name, there):
+    wished = {"QIED_MODEL_SECOND_PRECISION": "bf16", "QIED_MODEL_PRECISION": "fp8-storage"}
+    done = plan("--snapshot", snapshot(name), cwd=tmp_path, **wished)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert ("P second precision" in text) == ("passes may name BF16 as well" in text) == there
+    assert ("of host memory, and" in text and "are free" in text) == (not there)
