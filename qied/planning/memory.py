@@ -7,7 +7,7 @@ time on a device, so a plan holds the largest arena once and the state of every 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -118,7 +118,7 @@ class MemoryModel:
 
     ``stored_block``: bytes of its largest block in files of GGUF; 0 for others. ``text_precision`` is how the layers of
     a streamed text encoder are kept, ``preview`` what decodes previews, None for the linear map. With ``second`` the
-    blocks are held in BF16 as well, for passes that name it.
+    blocks are held in BF16 as well, for passes that name it; a step of those needs less of the arena than any other.
     """
 
     profile: ModelProfile
@@ -319,7 +319,7 @@ class MemoryModel:
 
     def _denoise(self, work: Workload) -> int:
         """The arena of a step, the attention's result, and casts to FP32 in chunks of 16 MiB, a few at a time."""
-        step = max(_step_memory(shape, forwards_of(work), work.lora_width) for shape in self._shapes)
+        step = _step_memory(self.shape, forwards_of(work), work.lora_width)
         return int((step + _CASTS * CAST_BYTES) * self.factors.denoise)
 
     @cached_property
@@ -328,12 +328,6 @@ class MemoryModel:
         facts, numerics = self.profile.architecture, self.numerics
         shape = BlockShape(facts.inner_dim, facts.mlp_dim, facts.head_dim)
         return TransformerShape(shape, facts.layers, numerics.precision, numerics.compute, numerics.fp8_attention)
-
-    @cached_property
-    def _shapes(self) -> tuple[TransformerShape, ...]:
-        """Those of each precision that a step may run in."""
-        second = replace(self.shape, precision="bf16", fp8_attention=False)
-        return (self.shape, second) if self.second else (self.shape,)
 
 
 @lru_cache(maxsize=4096)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qied.edit import EditSpec, PassSpec
 from qied.hardware.snapshot import Snapshot
 from qied.planning.fitting import SECOND
 from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.memory import RING_SLOTS, MemoryModel, Precisions
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.memory import RING_SLOTS, MemoryModel, Precisions, Tiles, forwards_of, step_bytes
+from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.planning.plan import Plan, SecondPrecision
 from qied.planning.planner import PlanRequest, plan
+from qied.planning.second_precision import planned_with_second
 from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
+from qied.planning.workload import largest_workload
 
 MODEL, BUILTIN = shipped_profiles()["qwen-image-edit-2511"], shipped_profiles()["builtin"]
 LARGE = PlanRequest(MODEL, shipped_hardware_profiles())
@@ -116,18 +118,31 @@ def test_it_runs_as_a_worker_of_its_precision_does(machine: Machine) -> None:
 def test_workers_with_it_are_of_another_kind_and_passes_have_it_where_all_do(machine: Machine) -> None:
     snapshot = machine((8, 9), 24, host=128)
     made, plain = (planned(snapshot, second=second, precision="fp8-storage") for second in ("bf16", "off"))
-    assert kind_of(made.execution) != kind_of(plain.execution)
+    assert kind_of(made.execution) != kind_of(replace(made.execution, second=None))
     seconds = [Serving(MODEL, plans).second_precision for plans in ((made,), (made, made), (made, plain), (plain,))]
     assert seconds == ["bf16", "bf16", None, None]
 
 
-def test_an_edit_is_promised_the_arena_of_either_precision(machine: Machine) -> None:
-    made = planned(machine(), SMALL, precision="fp8-storage", device="cpu")
-    in_bf16 = planned(machine(), SMALL, precision="bf16", device="cpu")
-    over = PassSpec(0.5, 0, 0, 512, 512, 0, 0, 4, 1 << 18, precision="bf16")
-    spec = EditSpec(("a",), "x", None, 1, 4, 1.0, 512, 512, passes=(over,))
-    feet = [next(iter(Serving(BUILTIN, (each,)).footprints(spec).values())) for each in (made, in_bf16)]
-    assert feet[0].arena >= feet[1].arena
+@pytest.mark.parametrize("precision", ["int8", "fp8", "fp8-storage"])
+@pytest.mark.parametrize("model", [MODEL, BUILTIN], ids=["2511", "builtin"])
+def test_a_step_in_bf16_fits_the_arena_of_any_other_precision(model: ModelProfile, precision: Any) -> None:
+    for side in (256, 512, 1024, 2048):
+        work = largest_workload(model, side * side, min(side * side, model.geometry.vae_pixels))
+        first, second = (
+            MemoryModel(model, Precisions(name, "rowwise" if name == "fp8" else None, "bf16"), "cuda")
+            for name in (precision, "bf16")
+        )
+        tiles = Tiles(256, 256)
+        assert second.arena(work, tiles, "streamed").denoise <= first.arena(work, tiles, "streamed").denoise
+        assert step_bytes(second.shape, forwards_of(work)) == step_bytes(first.shape, forwards_of(work))
+
+
+def test_a_plan_whose_first_precision_would_change_is_not_taken(machine: Machine) -> None:
+    snapshot, request = machine((8, 9), 24, host=128), replace(LARGE, wishes=Wishes(second_precision="bf16"))
+    plain = planned(snapshot, second="off", precision="fp8-storage")
+    other = replace(planned(snapshot, precision="fp8-storage"), precision="int8")
+    made = planned_with_second(snapshot, request, lambda second: other if second else plain)
+    assert isinstance(made, Plan) and made.precision == "fp8-storage" and why_not(made)
 
 
 @settings(max_examples=40)
