@@ -21,6 +21,7 @@ _MARKS = {
     "small weights": ("W", "blue"),
     "resident blocks": ("B", "bright_blue"),
     "ring": ("R", "cyan"),
+    "second precision": ("P", "bright_cyan"),
     "text encoder": ("T", "yellow"),
     "arena": ("A", "magenta"),
     "sessions": ("S", "green"),
@@ -119,6 +120,7 @@ def _values(plan: Plan) -> Table:
         budget += f", {column_size(plan.predicted_peak_bytes)} needed"
     rows = (
         ("precision", run.precision + scaling, "precision"),
+        *((("second precision", run.second.precision, "second_precision"),) if run.second is not None else ()),
         ("blocks", blocks, "blocks"),
         ("results up to", megapixels(plan.max_pixels), "max_pixels"),
         ("references up to", megapixels(plan.max_reference_pixels), "max_reference_pixels"),

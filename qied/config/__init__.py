@@ -138,6 +138,9 @@ class ModelConfig(Section):
     text_encoder_precision: Literal["auto", "int8-storage", "fp8-storage", "stored"] = Field(
         "auto", description="how the text encoder's layers are kept where they stream from host memory"
     )
+    second_precision: Literal["off", "bf16"] = Field(
+        "off", description="precision that passes may name besides; its blocks stream from host memory"
+    )
     gpus: Annotated[str, AfterValidator(_cards)] = Field(
         "all", description="cards that get a worker: all, or indices and UUIDs as 0,2 or GPU-8f1c9a2e"
     )

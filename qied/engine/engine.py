@@ -207,6 +207,8 @@ class Engine:
                 raise _invalid(name, f"{side} is not a multiple of {geometry.side_multiple} pixels.")
         if spec.steps < 1:
             raise _invalid("steps", f"{spec.steps} steps; at least 1 is needed.")
+        for each in spec.passes:
+            self.models.transformer_in(each.precision)
         self.context.loras.check(spec.loras)
         for name, text in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt or "")):
             if (tokens := self.models.text_encoder.tokens.count(text)) > limit:

@@ -11,7 +11,7 @@ from qied.config.output import Marking
 from qied.config.rewriter import Rewriter
 from qied.loras.catalogue import LoraFile
 from qied.planning.pictures import DECODING_ROOM, RESULTS_ROOM
-from qied.planning.plan import Execution, PreviewDecoder
+from qied.planning.plan import Execution, PreviewDecoder, SecondPrecision
 from qied.planning.upscaling import UpscalerFacts
 from qied.upscalers.catalogue import UpscalerFile
 
@@ -75,6 +75,8 @@ class LaunchOrder:
         execution["attention"] = tuple(execution["attention"])
         if execution["preview_decoder"] is not None:
             execution["preview_decoder"] = PreviewDecoder(**execution["preview_decoder"])
+        if execution["second"] is not None:
+            execution["second"] = SecondPrecision(**execution["second"])
         loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
         upscalers = {
             name: UpscalerFile(**{**file, "facts": UpscalerFacts(**file["facts"])})

@@ -70,10 +70,11 @@ def _redraw(each: PassSpec) -> Redraw:
         box=(each.left, each.top, each.width, each.height),
         mask=each.mask,
         mask_mode=each.mask_mode,
-        padding=each.padding,
+        padding=None if each.context else each.padding,
         feather=each.feather,
         steps=each.steps,
         scale=each.scale or None,
+        precision=each.precision or None,
     )
 
 

@@ -25,8 +25,8 @@ class PlanRequest:
 
     ``stored_block``: bytes of the model's largest block in files of GGUF; 0 for others. ``text_encoder_as_stored``: why
     its text encoder cannot be quantised here, a clause; "" where it can. ``preview``: the tiny autoencoder that decodes
-    previews, where there is one. ``warnings`` are of the model's files. ``largest_result``: pixels that a result may
-    have when all is done with it.
+    previews, where there is one. ``second_refused``: why its files give no BF16, a clause; "" where they do.
+    ``warnings`` are of the model's files. ``largest_result``: pixels that a result may have when all is done with it.
     """
 
     model: ModelProfile
@@ -36,13 +36,17 @@ class PlanRequest:
     stored_block: int = 0
     text_encoder_as_stored: str = ""
     preview: PreviewDecoder | None = None
+    second_refused: str = ""
     warnings: tuple[str, ...] = ()
     largest_result: int = CANVAS_PIXELS
 
 
 @dataclass(frozen=True)
 class CardRequest:
-    """One card with everything that is known when it is planned for."""
+    """One card with everything that is known when it is planned for.
+
+    ``second`` says whether blocks in BF16 are planned next to those of any other precision that allows for it.
+    """
 
     snapshot: Snapshot
     gpu: Gpu
@@ -50,6 +54,7 @@ class CardRequest:
     request: PlanRequest
     listed: Shortlist
     budget: Budget
+    second: bool = False
 
     @property
     def choice(self) -> Choice:
@@ -60,5 +65,6 @@ class CardRequest:
         """What fits a kind of numbers to a budget."""
         text = streamed_text_precision(self.request.wishes, self.request.text_encoder_as_stored)
         request = self.request
-        memory = MemoryModel(request.model, numerics, "cuda", request.stored_block, text, request.preview)
+        second = self.second and numerics.takes_second
+        memory = MemoryModel(request.model, numerics, "cuda", request.stored_block, text, request.preview, second)
         return Fitter(memory, self.choice, self.request.wishes.cache_bytes, self.request.loras)

@@ -54,6 +54,11 @@ class Precisions:
     fp8_attention: bool = False
 
     @property
+    def takes_second(self) -> bool:
+        """Whether blocks in BF16 can be run next to these: all that is not in blocks is shared."""
+        return self.compute == "bf16" and self.precision != "bf16"
+
+    @property
     def element_bytes(self) -> int:
         """Bytes of one activation, and of one weight outside the blocks."""
         return 2 if self.compute == "bf16" else FP32
@@ -112,7 +117,8 @@ class MemoryModel:
     """The bytes of one model in one kind of numbers on one kind of device.
 
     ``stored_block``: bytes of its largest block in files of GGUF; 0 for others. ``text_precision`` is how the layers of
-    a streamed text encoder are kept, ``preview`` what decodes previews, None for the linear map.
+    a streamed text encoder are kept, ``preview`` what decodes previews, None for the linear map. With ``second`` the
+    blocks are held in BF16 as well, for passes that name it; a step of those needs less of the arena than any other.
     """
 
     profile: ModelProfile
@@ -121,6 +127,7 @@ class MemoryModel:
     stored_block: int = 0
     text_precision: TextPrecision = "stored"
     preview: PreviewDecoder | None = None
+    second: bool = False
 
     @property
     def factors(self) -> Factors:
@@ -199,7 +206,8 @@ class MemoryModel:
         """
         if self.device == "cpu" or self.numerics.compute != "bf16":
             return 0
-        return attention_bytes(self.shape, forwards_of(work)[0]) + self.factors.graphs
+        held = attention_bytes(self.shape, forwards_of(work)[0]) + self.factors.graphs
+        return held * (2 if self.second else 1)
 
     def footprint(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Footprint:
         """State and arena of exactly this edit, with what the allocator loses."""
@@ -241,7 +249,24 @@ class MemoryModel:
 
     def host_bytes(self, streamed_blocks: int) -> int:
         """Bytes of host memory of a worker that streams so many blocks; what is mapped from files is not counted."""
-        return self.factors.host_process + self.factors.host_tables + streamed_blocks * self.host_block
+        streamed = streamed_blocks * self.host_block + self.second_host_bytes
+        return self.factors.host_process + self.factors.host_tables + streamed
+
+    @property
+    def second_host_bytes(self) -> int:
+        """Bytes of host memory that the blocks of a second precision take: on a card all of them stream."""
+        layers = self.profile.architecture.layers
+        return layers * self._second_block if self.second and self.device == "cuda" else 0
+
+    @property
+    def second_device_bytes(self) -> int:
+        """Bytes of the device that a second precision takes: the ring of its blocks, on a CPU all of them."""
+        layers = self.profile.architecture.layers
+        return (RING_SLOTS if self.device == "cuda" else layers) * self._second_block if self.second else 0
+
+    @cached_property
+    def _second_block(self) -> int:
+        return block_bytes(self.profile.architecture, "bf16", None, "bf16")
 
     @cached_property
     def _block(self) -> int:
@@ -334,6 +359,7 @@ def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
         execution.device,
         text_precision=execution.text_encoder_precision,
         preview=execution.preview_decoder,
+        second=execution.second is not None,
     )
 
 

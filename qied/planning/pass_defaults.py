@@ -40,7 +40,6 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
             "Count its pixels from the picture's left and top edge.",
             field=f"{name}.box",
         )
-    _check_precision(name, each, serving)
     edges = clipped((left, top, left + across, top + down), spec.drawn_size)
     return PassSpec(
         strength=each.strength,
@@ -48,7 +47,8 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
         top=edges[1],
         width=edges[2] - edges[0],
         height=edges[3] - edges[1],
-        padding=each.padding,
+        padding=0 if each.padding is None else each.padding,
+        context=serving.profile.geometry.crop_context if each.padding is None else 0.0,
         feather=each.feather,
         steps=spec.steps if each.steps is None else each.steps,
         max_pixels=serving.max_pixels,
@@ -56,15 +56,23 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
         mask=each.mask,
         mask_mode=cast(MaskMode, each.mask_mode),
         all_steps=spec.compat is not None,
+        precision=_precision(name, each, serving),
     )
 
 
-def _check_precision(name: str, each: Redraw, serving: Serving) -> None:
+def _precision(name: str, each: Redraw, serving: Serving) -> str:
+    """The precision that a pass names besides the daemon's own, "" for that; raises PrecisionUnavailable."""
     if each.precision in (None, "auto", serving.precision):
-        return
+        return ""
+    second = serving.second_precision
+    if each.precision == second:
+        return second
+    held = f"{serving.precision} alone" if second is None else f"{serving.precision} and {second}"
+    could = second is None and each.precision == "bf16" and serving.precision != "fp32"
+    owner = "; its owner can set model.second_precision to bf16" if could else ""
     raise PrecisionUnavailable(
-        f"{name}.precision: this daemon holds its model in {serving.precision} alone, not in {each.precision!r}.",
-        f"Leave the precision out, or draw on the result at a daemon that runs {each.precision}.",
+        f"{name}.precision: this daemon holds its model in {held}, not in {each.precision!r}.",
+        f"Leave the precision out, or draw on the result at a daemon that runs {each.precision}{owner}.",
         field=f"{name}.precision",
     )
 

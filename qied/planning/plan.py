@@ -32,6 +32,18 @@ class PreviewDecoder:
 
 
 @dataclass(frozen=True)
+class SecondPrecision:
+    """The precision that passes may name besides the daemon's own, and how its blocks pass through the device.
+
+    On a card all of its blocks stream through ``ring_slots`` slots of their own; ``pin`` asks for pinned host memory.
+    """
+
+    precision: Literal["bf16"]
+    ring_slots: int
+    pin: bool
+
+
+@dataclass(frozen=True)
 class Execution:
     """The plan's orders to the engine; bytes are those of the device.
 
@@ -46,7 +58,7 @@ class Execution:
     ``text_encoder_precision`` is how the layers of a streamed text encoder are kept. ``preview_decoder``: what decodes
     previews; None for the linear map.
     With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host
-    memory, and expanded on the device each time.
+    memory, and expanded on the device each time. ``second`` is the precision that passes may name besides this one.
     """
 
     device: Literal["cuda", "cpu"]
@@ -68,6 +80,24 @@ class Execution:
     stored_block_bytes: int = 0
     text_encoder_precision: TextPrecision = "stored"
     preview_decoder: PreviewDecoder | None = None
+    second: SecondPrecision | None = None
+
+    @property
+    def of_second(self) -> Execution:
+        """How the blocks of the second precision are run: as a worker of that precision runs them, all streamed."""
+        assert self.second is not None
+        streams = self.device == "cuda"
+        return replace(
+            self,
+            precision=self.second.precision,
+            scaling=None,
+            resident_blocks=0 if streams else self.total_blocks,
+            ring_slots=self.second.ring_slots,
+            pin=self.second.pin,
+            attention=self.attention[1:] if self.fp8_attention else self.attention,
+            stored_block_bytes=0,
+            second=None,
+        )
 
     @property
     def fp8_attention(self) -> bool:
@@ -150,6 +180,7 @@ class Plan:
             "gpu": self.gpu,
             "profile": self.profile,
             "precision": self.precision,
+            "second_precision": None if self.execution.second is None else self.execution.second.precision,
             "scaling": self.scaling,
             "reasons": list(self.reasons),
             "budget_bytes": self.budget_bytes,

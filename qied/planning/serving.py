@@ -47,6 +47,12 @@ class Serving:
         return self.plans[0].execution.precision
 
     @property
+    def second_precision(self) -> str | None:
+        """The precision that passes may name besides, where every worker has it."""
+        seconds = {plan.execution.second.precision if plan.execution.second else None for plan in self.plans}
+        return seconds.pop() if len(seconds) == 1 else None
+
+    @property
     def max_pixels(self) -> int:
         """The largest result that any worker takes."""
         return max(plan.max_pixels for plan in self.plans)
@@ -100,7 +106,8 @@ def kind_of(execution: Execution) -> str:
     text = execution.text_encoder + f"-{execution.text_encoder_precision}" * eight_bits
     decoder = execution.preview_decoder
     previews = f"-previews-{decoder.parameters}-{decoder.values}" if decoder is not None else ""
-    return f"{numbers}-{tiles}-{text}{swept}{attention}{previews}"
+    second = f"-beside-{execution.second.precision}" if execution.second is not None else ""
+    return f"{numbers}-{tiles}-{text}{swept}{attention}{previews}{second}"
 
 
 def upscaled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, QiedError
 
@@ -39,6 +40,7 @@ from qied.weights.stored import QUANTISED, precision_of
 
 BUILTIN = "builtin"
 _SHOWN = 3
+_SIXTEEN_BITS_AND_MORE = ("bf16", "fp16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,25 @@ class ServedModel:
     @property
     def text_encoder_quantised(self) -> str:
         """That the text encoder's files hold quantised weights, a clause; "" for 16 bits, or where nothing is known."""
-        try:
-            files = self.checkpoint().text_encoder
-            parts = [read_part(Path(file), "text_encoder") for file in files]
-        except (QiedError, BadFile):
-            return ""
-        stored = precision_of({name: one for part in parts for name, one in part.tensors.items()})
+        stored = self._stored("text_encoder")
         kept = stored is not None and (stored.startswith("fp8") or stored in QUANTISED)
         return f"its files hold {stored}" if kept else ""
+
+    @property
+    def not_bf16(self) -> str:
+        """That the transformer's files hold less than BF16, a clause; "" for 16 bits and more, or if it is unknown."""
+        stored = self._stored("transformer")
+        return "" if stored in (None, *_SIXTEEN_BITS_AND_MORE) else f"the files of the model hold {stored}"
+
+    def _stored(self, part: Literal["text_encoder", "transformer"]) -> str | None:
+        """The precision of a part's files; None where nothing is known."""
+        try:
+            found = self.checkpoint()
+            files = found.text_encoder if part == "text_encoder" else found.transformer
+            parts = [read_part(Path(file), part) for file in files]
+        except (QiedError, BadFile):
+            return None
+        return precision_of({name: one for each in parts for name, one in each.tensors.items()})
 
     @property
     def warnings(self) -> tuple[str, ...]:

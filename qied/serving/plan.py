@@ -14,7 +14,7 @@ from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import named_cards, select_card
 from qied.link.launch import LaunchOrder
 from qied.planning.budget import device_budget, host_capacity
-from qied.planning.fitting import GRAPHS, LORAS
+from qied.planning.fitting import GRAPHS, LORAS, SECOND
 from qied.planning.hardware_profile import LoadedProfile, match_profile
 from qied.planning.loras import room_for
 from qied.planning.memory import model_of
@@ -23,11 +23,14 @@ from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan, plan_cards, worth
 from qied.planning.refit import refit
 from qied.planning.refusals import beside_other_cards, card_gone, incompatible, too_little_to_restart
+from qied.planning.second_precision import asks_for_second
 from qied.planning.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
 from qied.serving.model import BUILTIN, ServedModel
 
-FIXED_PARTS = ("context", GRAPHS, "small weights", "resident blocks", "ring", "text encoder", "caches", LORAS)
+FIXED_PARTS = (
+    "context", GRAPHS, "small weights", "resident blocks", "ring", SECOND, "text encoder", "caches", LORAS,
+)  # fmt: skip
 """Parts of a plan that are there whether an edit runs or not."""
 
 
@@ -61,6 +64,7 @@ def plan_inputs(
         model.stored_block_bytes,
         as_stored,
         model.tiny.decoder,
+        model.not_bf16 if asks_for_second(wishes) else "",
         model.tiny.warnings,
         limits.PIXELS if model.upscalers.facts else CANVAS_PIXELS,
     )
@@ -72,11 +76,14 @@ def plan_service(
 ) -> Served:
     """Plan for every card that is to be used; raises PlanRefused where none can serve the model."""
     snapshot, request = plan_inputs(snapshot, model, config, wishes, profiles)
-    outcomes = plan_cards(snapshot, request)
-    plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
-    left_out = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
-    plans, crowded_out = _within_host(plans, host_capacity(snapshot))
-    left_out += crowded_out
+    plans, left_out = _on_cards(snapshot, request)
+    seconds = [made.execution.second for made in plans]
+    if any(seconds):
+        # It costs no card its place, and an edit is the same wherever it runs.
+        alone = replace(request, second_refused="the workers of all cards have no room for it together")
+        plans_alone, left_out_alone = _on_cards(snapshot, alone)
+        if not all(seconds) or len(plans_alone) > len(plans):
+            plans, left_out = plans_alone, left_out_alone
     if not plans:
         only = plan(snapshot, request)
         if isinstance(only, Refusal):
@@ -126,6 +133,14 @@ def refitted_order(
     if found is None:
         raise _refused(too_little_to_restart(card, budget))
     return replace(order, execution=found.execution, fixed_bytes=found.fixed_bytes, budget_bytes=budget)
+
+
+def _on_cards(snapshot: Snapshot, request: PlanRequest) -> tuple[list[Plan], list[Refusal]]:
+    """The plans of the cards that the host holds together, the best first, and why others are left out."""
+    outcomes = plan_cards(snapshot, request)
+    plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
+    plans, crowded_out = _within_host(plans, host_capacity(snapshot))
+    return plans, [*(outcome for outcome in outcomes if isinstance(outcome, Refusal)), *crowded_out]
 
 
 def _refused(refusal: Refusal) -> PlanRefused:

@@ -218,3 +218,13 @@ def test_upscalers_are_told_with_their_precision_and_tiles(tmp_path):
     (told,) = found["upscalers"]
     assert (told["name"], told["scale"], told["precision"]) == ("builtin-2x", 2, "fp32") and told["tile_bytes"] > 0
     assert found["max_result_pixels"] == 64_000_000
+
+
+@pytest.mark.parametrize(("name", "there"), [("rtx-4090-24gb", True), ("rtx-4060-8gb", False)])
+def test_a_second_precision_is_shown_with_its_memory_or_why_there_is_none(tmp_path, name, there):
+    wished = {"QIED_MODEL_SECOND_PRECISION": "bf16", "QIED_MODEL_PRECISION": "fp8-storage"}
+    done = plan("--snapshot", snapshot(name), cwd=tmp_path, **wished)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert ("P second precision" in text) == ("passes may name BF16 as well" in text) == there
+    assert ("of host memory, and" in text and "are free" in text) == (not there)

@@ -23,7 +23,7 @@ from qied.resources import builtin_model_folder, builtin_upscalers_folder
 from qied.serving.model import ServedModel
 from qied.serving.plan import Served, plan_service, refitted_order
 from qied.upscalers.catalogue import find_upscalers
-from tests.checkpoints.files import write_text_encoder
+from tests.checkpoints.files import write_text_encoder, write_transformer
 from tests.checkpoints.sparse_files import gguf_transformer
 from tools.sparse_checkpoint import sparse_gguf
 
@@ -268,3 +268,44 @@ def test_marks_the_rewriter_and_upscalers_reach_workers_and_the_front():
     for kind, foot in plain.items():
         assert enlarged[kind] == foot, "it fits where decoding does"
         assert alone[kind].state == 0 and 0 < alone[kind].arena < foot.arena
+
+
+def test_a_second_precision_is_in_the_order_and_among_what_is_always_there():
+    machine = recorded("h100-80gb")
+    (order,) = served(machine, precision="fp8-storage", second_precision="bf16").orders
+    (plain,) = served(machine, precision="fp8-storage").orders
+    assert order.execution.second is not None and plain.execution.second is None
+    assert LaunchOrder.from_line(order.to_line()) == order and order.kind != plain.kind
+    assert order.fixed_bytes > plain.fixed_bytes
+    refitted = refitted_order(
+        order, machine, MODELS[REAL], Wishes(second_precision="bf16"), shipped_hardware_profiles()
+    )
+    assert refitted.execution.second == order.execution.second
+
+
+def test_a_second_precision_takes_no_card_its_place():
+    machine = recorded("two-rtx-3090")
+    wishes = {"precision": "fp8-storage", "second_precision": "bf16"}
+
+    def with_host(gib: int) -> Served:
+        host = machine.host.model_copy(update={"memory_available_bytes": gib << 30, "memory_total_bytes": 512 << 30})
+        return served(machine.model_copy(update={"host": host}), **wishes)
+
+    roomy, short = with_host(256), with_host(50)
+    assert [len(found.orders) for found in (roomy, short)] == [2, 2]
+    assert [found.serving.second_precision for found in (roomy, short)] == ["bf16", None]
+    warned = [each for plan in short.serving.plans for each in plan.warnings if "model.second_precision" in each]
+    assert len(warned) == 2 and "have no room for it together" in warned[0]
+
+
+@pytest.mark.parametrize("flavour", ["bf16", "fp8_scaled", "fp8_plain"])
+def test_only_files_in_16_bits_give_a_second_precision(tmp_path: Path, flavour: str) -> None:
+    write_transformer(tmp_path / "model.safetensors", flavour)
+    files = replace(FILES, transformer=(str(tmp_path / "model.safetensors"),))
+    model = replace(MODELS["builtin"], assembled=files)
+    found = served(recorded("cpu-only"), model=model, device="cpu", precision="fp8-storage", second_precision="bf16")
+    (plan,) = found.serving.plans
+    assert found.serving.second_precision == ("bf16" if flavour == "bf16" else None)
+    told = [warning for warning in plan.warnings if "second_precision" in warning]
+    assert [warning.endswith(f"the files of the model hold {flavour}.") for warning in told] == [True] * len(told)
+    assert bool(told) == (flavour != "bf16")

@@ -24,7 +24,7 @@ class RedrawOptions(TypedDict, total=False):
     mask: Picture | None
     mask_mode: Literal["auto", "white", "transparent", "opaque"]
     strength: float
-    padding: int
+    padding: int | None
     feather: int
     steps: int | None
     scale: float | None

@@ -77,18 +77,20 @@ class Redraw:
 
     The region is ``box``: left, top, width and height in pixels of the result, or of the ``canvas``; or what ``mask``
     marks, stretched to that picture; or the part of the mask in the box; or all of it, where there is neither. The crop
-    has ``padding`` pixels more on each side, which the model sees and does not change. No pixel outside the region
-    changes; ``feather`` pixels inside its rim fade, at most a quarter of its shorter side.
+    has ``padding`` pixels more on each side, which the model sees and does not change; null for as many as the model
+    needs by the region's size. No pixel outside the region changes; ``feather`` pixels inside its rim fade, at most a
+    quarter of its shorter side.
     ``strength`` is that of diffusers' img2img: the share of the schedule's ``steps`` that the pass takes, from the
     picture noised to the first of them. ``scale`` is how many pixels of the pass there are along each of the picture's;
-    null brings a small crop to the model's own size. ``precision`` is what the pass runs in; null for the daemon's own.
+    null brings a small crop to the model's own size. ``precision`` is what the pass runs in: the daemon's own,
+    for which null stands, or the second one that it holds.
     """
 
     strength: Annotated[float, Real(0.01, 1.0)] = 0.5
     box: Annotated[tuple[int, ...] | None, Maybe(ListOf(Int(0, limits.SIDE_PX), 4, 4))] = None
     mask: Annotated[str | None, Maybe(Hash())] = None
     mask_mode: Annotated[str, OneOf(MASK_MODES)] = "auto"
-    padding: Annotated[int, Int(0, limits.SIDE_PX)] = 32
+    padding: Annotated[int | None, Maybe(Int(0, limits.SIDE_PX))] = None
     feather: Annotated[int, Int(0, limits.FEATHER_PX)] = 8
     steps: Annotated[int | None, Maybe(Int(1, limits.STEPS))] = None
     scale: Annotated[float | None, Maybe(Real(0.125, limits.CROP_SCALE))] = None

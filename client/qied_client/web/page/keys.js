@@ -1,8 +1,9 @@
 // Keys for what is done often, and the list of them.
 import { forgetToken } from "./api.js";
-import { mask, resizeBrush, setMasking } from "./brush.js";
+import { mask, resizeBrush, setMasking, toggleMask } from "./brush.js";
 import { $, element } from "./dom.js";
 import { forgetAll } from "./keeping.js";
+import { setRedrawing } from "./redraw.js";
 import { startAfresh, undo } from "./session.js";
 import { changed, state } from "./state.js";
 import { openMenu, toggleCompare } from "./tools.js";
@@ -12,7 +13,7 @@ const APPLE = /Mac|iPhone|iPad/.test(navigator.platform);
 export const SUBMIT = APPLE ? "⌘ ⏎" : "Ctrl ⏎";
 
 const PLAIN = {
-  b: () => setMasking(!state.masking), c: toggleCompare, s: () => openMenu(true), "[": () => resizeBrush(0.8), "]": () => resizeBrush(1.25), "?": showHelp,
+  b: toggleMask, r: () => setRedrawing(!state.redrawing), c: toggleCompare, s: () => openMenu(true), "[": () => resizeBrush(0.8), "]": () => resizeBrush(1.25), "?": showHelp,
 };
 
 document.addEventListener("keydown", (event) => {
@@ -29,7 +30,7 @@ document.addEventListener("keydown", (event) => {
 
 export function showHelp() {
   const keys = [
-    [SUBMIT, "keyEdit"], ["B", "keyMask"], ["[  ]", "keySize"], [`${say("mouse")}, ${say("space")}`, "keyPaint"], ["Esc", "keyEscape"], ["C", "keyCompare"],
+    [SUBMIT, "keyEdit"], ["B", "keyMask"], ["R", "redrawTool"], ["[  ]", "keySize"], [`${say("mouse")}, ${say("space")}`, "keyPaint"], ["Esc", "keyEscape"], ["C", "keyCompare"],
     ["←  →", "keySplit"], [APPLE ? "⌘ Z" : "Ctrl Z", "keyUndo"], ["S", "keySave"], ["?", "keyHelp"],
   ];
   $("keys-list").replaceChildren(...keys.flatMap(([key, word]) => {

@@ -14,6 +14,7 @@ import { restoreDraft, showPresets, showShapes } from "./options.js";
 import "./pictures.js";
 import "./prices.js";
 import { restoreKept } from "./keeping.js";
+import "./redraw.js";
 import { catchUp, heardOutcome, heardProgress } from "./runs.js";
 import { restore } from "./session.js";
 import { changed, hasEntered, state } from "./state.js";

@@ -9,7 +9,10 @@ import { say } from "./words.js";
 
 const SHAPES = [[1, 1], [4, 3], [3, 4], [3, 2], [2, 3], [16, 9], [9, 16]];
 const DRAFT = "qied.draft";
-const FIELDS = ["prompt", "negative", "seed", "steps", "cfg", "refine", "aspect", "upscale", "count", "brush-size", "brush-feather"];
+const FIELDS = [
+  "prompt", "negative", "seed", "steps", "cfg", "refine", "aspect", "upscale", "count",
+  "brush-size", "brush-feather", "brush-strength",
+];
 const NAMES = { preview: "preview", draft: "draft", final: "final" };
 
 /** The fields of an edit's form; what is not chosen is left to the server. */

@@ -13,6 +13,7 @@ export const PHRASES = {
     useAsNext: "Use as a further picture of the next edit", save: "Save", formats: "Format", history: "History", original: "Original", fromTurn: "from {n}", fromOriginal: "from the original", fresh: "new",
     // Mask
     mask: "Mask. Arrow keys move the brush, space paints", brush: "Brush", size: "Size", feather: "Feather", erase: "Erase", invert: "Invert", undoStroke: "Undo", clear: "Clear", ready: "Done",
+    redrawTool: "Draw a part again", redraw: "Redraw", newness: "New", box: "Box", auto: "auto", redrawAll: "Nothing is marked: all of the picture is drawn again.",
     maskEmpty: "The mask marks nothing: the whole picture may change.",
     // What to change
     promptText: "What should it show?", promptTextHint: "A red fox in fresh snow, at sunrise", emptyText: "Say what you would like to see", make: "Make", anotherPicture: "Another picture",
@@ -54,6 +55,7 @@ export const PHRASES = {
     picture: "图片", before: "之前", after: "之后", compare: "对比前后", shareBefore: "之前占 {p} %", tools: "工具", maskTool: "涂抹可以改变的部分", undo: "返回上一步",
     useAsNext: "用作下一次编辑的参考图", save: "保存", formats: "格式", history: "历史", original: "原图", fromTurn: "来自 {n}", fromOriginal: "来自原图", fresh: "新",
     mask: "蒙版。方向键移动画笔，空格键涂抹", brush: "画笔", size: "大小", feather: "羽化", erase: "擦除", invert: "反选", undoStroke: "撤销", clear: "清除", ready: "完成",
+    redrawTool: "重绘一部分", redraw: "重绘", newness: "改动", box: "矩形", auto: "自动", redrawAll: "没有标记任何区域：整张图片都会重绘。",
     maskEmpty: "蒙版没有标记任何区域：整张图片都可能改变。",
     promptText: "要画什么？", promptTextHint: "日出时分，新雪中的一只红狐", emptyText: "描述你想看到的画面", make: "生成", anotherPicture: "另一张图片",
     ownSize: "模型默认", needText: "请描述要画的内容。", takesNone: "此模型仅由文字生成图片，不接受图片。",
