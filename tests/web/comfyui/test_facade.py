@@ -124,7 +124,10 @@ def test_interrupt_stops_what_runs_and_the_queue_loses_what_waits(
         client.post("/interrupt")
         cancelled = client.post("/api/jobs/cancel", json={"job_ids": waiting}).json()["cancelled"]
         assert set(cancelled) <= set(waiting)
+        while until("status")["status"]["exec_info"]["queue_remaining"]:
+            pass
     gate.touch()
+    assert not {*waiting[-2:]} & {*client.get("/history").json()}, "of what only waited nothing is told"
     entry = client.get(f"/history/{prompt_id}").json()[prompt_id]
     assert entry["status"] == {**entry["status"], "status_str": "error", "completed": False}
     assert entry["status"]["messages"][-1][0] == "execution_interrupted"

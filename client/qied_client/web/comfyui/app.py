@@ -77,7 +77,8 @@ def make_comfyui_app(
         finally:
             space.leave(socket)
 
-    prompts, files, info = PromptApi(views, runner), FilesApi(views, runner, kept), InfoApi(users, kept)
+    room = Room()
+    prompts, files, info = PromptApi(views, runner), FilesApi(views, runner, kept, room), InfoApi(users, kept)
     routes: Sequence[BaseRoute] = [
         WebSocketRoute("/ws", listen),
         Route("/prompt", prompts.queue_info, methods=["GET"]),
@@ -121,7 +122,7 @@ def make_comfyui_app(
     )
     app.state.tokens = tokens
     app.state.without_token = without_token
-    app.state.room = Room()
+    app.state.room = room
     app.state.told = set()
     return Guard(app, hosts)
 

@@ -22,7 +22,8 @@ from qied_client.web.comfyui.running import Runner
 from qied_client.web.comfyui.spaces import Spaces
 from qied_client.web.comfyui.uploads import Uploads
 from qied_client.web.forms import form_of, read_file
-from qied_client.web.http.bodies import taken_in
+from qied_client.web.http.answers import picture_response
+from qied_client.web.http.bodies import Room, taken_in
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,10 +36,11 @@ _UPLOADED_TO: Final = ("input", "temp")
 class FilesApi:
     """``/upload/image``, ``/upload/mask`` and ``/view``, each user's own."""
 
-    def __init__(self, spaces: Spaces, runner: Runner, uploads: Uploads) -> None:
+    def __init__(self, spaces: Spaces, runner: Runner, uploads: Uploads, room: Room) -> None:
         self._spaces = spaces
         self._runner = runner
         self._uploads = uploads
+        self._room = room
         self._converting = asyncio.Semaphore(1)
 
     async def upload_image(self, request: Request) -> Response:
@@ -75,11 +77,9 @@ class FilesApi:
             data = await self._converted(lambda: _previewed(data, kind, quality, rgb=channel == "rgb"))
         elif channel in ("rgb", "a"):
             data = await self._converted(lambda: _channel(data, channel))
-        return Response(
-            data,
-            media_type=_MEDIA.get(_format(data), "application/octet-stream"),
-            headers={"Content-Disposition": f'filename="{name.filename.encode("ascii", "replace").decode()}"'},
-        )
+        named = name.filename.encode("ascii", "replace").decode().replace('"', "?")
+        kind = _MEDIA.get(_format(data), "application/octet-stream")
+        return picture_response(data, kind, {"Content-Disposition": f'filename="{named}"'}, self._room, user)
 
     async def _kept(self, user: str, name: PictureName, data: bytes, *, overwrite: bool) -> Response:
         kept = await run_in_threadpool(self._uploads.add, user, name, data, overwrite=overwrite)
@@ -93,10 +93,10 @@ class FilesApi:
                 return await self._runner.result(space, job)
             except QiedError as error:
                 raise ComfyError("not_found", error.message, error.remedy, status=404) from error
-        path = self._uploads.path(user, name)
-        if path is None:
+        data = await run_in_threadpool(self._uploads.read, user, name)
+        if data is None:
             raise ComfyError("not_found", f"There is no picture {name.in_graphs[:80]!r}.", status=404)
-        return await run_in_threadpool(path.read_bytes)
+        return data
 
     async def _converted(self, work: Callable[[], bytes]) -> bytes:
         """Work on pixels, one picture at a time."""

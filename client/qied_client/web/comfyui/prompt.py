@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from qied_client.aio import AsyncJob
 from qied_client.workflows import Workflow
 
 State = Literal["pending", "running", "success", "error", "interrupted"]
@@ -31,7 +30,8 @@ def now_ms() -> int:
 class Prompt:
     """A graph under way. ``outputs`` are by node what it saved, ``messages`` what a listener was told of the whole.
 
-    Times are milliseconds since the epoch. ``targets`` are the nodes that save or show something.
+    ``jobs`` are the ids of its jobs, also of one that is being handed in. ``targets`` are the nodes that save or show
+    something. Times are milliseconds since the epoch.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Prompt:
     state: State = "pending"
     outputs: dict[str, Any] = field(default_factory=dict)
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    jobs: list[AsyncJob] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
     failure: dict[str, Any] | None = None
     stopping: bool = False
     created_at: int = field(default_factory=now_ms)

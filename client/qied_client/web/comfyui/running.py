@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from qied_client.aio import AsyncClient, AsyncJob
@@ -57,10 +56,10 @@ class Runner:
         except asyncio.CancelledError:
             if not prompt.stopping:  # the gateway ends, and the daemon's jobs go on
                 raise
-            await asyncio.shield(_cancelled(prompt))
+            await asyncio.shield(self._cancelled(space, prompt))
             telling.interrupted()
         except BaseExceptionGroup as group:
-            await _cancelled(prompt)
+            await self._cancelled(space, prompt)
             error = _first(group)
             if error is None:
                 raise
@@ -104,13 +103,17 @@ class Runner:
 
     async def _submitted(self, client: AsyncClient, prompt: Prompt, request: WorkflowRequest, number: int) -> AsyncJob:
         name = new_id("comfyui")
+        prompt.jobs.append(name)
         # ComfyUI has no cap: a size that is too large for the daemon's machine becomes the nearest that is not.
         options: EditOptions = {"on_cap": "fit", **request.options(), "previews": True}
         first = options.get("seed")
         options["seed"] = ((seed_of(name) if first is None else first) + number) % (limits.SEED + 1)
-        job = await client.submit(list(request.images), request.prompt, job_id=name, **options)
-        prompt.jobs.append(job)
-        return job
+        return await client.submit(list(request.images), request.prompt, job_id=name, **options)
+
+    async def _cancelled(self, space: Space, prompt: Prompt) -> None:
+        """Cancel the jobs of a prompt; what cannot be cancelled has ended, or never came to be."""
+        async with self._users.client(space.user) as client:
+            await asyncio.gather(*(client.cancel(job) for job in prompt.jobs), return_exceptions=True)
 
     def _finder(self, space: Space) -> Callable[[str], Picture]:
         """Finds a picture that a graph names, from another thread than the loop's."""
@@ -123,12 +126,12 @@ class Runner:
                 raise InvalidRequest(str(error), "Upload the picture, and use the name that is answered.") from None
             if (job := space.job_of(name)) is not None:
                 return asyncio.run_coroutine_threadsafe(self.result(space, job), loop).result(_FETCH_S)
-            path: Path | None = self._uploads.path(space.user, name)
-            if path is None:
+            data = self._uploads.read(space.user, name)
+            if data is None:
                 raise InvalidRequest(
                     f"There is no picture {text[:80]!r}.", "Upload it first, and use the name that is answered."
                 )
-            return path.read_bytes()
+            return data
 
         return find
 
@@ -225,11 +228,6 @@ class _Telling:
 
 async def _served(client: AsyncClient) -> Served:
     return Served.of(await client.describe(), await client.loras())
-
-
-async def _cancelled(prompt: Prompt) -> None:
-    """Cancel the jobs of a prompt; what cannot be cancelled has ended."""
-    await asyncio.gather(*(job.cancel() for job in prompt.jobs), return_exceptions=True)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> QiedError | None:

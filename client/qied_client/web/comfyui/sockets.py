@@ -44,11 +44,13 @@ class Socket:
 
     def tell(self, event: str, data: dict[str, Any]) -> None:
         """Send a message as soon as those before it are sent."""
+        if self._over:
+            return
         if self._preview is not None:  # it belongs before what is told now
             self._waiting.append(self._preview)
             self._preview = None
         self._waiting.append(json.dumps({"type": event, "data": data}))
-        self._over = self._over or len(self._waiting) > _UNREAD
+        self._over = len(self._waiting) > _UNREAD
         self._changed.set()
 
     def show(self, frame: bytes, *, needed: bool = False) -> None:
@@ -78,7 +80,7 @@ class Socket:
     async def _send(self, websocket: WebSocket) -> None:
         while not self._over:
             self._changed.clear()
-            while self._waiting:
+            while self._waiting and not self._over:
                 await _sent(websocket, self._waiting.popleft())
             if self._preview is not None:
                 frame, self._preview = self._preview, None

@@ -181,7 +181,8 @@ class Space:
 
     def _done(self, prompt: Prompt) -> None:
         del self._running[prompt]
-        if prompt.state in ENDED:
+        # One that was taken out of the queue before anything was drawn of it leaves no trace.
+        if prompt.state in ENDED and not (prompt.state == "interrupted" and prompt.started_at is None):
             self._ended[prompt.id] = prompt
             limits = self._limits
             while len(self._ended) > limits.remembered or (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class _Upload:
 class Uploads:
     """The pictures of all users by their names. What is over a limit goes, the one that was used longest ago first.
 
-    A picture that would not fit alone is refused. Blocking.
+    A picture that would not fit alone is refused. Blocking, and for any thread.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Uploads:
         self._limits = limits or UploadLimits()
         self._clock = clock
         self._users: dict[str, dict[PictureName, _Upload]] = {}
+        self._lock = threading.RLock()
 
     def add(self, user: str, name: PictureName, data: bytes, *, overwrite: bool) -> PictureName:
         """Keep a picture; returns its name, another one where a different picture has that and stays.
@@ -59,9 +61,13 @@ class Uploads:
         """
         if len(data) > min(self._limits.user_bytes, self._limits.all_bytes):
             raise ComfyError("too_large", f"The picture has {len(data)} bytes, more than are kept.", status=413)
+        digest = hashlib.sha256(data).hexdigest()
+        with self._lock:
+            return self._added(user, name, data, digest, overwrite=overwrite)
+
+    def _added(self, user: str, name: PictureName, data: bytes, digest: str, *, overwrite: bool) -> PictureName:
         self._forget_old()
         own = self._users.setdefault(user, {})
-        digest = hashlib.sha256(data).hexdigest()
         if not overwrite:
             name, there = self._free_name(own, name, digest)
             if there:
@@ -77,23 +83,31 @@ class Uploads:
 
     def path(self, user: str, name: PictureName) -> Path | None:
         """The file of a picture, which counts as used now; None where there is none of that name."""
-        self._forget_old()
-        found = self._users.get(user, {}).get(name)
-        if found is None:
-            return None
-        found.used_at = self._clock()
-        return found.path
+        with self._lock:
+            self._forget_old()
+            found = self._users.get(user, {}).get(name)
+            if found is None:
+                return None
+            found.used_at = self._clock()
+            return found.path
+
+    def read(self, user: str, name: PictureName) -> bytes | None:
+        """The bytes of a picture, which counts as used now; None where there is none of that name."""
+        with self._lock:
+            path = self.path(user, name)
+            return None if path is None else path.read_bytes()
 
     def names(self, user: str, folder: str = "input") -> list[PictureName]:
         """The names of a user's pictures in a folder."""
-        self._forget_old()
-        return sorted(
-            (name for name in self._users.get(user, {}) if name.folder == folder), key=lambda name: name.in_graphs
-        )
+        with self._lock:
+            self._forget_old()
+            found = [name for name in self._users.get(user, {}) if name.folder == folder]
+        return sorted(found, key=lambda name: name.in_graphs)
 
     def bytes_of(self, user: str) -> int:
         """Bytes of a user's pictures."""
-        return sum(each.size for each in self._users.get(user, {}).values())
+        with self._lock:
+            return sum(each.size for each in self._users.get(user, {}).values())
 
     def _free_name(self, own: dict[PictureName, _Upload], name: PictureName, digest: str) -> tuple[PictureName, bool]:
         """The name, or with a number behind it, that is free or has the very picture; and whether that is there."""
