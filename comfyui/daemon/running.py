@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from qied_client import AsyncClient, OnProgress, Progress, Result
 
 from ..host import NodeDisplay, stop_if_interrupted
 from ..texts import info_text, news_text
-from .connections import CONNECTIONS, Server
+from .connections import CONNECTIONS, Server, Work
 
+T = TypeVar("T")
 Edit = Callable[[AsyncClient, OnProgress], Coroutine[Any, Any, Result]]
 """Carries out one edit with a client, and tells its progress."""
 
@@ -44,6 +45,19 @@ class Board:
         edits = len(self._shares)
         text = self._text if edits == 1 else f"{ended}/{edits} done; {self._text}"
         display.show(text, round(100 * sum(self._shares)), 100 * edits, preview)
+
+
+async def ask(server: Server, work: Work[T]) -> T:
+    """Do work with the client of a daemon, and return what it does; cancelled as ``run_edits`` is."""
+    stop_if_interrupted()
+    future = asyncio.wrap_future(CONNECTIONS.begin(server, work))
+    try:
+        while not future.done():
+            await asyncio.wait([future], timeout=_LOOK_S)
+            stop_if_interrupted()
+    finally:
+        future.cancel()
+    return future.result()
 
 
 async def run_edits(server: Server, node_id: str, edits: Sequence[Edit]) -> list[Result]:

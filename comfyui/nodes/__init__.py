@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from .edit import QiedEdit
 from .lora import QiedLora
+from .picture import QiedPicture
 from .redraw import QiedRedraw
 from .region import QiedRegion
 from .server import QiedServer
@@ -18,6 +19,7 @@ NODES: Final[tuple[type[io.ComfyNode], ...]] = (
     QiedServer,
     QiedEdit,
     QiedLora,
+    QiedPicture,
     QiedRedraw,
     QiedRegion,
     QiedSession,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 
 from comfy_api.latest import io
@@ -10,11 +9,10 @@ from qied_client import AsyncClient
 from qied_client.errors import VersionMismatch
 
 from ..daemon.choices import remember
-from ..daemon.connections import CONNECTIONS, Server
-from ..host import NodeDisplay, stop_if_interrupted
+from ..daemon.connections import Server
+from ..daemon.running import ask
+from ..host import NodeDisplay
 from .inputs import CATEGORY, ServerSocket
-
-_LOOK_S = 0.1
 
 
 class QiedServer(io.ComfyNode):
@@ -56,14 +54,7 @@ class QiedServer(io.ComfyNode):
         server = Server(key.strip(), address.strip())
         display = NodeDisplay(cls.hidden.unique_id)
         display.say("connecting")
-        future = asyncio.wrap_future(CONNECTIONS.begin(server, lambda client: _greeting(server, client)))
-        try:
-            while not future.done():
-                await asyncio.wait([future], timeout=_LOOK_S)
-                stop_if_interrupted()
-        finally:
-            future.cancel()
-        info = future.result()
+        info = await ask(server, lambda client: _greeting(server, client))
         display.say(info)
         return io.NodeOutput(server, info)
 
