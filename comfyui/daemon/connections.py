@@ -55,6 +55,7 @@ class Connections:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._clients: dict[Server, AsyncClient] = {}
 
     def begin(self, server: Server, work: Work[T]) -> Future[T]:
@@ -89,26 +90,34 @@ class Connections:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="qied nodes", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="qied nodes", daemon=True)
+                self._thread.start()
                 atexit.register(self.close)
             return self._loop
 
     def close(self) -> None:
         """Close all connections; what is begun afterwards makes new ones. Jobs in the daemons stay."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is None:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
             return
         atexit.unregister(self.close)
         closing = asyncio.run_coroutine_threadsafe(self._close_all(), loop)
         with suppress(Exception):  # the process ends, or nobody is there to hear of it
             closing.result(_CLOSING_S)
         loop.call_soon_threadsafe(loop.stop)
+        thread.join(_CLOSING_S)
+        if not loop.is_running():
+            loop.close()
 
     async def _close_all(self) -> None:
         clients = [*self._clients.values()]
         self._clients.clear()
         await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 CONNECTIONS = Connections()
