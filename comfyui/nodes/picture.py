@@ -59,7 +59,7 @@ class QiedPicture(io.ComfyNode):
         if len(blob) != _HASH_CHARS or not set(blob) <= set("0123456789abcdef"):
             raise InvalidRequest(
                 f"picture: {picture[:80]!r} is not a SHA-256 of 64 hexadecimal digits.",
-                "Copy it from a result ('qied show FILE'), or use Load Image for a file.",
+                "Copy it from a result ('qied show --json FILE'), or use Load Image for a file.",
                 field="picture",
             )
         data = await ask(server_of(server), lambda client: _fetch(client, blob))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from PIL import Image
 
 from qied.resources import builtin_model_folder
 from tests.comfyui.host import Host
-from tests.daemon.conftest import DaemonProcess, daemon_process
+from tests.daemon.conftest import DaemonProcess, start_daemon
 
-__all__ = ["daemon_process"]
+__all__ = ["start_daemon"]
 
 PACKAGE = Path(__file__).resolve().parents[2] / "comfyui"
 SCENE = builtin_model_folder().parent / "demo.png"
@@ -27,25 +28,29 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     daemon.kill()
 
 
-@pytest.fixture
-def comfy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """ComfyUI's host with the package loaded, and the scene as ``scene.png``; no daemon is there."""
-    monkeypatch.setenv("QIED_KEY", str(tmp_path / "none.key.json"))
-    host = Host(tmp_path)
+@contextmanager
+def loaded(folder: Path) -> Iterator[Host]:
+    """The host with the package, until it is left."""
+    folder.mkdir()
+    host = Host(folder)
     Image.open(SCENE).convert("RGB").save(host.input / "scene.png")
     host.load(PACKAGE)
     yield host
     host.part("daemon.connections").CONNECTIONS.close()
     host.unload()
+
+
+@pytest.fixture
+def comfy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """ComfyUI's host with the package loaded, and the scene as ``scene.png``; no daemon is there."""
+    monkeypatch.setenv("QIED_KEY", str(tmp_path / "none.key.json"))
+    with loaded(tmp_path / "comfyui") as host:
+        yield host
 
 
 @pytest.fixture
 def studio_comfy(studio: DaemonProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """The same with the daemon."""
     monkeypatch.setenv("QIED_KEY", str(studio.key))
-    host = Host(tmp_path)
-    Image.open(SCENE).convert("RGB").save(host.input / "scene.png")
-    host.load(PACKAGE)
-    yield host
-    host.part("daemon.connections").CONNECTIONS.close()
-    host.unload()
+    with loaded(tmp_path / "comfyui") as host:
+        yield host

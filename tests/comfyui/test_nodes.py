@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from qied_client.errors import AboveCap, CredentialsMissing, InvalidRequest, JobCancelled, UnknownBlob, UnknownLora
+from qied_client.picture_metadata import read_metadata
 
 from tests.comfyui import api
 from tests.comfyui.conftest import SCENE
 from tests.comfyui.host import Host, InvalidWorkflow, Run
-from tests.daemon.conftest import DaemonProcess
+from tests.daemon.conftest import DaemonProcess, StartDaemon
 
 PROMPT = "make the red heart blue"
 LOAD = {"class_type": "LoadImage", "inputs": {"image": "scene.png"}}
@@ -30,7 +31,7 @@ def edited(**inputs: Any) -> dict[str, dict[str, Any]]:
     return {
         "1": LOAD,
         **graph(
-            edit={"kind": "QiedEdit", "image1": ["1", 0], "prompt": PROMPT, "seed": 3, "steps": 4, **inputs},
+            edit={"kind": "QiedEdit", "image1": ["1", 0], "prompt": PROMPT, "seed": 3, "steps": 2, **inputs},
             shown={"kind": "PreviewImage", "images": ["edit", 0]},
         ),
     }
@@ -59,9 +60,9 @@ def run(host: Host, workflow: dict[str, dict[str, Any]], seen: api.Seen | None =
 def test_a_node_gives_what_the_client_gives_to_the_bit(studio: DaemonProcess, studio_comfy: Host) -> None:
     done = run(studio_comfy, edited())
     with studio.client() as client:
-        result = client.edit(SCENE, PROMPT, seed=3, steps=4)
+        result = client.edit(SCENE, PROMPT, seed=3, steps=2)
     assert torch.equal(levels(done.image("edit")[0]), tensor(result.bytes))
-    assert done.outputs["edit"][1].startswith("[FP32] 256 x 256, seed 3, 4 steps, guidance 1, ")
+    assert done.outputs["edit"][1].startswith("[FP32] 256 x 256, seed 3, 2 steps, guidance 1, ")
     assert done.seen.of("edit")[-1] == done.outputs["edit"][1], "and the node says how it was made"
 
 
@@ -81,7 +82,7 @@ def test_the_same_workflow_again_runs_nothing_and_another_seed_edits_again(studi
 
 def test_three_edits_wait_at_once(studio_comfy: Host) -> None:
     names = ("a", "b", "c")
-    nodes = {name: {"kind": "QiedEdit", "image1": ["1", 0], "prompt": PROMPT, "steps": 12} for name in names}
+    nodes = {name: {"kind": "QiedEdit", "image1": ["1", 0], "prompt": PROMPT, "steps": 6} for name in names}
     done = run(studio_comfy, {"1": LOAD, **graph(**nodes)})
     told = done.seen.texts
     first_end = next(place for place, (_, text) in enumerate(told) if text.startswith("[FP32]"))
@@ -122,10 +123,6 @@ def test_a_node_that_fails_cancels_those_that_wait(studio: DaemonProcess, studio
             if job.prompt == "a long one":  # else it was given up before it was handed in
                 with pytest.raises(JobCancelled):
                     client.job(job.id).result(timeout=30)
-    assert levels(run(studio_comfy, edited(width=8192, height=8192, on_cap="fit")).image("edit")).shape == (
-        *(1, 512, 512),
-        3,
-    )
 
 
 def test_a_mask_keeps_what_it_does_not_mark_and_the_mask_of_no_mask_is_none(studio_comfy: Host) -> None:
@@ -137,9 +134,8 @@ def test_a_mask_keeps_what_it_does_not_mark_and_the_mask_of_no_mask_is_none(stud
     kept = levels(run(studio_comfy, workflow).image("edit")[0])
     source = tensor(SCENE.read_bytes())[..., :3]
     assert torch.equal(kept[:60], source[:60]) and not torch.equal(kept[100:150, 100:150], source[100:150, 100:150])
-    without = levels(run(studio_comfy, edited(mask=["1", 1])).image("edit"))
-    assert torch.equal(without, levels(run(studio_comfy, edited()).image("edit")))
-    assert not torch.equal(without[0, :60], source[:60]), "all of the picture was edited"
+    workflow["edit"]["inputs"]["mask"] = ["1", 1]
+    assert not torch.equal(levels(run(studio_comfy, workflow).image("edit"))[0, :60], source[:60]), "all was edited"
 
 
 def test_loras_act_in_their_chain(studio: DaemonProcess, studio_comfy: Host) -> None:
@@ -153,7 +149,7 @@ def test_loras_act_in_their_chain(studio: DaemonProcess, studio_comfy: Host) -> 
     done = run(studio_comfy, {**edited(loras=["two", 0]), **chain})
     with studio.client() as client:
         loras = [("builtin-outline", 0.75), "builtin-lightning-4steps"]
-        result = client.edit(SCENE, PROMPT, seed=3, steps=4, loras=loras)
+        result = client.edit(SCENE, PROMPT, seed=3, steps=2, loras=loras)
     assert torch.equal(levels(done.image("edit")[0]), tensor(result.bytes))
     wrong = studio_comfy.run({**edited(loras=["two", 0]), **graph(two={"kind": "QiedLora", "name": "absent"})})
     assert isinstance(wrong.error, UnknownLora) and "builtin-outline" in str(wrong.error)
@@ -180,7 +176,7 @@ def test_turns_of_a_session_follow_each_other_and_are_taken_back(studio: DaemonP
     assert ", turn 2, " in done.outputs["second"][1]
 
     undone = run(studio_comfy, {"1": LOAD, **session(undo=1)})
-    assert torch.equal(undone.image("session") if False else undone.outputs["session"][1], done.image("first"))
+    assert torch.equal(undone.outputs["session"][1], done.image("first"))
     assert "at turn 1 of 2" in undone.outputs["session"][2]
     again = run(studio_comfy, {"1": LOAD, **session(undo=1)})
     assert again.executed == ["session"], "an undo is done each time"
@@ -199,17 +195,17 @@ def test_a_picture_is_enlarged(studio: DaemonProcess, studio_comfy: Host) -> Non
 
 def test_a_region_is_drawn_again(studio: DaemonProcess, studio_comfy: Host) -> None:
     box = {"x": 80, "y": 80, "width": 96, "height": 96}
-    redraw = {"kind": "QiedRedraw", "image": ["1", 0], "prompt": PROMPT, "seed": 5, "steps": 6, "strength": 0.9, **box}
+    redraw = {"kind": "QiedRedraw", "image": ["1", 0], "prompt": PROMPT, "seed": 5, "steps": 2, "strength": 0.9, **box}
     region = {"kind": "QiedRegion", "strength": 0.9, **box}
     done = run(
         studio_comfy,
         {
-            **edited(canvas=["1", 0], redraw=["region", 0], seed=5, steps=6),
+            **edited(canvas=["1", 0], redraw=["region", 0], seed=5, steps=2),
             **graph(redraw=redraw, region=region),
         },
     )
     with studio.client() as client:
-        result = client.redraw(SCENE, PROMPT, box=(80, 80, 96, 96), strength=0.9, seed=5, steps=6)
+        result = client.redraw(SCENE, PROMPT, box=(80, 80, 96, 96), strength=0.9, seed=5, steps=2)
     drawn = levels(done.image("redraw")[0])
     assert torch.equal(drawn, tensor(result.bytes)[..., :3])
     assert torch.equal(drawn, levels(done.image("edit")[0])), "and so by a region of an edit with a canvas"
@@ -225,7 +221,7 @@ def test_each_picture_of_a_batch_is_an_edit_of_its_own(studio: DaemonProcess, st
     assert done.image("edit").shape == (2, 256, 256, 3) and done.outputs["edit"][1].count("[FP32]") == 2
     with studio.client() as client:
         for number, each in enumerate(two):
-            result = client.edit(each.numpy(), PROMPT, seed=3 + number, steps=4)
+            result = client.edit(each.numpy(), PROMPT, seed=3 + number, steps=2)
             assert torch.equal(levels(done.image("edit")[number]), tensor(result.bytes))
     three = {**workflow, "three": {"class_type": "Three", "inputs": {}}}
     studio_comfy._builtin["Three"] = (lambda: (two[:1].repeat(3, 1, 1, 1),), ("IMAGE",))
@@ -246,8 +242,6 @@ def test_transparency_is_kept(studio_comfy: Host) -> None:
 def test_the_picture_of_an_edit_is_fetched_by_its_hash(studio: DaemonProcess, studio_comfy: Host) -> None:
     with studio.client() as client:
         result = client.edit(SCENE, PROMPT, steps=1)
-    from qied_client.picture_metadata import read_metadata
-
     metadata = read_metadata(result.bytes)
     assert metadata is not None
     done = run(studio_comfy, graph(p={"kind": "QiedPicture", "picture": metadata.sources[0]}))
@@ -278,8 +272,10 @@ def test_values_that_comfyui_would_refuse_are_refused_by_the_host(studio_comfy: 
         studio_comfy.check(edited(steps=1000))
 
 
-def test_nodes_find_a_daemon_that_was_started_again(studio: DaemonProcess, studio_comfy: Host) -> None:
-    run(studio_comfy, edited())
-    studio.kill()
-    studio.start()
-    assert levels(run(studio_comfy, edited(seed=9)).image("edit")).shape == (1, 256, 256, 3)
+def test_nodes_find_a_daemon_that_was_started_again(comfy: Host, start_daemon: StartDaemon) -> None:
+    daemon = start_daemon()
+    server = graph(server={"kind": "QiedServer", "key": str(daemon.key)})
+    run(comfy, {**edited(server=["server", 0]), **server})
+    daemon.kill()
+    daemon.start()
+    assert run(comfy, {**edited(server=["server", 0], seed=9), **server}).executed == ["edit", "shown"]

@@ -1,7 +1,7 @@
 """The nodes of ComfyUI that graphs of results have: those of the package qied-nodes, and ComfyUI's own Save Image.
 
 ComfyUI's page finds links by the places of sockets, and the values of widgets by their order, so both are written down
-here as the package declares them.
+here in the order that they have there: required ones first, then the others as the package declares them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ KINDS: Final[Mapping[str, NodeKind]] = {
             **{"image": "IMAGE", "mask": "MASK", "reference1": "IMAGE", "reference2": "IMAGE", "reference3": "IMAGE"},
             **{"loras": "QIED_LORAS", **_SERVER},
         },
-        {**_BOX, "prompt": "", SEED: 0, **_SETTINGS, "refine": 0.0},
+        {"prompt": "", **_BOX, SEED: 0, **_SETTINGS, "refine": 0.0},
         _RESULT,
         (400, 640),
     ),
