@@ -115,9 +115,11 @@ class Connections:
         self._clients.clear()
         await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
         left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:  # work that hears of it just now, and clients that are being forgotten
+            _, slow = await asyncio.wait(left, timeout=_CLOSING_S / 2)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
 
 
 CONNECTIONS = Connections()

@@ -153,6 +153,18 @@ class Host:
         thread.start()
         return thread, runs
 
+    def widgets(self, kind: str) -> list[str]:
+        """Names of a node's widgets in the page's order; "" for those that are not sent."""
+        if kind in self._builtin:
+            return {"LoadImage": ["image", ""], "SaveImage": ["filename_prefix"]}.get(kind, [])
+        inputs = self.nodes[kind].schema().inputs
+        ordered = [each for optional in (False, True) for each in inputs if each.optional is optional]
+        found = []
+        for each in ordered:
+            if each.is_widget:
+                found += [each.id, ""] if "control_after_generate" in each.settings else [each.id]
+        return found
+
     # Checking
 
     def check(self, workflow: Workflow) -> None:
@@ -289,6 +301,24 @@ def _wrong_value(each: Any, value: Any, validated: bool) -> list[tuple[str, str]
     if each.io_type == "COMBO" and value not in each.settings["options"]:
         return [("value_not_in_list", each.id)]
     return []
+
+
+def as_the_page_sends(host: Host, workflow: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A workflow as ComfyUI's page saves it, as it sends it to be run: links by number, widgets by their order."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    sent = {}
+    for node in workflow["nodes"]:
+        kind = node["type"]
+        values = list(node["widgets_values"])
+        inputs: dict[str, Any] = {}
+        for name in host.widgets(kind):
+            value = values.pop(0)
+            if name:
+                inputs[name] = value
+        assert not values, f"{kind} has {values} left"
+        inputs |= {each["name"]: links[each["link"]] for each in node["inputs"] if each["link"] is not None}
+        sent[str(node["id"])] = {"class_type": kind, "inputs": inputs}
+    return sent
 
 
 def chunks_of(file: bytes) -> dict[str, Any]:
