@@ -35,7 +35,7 @@ class NodeDisplay:
         self._text = ""
 
     def show(self, text: str, done: int, total: int, preview: bytes = b"") -> None:
-        """Show that ``done`` of ``total`` units are done, a JPEG of the picture that forms, and a text."""
+        """Show that ``done`` of ``total`` units are done, the file of a picture if there is one, and a text."""
         picture: Any = None
         if preview:
             picture = ("JPEG", Image.open(io.BytesIO(preview)).convert("RGB"), _PREVIEW_PX)

@@ -58,7 +58,7 @@ def as_image(files: list[bytes]) -> torch.Tensor:
 
 
 def _levels(picture: torch.Tensor, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Values from 0 to 1 as 8-bit levels [height, width, channels]; what lies outside is cut off, as ComfyUI does."""
+    """Values from 0 to 1 as 8-bit levels [height, width, channels]; what is outside is clipped, as ComfyUI does."""
     values = picture.detach().cpu().to(torch.float32).numpy()
     if not np.isfinite(values).all():
         raise InvalidRequest(

@@ -44,7 +44,7 @@ def duration(milliseconds: float) -> str:
 
 
 def info_text(results: Sequence[Result]) -> str:
-    """How results were made, a line for each, with what they warn of below: the precision first, as in ``[FP8]``."""
+    """How results were made, the precision first, as in ``[FP8]``; what they warn of; and their jobs."""
     return "\n".join(line for result in results for line in _lines(result))
 
 
@@ -57,4 +57,4 @@ def _lines(result: Result) -> list[str]:
     if "held_ms" in result.timings:
         facts.append(duration(float(result.timings["held_ms"])))
     precision = f"[{result.precision.upper()}] " if result.precision else ""
-    return [f"{precision}{', '.join(facts)}, {result.job}", *(f"Warning: {each}" for each in result.warnings)]
+    return [f"{precision}{', '.join(facts)}", *(f"Warning: {each}" for each in result.warnings), result.job]

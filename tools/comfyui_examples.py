@@ -59,8 +59,8 @@ def _turns(graph: Graph) -> Output:
 
 
 def _redraw(graph: Graph) -> Output:
-    box = {"x": 76, "y": 76, "width": 104, "height": 104}
-    return graph.add("QiedRedraw", image=_load(graph), prompt="make the red heart blue", seed=7, strength=0.9, **box)
+    box: dict[str, Any] = {"x": 76, "y": 76, "width": 104, "height": 104}
+    return graph.add("QiedRedraw", image=_load(graph), prompt="make the red heart blue", seed=7, strength=1.0, **box)
 
 
 def _upscale(graph: Graph) -> Output:
@@ -140,6 +140,7 @@ def _run(graph: Graph) -> torch.Tensor:
 def main() -> None:
     """Write the workflows, and then their pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *EXAMPLES], help="examples to run; all without any")
     parser.add_argument("--only-workflows", action="store_true")
     options = parser.parse_args()
     for name in EXAMPLES:
@@ -148,7 +149,7 @@ def main() -> None:
         return
     with private_daemon(["--model", "builtin"], os.environ, _START_S, []) as daemon:
         os.environ["QIED_KEY"] = str(daemon.home / "local.key.json")
-        for name in EXAMPLES:
+        for name in options.names or EXAMPLES:
             _picture(_run(example(name))).save(FOLDER / f"{name}.jpg", quality=_JPEG_QUALITY)
             print(name)
 

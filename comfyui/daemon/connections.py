@@ -42,7 +42,7 @@ class Server:
 
     @property
     def key_file(self) -> Path | None:
-        """The file of ``key``: ``studio`` is ``studio.key.json`` beside the file that ``qied-client login`` stores."""
+        """The file of ``key``: ``studio`` is ``studio.key.json`` next to the file that ``qied-client login`` stores."""
         if not self.key:
             return None
         is_name = not self.key.endswith(".json") and Path(self.key).name == self.key
@@ -81,7 +81,7 @@ class Connections:
             raise
 
     async def _forget(self, server: Server, client: AsyncClient) -> None:
-        """Drop a client that cannot reach its daemon: the next run begins anew, with the key as it is then."""
+        """Drop a client that cannot reach its daemon: the next run makes another, with the key as it is then."""
         if self._clients.get(server) is client:
             del self._clients[server]
             await client.close()

@@ -18,7 +18,7 @@ Edit = Callable[[AsyncClient, OnProgress], Coroutine[Any, Any, Result]]
 """Carries out one edit with a client, and tells its progress."""
 
 _LOOK_S = 0.1
-"""How often ComfyUI's cancel is looked at: it sets a flag and tells nobody."""
+"""How often ComfyUI's cancel is looked at: all it does is to set a flag."""
 
 
 class Board:
@@ -103,5 +103,5 @@ async def run_edits(server: Server, node_id: str, edits: Sequence[Edit]) -> list
             if not each.cancel() and not each.cancelled():
                 each.exception()  # one that failed as well is not told twice
     results = [each.result() for each in futures]
-    display.show(info_text(results), 1, 1)
+    display.show(info_text(results), 1, 1, results[-1].bytes)
     return results

@@ -132,7 +132,7 @@ class QiedEdit(io.ComfyNode):
                         "preemptible",
                         optional=True,
                         default=False,
-                        tooltip="Give way to everybody's other edits: for long queues that nobody waits for.",
+                        tooltip="Give way to everybody's other edits: for long queues that can wait.",
                     )
                 ),
             ],

@@ -72,7 +72,7 @@ async def _fetch(client: AsyncClient, blob: str) -> bytes:
         return await client.download(blob)
     except UnknownBlob as error:
         raise UnknownBlob(
-            f"The daemon has no picture {blob[:12]} of yours: it keeps one for a while only.",
+            f"The daemon has no picture {blob[:12]}… that is yours: it keeps pictures for a while only.",
             "Put Load Image with the picture's file in place of this node.",
             **error.details,
         ) from error

@@ -101,7 +101,7 @@ class QiedSession(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, undo: int = 0, turn: int = _LATEST, **_: object) -> object:
-        """Run anew each time where turns are taken back; else only where an input has changed."""
+        """Run each time where turns are taken back, else only where an input has changed."""
         return time.time_ns() if undo else turn
 
     @classmethod
