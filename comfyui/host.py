@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 from comfy import model_management
 from comfy.utils import ProgressBar
 from PIL import Image
 
-_PREVIEW_PX = 512
-"""ComfyUI reduces previews to this many pixels on the longer side; those of the daemon are at most as large."""
+PREVIEW_PX = 512
+"""Most pixels on the longer side of a picture on a node, as in ComfyUI's own previews."""
 
 
 class Interrupted(model_management.InterruptProcessingException):
@@ -34,13 +31,12 @@ class NodeDisplay:
         self._bar = ProgressBar(1, node_id=node_id)
         self._text = ""
 
-    def show(self, text: str, done: int, total: int, preview: bytes = b"") -> None:
-        """Show that ``done`` of ``total`` units are done, the file of a picture if there is one, and a text."""
-        picture: Any = None
-        if preview:
-            picture = ("JPEG", Image.open(io.BytesIO(preview)).convert("RGB"), _PREVIEW_PX)
-        if total:
-            self._bar.update_absolute(done, total, picture)
+    def show(self, text: str, done: int, total: int, picture: Image.Image | None = None) -> None:
+        """Show that ``done`` of ``total`` units are done, a picture ("RGB") if there is one, and a text.
+
+        Raises what ComfyUI's own progress does where the user has pressed cancel.
+        """
+        self._bar.update_absolute(done, total, None if picture is None else ("JPEG", picture, PREVIEW_PX))
         self.say(text)
 
     def say(self, text: str) -> None:
@@ -50,5 +46,6 @@ class NodeDisplay:
         self._text = text
         from server import PromptServer  # not at the top: ComfyUI may still be loading it
 
-        if PromptServer.instance.client_id is not None:
-            PromptServer.instance.send_progress_text(text, self._node_id, PromptServer.instance.client_id)
+        shown_by = PromptServer.instance
+        if shown_by is not None and shown_by.client_id is not None:
+            shown_by.send_progress_text(text, self._node_id, shown_by.client_id)

@@ -15,6 +15,8 @@ from PIL import Image
 from qied_client.errors import InvalidRequest
 
 _CHANNELS = (1, 3, 4)
+_MARKED = 128
+"""The level from which on the daemon counts a pixel as marked."""
 _NO_MASK_PX = 64
 """Load Image gives a mask of zeros with this many pixels on a side for a picture that has no transparency."""
 
@@ -33,9 +35,12 @@ def pictures_of(image: torch.Tensor, name: str) -> list[bytes]:
 
 
 def masks_of(mask: torch.Tensor, name: str) -> list[bytes] | None:
-    """Each mask of a MASK as a gray PNG file; None where it is what Load Image gives for a picture without one."""
-    if mask.ndim == 4 and mask.shape[-1] == 1:
-        mask = mask[..., 0]
+    """Each mask of a MASK as a gray PNG file; None where it is what Load Image gives for a picture without one.
+
+    Raises InvalidRequest for what is not a mask, or marks nothing.
+    """
+    if mask.ndim == 4 and 1 in (mask.shape[-1], mask.shape[1]):
+        mask = mask[..., 0] if mask.shape[-1] == 1 else mask[:, 0]
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim != 3 or 0 in mask.shape:
@@ -46,10 +51,25 @@ def masks_of(mask: torch.Tensor, name: str) -> list[bytes] | None:
         )
     if mask.shape[1:] == (_NO_MASK_PX, _NO_MASK_PX) and not mask.any():
         return None
-    return [_png(_levels(each[..., None], name)) for each in mask]
+    levels = [_levels(each[..., None], name) for each in mask]
+    brightest = min(int(each.max()) for each in levels)
+    if brightest < _MARKED:
+        raise InvalidRequest(
+            f"{name}: it marks nothing. Its largest value is {brightest / 255:.2f}, and from 0.5 on a pixel is marked.",
+            "Paint where to edit (Open in MaskEditor, on Load Image), or disconnect the mask to edit everywhere.",
+            field=name,
+        )
+    return [_png(each) for each in levels]
 
 
-def as_image(files: list[bytes]) -> torch.Tensor:
+def thumbnail(file: bytes, most_px: int) -> Image.Image:
+    """A picture with at most so many pixels on its longer side, for a node's face."""
+    with Image.open(io.BytesIO(file)) as opened:
+        opened.thumbnail((most_px, most_px))
+        return opened.convert("RGB")
+
+
+def image_of(files: list[bytes]) -> torch.Tensor:
     """Results, files of pictures, as one IMAGE: with four channels where any of them is transparent."""
     pictures = [Image.open(io.BytesIO(each)) for each in files]
     mode = "RGBA" if any(each.has_transparency_data for each in pictures) else "RGB"

@@ -45,16 +45,21 @@ def duration(milliseconds: float) -> str:
 
 def info_text(results: Sequence[Result]) -> str:
     """How results were made, the precision first, as in ``[FP8]``; what they warn of; and their jobs."""
-    return "\n".join(line for result in results for line in _lines(result))
+    return "\n".join(line for result in results for line in _lines(result, drawn=True))
 
 
-def _lines(result: Result) -> list[str]:
+def enlarging_text(results: Sequence[Result]) -> str:
+    """The same of results that were only enlarged, which no settings count for."""
+    return "\n".join(line for result in results for line in _lines(result, drawn=False))
+
+
+def _lines(result: Result, *, drawn: bool) -> list[str]:
     facts = [f"{result.width} x {result.height}"]
     facts += [f"turn {result.turn}"] if result.turn is not None else []
-    if result.steps:
+    if result.steps and drawn:
         facts += [f"seed {result.seed}", f"{result.steps} steps", f"guidance {result.true_cfg_scale:g}"]
-    facts += [result.preset] if result.preset else []
+    facts += [result.preset] if result.preset and drawn else []
     if "held_ms" in result.timings:
         facts.append(duration(float(result.timings["held_ms"])))
-    precision = f"[{result.precision.upper()}] " if result.precision else ""
+    precision = f"[{result.precision.upper()}] " if result.precision and drawn else ""
     return [f"{precision}{', '.join(facts)}", *(f"Warning: {each}" for each in result.warnings), result.job]

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 
 from qied_client import AsyncClient, OnProgress, Progress, Result
 
-from ..host import NodeDisplay, stop_if_interrupted
+from ..host import PREVIEW_PX, NodeDisplay, stop_if_interrupted
+from ..pictures import thumbnail
 from ..texts import info_text, news_text
 from .connections import CONNECTIONS, Server, Work
 
@@ -42,9 +43,10 @@ class Board:
     def show(self, display: NodeDisplay, ended: int) -> None:
         """Show what is new; ``ended`` edits have their results. A picture is shown once."""
         preview, self._preview = self._preview, b""
+        picture = thumbnail(preview, PREVIEW_PX) if preview else None
         edits = len(self._shares)
         text = self._text if edits == 1 else f"{ended}/{edits} done; {self._text}"
-        display.show(text, round(100 * sum(self._shares)), 100 * edits, preview)
+        display.show(text, round(100 * sum(self._shares)), 100 * edits, picture)
 
 
 async def ask(server: Server, work: Work[T]) -> T:
@@ -60,8 +62,10 @@ async def ask(server: Server, work: Work[T]) -> T:
     return future.result()
 
 
-async def run_edits(server: Server, node_id: str, edits: Sequence[Edit]) -> list[Result]:
-    """Carry out edits at once and return their results in order, with the progress on the node.
+async def run_edits(
+    server: Server, node_id: str, edits: Sequence[Edit], text: Callable[[Sequence[Result]], str] = info_text
+) -> list[Result]:
+    """Carry out edits at once and return their results in order, with the progress on the node, and ``text`` at last.
 
     Raises what the first edit that fails raises; the others are cancelled then. Raises ``host.Interrupted`` where the
     user presses cancel, which cancels all of them in the daemon, as it does where ComfyUI drops the node.
@@ -103,5 +107,6 @@ async def run_edits(server: Server, node_id: str, edits: Sequence[Edit]) -> list
             if not each.cancel() and not each.cancelled():
                 each.exception()  # one that failed as well is not told twice
     results = [each.result() for each in futures]
-    display.show(info_text(results), 1, 1, results[-1].bytes)
+    picture = await asyncio.to_thread(thumbnail, results[-1].bytes, PREVIEW_PX)
+    display.show(text(results), 1, 1, picture)
     return results

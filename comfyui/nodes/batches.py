@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from qied_client.errors import InvalidRequest
 
-from ..pictures import masks_of, pictures_of
+from ..pictures import image_of, masks_of, pictures_of
 
 Row = dict[str, bytes]
 """The files of one edit by the input that they come from; an input that has nothing is left out."""
@@ -36,3 +36,8 @@ def _rows_of(images: Mapping[str, torch.Tensor | None], masks: Mapping[str, torc
         raise InvalidRequest(f"The batches differ in length: {told} pictures.", "Give each as many, or one for all.")
     edits = next(iter(several.values()), 1)
     return [{name: each[number % len(each)] for name, each in files.items()} for number in range(edits)]
+
+
+async def as_image(files: list[bytes]) -> torch.Tensor:
+    """Results as one IMAGE, decoded in a thread: other nodes wait in this one."""
+    return await asyncio.to_thread(image_of, files)

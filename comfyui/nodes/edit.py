@@ -13,10 +13,9 @@ from qied_client.protocol import limits
 
 from ..daemon.connections import Server
 from ..daemon.running import Edit, run_edits
-from ..pictures import as_image
 from ..texts import info_text
 from . import inputs
-from .batches import Row, rows_of
+from .batches import Row, as_image, rows_of
 from .inputs import Loras
 from .region import Regions
 from .session import SessionTurn
@@ -183,7 +182,7 @@ class QiedEdit(io.ComfyNode):
         on = inputs.server_of(server) if session is None else session.server
         results = await run_edits(on, cls.hidden.unique_id, edits)
         after = session if session is None else session.after(results[-1])
-        return io.NodeOutput(as_image([each.bytes for each in results]), info_text(results), after)
+        return io.NodeOutput(await as_image([each.bytes for each in results]), info_text(results), after)
 
 
 def _edit(prompt: str, row: Row, given: dict[str, Any], session: SessionTurn | None) -> Edit:

@@ -16,7 +16,7 @@ from qied_client.pixels.opacity import mask_meaning, split_alpha
 
 from ..daemon.connections import Server
 from ..daemon.running import ask
-from ..pictures import as_image
+from ..pictures import image_of
 from .inputs import CATEGORY, server_of
 from .inputs import server as server_input
 
@@ -93,4 +93,4 @@ def _decoded(data: bytes, mask_mode: str) -> tuple[torch.Tensor, torch.Tensor]:
         marked = opacity if meaning == "opaque" else ImageChops.invert(opacity)
     file = memory.BytesIO()
     marked.convert("RGB").save(file, "PNG")
-    return as_image([upright]), as_image([file.getvalue()])[..., 0]
+    return image_of([upright]), image_of([file.getvalue()])[..., 0]

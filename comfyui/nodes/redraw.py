@@ -11,10 +11,9 @@ from qied_client import AsyncClient, OnProgress, Result
 
 from ..daemon.connections import Server
 from ..daemon.running import Edit, run_edits
-from ..pictures import as_image
 from ..texts import info_text
 from . import inputs
-from .batches import Row, rows_of
+from .batches import Row, as_image, rows_of
 from .inputs import Loras
 from .region import region, region_inputs
 
@@ -103,7 +102,7 @@ class QiedRedraw(io.ComfyNode):
             drawn = region((x, y, width, height), strength, padding, feather, scale, row.get("mask"))
             edits.append(_redraw(prompt, row, {**options, **drawn, "seed": inputs.next_seed(seed, number)}))
         results = await run_edits(inputs.server_of(server), cls.hidden.unique_id, edits)
-        return io.NodeOutput(as_image([each.bytes for each in results]), info_text(results))
+        return io.NodeOutput(await as_image([each.bytes for each in results]), info_text(results))
 
 
 def _redraw(prompt: str, row: Row, options: dict[str, Any]) -> Edit:

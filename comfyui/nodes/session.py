@@ -14,8 +14,7 @@ from qied_client.errors import InvalidRequest, SessionConflict
 
 from ..daemon.connections import Server
 from ..daemon.running import run_edits
-from ..pictures import as_image
-from .batches import rows_of
+from .batches import as_image, rows_of
 from .inputs import CATEGORY, SessionSocket, server_of
 from .inputs import server as server_input
 
@@ -133,9 +132,9 @@ class QiedSession(io.ComfyNode):
             return await session.result(session.head if turn == _LATEST else turn, on_progress=on_progress)
 
         on = server_of(server)
-        (result,) = await run_edits(on, cls.hidden.unique_id, [fetch])
+        (result,) = await run_edits(on, cls.hidden.unique_id, [fetch], lambda _: told[-1])
         at = SessionTurn(on, name, None if turn == _LATEST else turn)
-        return io.NodeOutput(at, as_image([result.bytes]), told[-1])
+        return io.NodeOutput(at, await as_image([result.bytes]), told[-1])
 
 
 async def _opened(client: AsyncClient, picture: bytes, name: str, on_progress: OnProgress) -> AsyncSession:

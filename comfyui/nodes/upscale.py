@@ -12,9 +12,8 @@ from qied_client.protocol.request import UPSCALING
 
 from ..daemon.connections import Server
 from ..daemon.running import Edit, run_edits
-from ..pictures import as_image
-from ..texts import info_text
-from .batches import rows_of
+from ..texts import enlarging_text
+from .batches import as_image, rows_of
 from .inputs import CATEGORY, server_of
 from .inputs import server as server_input
 
@@ -50,8 +49,8 @@ class QiedUpscale(io.ComfyNode):
     async def execute(cls, image: torch.Tensor, upscaler: str = "auto", server: Server | None = None) -> io.NodeOutput:
         rows = await rows_of({"image": image})
         edits = [_upscaling(row["image"], upscaler.strip() or "auto") for row in rows]
-        results = await run_edits(server_of(server), cls.hidden.unique_id, edits)
-        return io.NodeOutput(as_image([each.bytes for each in results]), info_text(results))
+        results = await run_edits(server_of(server), cls.hidden.unique_id, edits, enlarging_text)
+        return io.NodeOutput(await as_image([each.bytes for each in results]), enlarging_text(results))
 
 
 def _upscaling(picture: bytes, upscaler: str) -> Edit:

@@ -206,6 +206,9 @@ def modules(seen: Callable[[], Seen], interruption: Interruption) -> dict[str, t
 
         def update_absolute(self, value: float, total: float | None = None, preview: Any = None) -> None:
             asyncio.get_running_loop()  # ComfyUI's hook is of the thread that runs the workflow
+            if interruption.flag:
+                interruption.flag = False
+                raise InterruptProcessingException
             self.total = self.total if total is None else total
             seen().progress.append((self.node_id, value, self.total))
             if preview is not None:
