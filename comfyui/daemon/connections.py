@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from qied_client import AsyncClient
 from qied_client.credentials import login_file
-from qied_client.errors import CredentialsMissing, RequestTimeout, UnreachableError
+from qied_client.errors import CredentialsMissing
 
 T = TypeVar("T")
 Work = Callable[[AsyncClient], Coroutine[Any, Any, T]]
@@ -50,7 +50,10 @@ class Server:
 
 
 class Connections:
-    """Clients by the daemon that they talk to. Any thread may begin work; the clients live in one thread."""
+    """Clients by the daemon that they talk to. Any thread may begin work; the clients live in one thread.
+
+    A client that had to give up tries again with the next work, and reads its key file again for that.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,19 +75,8 @@ class Connections:
         try:
             await client.connect()
             return await work(client)
-        except RequestTimeout:
-            raise
-        except UnreachableError as error:
-            await self._forget(server, client)
-            if isinstance(error, CredentialsMissing):
-                raise CredentialsMissing(error.message, f"{error.remedy} {_IN_COMFYUI}", **error.details) from error
-            raise
-
-    async def _forget(self, server: Server, client: AsyncClient) -> None:
-        """Drop a client that cannot reach its daemon: the next run makes another, with the key as it is then."""
-        if self._clients.get(server) is client:
-            del self._clients[server]
-            await client.close()
+        except CredentialsMissing as error:
+            raise CredentialsMissing(error.message, f"{error.remedy} {_IN_COMFYUI}", **error.details) from error
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -115,7 +107,7 @@ class Connections:
         self._clients.clear()
         await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
         left = asyncio.all_tasks() - {asyncio.current_task()}
-        if left:  # work that hears of it just now, and clients that are being forgotten
+        if left:  # work that hears of it just now
             _, slow = await asyncio.wait(left, timeout=_CLOSING_S / 2)
             for task in slow:
                 task.cancel()
