@@ -57,6 +57,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 --no-warn-return-any -p qied_client -p comfyui
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 from qied_client.options.compat import compat_text
 from qied_client.options.redraws import redraw_text
+from qied_client.picture_file.comfyui_graph import forms_of
 from qied_client.picture_file.contents import Contents
-from qied_client.picture_file.dialects import a1111_text, comfyui_prompt
+from qied_client.picture_file.dialects import a1111_text
 from qied_client.picture_metadata import PictureMetadata
 from qied_client.protocol.messages import MeasuredDrift
 from qied_client.protocol.request import Redraw
@@ -85,6 +86,7 @@ def as_json(metadata: PictureMetadata) -> str:
 
 def contents_for(metadata: PictureMetadata, xmp: bytes = b"") -> Contents:
     """All that a result's file holds besides its pixels: the metadata in each dialect, and a packet of marks."""
-    if not metadata.steps:  # only upscaled, for which other programs have no settings
-        return Contents(as_json(metadata), xmp=xmp)
-    return Contents(as_json(metadata), a1111_text(metadata), comfyui_prompt(metadata), xmp)
+    prompt, workflow = forms_of(metadata)
+    # What is only upscaled has no settings that A1111 knows.
+    text = a1111_text(metadata) if metadata.steps else ""
+    return Contents(as_json(metadata), text, prompt, workflow, xmp)

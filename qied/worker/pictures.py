@@ -18,11 +18,11 @@ from PIL import Image
 from qied_client.errors import PictureTooLarge
 from qied_client.picture_file.marks import read_marks
 from qied_client.picture_header import PictureHeader, PictureLimits, read_header
+from qied_client.pixels.opacity import Guess
 
 from qied.edit import MaskMode
 from qied.pictures.decoder_messages import DecodeOrder, too_costly
 from qied.pictures.decoder_process import Decoder, DecoderKilled
-from qied.pictures.mask import Guess
 from qied.pictures.reduced import NO_MARKS, ReducedPicture
 from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, decoding_bytes
 from qied.planning.view import View

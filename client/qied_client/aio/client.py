@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 from qied_client.aio.calls import Calls, WhenFull
 from qied_client.aio.daemon_calls import DaemonCalls
@@ -47,6 +47,9 @@ from qied_client.transfers import hash_of
 from qied_client.version import __version__
 from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult, run_workflow
 
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
 _PATIENCE_S = 60.0
 _FIRST_PATIENCE_S = 15.0
 """The same where no daemon has ever answered."""
@@ -60,7 +63,7 @@ def new_id(prefix: str) -> str:
 
 def seed_of(job_id: str) -> int:
     """The seed of a job for which none is asked: of its id, so that the same command again is the same job."""
-    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4]) >> 1
+    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big") >> 1
 
 
 class AsyncClient(DaemonCalls):

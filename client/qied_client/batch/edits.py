@@ -72,7 +72,7 @@ def edits_of(rows: Iterable[Row], names: Names | None, *, count: int, batch: str
 
 
 def _seed(batch: str, content: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{batch}/{content}".encode()).digest()[:4]) >> 1
+    return int.from_bytes(hashlib.sha256(f"{batch}/{content}".encode()).digest()[:4], "big") >> 1
 
 
 def _named(picture: Picture) -> str:

@@ -16,10 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from qied_client.errors import InvalidRequest, SetupError
 from qied_client.system_failures import what_helps
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FILE: Final = ".qied-batch.db"
 _VERSION: Final = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,7 +116,9 @@ def show(tokens_file: TokensFile = None, as_json: AsJson = False) -> None:
         return
     table = Table("id", "user", "added", "note", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row.id, row.user, datetime.fromtimestamp(row.added_at, UTC).strftime("%Y-%m-%d %H:%M"), row.note)
+        table.add_row(
+            row.id, row.user, datetime.fromtimestamp(row.added_at, timezone.utc).strftime("%Y-%m-%d %H:%M"), row.note
+        )
     console.print(table)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from qied_client.aio import AsyncClient, AsyncJob
@@ -50,22 +50,19 @@ class Runner:
                 requests = await self._requests(client, space, prompt)
                 telling.whole("execution_start")
                 telling.whole("execution_cached", nodes=[])
-                async with asyncio.TaskGroup() as outputs:
-                    for request in requests:
-                        outputs.create_task(self._output(client, space, prompt, telling, request))
+                await _together([self._output(client, space, prompt, telling, request) for request in requests])
         except asyncio.CancelledError:
             if not prompt.stopping:  # the gateway ends, and the daemon's jobs go on
                 raise
             await asyncio.shield(self._cancelled(space, prompt))
             telling.interrupted()
-        except BaseExceptionGroup as group:
-            await self._cancelled(space, prompt)
-            error = _first(group)
-            if error is None:
-                raise
-            telling.failed(error)
         except QiedError as error:
+            if prompt.jobs:
+                await self._cancelled(space, prompt)
             telling.failed(error)
+        except Exception:
+            await self._cancelled(space, prompt)
+            raise
         else:
             telling.succeeded()
 
@@ -230,13 +227,15 @@ async def _served(client: AsyncClient) -> Served:
     return Served.of(await client.describe(), await client.loras())
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> QiedError | None:
-    """The first error of qied among those of all nodes; None where one is a defect."""
-    for each in group.exceptions:
-        if not isinstance(each, QiedError):
-            return None
-    found = group.exceptions[0]
-    return found if isinstance(found, QiedError) else None
+async def _together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all; the first error, or a cancellation, ends the others. A task group, which Python 3.10 lacks."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _drawing_node(workflow: Workflow, node: str) -> str:
