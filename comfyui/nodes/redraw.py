@@ -15,7 +15,7 @@ from ..texts import info_text
 from . import inputs
 from .batches import Row, as_image, rows_of
 from .inputs import Loras
-from .region import region, region_inputs
+from .region import AS_NEEDED, region, region_inputs
 
 _REFERENCES = ("reference1", "reference2", "reference3")
 
@@ -80,7 +80,7 @@ class QiedRedraw(io.ComfyNode):
         width: int = 0,
         height: int = 0,
         strength: float = 0.5,
-        padding: int = 32,
+        padding: int = AS_NEEDED,
         feather: int = 8,
         scale: float = 0.0,
         refine: float = 0.0,

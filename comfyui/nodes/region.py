@@ -16,6 +16,8 @@ Regions = tuple[RedrawOptions, ...]
 """The value of the type QIED_REGIONS: passes in their order, with masks as PNG files."""
 
 WHOLE: Final = (0, 0, 0, 0)
+AS_NEEDED: Final = -1
+"""The padding that leaves it to the daemon, as ComfyUI has no number that is none."""
 
 
 class QiedRegion(io.ComfyNode):
@@ -52,7 +54,7 @@ class QiedRegion(io.ComfyNode):
         width: int = 0,
         height: int = 0,
         strength: float = 0.5,
-        padding: int = 32,
+        padding: int = AS_NEEDED,
         feather: int = 8,
         scale: float = 0.0,
         steps: int = 0,
@@ -88,10 +90,10 @@ def region_inputs() -> list[io.Input]:
             io.Int.Input(
                 "padding",
                 optional=True,
-                default=32,
-                min=0,
+                default=AS_NEEDED,
+                min=AS_NEEDED,
                 max=limits.SIDE_PX,
-                tooltip="Pixels around the region that the model sees as well.",
+                tooltip="Pixels around the region that the model sees as well. -1: as many as it needs.",
             )
         ),
         advanced(
@@ -122,7 +124,9 @@ def region(
     box: tuple[int, int, int, int], strength: float, padding: int, feather: int, scale: float, mask: bytes | None
 ) -> RedrawOptions:
     """The options of a pass from the values of ``region_inputs``."""
-    options = RedrawOptions(strength=strength, padding=padding, feather=feather)
+    options = RedrawOptions(strength=strength, feather=feather)
+    if padding != AS_NEEDED:
+        options["padding"] = padding
     if box != WHOLE:
         options["box"] = box
     if scale:

@@ -175,7 +175,11 @@ def graph_of(metadata: PictureMetadata) -> Graph:
             regions=before,
             mask=mask(each.mask, each.redraw.mask_mode) if isinstance(each.mask, str) else None,
             **{"x": x, "y": y, "width": width, "height": height, "strength": each.redraw.strength},
-            **{"padding": each.redraw.padding, "feather": each.redraw.feather, "scale": each.redraw.scale or 0.0},
+            **{
+                "padding": -1 if each.redraw.padding is None else each.redraw.padding,
+                "feather": each.redraw.feather,
+                "scale": each.redraw.scale or 0.0,
+            },
             steps=each.redraw.steps or 0,
         )
 

@@ -32,7 +32,7 @@ _BOX: Final[Mapping[str, Value]] = {
     "width": 0,
     "height": 0,
     "strength": 0.5,
-    "padding": 32,
+    "padding": -1,
     "feather": 8,
     "scale": 0.0,
 }
