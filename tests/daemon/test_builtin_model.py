@@ -208,8 +208,10 @@ def test_edits_and_pictures_are_enlarged_and_marked(builtin_daemon):
             client.edit([source, source], "upscale", task="upscale", upscale="2x")
         with pytest.raises(InvalidRequest, match="has no prompt rewriter"):
             client.edit(source, "go", rewrite_prompt=True)
+        asked = client.edit(source, "make the sky darker", seed=1, steps=1, width=101, height=75)
         status = [summary for summary in client.jobs() if summary.id == plain.job]
     assert (plain.width, plain.height) == opened(plain.bytes).size == (202, 150)
+    assert opened(asked.bytes).size == (101, 75), "to the pixel, off the grid"
     large = np.asarray(source.resize((202, 150), Image.Resampling.BICUBIC), int)
     assert np.abs(np.asarray(opened(plain.bytes), int) - large).mean() < 6, "the same picture, larger"
     assert opened(plain.bytes).mode == "RGB" and read_marks(plain.bytes).source_type == ENHANCED

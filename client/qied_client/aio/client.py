@@ -525,7 +525,8 @@ class AsyncClient(DaemonCalls):
 
 
 def _others(options: EditOptions) -> OtherPictures:
-    masks = tuple(each.mask for each in given_redraws(options.get("redraw")))
+    passes = given_redraws(options.get("redraw"))
+    masks = tuple(each.mask_of(options.get("mask"), f"redraw[{number}]") for number, each in enumerate(passes))
     return OtherPictures(options.get("mask"), options.get("canvas"), masks)
 
 

@@ -48,6 +48,15 @@ class BatchEdit:
             mask=None if mask is None else hash_of(picture_bytes(mask, "mask")),
         ).payload_hash()
 
+    @property
+    def all_there(self) -> bool:
+        """Whether its files are."""
+        return all(path.is_file() for path in self.paths)
+
+    def with_paths(self, paths: tuple[Path, ...]) -> BatchEdit:
+        """The same edit with other files."""
+        return replace(self, paths=paths, key=_digest([self.key, *(whole(path) for path in paths)]))
+
     def fingerprint(self) -> str:
         """Tells whether the pictures may have changed, without reading files: their sizes and times."""
         return " ".join(_fingerprint(picture) for picture in self.row.files)

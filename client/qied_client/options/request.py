@@ -34,7 +34,8 @@ def edit_request(prompt: str, seed: int, options: Mapping[str, object]) -> EditR
     if given.get("seed") is None:
         given["seed"] = seed
     given |= _sides(given)
-    passes = tuple(each.redraw for each in given_redraws(options.get("redraw")))
+    mode = str(given.get("mask_mode", "auto"))
+    passes = tuple(each.in_mode(mode) for each in given_redraws(options.get("redraw")))
     refine: Any = refine_strength(options.get("refine"))
     loras = lora_choices(options.get("loras"))
     compat = given_compat(options.get("compat"))

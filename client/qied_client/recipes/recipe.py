@@ -49,7 +49,8 @@ class Recipe:
     @property
     def needs_mask(self) -> bool:
         """Whether an edit without a mask is a mistake."""
-        return bool(self._stage("mask").get("required", False))
+        in_redraws = any(stage.get("mask", False) for stage in self.stages if stage["do"] == "redraw")
+        return in_redraws or bool(self._stage("mask").get("required", False))
 
     @property
     def has_prompt(self) -> bool:

@@ -79,6 +79,7 @@ STAGES: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     "redraw": {
         "box": _box,
+        "mask": _flag,
         "strength": _PART,
         "steps": _STEPS,
         "scale": _real(0.125, limits.CROP_SCALE),
