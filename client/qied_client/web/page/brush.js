@@ -50,7 +50,7 @@ whenChanged(() => {
 });
 
 /** Paint what an edit may change, or stop painting. */
-export function toggleMask() {
+function toggleMask() {
   const on = !state.masking || state.redrawing;
   state.redrawing = false;
   setMasking(on);

@@ -1,9 +1,8 @@
 // Keys for what is done often, and the list of them.
 import { forgetToken } from "./api.js";
-import { mask, resizeBrush, setMasking, toggleMask } from "./brush.js";
+import { mask, resizeBrush, setMasking } from "./brush.js";
 import { $, element } from "./dom.js";
 import { forgetAll } from "./keeping.js";
-import { setRedrawing } from "./redraw.js";
 import { startAfresh, undo } from "./session.js";
 import { changed, state } from "./state.js";
 import { openMenu, toggleCompare } from "./tools.js";
@@ -13,7 +12,7 @@ const APPLE = /Mac|iPhone|iPad/.test(navigator.platform);
 export const SUBMIT = APPLE ? "⌘ ⏎" : "Ctrl ⏎";
 
 const PLAIN = {
-  b: toggleMask, r: () => setRedrawing(!state.redrawing), c: toggleCompare, s: () => openMenu(true), "[": () => resizeBrush(0.8), "]": () => resizeBrush(1.25), "?": showHelp,
+  b: () => $("tool-mask").click(), r: () => $("tool-redraw").click(), c: toggleCompare, s: () => openMenu(true), "[": () => resizeBrush(0.8), "]": () => resizeBrush(1.25), "?": showHelp,
 };
 
 document.addEventListener("keydown", (event) => {

@@ -5,7 +5,7 @@ import { changed, state, whenChanged } from "./state.js";
 import { say } from "./words.js";
 
 /** Turn redrawing on, with the brush in hand, or off. */
-export function setRedrawing(on) {
+function setRedrawing(on) {
   state.redrawing = on && state.pictures.length > 0;
   setMasking(state.redrawing);
 }
