@@ -23,8 +23,9 @@ class PlanRequest:
     """The request for a plan: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs.
 
     ``stored_block``: bytes of the model's largest block in files of GGUF; 0 for others. ``text_encoder_as_stored``: why
-    its text encoder cannot be quantised here, a clause; "" where it can. ``preview``: the tiny autoencoder that decodes
-    previews, where there is one. ``warnings`` are of the model's files.
+    its text encoder cannot be quantised here, a clause; "" where it can. ``copied_text_weights``: how many of its
+    weights are copied into host memory where it streams. ``preview``: the tiny autoencoder that decodes previews,
+    where there is one. ``warnings`` are of the model's files.
     """
 
     model: ModelProfile
@@ -33,6 +34,7 @@ class PlanRequest:
     loras: LoraRoom = NO_LORAS
     stored_block: int = 0
     text_encoder_as_stored: str = ""
+    copied_text_weights: int = 0
     preview: PreviewDecoder | None = None
     warnings: tuple[str, ...] = ()
 
@@ -55,7 +57,9 @@ class CardRequest:
 
     def fitter(self, numerics: Precisions) -> Fitter:
         """What fits a kind of numbers to a budget."""
-        text = streamed_text_precision(self.request.wishes, self.request.text_encoder_as_stored)
         request = self.request
-        memory = MemoryModel(request.model, numerics, "cuda", request.stored_block, text, request.preview)
+        text = streamed_text_precision(request.wishes, request.text_encoder_as_stored)
+        memory = MemoryModel(
+            request.model, numerics, "cuda", request.stored_block, text, request.preview, request.copied_text_weights
+        )
         return Fitter(memory, self.choice, self.request.wishes.cache_bytes, self.request.loras)

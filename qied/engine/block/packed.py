@@ -14,7 +14,8 @@ from qied.engine.disk.cache import Kind, identity_of
 from qied.engine.disk.file import Contents
 from qied.engine.weights.quantise import E4M3, quantise, rotate_to_int8, row_chunks
 from qied.engine.weights.rotation import reversed_groups
-from qied.engine.weights.sources import FileSource, StoredWeight, TensorSource, WeightReader, check_shape
+from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_shape
+from qied.engine.weights.stored_weight import StoredWeight
 from qied.planning.block_layout import NORMS, BlockLayout, linears
 
 BLOCKS = "transformer_blocks."

@@ -100,6 +100,7 @@ class DiskCache:
                     return None
                 make(number, buffer)
                 keeping.add(buffer)
+            del buffer
         return self._mapped(contents)
 
     def _mapped(self, contents: Contents) -> list[Tensor] | None:
