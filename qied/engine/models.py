@@ -123,6 +123,8 @@ def build_models(
     reader = WeightReader(total, on_progress)
     text_model, streamed_text = _load_text_model(sources, execution, reader, device, dtype, caches)
     transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader, caches)
+    if caches.packed is not None:
+        caches.packed.say_what_is_needed()
     vae = load_vae(sources, execution, reader, device, dtype)
     text_encoder = TextEncoder(text_model, sources.tokens, sources.processor, device, dtype, positions)
     return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype)

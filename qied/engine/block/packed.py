@@ -197,7 +197,7 @@ def _stack(parts: list[Tensor], target: Tensor) -> None:
         part.copy_(stored)
 
 
-PACKED = Kind("packed blocks", "storage.packed_bytes")
+PACKED = Kind("packed blocks", "storage.packed_bytes", lasting=True)
 PACKING = 3
 """Version of how blocks are packed and quantised: files of another one are of no use."""
 

@@ -25,7 +25,7 @@ from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, 
 from qied.engine.weights.stored_weight import StoredWeight
 from qied.planning.plan import TextPrecision
 
-PACKED_TEXT = Kind("packed text encoder", "storage.packed_bytes")
+PACKED_TEXT = Kind("packed text encoder", "storage.packed_bytes", lasting=True)
 PACKING = 1
 """Version of how layers are packed and quantised: files of another one are of no use."""
 _DTYPES = {"int8-storage": torch.int8, "fp8-storage": E4M3}
@@ -49,21 +49,24 @@ def quantised_layers(
     if precision == "stored":
         return {}
     found: dict[str, StoredWeight] = {}
-    keeping = replace(cache, kind=PACKED_TEXT) if cache is not None else None
-    for stack in TEXT_STACKS:
-        matrices = _matrices(source, stack)
-        if not matrices:
-            continue
-        blocks = None
-        if keeping is not None and isinstance(source, FileSource):
-            layers = _Layers(source, stack, matrices, precision, device, reader)
+    stacks = [(stack, matrices) for stack in TEXT_STACKS if (matrices := _matrices(source, stack))]
+    if not stacks:
+        return found
+    if cache is not None and isinstance(source, FileSource):
+        keeping = replace(cache, kind=PACKED_TEXT)
+        made = [_Layers(source, stack, matrices, precision, device, reader) for stack, matrices in stacks]
+        for layers in made:
+            keeping.ask_for(layers.contents())
+        for layers in made:
             blocks = keeping.mapped(layers.contents(), layers.make, layers.pass_over)
-        if blocks is None:
-            log = structlog.get_logger(part="text encoder")
-            log.warning("the text encoder is used as it is stored", wanted=precision, reason="nothing was kept on disk")
-            return {}
-        found.update(layers.weights(blocks))
-    return found
+            if blocks is None:
+                break
+            found.update(layers.weights(blocks))
+        else:
+            return found
+    log = structlog.get_logger(part="text encoder")
+    log.warning("the text encoder is used as it is stored", wanted=precision, reason="nothing was kept on disk")
+    return {}
 
 
 def _matrices(source: TensorSource, stack: str) -> list[Matrices]:

@@ -171,11 +171,18 @@ def test_where_nothing_can_be_kept_it_is_used_as_stored_and_told(
     file: Path, cache: DiskCache, make: Callable[..., Made], trouble: Callable[[DiskCache], DiskCache] | None
 ) -> None:
     with structlog.testing.capture_logs() as logs:
-        made = make(file, trouble(cache) if trouble else None)
+        changed = trouble(cache) if trouble else None
+        made = make(file, changed)
     assert made.weights == {} and made.quantised == 0
     assert logs[-1]["event"] == "the text encoder is used as it is stored"
-    if trouble:
-        assert "storage.packed_bytes" in logs[0]["remedy"]
+    if changed is not None:
+        with structlog.testing.capture_logs() as later:
+            changed.say_what_is_needed()
+        if trouble is too_low:
+            there = replace(cache, folder=cache.folder.with_name("enough"))
+            make(file, there)
+            assert later[0]["needed_bytes"] == sum(path.stat().st_size for path in kept(there)), "of both stacks"
+        assert "storage.packed_bytes" in (later or logs)[0]["remedy"]
 
 
 def test_a_disk_that_fills_up_on_the_way_is_no_error(
