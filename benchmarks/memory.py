@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from wire_bench.machine import command, versions, without_identity
 
-from qied.checkpoints.block_bytes import stored_block_bytes
+from qied.checkpoints.file_bytes import stored_block_bytes
 from qied.engine.weights.sources import FileSource
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured

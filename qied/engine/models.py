@@ -14,13 +14,14 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from qied.checkpoints.checkpoint import Checkpoint
+from qied.checkpoints.names import is_streamed_text
 from qied.checkpoints.pipeline_folder import REMEDY, pipeline_checkpoint, read_json
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
 from qied.engine.sigmas import ScheduleConfig, schedule_config
 from qied.engine.text.encoder import TextEncoder, TextPositions
 from qied.engine.text.prompt import PromptTokens
 from qied.engine.text.quantised import quantised_layers
-from qied.engine.text.streaming import StreamedTextModel, is_streamed, stream_text_model
+from qied.engine.text.streaming import StreamedTextModel, stream_text_model
 from qied.engine.transformer.second import load_second
 from qied.engine.transformer.transformer import DTYPES, Transformer, load_transformer
 from qied.engine.vae.single_frame import restrict_to_single_frames
@@ -144,6 +145,8 @@ def build_models(
     second = None
     if execution.second is not None:
         second = load_second(transformer, sources.transformer, execution, device, reader)
+    if caches.packed is not None:
+        caches.packed.say_what_is_needed()
     vae = load_vae(sources, execution, reader, device, dtype)
     text_encoder = TextEncoder(text_model, sources.tokens, sources.processor, device, dtype, positions)
     return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype, second)
@@ -191,7 +194,7 @@ def _load_text_model(
     # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
     check_names(source, model.state_dict(), source.names())
     quantised = quantised_layers(source, execution.text_encoder_precision, device, reader, caches.packed)
-    mapped = reader.map(model, source, source.names(), dtype, is_streamed, quantised)
+    mapped = reader.map(model, source, source.names(), dtype, is_streamed_text, quantised)
     reader.finish(source, start)
     model.eval().requires_grad_(False)
     watch = source.check_unchanged if isinstance(source, FileSource) else (lambda: None)

@@ -24,8 +24,9 @@ class PlanRequest:
     """The request for a plan: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs.
 
     ``stored_block``: bytes of the model's largest block in files of GGUF; 0 for others. ``text_encoder_as_stored``: why
-    its text encoder cannot be quantised here, a clause; "" where it can. ``preview``: the tiny autoencoder that decodes
-    previews, where there is one. ``second_refused``: why its files give no BF16, a clause; "" where they do.
+    its text encoder cannot be quantised here, a clause; "" where it can. ``copied_text_weights``: how many of its
+    weights are copied into host memory where it streams. ``preview``: the tiny autoencoder that decodes previews,
+    where there is one. ``second_refused``: why its files give no BF16, a clause; "" where they do.
     ``warnings`` are of the model's files. ``largest_result``: pixels that a result may have when all is done with it.
     """
 
@@ -35,6 +36,7 @@ class PlanRequest:
     loras: LoraRoom = NO_LORAS
     stored_block: int = 0
     text_encoder_as_stored: str = ""
+    copied_text_weights: int = 0
     preview: PreviewDecoder | None = None
     second_refused: str = ""
     warnings: tuple[str, ...] = ()
@@ -63,8 +65,16 @@ class CardRequest:
 
     def fitter(self, numerics: Precisions) -> Fitter:
         """What fits a kind of numbers to a budget."""
-        text = streamed_text_precision(self.request.wishes, self.request.text_encoder_as_stored)
         request = self.request
-        second = self.second and numerics.takes_second
-        memory = MemoryModel(request.model, numerics, "cuda", request.stored_block, text, request.preview, second)
+        text = streamed_text_precision(request.wishes, request.text_encoder_as_stored)
+        memory = MemoryModel(
+            request.model,
+            numerics,
+            "cuda",
+            stored_block=request.stored_block,
+            text_precision=text,
+            preview=request.preview,
+            second=self.second and numerics.takes_second,
+            copied_text_weights=request.copied_text_weights,
+        )
         return Fitter(memory, self.choice, self.request.wishes.cache_bytes, self.request.loras)

@@ -119,6 +119,7 @@ class MemoryModel:
     ``stored_block``: bytes of its largest block in files of GGUF; 0 for others. ``text_precision`` is how the layers of
     a streamed text encoder are kept, ``preview`` what decodes previews, None for the linear map. With ``second`` the
     blocks are held in BF16 as well, for passes that name it; a step of those needs less of the arena than any other.
+    ``copied_text_weights``: how many weights of a streamed text encoder are copied, and not mapped.
     """
 
     profile: ModelProfile
@@ -128,6 +129,7 @@ class MemoryModel:
     text_precision: TextPrecision = "stored"
     preview: PreviewDecoder | None = None
     second: bool = False
+    copied_text_weights: int = 0
 
     @property
     def factors(self) -> Factors:
@@ -247,10 +249,14 @@ class MemoryModel:
         """Bytes of a streamed block in host memory."""
         return self.stored_block if self.streams_stored else self._block
 
-    def host_bytes(self, streamed_blocks: int) -> int:
+    def host_bytes(self, streamed_blocks: int, text_encoder: TextEncoder) -> int:
         """Bytes of host memory of a worker that streams so many blocks; what is mapped from files is not counted."""
-        streamed = streamed_blocks * self.host_block + self.second_host_bytes
-        return self.factors.host_process + self.factors.host_tables + streamed
+        fixed = self.factors.host_process + self.factors.host_tables + self.second_host_bytes
+        return fixed + streamed_blocks * self.host_block + self.copied_text_bytes(text_encoder)
+
+    def copied_text_bytes(self, text_encoder: TextEncoder) -> int:
+        """Bytes of a text encoder's weights in host memory besides those that are mapped."""
+        return self.copied_text_weights * self.numerics.element_bytes if text_encoder == "streamed" else 0
 
     @property
     def second_host_bytes(self) -> int:

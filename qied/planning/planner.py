@@ -42,6 +42,7 @@ from qied.planning.refusals import (
 from qied.planning.second_precision import planned_with_second, second_of, second_reasons
 from qied.planning.text_precision import (
     asks_for_eight_bits,
+    copied_text_reasons,
     text_precision_reasons,
     text_precision_warnings,
 )
@@ -157,6 +158,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         *fp8_attention_reasons(case, chosen.numerics),
         *text_precision_reasons(model, wishes, case.request.text_encoder_as_stored, rung.text_encoder),
         *second_reasons(fitter.memory),
+        *copied_text_reasons(fitter.memory.copied_text_bytes(rung.text_encoder)),
         *preview_reasons(case.request.preview),
     )
     pinned = streamed * block if streamed * block <= pinnable_bytes(case.snapshot) else 0
@@ -318,7 +320,8 @@ def _sweep_bytes(fitter: Fitter, rung: Rung) -> int:
 
 def _host_needed(fitter: Fitter, rung: Rung) -> int:
     """Bytes of the host besides pictures."""
-    return fitter.memory.host_bytes(fitter.memory.profile.architecture.layers - rung.resident)
+    streamed = fitter.memory.profile.architecture.layers - rung.resident
+    return fitter.memory.host_bytes(streamed, rung.text_encoder)
 
 
 @dataclass(frozen=True)

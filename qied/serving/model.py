@@ -10,9 +10,9 @@ from typing import Literal
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, QiedError
 
 from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
-from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import SUFFIXES, installation, installation_around, installations, is_installation
+from qied.checkpoints.file_bytes import copied_text_weights, stored_block_bytes
 from qied.checkpoints.hub_cache import PULL, known_name
 from qied.checkpoints.part_file import read_part
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, pipeline_evidence, read_json
@@ -36,7 +36,7 @@ from qied.resources import builtin_loras_folder, builtin_model_folder, builtin_u
 from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of
 from qied.upscalers.catalogue import Upscalers, find_upscalers
 from qied.weights.problems import BadFile
-from qied.weights.stored import QUANTISED, precision_of
+from qied.weights.stored import PLAIN, precision_of
 
 BUILTIN = "builtin"
 _SHOWN = 3
@@ -99,8 +99,15 @@ class ServedModel:
     def text_encoder_quantised(self) -> str:
         """That the text encoder's files hold quantised weights, a clause; "" for 16 bits, or where nothing is known."""
         stored = self._stored("text_encoder")
-        kept = stored is not None and (stored.startswith("fp8") or stored in QUANTISED)
-        return f"its files hold {stored}" if kept else ""
+        return "" if stored is None or stored in PLAIN else f"its files hold {stored}"
+
+    def copied_text_weights(self, *, quantised: bool) -> int:
+        """How many weights of its text encoder are copied into host memory where it streams."""
+        try:
+            files = self.checkpoint().text_encoder
+        except QiedError:
+            return 0
+        return copied_text_weights(map(Path, files), quantised=quantised)
 
     @property
     def not_bf16(self) -> str:

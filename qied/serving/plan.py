@@ -25,6 +25,7 @@ from qied.planning.refit import refit
 from qied.planning.refusals import beside_other_cards, card_gone, incompatible, too_little_to_restart
 from qied.planning.second_precision import asks_for_second
 from qied.planning.serving import Serving, kind_of
+from qied.planning.text_precision import streamed_text_precision
 from qied.planning.wishes import Wishes
 from qied.serving.model import BUILTIN, ServedModel
 
@@ -63,6 +64,7 @@ def plan_inputs(
         room,
         model.stored_block_bytes,
         as_stored,
+        model.copied_text_weights(quantised=streamed_text_precision(wishes, as_stored) != "stored"),
         model.tiny.decoder,
         model.not_bf16 if asks_for_second(wishes) else "",
         model.tiny.warnings,
