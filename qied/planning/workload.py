@@ -113,11 +113,15 @@ def _largest_crop(each: PassSpec, canvas: tuple[int, int], profile: ModelProfile
     if each.mask is None or each.scale:
         return crop.width, crop.height
     multiple = profile.geometry.side_multiple
-    enlarged = min(each.max_pixels, rounded_up_area(profile.geometry.vae_pixels, 2 * multiple))
-    if enlarged <= crop.width * crop.height:
-        return crop.width, crop.height
-    width = max(1, math.isqrt(enlarged) // multiple) * multiple
-    return width, max(1, enlarged // width // multiple) * multiple
+    # Brought to the model's own size, or as it is in a large picture, of which it may be nearly all.
+    across, down = (-(-side // multiple) * multiple for side in canvas)
+    most = max(rounded_up_area(profile.geometry.vae_pixels, 2 * multiple), across * down)
+    width = max(1, math.isqrt(most) // multiple) * multiple
+    height = -(-most // width // multiple) * multiple
+    if width * height > each.max_pixels:
+        width = max(1, math.isqrt(each.max_pixels) // multiple) * multiple
+        height = max(1, each.max_pixels // width // multiple) * multiple
+    return max((width, height), (crop.width, crop.height), key=math.prod)
 
 
 def largest_workload(

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qied.edit import EditSpec
+from qied.edit import EditSpec, PassSpec
+from qied.planning.crops import crop_of
 from qied.planning.geometry import MAX_ASPECT, reference_size, vision_size
 from qied.planning.model_profile import shipped_profiles
-from qied.planning.workload import largest_workload, workload_of
+from qied.planning.workload import largest_workload, workload_of, works_of
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 SPEC = EditSpec(("a" * 64,), "make it blue", None, 1, 20, 1.0, 1024, 1024)
@@ -68,3 +69,30 @@ def test_nothing_within_the_caps_is_larger_than_the_largest_workload(width, heig
     work, largest = workload_of(spec, REAL, CAP), largest_workload(REAL, CAP, CAP)
     for name in ("target_tokens", "reference_tokens", "text_tokens", "tokens", "guided", "masked"):
         assert getattr(work, name) <= getattr(largest, name), name
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    width=st.integers(16, 3000),
+    height=st.integers(16, 3000),
+    region=st.tuples(*[st.floats(0, 1)] * 4),
+    profile=st.sampled_from(["builtin", "qwen-image-edit-2511"]),
+    padding=st.sampled_from([None, 0, 32, 200]),
+    cap=st.sampled_from([1 << 16, 1 << 18, 1 << 20, 1 << 22]),
+)
+def test_wherever_a_mask_marks_a_pass_is_no_larger_than_was_counted(width, height, region, profile, padding, cap):
+    if max(width, height) > 30 * min(width, height):
+        return
+    model, canvas = shipped_profiles()[profile], (width, height)
+    context = model.geometry.crop_context if padding is None else 0.0
+    each = PassSpec(0.5, 0, 0, width, height, padding or 0, 8, 4, cap, mask="m", context=context)
+    left, right = sorted(round(share * (width - 1)) for share in region[:2])
+    top, bottom = sorted(round(share * (height - 1)) for share in region[2:])
+    grid = tuple(-(-side // 16) * 16 for side in canvas)
+    spec = replace(
+        SPEC, width=grid[0], height=grid[1], canvas="c", crop_width=width, crop_height=height, passes=(each,)
+    )
+    ((work, steps),) = works_of(spec, model, CAP)
+    crop = crop_of(each.located((left, top, right + 1, bottom + 1)), canvas, model)
+    assert crop.width * crop.height <= work.target_pixels <= cap
+    assert steps == each.own_steps
