@@ -18,6 +18,7 @@ def values(folder: Path = RESULTS) -> dict[str, str]:
         **_forward(_read(folder, "forward")["parts"]),
         **_unload(_read(folder, "serve_edit")["parts"]["unload"]["figures"]),
         **_int8(_read(folder, "int8")["parts"]),
+        **_int8_products(_read(folder, "int8_products")),
         **_install(_read(folder, "install")["builds"]),
         **(_card(_read(folder, "test-card")) if (folder / "test-card.json").exists() else {}),
     }
@@ -84,6 +85,17 @@ def _int8(parts: Mapping[str, Any]) -> dict[str, str]:
         "int8.longer": f"{100 * (ms('int8') / ms('fp8') - 1):.0f}",
         "int8.block_error": f"{100 * blocks['int8']['update_same_weights']:.1f}",
         "int8.block_error_fp8": f"{100 * blocks['fp8']['update_same_weights']:.1f}",
+    }
+
+
+def _int8_products(report: Mapping[str, Any]) -> dict[str, str]:
+    """How many times as long comfy-kitchen takes where a product is large, without its quantising."""
+    large = [row for row in report["rows"] if row["tokens"] > 512]
+    longer = [(row["kitchen_ms"] - row["kitchen_quantising_ms"]) / row["ours_ms"] for row in large]
+    return {
+        "int8_products.card": report["machine"]["gpus"][0]["name"].removeprefix("NVIDIA "),
+        "int8_products.least": f"{min(longer):.1f}",
+        "int8_products.most": f"{max(longer):.1f}",
     }
 
 
