@@ -45,6 +45,8 @@ LONG_FILES = (
     "tests/benchmarks/test_quality_run.py",
     "tests/daemon/test_single_files.py",
     "tests/daemon/test_builtin_model.py",
+    "tests/comfyui/test_nodes.py",
+    "tests/comfyui/test_workflows.py",
     "tests/daemon/test_stop.py",
     "tests/cli/test_doctor.py",
     "tests/daemon/test_independence.py",

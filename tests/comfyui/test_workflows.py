@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
+from qied_client.picture_file.comfyui_graph import graph_of
 from qied_client.picture_metadata import PictureMetadata, read_metadata
 
 from qied.pictures.metadata import contents_for
@@ -46,7 +47,7 @@ def test_every_example_runs_as_the_page_opens_it(studio_comfy: Host) -> None:
 def masks(folder: Path) -> Path:
     """A mask as programs paint it: one colour on a clear canvas, which is read as what is opaque."""
     mask = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
-    mask.paste((255, 40, 40, 255), (60, 60, 200, 200))
+    ImageDraw.Draw(mask).ellipse((60, 60, 200, 200), fill=(255, 40, 40, 255))
     mask.save(folder / "mask.png")
     return folder / "mask.png"
 
@@ -61,9 +62,13 @@ def test_a_result_opens_as_the_workflow_that_makes_it_again(
                 *([SCENE, SCENE], PROMPT), mask=mask, loras=[("builtin-outline", 0.5)], steps=2, seed=5, align=False
             ),
             "own size": client.edit(SCENE, PROMPT, steps=2, size="same", upscale="2x", preset="draft"),
+            # Weaker passes of so few steps change nothing.
             "regions": client.edit(
-                SCENE, PROMPT, steps=2, redraw=[{"box": (64, 64, 96, 96)}, {"mask": mask}], refine=0.6
+                *(SCENE, PROMPT),
+                steps=2,
+                redraw=[{"box": (64, 64, 96, 96), "strength": 1.0}, {"mask": mask, "strength": 1.0, "steps": 3}],
             ),
+            "refined": client.edit(SCENE, PROMPT, steps=2, refine=0.9),
             "canvas": client.redraw(SCENE, PROMPT, box=(40, 40, 128, 96), strength=0.8, steps=2, references=[SCENE]),
             "larger": client.upscale(SCENE),
         }
@@ -78,6 +83,17 @@ def test_a_result_opens_as_the_workflow_that_makes_it_again(
         assert np.array_equal(again, pixels(result.bytes)[..., : again.shape[-1]]), name
         for number, node in graphs["prompt"].items():
             assert node["inputs"].items() <= workflow[number]["inputs"].items(), "both forms say the same"
+
+
+@pytest.mark.parametrize(
+    ("drift", "aligned", "asked"), [((), False, True), ((1.0, 2.0, 1.0), True, True), ((1.0, 2.0, 1.0), False, False)]
+)
+def test_a_drift_that_was_left_is_left_again(drift: tuple[float, ...], aligned: bool, asked: bool) -> None:
+    metadata = PictureMetadata(
+        *(PROMPT, None, 7, 4, 1.0, 256, 256, "builtin", "0.2.0"), sources=("a" * 64,), drift=drift, aligned=aligned
+    )
+    (edit,) = [node for node in graph_of(metadata).for_api().values() if node["class_type"] == "QiedEdit"]
+    assert edit["inputs"]["align"] is asked
 
 
 @pytest.mark.parametrize("kind", ["sources", "none"])
