@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.aio.calls import WhenFull
@@ -20,7 +20,9 @@ from qied_client.options import EditOptions, shows_options
 from qied_client.options.redrawing import RedrawingOptions
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
-from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult
+
+if TYPE_CHECKING:
+    from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult
 
 
 class Job:
