@@ -8,6 +8,9 @@ OUT ?= demo-out
 TORCH ?=
 export TORCH
 
+# The extra upscalers, without the torchvision that spandrel asks for and does not need: see pyproject.toml.
+ALONE := spandrel einops
+
 .PHONY: demo test test-tools quick test-card test-lowest lint format bench fuzz install wheels pins pins-check client-test clean
 
 install: $(VENV)/.installed
@@ -18,6 +21,7 @@ $(VENV)/.installed: pyproject.toml client/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt $$($(PYTHON) tools/torch_index.py) torch
 	$(PIP) install -c constraints.txt -e "client[cli,pictures,web]" -e ".[dev]"
+	$(PIP) install -c constraints.txt --no-deps $(ALONE)
 	touch $@
 
 demo: install
@@ -30,7 +34,7 @@ test test-tools quick test-lowest client-test: export PYTHONDONTWRITEBYTECODE :=
 # What takes a minute by itself has a run of its own: the training, whole runs of benchmarks, hundreds of edits, kills in the
 # middle of them, a model from each kind of file, kernels compiled for each card, all documents' commands, the page in a browser.
 TOOLS := tests/tiny_model $(addprefix tests/daemon/test_,many_edits.py shop.py kills.py single_files.py gguf_files.py) \
-	tests/engine/ops/test_compiled_kernels.py tests/docs/test_command_lines.py tests/web/page $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py web_smoke.py two_uses.py forward.py serve_edit.py vae_bench.py)
+	tests/engine/ops/test_compiled_kernels.py tests/docs/test_command_lines.py tests/web/page $(addprefix tests/benchmarks/test_,quality_run.py wire_smoke.py web_smoke.py two_uses.py shop.py forward.py serve_edit.py vae_bench.py)
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(TOOLS)) $(ARGS)
 
@@ -53,6 +57,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 --no-warn-return-any -p qied_client -p comfyui
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
@@ -95,6 +100,7 @@ test-lowest: install
 	$(BIN)/python tools/pins.py lowest > dist/lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip --disable-pip-version-check install -r dist/lowest.txt --no-deps -e client -e .
+	.venv-lowest/bin/python -m pip --disable-pip-version-check install -c constraints.txt --no-deps $(ALONE)
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 clean:

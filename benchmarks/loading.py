@@ -27,16 +27,14 @@ from tests.checkpoints.sparse_files import GGUF_FLAVOURS, Entries, all_in_one, g
 from tools.sparse_checkpoint import sparse_file, sparse_gguf
 
 LAYERS = 60
-FLAVOURS = ("bf16", "fp8_lightx2v", "fp8_scaled", "nvfp4", *GGUF_FLAVOURS, "all_in_one")
+FLAVOURS = ("bf16", "fp8_lightx2v", "fp8_scaled", "int8_convrot", "nvfp4", *GGUF_FLAVOURS, "all_in_one")
 _READ_BYTES = 1 << 24
 
 
 def main() -> None:
     """Measure each kind of file, show a table, write JSON."""
     arguments = _arguments()
-    with tempfile.TemporaryDirectory(prefix="qied-loading-", dir=arguments.folder) as folder:
-        chosen = arguments.only or FLAVOURS
-        rows = [row for flavour in chosen for row in _measured(Path(folder), flavour, arguments.layers)]
+    rows: list[dict[str, Any]] = []
     report = {
         "schema": 1,
         "benchmark": "loading",
@@ -47,9 +45,13 @@ def main() -> None:
         "layers": arguments.layers,
         "rows": rows,
     }
+    with tempfile.TemporaryDirectory(prefix="qied-loading-", dir=arguments.folder) as folder:
+        for flavour in arguments.only or FLAVOURS:
+            rows += _measured(Path(folder), flavour, arguments.layers)
+            # After each, since a run takes a while.
+            if arguments.json is not None:
+                arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     _show(rows)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -77,7 +79,7 @@ def _measured(folder: Path, flavour: str, layers: int) -> list[dict[str, Any]]:
         rows.append({**again, "plain_read_seconds": _read(packed)})
         packed.unlink()
     if flavour == "gguf_q4_k":
-        rows.append({"what": f"{flavour}, as stored", **facts, **_child(path, layers, cache, streamed=True)})
+        rows.append({**facts, "what": f"{flavour}, as stored", **_child(path, layers, cache, streamed=True)})
     return rows
 
 
@@ -103,7 +105,7 @@ def _child(path: Path, layers: int, cache: Path, *, streamed: bool = False) -> d
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))},
     )
     return dict(json.loads(done.stdout))
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from wire_bench.machine import command, versions, without_identity
 
-from qied.checkpoints.block_bytes import stored_block_bytes
+from qied.checkpoints.file_bytes import stored_block_bytes
 from qied.engine.weights.sources import FileSource
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
@@ -70,13 +70,14 @@ def main() -> None:
             print(f"{setup}: refused: {made.message}", file=sys.stderr)
             continue
         own = weights if file is None else replace(weights, transformer=FileSource("transformer", [file]))
+        own_card = card if file is None else replace(card, files=(file,))
         forget_peak()
         engine = build(made, MODEL, own)
         loading = {"predicted": made.host_bytes, "measured": resident("VmHWM") - text_encoder.kept_bytes()}
         built = time.monotonic() - started
         for case in CASES:
             if case.width * case.height <= made.max_pixels:
-                found = measure(engine, made, MODEL, case, card)
+                found = measure(engine, made, MODEL, case, own_card)
                 rows.append({"setup": str(setup), "plan": _in_short(made), "loading_host": loading, **found})
         del engine
         clear()

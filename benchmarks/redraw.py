@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
+from quality_bench.engines import LORA_BYTES
 from quality_bench.sets import single_edits
 from redraw_bench import RESULTS
 from redraw_bench.page import write_page
-from redraw_bench.ways import Tried, names, tried
+from redraw_bench.ways import REDO, Tried, names, tried
 from wire_bench.machine import command, machine_facts, versions
 
 from qied.engine.engine import Engine, EngineOptions
+from qied.loras.catalogue import find_loras
 from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Sessions
 from qied.planning.serving import Serving
-from qied.resources import builtin_model_folder
+from qied.resources import builtin_loras_folder, builtin_model_folder
 
 
 def main() -> int:
@@ -32,11 +36,13 @@ def main() -> int:
     if arguments.page:
         return write_page(check=arguments.check)
     profile, started = shipped_profiles()["builtin"], time.monotonic()
-    engine = Engine.load(builtin_model_folder(), profile, EngineOptions(dtype="fp32"), lambda *_: None)
+    loras = find_loras([builtin_loras_folder()], profile.architecture)
+    options = EngineOptions(dtype="fp32", loras=loras.files, lora_bytes=LORA_BYTES)
+    engine = Engine.load(builtin_model_folder(), profile, options, lambda *_: None)
     plan = Plan(
         "builtin", "CPU", "cpu", "cpu", None, (), 1, 1, 1, 0, 1 << 18, 1 << 16, Sessions(1, 1), engine.execution, (),
     )  # fmt: skip
-    serving = Serving(profile, (plan,))
+    serving = Serving(profile, (plan,), loras.facts)
     # An edit that changes nothing has no region.
     sessions = [each for each in single_edits(arguments.limit) if each.edits[0].source != each.edits[0].target]
     found: dict[str, list[Tried]] = {name: [] for name in names()}
@@ -70,15 +76,19 @@ def _report(found: dict[str, list[Tried]], seconds: float) -> dict[str, Any]:
         "machine": machine_facts(Path(__file__).parent),
         "seconds": round(seconds, 1),
         "edits": len(next(iter(found.values()))),
-        "ways": {name: _figures(tries) for name, tries in found.items() if tries},
+        "ways": {name: _figures(tries, found[REDO]) for name, tries in found.items() if tries},
     }
 
 
-def _figures(tries: list[Tried]) -> dict[str, Any]:
+def _figures(tries: list[Tried], redone: list[Tried]) -> dict[str, Any]:
+    gains = [each.inside_db - redo.inside_db for each, redo in zip(tries, redone, strict=True)]
+    error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
     outside = [each.changed_outside for each in tries if each.changed_outside is not None]
     return {
         "success": sum(each.success for each in tries),
         "inside_db": round(sum(each.inside_db for each in tries) / len(tries), 2),
+        "over_redo_db": round(mean(gains), 2),
+        "over_redo_error_db": round(error, 2),
         "whole_db": round(sum(each.whole_db for each in tries) / len(tries), 2),
         "gflop": round(sum(each.gflop for each in tries) / len(tries), 2),
         "step_ms": round(sum(each.step_ms for each in tries) / len(tries), 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from qied_client.protocol import limits
 from qied_client.protocol.fields import Flag, Hash, Int, Later, ListOf, Maybe, Nested, OneOf, Real, Text
@@ -14,7 +14,9 @@ OutputFormat = Literal["png", "webp", "jpeg"]
 MaskMode = Literal["auto", "white", "transparent", "opaque"]
 Background = Literal["auto", "transparent", "opaque", "none"]
 Schedule = Literal["model", "lightning"]
-Sized = Literal["default", "same", "kontext"]
+Sized = Literal["default", "same", "kontext", "asked"]
+MOST_CONTEXT: Final = 64.0
+"""The most context of a pass: beyond that, any region's crop is the whole picture."""
 _CUT = "..."
 _PLACE = Int(0, limits.SIDE_PX)
 _SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
@@ -25,11 +27,13 @@ class PassSpec:
     """A pass over a region of a picture, or over all of it, with every default resolved.
 
     The region is ``width`` x ``height`` pixels of the picture at ``left`` and ``top``, and within it the marked part of
-    ``mask``, where there is one. It is drawn in a crop that has ``padding`` pixels more on each side, at ``scale``
+    ``mask``, where there is one. It is drawn in a crop that has ``padding`` pixels more on each side, and ``context``
+    times the region's longer side where that is more, as far as the model's own area has room for that; at ``scale``
     pixels for each of the picture's; 0 stands for the scale of ``planning.crops``. ``feather`` pixels of its rim fade
     into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone through;
     with ``all_steps`` they are those of that share alone, as the steps of ComfyUI's KSampler are.
-    ``max_pixels`` bounds the crop as it is drawn.
+    ``max_pixels`` bounds the crop as it is drawn. ``precision`` is one that the daemon holds besides its own, "" its
+    own.
     """
 
     strength: Annotated[float, Real(0.0, 1.0)]
@@ -45,6 +49,8 @@ class PassSpec:
     mask: Annotated[str | None, Later(Maybe(Hash()))] = None
     mask_mode: Annotated[MaskMode, Later(OneOf(MASK_MODES))] = "auto"
     all_steps: Annotated[bool, Later(Flag())] = False
+    precision: Annotated[str, Later(Text(limits.SHORT_NAME_BYTES, empty=True))] = ""
+    context: Annotated[float, Later(Real(0.0, MOST_CONTEXT))] = 0.0
 
     @property
     def first_step(self) -> int:
@@ -67,7 +73,7 @@ class PassSpec:
         return replace(self, left=left, top=top, width=right - left, height=bottom - top)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EditSpec:
     """One edit, complete and immutable: the same spec and picture bytes give the same output bytes.
 
@@ -84,7 +90,7 @@ class EditSpec:
     everywhere. ``rewrite``: the prompt is rewritten before it is used. With
     ``crop_width`` and ``crop_height``, the picture that gives the result its size takes so much of ``width`` x
     ``height``; it is extended to that at the right and below by its last pixels, and the result is cut to it.
-    ``sized`` tells whether that is its own size.
+    ``sized`` tells where that comes from: the picture's proportions, its own size, or the size that was asked for.
 
     ``canvas`` is the hash of a picture that ``passes`` are drawn on, one after the other; without it they are drawn on
     the result of a first pass from noise. The result has the canvas's size then, as ``crop_width`` and ``crop_height``.
@@ -119,7 +125,7 @@ class EditSpec:
     crop_height: Annotated[int, Later(Int(0, limits.SIDE_PX))] = 0
     background: Annotated[Background, Later(OneOf((*BACKGROUNDS, "none")))] = "none"
     rewrite: Annotated[bool, Later(Flag())] = False
-    sized: Annotated[Sized, Later(OneOf(SIZES))] = "default"
+    sized: Annotated[Sized, Later(OneOf((*SIZES, "asked")))] = "default"
     canvas: Annotated[str | None, Later(Maybe(Hash()))] = None
     passes: Annotated[tuple[PassSpec, ...], Later(ListOf(Nested(PassSpec), limits.PASSES))] = ()
     align: Annotated[bool, Later(Flag())] = True

@@ -34,3 +34,19 @@ def try_lock(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+def try_shared_lock(descriptor: int) -> bool:
+    """Take a lock that others may take as well, and that keeps :func:`try_lock` out; False where somebody has that.
+
+    Raises as :func:`try_lock`. Windows keeps a file that is open from being removed, which is what it is for.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
+    return True

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("qied", "client/qied_client")
+PACKAGES = ("qied", "client/qied_client", "comfyui")
 DOCUMENTS: tuple[str, ...] = (
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "client/README.md",
+    "comfyui/README.md",
+    "comfyui/web/docs/*/en.md",
     "docs/*.md",
     "qied.toml",
 )

@@ -10,7 +10,7 @@ from generated_part import update
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
-_ROOTS = {"qied_client": ROOT / "client" / "qied_client", "qied": ROOT / "qied"}
+_ROOTS = {"qied_client": ROOT / "client" / "qied_client", "qied": ROOT / "qied", "comfyui": ROOT / "comfyui"}
 
 
 def table() -> str:

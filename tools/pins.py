@@ -27,6 +27,8 @@ CLIENT_PLATFORMS = (*PLATFORMS, "windows", "macos")
 _CLIENT = {"client": ("cli", "pictures", "web", "test")}
 _ALL = {**_CLIENT, ".": ("dev", "fp8-attention", "formats")}
 """Folders of projects, and the extras of theirs that are installed."""
+ALONE = {".": ("upscalers",)}
+"""Extras whose packages are installed without what they ask for: see pyproject.toml."""
 _TRANSPORT = {"PIP_CERT", "PIP_PROXY", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES"}
 """Variables that say how an index is reached, not which one."""
 
@@ -45,8 +47,13 @@ def public_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def write() -> None:
     """Write constraints.txt anew."""
+    options = ("--universal", "--python-version", PYTHONS[0])
+    lines = {
+        *_resolved(_ALL, *options, pins=PINS).splitlines(),
+        *_resolved(ALONE, "--no-deps", *options, pins=PINS, project=False).splitlines(),
+    }
     (ROOT / PINS).write_text(
-        _resolved(_ALL, "--universal", "--python-version", PYTHONS[0], pins=PINS), encoding="utf-8"
+        "".join(f"{line}\n" for line in sorted(lines, key=lambda line: line.partition("==")[0])), encoding="utf-8"
     )
 
 
@@ -56,11 +63,13 @@ def check(pins: str = PINS) -> list[str]:
     for python in PYTHONS:
         for wanted, platforms in ((_ALL, PLATFORMS), (_CLIENT, CLIENT_PLATFORMS)):
             for platform in platforms:
+                alone = ALONE if wanted is _ALL else {}
                 options = ("--python-version", python, "--python-platform", platform, "--only-binary", ":all:")
                 name = f"Python {python}, {platform}, {'all' if wanted is _ALL else 'client'}"
                 _say(name)
                 try:
                     found = _resolved(wanted, *options, pins=pins)
+                    found += _resolved(alone, "--no-deps", *options, pins=pins, project=False) if alone else ""
                 except ResolutionError as error:
                     wrong.append(f"{name}: {error}")
                     continue
@@ -79,23 +88,23 @@ class ResolutionError(Exception):
     """The pins cannot be had together."""
 
 
-def requirements(wanted: Mapping[str, Sequence[str]]) -> list[str]:
-    """What projects and these extras of theirs require, but for each other."""
+def requirements(wanted: Mapping[str, Sequence[str]], *, project: bool = True) -> list[str]:
+    """What projects and these extras of theirs require, but for each other; without ``project``, the extras alone."""
     found: list[str] = []
     for folder, extras in wanted.items():
-        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        found += project["dependencies"]
+        facts = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        found += facts["dependencies"] if project else []
         for extra in extras:
-            found += project["optional-dependencies"][extra]
+            found += facts["optional-dependencies"][extra]
     return [each for each in found if not each.startswith("qied-client")]
 
 
-def _resolved(wanted: Mapping[str, Sequence[str]], *options: str, pins: str | None) -> str:
+def _resolved(wanted: Mapping[str, Sequence[str]], *options: str, pins: str | None, project: bool = True) -> str:
     """What uv resolves ``wanted`` to, a line for each package."""
     command = [_uv(), "pip", "compile", "-", "--quiet", "--no-header", "--no-annotate", *options]
     if pins is not None:
         command += ["--constraints", pins]
-    text = "\n".join(requirements(wanted))
+    text = "\n".join(requirements(wanted, project=project))
     environment = public_environment(os.environ)
     done = subprocess.run(command, cwd=ROOT, env=environment, input=text, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -14,7 +14,7 @@ from qied_client.protocol.request import Compat, EditRequest, LoraChoice
 from qied_client.protocol.roles import FROM_CLIENT, FROM_DAEMON
 
 PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"
-_PARTS = (EditRequest, LoraChoice, Compat, m.ImageSize, m.Turn, m.WorkerRow, m.JobRow, m.SessionRow)
+_PARTS = (EditRequest, LoraChoice, Compat, m.ImageSize, m.Turn, m.WorkerRow, m.JobRow, m.SessionRow, m.UpscalerInfo)
 
 
 def check_text(check: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from qied.checkpoints.block_bytes import stored_block_bytes
+from qied.checkpoints.file_bytes import stored_block_bytes
 from qied.checkpoints.pipeline_folder import read_json
 from qied.engine.block.packed import PACKED
 from qied.engine.disk.cache import DiskCache, DiskCaches

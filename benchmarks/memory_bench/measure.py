@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,16 +28,22 @@ from qied.planning.workload import Workload, workload_of
 class Card:
     """The card that is measured; ``before`` are bytes in use on it before this process used CUDA.
 
-    ``stand_in`` tells the bytes of random weights in the host's memory that a mapped file would hold otherwise.
+    ``stand_in`` tells the bytes of random weights in the host's memory that a mapped file would hold otherwise, and
+    ``files`` are the weights that are mapped: pages of either are the system's, which takes them back at any time, so a
+    plan does not count them.
     """
 
     before: int
     read_used: Callable[[], int]
     stand_in: Callable[[], int]
+    files: tuple[Path, ...] = ()
 
     def host_bytes(self) -> int:
-        """Bytes of the host's memory that this process holds, without the random text encoder that stands for files."""
-        return int(psutil.Process().memory_info().rss) - self.stand_in()
+        """Bytes of the host's memory that this process holds, without mapped files and what stands for them."""
+        process = psutil.Process()
+        paths = {str(file.resolve()) for file in self.files}
+        mapped = sum(part.rss for part in process.memory_maps() if part.path in paths) if paths else 0
+        return int(process.memory_info().rss) - self.stand_in() - mapped
 
     def overhead(self) -> int:
         """Bytes of the card that this process holds beside what torch's allocator reserved."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from qied.engine.weights.sources import StoredWeight
+from qied.engine.weights.stored_weight import StoredWeight
 
 
 class DenseSource(ABC):

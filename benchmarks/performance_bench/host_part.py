@@ -18,6 +18,7 @@ _KINDS = {
     "bf16": "BF16",
     "fp8_lightx2v": "LightX2V's FP8",
     "fp8_scaled": "ComfyUI's `fp8_scaled`",
+    "int8_convrot": "ComfyUI's INT8 with rotation",
     "nvfp4": "NVFP4",
     "gguf_bf16": "GGUF in BF16",
     "gguf_q8_0": "GGUF in Q8_0",

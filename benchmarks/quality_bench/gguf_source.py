@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from qied.engine.block.packed import BLOCKS as BLOCK_PREFIX
-from qied.engine.weights.sources import StoredWeight, TensorSource
+from qied.engine.weights.sources import TensorSource
+from qied.engine.weights.stored_weight import StoredWeight
 from qied.weights.gguf_types import BLOCKS
 from tools.gguf_quantise import quantise_blocks
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from quality_bench.jobs import picture_of, tensor_of
+from quality_bench.loras import with_lora
 
 from qied.edit import EditSpec, PassSpec
 from qied.engine.engine import Engine
@@ -21,10 +22,14 @@ from tools.tiny_model.render import render_scenes
 from tools.tiny_model.scenes import SIDE
 from tools.tiny_model.scoring import edited_region, score
 
-DRAFT_STEPS: Final = 4
 STEPS: Final = 12
-PADDINGS: Final = {"redraw 0.5, near": 32, "redraw 0.5, all around": SIDE}
-"""What the model sees around the region, in pixels: prompts that name a place or another shape need more."""
+REDRAWS: Final[Mapping[str, tuple[float, int | None]]] = {
+    "redraw 0.5": (0.5, None),
+    "redraw 0.4": (0.4, None),
+    "redraw 0.3": (0.3, None),
+    "redraw 0.5, 32 px around": (0.5, 32),
+}
+"""Strengths, and the pixels that the model sees around the region: None leaves them open, as a request does."""
 DRAFT, REDO, REFINE = "draft", "whole redo", "refiner 0.3"
 _MOST_PIXELS: Final = 1 << 18
 
@@ -46,7 +51,7 @@ class Tried:
 
 def names() -> tuple[str, ...]:
     """All ways in the order of the table."""
-    return (DRAFT, REDO, *PADDINGS, REFINE)
+    return (DRAFT, REDO, *REDRAWS, REFINE)
 
 
 def tried(engine: Engine, serving: Serving, edit: Edit, seed: int) -> dict[str, Tried]:
@@ -54,15 +59,16 @@ def tried(engine: Engine, serving: Serving, edit: Edit, seed: int) -> dict[str, 
     source, pace = picture_of(edit.source), Pace(serving)
     scenes = render_scenes([edit.source, edit.target])
     region = edited_region(scenes[:1], scenes[1:])[0].numpy()
-    first = EditSpec(("a",), edit.instruction, None, seed, DRAFT_STEPS, 1.0, SIDE, SIDE, preview_every=0)
+    preview = serving.profile.presets["preview"]
+    whole = EditSpec(("a",), edit.instruction, None, seed, STEPS, 1.0, SIDE, SIDE, preview_every=0)
+    first = with_lora(replace(whole, steps=preview.steps), "lightning")
     pictures = {"a": source}
     draft, draft_ms = _carried_out(engine, first, pictures)
     found = {DRAFT: _judged(draft, edit, region, pace.steps_gflop(first), draft_ms, None)}
-    whole = replace(first, steps=STEPS)
     redo, redo_ms = _carried_out(engine, whole, pictures)
     found[REDO] = _judged(redo, edit, region, pace.steps_gflop(whole), redo_ms, None)
     over = replace(whole, canvas="c", crop_width=SIDE, crop_height=SIDE)
-    for name, each, inside in _passes(region):
+    for name, each, inside in _passes(region, serving.profile.geometry.crop_context):
         spec = replace(over, passes=(each,))
         picture, step_ms = _carried_out(engine, spec, {**pictures, "c": draft})
         outside = None
@@ -73,7 +79,7 @@ def tried(engine: Engine, serving: Serving, edit: Edit, seed: int) -> dict[str, 
     return found
 
 
-def _passes(region: np.ndarray[Any, Any]) -> list[tuple[str, PassSpec, np.ndarray[Any, Any] | None]]:
+def _passes(region: np.ndarray[Any, Any], context: float) -> list[tuple[str, PassSpec, np.ndarray[Any, Any] | None]]:
     rows, columns = np.nonzero(region.any(axis=1))[0], np.nonzero(region.any(axis=0))[0]
     # A person's box is not drawn to the pixel.
     left, top = max(0, int(columns[0]) - 8), max(0, int(rows[0]) - 8)
@@ -82,9 +88,10 @@ def _passes(region: np.ndarray[Any, Any]) -> list[tuple[str, PassSpec, np.ndarra
     inside[top:bottom, left:right] = True
     common: dict[str, Any] = {"steps": STEPS, "max_pixels": _MOST_PIXELS}
     box: dict[str, Any] = {"left": left, "top": top, "width": right - left, "height": bottom - top, "feather": 4}
-    found: list[tuple[str, PassSpec, np.ndarray[Any, Any] | None]] = [
-        (name, PassSpec(strength=0.5, padding=padding, **box, **common), inside) for name, padding in PADDINGS.items()
-    ]
+    found: list[tuple[str, PassSpec, np.ndarray[Any, Any] | None]] = []
+    for name, (strength, padding) in REDRAWS.items():
+        around = {"padding": 0, "context": context} if padding is None else {"padding": padding}
+        found.append((name, PassSpec(strength=strength, **around, **box, **common), inside))
     everything: dict[str, Any] = {"left": 0, "top": 0, "width": SIDE, "height": SIDE, "padding": 0, "feather": 0}
     return [*found, (REFINE, PassSpec(strength=0.3, **everything, **common), None)]
 

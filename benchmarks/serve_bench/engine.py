@@ -84,7 +84,7 @@ def load(order: LaunchOrder, on_progress: OnProgress) -> WatchedEngine:
 
 def load_random(order: LaunchOrder, on_progress: OnProgress) -> WatchedEngine:
     """Build the full-size model of the order's plan from random weights, whatever its files are."""
-    return _watched(order, lambda: _random(order, on_progress))
+    return _watched(order, lambda: random_engine(order, on_progress))
 
 
 def _watched(order: LaunchOrder, engine: Callable[[], Engine]) -> WatchedEngine:
@@ -104,7 +104,8 @@ def _watched(order: LaunchOrder, engine: Callable[[], Engine]) -> WatchedEngine:
     return WatchedEngine(loaded, Watch(report, before if on_card else None))
 
 
-def _random(order: LaunchOrder, on_progress: OnProgress) -> Engine:
+def random_engine(order: LaunchOrder, on_progress: OnProgress) -> Engine:
+    """The full-size model of the order's plan from random weights; its LoRAs and upscalers are the order's files."""
     profile = load_profile(Path(order.profile))
     # A process that sees its card alone sees it as the first one.
     execution = replace(order.execution, device_index=0) if order.card else order.execution
@@ -112,6 +113,9 @@ def _random(order: LaunchOrder, on_progress: OnProgress) -> Engine:
     weights, _ = sources(torch.device(execution.device), keep_text_encoder=streamed)
     options = EngineOptions(
         execution=execution,
+        loras=order.loras,
+        lora_bytes=order.lora_bytes,
+        upscalers=order.upscalers,
         scene_cache_bytes=order.cache_bytes,
         budget_bytes=order.budget_bytes,
         fixed_bytes=order.fixed_bytes,

@@ -143,8 +143,8 @@ def served(setting: Setting, budget_bytes: int | None = None, reference_pixels: 
             settings["QIED_LIMITS_REFERENCE_PIXELS"] = str(reference_pixels)
         model, engine = "builtin", "serve_bench.engine:load"
         if setting.model == "full-size":
-            model, engine = str(_model_folder(folder / "model")), "serve_bench.engine:load_random"
-            settings["QIED_MODEL_PROFILE"] = str(_profile(folder))
+            model, engine = str(model_folder(folder / "model")), "serve_bench.engine:load_random"
+            settings["QIED_MODEL_PROFILE"] = str(profile_file(folder))
         else:
             settings["QIED_MODEL_DEVICE"] = "cpu"
         before = card_used() if setting.model == "full-size" else None
@@ -152,7 +152,7 @@ def served(setting: Setting, budget_bytes: int | None = None, reference_pixels: 
             yield Served(daemon, client, report, before)
 
 
-def _model_folder(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
     """A pipeline folder with the model's own configurations and empty files in the place of its weights."""
     configurations = model_configuration(REAL)
     assert configurations is not None
@@ -167,7 +167,7 @@ def _model_folder(folder: Path) -> Path:
     return folder
 
 
-def _profile(folder: Path) -> Path:
+def profile_file(folder: Path) -> Path:
     """The model's profile with the preset of the preview."""
     shipped = (profiles_folder() / "models" / f"{REAL}.toml").read_text(encoding="utf-8")
     path = folder / "profile.toml"

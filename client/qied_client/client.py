@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from qied_client.aio import AsyncClient, AsyncJob, AsyncSession
 from qied_client.aio.calls import WhenFull
@@ -22,6 +22,8 @@ from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
 
 if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
     from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult
 
 
@@ -480,6 +482,10 @@ class Client:
     def loras(self) -> tuple[m.LoraInfo, ...]:
         """The daemon's LoRAs by the names that ``loras`` takes; see ``AsyncClient.loras``."""
         return self._loop.run(self._client.loras())
+
+    def upscalers(self) -> tuple[m.UpscalerInfo, ...]:
+        """The daemon's upscaling models by the names that ``upscale`` takes; see ``AsyncClient.upscalers``."""
+        return self._loop.run(self._client.upscalers())
 
     def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job, one's own or, for the owner, that of ``user``; see ``AsyncClient.cancel``."""

@@ -48,15 +48,15 @@ from 0 to 1. ``~`` in a path is the home folder.
 """
 Pictures = Picture | Sequence[Picture]
 
-_WEB_REMEDY: Final = "Download it first, such as with urllib.request.urlopen(url).read(), and give the bytes."
+_WEB_REMEDY: Final = "Download it first, and give the file or its bytes."
 _URL_REMEDIES: Final = {
     "http": _WEB_REMEDY,
     "https": _WEB_REMEDY,
     "ftp": _WEB_REMEDY,
-    "s3": "Fetch the object first, such as with boto3's get_object, and give its bytes.",
-    "gs": "Fetch the object first, such as with download_as_bytes(), and give its bytes.",
+    "s3": "Copy the object to a file first, and give that or its bytes.",
+    "gs": "Copy the object to a file first, and give that or its bytes.",
     "file": "Give the path alone, without 'file://'.",
-    "data": "Give its bytes: base64.b64decode(url.partition(',')[2]).",
+    "data": "Decode what follows its comma from base64, and give the bytes or a file of them.",
 }
 # A Path of an address has lost one of its slashes.
 _URL: Final = re.compile(r"(?:(https?|ftp|s3|gs|file):/|(data):(?:[\w.+-]+/|[^/]{0,80}[;,]))", re.IGNORECASE)

@@ -24,10 +24,14 @@ EXTRAS: Mapping[str, Sequence[str]] = {
         "anyio>=4.7",
         "filelock>=3.12",
     ),
+    "qied[c2pa]": ("c2pa-python>=0.38",),
+    "qied[upscalers]": ("spandrel>=0.4.2", "einops>=0.8"),
     "qied[formats]": ("pillow-heif>=1.0", "pillow-jxl-plugin>=1.3.4"),
     "qied[fp8-attention]": ("nvidia-cudnn-frontend>=1.32",),
 }
 """Requirements of each extra, as the ``pyproject.toml`` files have them."""
+_ALONE = ("qied[upscalers]",)
+"""Extras whose packages are installed without what they ask for: torch is there, and torchvision is not needed."""
 CLIENT_WHEEL = f"qied_client-{__version__}-py3-none-any.whl"
 """File name of the client's wheel that ``make wheels`` writes to ``dist/``."""
 CLIENT_INSTALL = f"pip install '{CLIENT_WHEEL}[cli,pictures]'"
@@ -44,4 +48,4 @@ def pip_install(*arguments: str, here: bool = True) -> str:
 
 def install_extra(name: str, *, here: bool = True) -> str:
     """The command that installs what an extra stands for, such as ``qied-client[cli]``."""
-    return pip_install(*EXTRAS[name], here=here)
+    return pip_install(*(["--no-deps"] if name in _ALONE else []), *EXTRAS[name], here=here)

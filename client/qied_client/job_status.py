@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Self
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 from qied_client.protocol import messages as m
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,4 +118,4 @@ def _row(info: m.JobInfo) -> dict[str, Any]:
 
 def time_of(milliseconds: int) -> datetime | None:
     """A time of the wire, in milliseconds since 1970, where 0 stands for none."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc) if milliseconds else None

@@ -1,4 +1,4 @@
-"""Sizes as text, for the messages and tables of client and daemon."""
+"""Sizes and counts as text, for the messages and tables of client and daemon."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ MIB = 1024**2
 
 _BINARY = (("TiB", 1024**4), ("GiB", GIB), ("MiB", 1024**2), ("KiB", 1024))
 _DECIMAL = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: ``1 tensor``, ``3 tensors``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def size_text(count: int) -> str:

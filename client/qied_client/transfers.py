@@ -79,7 +79,7 @@ class Receiver:
         """
         if self.total is None:
             self.total = chunk.total
-        if chunk.total != self.total or chunk.total > limits.BLOB_BYTES:
+        if chunk.total != self.total or chunk.total > limits.RESULT_BYTES:
             raise ProtocolError(f"A transfer of {self.total} bytes continued with a chunk of one of {chunk.total}.")
         if chunk.offset != self.offset or self.offset + len(chunk.data) > self.total:
             raise ProtocolError(f"A chunk came at offset {chunk.offset} of {self.total}; {self.offset} was expected.")

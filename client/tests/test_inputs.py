@@ -111,13 +111,13 @@ def test_a_tilde_is_the_home_folder(picture: bytes, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("address", "remedy"),
     [
-        ("https://example.com/cat.png", "urlopen"),
-        (Path("https://example.com/cat.png"), "urlopen"),
-        ("HTTP://example.com/cat.png", "urlopen"),
+        ("https://example.com/cat.png", "Download it first"),
+        (Path("https://example.com/cat.png"), "Download it first"),
+        ("HTTP://example.com/cat.png", "Download it first"),
         ("s3://bucket/cat.png", "object"),
         ("file:///home/ann/cat.png", "path alone"),
-        ("data:image/png;base64,AAAA", "b64decode"),
-        ("data:;base64,AAAA", "b64decode"),
+        ("data:image/png;base64,AAAA", "Decode what follows"),
+        ("data:;base64,AAAA", "Decode what follows"),
     ],
     ids=str,
 )

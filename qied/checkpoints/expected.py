@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 
+from qied_client.text import counted
+
 from qied.checkpoints.llama.names import belongs_to
 from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import PartFile
@@ -209,7 +211,8 @@ def faults(tensors: Mapping[str, Stored], expected: Shapes, *, whole: bool) -> I
     """What is wrong with a part's tensors, a clause each; a file that is not a ``whole`` part need not have all."""
     unknown = sorted(name for name in tensors if name not in expected)
     if unknown:
-        yield f"{len(unknown)} tensors do not belong to the model: {_some(unknown)}"
+        belong = "does not belong" if len(unknown) == 1 else "do not belong"
+        yield f"{counted(len(unknown), 'tensor')} {belong} to the model: {_some(unknown)}"
     for name, tensor in tensors.items():
         wanted = expected.get(name, tensor.entry.shape)
         if tensor.entry.shape != wanted:
@@ -217,7 +220,7 @@ def faults(tensors: Mapping[str, Stored], expected: Shapes, *, whole: bool) -> I
             break
     missing = [name for name in expected if name not in tensors]
     if whole and missing:
-        yield f"{len(missing)} tensors are missing: {_some(missing)}"
+        yield f"{counted(len(missing), 'tensor')} {'is' if len(missing) == 1 else 'are'} missing: {_some(missing)}"
 
 
 def faults_of(part: PartFile, profile: ModelProfile) -> Iterator[str]:

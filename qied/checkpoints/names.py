@@ -16,6 +16,9 @@ MARKER_2511: Final = "__index_timestep_zero__"
 """An empty tensor by which ComfyUI's single files say that they are 2511."""
 LANGUAGE_HEAD: Final = "lm_head."
 """Part of a text encoder that no edit uses."""
+TEXT_STACKS: Final = ("visual.blocks.", "language_model.layers.")
+"""What the names of a Qwen2_5_VLModel's layers begin with, which stream where the model does not stay on the card."""
+TOKEN_TABLE: Final = "language_model.embed_tokens"
 _COMFYUI_SCALE: Final = "logit_scale"
 """What ComfyUI saves with any text encoder; it is of use with CLIP's alone."""
 TRANSFORMER_PREFIXES: Final = (
@@ -120,3 +123,8 @@ def _residual(rest: list[str]) -> list[str]:
     if rest[:1] == ["residual"] and len(rest) > 1:
         return [_WAN_RESIDUAL.get(rest[1], rest[1]), *rest[2:]]
     return rest
+
+
+def is_streamed_text(name: str) -> bool:
+    """Whether a tensor of a streamed Qwen2_5_VLModel stays in host memory: those of layers, and token embeddings."""
+    return name.startswith((*TEXT_STACKS, f"{TOKEN_TABLE}."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -24,11 +25,13 @@ from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.model_profile import DEFAULT_MODEL, shipped_profiles
 from qied.planning.plan import Plan, Refusal
+from qied.planning.planned_upscalers import PlannedUpscaler, planned_upscalers
 from qied.planning.quote import Answer, ask
 from qied.planning.wishes import Wishes, wishes_of
 from qied.serving.model import ServedModel, locate_model, without_files
 from qied.serving.plan import plan_for
 from qied.sizes import read_size
+from qied.upscalers.examined import examined
 
 _SMALLEST_VRAM = 256 * 2**20
 
@@ -61,11 +64,15 @@ def plan_command(
                 f"--images: {profile.title} takes {geometry.references_in_words}.", "Correct the number."
             )
         profiles = all_hardware_profiles(user_profiles_folder())
-        outcome = plan_for(read_machine(snapshot), served, loaded.config, wishes, profiles)
+        machine = read_machine(snapshot)
+        if snapshot is None:
+            known = examined(served.upscalers, machine, os.environ, only_cached=True)
+            served = replace(served, upscalers=known)
+        outcome = plan_for(machine, served, loaded.config, wishes, profiles)
         answer = None
         if isinstance(outcome, Plan) and width is not None and height is not None:
             answer = ask(outcome, profile, width=width, height=height, images=images, guided=cfg)
-        _print(outcome, answer, as_json)
+        _print(outcome, answer, _upscalers(outcome, served), as_json)
     if isinstance(outcome, Refusal):
         raise typer.Exit(REFUSED)
 
@@ -75,12 +82,8 @@ def _check_sides(width: int | None, height: int | None) -> None:
     if (width is None) != (height is None):
         raise InvalidRequest("Only one of --width and --height is given.", "Give both.")
     for name, side in (("--width", width), ("--height", height)):
-        if side is not None and (side % limits.SIDE_MULTIPLE or not limits.SIDE_MULTIPLE <= side <= limits.SIDE_PX):
-            raise InvalidRequest(
-                f"{name}: {side} is not a multiple of {limits.SIDE_MULTIPLE} from {limits.SIDE_MULTIPLE} to "
-                f"{limits.SIDE_PX} pixels.",
-                "Correct it.",
-            )
+        if side is not None and not 1 <= side <= limits.SIDE_PX:
+            raise InvalidRequest(f"{name}: {side} is not 1 to {limits.SIDE_PX} pixels.", "Correct it.")
     if width is not None and height is not None and not within_aspect(width, height):
         raise InvalidRequest(f"{width} x {height} is more than {MAX_ASPECT} times as long as wide.", "Correct it.")
 
@@ -112,9 +115,18 @@ def _served(model: str, settings: ModelConfig) -> ServedModel:
     return locate_model(settings.model_copy(update={"path": model}), os.environ, user_home())
 
 
-def _print(outcome: Plan | Refusal, answer: Answer | None, as_json: bool) -> None:
+def _upscalers(outcome: Plan | Refusal, served: ServedModel) -> list[PlannedUpscaler]:
+    if isinstance(outcome, Refusal):
+        return []
+    precisions = {name: file.precision for name, file in served.upscalers.on(outcome.gpu).items()}
+    return planned_upscalers(outcome, served.profile, served.upscalers.facts, precisions)
+
+
+def _print(outcome: Plan | Refusal, answer: Answer | None, upscalers: Sequence[PlannedUpscaler], as_json: bool) -> None:
     if as_json:
         document = outcome.to_json()
+        if upscalers:
+            document["upscalers"] = [each.to_json() for each in upscalers]
         if answer is not None:
             document["request"] = answer.to_json()
         typer.echo(json.dumps(document, indent=2))
@@ -123,4 +135,4 @@ def _print(outcome: Plan | Refusal, answer: Answer | None, as_json: bool) -> Non
     if isinstance(outcome, Refusal):
         show_refusal(console, outcome)
     else:
-        show_plan(console, outcome, answer)
+        show_plan(console, outcome, answer, upscalers)

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from qied.planning.plan import Execution, Plan, Refusal
+from qied.planning.planned_upscalers import PlannedUpscaler
 from qied.planning.quote import Answer
 
 _BAR_CELLS = 64
@@ -20,6 +21,7 @@ _MARKS = {
     "small weights": ("W", "blue"),
     "resident blocks": ("B", "bright_blue"),
     "ring": ("R", "cyan"),
+    "second precision": ("P", "bright_cyan"),
     "text encoder": ("T", "yellow"),
     "arena": ("A", "magenta"),
     "sessions": ("S", "green"),
@@ -28,7 +30,9 @@ _MARKS = {
 }
 
 
-def show_plan(console: Console, plan: Plan, answer: Answer | None = None) -> None:
+def show_plan(
+    console: Console, plan: Plan, answer: Answer | None = None, upscalers: Sequence[PlannedUpscaler] = ()
+) -> None:
     """Print a plan, and what it means for one request where one was given."""
     console.print(_headline(plan))
     console.print()
@@ -40,6 +44,8 @@ def show_plan(console: Console, plan: Plan, answer: Answer | None = None) -> Non
         console.print(_item("why ", "bold", reason))
     for warning in plan.warnings:
         console.print(_item("note", "bold yellow", warning))
+    for each in upscalers:
+        console.print(_item(f"{each.scale}x  ", "bold", each.text))
     if answer is not None:
         console.print(_item("edit", "bold green" if answer.fits else "bold red", answer.text))
 
@@ -114,6 +120,7 @@ def _values(plan: Plan) -> Table:
         budget += f", {column_size(plan.predicted_peak_bytes)} needed"
     rows = (
         ("precision", run.precision + scaling, "precision"),
+        *((("second precision", run.second.precision, "second_precision"),) if run.second is not None else ()),
         ("blocks", blocks, "blocks"),
         ("results up to", megapixels(plan.max_pixels), "max_pixels"),
         ("references up to", megapixels(plan.max_reference_pixels), "max_reference_pixels"),

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -30,7 +30,7 @@ from qied.cli.machine import usual_config
 from qied.cli.plan_view import precision_text, show_in_short
 from qied.cli.profiles import user_profiles_folder
 from qied.cli.progress import LoadingProgress, MeasuringProgress
-from qied.config import WEB_ADDRESS, LoadedConfig, WebConfig, all_keys, load_config
+from qied.config import COMFYUI_ADDRESS, WEB_ADDRESS, LoadedConfig, WebConfig, all_keys, load_config
 from qied.environment import foreign_in
 from qied.hardware.host import refuse_native_windows
 from qied.hardware.probe import probe
@@ -53,6 +53,8 @@ from qied.service.notify import Notifier
 from qied.service.reload import Reloading
 from qied.serving.model import BUILTIN, ServedModel, locate_model
 from qied.serving.plan import plan_service, refitted_order
+from qied.upscalers.catalogue import Upscalers
+from qied.upscalers.examined import examined
 from qied.web_door import WebDoor
 
 _OPEN_FILES = 65_536
@@ -62,11 +64,11 @@ disk's threads need it after each commit and chunk; `benchmarks/wire.py` shows h
 
 
 class ServeCommand(TyperCommand):
-    """``serve``, whose ``--web`` may stand alone or with an address."""
+    """``serve``, whose ``--web`` and ``--comfyui`` may stand alone or with an address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a ``--web`` that stands alone an empty address."""
-        alone = {"--web": "--web="}
+        """Give an option that stands alone an empty address."""
+        alone = {"--web": "--web=", "--comfyui": "--comfyui="}
         words = [alone.get(word, word) if after.startswith("-") else word for word, after in pairwise([*args, "-"])]
         return super().parse_args(ctx, words)
 
@@ -91,6 +93,14 @@ def serve(
             help=f"Open the web door, at {WEB_ADDRESS} or where web.listen says; 0.0.0.0:7448 for others.",
         ),
     ] = None,
+    comfyui: Annotated[
+        str | None,
+        typer.Option(
+            "--comfyui",
+            metavar="[HOST:PORT]",
+            help=f"Answer clients of ComfyUI's API, at {COMFYUI_ADDRESS} or where web.comfyui says.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="HOST:PORT of figures for Prometheus, such as 127.0.0.1:9464.")
     ] = None,
@@ -110,6 +120,7 @@ def serve(
             "daemon.log_format": log_format,
             "daemon.log_level": log_level,
             "web.listen": web or None,
+            "web.comfyui": comfyui or None,
         }
         file = usual_config(config)
         loaded = load_config(file, os.environ, overrides)
@@ -126,9 +137,17 @@ def serve(
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)
         launch = replace(plan_launch(folder, loaded, served, manager), paused=paused)
-        door = _web_door(settings.web, folder, wanted=web is not None)
+        doors = [
+            *_web_door(settings.web, folder, settings.web.listen or (WEB_ADDRESS if web is not None else "")),
+            *_web_door(
+                settings.web,
+                folder,
+                settings.web.comfyui or (COMFYUI_ADDRESS if comfyui is not None else ""),
+                "--comfyui",
+            ),
+        ]
         reloading = Reloading(loaded, lambda: load_config(file, os.environ, overrides))
-        asyncio.run(_run(launch, door, scrapes, manager, reloading))
+        asyncio.run(_run(launch, doors, scrapes, manager, reloading))
 
 
 def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: Notifier) -> Launch:
@@ -142,13 +161,14 @@ def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: 
             manager.starting(f"self-test: {what}, {done} of {total}")
 
         snapshot = measured(probe(os.environ), on_progress=measuring)
+        upscalers = examined(served.upscalers, snapshot, os.environ, measuring)
+    served = replace(served, upscalers=upscalers)
     profiles = all_hardware_profiles(user_profiles_folder())
     planned = plan_service(snapshot, served, loaded.config, wishes_of(loaded), profiles)
     for warning in planned.serving.warnings:
         log.warning(warning)
     _tell_of_loras(log, served.loras)
-    for path, problem in served.upscalers.problems.items():
-        log.info("an upscaling model is left out", path=path, problem=problem)
+    _tell_of_upscalers(log, served.upscalers)
     if loaded.config.output.marking == "off":
         log.warning(
             "results are not marked as made by AI (output.marking is off); the law may ask for it where you are"
@@ -182,6 +202,15 @@ def _tell_of_loras(log: Any, loras: Catalogue) -> None:
         log.debug("a LoRA cannot be used", name=name, problem=problem)
     for path in loras.left_out:
         log.debug("a LoRA file has a name that is not allowed", path=str(path))
+
+
+def _tell_of_upscalers(log: Any, upscalers: Upscalers) -> None:
+    for path, problem in upscalers.problems.items():
+        log.info("an upscaling model is left out", path=path, problem=problem)
+    for card, proven in upscalers.proven.items():
+        for name, shown in proven.items():
+            errors = {half: round(error, 5) for half, error in shown.errors.items()}
+            log.info("an upscaler's precision", name=name, card=card, precision=shown.precision, errors=errors)
 
 
 def _in_short(plan: Plan) -> dict[str, object]:
@@ -218,20 +247,22 @@ def _end_quietly_before_it_runs() -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
-def _web_door(config: WebConfig, home: Path, *, wanted: bool) -> WebDoor | None:
-    """The web door that is configured or asked for; raises SetupError where its packages are missing."""
-    listen = config.listen or (WEB_ADDRESS if wanted else "")
+def _web_door(config: WebConfig, home: Path, listen: str, *kind: str) -> list[WebDoor]:
+    """The web door at an address, or none without one; raises SetupError where its packages are missing.
+
+    ``kind`` is the option of ``qied-client web`` for another API than the usual ones.
+    """
     if not listen:
-        return None
+        return []
     require_web()
-    options = [listen, "--tokens", str(home / TOKENS_FILE)]
+    options = [listen, *kind, "--tokens", str(home / TOKENS_FILE)]
     options += [part for name in config.host_names for part in ("--host-name", name)]
     options += ["--tls-cert", config.tls_cert, "--tls-key", config.tls_key] if config.tls_cert else []
-    return WebDoor(home, options)
+    return [WebDoor(home, options)]
 
 
 async def _run(
-    launch: Launch, door: WebDoor | None, scrapes: ScrapePort | None, manager: Notifier, reloading: Reloading
+    launch: Launch, doors: Sequence[WebDoor], scrapes: ScrapePort | None, manager: Notifier, reloading: Reloading
 ) -> None:
     log = structlog.get_logger(part="serve")
     stop = asyncio.Event()
@@ -253,7 +284,7 @@ async def _run(
         log.info("metrics", address=scrapes.address)
     feeding = asyncio.create_task(manager.feed_watchdog(), name="watchdog")
     daemon.control.on_stop = stop.set
-    opened: asyncio.Task[None] | None = None
+    opened: list[asyncio.Task[None]] = []
     try:
         with LoadingProgress() as progress:
 
@@ -265,17 +296,16 @@ async def _run(
                 return
         reloading.at_each_hangup(loop, manager, daemon.reload)
         _say_ready(daemon, launch)
-        if door is not None:
-            opened = asyncio.create_task(door.run(), name="web door")
+        opened += [asyncio.create_task(door.run(), name="web door") for door in doors]
         manager.ready(f"serving {launch.serving.profile.name} at {daemon.address}")
         if not await _unless(stop, daemon.broken()):
             manager.stopping("running jobs finish", launch.config.daemon.stop_grace_s)
             await _unless(at_once, daemon.drain())
     finally:
         manager.stopping("stopping", 0)
-        if opened is not None:
-            opened.cancel()
-            await asyncio.gather(opened, return_exceptions=True)
+        for task in opened:
+            task.cancel()
+        await asyncio.gather(*opened, return_exceptions=True)
         await daemon.stop()
         if scrapes is not None:
             await asyncio.to_thread(scrapes.close)

@@ -138,6 +138,9 @@ class ModelConfig(Section):
     text_encoder_precision: Literal["auto", "int8-storage", "fp8-storage", "stored"] = Field(
         "auto", description="how the text encoder's layers are kept where they stream from host memory"
     )
+    second_precision: Literal["off", "bf16"] = Field(
+        "off", description="precision that passes may name besides; its blocks stream from host memory"
+    )
     gpus: Annotated[str, AfterValidator(_cards)] = Field(
         "all", description="cards that get a worker: all, or indices and UUIDs as 0,2 or GPU-8f1c9a2e"
     )
@@ -222,6 +225,8 @@ def _web_address(text: str) -> str:
 
 WEB_ADDRESS = "127.0.0.1:7448"
 """Where `qied serve --web` listens if no other address is named."""
+COMFYUI_ADDRESS = "127.0.0.1:8188"
+"""The same of `qied serve --comfyui`: where ComfyUI listens, so that its clients look there."""
 
 
 class WebConfig(Section):
@@ -229,6 +234,9 @@ class WebConfig(Section):
 
     listen: Annotated[str, AfterValidator(_web_address)] = Field(
         "", description=f"HOST:PORT of the web door, such as {WEB_ADDRESS}; empty: no web door"
+    )
+    comfyui: Annotated[str, AfterValidator(_web_address)] = Field(
+        "", description=f"HOST:PORT of ComfyUI's API, such as {COMFYUI_ADDRESS}; empty: none"
     )
     host_names: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (), description="further names by which browsers reach it, such as that of a proxy"

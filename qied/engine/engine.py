@@ -34,6 +34,7 @@ from qied.planning.view import View
 from qied.planning.views import Sight
 from qied.progress import OnProgress
 from qied.scheduling.sweep import SweepRoom
+from qied.upscalers.catalogue import UpscalerFile
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class EngineOptions:
     the device take ``lora_bytes`` at most. What took long to make is kept in ``caches`` for the next time, and what
     the encoders gave in ``scene_cache_bytes`` of the device, for the next turn of a session. The process may have
     ``budget_bytes`` of the device, of which the plan counts ``fixed_bytes`` without an edit; both are 0 without a plan.
-    ``upscalers`` are the paths of upscaling models by name.
+    ``upscalers`` are the upscaling models by name.
     """
 
     device: str = "cpu"
@@ -55,7 +56,7 @@ class EngineOptions:
     execution: Execution | None = None
     loras: Mapping[str, LoraFile] = field(default_factory=dict)
     lora_bytes: int = 0
-    upscalers: Mapping[str, str] = field(default_factory=dict)
+    upscalers: Mapping[str, UpscalerFile] = field(default_factory=dict)
     caches: DiskCaches = NO_CACHES
     scene_cache_bytes: int = 256 << 20
     budget_bytes: int = 0
@@ -206,6 +207,8 @@ class Engine:
                 raise _invalid(name, f"{side} is not a multiple of {geometry.side_multiple} pixels.")
         if spec.steps < 1:
             raise _invalid("steps", f"{spec.steps} steps; at least 1 is needed.")
+        for each in spec.passes:
+            self.models.transformer_in(each.precision)
         self.context.loras.check(spec.loras)
         for name, text in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt or "")):
             if (tokens := self.models.text_encoder.tokens.count(text)) > limit:

@@ -8,19 +8,21 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLQwenImage
-from qied_client.errors import ModelNotFound, ModelUnsupported
+from qied_client.errors import ModelNotFound, ModelUnsupported, PrecisionUnavailable
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from qied.checkpoints.checkpoint import Checkpoint
+from qied.checkpoints.names import is_streamed_text
 from qied.checkpoints.pipeline_folder import REMEDY, pipeline_checkpoint, read_json
 from qied.engine.disk.cache import NO_CACHES, DiskCaches
 from qied.engine.sigmas import ScheduleConfig, schedule_config
 from qied.engine.text.encoder import TextEncoder, TextPositions
 from qied.engine.text.prompt import PromptTokens
 from qied.engine.text.quantised import quantised_layers
-from qied.engine.text.streaming import StreamedTextModel, is_streamed, stream_text_model
+from qied.engine.text.streaming import StreamedTextModel, stream_text_model
+from qied.engine.transformer.second import load_second
 from qied.engine.transformer.transformer import DTYPES, Transformer, load_transformer
 from qied.engine.vae.single_frame import restrict_to_single_frames
 from qied.engine.vae.vae import Vae
@@ -54,7 +56,8 @@ class ComponentSources:
 class Models:
     """Everything that a checkpoint holds, ready to run on ``device``; nothing of it changes while edits run.
 
-    ``streamed_text`` tells where the text encoder lies if it is not resident.
+    ``streamed_text`` tells where the text encoder lies if it is not resident. ``second`` is the transformer in another
+    precision, for passes that name it.
     """
 
     transformer: Transformer
@@ -64,18 +67,34 @@ class Models:
     schedule: ScheduleConfig
     device: torch.device
     dtype: torch.dtype
+    second: Transformer | None = None
+
+    def transformer_in(self, precision: str) -> Transformer:
+        """The transformer in a precision by its name; "" is the model's own."""
+        if not precision or precision == self.transformer.shape.precision:
+            return self.transformer
+        if self.second is None or precision != self.second.shape.precision:
+            raise PrecisionUnavailable(
+                f"A pass is to be drawn in {precision}, and the daemon holds its model in "
+                f"{self.transformer.shape.precision} alone.",
+                "Send the edit again without that precision.",
+                field="precision",
+            )
+        return self.second
 
     @property
     def device_bytes(self) -> int:
         """Bytes of weights that stay on the device, with the ring that the transformer's blocks pass through."""
         streamed = self.streamed_text
         text = _nbytes(self.text_encoder.model) if streamed is None else streamed.resident_bytes
-        return self.transformer.device_bytes + text + _nbytes(self.vae.model)
+        second = 0 if self.second is None else self.second.blocks.device_bytes
+        return self.transformer.device_bytes + second + text + _nbytes(self.vae.model)
 
     @property
     def host_bytes(self) -> int:
         """Bytes in host memory besides those: streamed weights, mapped ones too, and modulation tables."""
-        return self.transformer.host_bytes + (self.streamed_text.host_bytes if self.streamed_text else 0)
+        second = 0 if self.second is None else self.second.blocks.host_bytes
+        return self.transformer.host_bytes + second + (self.streamed_text.host_bytes if self.streamed_text else 0)
 
 
 def open_pipeline(folder: Path, profile: ModelProfile) -> ComponentSources:
@@ -118,13 +137,19 @@ def build_models(
     """
     device = torch.device("cpu") if execution.device == "cpu" else torch.device("cuda", execution.device_index)
     dtype = DTYPES[execution.compute]
-    total = sum(source.nbytes for source in (sources.text_encoder, sources.transformer, sources.vae))
+    second_bytes = 0 if execution.second is None else sources.transformer.nbytes
+    total = sum(source.nbytes for source in (sources.text_encoder, sources.transformer, sources.vae)) + second_bytes
     reader = WeightReader(total, on_progress)
     text_model, streamed_text = _load_text_model(sources, execution, reader, device, dtype, caches)
     transformer = load_transformer(sources.transformer_config, sources.transformer, execution, device, reader, caches)
+    second = None
+    if execution.second is not None:
+        second = load_second(transformer, sources.transformer, execution, device, reader)
+    if caches.packed is not None:
+        caches.packed.say_what_is_needed()
     vae = load_vae(sources, execution, reader, device, dtype)
     text_encoder = TextEncoder(text_model, sources.tokens, sources.processor, device, dtype, positions)
-    return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype)
+    return Models(transformer, text_encoder, streamed_text, vae, sources.schedule, device, dtype, second)
 
 
 def _transformer_config(path: Path, profile: ModelProfile) -> dict[str, Any]:
@@ -169,7 +194,7 @@ def _load_text_model(
     # Not pinned: it would take 15 GB from the machine for good, where a mapped file takes what nobody else needs.
     check_names(source, model.state_dict(), source.names())
     quantised = quantised_layers(source, execution.text_encoder_precision, device, reader, caches.packed)
-    mapped = reader.map(model, source, source.names(), dtype, is_streamed, quantised)
+    mapped = reader.map(model, source, source.names(), dtype, is_streamed_text, quantised)
     reader.finish(source, start)
     model.eval().requires_grad_(False)
     watch = source.check_unchanged if isinstance(source, FileSource) else (lambda: None)

@@ -28,12 +28,13 @@ class Started(_Line):
 
 
 class FinishedTrial(_Line):
-    """A trial is done. ``bytes_per_s`` is the answer of one that measures a transfer."""
+    """A trial is done. ``bytes_per_s`` is the answer of one that measures a transfer, ``facts`` that of another."""
 
     kind: Literal["finished"] = "finished"
     name: str
     trial: Trial
     bytes_per_s: int | None = Field(default=None, ge=0)
+    facts: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 Line = Ready | Started | FinishedTrial

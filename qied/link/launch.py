@@ -10,8 +10,10 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.config.output import Marking
 from qied.config.rewriter import Rewriter
 from qied.loras.catalogue import LoraFile
-from qied.planning.pictures import DECODING_ROOM
-from qied.planning.plan import Execution, PreviewDecoder
+from qied.planning.pictures import DECODING_ROOM, RESULTS_ROOM
+from qied.planning.plan import Execution, PreviewDecoder, SecondPrecision
+from qied.planning.upscaling import UpscalerFacts
+from qied.upscalers.catalogue import UpscalerFile
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class LaunchOrder:
     files that edits may name; those on the device take ``lora_bytes`` at most. Models that had to be quantised are kept
     in ``packed_folder`` within ``packed_bytes`` where there is one, modulation tables likewise, and
     ``free_reserve_bytes`` of their disk are left alone. ``log_folder`` is where its log file is, if anywhere. Pictures
-    are decoded in ``decoding_bytes`` of the host. ``marking`` says how results are marked as made by AI,
-    ``rewriter`` what rewrites prompts. ``upscalers`` are the paths of upscaling models by name.
+    are decoded in ``decoding_bytes`` of the host, and large results made in ``results_bytes``. ``marking`` says how
+    results are marked as made by AI, ``rewriter`` what rewrites prompts, ``upscalers`` which models enlarge.
     """
 
     worker: str
@@ -56,8 +58,9 @@ class LaunchOrder:
     free_reserve_bytes: int = 0
     log_folder: str = ""
     decoding_bytes: int = DECODING_ROOM
+    results_bytes: int = RESULTS_ROOM
     marking: Marking = field(default_factory=Marking)
-    upscalers: dict[str, str] = field(default_factory=dict)
+    upscalers: dict[str, UpscalerFile] = field(default_factory=dict)
     rewriter: Rewriter = field(default_factory=Rewriter)
 
     def to_line(self) -> bytes:
@@ -72,11 +75,23 @@ class LaunchOrder:
         execution["attention"] = tuple(execution["attention"])
         if execution["preview_decoder"] is not None:
             execution["preview_decoder"] = PreviewDecoder(**execution["preview_decoder"])
+        if execution["second"] is not None:
+            execution["second"] = SecondPrecision(**execution["second"])
         loras = {name: LoraFile(**file) for name, file in fields["loras"].items()}
+        upscalers = {
+            name: UpscalerFile(**{**file, "facts": UpscalerFacts(**file["facts"])})
+            for name, file in fields["upscalers"].items()
+        }
         checkpoint = Checkpoint.from_json(fields["checkpoint"])
         rewriter = Rewriter(**{**fields["rewriter"], "command": tuple(fields["rewriter"]["command"])})
         marking = Marking(**fields["marking"])
-        parts = {"loras": loras, "checkpoint": checkpoint, "marking": marking, "rewriter": rewriter}
+        parts = {
+            "loras": loras,
+            "checkpoint": checkpoint,
+            "marking": marking,
+            "rewriter": rewriter,
+            "upscalers": upscalers,
+        }
         return cls(**{**fields, "execution": Execution(**execution), **parts})
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -150,7 +150,7 @@ class EditFinished(m.Message):
     user: Annotated[str, _ID]
     job: Annotated[str, _ID]
     blob: Annotated[str, Hash()]
-    size: Annotated[int, Int(1, limits.BLOB_BYTES)]
+    size: Annotated[int, Int(1, limits.RESULT_BYTES)]
     media_type: Annotated[str, Text(64)]
     timings: Annotated[dict[str, Any], Scalars(limits.TIMINGS)] = field(default_factory=dict)
     warnings: Annotated[tuple[str, ...], ListOf(Text(limits.WARNING_BYTES), limits.WARNINGS)] = ()

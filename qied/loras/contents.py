@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from qied_client.text import counted
+
 from qied.loras.changes import Change, Method, Reader
 from qied.loras.keys import (
     LAST_NORM,
@@ -69,7 +71,7 @@ class LoraContents:
         """What of the file is not used, as a sentence; empty where all of it is."""
         if not self.left_out:
             return ""
-        some = f"{len(self.left_out)} tensors, such as {self.left_out[0][:80]!r}"
+        some = f"{counted(len(self.left_out), 'tensor')}, such as {self.left_out[0][:80]!r}"
         return f"Its part for the text encoder is not used: {some}."
 
     @property

@@ -5,20 +5,18 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import numpy as np
 from PIL import Image, ImageChops
 from qied_client.errors import PictureTooLarge, PictureUnreadable
 from qied_client.picture_header.header import PictureHeader, PictureLimits, read_header
 from qied_client.pixels.colour import to_srgb
+from qied_client.pixels.opacity import Guess, mask_meaning, split_alpha
 from qied_client.pixels.plugins import TURNED_BY_DECODER
 
 from qied.edit import MaskMode
-from qied.pictures.mask import Guess
 from qied.pictures.plugins import load_decoder
 
 PROFILE_IGNORED: Final = "icc_profile_ignored"
@@ -32,9 +30,6 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_GREY_SPREAD: Final = 24
-"""Between the channels of a grey pixel, at most."""
-_BAND_PIXELS: Final = 1_000_000
 _BOMB_ERRORS: Final = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _DECODER_ERRORS: Final = (
     OSError,
@@ -68,7 +63,7 @@ def decode_both(data: bytes | Path, limits: PictureLimits) -> tuple[Image.Image,
     """
     picture, header = _load(data, limits)
     profile = picture.info.get("icc_profile")
-    colour, alpha = _split_alpha(picture)
+    colour, alpha = split_alpha(picture)
     # Each of these may be 256 MB, and a decoder's own canvas more.
     del picture
     rgb, respected = to_srgb(colour, profile)
@@ -94,11 +89,11 @@ def decode_mask(data: bytes | Path, limits: PictureLimits, mode: MaskMode = "aut
     several as ``transparent``, unless they are greys. Also returns what it had to guess. Raises as ``decode`` does.
     """
     picture, header = _load(data, limits)
-    colour, alpha = _split_alpha(picture)
+    colour, alpha = split_alpha(picture)
     del picture
     guess: Guess = ""
     if mode == "auto":
-        mode, guess = _meaning(colour, alpha)
+        mode, guess = mask_meaning(colour, alpha)
     if mode == "white":
         mask = colour if colour.mode == "L" else colour.convert("L")
         if alpha is not None:
@@ -109,26 +104,6 @@ def decode_mask(data: bytes | Path, limits: PictureLimits, mode: MaskMode = "aut
     upright = _upright(mask, header)
     upright.info = {}
     return upright, guess
-
-
-def _meaning(colour: Image.Image, alpha: Image.Image | None) -> tuple[MaskMode, Guess]:
-    """How a mask of no stated convention is read, and the guess in that."""
-    if alpha is None or alpha.getextrema()[0] == 255:
-        return "white", "" if _is_grey(colour) else "colours"
-    if _one_colour(colour, alpha):
-        return "opaque", "painted"
-    return ("white", "") if _is_grey(colour) else ("transparent", "hole")
-
-
-def _is_grey(colour: Image.Image) -> bool:
-    """Whether a picture has no colours but greys, but for what JPEG leaves of them."""
-    if colour.mode == "L":
-        return True
-    for band in _bands(colour):
-        levels = np.asarray(colour.crop(band).convert("RGB")).astype(np.int16)
-        if int((levels.max(axis=2) - levels.min(axis=2)).max()) > _GREY_SPREAD:
-            return False
-    return True
 
 
 def _load(data: bytes | Path, limits: PictureLimits) -> tuple[Image.Image, PictureHeader]:
@@ -156,56 +131,6 @@ def _unreadable(header: PictureHeader) -> PictureUnreadable:
         f"The {header.format.upper()} picture of {header.width} x {header.height} pixels is truncated or corrupt.",
         "Copy or export the picture again.",
     )
-
-
-def _split_alpha(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colour as 8-bit "L", "RGB" or "CMYK", and opacity as "L" if the file has any transparency."""
-    key = picture.info.get("transparency")
-    if picture.mode == "I;16":
-        return _split_gray_16(picture, key)
-    if picture.mode in ("1", "L", "CMYK") and key is None:
-        return (picture.convert("L") if picture.mode == "1" else picture), None
-    if picture.mode in ("LA", "1", "L"):
-        both = picture.convert("LA")
-        return both.getchannel("L"), both.getchannel("A")
-    if picture.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
-        picture.info["transparency"] = tuple(level >> 8 for level in key)
-    if picture.has_transparency_data:
-        whole = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-        return whole.convert("RGB"), whole.getchannel("A")
-    return picture.convert("RGB"), None
-
-
-def _split_gray_16(picture: Image.Image, key: object) -> tuple[Image.Image, Image.Image | None]:
-    gray = Image.new("L", picture.size)
-    opacity = Image.new("L", picture.size) if isinstance(key, int) else None
-    for band in _bands(picture):
-        levels = np.asarray(picture.crop(band), dtype=np.uint32)
-        gray.paste(Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8)), band)
-        if opacity is not None:
-            opacity.paste(Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8)), band)
-    return gray, opacity
-
-
-def _one_colour(colour: Image.Image, alpha: Image.Image) -> bool:
-    """Whether all that is visible has one colour, and something is not opaque."""
-    transparent, first = False, None
-    for band in _bands(colour):
-        opacity = np.asarray(alpha.crop(band))
-        visible = np.asarray(colour.crop(band))[opacity > 0]
-        transparent = transparent or bool((opacity < 255).any())
-        if first is None and len(visible):
-            first = visible[:1]
-        if first is not None and not (visible == first).all():
-            return False
-    return transparent
-
-
-def _bands(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes of some rows each that cover a picture: arrays of all of it at once take several times its memory."""
-    rows = max(1, _BAND_PIXELS // picture.width)
-    for top in range(0, picture.height, rows):
-        yield 0, top, picture.width, min(top + rows, picture.height)
 
 
 def _upright(picture: Image.Image, header: PictureHeader) -> Image.Image:

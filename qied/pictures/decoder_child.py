@@ -19,10 +19,11 @@ from typing import BinaryIO
 from PIL import Image
 from qied_client.errors import PictureError
 from qied_client.picture_header import PictureLimits, read_header
+from qied_client.pixels.opacity import Guess
 
 from qied.pictures.decode import decode_both, decode_mask
 from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, DecodeOrder, error_to_json, too_costly
-from qied.pictures.mask import GUESSES, Guess
+from qied.pictures.mask import GUESSES
 from qied.pictures.plugins import load_decoder
 from qied.pictures.reduced import view_of
 from qied.planning.view import View

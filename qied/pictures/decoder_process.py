@@ -12,6 +12,7 @@ from typing import IO
 
 from PIL import Image
 from qied_client.errors import PictureError, PictureUnreadable
+from qied_client.pixels.opacity import Guess
 
 from qied.pictures.decoder_messages import (
     DECODED,
@@ -23,7 +24,7 @@ from qied.pictures.decoder_messages import (
     error_from_json,
     too_costly,
 )
-from qied.pictures.mask import GUESSES, Guess
+from qied.pictures.mask import GUESSES
 
 _MODULE = "qied.pictures.decoder_child"
 _NO_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from PIL import Image
 from qied_client.errors import InvalidRequest
+from qied_client.pixels.opacity import Guess
 
 from qied.edit import MaskMode
 
@@ -14,7 +15,6 @@ WHITE: Final = 128
 
 Edges = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels."""
-Guess = Literal["", "painted", "hole", "colours"]
 GUESSES: Final[tuple[Guess, ...]] = ("", "painted", "hole", "colours")
 """How a mask was read that could mean several things; by its place as one byte of a decoder's answer."""
 _TOLD: Final[dict[Guess, str]] = {

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 from qied_client.options.compat import compat_text
 from qied_client.options.redraws import redraw_text
+from qied_client.picture_file.comfyui_graph import forms_of
 from qied_client.picture_file.contents import Contents
-from qied_client.picture_file.dialects import a1111_text, comfyui_prompt
+from qied_client.picture_file.dialects import a1111_text
 from qied_client.picture_metadata import PictureMetadata
 from qied_client.protocol.messages import MeasuredDrift
 from qied_client.protocol.request import Redraw
@@ -59,7 +60,7 @@ def _size(spec: EditSpec) -> str:
     """By which rule the result got its size, where its sides alone cannot be asked for again."""
     if spec.sized == "kontext":
         return spec.sized
-    if not spec.crop_width or spec.canvas is not None:
+    if not spec.crop_width or spec.canvas is not None or spec.sized == "asked":
         return ""
     return spec.sized
 
@@ -70,10 +71,11 @@ def _redraw(each: PassSpec) -> Redraw:
         box=(each.left, each.top, each.width, each.height),
         mask=each.mask,
         mask_mode=each.mask_mode,
-        padding=each.padding,
+        padding=None if each.context else each.padding,
         feather=each.feather,
         steps=each.steps,
         scale=each.scale or None,
+        precision=each.precision or None,
     )
 
 
@@ -84,6 +86,7 @@ def as_json(metadata: PictureMetadata) -> str:
 
 def contents_for(metadata: PictureMetadata, xmp: bytes = b"") -> Contents:
     """All that a result's file holds besides its pixels: the metadata in each dialect, and a packet of marks."""
-    if not metadata.steps:  # only upscaled, for which other programs have no settings
-        return Contents(as_json(metadata), xmp=xmp)
-    return Contents(as_json(metadata), a1111_text(metadata), comfyui_prompt(metadata), xmp)
+    prompt, workflow = forms_of(metadata)
+    # What is only upscaled has no settings that A1111 knows.
+    text = a1111_text(metadata) if metadata.steps else ""
+    return Contents(as_json(metadata), text, prompt, workflow, xmp)

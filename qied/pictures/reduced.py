@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from qied_client.picture_file.marks import Marks
+from qied_client.pixels.opacity import Guess
 
-from qied.pictures.mask import Guess
 from qied.planning.view import Filter, View
 
 # Opacity is reduced without overshoot, which would leave a faint veil beside sharp edges.

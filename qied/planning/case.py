@@ -13,6 +13,7 @@ from qied.planning.hardware_profile import Choice, LoadedProfile
 from qied.planning.loras import NO_LORAS, LoraRoom
 from qied.planning.memory import MemoryModel, Precisions
 from qied.planning.model_profile import ModelProfile
+from qied.planning.pictures import CANVAS_PIXELS
 from qied.planning.plan import PreviewDecoder
 from qied.planning.text_precision import streamed_text_precision
 from qied.planning.wishes import Wishes
@@ -23,8 +24,10 @@ class PlanRequest:
     """The request for a plan: a model, the hardware profiles to choose from, a person's wishes, and room for LoRAs.
 
     ``stored_block``: bytes of the model's largest block in files of GGUF; 0 for others. ``text_encoder_as_stored``: why
-    its text encoder cannot be quantised here, a clause; "" where it can. ``preview``: the tiny autoencoder that decodes
-    previews, where there is one. ``warnings`` are of the model's files.
+    its text encoder cannot be quantised here, a clause; "" where it can. ``copied_text_weights``: how many of its
+    weights are copied into host memory where it streams. ``preview``: the tiny autoencoder that decodes previews,
+    where there is one. ``second_refused``: why its files give no BF16, a clause; "" where they do.
+    ``warnings`` are of the model's files. ``largest_result``: pixels that a result may have when all is done with it.
     """
 
     model: ModelProfile
@@ -33,13 +36,19 @@ class PlanRequest:
     loras: LoraRoom = NO_LORAS
     stored_block: int = 0
     text_encoder_as_stored: str = ""
+    copied_text_weights: int = 0
     preview: PreviewDecoder | None = None
+    second_refused: str = ""
     warnings: tuple[str, ...] = ()
+    largest_result: int = CANVAS_PIXELS
 
 
 @dataclass(frozen=True)
 class CardRequest:
-    """One card with everything that is known when it is planned for."""
+    """One card with everything that is known when it is planned for.
+
+    ``second`` says whether blocks in BF16 are planned next to those of any other precision that allows for it.
+    """
 
     snapshot: Snapshot
     gpu: Gpu
@@ -47,6 +56,7 @@ class CardRequest:
     request: PlanRequest
     listed: Shortlist
     budget: Budget
+    second: bool = False
 
     @property
     def choice(self) -> Choice:
@@ -55,7 +65,16 @@ class CardRequest:
 
     def fitter(self, numerics: Precisions) -> Fitter:
         """What fits a kind of numbers to a budget."""
-        text = streamed_text_precision(self.request.wishes, self.request.text_encoder_as_stored)
         request = self.request
-        memory = MemoryModel(request.model, numerics, "cuda", request.stored_block, text, request.preview)
+        text = streamed_text_precision(request.wishes, request.text_encoder_as_stored)
+        memory = MemoryModel(
+            request.model,
+            numerics,
+            "cuda",
+            stored_block=request.stored_block,
+            text_precision=text,
+            preview=request.preview,
+            second=self.second and numerics.takes_second,
+            copied_text_weights=request.copied_text_weights,
+        )
         return Fitter(memory, self.choice, self.request.wishes.cache_bytes, self.request.loras)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
 from qied.edit import PassSpec
-from qied.planning.geometry import MAX_ASPECT, proportional
+from qied.planning.geometry import MAX_ASPECT, proportional, rounded_up_area
 from qied.planning.model_profile import ModelProfile
 from qied.planning.view import Box, View
 
@@ -16,6 +17,8 @@ Edges = tuple[int, int, int, int]
 """Left, top, right and bottom in whole pixels."""
 MOST_ENLARGED: Final = 4.0
 """A small crop is brought to the model's own size, but a side not to more than so many times its pixels."""
+LEAST_CONTEXT: Final = 32
+"""Pixels around a region that a crop has where its context is left to the model, however large the region is."""
 _FEATHERED: Final = 4
 """The rim takes at most one part in so many of the region's shorter side on each side: a small region is drawn too."""
 
@@ -63,8 +66,10 @@ def crop_of(each: PassSpec, canvas: Size, profile: ModelProfile) -> Crop:
     Its sides on the grid are multiples of the model's; to get there the crop takes in more of the picture, and past the
     picture's edge the grid is filled up. Nothing is stretched.
     """
-    grown = _grown(clipped(each.box, canvas), each.padding, canvas)
     multiple = profile.geometry.side_multiple
+    own = rounded_up_area(profile.geometry.vae_pixels, multiple)
+    region = clipped(each.box, canvas)
+    grown = _grown(region, _padding(each, region, canvas, own), canvas)
     most = max(each.max_pixels, multiple * multiple)
     scale = each.scale or _own_scale(grown, canvas, min(profile.geometry.vae_pixels, most))
     crop = _on_grid(grown, canvas, scale, multiple)
@@ -98,6 +103,21 @@ def _own_scale(edges: Edges, canvas: Size, area: int) -> float:
     if (width, height) == canvas:
         return 1.0
     return min(MOST_ENLARGED, max(1.0, math.sqrt(area / (width * height))))
+
+
+def _padding(each: PassSpec, region: Edges, canvas: Size, area: int) -> int:
+    """Pixels on each side: what was asked for, or more by the pass's context while the crop keeps within ``area``."""
+    left, top, right, bottom = region
+    most = math.ceil(each.context * max(right - left, bottom - top))
+
+    def beyond(padding: int) -> bool:
+        """Whether a crop has more pixels of the picture than the model draws at its own size."""
+        across = min(right + padding, canvas[0]) - max(left - padding, 0)
+        down = min(bottom + padding, canvas[1]) - max(top - padding, 0)
+        return across * down > area
+
+    fits = bisect_left(range(1, most + 1), True, key=beyond)
+    return max(each.padding, fits, min(most, LEAST_CONTEXT))
 
 
 def _grown(box: Edges, padding: int, canvas: Size) -> Edges:

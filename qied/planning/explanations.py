@@ -118,6 +118,7 @@ def sources_of(case: CardRequest, rung: Rung, numerics: Precisions) -> dict[str,
         "vae": "as large as fits",
         "text_encoder": _BUDGET,
         "text_encoder_precision": wishes.origin("text_encoder_precision", "default"),
+        "second_precision": wishes.origin("second_precision", "default"),
         "caches": wishes.origin("cache_bytes", "default"),
         **_fp8_attention(wishes, numerics),
     }
@@ -134,6 +135,7 @@ def cpu_sources(
         "blocks": "all in memory",
         "vae": "as large as fits",
         "text_encoder": "in memory",
+        "second_precision": wishes.origin("second_precision", "default"),
         "caches": wishes.origin("cache_bytes", "default"),
         **_fp8_attention(wishes, numerics),
     }

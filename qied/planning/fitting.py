@@ -68,6 +68,8 @@ LORAS = "LoRAs"
 """Name of the part that is kept for LoRAs."""
 GRAPHS = "graphs"
 """Name of the part that CUDA graphs of blocks hold."""
+SECOND = "second precision"
+"""Name of the part that the blocks of a second precision take."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Fitter:
 
     def parts(self, rung: Rung, tiles: Tiles) -> tuple[Part, ...]:
         """Parts of a rung's peak in bytes, in the order in which people read them."""
-        optional = (GRAPHS, LORAS)
+        optional = (GRAPHS, LORAS, SECOND)
         return tuple(Part(name, size) for name, size in self._sizes(rung, tiles) if size or name not in optional)
 
     def _sizes(self, rung: Rung, tiles: Tiles) -> tuple[tuple[str, int], ...]:
@@ -130,6 +132,7 @@ class Fitter:
             ("small weights", weights.rest),
             ("resident blocks", rung.resident * weights.block),
             ("ring", ring * weights.block),
+            (SECOND, memory.second_device_bytes),
             ("text encoder", weights.text_encoder),
             (ARENA, foot.arena),
             ("sessions", rung.sessions * foot.state),

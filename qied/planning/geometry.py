@@ -88,3 +88,19 @@ def nearest_within(width: int, height: int, max_pixels: int, multiple: int) -> t
 
 def _rounded(side: float, multiple: int) -> int:
     return max(multiple, round(side / multiple) * multiple)
+
+
+def rounded_up_area(area: int, multiple: int) -> int:
+    """Most pixels that fitting any aspect to ``area`` can give, since each side is rounded to ``multiple``.
+
+    Rounding the short side s up by at most multiple / 2 adds the share multiple / 2s; the longest aspect has the
+    shortest side. The long side, rounded the same way, adds multiple / 2l.
+    """
+    short = math.isqrt(area // MAX_ASPECT)
+    long = short * MAX_ASPECT
+    half = multiple // 2
+    return max(_grown(area, short, long, half), _grown(area, math.isqrt(area), math.isqrt(area), half))
+
+
+def _grown(area: int, short: int, long: int, half: int) -> int:
+    return area + half * (short + long + 2) + half * half

@@ -54,6 +54,11 @@ class Precisions:
     fp8_attention: bool = False
 
     @property
+    def takes_second(self) -> bool:
+        """Whether blocks in BF16 can be run next to these: all that is not in blocks is shared."""
+        return self.compute == "bf16" and self.precision != "bf16"
+
+    @property
     def element_bytes(self) -> int:
         """Bytes of one activation, and of one weight outside the blocks."""
         return 2 if self.compute == "bf16" else FP32
@@ -112,7 +117,9 @@ class MemoryModel:
     """The bytes of one model in one kind of numbers on one kind of device.
 
     ``stored_block``: bytes of its largest block in files of GGUF; 0 for others. ``text_precision`` is how the layers of
-    a streamed text encoder are kept, ``preview`` what decodes previews, None for the linear map.
+    a streamed text encoder are kept, ``preview`` what decodes previews, None for the linear map. With ``second`` the
+    blocks are held in BF16 as well, for passes that name it; a step of those needs less of the arena than any other.
+    ``copied_text_weights``: how many weights of a streamed text encoder are copied, and not mapped.
     """
 
     profile: ModelProfile
@@ -121,6 +128,8 @@ class MemoryModel:
     stored_block: int = 0
     text_precision: TextPrecision = "stored"
     preview: PreviewDecoder | None = None
+    second: bool = False
+    copied_text_weights: int = 0
 
     @property
     def factors(self) -> Factors:
@@ -199,7 +208,8 @@ class MemoryModel:
         """
         if self.device == "cpu" or self.numerics.compute != "bf16":
             return 0
-        return attention_bytes(self.shape, forwards_of(work)[0]) + self.factors.graphs
+        held = attention_bytes(self.shape, forwards_of(work)[0]) + self.factors.graphs
+        return held * (2 if self.second else 1)
 
     def footprint(self, work: Workload, tiles: Tiles, text_encoder: TextEncoder) -> Footprint:
         """State and arena of exactly this edit, with what the allocator loses."""
@@ -239,9 +249,30 @@ class MemoryModel:
         """Bytes of a streamed block in host memory."""
         return self.stored_block if self.streams_stored else self._block
 
-    def host_bytes(self, streamed_blocks: int) -> int:
+    def host_bytes(self, streamed_blocks: int, text_encoder: TextEncoder) -> int:
         """Bytes of host memory of a worker that streams so many blocks; what is mapped from files is not counted."""
-        return self.factors.host_process + self.factors.host_tables + streamed_blocks * self.host_block
+        fixed = self.factors.host_process + self.factors.host_tables + self.second_host_bytes
+        return fixed + streamed_blocks * self.host_block + self.copied_text_bytes(text_encoder)
+
+    def copied_text_bytes(self, text_encoder: TextEncoder) -> int:
+        """Bytes of a text encoder's weights in host memory besides those that are mapped."""
+        return self.copied_text_weights * self.numerics.element_bytes if text_encoder == "streamed" else 0
+
+    @property
+    def second_host_bytes(self) -> int:
+        """Bytes of host memory that the blocks of a second precision take: on a card all of them stream."""
+        layers = self.profile.architecture.layers
+        return layers * self._second_block if self.second and self.device == "cuda" else 0
+
+    @property
+    def second_device_bytes(self) -> int:
+        """Bytes of the device that a second precision takes: the ring of its blocks, on a CPU all of them."""
+        layers = self.profile.architecture.layers
+        return (RING_SLOTS if self.device == "cuda" else layers) * self._second_block if self.second else 0
+
+    @cached_property
+    def _second_block(self) -> int:
+        return block_bytes(self.profile.architecture, "bf16", None, "bf16")
 
     @cached_property
     def _block(self) -> int:
@@ -334,6 +365,7 @@ def model_of(execution: Execution, profile: ModelProfile) -> MemoryModel:
         execution.device,
         text_precision=execution.text_encoder_precision,
         preview=execution.preview_decoder,
+        second=execution.second is not None,
     )
 
 

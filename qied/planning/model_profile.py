@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from qied_client.protocol import limits
 
-from qied.edit import Schedule
+from qied.edit import MOST_CONTEXT, Schedule
 from qied.planning.profile_files import ProfileFile, read_profile_file
 from qied.resources import profiles_folder
 
@@ -54,6 +54,12 @@ class Geometry(_Strict):
     reference_multiple: int = Field(default=32, description="sides of resized references are multiples of this")
     max_references: int = Field(default=3, ge=0, le=8, description="0 for a model that makes pictures from text alone")
     max_target_pixels: int = Field(ge=1024)
+    crop_context: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=MOST_CONTEXT,
+        description="how many times a region's longer side its crop has on each side where a redraw leaves that open",
+    )
     default_size: tuple[int, int] = Field((0, 0), description="sides of a result that no reference gives an aspect")
 
     @property

@@ -8,6 +8,8 @@ from qied.planning.workload import Workload, workload_of, works_of
 
 _FIRST_GUESS_MS_PER_GFLOP = {"cpu": 20.0, "cuda": 0.005}
 """A desktop CPU in FP32 and a data-centre card in BF16, until a step was measured."""
+_FIRST_UPSCALING_MS_PER_GFLOP = {"cpu": 20.0, "cuda": 0.03}
+"""A desktop CPU, and a data-centre card in FP32, until an upscaling was measured."""
 _WEIGHT_OF_NEWS = 0.2
 _OVERHEAD_STEPS = 4
 """What encoding and decoding cost, counted in steps."""
@@ -23,6 +25,9 @@ class Pace:
         self._preview = serving.plans[0].execution.preview_decoder
         self._ms_per_gflop = _FIRST_GUESS_MS_PER_GFLOP[serving.device]
         self._measured = False
+        self._upscale_gflop = serving.upscale_gflop
+        self._upscaling_ms_per_gflop = _FIRST_UPSCALING_MS_PER_GFLOP[serving.device]
+        self._upscaling_measured = False
 
     def step_gflop(self, spec: EditSpec) -> float:
         """Operations of one step of the first pass: see ``_gflop``."""
@@ -56,9 +61,17 @@ class Pace:
         self._ms_per_gflop += share * (measured - self._ms_per_gflop)
         self._measured = True
 
+    def learn_upscaling(self, spec: EditSpec, milliseconds: float) -> None:
+        """Take in how long one result took to be enlarged; upscaling has a pace of its own."""
+        if (gflop := self._upscale_gflop(spec)) > 0:
+            share = _WEIGHT_OF_NEWS if self._upscaling_measured else 1.0
+            self._upscaling_ms_per_gflop += share * (milliseconds / gflop - self._upscaling_ms_per_gflop)
+            self._upscaling_measured = True
+
     def edit_ms(self, spec: EditSpec) -> int:
-        """Expected milliseconds of a whole edit that runs alone, with all of its passes."""
-        return round(self.steps_gflop(spec, _OVERHEAD_STEPS) * self._ms_per_gflop)
+        """Expected milliseconds of a whole edit that runs alone, with all of its passes, and enlarged at its end."""
+        drawing = 0.0 if spec.only_upscales else self.steps_gflop(spec, _OVERHEAD_STEPS) * self._ms_per_gflop
+        return max(1, round(drawing + self._upscale_gflop(spec) * self._upscaling_ms_per_gflop))
 
     def steps_gflop(self, spec: EditSpec, more: int = 0) -> float:
         """Operations of all steps of an edit with all of its passes, and of ``more`` in each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import cast
 
 from qied_client.errors import InvalidRequest, PrecisionUnavailable
 from qied_client.protocol import limits
@@ -13,11 +13,10 @@ from qied.edit import EditSpec, MaskMode, PassSpec
 from qied.planning.crops import clipped, crop_of
 from qied.planning.geometry import MAX_ASPECT, within_aspect
 from qied.planning.model_profile import Geometry, ModelProfile
+from qied.planning.pictures import CANVAS_PIXELS
 from qied.planning.serving import Serving
 
 Size = tuple[int, int]
-CANVAS_PIXELS: Final = limits.BLOB_BYTES * 100 // 101 // 3
-"""The largest canvas: its pixels as they are must fit a blob."""
 
 
 def passes_of(request: EditRequest, spec: EditSpec, serving: Serving) -> tuple[PassSpec, ...]:
@@ -41,7 +40,6 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
             "Count its pixels from the picture's left and top edge.",
             field=f"{name}.box",
         )
-    _check_precision(name, each, serving)
     edges = clipped((left, top, left + across, top + down), spec.drawn_size)
     return PassSpec(
         strength=each.strength,
@@ -49,7 +47,8 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
         top=edges[1],
         width=edges[2] - edges[0],
         height=edges[3] - edges[1],
-        padding=each.padding,
+        padding=0 if each.padding is None else each.padding,
+        context=serving.profile.geometry.crop_context if each.padding is None else 0.0,
         feather=each.feather,
         steps=spec.steps if each.steps is None else each.steps,
         max_pixels=serving.max_pixels,
@@ -57,15 +56,23 @@ def _pass(name: str, each: Redraw, spec: EditSpec, serving: Serving) -> PassSpec
         mask=each.mask,
         mask_mode=cast(MaskMode, each.mask_mode),
         all_steps=spec.compat is not None,
+        precision=_precision(name, each, serving),
     )
 
 
-def _check_precision(name: str, each: Redraw, serving: Serving) -> None:
+def _precision(name: str, each: Redraw, serving: Serving) -> str:
+    """The precision that a pass names besides the daemon's own, "" for that; raises PrecisionUnavailable."""
     if each.precision in (None, "auto", serving.precision):
-        return
+        return ""
+    second = serving.second_precision
+    if each.precision == second:
+        return second
+    held = f"{serving.precision} alone" if second is None else f"{serving.precision} and {second}"
+    could = second is None and each.precision == "bf16" and serving.precision != "fp32"
+    owner = "; its owner can set model.second_precision to bf16" if could else ""
     raise PrecisionUnavailable(
-        f"{name}.precision: this daemon holds its model in {serving.precision} alone, not in {each.precision!r}.",
-        f"Leave the precision out, or draw on the result at a daemon that runs {each.precision}.",
+        f"{name}.precision: this daemon holds its model in {held}, not in {each.precision!r}.",
+        f"Leave the precision out, or draw on the result at a daemon that runs {each.precision}{owner}.",
         field=f"{name}.precision",
     )
 
@@ -82,13 +89,13 @@ def reduced(spec: EditSpec, profile: ModelProfile) -> Iterator[str]:
             )
 
 
-def check_canvas(canvas: Size) -> None:
-    """Raise InvalidRequest for a canvas of a size that no result can have."""
+def check_canvas(canvas: Size, serving: Serving) -> None:
+    """Raise InvalidRequest for a canvas of a size that no result can have here."""
     width, height = canvas
-    if max(width, height) > limits.SIDE_PX or width * height > CANVAS_PIXELS:
+    most = min(CANVAS_PIXELS, serving.max_result_pixels)
+    if max(width, height) > limits.SIDE_PX or width * height > most:
         raise InvalidRequest(
-            f"canvas: {width} x {height} pixels; a canvas has at most {limits.SIDE_PX} along a side and "
-            f"{CANVAS_PIXELS} in all.",
+            f"canvas: {width} x {height} pixels; a canvas has at most {limits.SIDE_PX} along a side and {most} in all.",
             "Crop it or scale it down first.",
             field="canvas",
         )

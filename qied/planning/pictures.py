@@ -1,8 +1,10 @@
-"""What pictures take of the host: while they are decoded, and as the views that edits hold. Pure."""
+"""What pictures take of the host: while they are decoded, as edits hold them, and as large results. Pure."""
 
 from __future__ import annotations
 
 from typing import Final
+
+from qied_client.protocol import limits
 
 from qied.planning.workload import Workload
 
@@ -25,6 +27,17 @@ _SEEN_PIXEL: Final = 12
 """Bytes of a pixel of what the model sees: three colours in FP32, where an edit is done as ComfyUI does it."""
 
 
+CANVAS_PIXELS: Final = limits.BLOB_BYTES * 100 // 101 // 3
+"""The largest canvas: one as large as this can be sent as it is."""
+RESULT_PIXEL: Final = 56
+"""Bytes of a pixel of a large result, from the engine to its file: levels, Pillow's pictures with and without opacity,
+one that is moved to where the original lies, what the encoder takes, and the file. WebP takes the most."""
+RESULTS_ROOM: Final = RESULT_PIXEL * limits.PIXELS
+"""Bytes for results that are larger than the model draws: the largest one, or several smaller ones."""
+LEAST_RESULTS: Final = RESULT_PIXEL * 8 * MIB
+"""The room where the host has little memory: for results of 8 megapixels, and larger ones are refused."""
+
+
 def decoding_bytes(pixels: int, file_bytes: int) -> int:
     """Bytes that decoding a picture may take of its process, whatever is in the file."""
     return pixels * _PIXEL + file_bytes * _COPIES_OF_FILE + _OTHER
@@ -41,3 +54,9 @@ def held_bytes(work: Workload, vision_pixels: int, active: int) -> int:
 def decoding_room(spare_bytes: int | None) -> int:
     """Bytes for pictures that are decoded, where so many are free for it; None where that is not known."""
     return DECODING_ROOM if spare_bytes is None else max(LEAST_ROOM, min(spare_bytes, DECODING_ROOM))
+
+
+def results_room(spare_bytes: int | None, largest_pixels: int) -> int:
+    """Bytes for large results of up to ``largest_pixels``, where so many are free for it; None: not known."""
+    most = max(LEAST_RESULTS, RESULT_PIXEL * largest_pixels)
+    return most if spare_bytes is None else max(LEAST_RESULTS, min(spare_bytes, most))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from qied.planning.pictures import DECODING_ROOM, LEAST_ROOM
+from qied_client.protocol import limits
+
+from qied.planning.pictures import DECODING_ROOM, LEAST_RESULTS, LEAST_ROOM, RESULT_PIXEL, RESULTS_ROOM
 
 Scaling = Literal["rowwise", "tensorwise"]
 TextPrecision = Literal["stored", "int8-storage", "fp8-storage"]
@@ -30,6 +32,18 @@ class PreviewDecoder:
 
 
 @dataclass(frozen=True)
+class SecondPrecision:
+    """The precision that passes may name besides the daemon's own, and how its blocks pass through the device.
+
+    On a card all of its blocks stream through ``ring_slots`` slots of their own; ``pin`` asks for pinned host memory.
+    """
+
+    precision: Literal["bf16"]
+    ring_slots: int
+    pin: bool
+
+
+@dataclass(frozen=True)
 class Execution:
     """The plan's orders to the engine; bytes are those of the device.
 
@@ -44,7 +58,7 @@ class Execution:
     ``text_encoder_precision`` is how the layers of a streamed text encoder are kept. ``preview_decoder``: what decodes
     previews; None for the linear map.
     With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host
-    memory, and expanded on the device each time.
+    memory, and expanded on the device each time. ``second`` is the precision that passes may name besides this one.
     """
 
     device: Literal["cuda", "cpu"]
@@ -66,6 +80,24 @@ class Execution:
     stored_block_bytes: int = 0
     text_encoder_precision: TextPrecision = "stored"
     preview_decoder: PreviewDecoder | None = None
+    second: SecondPrecision | None = None
+
+    @property
+    def of_second(self) -> Execution:
+        """How the blocks of the second precision are run: as a worker of that precision runs them, all streamed."""
+        assert self.second is not None
+        streams = self.device == "cuda"
+        return replace(
+            self,
+            precision=self.second.precision,
+            scaling=None,
+            resident_blocks=0 if streams else self.total_blocks,
+            ring_slots=self.second.ring_slots,
+            pin=self.second.pin,
+            attention=self.attention[1:] if self.fp8_attention else self.attention,
+            stored_block_bytes=0,
+            second=None,
+        )
 
     @property
     def fp8_attention(self) -> bool:
@@ -99,7 +131,8 @@ class Plan:
 
     ``sources`` tells for each value where it came from (profile, configuration, command line, measured, computed).
     ``gpu_uuid`` tells cards and their partitions apart, which share an index. ``decoding_bytes`` are those of
-    ``host_bytes`` in which pictures are decoded.
+    ``host_bytes`` in which pictures are decoded, and ``results_bytes`` those for results that are enlarged, or drawn on
+    a canvas.
     """
 
     model: str
@@ -121,11 +154,18 @@ class Plan:
     sources: dict[str, str] = field(default_factory=dict)
     gpu_uuid: str | None = None
     decoding_bytes: int = DECODING_ROOM
+    results_bytes: int = RESULTS_ROOM
 
-    def with_least_decoding(self) -> Plan:
-        """The same plan with less host memory for decoding pictures, of which the largest are refused then."""
-        least = min(LEAST_ROOM, self.decoding_bytes)
-        return replace(self, decoding_bytes=least, host_bytes=self.host_bytes - self.decoding_bytes + least)
+    @property
+    def max_result_pixels(self) -> int:
+        """The largest result that is enlarged, or drawn on a canvas."""
+        return min(limits.PIXELS, self.results_bytes // RESULT_PIXEL)
+
+    def with_least_pictures(self) -> Plan:
+        """The same plan with less host memory for pictures, and for results, of which the largest are refused then."""
+        decoding, results = min(LEAST_ROOM, self.decoding_bytes), min(LEAST_RESULTS, self.results_bytes)
+        saved = self.decoding_bytes - decoding + self.results_bytes - results
+        return replace(self, decoding_bytes=decoding, results_bytes=results, host_bytes=self.host_bytes - saved)
 
     @property
     def arena_bytes(self) -> int:
@@ -140,6 +180,7 @@ class Plan:
             "gpu": self.gpu,
             "profile": self.profile,
             "precision": self.precision,
+            "second_precision": None if self.execution.second is None else self.execution.second.precision,
             "scaling": self.scaling,
             "reasons": list(self.reasons),
             "budget_bytes": self.budget_bytes,
@@ -151,6 +192,8 @@ class Plan:
             },
             "host_bytes": self.host_bytes,
             "decoding_bytes": self.decoding_bytes,
+            "results_bytes": self.results_bytes,
+            "max_result_pixels": self.max_result_pixels,
             "pinned_bytes": self.pinned_bytes,
             "text_encoder": self.execution.text_encoder,
             "text_encoder_precision": self.execution.text_encoder_precision,

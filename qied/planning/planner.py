@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qied_client.text import gib
 
@@ -24,7 +24,7 @@ from qied.planning.fitting import Fit, Fitter, Rung, ladder
 from qied.planning.hardware_profile import Choice, match_profile
 from qied.planning.memory import RING_SLOTS, MemoryModel, Precisions, forwards_of, step_bytes
 from qied.planning.model_profile import ModelProfile
-from qied.planning.pictures import decoding_room, held_bytes
+from qied.planning.pictures import decoding_room, held_bytes, results_room
 from qied.planning.pinning import pinnable_bytes
 from qied.planning.plan import FP8_ATTENTION, Execution, Plan, Refusal, Sessions
 from qied.planning.refusals import (
@@ -39,8 +39,10 @@ from qied.planning.refusals import (
     too_little_memory,
     unknown_memory,
 )
+from qied.planning.second_precision import planned_with_second, second_of, second_reasons
 from qied.planning.text_precision import (
     asks_for_eight_bits,
+    copied_text_reasons,
     text_precision_reasons,
     text_precision_warnings,
 )
@@ -64,7 +66,9 @@ def plan(snapshot: Snapshot, request: PlanRequest) -> Plan | Refusal:
     refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
     card_wanted = wishes.device == "cuda" or wishes.gpu is not None
     if not card_wanted and (wishes.device == "cpu" or fits_cpu):
-        return _plan_cpu(snapshot, request, refusals)
+        return planned_with_second(
+            snapshot, request, lambda second: _plan_cpu(snapshot, request, refusals, second=second)
+        )
     return nearest_to_serving(refusals) if refusals else no_card(snapshot, request.model, wishes, fits_cpu=fits_cpu)
 
 
@@ -102,7 +106,9 @@ def _plan_card(snapshot: Snapshot, gpu: Gpu, request: PlanRequest) -> Plan | Ref
     listed = shortlist(gpu, snapshot, choice, request.model, request.wishes)
     budget = device_budget(gpu, choice.reserve_bytes, request.wishes)
     case = CardRequest(snapshot, gpu, profile, request, listed, budget)
-    return _fit_card(case) if listed.candidates else no_precision(case)
+    if not listed.candidates:
+        return no_precision(case)
+    return planned_with_second(snapshot, request, lambda second: _fit_card(replace(case, second=second)))
 
 
 def _fit_card(case: CardRequest) -> Plan | Refusal:
@@ -151,8 +157,11 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         residency_reason(rung, layers, fitter.memory.weights("streamed").block, as_stored=as_stored),
         *fp8_attention_reasons(case, chosen.numerics),
         *text_precision_reasons(model, wishes, case.request.text_encoder_as_stored, rung.text_encoder),
+        *second_reasons(fitter.memory),
+        *copied_text_reasons(fitter.memory.copied_text_bytes(rung.text_encoder)),
         *preview_reasons(case.request.preview),
     )
+    pinned = streamed * block if streamed * block <= pinnable_bytes(case.snapshot) else 0
     execution = Execution(
         device="cuda",
         device_index=case.gpu.index,
@@ -173,9 +182,12 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         stored_block_bytes=fitter.memory.stored_block if as_stored else 0,
         text_encoder_precision=fitter.memory.text_precision if rung.text_encoder == "streamed" else "stored",
         preview_decoder=case.request.preview,
+        second=second_of(fitter.memory, case.snapshot, pinned),
     )
     active = _session_limit(case.choice, wishes)
-    pictures = _with_pictures(case.snapshot, fitter, rung, active, _host_needed(fitter, rung))
+    pictures = _with_pictures(
+        case.snapshot, fitter, rung, active, _host_needed(fitter, rung), case.request.largest_result
+    )
     return Plan(
         model=model.name,
         gpu=case.gpu.name,
@@ -188,7 +200,8 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
         predicted_peak_bytes=fit.peak,
         host_bytes=pictures.host_bytes,
         decoding_bytes=pictures.room,
-        pinned_bytes=streamed * block if execution.pin else 0,
+        results_bytes=pictures.results,
+        pinned_bytes=pinned + (fitter.memory.second_host_bytes if execution.second and execution.second.pin else 0),
         max_pixels=rung.max_pixels,
         max_reference_pixels=rung.max_reference_pixels,
         sessions=Sessions(active, rung.sessions),
@@ -204,7 +217,7 @@ def _plan_of(case: CardRequest, chosen: Candidate, fit: Fit, short_host: Sequenc
     )
 
 
-def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refusal]) -> Plan | Refusal:
+def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refusal], *, second: bool) -> Plan | Refusal:
     model, wishes = request.model, request.wishes
     if _too_large_for_cpu(model):
         return cpu_too_slow(model)
@@ -212,7 +225,7 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
     if profile is None:
         return no_profile("the CPU")
     numerics = _cpu_numerics(wishes)
-    memory = MemoryModel(model, numerics, "cpu", preview=request.preview)
+    memory = MemoryModel(model, numerics, "cpu", preview=request.preview, second=second and numerics.takes_second)
     fitter = Fitter(memory, profile.profile.choose, wishes.cache_bytes, request.loras)
     layers = model.architecture.layers
     rungs = [rung for rung in _rungs(request, profile.profile.choose) if rung.text_encoder == "streamed"]
@@ -231,11 +244,11 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
     execution = Execution(
         "cpu", 0, numerics.precision, numerics.scaling if numerics.precision == "fp8" else None, numerics.compute,
         layers, layers, 0, "resident", fit.tiles.encode, fit.tiles.decode, False, 0, rung.max_reference_pixels,
-        attention=_fp8_attention(numerics), preview_decoder=request.preview,
+        attention=_fp8_attention(numerics), preview_decoder=request.preview, second=second_of(memory, snapshot, 0),
     )  # fmt: skip
     plain = numerics.precision == "fp32"
     active = _session_limit(profile.profile.choose, wishes)
-    pictures = _with_pictures(snapshot, fitter, rung, active, fit.peak)
+    pictures = _with_pictures(snapshot, fitter, rung, active, fit.peak, request.largest_result)
     return Plan(
         model=model.name,
         gpu="CPU",
@@ -248,12 +261,14 @@ def _plan_cpu(snapshot: Snapshot, request: PlanRequest, refusals: Sequence[Refus
             if plain
             else f"{numerics.precision}, simulated exactly, as asked for",
             *(("attention in FP8, simulated as well, as asked for",) if numerics.fp8_attention else ()),
+            *second_reasons(memory),
             *preview_reasons(request.preview),
         ),
         budget_bytes=budget.bytes,
         predicted_peak_bytes=fit.peak,
         host_bytes=pictures.host_bytes,
         decoding_bytes=pictures.room,
+        results_bytes=pictures.results,
         pinned_bytes=0,
         max_pixels=rung.max_pixels,
         max_reference_pixels=rung.max_reference_pixels,
@@ -305,26 +320,33 @@ def _sweep_bytes(fitter: Fitter, rung: Rung) -> int:
 
 def _host_needed(fitter: Fitter, rung: Rung) -> int:
     """Bytes of the host besides pictures."""
-    return fitter.memory.host_bytes(fitter.memory.profile.architecture.layers - rung.resident)
+    streamed = fitter.memory.profile.architecture.layers - rung.resident
+    return fitter.memory.host_bytes(streamed, rung.text_encoder)
 
 
 @dataclass(frozen=True)
 class _WithPictures:
-    """Bytes of the host in all, and those of them in which pictures are decoded."""
+    """Bytes of the host in all, those of them in which pictures are decoded, and those for large results."""
 
     host_bytes: int
     room: int
+    results: int
 
 
-def _with_pictures(snapshot: Snapshot, fitter: Fitter, rung: Rung, active: int, needed: int) -> _WithPictures:
+def _with_pictures(
+    snapshot: Snapshot, fitter: Fitter, rung: Rung, active: int, needed: int, largest_result: int
+) -> _WithPictures:
     """Add the pictures of ``active`` edits, and as much room to decode them as there is, most of the reserve included.
 
-    Decoding takes moments, so it never keeps a machine from serving that can hold the rest.
+    What is left is for large results. Both take moments, so they never keep a machine from serving that can hold the
+    rest.
     """
     capacity = host_capacity(snapshot)
     taken = needed + held_bytes(fitter.work(rung), fitter.memory.profile.geometry.vision_pixels, active)
-    room = decoding_room(None if capacity is None else capacity + HOST_RESERVE * 3 // 4 - taken)
-    return _WithPictures(taken + room, room)
+    spare = None if capacity is None else capacity + HOST_RESERVE * 3 // 4 - taken
+    room = decoding_room(spare)
+    results = results_room(None if spare is None else spare - room, largest_result)
+    return _WithPictures(taken + room + results, room, results)
 
 
 def _session_limit(choice: Choice, wishes: Wishes) -> int:

@@ -53,11 +53,13 @@ class Answer:
 
 
 def ask(plan: Plan, model: ModelProfile, *, width: int, height: int, images: int, guided: bool) -> Answer:
-    """Say what a plan means for one request that runs alone; sizes in pixels."""
+    """Say what a plan means for one request that runs alone; sizes in pixels, which are laid on the model's grid."""
     largest = largest_workload(model, plan.max_pixels, plan.max_reference_pixels)
-    nearest = nearest_within(width, height, plan.max_pixels, model.geometry.side_multiple)
-    fits = width * height <= plan.max_pixels
-    wanted = (width, height) if fits else nearest
+    grid = model.geometry.side_multiple
+    across, down = -(-width // grid) * grid, -(-height // grid) * grid
+    nearest = nearest_within(across, down, plan.max_pixels, model.geometry.side_multiple)
+    fits = across * down <= plan.max_pixels
+    wanted = (across, down) if fits else nearest
     work = Workload(
         width=wanted[0],
         height=wanted[1],

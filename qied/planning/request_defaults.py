@@ -69,7 +69,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
     _check_precision(request, serving)
     loras = chosen_loras(request, preset, serving)
     if canvas is not None:
-        check_canvas(canvas)
+        check_canvas(canvas, serving)
     if canvas is not None and request.size == "kontext":
         canvas = kontext_size(canvas, geometry.vae_pixels, geometry.side_multiple)
     wanted = _wanted_size(request, sizes, serving.profile) if canvas is None else on_grid(canvas, geometry)
@@ -99,7 +99,7 @@ def resolve(request: EditRequest, sizes: Sequence[Size], serving: Serving, *, ca
         height=height,
         crop_width=crop[0],
         crop_height=crop[1],
-        sized=sized,
+        sized="default" if crop == (0, 0) and sized != "kontext" else sized,
         canvas=request.canvas,
         align=request.align and request.compat is None,
         compat=request.compat,
@@ -217,7 +217,8 @@ def _fitted(request: EditRequest, wanted: Size, spec: EditSpec, serving: Serving
     """That the picture is made smaller than was asked for, or than is usual for its source."""
     if (spec.width, spec.height) == wanted:
         return
-    asked = f"{wanted[0]} x {wanted[1]} pixels"
+    given = _asked(request) or wanted
+    asked = f"{given[0]} x {given[1]} pixels"
     named = request.width is not None or request.size == "same"
     whose = "This picture's" if spec.images else "This model's"
     what = f"{asked} were asked for" if named else f"{whose} usual size is {asked}"
@@ -235,38 +236,55 @@ def _unused_negative(request: EditRequest, spec: EditSpec) -> Iterator[str]:
     yield f"The negative prompt has no effect at a CFG scale of 1. Leave it out{instead}."
 
 
+def _asked(request: EditRequest) -> Size | None:
+    return None if request.width is None or request.height is None else (request.width, request.height)
+
+
 def _wanted_size(request: EditRequest, sizes: Sequence[Size], profile: ModelProfile) -> Size:
-    if request.width is not None and request.height is not None:
-        return request.width, request.height
-    if not sizes:
-        return profile.geometry.default_size
-    if request.compat is not None and request.size != "same":
-        return kontext_size(sizes[0], profile.geometry.vae_pixels, profile.geometry.side_multiple)
-    last = sizes[-1 if request.compat is None else 0]
-    if request.size == "same":
-        return on_grid(last, profile.geometry)
-    return default_target_size(profile, *last)
+    """The grid that has room for the result: the usual one also where the usual size of a result is asked for."""
+    geometry, asked = profile.geometry, _asked(request)
+    if request.compat is not None and sizes and asked is None and request.size != "same":
+        return kontext_size(sizes[0], geometry.vae_pixels, geometry.side_multiple)
+    if asked is None and sizes and request.size == "same":
+        return on_grid(_sizing(request, sizes), geometry)
+    usual = default_target_size(profile, *sizes[-1]) if sizes else geometry.default_size
+    if asked is None or (request.compat is None and sizes and asked == content_within(usual, *sizes[-1])):
+        return usual
+    return on_grid(asked, geometry)
+
+
+def _sizing(request: EditRequest, sizes: Sequence[Size]) -> Size:
+    """The picture whose size the result may have: the last one, in ComfyUI's graphs the first."""
+    return sizes[-1 if request.compat is None else 0]
 
 
 def _sized(request: EditRequest, sizes: Sequence[Size], *, fits: bool) -> Sized:
-    """By which rule the result gets its size."""
-    if request.size == "same":
-        return "same" if fits or request.on_cap != "fit" else "default"
-    if request.compat is None or request.width is not None:
+    """Where the result's size comes from; one that was made to fit has the picture's proportions."""
+    asked = _asked(request)
+    if request.compat is not None and asked is None and request.size != "same":
+        by_picture = bool(sizes) if request.canvas is None else request.size == "kontext"
+        return "kontext" if by_picture else "default"
+    if not fits and request.on_cap == "fit":
         return "default"
-    if request.canvas is not None:
-        return "kontext" if request.size == "kontext" else "default"
-    return "kontext" if sizes else "default"
+    return "asked" if asked is not None else "same" if request.size == "same" else "default"
 
 
 def _crop(request: EditRequest, sized: Sized, sizes: Sequence[Size], grid: Size) -> Size:
-    """What the result takes of its grid: the last picture's own size, or its proportions; 0 each for all of it."""
+    """What the result takes of its grid: the size that was asked for, or the picture's own size or proportions.
+
+    0 each for all of it, as where a size that was asked for is made to fit.
+    """
     if not sizes or sized == "kontext":
-        return 0, 0
-    last = sizes[-1 if request.compat is None else 0]
+        return _asked_of(request, sized, grid)
     if sized == "same":
-        return last
-    if request.compat is not None:  # the sides are taken as they are, and pictures need not have their proportions
-        return 0, 0
-    crop = grid if request.width is not None else content_within(grid, *last)
-    return (0, 0) if crop == grid else crop
+        return _sizing(request, sizes)
+    if request.compat is None and _asked(request) is None:
+        crop = content_within(grid, *sizes[-1])
+        return (0, 0) if crop == grid else crop
+    # ComfyUI takes the sides as they are: pictures need not have their proportions.
+    return _asked_of(request, sized, grid)
+
+
+def _asked_of(request: EditRequest, sized: Sized, grid: Size) -> Size:
+    asked = _asked(request)
+    return (0, 0) if asked in (None, grid) or sized != "asked" else asked

@@ -10,7 +10,7 @@ from qied.planning.loras import NO_LORAS, LoraFacts, LoraRoom
 from qied.planning.memory import Footprint, MemoryModel, Tiles, largest_of, model_of
 from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, Plan
-from qied.planning.upscaling import UpscalerFacts, upscale_bytes, upscale_tile
+from qied.planning.upscaling import UpscalerFacts, UpscalerPrecision, upscale_bytes, upscale_operations, upscale_tile
 from qied.planning.workload import works_of
 
 
@@ -21,7 +21,8 @@ class Serving:
     ``lightning_steps``: those that the transformer itself is distilled to; None for a plain one. With
     ``keeps_schedule`` it runs on the schedule of the preset all the same. ``warnings`` are what
     is probably wrong with the model itself, a sentence each, within the limits of a message; each edit has them too.
-    ``rewrites``: there is a prompt rewriter. ``upscalers`` are the upscaling models by name.
+    ``rewrites``: there is a prompt rewriter. ``upscalers`` are the upscaling models by name, and
+    ``upscaler_precisions`` those in which the first worker runs them, where that is not FP32.
     """
 
     profile: ModelProfile
@@ -33,6 +34,7 @@ class Serving:
     keeps_schedule: bool = False
     rewrites: bool = False
     upscalers: Mapping[str, UpscalerFacts] = field(default_factory=dict)
+    upscaler_precisions: Mapping[str, UpscalerPrecision] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
@@ -45,6 +47,12 @@ class Serving:
         return self.plans[0].execution.precision
 
     @property
+    def second_precision(self) -> str | None:
+        """The precision that passes may name besides, where every worker has it."""
+        seconds = {plan.execution.second.precision if plan.execution.second else None for plan in self.plans}
+        return seconds.pop() if len(seconds) == 1 else None
+
+    @property
     def max_pixels(self) -> int:
         """The largest result that any worker takes."""
         return max(plan.max_pixels for plan in self.plans)
@@ -53,6 +61,20 @@ class Serving:
     def max_reference_pixels(self) -> int:
         """Cap of a reference: that of the smallest worker, so that an edit is the same wherever it runs."""
         return min(plan.max_reference_pixels for plan in self.plans)
+
+    @property
+    def max_result_pixels(self) -> int:
+        """The largest result with all that is done after it is drawn, wherever it runs."""
+        return min(plan.max_result_pixels for plan in self.plans)
+
+    def upscale_gflop(self, spec: EditSpec) -> float:
+        """10^9 operations of enlarging a result on the first worker; 0 where it is not."""
+        facts = self.upscalers.get(spec.upscale)
+        if facts is None:
+            return 0.0
+        run = self.plans[0].execution
+        room = model_of(run, self.profile).decode_room(spec.width, spec.height, run.decode_tile_px)
+        return upscale_operations(facts, spec.drawn_size, upscale_tile(facts, room)) / 1e9
 
     def footprints(self, spec: EditSpec) -> dict[str, Footprint]:
         """What an edit takes, by kind of worker, the first plan's kind first.
@@ -84,7 +106,8 @@ def kind_of(execution: Execution) -> str:
     text = execution.text_encoder + f"-{execution.text_encoder_precision}" * eight_bits
     decoder = execution.preview_decoder
     previews = f"-previews-{decoder.parameters}-{decoder.values}" if decoder is not None else ""
-    return f"{numbers}-{tiles}-{text}{swept}{attention}{previews}"
+    second = f"-beside-{execution.second.precision}" if execution.second is not None else ""
+    return f"{numbers}-{tiles}-{text}{swept}{attention}{previews}{second}"
 
 
 def upscaled(

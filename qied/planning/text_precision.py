@@ -15,6 +15,7 @@ from qied.planning.plan import TextPrecision
 from qied.planning.wishes import Wishes
 
 _STORED_BYTES = 2
+_WORTH_TELLING = 100_000_000
 _NAMES: dict[TextPrecision, str] = {"int8-storage": "INT8", "fp8-storage": "FP8"}
 
 
@@ -45,6 +46,14 @@ def text_precision_reasons(
         f"text encoder streams in {_NAMES[precision]}: its layers take {gib(after)} of host memory and of each copy to "
         f"the card, for {gib(before)} in 16 bits"
     ]
+
+
+def copied_text_reasons(copied_bytes: int) -> list[str]:
+    """What a streamed text encoder takes of host memory besides its mapped file, if that is more than its biases."""
+    if copied_bytes < _WORTH_TELLING:
+        return []
+    why = "its files have them in more than 16 bits, or in pieces"
+    return [f"{gib(copied_bytes)} of the text encoder are copied into host memory: {why}"]
 
 
 def text_precision_warnings(wishes: Wishes, as_stored: str) -> list[str]:

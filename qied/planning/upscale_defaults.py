@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, cast
+from typing import cast
 
 from qied_client.errors import InvalidRequest
 from qied_client.protocol import limits
@@ -14,22 +14,18 @@ from qied.edit import Background, EditSpec, OutputFormat
 from qied.planning.serving import Serving
 from qied.planning.upscaling import chosen_upscaler
 
-_LOSSLESS_PIXELS: Final = limits.BLOB_BYTES * 100 // 101 // 4
-"""Pixels of a result that is a file without loss in any case, with opacity."""
-
 
 def with_upscaling(spec: EditSpec, wanted: str, serving: Serving) -> EditSpec:
     """The edit with its result upscaled by the model that a request means; raises InvalidRequest."""
     name, facts = chosen_upscaler(wanted, serving.upscalers)
     upscaled = replace(spec, upscale=name, upscale_by=facts.scale)
     width, height = upscaled.size
-    lossless = spec.output_format == "png" or (spec.output_format == "webp" and spec.output_quality == 100)
-    most = _LOSSLESS_PIXELS if lossless else limits.PIXELS
+    most = serving.max_result_pixels
     if max(width, height) > limits.SIDE_PX or width * height > most:
         raise InvalidRequest(
-            f"upscale: the result would have {width} x {height} pixels; its sides may have {limits.SIDE_PX}, and a "
-            f"{spec.output_format.upper()} {most} pixels in all.",
-            "Ask for a smaller scale, or for a JPEG." if lossless else "Ask for a smaller scale.",
+            f"upscale: the result would have {width} x {height} pixels; its sides may have {limits.SIDE_PX}, and all "
+            f"of it {most} pixels.",
+            "Ask for a smaller scale, or a smaller picture.",
             field="upscale",
         )
     return upscaled

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from qied.edit import EditSpec, PassSpec
 from qied.planning.comfyui import REFERENCE_MULTIPLE, area_size, centre_crop
 from qied.planning.crops import Crop, crop_of, lies_under
-from qied.planning.geometry import fitted_size, reference_size, vision_size
+from qied.planning.geometry import fitted_size, reference_size, rounded_up_area, vision_size
 from qied.planning.model_profile import ModelProfile
 from qied.planning.view import Box, View
-from qied.planning.workload import rounded_up_area
 
 Size = tuple[int, int]
 PictureView = tuple[str, View]

@@ -11,7 +11,7 @@ from typing import Final
 from qied.edit import EditSpec, PassSpec
 from qied.planning.comfyui import REFERENCE_MULTIPLE
 from qied.planning.crops import crop_of
-from qied.planning.geometry import MAX_ASPECT
+from qied.planning.geometry import rounded_up_area
 from qied.planning.loras import LoraFacts
 from qied.planning.model_profile import ModelProfile
 
@@ -137,22 +137,6 @@ def largest_workload(
         masked=True,
         lora_width=lora_width,
     )
-
-
-def rounded_up_area(area: int, multiple: int) -> int:
-    """Most pixels that fitting any aspect to ``area`` can give, since each side is rounded to ``multiple``.
-
-    Rounding the short side s up by at most multiple / 2 adds the share multiple / 2s; the longest aspect has the
-    shortest side. The long side, rounded the same way, adds multiple / 2l.
-    """
-    short = math.isqrt(area // MAX_ASPECT)
-    long = short * MAX_ASPECT
-    half = multiple // 2
-    return max(_grown(area, short, long, half), _grown(area, math.isqrt(area), math.isqrt(area), half))
-
-
-def _grown(area: int, short: int, long: int, half: int) -> int:
-    return area + half * (short + long + 2) + half * half
 
 
 def _reference_area(profile: ModelProfile, cap: int) -> int:

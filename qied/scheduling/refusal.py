@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qied_client.errors import AboveCap, QueueFull, QuotaExceeded
+from qied_client.text import counted
 
 from qied.scheduling.ledger import ledger_of
 from qied.scheduling.model import JobCost, Limits, WorkerOffer
@@ -25,7 +26,8 @@ def above_cap(cost: JobCost, offers: Iterable[WorkerOffer]) -> AboveCap:
 def over_quota(user: str, waiting: int, limits: Limits) -> QuotaExceeded:
     """The error for one more job of a user that has as many waiting as it may."""
     return QuotaExceeded(
-        f"{user} has {waiting} jobs waiting; the limit is {limits.queued_per_user} (limits.jobs_waiting_per_user).",
+        f"{user} has {counted(waiting, 'job')} waiting; the limit is {limits.queued_per_user} "
+        "(limits.jobs_waiting_per_user).",
         "Wait until one of them starts, or cancel one.",
         setting="limits.jobs_waiting_per_user",
         waiting=waiting,
@@ -36,7 +38,7 @@ def over_quota(user: str, waiting: int, limits: Limits) -> QuotaExceeded:
 def queue_full(waiting: int, limits: Limits) -> QueueFull:
     """The error for one more job when all users together have as many waiting as may be."""
     return QueueFull(
-        f"{waiting} jobs are waiting; the limit is {limits.queue_total}.",
+        f"{counted(waiting, 'job')} {'is' if waiting == 1 else 'are'} waiting; the limit is {limits.queue_total}.",
         "Try again later.",
         waiting=waiting,
         limit=limits.queue_total,

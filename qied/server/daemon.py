@@ -109,6 +109,7 @@ class Daemon:
             limits.BLOB_BYTES,
             config.storage.free_reserve_bytes,
             left_to_results=self._shares.left_to_results,
+            max_result_bytes=limits.RESULT_BYTES,
         )
         self._restored = self._restore(state)
         self._was_paused = state.paused

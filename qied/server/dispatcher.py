@@ -214,6 +214,8 @@ class Dispatcher:
             stored = await self._store(job, outcome, own, warnings=report.warnings, thumbnail=bytes(report.thumbnail))
         if stored:
             self._figures.stages_done(report.timings)
+            if job.spec.upscale and "upscale_ms" in report.timings:
+                self.pace.learn_upscaling(job.spec, report.timings["upscale_ms"])
             self.feed(s.Succeeded(job.key))
         else:
             self.feed(s.Failed(job.key, JobCancelled.code, "cancelled before its result arrived"))

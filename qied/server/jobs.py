@@ -25,7 +25,7 @@ _TIMES_A_PROMPT: Final = 13
 State = Literal["waiting", "running", "succeeded", "failed", "cancelled", "poisoned"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Job:
     """One accepted job. ``news`` keeps the last event of each kind, which is all that a latecomer needs.
 
@@ -172,7 +172,7 @@ def result_bytes(spec: EditSpec) -> int:
     channels = 4 if spec.keeps_opacity else 3
     width, height = spec.size if spec.upscale else (spec.width, spec.height)
     texts = _TIMES_A_PROMPT * len(f"{spec.prompt}{spec.negative_prompt or ''}".encode())
-    return min(width * height * channels * 101 // 100 + texts + _BESIDES_PIXELS, limits.BLOB_BYTES)
+    return min(width * height * channels * 101 // 100 + texts + _BESIDES_PIXELS, limits.RESULT_BYTES)
 
 
 class JobBook:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, QiedError
 
 from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
-from qied.checkpoints.block_bytes import stored_block_bytes
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import SUFFIXES, installation, installation_around, installations, is_installation
+from qied.checkpoints.file_bytes import copied_text_weights, stored_block_bytes
 from qied.checkpoints.hub_cache import PULL, known_name
 from qied.checkpoints.part_file import read_part
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint, pipeline_evidence, read_json
@@ -35,10 +36,11 @@ from qied.resources import builtin_loras_folder, builtin_model_folder, builtin_u
 from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of
 from qied.upscalers.catalogue import Upscalers, find_upscalers
 from qied.weights.problems import BadFile
-from qied.weights.stored import QUANTISED, precision_of
+from qied.weights.stored import PLAIN, precision_of
 
 BUILTIN = "builtin"
 _SHOWN = 3
+_SIXTEEN_BITS_AND_MORE = ("bf16", "fp16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,32 @@ class ServedModel:
     @property
     def text_encoder_quantised(self) -> str:
         """That the text encoder's files hold quantised weights, a clause; "" for 16 bits, or where nothing is known."""
+        stored = self._stored("text_encoder")
+        return "" if stored is None or stored in PLAIN else f"its files hold {stored}"
+
+    def copied_text_weights(self, *, quantised: bool) -> int:
+        """How many weights of its text encoder are copied into host memory where it streams."""
         try:
             files = self.checkpoint().text_encoder
-            parts = [read_part(Path(file), "text_encoder") for file in files]
+        except QiedError:
+            return 0
+        return copied_text_weights(map(Path, files), quantised=quantised)
+
+    @property
+    def not_bf16(self) -> str:
+        """That the transformer's files hold less than BF16, a clause; "" for 16 bits and more, or if it is unknown."""
+        stored = self._stored("transformer")
+        return "" if stored in (None, *_SIXTEEN_BITS_AND_MORE) else f"the files of the model hold {stored}"
+
+    def _stored(self, part: Literal["text_encoder", "transformer"]) -> str | None:
+        """The precision of a part's files; None where nothing is known."""
+        try:
+            found = self.checkpoint()
+            files = found.text_encoder if part == "text_encoder" else found.transformer
+            parts = [read_part(Path(file), part) for file in files]
         except (QiedError, BadFile):
-            return ""
-        stored = precision_of({name: one for part in parts for name, one in part.tensors.items()})
-        kept = stored is not None and (stored.startswith("fp8") or stored in QUANTISED)
-        return f"its files hold {stored}" if kept else ""
+            return None
+        return precision_of({name: one for each in parts for name, one in each.tensors.items()})
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -130,14 +150,23 @@ def locate_model(config: ModelConfig, environ: Mapping[str, str], home: Path) ->
 
 
 def _upscalers(config: ModelConfig, environ: Mapping[str, str], home: Path, served: ServedModel) -> Upscalers:
-    folders = [expanded_path("model.upscalers", named) for named in config.upscalers]
-    if missing := next((named for named in folders if not is_folder(named)), None):
-        raise ConfigError(f"model.upscalers: {missing} is not a folder.", "Correct the path, or leave it out.")
+    folders = _upscaler_folders(config)
     around = installation_around(served.origin, home) if is_file(served.origin) else None
     found = [*([around] if around is not None else []), *installations(environ, home)]
     beside = [folder for each in found for folder in each.folders["upscaler"]]
-    own = [builtin_upscalers_folder()] if served.profile_name == BUILTIN else []
-    return find_upscalers([*folders, *beside, *own])
+    return find_upscalers([*folders, *beside, *_own_upscalers(served.profile_name)])
+
+
+def _upscaler_folders(config: ModelConfig) -> list[Path]:
+    """The configured folders; raises ConfigError for one that is not there."""
+    folders = [expanded_path("model.upscalers", named) for named in config.upscalers]
+    if missing := next((named for named in folders if not is_folder(named)), None):
+        raise ConfigError(f"model.upscalers: {missing} is not a folder.", "Correct the path, or leave it out.")
+    return folders
+
+
+def _own_upscalers(profile_name: str) -> list[Path]:
+    return [builtin_upscalers_folder()] if profile_name == BUILTIN else []
 
 
 def _find(config: ModelConfig, environ: Mapping[str, str], home: Path) -> ServedModel:
@@ -161,8 +190,9 @@ def _find(config: ModelConfig, environ: Mapping[str, str], home: Path) -> Served
 
 
 def without_files(profile: ModelProfile, name: str, config: ModelConfig) -> ServedModel:
-    """A model that is only planned for, with the LoRAs that are configured."""
-    return ServedModel(Path(), profile, name, _loras(config, (), name, profile))
+    """A model that is only planned for, with the LoRAs and upscalers that are configured."""
+    upscalers = find_upscalers([*_upscaler_folders(config), *_own_upscalers(name)])
+    return ServedModel(Path(), profile, name, _loras(config, (), name, profile), upscalers=upscalers)
 
 
 def named_parts(config: ModelConfig) -> NamedParts:

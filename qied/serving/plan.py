@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qied_client.errors import ConfigError, PlanRefused
+from qied_client.protocol import limits
 
 from qied.config import Config
 from qied.hardware.snapshot import Gpu, Snapshot
@@ -13,19 +14,24 @@ from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import named_cards, select_card
 from qied.link.launch import LaunchOrder
 from qied.planning.budget import device_budget, host_capacity
-from qied.planning.fitting import GRAPHS, LORAS
+from qied.planning.fitting import GRAPHS, LORAS, SECOND
 from qied.planning.hardware_profile import LoadedProfile, match_profile
 from qied.planning.loras import room_for
 from qied.planning.memory import model_of
+from qied.planning.pictures import CANVAS_PIXELS
 from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan, plan_cards, worth
 from qied.planning.refit import refit
 from qied.planning.refusals import beside_other_cards, card_gone, incompatible, too_little_to_restart
+from qied.planning.second_precision import asks_for_second
 from qied.planning.serving import Serving, kind_of
+from qied.planning.text_precision import streamed_text_precision
 from qied.planning.wishes import Wishes
 from qied.serving.model import BUILTIN, ServedModel
 
-FIXED_PARTS = ("context", GRAPHS, "small weights", "resident blocks", "ring", "text encoder", "caches", LORAS)
+FIXED_PARTS = (
+    "context", GRAPHS, "small weights", "resident blocks", "ring", SECOND, "text encoder", "caches", LORAS,
+)  # fmt: skip
 """Parts of a plan that are there whether an edit runs or not."""
 
 
@@ -58,8 +64,11 @@ def plan_inputs(
         room,
         model.stored_block_bytes,
         as_stored,
+        model.copied_text_weights(quantised=streamed_text_precision(wishes, as_stored) != "stored"),
         model.tiny.decoder,
+        model.not_bf16 if asks_for_second(wishes) else "",
         model.tiny.warnings,
+        limits.PIXELS if model.upscalers.facts else CANVAS_PIXELS,
     )
     return with_chosen_cards(snapshot, config.model.gpus), request
 
@@ -69,11 +78,14 @@ def plan_service(
 ) -> Served:
     """Plan for every card that is to be used; raises PlanRefused where none can serve the model."""
     snapshot, request = plan_inputs(snapshot, model, config, wishes, profiles)
-    outcomes = plan_cards(snapshot, request)
-    plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
-    left_out = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
-    plans, crowded_out = _within_host(plans, host_capacity(snapshot))
-    left_out += crowded_out
+    plans, left_out = _on_cards(snapshot, request)
+    seconds = [made.execution.second for made in plans]
+    if any(seconds):
+        # It costs no card its place, and an edit is the same wherever it runs.
+        alone = replace(request, second_refused="the workers of all cards have no room for it together")
+        plans_alone, left_out_alone = _on_cards(snapshot, alone)
+        if not all(seconds) or len(plans_alone) > len(plans):
+            plans, left_out = plans_alone, left_out_alone
     if not plans:
         only = plan(snapshot, request)
         if isinstance(only, Refusal):
@@ -89,6 +101,7 @@ def plan_service(
         keeps_schedule=model.keeps_schedule,
         rewrites=bool(config.rewriter.for_workers),
         upscalers=model.upscalers.facts,
+        upscaler_precisions={name: file.precision for name, file in model.upscalers.on(plans[0].gpu).items()},
     )
     orders = tuple(_order(made, snapshot, model, config, wishes) for made in serving.plans)
     return Served(serving, orders, tuple(left_out))
@@ -124,6 +137,14 @@ def refitted_order(
     return replace(order, execution=found.execution, fixed_bytes=found.fixed_bytes, budget_bytes=budget)
 
 
+def _on_cards(snapshot: Snapshot, request: PlanRequest) -> tuple[list[Plan], list[Refusal]]:
+    """The plans of the cards that the host holds together, the best first, and why others are left out."""
+    outcomes = plan_cards(snapshot, request)
+    plans = sorted((outcome for outcome in outcomes if isinstance(outcome, Plan)), key=worth, reverse=True)
+    plans, crowded_out = _within_host(plans, host_capacity(snapshot))
+    return plans, [*(outcome for outcome in outcomes if isinstance(outcome, Refusal)), *crowded_out]
+
+
 def _refused(refusal: Refusal) -> PlanRefused:
     return PlanRefused(refusal.message, refusal.remedy, reason=refusal.code)
 
@@ -134,7 +155,7 @@ def _within_host(plans: Sequence[Plan], capacity: int | None) -> tuple[list[Plan
     Where it does not hold them all as they are, each has less room to decode pictures.
     """
     if capacity is not None and len(plans) > 1 and sum(made.host_bytes for made in plans) > capacity:
-        plans = [made.with_least_decoding() for made in plans]
+        plans = [made.with_least_pictures() for made in plans]
     kept: list[Plan] = []
     refusals: list[Refusal] = []
     for made in plans:
@@ -196,10 +217,11 @@ def _order(made: Plan, snapshot: Snapshot, model: ServedModel, config: Config, w
         cache_bytes=wishes.cache_bytes,
         max_active=made.sessions.limit,
         decoding_bytes=made.decoding_bytes,
+        results_bytes=made.results_bytes,
         marking=config.output.marking_of_results,
         rewriter=config.rewriter.for_workers,
         loras=dict(model.loras.files),
-        upscalers=dict(model.upscalers.files),
+        upscalers=model.upscalers.on("" if card is None else card.name),
         lora_bytes=next((part.bytes for part in made.parts if part.name == LORAS), 0),
         threads=config.worker.threads,
         log_format=config.daemon.log_format,

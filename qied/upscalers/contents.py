@@ -1,7 +1,7 @@
 """What an upscaling model's file holds: its architecture and scale, told by the names and shapes of its tensors.
 
-Two architectures are run: RRDB (ESRGAN, Real-ESRGAN), under the names of each of its three code bases, and compact
-(Real-ESRGAN's SRVGG with PReLU). Their names here are those of BasicSR's ``RRDBNet`` and ``SRVGGNetCompact``.
+Two architectures are told here: RRDB (ESRGAN, Real-ESRGAN), under the names of each of its three code bases, and
+compact (Real-ESRGAN's SRVGG with PReLU). Their names here are those of BasicSR's ``RRDBNet`` and ``SRVGGNetCompact``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ _OLD_NAMES: Final = (
     (re.compile(r"model\.1\.sub\.\d+\.(?=weight|bias)"), "conv_body."),
 )
 _NUMBERED: Final = re.compile(r"model\.(\d+)\.(weight|bias)")
-_OTHER: Final = "RRDB (ESRGAN, Real-ESRGAN) and compact (SRVGG with PReLU) are run"
 
 
-def read_facts(path: Path) -> UpscalerFacts:
-    """What is in a file; no tensor is read. Raises ModelUnsupported for what is not run, OSError."""
+def read_facts(path: Path) -> UpscalerFacts | None:
+    """What is in a file, None for another architecture; no tensor is read. Raises ModelUnsupported, OSError."""
     if path.suffix.lower() in PICKLED:
         shapes = pickled_shapes(path)
     else:
@@ -47,7 +46,7 @@ def read_facts(path: Path) -> UpscalerFacts:
         except BadFile as error:
             raise ModelUnsupported(f"{path.name} cannot be used as an upscaler: {error.what}.", error.remedy) from None
     names = new_names(shapes)
-    return facts_of({new: shapes[old] for old, new in names.items()}, path.name)
+    return facts_of({new: shapes[old] for old, new in names.items()})
 
 
 def new_names(names: Iterable[str]) -> dict[str, str]:
@@ -67,15 +66,10 @@ def new_names(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def facts_of(shapes: Shapes, file: str) -> UpscalerFacts:
-    """The facts of a model by the shapes of its tensors under the names used here; raises ModelUnsupported."""
+def facts_of(shapes: Shapes) -> UpscalerFacts | None:
+    """The facts of a model by the shapes of its tensors under the names used here; None for other architectures."""
     facts = _rrdb(shapes) if "conv_first.weight" in shapes else _compact(shapes)
-    if facts is None or expected_shapes(facts) != dict(shapes):
-        raise ModelUnsupported(
-            f"{file} cannot be used as an upscaler: its tensors are not those of an architecture that is run.",
-            f"{_OTHER}. Take such a model, or remove the file.",
-        )
-    return facts
+    return facts if facts is not None and expected_shapes(facts) == dict(shapes) else None
 
 
 def expected_shapes(facts: UpscalerFacts) -> dict[str, tuple[int, ...]]:

@@ -31,6 +31,8 @@ E4M3: Final = "F8_E4M3"
 INT8: Final = "I8"
 QUANTISED: Final[frozenset[str]] = frozenset(get_args(GgufPrecision))
 _PLAIN: Final[dict[str, Precision]] = {"BF16": "bf16", "F16": "fp16", "F32": "fp32", "F64": "fp32"}
+PLAIN: Final[frozenset[Precision]] = frozenset(_PLAIN.values())
+"""Precisions of 16 bits and more."""
 _QUANTISED: Final[tuple[Precision, ...]] = (
     "nvfp4",
     "mxfp8",

@@ -26,14 +26,16 @@ from qied.link.launch import LaunchOrder
 from qied.pictures.finishing import finished
 from qied.pictures.mask import check_marks, marked_box
 from qied.pictures.reduced import ReducedPicture
+from qied.planning.pictures import RESULT_PIXEL
 from qied.planning.view import View
 from qied.planning.views import mask_view, original_view, pass_mask_view
 from qied.worker.active_edit import ActiveEdit
 from qied.worker.decoded import Decoded
 from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure
-from qied.worker.pictures import DecodeLimits, Pictures
+from qied.worker.pictures import DecodeLimits, Gate, Pictures
 from qied.worker.results import result_file
 from qied.worker.rewriter import rewritten
+from qied.worker.turns import Turns
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,6 +67,7 @@ class Link:
         self._closing = False
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="encoding")
         self._pictures = Pictures(DecodeLimits(room_bytes=order.decoding_bytes))
+        self._large_results = Gate(Turns(order.results_bytes))
         self._views_of: ViewsOf = lambda spec, blob, size: ()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="link", daemon=True).start()
@@ -77,7 +80,7 @@ class Link:
 
     def report(self, message: Message) -> None:
         """Send a report without waiting."""
-        self._loop.call_soon_threadsafe(self._driver.say, message)
+        self._loop.call_soon_threadsafe(self._say, message)
 
     def close(self, *last: Message) -> None:
         """Send the last reports and close the link."""
@@ -96,7 +99,7 @@ class Link:
         def ended(task: asyncio.Task[None]) -> None:
             tasks.pop((begin.user, begin.job), None)
             if task.cancelled():
-                self._driver.say(failure(begin, JobCancelled("The job was cancelled.")))
+                self._say(failure(begin, JobCancelled("The job was cancelled.")))
 
         task = tasks[begin.user, begin.job] = self._loop.create_task(work)
         task.add_done_callback(ended)
@@ -134,6 +137,12 @@ class Link:
             case _:
                 pass
 
+    def _say(self, message: Message) -> None:
+        """Send a report; with the end of an edit, others may have the room of its result."""
+        self._driver.say(message)
+        if isinstance(message, w.EditFailed | w.EditFinished):
+            self._large_results.leave((message.user, message.job))
+
     def _stop(self, user: str, job: str) -> None:
         task = self._preparing.get((user, job)) or self._delivering.get((user, job))
         if task is None or task.done():
@@ -144,16 +153,25 @@ class Link:
     async def _prepare(self, begin: w.Begin) -> None:
         """Fetch and decode the pictures of an edit, then hand it to the step loop."""
         try:
+            await self._room_for_result(begin)
             begin, asked_for, warned = await self._rewritten(begin)
             begin, decoded = await self._decoded(begin)
         except QiedError as error:
-            self._driver.say(failure(begin, error))
+            self._say(failure(begin, error))
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("preparing pictures failed because of a bug", job=begin.job)
-            self._driver.say(failure(begin, defect(error)))
+            self._say(failure(begin, defect(error)))
         else:
             self._driver.say(w.Prepared(begin.user, begin.job))
             self._orders.put(BeginEdit(begin, decoded.pictures, decoded.carried(begin.spec, warned, asked_for)))
+
+    async def _room_for_result(self, begin: w.Begin) -> None:
+        """Wait until there is host memory for a result that is enlarged, or drawn on a canvas: until the edit's end."""
+        spec = begin.spec
+        if spec.upscale or spec.canvas is not None:
+            size = min(spec.size[0] * spec.size[1] * RESULT_PIXEL, self._order.results_bytes)
+            # Each edit has turns of its own: a user's go together as far as there is room.
+            await self._large_results.enter((begin.user, begin.job), f"{begin.user}/{begin.job}", size)
 
     async def _rewritten(self, begin: w.Begin) -> tuple[w.Begin, str, tuple[str, ...]]:
         """The edit with the prompt that it uses, the user's own where that is another, and warnings."""
@@ -234,14 +252,14 @@ class Link:
             timings["encode_ms"] = round((perf_counter() - started) * 1000, 3)
             await self._patiently(begin, lambda: self._driver.upload(blob, memoryview(data)))
         except QiedError as error:
-            self._driver.say(failure(begin, error))
+            self._say(failure(begin, error))
             return
         except Exception as error:  # noqa: BLE001 (a defect in one edit must not end its neighbours)
             self._log.exception("delivering a result failed because of a bug", job=begin.job)
-            self._driver.say(failure(begin, defect(error)))
+            self._say(failure(begin, defect(error)))
             return
         kind, small = result.media_type, result.thumbnail
-        self._driver.say(w.EditFinished(begin.user, begin.job, blob, len(data), kind, timings, warnings, drift, small))
+        self._say(w.EditFinished(begin.user, begin.job, blob, len(data), kind, timings, warnings, drift, small))
 
 
 def _all_views(

@@ -18,11 +18,11 @@ from PIL import Image
 from qied_client.errors import PictureTooLarge
 from qied_client.picture_file.marks import read_marks
 from qied_client.picture_header import PictureHeader, PictureLimits, read_header
+from qied_client.pixels.opacity import Guess
 
 from qied.edit import MaskMode
 from qied.pictures.decoder_messages import DecodeOrder, too_costly
 from qied.pictures.decoder_process import Decoder, DecoderKilled
-from qied.pictures.mask import Guess
 from qied.pictures.reduced import NO_MARKS, ReducedPicture
 from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, decoding_bytes
 from qied.planning.view import View
@@ -132,16 +132,24 @@ class Gate:
     async def turn(self, user: str, size: int) -> AsyncIterator[None]:
         """Hold ``size`` of the capacity as soon as there is room."""
         name = object()
+        try:
+            await self.enter(name, user, size)
+            yield
+        finally:
+            self.leave(name)
+
+    async def enter(self, name: object, user: str, size: int) -> None:
+        """Wait for room and hold it under a name, until ``leave``, which is for the cancelled as well."""
         self._waiting[name] = admitted = asyncio.get_running_loop().create_future()
         self._turns.ask(name, user, size)
         self._admit()
-        try:
-            await admitted
-            yield
-        finally:
-            self._waiting.pop(name, None)
-            self._turns.leave(name)
-            self._admit()
+        await admitted
+
+    def leave(self, name: object) -> None:
+        """Give back what is held under a name, if anything is."""
+        self._waiting.pop(name, None)
+        self._turns.leave(name)
+        self._admit()
 
     def _admit(self) -> None:
         for name in self._turns.admit():

@@ -18,7 +18,7 @@ from PIL import Image
 from serve_bench import engine as watched
 from serve_bench import parts
 from serve_bench.bars import UNLOAD, judged
-from serve_bench.served import _model_folder, _profile
+from serve_bench.served import model_folder, profile_file
 from serve_bench.setting import EIGHT, PREVIEW_PRESET, SIX, Request, Setting, setting
 from serve_bench.watch import REPORT
 
@@ -35,9 +35,9 @@ GB = 10**9
 
 
 def test_the_folder_of_the_full_size_model_is_one_that_the_daemon_serves(tmp_path: Path) -> None:
-    folder = _model_folder(tmp_path / "model")
+    folder = model_folder(tmp_path / "model")
     assert [Path(file).stat().st_size for file in pipeline_checkpoint(folder).transformer] == [0]
-    profile = load_profile(_profile(tmp_path))
+    profile = load_profile(profile_file(tmp_path))
     assert _fitting_profile(folder, {"it": profile})[0] == profile
     preset = profile.presets[PREVIEW_PRESET]
     assert (preset.steps, preset.true_cfg_scale, preset.schedule, preset.lightning) == (4, 1.0, "lightning", None)
@@ -67,8 +67,8 @@ def test_an_edit_with_random_weights_is_watched_to_its_end(
     order = LaunchOrder(
         **dict.fromkeys(("worker", "endpoint", "server_key", "public_key", "secret_key", "engine", "kind"), ""),
         **dict.fromkeys(("log_format", "log_level"), "text"),
-        checkpoint=pipeline_checkpoint(_model_folder(tmp_path / "model")),
-        profile=str(_profile(tmp_path)),
+        checkpoint=pipeline_checkpoint(model_folder(tmp_path / "model")),
+        profile=str(profile_file(tmp_path)),
         execution=run,
         card={},
         budget_bytes=GB,

@@ -21,6 +21,7 @@ from tools.gguf_quantise import quantise_blocks
 Arrays = dict[str, np.ndarray]
 Typed = dict[str, tuple[str, np.ndarray]]
 LAYERS = 3
+SLOWLY_EXPANDED = ("IQ4_XS", "IQ4_NL")
 
 
 def _numbers(part: str) -> Arrays:
@@ -43,7 +44,8 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
         else:
             data = _quantised(array.tobytes(), array.shape, one)
         kept[name] = (one, data)
-        found[name] = torch.from_numpy(meant(one, data).astype(np.float32).copy()).view(array.shape)
+        numbers = _expanded(one, data.tobytes(), data.shape) if one in SLOWLY_EXPANDED else meant(one, data)
+        found[name] = torch.from_numpy(numbers.astype(np.float32).copy()).view(array.shape)
     return kept, found
 
 
@@ -51,6 +53,12 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
 def _quantised(data: bytes, shape: tuple[int, ...], kind: str) -> np.ndarray:
     """A matrix in blocks. Most files have the same weights, and fitting the scales of one takes tenths of a second."""
     return quantise_blocks(torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape), kind).numpy()
+
+
+@lru_cache(maxsize=1024)
+def _expanded(kind: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """What the package takes rows of blocks for, which of some types takes it seconds for a model."""
+    return meant(kind, np.frombuffer(data, np.uint8).reshape(shape))
 
 
 def _type_of(name: str, array: np.ndarray, kind: str) -> str:

@@ -58,6 +58,10 @@ def stored_as(part: str, flavour: str) -> tuple[Entries, dict[str, str]]:
             layers[layer] = {"format": flavour}
             if packed:
                 found[f"{layer}.weight_scale_2"] = ("F32", ())
+        elif flavour == "int8_convrot":
+            found[name] = ("I8", shape)
+            found[f"{layer}.weight_scale"] = ("F32", (shape[0], 1))
+            layers[layer] = {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 256}
         else:
             found[name] = ("F8_E4M3", shape)
             scale = "scale_weight" if flavour == "fp8_scaled" else "weight_scale"

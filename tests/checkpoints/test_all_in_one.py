@@ -76,14 +76,14 @@ def test_files_of_one_part_are_none(tmp_path: Path) -> None:
 def test_what_is_wrong_with_any_part_is_told_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_all_in_one(path, change=lambda tensors: tensors.pop(f"{TEXT}model.norm.weight"))
-    assert inspect(path).problems == ("text_encoder: 1 tensors are missing: 'language_model.norm.weight'.",)
+    assert inspect(path).problems == ("text_encoder: 1 tensor is missing: 'language_model.norm.weight'.",)
     write_all_in_one(path, change=lambda tensors: tensors.update({"vae.conv1.bias": torch.zeros(3)}))
     assert inspect(path).problems == ("vae: 'vae.conv1.bias' is [3], but should be [32].",)
 
 
 def test_a_damaged_part_is_not_served_until_another_is_named(tmp_path: Path, located) -> None:
     path = comfyui_of_one_file(tmp_path / "ui", change=lambda tensors: tensors.pop("vae.conv1.bias"))
-    with pytest.raises(ModelUnsupported, match=r"cannot be used as the VAE of .*: 1 tensors are missing") as caught:
+    with pytest.raises(ModelUnsupported, match=r"cannot be used as the VAE of .*: 1 tensor is missing") as caught:
         located(path)
     assert "model.vae" in caught.value.remedy
     write_vae(tmp_path / "v.safetensors")

@@ -135,7 +135,7 @@ def break_in(change):
         (lambda path: path.write_bytes(b"GGUF" + bytes(99)), "a GGUF file"),
         (lambda path: path.write_bytes(b"PK\3\4" + bytes(99)), "a pickle"),
         (write_vae, "it is a VAE, not a transformer"),
-        (break_in(lambda tensors: tensors.pop("img_in.bias")), "1 tensors are missing: 'img_in.bias'"),
+        (break_in(lambda tensors: tensors.pop("img_in.bias")), "1 tensor is missing: 'img_in.bias'"),
         (break_in(lambda tensors: tensors.update({"img_in.bias": torch.zeros(3)})), r"'img_in.bias' is \[3\]"),
         (break_in(lambda tensors: tensors.update({"txt_in.text_norm.weight": torch.zeros(3)})), "Qwen-Image-2.1"),
     ],

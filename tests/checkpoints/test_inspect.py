@@ -249,13 +249,13 @@ def put(name: str, tensor: Tensor):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (drop("img_in.bias"), "1 tensors are missing: 'img_in.bias'"),
+        (drop("img_in.bias"), "1 tensor is missing: 'img_in.bias'"),
         (put("img_in.bias", torch.zeros(3)), "'img_in.bias' is [3], but should be [256]"),
-        (put("extra.weight", torch.zeros(3)), "1 tensors do not belong to the model: 'extra.weight'"),
+        (put("extra.weight", torch.zeros(3)), "1 tensor does not belong to the model: 'extra.weight'"),
         (put("txt_in.text_norm.weight", torch.zeros(3)), "Qwen-Image-2.1"),
         (
             put("transformer_blocks.6.attn.norm_q.weight", torch.zeros(64)),
-            "do not belong to the model: 'transformer_blo",
+            "belong to the model: 'transformer_blo",
         ),
         (put("img_in.bias", torch.zeros(256, dtype=torch.int32)), "holds I32"),
         (put("transformer_blocks.0.attn.to_q.weight", torch.zeros(256, 256).to(torch.float8_e5m2)), "float8_e5m2"),

@@ -146,7 +146,7 @@ def test_a_users_own_profile_is_used_and_named(tmp_path):
         (("--vram", "much"), "is not a size"),
         (("--vram", "12"), "Name a unit"),
         (("--width", "512"), "Only one of"),
-        (("--width", "1001", "--height", "999"), "not a multiple of 16"),
+        (("--width", "0", "--height", "999"), "0 is not 1 to 8192 pixels"),
         (("--width", "65536", "--height", "16"), "to 8192 pixels"),
         (("--width", "8192", "--height", "16"), "times as long as wide"),
         (("--images", "4"), "takes 1 to 3 pictures"),
@@ -207,3 +207,24 @@ def test_a_plan_for_a_cpu_speaks_of_the_cpu(tmp_path):
     assert "precision fp32" in text
     assert " GiB needed" in text
     assert "why in FP32: the CPU only simulates other precisions" in text
+
+
+def test_upscalers_are_told_with_their_precision_and_tiles(tmp_path):
+    done = plan("--model", "builtin", "--snapshot", snapshot("rtx-4070-ti-12gb"), cwd=tmp_path)
+    assert "2x builtin-2x: 2x, compact, FP32, tiles of 128 x 128 px" in " ".join(done.stdout.split())
+    found = json.loads(
+        plan("--model", "builtin", "--snapshot", snapshot("rtx-4070-ti-12gb"), "--json", cwd=tmp_path).stdout
+    )
+    (told,) = found["upscalers"]
+    assert (told["name"], told["scale"], told["precision"]) == ("builtin-2x", 2, "fp32") and told["tile_bytes"] > 0
+    assert found["max_result_pixels"] == 64_000_000
+
+
+@pytest.mark.parametrize(("name", "there"), [("rtx-4090-24gb", True), ("rtx-4060-8gb", False)])
+def test_a_second_precision_is_shown_with_its_memory_or_why_there_is_none(tmp_path, name, there):
+    wished = {"QIED_MODEL_SECOND_PRECISION": "bf16", "QIED_MODEL_PRECISION": "fp8-storage"}
+    done = plan("--snapshot", snapshot(name), cwd=tmp_path, **wished)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert ("P second precision" in text) == ("passes may name BF16 as well" in text) == there
+    assert ("of host memory, and" in text and "are free" in text) == (not there)

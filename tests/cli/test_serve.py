@@ -76,6 +76,12 @@ def test_the_web_door_may_be_asked_for_with_an_address_or_without(words, web, pa
         assert (context.params["web"], context.params["paused"]) == (web, paused)
 
 
+@pytest.mark.parametrize(("words", "comfyui"), [(["--comfyui", "--web"], ""), (["--comfyui", "*:8188"], "*:8188")])
+def test_the_door_for_clients_of_comfyui_may_be_asked_for_in_the_same_ways(words, comfyui):
+    with get_command(app).commands["serve"].make_context("serve", words) as context:
+        assert context.params["comfyui"] == comfyui
+
+
 def test_an_address_of_the_web_door_that_is_none_is_told(tmp_path):
     done = serve(tmp_path, "--model", "builtin", "--web", "everywhere")
     assert done.returncode == 2

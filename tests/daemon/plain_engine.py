@@ -1,10 +1,11 @@
 """An engine without torch for tests of everything around it: cheap, deterministic, and told by the prompt what to do.
 
-The result is the first picture at the size of the spec, shifted by the seed and a number for each step. Words in the
-prompt: ``crash`` ends the process, ``lost`` loses the device, ``hang`` never returns, ``fail`` raises, ``oom`` runs out
-of memory, ``defect`` raises what nobody expects, ``unencodable`` gives a result that is no picture, ``gate=PATH`` waits
-at each step until PATH exists, before any other word is obeyed. While the file that QIED_TEST_BROKEN names exists, the
-engine cannot be loaded, for the reason that is in it.
+The result is the first picture at the size of the spec, shifted by the seed and a number for each step; passes shift
+their boxes of it, or of the canvas. Words in the prompt: ``crash`` ends the process, ``lost`` loses the device,
+``hang`` never returns, ``fail`` raises, ``oom`` runs out of memory, ``defect`` raises what nobody expects,
+``unencodable`` gives a result that is no picture, ``gate=PATH`` waits at each step until PATH exists, before any other
+word is obeyed, ``later=PATH`` at each step of a pass over a box but the first. While the file that QIED_TEST_BROKEN
+names exists, the engine cannot be loaded, for the reason that is in it.
 """
 
 from __future__ import annotations
@@ -44,29 +45,42 @@ class PlainEdit:
         self._picture = Image.linear_gradient("L").convert("RGB").resize(size)
         if spec.images:
             self._picture = pictures[spec.images[0]].resize(size, Image.Resampling.LANCZOS)
+        if spec.canvas is not None:
+            self._picture = pictures[spec.canvas].resize(spec.drawn_size, Image.Resampling.LANCZOS)
         self._step = 0
         self._shift = 0
-        found = re.search(r"gate=(\S+)", spec.prompt)
-        self._words = re.sub(r"gate=\S+", "", spec.prompt)
-        self._gate = None if found is None else Path(found[1])
+        self._passes = [None] * (spec.canvas is None) + list(spec.passes)
+        self._words = re.sub(r"(gate|later)=\S+", "", spec.prompt)
+        self._gate, self._later = (_file(name, spec.prompt) for name in ("gate", "later"))
 
     def advance(self) -> Unit:
-        spec = self._spec
+        spec, over = self._spec, self._passes[0]
+        steps = spec.steps if over is None else over.own_steps
+        if over is not None and self._step:
+            _wait_for(self._later)
         self._obey(self._words)
-        if self._step == spec.steps:
+        if self._step == steps:
+            self._picture, self._step, self._shift = self._shifted(), 0, 0
+            del self._passes[0]
+            if self._passes:
+                self._picture = self._picture.crop((0, 0, *spec.drawn_size))
+                return Unit("decode", 1, 1)
             no_picture = "unencodable" in self._words
-            return Unit("decode", 1, 1, image=cast(Image.Image, object()) if no_picture else self._shifted())
+            return Unit("decode", 1, 1, image=cast(Image.Image, object()) if no_picture else self._picture)
         self._step += 1
         self._shift = (self._shift * 31 + spec.seed + self._step) % 251
-        preview = self._shifted().resize((16, 16)) if spec.preview_every and self._step < spec.steps else None
-        return Unit("denoise", self._step, spec.steps, preview=preview)
+        preview = self._shifted().resize((16, 16)) if spec.preview_every and self._step < steps else None
+        return Unit("denoise" if over is None else "redraw", self._step, steps, preview=preview)
 
     def _shifted(self) -> Image.Image:
-        return self._picture.point(lambda value: (value + self._shift) % 256)
+        over = self._passes[0]
+        box = (0, 0, *self._picture.size) if over is None else over.box
+        picture = self._picture.copy()
+        picture.paste(picture.crop(box).point(lambda value: (value + self._shift) % 256), box[:2])
+        return picture
 
     def _obey(self, prompt: str) -> None:
-        while self._gate is not None and not self._gate.exists():
-            threading.Event().wait(0.005)
+        _wait_for(self._gate)
         if "crash" in prompt and self._step == 1:
             os._exit(139)
         if "lost" in prompt and self._step == 1:
@@ -81,6 +95,16 @@ class PlainEdit:
             raise OutOfMemory("The prompt said so.", "Say something else.")
 
 
+def _file(name: str, prompt: str) -> Path | None:
+    found = re.search(rf"\b{name}=(\S+)", prompt)
+    return None if found is None else Path(found[1])
+
+
+def _wait_for(file: Path | None) -> None:
+    while file is not None and not file.exists():
+        threading.Event().wait(0.005)
+
+
 class PlainEngine:
     device = "test"
     precision = "fp32"
@@ -92,7 +116,7 @@ class PlainEngine:
         self.weights_bytes = 1_000_000
 
     def views(self, spec: EditSpec, blob: str, size: tuple[int, int]) -> tuple[View, ...]:
-        return (View(spec.width, spec.height),)
+        return (View(*spec.drawn_size if blob == spec.canvas else (spec.width, spec.height)),)
 
     def begin(self, spec: EditSpec, pictures: Mapping[str, Picture], scope: str) -> PlainEdit:
         return PlainEdit(spec, pictures)

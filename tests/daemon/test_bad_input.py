@@ -323,9 +323,12 @@ def test_more_chunks_than_the_credit_allows(raw):
     assert isinstance(raw.ask(m.Status), m.StatusReport)
 
 
-@pytest.mark.parametrize("size", [0, limits.BLOB_BYTES + 1, 2**62])
-def test_a_blob_of_a_size_that_is_not_allowed(raw, size):
-    assert code(raw.ask(lambda n: m.Put(n, "0" * 64, size))) == "protocol_error"
+@pytest.mark.parametrize(
+    ("size", "refused"),
+    [(0, "protocol_error"), (limits.BLOB_BYTES + 1, "blob_too_large"), (2**62, "protocol_error")],
+)
+def test_a_blob_of_a_size_that_is_not_allowed(raw, size, refused):
+    assert code(raw.ask(lambda n: m.Put(n, "0" * 64, size))) == refused
 
 
 def test_more_uploads_at_once_than_a_client_may_have(raw):

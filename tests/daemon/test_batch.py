@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
 from PIL import Image
+from qied_client.picture_metadata import read_metadata
 
 PICTURES = 8
 ROWS = 5_000
@@ -83,6 +85,51 @@ def test_a_persons_edit_goes_before_a_batch_that_holds_its_places(start_daemon, 
         states = {job.id: job.state for job in client.jobs(limit=None)}
         assert sum(state == "succeeded" for state in states.values()) < PICTURES
     assert "8 made" in said_by(running)
+
+
+def test_a_watched_folder_gives_pictures_of_one_name_files_of_their_own(daemon, shop, make_picture):
+    """Each picture is taken once it has been quiet for two seconds."""
+    for left in (shop / "in").iterdir():
+        left.unlink()
+    colours = {"a.png": (200, 0, 0), "a.webp": (0, 0, 200)}
+
+    def watch():
+        program = "from qied_client.cli.main import main; main()"
+        words = ("in", "night", "--watch", "-o", "out/{stem}.png", "--steps", "1", "--no-contact-sheet")
+        command = [sys.executable, "-c", program, "batch", *words, "--key", str(daemon.key)]
+        return subprocess.Popen(command, cwd=shop, stderr=subprocess.PIPE, text=True)
+
+    def ended(watching):
+        watching.send_signal(signal.SIGINT)
+        said = watching.communicate(timeout=60)[1]
+        assert watching.returncode == 0, said
+        return said
+
+    (shop / "in" / "a.png").write_bytes(make_picture(64, 48, colours["a.png"]))
+    watching = watch()
+    daemon.wait_for("finished")
+    Image.new("RGB", (64, 48), colours["a.webp"]).save(shop / "in" / "a.webp", lossless=True)
+    daemon.wait_for("finished")
+    wait_until((shop / "out" / "a-webp.png").is_file)
+    assert "2 made" in ended(watching)
+    sources = {name: read_metadata(shop / "out" / name).sources for name in ("a.png", "a-webp.png")}
+    made = {path.name: path.stat().st_mtime_ns for path in (shop / "out").glob("*.png")}
+    assert set(made) == {"a.png", "a-webp.png"} and sources["a.png"] != sources["a-webp.png"]
+    (shop / "in" / "b.png").write_bytes(make_picture(64, 48, (0, 99, 0)))
+    again = watch()
+    daemon.wait_for("finished")
+    wait_until((shop / "out" / "b.png").is_file)
+    assert "1 made, 2 done before" in ended(again)
+    assert {name: (shop / "out" / name).stat().st_mtime_ns for name in made} == made, "nothing was written over"
+
+
+def wait_until(condition):
+    """Wait for a file, which another process writes after the daemon has told all that it tells."""
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
 
 
 _MANY = """

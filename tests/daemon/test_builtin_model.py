@@ -208,8 +208,10 @@ def test_edits_and_pictures_are_enlarged_and_marked(builtin_daemon):
             client.edit([source, source], "upscale", task="upscale", upscale="2x")
         with pytest.raises(InvalidRequest, match="has no prompt rewriter"):
             client.edit(source, "go", rewrite_prompt=True)
+        asked = client.edit(source, "make the sky darker", seed=1, steps=1, width=101, height=75)
         status = [summary for summary in client.jobs() if summary.id == plain.job]
     assert (plain.width, plain.height) == opened(plain.bytes).size == (202, 150)
+    assert opened(asked.bytes).size == (101, 75), "to the pixel, off the grid"
     large = np.asarray(source.resize((202, 150), Image.Resampling.BICUBIC), int)
     assert np.abs(np.asarray(opened(plain.bytes), int) - large).mean() < 6, "the same picture, larger"
     assert opened(plain.bytes).mode == "RGB" and read_marks(plain.bytes).source_type == ENHANCED
@@ -222,3 +224,27 @@ def test_edits_and_pictures_are_enlarged_and_marked(builtin_daemon):
     told = read_metadata(edited.bytes)
     assert told is not None and (told.upscale, told.upscale_by, told.width) == ("builtin-2x", 2, 202)
     assert len(status) == 1
+
+
+def test_an_edit_as_comfyui_does_it_says_so_and_is_made_again_from_what_it_says(builtin_daemon):
+    source = Image.open(PICTURE).convert("RGB").crop((0, 0, 101, 75))
+    source.putalpha(Image.new("L", source.size, 0))
+    source.paste((255, 0, 0, 255), (0, 0, 50, 75))
+    options = {"seed": 3, "steps": 2, "true_cfg_scale": 3.0}
+    with builtin_daemon.client(patience=60.0) as client:
+        quoted = client.quote(source, "a red heart", compat="comfyui", **options)
+        made = client.edit(source, "a red heart", compat="comfyui,shift=2", **options)
+        told = read_metadata(made.bytes)
+        assert told is not None and (told.compat, told.size) == ("comfyui,shift=2", "kontext")
+        again = client.edit(source, "a red heart", compat=told.compat, size=told.size, **options)
+        over = client.edit(
+            source, "a red heart", canvas=source, refine=0.5, compat="comfyui", size="kontext", **options
+        )
+        usual = client.edit(source, "a red heart", **options)
+        with pytest.raises(InvalidRequest, match="compat='comfyui' too"):
+            client.edit(source, "a red heart", size="kontext")
+    # 101 x 75 is nearest to 1184 x 880, a quarter of which on the grid is this.
+    assert (quoted.width, quoted.height) == (made.width, made.height) == opened(made.bytes).size == (288, 224)
+    assert again.bytes == made.bytes != usual.bytes and opened(over.bytes).size == (288, 224)
+    alpha = opened(made.bytes).getchannel("A")
+    assert (alpha.getpixel((60, 110)), alpha.getpixel((220, 110))) == (255, 0)

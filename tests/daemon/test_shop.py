@@ -1,4 +1,4 @@
-"""A shop's night with the built-in model: thirty pictures with masks in four steps, killed three times at random."""
+"""A shop's night with the built-in model: pictures with masks in four steps, upscaled, killed three times at random."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from random import Random, SystemRandom
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from qied_client.picture_metadata import read_metadata
+from safetensors.torch import save_file
 
 from qied.builtin.scene import read_scene
+from qied.planning.upscaling import UpscalerFacts
+from qied.upscalers.contents import expected_shapes
 
 PICTURES = 30
 KILLS = 3
-OPTIONS = ("--lora", "builtin-lightning-4steps", "--steps", "4", "--width", "128", "--height", "128")
+SCALE = 4
+OPTIONS = ("--lora", "builtin-lightning-4steps", "--steps", "4", "--width", "128", "--height", "128", "--upscale", "4x")
+REPEATS = UpscalerFacts("compact", SCALE, 8, 0, 2, 1, 0)
+"""A network whose weights are all 0 repeats each pixel, so that a result still shows where it was edited."""
 
 
 @pytest.fixture
@@ -29,6 +36,9 @@ def shop(tmp_path):
     with Image.open(read_scene().path) as scene:
         for number in range(PICTURES):
             scene.convert("RGB").rotate(3 * number).resize((128, 128)).save(tmp_path / f"in/p{number:02}.png")
+    (tmp_path / "upscalers").mkdir()
+    nothing = {name: torch.zeros(shape) for name, shape in expected_shapes(REPEATS).items()}
+    save_file(nothing, tmp_path / "upscalers" / "repeats.safetensors")
     mask = Image.new("L", (128, 128))
     ImageDraw.Draw(mask).rectangle((32, 32, 96, 96), fill=255)
     for number in range(PICTURES):
@@ -69,7 +79,7 @@ def resident_mb(pid):
 def test_sixty_right_files_each_once_whatever_is_killed_and_the_worker_does_not_grow(start_daemon, shop):
     seed = SystemRandom().randrange(1000)
     chance = Random(seed)
-    daemon = start_daemon(engine="qied.engine.serving:load")
+    daemon = start_daemon(engine="qied.engine.serving:load", QIED_MODEL_UPSCALERS=str(shop / "upscalers"))
     night = Night(daemon, shop)
     night.start()
     for victim in chance.sample(["client", "daemon", "client", "daemon"], KILLS):
@@ -95,11 +105,12 @@ def test_sixty_right_files_each_once_whatever_is_killed_and_the_worker_does_not_
         stem = f"p{number:02}"
         made = [Image.open(shop / f"out/{stem}{suffix}").convert("RGB") for suffix in (".png", ".webp")]
         assert np.array_equal(*map(np.asarray, made)), f"seed {seed}: {stem}"
+        assert made[0].size == (128 * SCALE, 128 * SCALE), f"seed {seed}: {stem}"
         with Image.open(shop / f"in/{stem}.png") as before:
-            same = (np.asarray(before.convert("RGB")) == np.asarray(made[0])).all(axis=2)
+            same = (np.asarray(before.convert("RGB")) == np.asarray(made[0])[::SCALE, ::SCALE]).all(axis=2)
         assert same[:16].all() and not same[48:80, 48:80].all(), f"{stem}: edited within its mask, and only there"
         facts = read_metadata(shop / f"out/{stem}.png")
-        assert (facts.seed, facts.steps) == (seeds[stem], 4)
+        assert (facts.seed, facts.steps, facts.upscale, facts.upscale_by) == (seeds[stem], 4, "repeats", SCALE)
     with daemon.client(patience=60.0) as client:
         states = Counter(job.state for job in client.jobs(limit=None))
     assert states == {"succeeded": PICTURES}, f"seed {seed}"

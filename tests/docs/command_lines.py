@@ -15,7 +15,10 @@ from qied_client.cli.main import command_line
 from qied.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "docs/guide.md", "docs/operating.md", "docs/web.md", "client/README.md")
+DOCUMENTS = (
+    *("README.md", "docs/guide.md", "docs/operating.md", "docs/web.md", "docs/comfyui.md"),
+    *("client/README.md", "comfyui/README.md"),
+)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 _FENCED = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)

@@ -49,6 +49,7 @@ ONLY_PARSED: dict[str, str] = {
     r"qied-client web.*": "runs until it is stopped; tests/web runs it",
     r"qied batch .*--(watch|at)\b.*": "waits; client/tests/batch has both",
     r"qied(-client)? top": "lives until q is pressed; client/tests/cli/daemon has it",
+    r"qied redraw .*--precision .*": "needs a model in two precisions; tests/daemon/test_second_precision.py has one",
     r"qied (un)?load": "takes the model away from the other commands; tests/daemon runs it",
 }
 """Commands that cannot be run here, or not in time, and why. Their words are checked with the program's own parser."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PACKAGES = (ROOT / "qied", ROOT / "client/qied_client")
+PACKAGES = (ROOT / "qied", ROOT / "client/qied_client", ROOT / "comfyui")
 MODULES = [path for package in PACKAGES for path in sorted(package.rglob("*.py"))]
 MOST_LINES = 550
 MOST_MODULES = 16

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.edit import PassSpec
-from qied.planning.crops import clipped, crop_of, feather_of
+from qied.planning.crops import LEAST_CONTEXT, clipped, crop_of, feather_of
 from qied.planning.geometry import MAX_ASPECT
 from qied.planning.model_profile import shipped_profiles
 
 MODEL = shipped_profiles()["qwen-image-edit-2511"]
+BUILTIN = shipped_profiles()["builtin"]
 CAP = 1 << 21
 
 
@@ -95,3 +98,39 @@ def test_the_feather_leaves_something_of_a_small_region() -> None:
 def test_steps_are_left_out_as_in_diffusers() -> None:
     taken = {strength: made((0, 0, 9, 9), strength=strength).own_steps for strength in (0.01, 0.25, 0.5, 0.99, 1.0)}
     assert taken == {0.01: 1, 0.25: 5, 0.5: 10, 0.99: 20, 1.0: 20}
+
+
+def left_open(box: tuple[int, int, int, int], context: float = 1.0) -> PassSpec:
+    return made(box, padding=0, context=context)
+
+
+def test_context_is_a_multiple_of_the_region_as_far_as_the_models_own_area_goes() -> None:
+    canvas = (4000, 4000)
+    small = crop_of(left_open((2000, 2000, 2100, 2200)), canvas, MODEL)
+    assert small.edges[0] <= 1800 and small.edges[2] >= 2300 and small.edges[1] <= 1800 and small.edges[3] >= 2400
+    # 1500 pixels on each side would be nine times as many as the model draws at its own size.
+    medium = crop_of(left_open((1700, 1700, 2300, 2300)), canvas, MODEL)
+    assert medium.size[0] >= 1000 and medium.size[0] * medium.size[1] <= 1.2 * MODEL.geometry.vae_pixels
+    large = crop_of(left_open((1000, 1000, 2200, 2200)), canvas, MODEL)
+    assert large.edges[0] <= 1000 - LEAST_CONTEXT and large.edges[2] >= 2200 + LEAST_CONTEXT
+
+
+def test_the_built_in_model_draws_in_the_whole_picture_and_in_its_own_area_of_larger_ones() -> None:
+    context = BUILTIN.geometry.crop_context
+    for canvas in ((256, 256), (288, 240), (200, 300)):
+        assert crop_of(left_open((20, 20, 50, 50), context), canvas, BUILTIN).size == canvas
+    part = crop_of(left_open((500, 500, 530, 530), context), (1024, 1024), BUILTIN)
+    assert 256 <= part.size[0] <= 288 and part.content == part.size
+
+
+@settings(deadline=None, max_examples=200)
+@given(passes(), st.sampled_from([0.5, 1.0, 16.0]))
+def test_context_never_takes_from_what_was_asked_for(
+    given_pass: tuple[PassSpec, tuple[int, int]], context: float
+) -> None:
+    each, canvas = given_pass
+    crop = crop_of(replace(each, context=context), canvas, MODEL)
+    for place in (0, 1):
+        assert crop.edges[place] <= max(0, each.box[place] - each.padding)
+        assert crop.edges[place + 2] >= min(canvas[place], each.box[place + 2] + each.padding)
+    assert crop.width * crop.height <= CAP

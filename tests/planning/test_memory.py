@@ -101,4 +101,4 @@ def test_a_step_holds_two_rows_for_each_token_with_its_rotation_and_its_modulati
 def test_host_memory_grows_by_a_block_for_each_that_streams():
     memory = model("fp8")
     block = memory.weights("streamed").block
-    assert memory.host_bytes(30) - memory.host_bytes(0) == 30 * block
+    assert memory.host_bytes(30, "resident") - memory.host_bytes(0, "resident") == 30 * block

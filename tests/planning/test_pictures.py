@@ -6,11 +6,22 @@ from collections.abc import Callable
 
 import pytest
 from qied_client.picture_header import PictureLimits
+from qied_client.protocol import limits as bounds
 
 from qied.hardware.snapshot import Snapshot
 from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
-from qied.planning.pictures import DECODING_ROOM, LEAST_ROOM, decoding_bytes, decoding_room
+from qied.planning.pictures import (
+    CANVAS_PIXELS,
+    DECODING_ROOM,
+    LEAST_RESULTS,
+    LEAST_ROOM,
+    RESULT_PIXEL,
+    RESULTS_ROOM,
+    decoding_bytes,
+    decoding_room,
+    results_room,
+)
 from qied.planning.plan import Plan
 from qied.planning.planner import PlanRequest, plan
 from qied.planning.wishes import Wishes
@@ -49,8 +60,37 @@ def test_the_hosts_memory_has_what_every_active_edit_holds_of_its_pictures(machi
     assert three.host_bytes - two.host_bytes == two.host_bytes - one.host_bytes >= 3 * one.max_reference_pixels * 3
 
 
-def test_a_plan_with_the_least_decoding_differs_in_that_alone(machine: Machine) -> None:
+def test_a_plan_with_the_least_room_for_pictures_differs_in_that_alone(machine: Machine) -> None:
     made = planned(machine((9, 0), 80))
-    least = made.with_least_decoding()
-    assert (least.decoding_bytes, made.host_bytes - least.host_bytes) == (LEAST_ROOM, DECODING_ROOM - LEAST_ROOM)
+    least = made.with_least_pictures()
+    assert (least.decoding_bytes, least.results_bytes) == (LEAST_ROOM, LEAST_RESULTS)
+    saved = DECODING_ROOM - LEAST_ROOM + made.results_bytes - LEAST_RESULTS
+    assert made.host_bytes - least.host_bytes == saved
     assert least.execution == made.execution
+
+
+@pytest.mark.parametrize(
+    ("spare", "pixels", "room"),
+    [
+        (None, bounds.PIXELS, RESULTS_ROOM),
+        (10**12, bounds.PIXELS, RESULTS_ROOM),
+        (0, bounds.PIXELS, LEAST_RESULTS),
+        (10**9, bounds.PIXELS, 10**9),
+        (None, CANVAS_PIXELS, RESULT_PIXEL * CANVAS_PIXELS),
+    ],
+)
+def test_large_results_get_what_is_left_between_two_bounds(spare: int | None, pixels: int, room: int) -> None:
+    assert results_room(spare, pixels) == room
+
+
+def test_with_upscalers_the_hosts_memory_has_the_largest_results(machine: Machine) -> None:
+    plain = planned(machine((9, 0), 80))
+    request = PlanRequest(MODEL, PROFILES, largest_result=bounds.PIXELS)
+    with_upscalers = plan(machine((9, 0), 80), request)
+    assert isinstance(with_upscalers, Plan)
+    assert with_upscalers.max_result_pixels == bounds.PIXELS > plain.max_result_pixels == CANVAS_PIXELS
+    more = with_upscalers.results_bytes - plain.results_bytes
+    assert with_upscalers.host_bytes - plain.host_bytes == more > 0
+    assert with_upscalers.execution == plain.execution
+    small = plan(machine((8, 9), 8, free=7.6, host=17), request)
+    assert isinstance(small, Plan) and small.max_result_pixels < bounds.PIXELS

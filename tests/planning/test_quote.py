@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownLora, UnknownPreset
 from qied_client.protocol import limits
 from qied_client.protocol.fields import checked
-from qied_client.protocol.request import EditRequest, LoraChoice
+from qied_client.protocol.request import EditRequest, LoraChoice, Redraw
 
 from qied.planning.geometry import content_within
 from qied.planning.model_profile import shipped_profiles
-from qied.planning.plan import Execution, Plan, Sessions
+from qied.planning.plan import Execution, Plan, SecondPrecision, Sessions
 from qied.planning.request_defaults import admitted, resolve
 from qied.planning.serving import Serving
 from qied.planning.views import source_view
@@ -167,3 +167,78 @@ def test_an_own_size_above_the_cap_is_refused_or_made_smaller_with_a_word():
 def test_two_sizes_are_not_taken_together():
     with pytest.raises(InvalidRequest, match="size: 'same'"):
         request(size="same", width=512, height=512).validated()
+
+
+SIDES = st.integers(1, 4096)
+PROPORTIONS = st.tuples(SIDES, SIDES).filter(lambda size: max(size) <= 32 * min(size))
+
+
+@given(size=PROPORTIONS, cap=st.integers(64 * 64, 2048 * 2048), rule=st.sampled_from(["default", "same"]))
+def test_the_size_of_any_result_can_be_asked_for_and_gives_that_size(size, cap, rule):
+    serving = serving_up_to(cap)
+    made = resolve(request(size=rule, on_cap="fit"), [size], serving).spec
+    width, height = made.drawn_size
+    asked = request(width=width, height=height)
+    again = admitted(resolve(asked, [size], serving), asked, serving)
+    assert again.drawn_size == made.drawn_size and again.width % 16 == again.height % 16 == 0
+    usual = resolve(request(), [size], serving)
+    if rule == "default" and usual.fits:
+        assert (again.width, again.height) == (made.width, made.height), "drawn on the same grid: the same picture"
+
+
+@given(width=st.integers(1, 1024), height=st.integers(1, 1024), size=PROPORTIONS)
+def test_every_size_within_the_cap_is_drawn_on_a_grid_that_has_room_for_it(width, height, size):
+    spec = resolve(request(width=width, height=height), [size], SERVING).spec
+    assert spec.drawn_size == (width, height)
+    usual = resolve(request(), [size], SERVING).spec
+    if (width, height) != usual.drawn_size:
+        assert 0 <= spec.width - width < 16 and 0 <= spec.height - height < 16
+    assert (spec.sized == "asked") == bool(spec.crop_width)
+
+
+def test_a_size_off_the_grid_that_is_above_the_cap_is_told_as_it_was_asked_for():
+    fitted = request(width=1500, height=1001, on_cap="fit")
+    spec = admitted(resolve(fitted, [(600, 400)], SERVING), fitted, SERVING)
+    assert spec.width * spec.height <= 1024 * 1024 and spec.crop_width == 0
+    assert "1500 x 1001 pixels were asked for" in spec.warnings[0]
+
+
+def passes(serving=SERVING, *regions, **fields):
+    wanted = request(canvas=IMAGE, redraw=regions, **fields)
+    return resolve(wanted, [(1000, 1000)], serving, canvas=(1000, 1000)).spec.passes
+
+
+def in_fp8(second):
+    (made,) = SERVING.plans
+    run = replace(made.execution, precision="fp8", second=SecondPrecision("bf16", 3, pin=True) if second else None)
+    return Serving(SERVING.profile, (replace(made, precision="fp8", execution=run),))
+
+
+def test_a_pass_may_name_the_second_precision_and_the_daemons_own():
+    names = [None, "auto", "fp8", "bf16"]
+    found = passes(in_fp8(second=True), *(Redraw(precision=name) for name in names[:2]))
+    found += passes(in_fp8(second=True), *(Redraw(precision=name) for name in names[2:]))
+    assert [each.precision for each in found] == ["", "", "", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("second", "name", "held"),
+    [(False, "bf16", "in fp8 alone, not in 'bf16'"), (True, "int8", "in fp8 and bf16, not in 'int8'")],
+)
+def test_a_precision_that_is_not_held_is_refused_with_what_the_owner_can_do(second, name, held):
+    with pytest.raises(PrecisionUnavailable, match=held) as caught:
+        passes(in_fp8(second), Redraw(precision=name))
+    assert ("model.second_precision" in caught.value.remedy) == (not second)
+
+
+def test_a_region_without_box_in_the_second_precision_is_a_refiner_in_it():
+    (refiner,) = passes(in_fp8(second=True), refine=0.2)
+    (other,) = passes(in_fp8(second=True), Redraw(strength=0.2, feather=0, padding=0, precision="bf16"))
+    assert replace(other, precision="") == refiner
+
+
+def test_padding_that_is_left_open_is_the_models_context():
+    assert [(each.padding, each.context) for each in passes(SERVING, Redraw(), Redraw(padding=5))] == [
+        (0, SERVING.profile.geometry.crop_context),
+        (5, 0.0),
+    ]

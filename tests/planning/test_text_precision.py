@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qied.hardware.snapshot import Snapshot
 from qied.planning.hardware_profile import shipped_hardware_profiles
 from qied.planning.model_profile import shipped_profiles
-from qied.planning.plan import Plan
+from qied.planning.plan import Plan, Refusal
 from qied.planning.planner import PlanRequest, plan
 from qied.planning.serving import kind_of
 from qied.planning.text_precision import streamed_text_bytes
@@ -67,6 +67,19 @@ def test_what_cannot_be_quantised_stays_as_stored_and_only_who_asked_is_warned(m
     assert "text encoder streams as it is stored: its files hold fp8_scaled" in made.reasons
     warned = [each for each in made.warnings if "model.text_encoder_precision" in each]
     assert len(warned) == (wished != "auto")
+
+
+def test_weights_that_are_copied_where_they_stream_are_counted_and_told(machine: Machine) -> None:
+    copied = replace(LARGE, copied_text_weights=600_000_000)
+    made, plain = planned(machine((8, 9), 8), copied), planned(machine((8, 9), 8))
+    assert made.host_bytes - made.decoding_bytes == plain.host_bytes - plain.decoding_bytes + 1_200_000_000
+    assert any("1.1 GiB of the text encoder are copied into host memory" in reason for reason in made.reasons)
+    assert made.execution == plain.execution
+    large = machine((9, 0), 80)
+    assert planned(large, copied) == planned(large), "a resident one has left the host's memory"
+    small = machine((8, 9), 8, host=16)
+    refused = plan(small, replace(copied, copied_text_weights=8_000_000_000))
+    assert isinstance(refused, Refusal) and refused.code == "host_memory_too_small"
 
 
 def test_the_cpu_says_that_nothing_streams_there(machine: Machine) -> None:

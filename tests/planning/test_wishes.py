@@ -26,11 +26,13 @@ def test_every_wish_tells_where_it_was_set(tmp_path):
     file.write_text("[worker]\nbudget_bytes = 8000000000\nmax_active = 3\n")
     environ = {"QIED_LIMITS_TARGET_PIXELS": "300000", "QIED_LIMITS_REFERENCE_PIXELS": "200000"}
     environ |= {"QIED_WORKER_FP8_ATTENTION": "on", "QIED_MODEL_TEXT_ENCODER_PRECISION": "stored"}
+    environ |= {"QIED_MODEL_SECOND_PRECISION": "bf16"}
     found = wishes_of(load_config(file, environ, {"model.precision": "bf16", "model.device": "cuda"}))
     assert (found.budget_bytes, found.max_active) == (8_000_000_000, 3)
     assert (found.target_pixels, found.reference_pixels) == (300_000, 200_000)
     assert (found.precision, found.device) == ("bf16", "cuda")
     assert (found.fp8_attention, found.text_encoder_precision) == ("on", "stored")
+    assert found.second_precision == "bf16"
     assert found.origins == {
         "budget_bytes": "file (worker.budget_bytes)",
         "max_active": "file (worker.max_active)",
@@ -39,6 +41,7 @@ def test_every_wish_tells_where_it_was_set(tmp_path):
         "precision": "command line (model.precision)",
         "fp8_attention": "environment (worker.fp8_attention)",
         "text_encoder_precision": "environment (model.text_encoder_precision)",
+        "second_precision": "environment (model.second_precision)",
         "device": "command line (model.device)",
     }
 

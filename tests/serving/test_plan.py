@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from qied_client.errors import ConfigError, PlanRefused
 
+from qied.checkpoints.file_bytes import copied_text_weights
+from qied.checkpoints.llama.vision_tower import files_of_encoder
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.config import Config
 from qied.edit import EditSpec
@@ -21,9 +23,10 @@ from qied.planning.serving import kind_of
 from qied.planning.wishes import Wishes
 from qied.resources import builtin_model_folder, builtin_upscalers_folder
 from qied.serving.model import ServedModel
-from qied.serving.plan import Served, plan_service, refitted_order
+from qied.serving.plan import Served, plan_inputs, plan_service, refitted_order
 from qied.upscalers.catalogue import find_upscalers
-from tests.checkpoints.files import write_text_encoder
+from tests.checkpoints.files import write_text_encoder, write_transformer
+from tests.checkpoints.gguf_model import write_encoder_gguf
 from tests.checkpoints.sparse_files import gguf_transformer
 from tools.sparse_checkpoint import sparse_gguf
 
@@ -232,13 +235,27 @@ def test_a_gguf_models_blocks_stream_as_small_as_they_are_in_its_file(tmp_path: 
         assert order.execution == plain.execution
 
 
-@pytest.mark.parametrize("flavour", ["bf16", "fp8_scaled", "fp8_plain"])
-def test_a_text_encoder_in_fp8_is_left_as_its_files_have_it(tmp_path: Path, flavour: str) -> None:
+@pytest.mark.parametrize("flavour", ["bf16", "fp16", "fp8_scaled", "fp8_plain", "int8", "nvfp4", "mxfp8"])
+def test_a_text_encoder_in_8_or_4_bits_is_left_as_its_files_have_it(tmp_path: Path, flavour: str) -> None:
     write_text_encoder(tmp_path / "encoder.safetensors", flavour)
     model = replace(MODELS[REAL], assembled=replace(FILES, text_encoder=(str(tmp_path / "encoder.safetensors"),)))
     (order,) = served(recorded("rtx-3060-12gb"), model=model).orders
-    kept = "stored" if flavour.startswith("fp8") else "int8-storage"
+    kept = "int8-storage" if flavour in ("bf16", "fp16") else "stored"
     assert order.execution.text_encoder_precision == kept
+
+
+@pytest.mark.parametrize("tower", ["BF16", "F32"])
+@pytest.mark.parametrize("wished", ["auto", "stored"])
+def test_pieces_of_a_llama_cpp_text_encoder_are_counted_as_memory_of_the_host(
+    tmp_path: Path, tower: str, wished: str
+) -> None:
+    files = files_of_encoder(write_encoder_gguf(tmp_path, "BF16", tower=tower)[0])
+    model = replace(MODELS[REAL], assembled=replace(FILES, text_encoder=tuple(map(str, files))))
+    wishes = Wishes(text_encoder_precision=wished)  # type: ignore[arg-type]
+    _, request = plan_inputs(recorded("rtx-3060-12gb"), model, Config(), wishes, shipped_hardware_profiles())
+    stored, quantised = (copied_text_weights(files, quantised=each) for each in (False, True))
+    assert request.copied_text_weights == (stored if wished == "stored" else quantised)
+    assert 0 < quantised < stored
 
 
 def test_without_a_place_to_keep_it_the_text_encoder_is_used_as_it_is_stored() -> None:
@@ -268,3 +285,44 @@ def test_marks_the_rewriter_and_upscalers_reach_workers_and_the_front():
     for kind, foot in plain.items():
         assert enlarged[kind] == foot, "it fits where decoding does"
         assert alone[kind].state == 0 and 0 < alone[kind].arena < foot.arena
+
+
+def test_a_second_precision_is_in_the_order_and_among_what_is_always_there():
+    machine = recorded("h100-80gb")
+    (order,) = served(machine, precision="fp8-storage", second_precision="bf16").orders
+    (plain,) = served(machine, precision="fp8-storage").orders
+    assert order.execution.second is not None and plain.execution.second is None
+    assert LaunchOrder.from_line(order.to_line()) == order and order.kind != plain.kind
+    assert order.fixed_bytes > plain.fixed_bytes
+    refitted = refitted_order(
+        order, machine, MODELS[REAL], Wishes(second_precision="bf16"), shipped_hardware_profiles()
+    )
+    assert refitted.execution.second == order.execution.second
+
+
+def test_a_second_precision_takes_no_card_its_place():
+    machine = recorded("two-rtx-3090")
+    wishes = {"precision": "fp8-storage", "second_precision": "bf16"}
+
+    def with_host(gib: int) -> Served:
+        host = machine.host.model_copy(update={"memory_available_bytes": gib << 30, "memory_total_bytes": 512 << 30})
+        return served(machine.model_copy(update={"host": host}), **wishes)
+
+    roomy, short = with_host(256), with_host(50)
+    assert [len(found.orders) for found in (roomy, short)] == [2, 2]
+    assert [found.serving.second_precision for found in (roomy, short)] == ["bf16", None]
+    warned = [each for plan in short.serving.plans for each in plan.warnings if "model.second_precision" in each]
+    assert len(warned) == 2 and "have no room for it together" in warned[0]
+
+
+@pytest.mark.parametrize("flavour", ["bf16", "fp8_scaled", "fp8_plain"])
+def test_only_files_in_16_bits_give_a_second_precision(tmp_path: Path, flavour: str) -> None:
+    write_transformer(tmp_path / "model.safetensors", flavour)
+    files = replace(FILES, transformer=(str(tmp_path / "model.safetensors"),))
+    model = replace(MODELS["builtin"], assembled=files)
+    found = served(recorded("cpu-only"), model=model, device="cpu", precision="fp8-storage", second_precision="bf16")
+    (plan,) = found.serving.plans
+    assert found.serving.second_precision == ("bf16" if flavour == "bf16" else None)
+    told = [warning for warning in plan.warnings if "second_precision" in warning]
+    assert [warning.endswith(f"the files of the model hold {flavour}.") for warning in told] == [True] * len(told)
+    assert bool(told) == (flavour != "bf16")

@@ -95,11 +95,10 @@ def test_older_names_of_esrgan_mean_the_same(names):
     }
 
 
-def test_what_is_not_run_is_refused_with_what_is(tmp_path: Path):
+def test_other_tensors_are_told_apart_and_what_is_no_model_is_refused(tmp_path: Path):
     extra = {**expected_shapes(RRDB), "body.0.rdb1.conv1x1.weight": (4, 8, 1, 1)}
     for shapes in (extra, {}, {"layers.0.qkv.weight": (3, 3)}, {"conv_first.weight": (8, 3, 3, 3)}):
-        with pytest.raises(ModelUnsupported, match="cannot be used as an upscaler"):
-            facts_of(shapes, "x.pth")
+        assert facts_of(shapes) is None, "of another architecture, or none"
     for name, data in (("a.safetensors", b"?"), ("b.pth", b"?" * 100), ("c.pth", b""), ("d.pth", pickle.dumps([1]))):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ModelUnsupported, match=name):
@@ -138,9 +137,11 @@ def test_models_are_found_by_name_and_the_others_say_why_not(tmp_path: Path):
     torch.save(weights(RRDB), tmp_path / "one" / "below" / "4x.pth")
     (tmp_path / "one" / "broken.pth").write_bytes(b"?")
     (tmp_path / "one" / "readme.txt").write_text("?")
+    save_file({"layers.0.qkv.weight": torch.zeros(3)}, tmp_path / "one" / "other.safetensors")
     found = find_upscalers([tmp_path / "one", tmp_path / "missing", builtin_upscalers_folder()])
     assert set(found.files) == {"small", "below/4x", "builtin-2x"} and found.facts["builtin-2x"].scale == 2
     assert list(found.problems) == [str(tmp_path / "one" / "broken.pth")]
+    assert found.others == {"other": str(tmp_path / "one" / "other.safetensors")}
     assert chosen_upscaler("4x", found.facts)[0] == "below/4x"
     assert chosen_upscaler("2x", found.facts)[0] == "builtin-2x"
     assert chosen_upscaler("small", found.facts)[1].scale == 2
@@ -148,6 +149,9 @@ def test_models_are_found_by_name_and_the_others_say_why_not(tmp_path: Path):
     assert chosen_upscaler("auto", {"builtin-2x": found.facts["builtin-2x"]})[0] == "builtin-2x"
     with pytest.raises(InvalidRequest, match=r"no upscaler '8x'. It has below/4x \(4x\), builtin-2x"):
         chosen_upscaler("8x", found.facts)
+    for wanted, near in (("smal", "small"), ("4X", "below/4x"), ("Builtin2x", "builtin-2x")):
+        with pytest.raises(InvalidRequest, match=f"Did you mean '{near}'"):
+            chosen_upscaler(wanted, found.facts)
     with pytest.raises(InvalidRequest, match="It has none"):
         chosen_upscaler("2x", {})
 

@@ -218,6 +218,6 @@ def test_the_sdk_comes_back_when_it_is_told_to(gateway, token, picture):
     """A refusal that says so is repeated by the SDK itself; one that does not is raised at once."""
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=token, max_retries=2) as sdk:
         with pytest.raises(openai.BadRequestError) as refused:
-            sdk.images.edit(image=picture, prompt="x", size="1000x10")
+            sdk.images.edit(image=picture, prompt="x", size="9000x16")
         assert refused.value.response.headers["x-should-retry"] == "false"
         assert refused.value.param == "size" and refused.value.code == "invalid_size"

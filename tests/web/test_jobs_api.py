@@ -63,6 +63,8 @@ def test_who_asks_and_what_there_is(ann, owner):
     assert set(me["picture_formats"]) >= {"png", "jpeg", "webp"}
     assert owner.get("/api/me").json()["owner"] is True
     assert "builtin-outline" in [lora["name"] for lora in ann.get("/api/loras").json()["loras"]]
+    upscalers = ann.get("/api/upscalers").json()["upscalers"]
+    assert {"name": "builtin-2x", "scale": 2, "architecture": "compact", "precision": "fp32"} in upscalers
 
 
 def test_a_job_from_submission_to_its_picture_in_three_formats(ann, picture):

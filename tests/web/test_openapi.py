@@ -169,6 +169,7 @@ def test_answers_about_the_server_are_as_described(document, ann, owner, gateway
     for path in (
         "/api/me",
         "/api/loras",
+        "/api/upscalers",
         "/api/plan",
         "/api/status",
         "/v1/models",

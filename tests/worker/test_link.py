@@ -63,6 +63,7 @@ class Driver:
 
 class Order:
     decoding_bytes = 512 * 1024**2
+    results_bytes = 200 * 1024**2
     marking = Marking()
     rewriter = Rewriter()
 
@@ -161,3 +162,23 @@ def test_a_prompt_that_is_rewritten_replaces_the_user_s_which_goes_along(link):
     assert (order.begin.spec.prompt, order.carried.original_prompt) == ("go at night", "go")
     made._loop.call_soon_threadsafe(partial(made._pushed, begin()))
     assert orders.get(timeout=60).begin.spec.prompt == "go", "nobody asked for it"
+
+
+def test_large_results_wait_for_room_until_one_before_them_ends(link):
+    made, driver, orders = link
+    large = {"upscale": "it", "upscale_by": 64}  # of 2 megapixels each: the room is for one
+    for job in ("one", "two", "three"):
+        made._loop.call_soon_threadsafe(partial(made._pushed, replace(begin(**large), job=job)))
+    assert isinstance(driver.said.get(timeout=60), w.Prepared)
+    assert orders.get(timeout=20).begin.job == "one"
+    # A small one is kept waiting by none of them, and by then another large one would have come.
+    made._loop.call_soon_threadsafe(partial(made._pushed, replace(begin(), job="small")))
+    assert isinstance(driver.said.get(timeout=60), w.Prepared)
+    assert orders.get(timeout=20).begin.job == "small"
+    made._loop.call_soon_threadsafe(partial(made._pushed, w.StopEdit("ann", "two")))
+    cancelled = driver.said.get(timeout=20)
+    assert isinstance(cancelled, w.EditFailed) and (cancelled.job, cancelled.code) == ("two", "job_cancelled")
+    made.report(w.EditFailed("ann", "one", "failed", "It failed.", "", False))
+    assert isinstance(driver.said.get(timeout=20), w.EditFailed)
+    assert isinstance(driver.said.get(timeout=60), w.Prepared)
+    assert orders.get(timeout=20).begin.job == "three"

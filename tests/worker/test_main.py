@@ -65,7 +65,9 @@ def launch_order():
     values = {name: 0 if field.type == "int" else "" for name, field in names.items()}
     values = {**values, "marking": Marking(), "rewriter": Rewriter()}
     checkpoint = pipeline_checkpoint(builtin_model_folder())
-    return LaunchOrder(**{**values, "execution": execution, "card": {}, "loras": {}, "checkpoint": checkpoint})
+    return LaunchOrder(
+        **{**values, "execution": execution, "card": {}, "loras": {}, "upscalers": {}, "checkpoint": checkpoint}
+    )
 
 
 def test_a_lost_device_ends_the_process_with_an_error_and_leaves_the_jobs_to_the_next_one(monkeypatch):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 from qied_client.aio.calls import Calls, WhenFull
 from qied_client.aio.daemon_calls import DaemonCalls
@@ -47,6 +47,8 @@ from qied_client.transfers import hash_of
 from qied_client.version import __version__
 
 if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
     from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult
 
 _PATIENCE_S = 60.0
@@ -62,7 +64,7 @@ def new_id(prefix: str) -> str:
 
 def seed_of(job_id: str) -> int:
     """The seed of a job for which none is asked: of its id, so that the same command again is the same job."""
-    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4]) >> 1
+    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big") >> 1
 
 
 class AsyncClient(DaemonCalls):
@@ -526,7 +528,8 @@ class AsyncClient(DaemonCalls):
 
 
 def _others(options: EditOptions) -> OtherPictures:
-    masks = tuple(each.mask for each in given_redraws(options.get("redraw")))
+    passes = given_redraws(options.get("redraw"))
+    masks = tuple(each.mask_of(options.get("mask"), f"redraw[{number}]") for number, each in enumerate(passes))
     return OtherPictures(options.get("mask"), options.get("canvas"), masks)
 
 

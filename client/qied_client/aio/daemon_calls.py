@@ -54,6 +54,20 @@ class DaemonCalls:
             more = page.more and bool(page.loras)
         return tuple(found)
 
+    async def upscalers(self) -> tuple[m.UpscalerInfo, ...]:
+        """The daemon's upscaling models by the names that ``upscale`` takes, with their scales.
+
+        Raises VersionMismatch if the daemon is older.
+        """
+        found: list[m.UpscalerInfo] = []
+        more = True
+        while more:
+            ask = partial(m.ListUpscalers, after=found[-1].name if found else None)
+            page: m.UpscalerList = await self._ask_second_version(ask, "list of upscalers")
+            found += page.upscalers
+            more = page.more and bool(page.upscalers)
+        return tuple(found)
+
     async def status(self, *, everyone: bool = False) -> m.StatusReport:
         """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""
         report: m.StatusReport = await self._ask(lambda n: m.Status(n, everyone))

@@ -13,6 +13,8 @@ from qied_client.aio.job import AsyncJob, named
 from qied_client.aio.listener import Listener
 from qied_client.aio.submission import Submission
 from qied_client.errors import QiedError, RequestTimeout
+from qied_client.net.notes import add_note
+from qied_client.net.time_limit import time_limit
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Result
 
@@ -43,7 +45,7 @@ class Editing:
         try:
             return (await listener.during(self._submit(submission, listener)))[0]
         except asyncio.CancelledError as error:
-            error.add_note(submission.fate_if_left())
+            add_note(error, submission.fate_if_left())
             raise
 
     async def _submit(self, submission: Submission, listener: Listener) -> list[AsyncJob]:
@@ -58,19 +60,19 @@ class Editing:
         """Submit and fetch; a caller who gives up waiting gives up the edit."""
         listener = Listener(on_progress)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with time_limit(timeout) as limit:
                 results = await listener.during(self._results(submission, listener))
         except QiedError:
             raise
         except TimeoutError as error:
             says, remedy = await self._call_off(submission)
             if not limit.expired():
-                error.add_note(f"{says} {remedy}".rstrip())
+                add_note(error, f"{says} {remedy}".rstrip())
                 raise
             jobs = {"job": " ".join(submission.jobs)}
             raise RequestTimeout(f"The edit did not finish within {timeout:g} s. {says}", remedy, **jobs) from None
         except BaseException as error:  # the task was cancelled, or on_progress raised
-            error.add_note(" ".join(await self._call_off(submission)).rstrip())
+            add_note(error, " ".join(await self._call_off(submission)).rstrip())
             raise
         for result in results:
             self._release_later(result.job, named_by_caller)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from qied_client.aio.listener import Listener, Tell
 from qied_client.errors import QiedError, RequestTimeout, UnknownBlob
 from qied_client.job_status import JobStatus
+from qied_client.net.notes import add_note
+from qied_client.net.time_limit import time_limit
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
 
@@ -122,7 +124,7 @@ class AsyncJob:
         """
         listener = Listener(on_progress)
         try:
-            async with asyncio.timeout(timeout) as limit:
+            async with time_limit(timeout) as limit:
                 return await listener.during(self._result(listener))
         except TimeoutError:
             if not limit.expired():
@@ -133,7 +135,7 @@ class AsyncJob:
                 job=self.id,
             ) from None
         except asyncio.CancelledError as error:
-            error.add_note(f"Job {self.id} goes on. {take_up(self.id)}")
+            add_note(error, f"Job {self.id} goes on. {take_up(self.id)}")
             raise
 
     async def _result(self, tell: Tell) -> Result:

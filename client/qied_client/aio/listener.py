@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -10,6 +11,11 @@ from qied_client.results import OnProgress, Progress
 
 T = TypeVar("T")
 Tell = Callable[[Progress], None]
+
+
+def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
+    """Whether somebody cancels a task; Python 3.10 cannot tell."""
+    return task is not None and sys.version_info >= (3, 11) and task.cancelling() > 0
 
 
 class Listener:
@@ -46,7 +52,7 @@ class Listener:
             result = await task
         except asyncio.CancelledError:
             current = asyncio.current_task()
-            if self._error is None or (current is not None and current.cancelling()):
+            if self._error is None or _is_cancelled(current):
                 raise
             raise self._error from None
         if self._error is not None:

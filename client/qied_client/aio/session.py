@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any
 
 from qied_client.aio.job import AsyncJob
 from qied_client.aio.submission import Submission
@@ -22,6 +22,8 @@ from qied_client.results import OnProgress, Result
 from qied_client.thumbnail import thumbnail_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
     from qied_client.aio.client import AsyncClient
 
 _LAST_TURN = 2**31 - 1

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from qied_client.aio.listener import Tell
 from qied_client.errors import CapacityError, DiskUnavailable, QiedError, QuotaExceeded, ShuttingDown
+from qied_client.net.time_limit import time_limit
 from qied_client.results import Progress
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ class JobEnds:
         event = self._event
         if self._ended == seen:
             try:
-                async with asyncio.timeout(timeout):
+                async with time_limit(timeout):
                     await event.wait()
             except TimeoutError:
                 return False

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from qied_client.batch.checking import Checked, Kind, checked
 from qied_client.batch.edits import BatchEdit, edits_of
 from qied_client.batch.names import Names
+from qied_client.batch.owners import Owners
 from qied_client.batch.problems import Problems
 from qied_client.batch.rows import Row, numbered
 from qied_client.batch.sources import rows_of
+from qied_client.batch.state import BatchState
 from qied_client.batch.watch import Watch
 from qied_client.errors import InvalidRequest, QiedError
 from qied_client.system_failures import with_home
@@ -73,17 +75,21 @@ class Batch:
             rows = _with_masks(rows, problems)
         return checked(edits_of(rows, self.names, count=self.count, batch=""), problems)
 
-    def edits(self, batch: str) -> Iterator[BatchEdit]:
-        """The edits, one by one, with seeds by the id of the batch."""
+    def edits(self, batch: str, state: BatchState | None = None) -> Iterator[BatchEdit]:
+        """The edits, one by one, with seeds by the id of the batch.
+
+        What will come to a watched folder is not known: there each has files that are no other picture's,
+        of this run or, by ``state``, of earlier ones.
+        """
         if self.watched:
             watch = Watch(with_home(self.sources[0]), self.stop)
             rows: Iterable[Row] = numbered(watch, self.prompt, self.options)
-        else:
-            problems = Problems()
-            rows = rows_of(self.sources, self.prompt, self.options, problems)
+            yield from Owners(state).apart(edits_of(rows, self.names, count=self.count, batch=batch))
+            return
+        problems = Problems()
+        rows = rows_of(self.sources, self.prompt, self.options, problems)
         yield from edits_of(rows, self.names, count=self.count, batch=batch)
-        if not self.watched:
-            problems.raise_if_any()
+        problems.raise_if_any()
 
 
 def _with_masks(rows: Iterator[Row], problems: Problems) -> Iterator[Row]:

@@ -48,6 +48,15 @@ class BatchEdit:
             mask=None if mask is None else hash_of(picture_bytes(mask, "mask")),
         ).payload_hash()
 
+    @property
+    def all_there(self) -> bool:
+        """Whether its files are."""
+        return all(path.is_file() for path in self.paths)
+
+    def with_paths(self, paths: tuple[Path, ...]) -> BatchEdit:
+        """The same edit with other files."""
+        return replace(self, paths=paths, key=_digest([self.key, *(whole(path) for path in paths)]))
+
     def fingerprint(self) -> str:
         """Tells whether the pictures may have changed, without reading files: their sizes and times."""
         return " ".join(_fingerprint(picture) for picture in self.row.files)
@@ -72,7 +81,7 @@ def edits_of(rows: Iterable[Row], names: Names | None, *, count: int, batch: str
 
 
 def _seed(batch: str, content: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{batch}/{content}".encode()).digest()[:4]) >> 1
+    return int.from_bytes(hashlib.sha256(f"{batch}/{content}".encode()).digest()[:4], "big") >> 1
 
 
 def _named(picture: Picture) -> str:

@@ -116,7 +116,7 @@ class BatchRun:
     async def _one(self, edit: BatchEdit, position: int) -> BatchOutcome:
         entry = None if self._state is None else await asyncio.to_thread(self._state.entry, edit.key)
         fingerprint = await asyncio.to_thread(edit.fingerprint)
-        if entry is not None and entry.state == "done" and entry.fingerprint == fingerprint and _all_there(edit.paths):
+        if entry is not None and entry.state == "done" and entry.fingerprint == fingerprint and edit.all_there:
             assert self._state is not None
             await asyncio.to_thread(self._state.see, edit.key, position)
             return self._outcome(edit, paths=edit.paths, job=entry.job, skipped=True)
@@ -181,10 +181,6 @@ class BatchRun:
 
 def _next(source: Iterator[BatchEdit]) -> BatchEdit | None:
     return next(source, None)
-
-
-def _all_there(paths: tuple[Path, ...]) -> bool:
-    return all(path.is_file() for path in paths)
 
 
 def _facts(edit: BatchEdit, job: str, begun: float) -> dict[str, Any]:

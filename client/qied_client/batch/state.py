@@ -16,10 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from qied_client.errors import InvalidRequest, SetupError
 from qied_client.system_failures import what_helps
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FILE: Final = ".qied-batch.db"
 _VERSION: Final = 1
@@ -139,6 +142,21 @@ class BatchState:
             if begun and missing:
                 return True
         return False
+
+    def of_all_runs(self) -> Iterator[dict[str, Any]]:
+        """The facts of all edits that are noted, of this run and of those before it, a few at a time."""
+        key = ""
+        while rows := self._ask("SELECT key, facts FROM edits WHERE key > ? ORDER BY key LIMIT 100", (key,)):
+            yield from (json.loads(facts) for _, facts in rows)
+            key = rows[-1][0]
+
+    def done(self, edits: Iterable[tuple[str, str]]) -> int:
+        """How many of these edits, by key and fingerprint, are done."""
+        entries = ((self.entry(key), fingerprint) for key, fingerprint in edits)
+        return sum(
+            entry is not None and entry.state == "done" and entry.fingerprint == fingerprint
+            for entry, fingerprint in entries
+        )
 
     def facts(self) -> Iterator[dict[str, Any]]:
         """The facts of this run's edits, in their order, a few at a time."""

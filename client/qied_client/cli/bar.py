@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, TaskID
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Bar:

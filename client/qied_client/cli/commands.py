@@ -6,7 +6,7 @@ import typer
 
 from qied_client.cli.batch.command import batch
 from qied_client.cli.batch.recipes import recipes
-from qied_client.cli.daemon.choices import loras, presets
+from qied_client.cli.daemon.choices import loras, presets, upscalers
 from qied_client.cli.daemon.jobs import jobs, release, result
 from qied_client.cli.daemon.login import login, logout
 from qied_client.cli.daemon.ps import cancel, ps
@@ -37,6 +37,7 @@ def add_client_commands(app: typer.Typer) -> None:
         top,
         presets,
         loras,
+        upscalers,
         show,
         login,
         logout,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -14,6 +14,9 @@ from qied_client.aio.following import CONNECTION_LOST
 from qied_client.cli.bar import Bar
 from qied_client.cli.status import seconds
 from qied_client.results import Progress as News
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _LABELS = {
     "encode_prompt": "reading the prompt",

@@ -123,7 +123,7 @@ def _edit_rows(metadata: PictureMetadata) -> Iterator[tuple[str, str]]:
     yield "steps", str(metadata.steps)
     yield "cfg", number(metadata.true_cfg_scale)
     yield "model", f"{metadata.model}, qied {metadata.version}"
-    for name, value in (("preset", metadata.preset), ("schedule", metadata.schedule)):
+    for name, value in (("preset", metadata.preset), ("schedule", metadata.schedule), ("done as", metadata.compat)):
         if value:
             yield name, value
     for lora, strength in metadata.loras:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,18 +44,29 @@ def web(
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: HTTPS instead of HTTP.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
     tokens_file: TokensFile = None,
+    comfyui: Annotated[
+        bool,
+        typer.Option("--comfyui", help="Serve ComfyUI's API instead, at 127.0.0.1:8188, for its clients and scripts."),
+    ] = False,
+    without_token: Annotated[
+        str | None,
+        typer.Option(help="With --comfyui: who sends no token counts as this client. Only for this machine."),
+    ] = None,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
     key: Key = None,
     address: Address = None,
 ) -> None:
-    """Serve the web page and OpenAI's images API for a daemon, here or elsewhere."""
+    """Serve the web page and OpenAI's images API, or ComfyUI's, for a daemon, here or elsewhere."""
     with failures_as_text():
         require_web()
-        from qied_client.web.gateway import run_gateway
-        from qied_client.web.server import DEFAULT_ADDRESS, Listening
+        from qied_client.web.gateway import run_comfyui_gateway, run_gateway
+        from qied_client.web.server import COMFYUI_ADDRESS, DEFAULT_ADDRESS, Listening
 
+        if without_token is not None and not comfyui:
+            raise InvalidRequest("--without-token: the page and OpenAI's API need tokens.", "Leave it out.")
+        usual = COMFYUI_ADDRESS if comfyui else DEFAULT_ADDRESS
         listening = Listening.at(
-            listen or DEFAULT_ADDRESS, certificate=tls_cert, private_key=tls_key, names=tuple(host_name or ())
+            listen or usual, certificate=tls_cert, private_key=tls_key, names=tuple(host_name or ())
         )
         credential = find_credential(os.environ, key)
         console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -63,7 +74,15 @@ def web(
         def ready(url: str) -> None:
             console.print(f"web  {url}")
 
-        run_gateway(listening, key, address, credential.user, _store(tokens_file), ready, until_eof=until_eof)
+        store = _store(tokens_file)
+        if comfyui:
+            run_comfyui_gateway(
+                *(listening, key, address, credential.user, store, ready),
+                without_token=without_token,
+                until_eof=until_eof,
+            )
+        else:
+            run_gateway(listening, key, address, credential.user, store, ready, until_eof=until_eof)
 
 
 @tokens.command()
@@ -97,7 +116,9 @@ def show(tokens_file: TokensFile = None, as_json: AsJson = False) -> None:
         return
     table = Table("id", "user", "added", "note", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row.id, row.user, datetime.fromtimestamp(row.added_at, UTC).strftime("%Y-%m-%d %H:%M"), row.note)
+        table.add_row(
+            row.id, row.user, datetime.fromtimestamp(row.added_at, timezone.utc).strftime("%Y-%m-%d %H:%M"), row.note
+        )
     console.print(table)
 
 

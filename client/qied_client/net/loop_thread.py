@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from qied_client.errors import DaemonUnreachable, InvalidRequest, QiedError, SocketUnavailable
 from qied_client.net.descriptors import FOR_A_CLIENT, require_descriptors
+from qied_client.net.notes import add_note
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class LoopThread:
                 future.cancel()
                 ending.wait(_ENDING_S)
                 for note in ending.notes:
-                    error.add_note(note)
+                    add_note(error, note)
             raise
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from qied_client.errors import (
 from qied_client.installing import pip_install
 from qied_client.net.address import read_address
 from qied_client.net.descriptors import FOR_A_CLIENT, FOR_A_SOCKET, require_descriptors
+from qied_client.net.time_limit import time_limit
 from qied_client.protocol import limits
 
 _WATCHED = (
@@ -215,7 +216,7 @@ class Transport:
         address = self._endpoint.address
         host = read_address(address).host.strip("[]")
         try:
-            async with asyncio.timeout(_NAME_S):
+            async with time_limit(_NAME_S):
                 await asyncio.get_running_loop().getaddrinfo(host, None)
         except TimeoutError:
             pass  # a slow name server: what is known is that nothing answered

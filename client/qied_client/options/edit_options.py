@@ -57,7 +57,7 @@ class Option:
     without: str = ""
 
 
-_SIDE: Final = f"pixels, {limits.SIDE_MULTIPLE} to {limits.SIDE_PX} in multiples of {limits.SIDE_MULTIPLE}"
+_SIDE: Final = f"pixels, 1 to {limits.SIDE_PX}"
 _NAME: Final = f"a name of at most {limits.NAME_CHARS} characters"
 
 OPTIONS: Final[Mapping[str, Option]] = {

@@ -20,7 +20,7 @@ class RedrawingOptions(TypedDict, total=False):
     mask: Picture | None
     mask_mode: Literal["auto", "white", "transparent", "opaque"]
     strength: float
-    padding: int
+    padding: int | None
     feather: int
     scale: float | None
     precision: str | None

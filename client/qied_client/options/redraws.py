@@ -18,13 +18,16 @@ Box = tuple[int, int, int, int]
 
 
 class RedrawOptions(TypedDict, total=False):
-    """The options of one pass; ``Redraw`` says what each means. ``mask`` is a picture as an edit takes it."""
+    """The options of one pass; ``Redraw`` says what each means. ``mask`` is a picture as an edit takes it.
+
+    A mask of True is that of the edit itself, which is read as there unless the pass has a ``mask_mode``.
+    """
 
     box: Sequence[int] | None
-    mask: Picture | None
+    mask: Picture | bool | None
     mask_mode: Literal["auto", "white", "transparent", "opaque"]
     strength: float
-    padding: int
+    padding: int | None
     feather: int
     steps: int | None
     scale: float | None
@@ -49,10 +52,26 @@ _INTEGER: Final = re.compile(r"\s*-?\d{1,9}\s*", re.ASCII)
 
 @dataclass(frozen=True)
 class GivenRedraw:
-    """A pass without its mask's hash, and that mask as it was given."""
+    """A pass without its mask's hash, and that mask as it was given; with ``edits_mask`` it is the edit's own."""
 
     redraw: Redraw
     mask: Picture | None = None
+    edits_mask: bool = False
+
+    def in_mode(self, mode: str) -> Redraw:
+        """The pass, whose mask marks as the edit's does in ``mode`` where it is that one."""
+        own = not self.edits_mask or self.redraw.mask_mode != "auto"
+        return self.redraw if own else replace(self.redraw, mask_mode=mode)
+
+    def mask_of(self, edits: Picture | None, place: str) -> Picture | None:
+        """The picture of its mask, where ``edits`` is that of the edit; raises InvalidRequest where that is missing."""
+        if self.edits_mask and edits is None:
+            raise InvalidRequest(
+                f"{place}.mask: it is to be the mask of the edit, which has none.",
+                "Give the edit a mask, or leave this one out.",
+                field="redraw",
+            )
+        return edits if self.edits_mask else self.mask
 
 
 def given_redraws(value: object) -> tuple[GivenRedraw, ...]:
@@ -119,7 +138,10 @@ def _given(value: object, place: str) -> GivenRedraw:
                 field="redraw",
             )
         given["box"] = tuple(int(edge) for edge in given["box"])
-    return GivenRedraw(Redraw(**given), cast("Picture | None", value.get("mask")))
+    mask = value.get("mask")
+    if isinstance(mask, bool):
+        return GivenRedraw(Redraw(**given), None, mask)
+    return GivenRedraw(Redraw(**given), cast("Picture | None", mask))
 
 
 def _plain(value: Any) -> Any:

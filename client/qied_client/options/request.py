@@ -34,7 +34,8 @@ def edit_request(prompt: str, seed: int, options: Mapping[str, object]) -> EditR
     if given.get("seed") is None:
         given["seed"] = seed
     given |= _sides(given)
-    passes = tuple(each.redraw for each in given_redraws(options.get("redraw")))
+    mode = str(given.get("mask_mode", "auto"))
+    passes = tuple(each.in_mode(mode) for each in given_redraws(options.get("redraw")))
     refine: Any = refine_strength(options.get("refine"))
     loras = lora_choices(options.get("loras"))
     compat = given_compat(options.get("compat"))
@@ -77,12 +78,6 @@ def _with_what_is_allowed(error: InvalidRequest, request: EditRequest) -> Invali
         return error
     if name == "redraw":
         return error if path == name else InvalidRequest(error.message, _give(REDRAW_RANGES), field=path)
-    value = getattr(request, name)
-    if name in ("width", "height") and type(value) is int and value > limits.SIDE_MULTIPLE:
-        below = value // limits.SIDE_MULTIPLE * limits.SIDE_MULTIPLE
-        above = below + limits.SIDE_MULTIPLE
-        if above <= limits.SIDE_PX:
-            return InvalidRequest(error.message, f"Give {below} or {above}.", field=path)
     return InvalidRequest(error.message, _give(OPTIONS[name].values), field=path)
 
 

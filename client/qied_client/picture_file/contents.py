@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 PARAMETERS: Final = "parameters"
 _PROMPT: Final = "prompt"
+_WORKFLOW: Final = "workflow"
 _XMP: Final = "XML:com.adobe.xmp"
 _UTF16: Final = b"UNICODE\0"
 _SRGB_PERCEPTUAL: Final = b"\0"
 JPEG_EXIF_BYTES: Final = 65_533 - len(b"Exif\0\0")
 """What one segment of a JPEG holds."""
+_MAKE: Final = 0x010F
 _MODEL: Final = 0x0110
 _IMAGE_DESCRIPTION: Final = 0x010E
 _EXIF_IFD: Final = 0x8769
@@ -27,14 +29,16 @@ _USER_COMMENT: Final = 0x9286
 
 @dataclass(frozen=True)
 class Contents:
-    """``qied`` is the JSON that ``read_metadata`` reads, ``parameters`` A1111's text, ``prompt`` ComfyUI's graph.
+    """``qied`` is the JSON that ``read_metadata`` reads, ``parameters`` A1111's text.
 
-    ``xmp`` is a packet of marks. What is empty is not written.
+    ``prompt`` is ComfyUI's graph as its API takes it, ``workflow`` the same as its page saves it. ``xmp`` is a packet
+    of marks. What is empty is not written.
     """
 
     qied: str = ""
     parameters: str = ""
     prompt: str = ""
+    workflow: str = ""
     xmp: bytes = b""
 
     def png_chunks(self) -> Iterator[tuple[bytes, bytes]]:
@@ -43,19 +47,21 @@ class Contents:
         for key, text in ((PARAMETERS, self.parameters), (PNG_KEY, self.qied)):
             if text:
                 yield b"iTXt", _international(key, _without_nul(text).encode("utf-8", "replace"))
-        if self.prompt:
-            # ASCII, and of a kind that every reader of ComfyUI's graphs knows.
-            yield b"tEXt", _PROMPT.encode() + b"\0" + self.prompt.encode("ascii")
+        for key, graph in ((_PROMPT, self.prompt), (_WORKFLOW, self.workflow)):
+            if graph:
+                # ASCII, and of a kind that every reader of ComfyUI's graphs knows.
+                yield b"tEXt", key.encode() + b"\0" + graph.encode("ascii")
         if self.xmp:
             yield b"iTXt", _international(_XMP, self.xmp)
 
     def exif(self, most_bytes: int | None = None) -> bytes:
-        """A block for WebP and JPEG: the text as user comment, ours as "qied:..." and the graph as "prompt:...".
+        """A block for WebP and JPEG: the text as user comment, ours as "qied:...", the graph as "prompt:..." and so on.
 
-        Where it would have more than ``most_bytes``, the graph is left out, and then the text. Raises ValueError where
-        qied's own JSON is too long by itself.
+        Where it would have more than ``most_bytes``, the graph is left out, its longer form first, and then the text.
+        Raises ValueError where qied's own JSON is too long by itself.
         """
-        for contents in (self, replace(self, prompt=""), replace(self, prompt="", parameters="")):
+        less = replace(self, workflow="")
+        for contents in (self, less, replace(less, prompt=""), replace(less, prompt="", parameters="")):
             block = contents._exif()
             if most_bytes is None or len(block) <= most_bytes:
                 return block
@@ -69,6 +75,8 @@ class Contents:
             exif[_IMAGE_DESCRIPTION] = EXIF_PREFIX + self.qied
         if self.prompt:
             exif[_MODEL] = f"{_PROMPT}:{self.prompt}"
+        if self.workflow:
+            exif[_MAKE] = f"{_WORKFLOW}:{self.workflow}"
         if self.parameters:
             comment = _without_nul(self.parameters).encode("utf-16-be", "replace")
             exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _UTF16 + comment
@@ -78,12 +86,14 @@ class Contents:
 def contents_of(picture: Image.Image) -> Contents:
     """What qied wrote into a picture that Pillow has loaded, but for the marks; empty where it is another's."""
     info = picture.info
-    qied, text, graph = (info.get(key) for key in (PNG_KEY, PARAMETERS, _PROMPT))
+    qied, text, *graphs = (info.get(key) for key in (PNG_KEY, PARAMETERS, _PROMPT, _WORKFLOW))
     if isinstance(qied, str) or isinstance(text, str):
+        prompt, workflow = (str(graph) if isinstance(graph, str) and graph.isascii() else "" for graph in graphs)
         return Contents(
             str(qied) if isinstance(qied, str) else "",
             str(text) if isinstance(text, str) else "",
-            str(graph) if isinstance(graph, str) and graph.isascii() else "",
+            prompt,
+            workflow,
         )
     if "exif" not in info:
         return Contents()
@@ -95,6 +105,7 @@ def contents_of(picture: Image.Image) -> Contents:
         _after(exif.get(_IMAGE_DESCRIPTION), EXIF_PREFIX),
         comment.removeprefix(_UTF16).decode("utf-16-be", "replace"),
         _after(exif.get(_MODEL), f"{_PROMPT}:"),
+        _after(exif.get(_MAKE), f"{_WORKFLOW}:"),
     )
 
 

@@ -1,17 +1,15 @@
-"""How an edit was made, in the dialects of other programs, which read their settings back from a picture file.
+"""How an edit was made, as the text that A1111 keeps, from which other programs read their settings back.
 
-A1111's is text in lines: prompt, negative prompt, and one line of settings. Its readers (Forge, SD.Next, Civitai and
+It is text in lines: prompt, negative prompt, and one line of settings. Its readers (Forge, SD.Next, Civitai and
 viewers) split that line at commas, so a value with a comma, a colon or a line end is in quotes as JSON has them; of a
-name that comes twice they keep the last value. ComfyUI's is a graph as its API takes it: nodes by number, whose inputs
-have names, so no order of widgets and no place on a canvas is promised. Its page lays such a graph out by itself, and
-names the nodes that are missing where the package comfyui-qied is not installed.
+name that comes twice they keep the last value. ComfyUI's graphs are in ``comfyui_graph``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from qied_client.picture_metadata import SHORT_HASH, PictureMetadata
 
@@ -63,48 +61,3 @@ def _drift(metadata: PictureMetadata) -> str:
 def _value(value: object) -> str:
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if _QUOTED & set(text) else text
-
-
-def comfyui_prompt(metadata: PictureMetadata) -> str:
-    """A graph for ComfyUI with the nodes of comfyui-qied, as one line of ASCII JSON.
-
-    Pictures are named by the first digits of their SHA-256, as their own names are not known.
-    """
-    graph: dict[str, Any] = {}
-
-    def node(kind: str, title: str, **inputs: object) -> list[object]:
-        number = str(len(graph) + 1)
-        graph[number] = {"class_type": kind, "inputs": inputs, "_meta": {"title": title}}
-        return [number, 0]
-
-    pictures = {
-        f"image{number}": node("LoadImage", f"Picture {number}", image=f"{blob[:SHORT_HASH]}.png")
-        for number, blob in enumerate(metadata.sources, 1)
-    }
-    optional: dict[str, object] = {}
-    if metadata.mask is not None:
-        optional["mask"] = node("LoadImageMask", "Mask", image=f"{metadata.mask[:SHORT_HASH]}.png", channel="red")
-    loras: list[object] | None = None
-    for name, strength in metadata.loras:
-        before = {} if loras is None else {"loras": loras}
-        loras = node("QiedLora", name, name=name, strength=strength, **before)
-    if loras is not None:
-        optional["loras"] = loras
-    result = node(
-        "QiedEdit",
-        "Edit",
-        **pictures,
-        **optional,
-        prompt=metadata.prompt,
-        negative_prompt=metadata.negative_prompt or "",
-        seed=metadata.seed,
-        steps=metadata.steps,
-        true_cfg_scale=metadata.true_cfg_scale,
-        width=metadata.width // metadata.upscale_by,
-        height=metadata.height // metadata.upscale_by,
-        preset=metadata.preset,
-        **({"upscale": metadata.upscale} if metadata.upscale else {}),
-        **({"compat": metadata.compat} if metadata.compat else {}),
-    )
-    node("SaveImage", "Save", images=result, filename_prefix="qied")
-    return json.dumps(graph)

@@ -15,6 +15,9 @@ MESSAGE_FRAMES: Final = 3
 CREDIT: Final = 4
 """Chunks that a sender may have under way without an acknowledgement."""
 BLOB_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of a picture that a client uploads."""
+RESULT_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of a result: ``PIXELS`` with opacity, as they are, fit it."""
 PREVIEW_BYTES: Final = 128 * 1024
 
 IMAGES: Final = 8
@@ -55,5 +58,6 @@ PAGE_JOBS: Final = 14
 PAGE_SESSIONS: Final = 24
 PAGE_TURNS: Final = 24
 PAGE_LORAS: Final = 32
+PAGE_UPSCALERS: Final = 32
 METRICS_BYTES: Final = 512 * 1024
 PLANS_BYTES: Final = 256 * 1024

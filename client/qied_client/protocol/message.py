@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qied_client.protocol import limits
 from qied_client.protocol.fields import FieldError, Scalars, body_field
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def cut_text(text: str, limit: int) -> str:

@@ -28,7 +28,7 @@ from qied_client.protocol.fields import (
     write,
 )
 
-_SIDE = Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, multiple=limits.SIDE_MULTIPLE)
+_SIDE = Int(1, limits.SIDE_PX)
 
 
 @dataclass(frozen=True)
@@ -77,31 +77,34 @@ class Redraw:
 
     The region is ``box``: left, top, width and height in pixels of the result, or of the ``canvas``; or what ``mask``
     marks, stretched to that picture; or the part of the mask in the box; or all of it, where there is neither. The crop
-    has ``padding`` pixels more on each side, which the model sees and does not change. No pixel outside the region
-    changes; ``feather`` pixels inside its rim fade, at most a quarter of its shorter side.
+    has ``padding`` pixels more on each side, which the model sees and does not change; null for as many as the model
+    needs by the region's size. No pixel outside the region changes; ``feather`` pixels inside its rim fade, at most a
+    quarter of its shorter side.
     ``strength`` is that of diffusers' img2img: the share of the schedule's ``steps`` that the pass takes, from the
     picture noised to the first of them. ``scale`` is how many pixels of the pass there are along each of the picture's;
-    null brings a small crop to the model's own size. ``precision`` is what the pass runs in; null for the daemon's own.
+    null brings a small crop to the model's own size. ``precision`` is what the pass runs in: the daemon's own,
+    for which null stands, or the second one that it holds.
     """
 
     strength: Annotated[float, Real(0.01, 1.0)] = 0.5
     box: Annotated[tuple[int, ...] | None, Maybe(ListOf(Int(0, limits.SIDE_PX), 4, 4))] = None
     mask: Annotated[str | None, Maybe(Hash())] = None
     mask_mode: Annotated[str, OneOf(MASK_MODES)] = "auto"
-    padding: Annotated[int, Int(0, limits.SIDE_PX)] = 32
+    padding: Annotated[int | None, Maybe(Int(0, limits.SIDE_PX))] = None
     feather: Annotated[int, Int(0, limits.FEATHER_PX)] = 8
     steps: Annotated[int | None, Maybe(Int(1, limits.STEPS))] = None
     scale: Annotated[float | None, Maybe(Real(0.125, limits.CROP_SCALE))] = None
     precision: Annotated[str | None, Maybe(Identifier(limits.NAME_CHARS))] = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EditRequest:
     """One edit as the user asked for it; null means the daemon's choice (preset, then model profile).
 
     ``images`` are SHA-256 hashes of uploaded picture files, the last one giving the default aspect; none for a model
     that makes pictures from text alone;
-    ``width`` and ``height`` are pixels, multiples of 16, given both or not at all. ``on_cap`` says what happens to a
+    ``width`` and ``height`` are pixels of the result, given both or not at all: it is drawn on a grid of multiples of
+    16 that has room for it, and cut to them. ``on_cap`` says what happens to a
     request above this machine's cap: ``refuse`` it with the nearest size, or ``fit`` it to that size.
     ``output_quality`` is for JPEG and WebP; a WebP of 100 is lossless. ``mask_mode`` says what of a mask is edited: its
     ``white`` part; its ``transparent`` one, as OpenAI and ComfyUI's editor mean it; its ``opaque`` one; or, with

@@ -31,6 +31,7 @@ FROM_CLIENT = registry(
     m.ListTurns,
     m.Describe,
     m.ListLoras,
+    m.ListUpscalers,
     m.Metrics,
 )
 
@@ -62,5 +63,6 @@ FROM_DAEMON = registry(
     m.TurnList,
     m.Description,
     m.LoraList,
+    m.UpscalerList,
     m.MetricsText,
 )

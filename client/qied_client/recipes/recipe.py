@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +13,7 @@ from qied_client.errors import InvalidRequest
 from qied_client.protocol import limits
 from qied_client.protocol.request import AUTO_UPSCALER
 from qied_client.recipes.stages import STAGES, check_stage, nearest
+from qied_client.recipes.toml import tomllib
 from qied_client.system_failures import what_helps
 
 _MOST_BYTES: Final = 64 * 1024
@@ -49,7 +49,8 @@ class Recipe:
     @property
     def needs_mask(self) -> bool:
         """Whether an edit without a mask is a mistake."""
-        return bool(self._stage("mask").get("required", False))
+        in_redraws = any(stage.get("mask", False) for stage in self.stages if stage["do"] == "redraw")
+        return in_redraws or bool(self._stage("mask").get("required", False))
 
     @property
     def has_prompt(self) -> bool:

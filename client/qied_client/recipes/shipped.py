@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from qied_client.errors import InvalidRequest
 from qied_client.recipes.recipe import Recipe, read_recipe, recipe_of
 from qied_client.recipes.stages import nearest
+from qied_client.recipes.toml import tomllib
 from qied_client.system_failures import with_home
 
 _FOLDER: Final = files("qied_client") / "recipes" / "shipped"

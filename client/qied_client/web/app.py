@@ -57,6 +57,7 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts, own_user
             Route("/v1/models/{model:path}", images.model),
             Route("/api/me", jobs.me),
             Route("/api/loras", jobs.loras),
+            Route("/api/upscalers", jobs.upscalers),
             Route("/api/plan", jobs.plan),
             Route("/api/status", jobs.status),
             Route("/api/events", jobs.events),

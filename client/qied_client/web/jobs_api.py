@@ -73,6 +73,11 @@ class JobsApi:
         async with self._users.client(user_of(request)) as client:
             return JSONResponse({"loras": _plain(await client.loras())})
 
+    async def upscalers(self, request: Request) -> Response:
+        """GET /api/upscalers: the names that `upscale` takes, and their scales."""
+        async with self._users.client(user_of(request)) as client:
+            return JSONResponse({"upscalers": _plain(await client.upscalers())})
+
     async def plan(self, request: Request) -> Response:
         """GET /api/plan: what is served, its presets' seconds and caps; for the owner, also how it is run."""
         user = user_of(request)

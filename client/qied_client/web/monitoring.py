@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from qied_client.errors import QiedError
+from qied_client.net.time_limit import time_limit
 from qied_client.protocol.readiness import Readiness, of, readiness
 from qied_client.web.access import user_of
 from qied_client.web.users import Users
@@ -48,7 +49,7 @@ class Monitoring:
 
     async def _ask(self) -> Readiness:
         try:
-            async with asyncio.timeout(_ANSWER_S), self._users.client(self._own_user) as client:
+            async with time_limit(_ANSWER_S), self._users.client(self._own_user) as client:
                 return readiness(await client.status())
         except (TimeoutError, QiedError):
             return of("unreachable")

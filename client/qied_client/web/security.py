@@ -62,6 +62,9 @@ class Guard:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and self._refusal({**scope, "method": "GET"}, of_socket=True) is not None:
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -86,7 +89,7 @@ class Guard:
             return
         await self._app(scope, body.receive, with_headers)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _refusal(self, scope: Scope, *, of_socket: bool = False) -> ApiError | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._hosts.allow(host):
@@ -97,7 +100,9 @@ class Guard:
                 f"This server is not {host!r}. Use its address, or name it with --host-name.",
             )
         origin = headers.get("origin")
-        if origin is not None and scope["method"] not in _SAFE and not self._same_origin(origin, host):
+        # What a page of another site may read of an answer browsers restrict, but not what a WebSocket tells it.
+        sends = of_socket or scope["method"] not in _SAFE
+        if origin is not None and sends and not self._same_origin(origin, host):
             return ApiError(
                 403, "permission_error", "wrong_origin", f"Pages of {origin} may not send anything to this server."
             )

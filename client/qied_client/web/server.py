@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import signal
 import socket
@@ -20,9 +21,13 @@ from qied_client.errors import ConfigError
 from qied_client.web.http.connections import PunctualProtocol, usual_places
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7448"
+COMFYUI_ADDRESS: Final = "127.0.0.1:8188"
+"""Where ComfyUI itself listens, so that its clients look there."""
 _HEADER_BYTES: Final = 32 * 1024
 _KEEP_ALIVE_S: Final = 75
 _GRACE_S: Final = 10
+_MESSAGE_BYTES: Final = 64 * 1024
+"""Most bytes of a message that a client sends over a WebSocket."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,14 @@ class Listening:
         if not colon or not 0 <= number <= 65535:
             raise ConfigError(f"{address!r} is not HOST:PORT.", f"Write it like {DEFAULT_ADDRESS}, or 0.0.0.0:7448.")
         return cls(host.strip("[]") or "0.0.0.0", number, **options)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine's programs get there."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def open(self) -> socket.socket:
         """Bind the socket; raises ConfigError that says why it cannot be had."""
@@ -79,7 +92,14 @@ class Listening:
             ) from error
 
 
-def serve(app: ASGIApp, listening: Listening, on_ready: Callable[[str], None], *, until_eof: bool = False) -> None:
+def serve(
+    app: ASGIApp,
+    listening: Listening,
+    on_ready: Callable[[str], None],
+    *,
+    until_eof: bool = False,
+    websockets: bool = False,
+) -> None:
     """Serve until SIGTERM or Ctrl-C, or until standard input ends if ``until_eof``; ``on_ready`` gets the address.
 
     Raises ConfigError where the address or the certificate cannot be used.
@@ -95,7 +115,8 @@ def serve(app: ASGIApp, listening: Listening, on_ready: Callable[[str], None], *
     config = uvicorn.Config(
         app,
         http=Protocol,
-        ws="none",
+        ws="websockets-sansio" if websockets else "none",
+        ws_max_size=_MESSAGE_BYTES,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -64,6 +64,7 @@ def modern(daemon: Any) -> Any:
     daemon.welcome = replace(daemon.welcome, version=2)
     daemon.listed = []
     daemon.listed_loras = []
+    daemon.listed_upscalers = []
 
     def answer(message: m.Message) -> list[m.Message] | None:
         match message:
@@ -73,6 +74,9 @@ def modern(daemon: Any) -> Any:
             case m.ListLoras():
                 rows = [row for row in daemon.listed_loras if message.after is None or row.name > message.after]
                 return [m.LoraList(message.id, tuple(rows[:32]), more=len(rows) > 32)]
+            case m.ListUpscalers():
+                rows = [row for row in daemon.listed_upscalers if message.after is None or row.name > message.after]
+                return [m.UpscalerList(message.id, tuple(rows[:32]), more=len(rows) > 32)]
             case m.Describe():
                 return [DESCRIPTION(message.id)]
             case m.Resume() if message.job in daemon.jobs:

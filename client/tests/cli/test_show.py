@@ -218,11 +218,20 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     scale=st.floats(1, 20),
     strength=st.floats(-4, 4),
     masked=st.booleans(),
-    size=st.sampled_from(["", "same"]),
+    size=st.sampled_from(["", "same", "kontext"]),
+    compat=st.sampled_from(["", "comfyui", "comfyui,shift=2.5,cfg_norm=pre"]),
     mode=st.sampled_from(["", "auto", "white", "transparent", "opaque"]),
 )
 def test_the_command_is_read_by_the_command_line_as_the_same_edit(
-    parsed: Any, prompt: str, negative: str | None, scale: float, strength: float, masked: bool, size: str, mode: str
+    parsed: Any,
+    prompt: str,
+    negative: str | None,
+    scale: float,
+    strength: float,
+    masked: bool,
+    size: str,
+    compat: str,
+    mode: str,
 ) -> None:
     made = replace(
         MADE,
@@ -232,6 +241,7 @@ def test_the_command_is_read_by_the_command_line_as_the_same_edit(
         loras=(("-odd", strength), ("a:b", 1.0)),
         mask="c" * 64 if masked else None,
         size=size,
+        compat=compat,
         mask_mode=mode,
     )
     found = {"a" * 64: Path("-first.png")}
@@ -247,6 +257,7 @@ def test_the_command_is_read_by_the_command_line_as_the_same_edit(
         assert options[name] == getattr(made, name), name
     sides = (None, None) if size else (made.width, made.height)
     assert (options["width"], options["height"], options.get("size", "")) == (*sides, size)
+    assert options.get("compat", "") == compat
     assert options.get("mask_mode", "auto") == ((mode or "auto") if masked else "auto")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from qied_client.errors import InvalidRequest
 from qied_client.options import edit_request
+from qied_client.options.redraws import given_redraws
 from qied_client.recipes import read_recipe, recipe_named, require_stages, shipped_recipes
 from qied_client.recipes.recipe import recipe_of
 from qied_client.recipes.stages import STAGES
@@ -125,3 +126,20 @@ def test_a_recipe_is_a_toml_or_a_json_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest) as refused:
         recipe_named("previw")
     assert "Did you mean 'preview'?" in refused.value.remedy
+
+
+def test_a_redraw_takes_the_mask_of_its_row() -> None:
+    stages = [{"do": "edit"}, {"do": "redraw", "mask": True, "strength": 0.4}]
+    recipe = recipe_of({"stage": stages}, "r", "r")
+    assert recipe.needs_mask and recipe.options() == {"redraw": [{"mask": True, "strength": 0.4}]}
+    with pytest.raises(InvalidRequest, match="mask must be true or false"):
+        recipe_of({"stage": [{"do": "edit"}, {"do": "redraw", "mask": "m.png"}]}, "r", "r")
+    (given,) = given_redraws(recipe.options()["redraw"])
+    assert given.mask_of(b"row's", "redraw[0]") == b"row's"
+    with pytest.raises(InvalidRequest, match="the mask of the edit, which has none"):
+        given.mask_of(None, "redraw[0]")
+    request = edit_request("x", 1, {**recipe.options(), "mask_mode": "opaque"})
+    assert [each.mask_mode for each in request.redraw] == ["opaque"]
+    plain, own = ({"mask": False}, {"mask": True, "mask_mode": "white"})
+    request = edit_request("x", 1, {"redraw": [plain, own], "mask_mode": "opaque"})
+    assert [each.mask_mode for each in request.redraw] == ["auto", "white"]

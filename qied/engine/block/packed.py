@@ -14,7 +14,8 @@ from qied.engine.disk.cache import Kind, identity_of
 from qied.engine.disk.file import Contents
 from qied.engine.weights.quantise import E4M3, quantise, rotate_to_int8, row_chunks
 from qied.engine.weights.rotation import reversed_groups
-from qied.engine.weights.sources import FileSource, StoredWeight, TensorSource, WeightReader, check_shape
+from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_shape
+from qied.engine.weights.stored_weight import StoredWeight
 from qied.planning.block_layout import NORMS, BlockLayout, linears
 
 BLOCKS = "transformer_blocks."
@@ -196,7 +197,7 @@ def _stack(parts: list[Tensor], target: Tensor) -> None:
         part.copy_(stored)
 
 
-PACKED = Kind("packed blocks", "storage.packed_bytes")
+PACKED = Kind("packed blocks", "storage.packed_bytes", lasting=True)
 PACKING = 3
 """Version of how blocks are packed and quantised: files of another one are of no use."""
 

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from qied.engine.disk.file import Contents, PackedReader, PackedWriter, UnusablePackedFile, drafts
+from qied.engine.disk.in_use import FilesInUse, is_in_use
 from qied.engine.weights.sources import FileSource
 from qied.file_lock import try_lock
 
 _SUFFIX = ".packed"
 _LOOK_AGAIN_S = 0.1
+_GIB = 1 << 30
 
 Fill = Callable[[int, Tensor], None]
 """Puts block number n into a buffer."""
@@ -29,10 +31,15 @@ Fill = Callable[[int, Tensor], None]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a folder keeps, in words for the log, and the setting that limits it."""
+    """What a folder keeps, in words for the log, and the setting that limits it.
+
+    Of what is ``lasting`` a process needs all files at once, and again at its next start: none that somebody has used
+    makes way for another until that process has ended.
+    """
 
     name: str
     setting: str
+    lasting: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class DiskCache:
     folder: Path
     limit_bytes: int
     free_reserve_bytes: int = 0
+    in_use: FilesInUse = field(default_factory=FilesInUse, repr=False, compare=False)
     _told: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def fill(self, buffers: Sequence[Tensor], contents: Contents, make: Fill, on_kept: Callable[[int], None]) -> None:
@@ -62,7 +70,7 @@ class DiskCache:
 
     def read(self, contents: Contents, buffers: Sequence[Tensor], on_kept: Callable[[int], None]) -> bool:
         """Fill all ``buffers`` from a kept file; False, with anything in them, where there is none that is whole."""
-        path = self._path(contents)
+        path = self.ask_for(contents)
         try:
             reader = PackedReader(path, contents)
         except UnusablePackedFile:
@@ -78,6 +86,7 @@ class DiskCache:
             return False
         finally:
             reader.close()
+        self._hold(path)
         return True
 
     def mapped(self, contents: Contents, make: Fill, on_kept: Callable[[], None]) -> list[Tensor] | None:
@@ -100,11 +109,12 @@ class DiskCache:
                     return None
                 make(number, buffer)
                 keeping.add(buffer)
+            del buffer
         return self._mapped(contents)
 
     def _mapped(self, contents: Contents) -> list[Tensor] | None:
         """The blocks of a kept file, once all of it was compared with its checksums."""
-        path = self._path(contents)
+        path = self.ask_for(contents)
         try:
             reader = PackedReader(path, contents)
         except UnusablePackedFile:
@@ -115,6 +125,7 @@ class DiskCache:
                 reader.read(number, buffer)
             with suppress(OSError):
                 os.utime(path)
+            self._hold(path)
             return reader.mapped()
         except (OSError, UnusablePackedFile) as error:
             self.warn("cannot be read and will be rebuilt", path, error)
@@ -141,7 +152,8 @@ class DiskCache:
             except OSError as error:
                 self.warn("cannot be kept for the next start", path, error)
             yield keeping
-            keeping.finish()
+            if keeping.finish():
+                self._hold(path)
         finally:
             keeping.abandon()
             if descriptor is not None:
@@ -160,20 +172,53 @@ class DiskCache:
         """Make room within the limit and on the disk. Only the holder of the lock comes here."""
         for draft in drafts(self.folder):
             draft.unlink()  # of a process that was killed
-        if nbytes > self.limit_bytes:
-            self._say_too_little("the limit is too low for them", nbytes, self.limit_bytes)
-            return False
         kept = sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime_ns)
-        sizes = {file: file.stat().st_size for file in kept if file != path}
+        used = [file for file in kept if file != path and self.kind.lasting and is_in_use(file)]
+        limit = self.limit_bytes - sum(file.stat().st_size for file in used)
+        if nbytes > limit:
+            self._too_low(nbytes, used)
+            return False
+        sizes = {file: file.stat().st_size for file in kept if file != path and file not in used}
         free = shutil.disk_usage(self.folder).free - self.free_reserve_bytes
         if free + sum(sizes.values()) < nbytes:
             self._say_too_little("the disk has too little space", nbytes, max(0, free))
             return False
-        while sizes and (sum(sizes.values()) + nbytes > self.limit_bytes or free < nbytes):
+        while sizes and (sum(sizes.values()) + nbytes > limit or free < nbytes):
             oldest = next(iter(sizes))
             oldest.unlink()
             free += sizes.pop(oldest)
         return True
+
+    def ask_for(self, contents: Contents) -> Path:
+        """Where a file lies, or would; that it is needed is noted for :meth:`say_what_is_needed`."""
+        path = self._path(contents)
+        self.in_use.wanted[path] = contents.nbytes
+        return path
+
+    def _hold(self, path: Path) -> None:
+        if self.kind.lasting:
+            self.in_use.hold(path)
+
+    def _too_low(self, nbytes: int, used: Sequence[Path]) -> None:
+        """The limit has no room: told at once, or by :meth:`say_what_is_needed` where more may be asked for yet."""
+        if self.kind.lasting:
+            self.in_use.refused = True
+            self.in_use.others |= {file: file.stat().st_size for file in used}
+        else:
+            self._say_too_little("the limit is too low for them", nbytes, self.limit_bytes)
+
+    def say_what_is_needed(self) -> None:
+        """Once all files of a start were asked for, tell how high the limit has to be; nothing where it is enough."""
+        if self.in_use.refused:
+            needed = self.in_use.needed_bytes
+            self._tell(
+                f"{self.kind.name} cannot all be kept for the next start: the limit is too low for them",
+                folder=str(self.folder),
+                needed_bytes=needed,
+                available_bytes=self.limit_bytes,
+                remedy=f"Set {self.kind.setting} to {-(-needed // _GIB)}GiB or more; until then, what is not kept is "
+                "made again at each start. 0 keeps none.",
+            )
 
     def _say_too_little(self, what: str, needed: int, there: int) -> None:
         self._tell(
@@ -218,10 +263,11 @@ class KeptBlocksWriter:
         """Write one more block, if there is still a writer."""
         self._attempt(lambda writer: writer.add(buffer))
 
-    def finish(self) -> None:
-        """Give the file its name."""
+    def finish(self) -> bool:
+        """Give the file its name; whether it has it."""
         self._attempt(lambda writer: writer.finish())
-        self._writer = None
+        done, self._writer = self._writer is not None, None
+        return done
 
     def abandon(self) -> None:
         """Remove unfinished files."""

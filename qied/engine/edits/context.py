@@ -134,6 +134,11 @@ class Drawing:
         return 0 if self.over is None else self.steps - self.over.own_steps
 
     @property
+    def precision(self) -> str:
+        """The precision that it names, "" for the model's own."""
+        return "" if self.over is None else self.over.precision
+
+    @property
     def phase(self) -> Phase:
         """What its steps are called."""
         return "denoise" if self.over is None else "redraw"

@@ -12,7 +12,7 @@ from torch import Tensor
 from qied.engine.lora.branches import NOTHING_AROUND, AroundLoras, BlockLoras
 from qied.engine.transformer.modulation_table import StepModulation
 from qied.engine.transformer.rope import Rotation
-from qied.engine.transformer.transformer import Forward
+from qied.engine.transformer.transformer import Forward, Transformer
 from qied.planning.forward_layout import Tokens
 
 PATCH = 2
@@ -108,8 +108,12 @@ def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
 
 @dataclass(frozen=True)
 class VelocityRequest:
-    """The request of a step: the velocities of its forwards, for the positive prompt and, with guidance, the other."""
+    """The request of a step: the velocities of its forwards, for the positive prompt and, with guidance, the other.
 
+    ``transformer`` is what gives them, in the precision of the pass.
+    """
+
+    transformer: Transformer
     forwards: tuple[Forward, ...]
 
     @property
@@ -119,21 +123,23 @@ class VelocityRequest:
 
 
 def velocity_request(
+    transformer: Transformer,
     latents: Tensor,
     modulation: StepModulation,
     conditioning: Conditioning,
     loras: Sequence[BlockLoras] = (),
     around: AroundLoras = NOTHING_AROUND,
 ) -> VelocityRequest:
-    """Ask for the velocities of one step at ``latents`` FP32 [1, target tokens, C * 4].
+    """Ask ``transformer`` for the velocities of one step at ``latents`` FP32 [1, target tokens, C * 4].
 
     ``loras`` has one entry for each block, or none at all; ``around`` those around the blocks.
     """
     return VelocityRequest(
+        transformer,
         tuple(
             Forward(latents, conditioning.references, prompt, conditioning.rotation, modulation, loras, around)
             for prompt in conditioning.prompts
-        )
+        ),
     )
 
 

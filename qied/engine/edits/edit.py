@@ -56,7 +56,7 @@ class Edit:
             if isinstance(work, Advance):
                 done = work
             else:
-                velocities = self._context.models.transformer.velocities(work.forwards)
+                velocities = work.transformer.velocities(work.forwards)
                 # What was brought to the device for them goes before the rest of the step needs memory.
                 del work
                 done = self._stepped(velocities)

@@ -34,7 +34,7 @@ from qied.engine.sigmas import lightning_schedule, sigma_schedule, simple_sigmas
 from qied.engine.text.encoder import VisionFeatures
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.pictures.reduced import colours_of
-from qied.planning.forward_layout import Tokens
+from qied.planning.forward_layout import Tokens, TransformerShape
 from qied.planning.memory import step_bytes
 from qied.planning.view import View
 from qied.planning.views import PictureView, mask_view
@@ -263,6 +263,7 @@ def denoise(
 ) -> Units[Tensor]:
     """Take what a pass starts from to the picture, one unit a step; returns latents FP32 [1, C, rows, columns]."""
     spec, models = inputs.spec, context.models
+    model = models.transformer_in(drawing.precision)
     columns, rows = (side // models.vae.cell for side in drawing.size)
     sigmas = _sigmas(context, spec, drawing, start.noise.shape[1])
     steps = len(sigmas) - 1
@@ -271,14 +272,14 @@ def denoise(
     held.hold("start")
     held.hold("latents", latents, *start.tensors)
     held.hold("conditioning", conditioning.references, conditioning.rotation.image, conditioning.rotation.text)
-    needs = step_needs(context, inputs, conditioning.tokens(latents))
+    needs = step_needs(context, inputs, model.shape, conditioning.tokens(latents))
     table = yield from prepare_steps(context, inputs, sigmas, held, needs)
     modulation = models.transformer.step_rows(table)
     held.hold("modulation", modulation)
     for step in range(1, steps + 1):
         loras = context.loras.branches(inputs.loras)
         around = context.loras.around(inputs.loras)
-        velocities = yield velocity_request(latents, modulation.step(step - 1), conditioning, loras, around)
+        velocities = yield velocity_request(model, latents, modulation.step(step - 1), conditioning, loras, around)
         del loras, around
         if spec.compat is None:
             velocity = guided(velocities, conditioning.scale)
@@ -312,9 +313,11 @@ def _sigmas(context: EngineContext, spec: EditSpec, drawing: Drawing, tokens: in
     return sigma_schedule(schedule, drawing.steps, tokens)[drawing.first_step :]
 
 
-def step_needs(context: EngineContext, inputs: EditInputs, forwards: Sequence[Tokens]) -> StepNeeds:
+def step_needs(
+    context: EngineContext, inputs: EditInputs, shape: TransformerShape, forwards: Sequence[Tokens]
+) -> StepNeeds:
     """What each step of an edit adds to those of others, with the tokens of each of its ``forwards``."""
-    return StepNeeds(step_bytes(context.models.transformer.shape, forwards), context.loras.sizes(inputs.loras))
+    return StepNeeds(step_bytes(shape, forwards), context.loras.sizes(inputs.loras))
 
 
 def prepare_steps(

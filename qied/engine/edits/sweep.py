@@ -62,15 +62,12 @@ class Sweep:
 
     def _velocities(self, requests: Sequence[VelocityRequest]) -> list[Callable[[], list[Tensor]]]:
         """What gives each request its velocities: those of one sweep where that went well, else a sweep of its own."""
-        transformer = self._context.models.transformer
         if len(requests) > 1:
             try:
-                with torch.inference_mode():
-                    found = iter(transformer.velocities([each for request in requests for each in request.forwards]))
-                return [partial(list, list(islice(found, len(request.forwards)))) for request in requests]
+                return [partial(list, found) for found in _in_sweeps(requests)]
             except Exception as error:  # noqa: BLE001 (each is tried alone, and fails by itself if it has to)
                 self._tried_together(error, len(requests))
-        return [partial(transformer.velocities, request.forwards) for request in requests]
+        return [partial(request.transformer.velocities, request.forwards) for request in requests]
 
     def _tried_together(self, error: Exception, steps: int) -> None:
         """Note that a sweep of several steps failed; raises DeviceLost if no other can go well."""
@@ -80,6 +77,17 @@ class Sweep:
         reason = f"{type(error).__name__}: {error}"
         log = structlog.get_logger(part="sweep")
         log.warning("steps failed together, retrying them one by one", steps=steps, reason=reason)
+
+
+@torch.inference_mode()
+def _in_sweeps(requests: Sequence[VelocityRequest]) -> list[list[Tensor]]:
+    """The velocities of each request, in a sweep for each precision that they are in."""
+    found: dict[int, list[Tensor]] = {}
+    for transformer in dict.fromkeys(request.transformer for request in requests):
+        own = [(place, request) for place, request in enumerate(requests) if request.transformer is transformer]
+        velocities = iter(transformer.velocities([each for _, request in own for each in request.forwards]))
+        found |= {place: list(islice(velocities, len(request.forwards))) for place, request in own}
+    return [found[place] for place in range(len(requests))]
 
 
 def _outcome(work: Callable[[], T]) -> T | Exception:

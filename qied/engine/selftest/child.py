@@ -16,6 +16,13 @@ class Rate:
     bytes_per_s: int
 
 
+@dataclass(frozen=True)
+class TrialFacts:
+    """What a trial found out besides that it went well."""
+
+    facts: dict[str, str | int | float]
+
+
 def _always() -> bool:
     return True
 
@@ -24,7 +31,7 @@ def _always() -> bool:
 class Suite:
     """Named trials in order. ``usable`` tells after a failure whether the device still answers in this process."""
 
-    trials: Mapping[str, Callable[[], Trial | Rate]]
+    trials: Mapping[str, Callable[[], Trial | Rate | TrialFacts]]
     usable: Callable[[], bool] = field(default=_always)
 
 
@@ -43,13 +50,15 @@ def run_suite(suite: Suite, skip: Collection[str], report: Callable[[Line], None
             return
 
 
-def _finished(name: str, run: Callable[[], Trial | Rate]) -> FinishedTrial:
+def _finished(name: str, run: Callable[[], Trial | Rate | TrialFacts]) -> FinishedTrial:
     try:
         result = run()
     except Exception as error:  # noqa: BLE001 - whatever a kernel raises is the answer of its trial
         return FinishedTrial(name=name, trial=Trial(ok=False, error=_reason(error)))
     if isinstance(result, Rate):
         return FinishedTrial(name=name, trial=Trial(ok=True), bytes_per_s=result.bytes_per_s)
+    if isinstance(result, TrialFacts):
+        return FinishedTrial(name=name, trial=Trial(ok=True), facts=result.facts)
     return FinishedTrial(name=name, trial=result)
 
 

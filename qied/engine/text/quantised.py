@@ -7,7 +7,6 @@ reads a few hundred of its rows, which stay exact.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,21 +15,22 @@ import structlog
 import torch
 from torch import Tensor
 
+from qied.checkpoints.file_bytes import Matrices, matrices_of_layers
+from qied.checkpoints.names import TEXT_STACKS
 from qied.engine.disk.cache import DiskCache, Kind, identity_of
 from qied.engine.disk.file import Contents
-from qied.engine.text.streaming import STACKS, layer_layout
+from qied.engine.text.streaming import layer_layout
 from qied.engine.weights.quantise import E4M3, quantise_into, rotate_to_int8_into
-from qied.engine.weights.sources import FileSource, StoredWeight, TensorSource, WeightReader, check_shape
+from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_shape
+from qied.engine.weights.stored_weight import StoredWeight
 from qied.planning.plan import TextPrecision
 
-PACKED_TEXT = Kind("packed text encoder", "storage.packed_bytes")
+PACKED_TEXT = Kind("packed text encoder", "storage.packed_bytes", lasting=True)
 PACKING = 1
 """Version of how layers are packed and quantised: files of another one are of no use."""
 _DTYPES = {"int8-storage": torch.int8, "fp8-storage": E4M3}
 _SCALE = " scale"
 """Stands behind a weight's name for its scale; names of parameters have no blanks."""
-Matrices = dict[str, tuple[int, ...]]
-"""Shapes by the name below a layer, such as "mlp.up_proj.weight"."""
 
 
 def quantised_layers(
@@ -40,7 +40,7 @@ def quantised_layers(
     reader: WeightReader,
     cache: DiskCache | None,
 ) -> dict[str, StoredWeight]:
-    """The matrices of all layers that ``source`` does not have in FP8 or as GGUF's blocks, by its names.
+    """The matrices of all layers that ``source`` has in 16 bits or more, by its names.
 
     Each has a scale for each row, and lies in a mapped file of ``cache``; what is not there is made on ``device``.
     Where nothing can be kept, nothing is quantised, which is logged: each worker would hold all of it in memory of its
@@ -49,34 +49,34 @@ def quantised_layers(
     if precision == "stored":
         return {}
     found: dict[str, StoredWeight] = {}
-    keeping = replace(cache, kind=PACKED_TEXT) if cache is not None else None
-    for stack in STACKS:
-        matrices = _matrices(source, stack)
-        if not matrices:
-            continue
-        blocks = None
-        if keeping is not None and isinstance(source, FileSource):
-            layers = _Layers(source, stack, matrices, precision, device, reader)
+    stacks = [(stack, matrices) for stack in TEXT_STACKS if (matrices := _matrices(source, stack))]
+    if not stacks:
+        return found
+    if cache is not None and isinstance(source, FileSource):
+        keeping = replace(cache, kind=PACKED_TEXT)
+        made = [_Layers(source, stack, matrices, precision, device, reader) for stack, matrices in stacks]
+        for layers in made:
+            keeping.ask_for(layers.contents())
+        for layers in made:
             blocks = keeping.mapped(layers.contents(), layers.make, layers.pass_over)
-        if blocks is None:
-            log = structlog.get_logger(part="text encoder")
-            log.warning("the text encoder is used as it is stored", wanted=precision, reason="nothing was kept on disk")
-            return {}
-        found.update(layers.weights(blocks))
-    return found
+            if blocks is None:
+                break
+            found.update(layers.weights(blocks))
+        else:
+            return found
+    log = structlog.get_logger(part="text encoder")
+    log.warning("the text encoder is used as it is stored", wanted=precision, reason="nothing was kept on disk")
+    return {}
 
 
 def _matrices(source: TensorSource, stack: str) -> list[Matrices]:
     """Of each layer of a stack, the matrices that every layer has in a type that is quantised here."""
-    found: dict[int, Matrices] = defaultdict(dict)
-    for name in source.names():
-        number, _, below = name.removeprefix(stack).partition(".")
-        if name.startswith(stack) and number.isdecimal():
-            weight = source.stored(name)
-            wanted = weight.kind is None and weight.values.dtype != E4M3 and len(weight.shape) == 2
-            found[int(number)] |= {below: weight.shape} if wanted else {}
-    common = set.intersection(*(set(each.items()) for each in found.values())) if found else set()
-    return [dict(sorted(common)) for _ in found] if common else []
+    inside = {name: source.stored(name) for name in source.names() if name.startswith(stack)}
+    shapes = {
+        name: weight.shape if weight.is_plain and weight.values.dtype != E4M3 else None
+        for name, weight in inside.items()
+    }
+    return matrices_of_layers(stack, shapes)
 
 
 class _Layers:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from qied.checkpoints.names import TEXT_STACKS, TOKEN_TABLE
 from qied.engine.block.views import views
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.streams import Streams, streams_of
-from qied.engine.weights.gguf_blocks import expand
-from qied.engine.weights.quantise import dequantise
 from qied.engine.weights.sources import MappedWeights
+from qied.engine.weights.stored_weight import StoredWeight
 from qied.planning.memory import STREAMED_SLOTS
 
-STACKS = ("visual.blocks.", "language_model.layers.")
-"""What the names of streamed layers begin with."""
-_TABLE = "language_model.embed_tokens"
+_BLOCK_SCALE = " block scale"
+"""Stands behind a parameter's name for its scales within rows; names of parameters have no blanks."""
 _ALIGNMENT = 256
 """Bytes to which every parameter in a slot is aligned, as the device's allocator aligns tensors."""
 
@@ -42,11 +41,6 @@ def _nothing() -> None:
     """Weights that lie in memory do not change."""
 
 
-def is_streamed(name: str) -> bool:
-    """Whether a tensor of a Qwen2_5_VLModel stays in the host's memory: those of layers, and the token embeddings."""
-    return name.startswith((*STACKS, f"{_TABLE}."))
-
-
 def stream_text_model(
     model: Any,
     device: torch.device,
@@ -59,22 +53,20 @@ def stream_text_model(
     The blocks of ``model.visual`` and the layers of ``model.language_model`` are streamed; both take inputs on
     ``device`` as before. ``embed_tokens`` stays in host memory and looks up there; everything else moves to the device.
     Streamed parameters stay where and as they are stored, be it in a mapped file, and are not pinned; one layer at a
-    time is cast to ``dtype``, on the device; there those in 8 bits are multiplied by their scales and GGUF's blocks are
-    expanded, as ``stored`` has them by name, the table's rows when they are looked up. ``before_forward`` is called
-    before each forward of the one and of the other; what it raises, the forward raises.
+    time is cast to ``dtype``, or expanded, on the device, as ``stored`` has them by name, the table's rows when they
+    are looked up. ``before_forward`` is called before each forward of the one and of the other; what it raises, the
+    forward raises.
     """
     streams = streams_of(device)
-    visual, language = (_below(stack, stored) for stack in STACKS)
+    visual, language = (_below(stack, stored) for stack in TEXT_STACKS)
     stacks = [
         LayerStack(model.visual, "blocks", device, dtype, streams, before_forward, visual),
         LayerStack(model.language_model, "layers", device, dtype, streams, before_forward, language),
     ]
-    name = f"{_TABLE}.weight"
-    blocks = stored.blocks.get(name)
-    table = model.language_model.embed_tokens.weight.detach() if blocks is None else blocks.values
-    model.language_model.embed_tokens = TokenTable(
-        table, stored.scales.get(name), dtype, None if blocks is None else blocks.kind
-    )
+    name = f"{TOKEN_TABLE}.weight"
+    plain = StoredWeight(model.language_model.embed_tokens.weight.detach(), stored.scales.get(name))
+    table = stored.forms.get(name, plain)
+    model.language_model.embed_tokens = TokenTable(table, dtype)
     resident = [
         child
         for part, stack in ((model.visual, "blocks"), (model.language_model, "layers"))
@@ -86,7 +78,7 @@ def stream_text_model(
         resident_bytes=sum(_nbytes(_moved(part, device, dtype)) for part in resident)
         + sum(stack.scale_bytes for stack in stacks),
         slot_bytes=max(stack.slot_bytes for stack in stacks),
-        host_bytes=layer_bytes + model.language_model.embed_tokens.weight.nbytes,
+        host_bytes=layer_bytes + table.values.nbytes + (0 if table.block_scale is None else table.block_scale.nbytes),
     )
 
 
@@ -94,7 +86,7 @@ def _below(stack: str, stored: MappedWeights) -> MappedWeights:
     """What belongs to the layers of a stack, by layer and parameter ("3.mlp.up_proj.weight")."""
     return MappedWeights(
         {name.removeprefix(stack): scale for name, scale in stored.scales.items() if name.startswith(stack)},
-        {name.removeprefix(stack): weight for name, weight in stored.blocks.items() if name.startswith(stack)},
+        {name.removeprefix(stack): weight for name, weight in stored.forms.items() if name.startswith(stack)},
     )
 
 
@@ -115,27 +107,26 @@ class LayerStack:
         before_forward: Callable[[], None],
         stored: MappedWeights,
     ) -> None:
-        """``stored`` by layer and parameter ("3.mlp.up_proj.weight"); its scales stay on the device."""
+        """``stored`` by layer and parameter ("3.mlp.up_proj.weight"); scales of rows and tensors stay on the device."""
         layers: list[nn.Module] = list(getattr(owner, name))
         self._device = device
         self._dtype = dtype
         self._streams = streams
         self._before_forward = before_forward
-        self._scales: list[dict[str, Tensor]] = [{} for _ in layers]
+        self._forms: list[dict[str, StoredWeight]] = [{} for _ in layers]
+        held: list[dict[str, Tensor]] = [dict(layer.named_parameters()) for layer in layers]
         for place, scale in stored.scales.items():
             number, _, parameter = place.partition(".")
-            self._scales[int(number)][parameter] = scale.to(device)
-        self._kinds: list[dict[str, str | None]] = [{} for _ in layers]
-        held = [dict(layer.named_parameters()) for layer in layers]
-        for place, weight in stored.blocks.items():
+            self._forms[int(number)][parameter] = StoredWeight(held[int(number)][parameter], scale.to(device))
+        for place, weight in stored.forms.items():
             number, _, parameter = place.partition(".")
-            held[int(number)][parameter] = weight.values  # type: ignore[assignment]
-            if weight.kind is not None:
-                self._kinds[int(number)][parameter] = weight.kind
-            if weight.scale is not None:
-                self._scales[int(number)][parameter] = weight.scale.to(device)
-        # GGUF's blocks leave their slot at once: beside the layer's weights a second slot has no room.
-        self._copies = any(self._kinds)
+            held[int(number)][parameter] = weight.values
+            if weight.block_scale is not None:
+                held[int(number)][parameter + _BLOCK_SCALE] = weight.block_scale
+            scale = None if weight.scale is None else weight.scale.to(device)  # type: ignore[assignment]
+            self._forms[int(number)][parameter] = replace(weight, scale=scale)
+        # What takes more than a cast leaves its slot at once: beside the layer's weights a second slot has no room.
+        self._copies = any(_takes_room(form) for forms in self._forms for form in forms.values())
         assert not any(next(layer.buffers(), None) is not None for layer in layers), "a layer with buffers"
         self._layouts = [layer_layout(tensors) for tensors in held]
         self._parts = [layout.parts(tensors) for layout, tensors in zip(self._layouts, held, strict=True)]
@@ -153,7 +144,8 @@ class LayerStack:
     @property
     def scale_bytes(self) -> int:
         """Bytes of the scales, on the device."""
-        return sum(scale.nbytes for scales in self._scales for scale in scales.values())
+        scales = (form.scale for forms in self._forms for form in forms.values())
+        return sum(scale.nbytes for scale in scales if scale is not None)
 
     @property
     def nbytes(self) -> int:
@@ -165,10 +157,7 @@ class LayerStack:
         assert self._ring is not None, "streamed layers run within their model's forward"
         ticket = self._ticket
         stored = self._layouts[index].views(self._ring.use(ticket))
-        scales, kinds = self._scales[index], self._kinds[index]
-        weights = {
-            name: expanded(view, scales.get(name), self._dtype, kinds.get(name)) for name, view in stored.items()
-        }
+        weights = self._expanded(index, stored)
         if self._copies:
             for name, weight in weights.items():
                 if weight.data_ptr() == stored[name].data_ptr():
@@ -181,6 +170,15 @@ class LayerStack:
         if index + 1 < len(self._parts):
             self._ticket = self._ring.load_parts(self._parts[index + 1])
         return result
+
+    def _expanded(self, index: int, views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters of a layer in the model's dtype, of what lies in its slot."""
+        forms, found = self._forms[index], {}
+        for name, view in views.items():
+            if not name.endswith(_BLOCK_SCALE):
+                form = replace(forms.get(name, _PLAIN), values=view, block_scale=views.get(name + _BLOCK_SCALE))
+                found[name] = form.numbers(self._dtype)
+        return found
 
     def _begin(self) -> None:
         self._end()
@@ -196,34 +194,26 @@ class LayerStack:
 
 
 class TokenTable(nn.Module):
-    """The table of token embeddings where and as it is stored; only the rows of a prompt are read and cast.
+    """The table of token embeddings where and as it is stored; only the rows of a prompt are read and expanded."""
 
-    ``weight`` [vocabulary, hidden], times ``scale`` (FP32 [vocabulary] or [1]) where it is E4M3 with one; of GGUF's
-    blocks of a ``kind``, uint8 [vocabulary, bytes of a row].
-    """
-
-    def __init__(self, weight: Tensor, scale: Tensor | None, dtype: torch.dtype, kind: str | None = None) -> None:
+    def __init__(self, weight: StoredWeight, dtype: torch.dtype) -> None:
         super().__init__()
         # Neither parameter nor buffer, since a model that is moved would take it along.
-        self.weight = weight
-        self._scale = scale
+        self.weight = weight.values
+        self._stored = weight
         self._dtype = dtype
-        self._kind = kind
 
     def forward(self, ids: Tensor) -> Tensor:
         """Rows [..., hidden] of int64 ids [...]."""
-        flat = ids.flatten()
-        # Rows are taken as bytes: types of one byte have no look-up of their own.
-        rows = self.weight.view(torch.uint8)[flat].view(self.weight.dtype)
-        scale = self._scale[flat] if self._scale is not None and len(self._scale) > 1 else self._scale
-        return expanded(rows, scale, self._dtype, self._kind).view(*ids.shape, -1)
+        return self._stored.looked_up(ids.flatten(), self._dtype).view(*ids.shape, -1)
 
 
-def expanded(stored: Tensor, scale: Tensor | None, dtype: torch.dtype, kind: str | None = None) -> Tensor:
-    """A stored tensor in ``dtype``, times its scale where it has one, or expanded where it consists of blocks."""
-    if kind is not None:
-        return expand(stored, kind, dtype)
-    return stored.to(dtype) if scale is None else dequantise(stored, scale, dtype)
+_PLAIN = StoredWeight(torch.empty(0))
+
+
+def _takes_room(form: StoredWeight) -> bool:
+    """Whether expanding a weight takes several copies in FP32 of some of its rows."""
+    return form.kind is not None or form.block_scale is not None or form.group > 1
 
 
 class _StreamedLayer(nn.Module):

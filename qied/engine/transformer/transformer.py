@@ -109,6 +109,16 @@ class Transformer:
         """Bytes in host memory besides those: streamed blocks and modulation tables."""
         return self.blocks.host_bytes + self.modulation.host_bytes
 
+    def layout_of(self, execution: Execution) -> BlockLayout:
+        """How one block of this model lies in memory in the precision of an execution."""
+        return _layout(self._embedders, execution)
+
+    def with_blocks(self, blocks: Blocks, execution: Execution) -> Transformer:
+        """The same transformer with other blocks, run as ``execution`` says; all else is shared."""
+        shape = _shape(blocks.layout, execution)
+        executor = choose_executor(execution, shape, self._device)
+        return Transformer(self._embedders, blocks, self.modulation, executor, shape, self._device)
+
     def rotation(self, shapes: Sequence[LatentShape], text_tokens: int, *, as_comfyui: bool = False) -> Rotation:
         """Rotations of a target and its references in tokens, and of the longest text of an edit."""
         if as_comfyui:
@@ -222,10 +232,30 @@ def load_transformer(
         pin=execution.pin,
         kept=kept_tables(caches.modulation, source, device),
     )
-    as_stored = partial(stored_blocks, source, layout=layout) if execution.stored_block_bytes else None
-    blocks = Blocks(layout, execution, device, as_stored)
     for index in range(layers):
         modulation.check(reader, index)
+    blocks = load_blocks(source, layout, execution, device, reader, caches)
+    reader.finish(source, start)
+    shape = _shape(layout, execution)
+    executor = choose_executor(execution, shape, device)
+    return Transformer(embedders, blocks, modulation, executor, shape, device)
+
+
+def load_blocks(
+    source: TensorSource,
+    layout: BlockLayout,
+    execution: Execution,
+    device: torch.device,
+    reader: WeightReader,
+    caches: DiskCaches = NO_CACHES,
+) -> Blocks:
+    """Load all blocks as ``execution`` says; raises ModelUnsupported.
+
+    Those that have to be quantised come from ``caches``, where they are kept, or go there.
+    """
+    start, layers = reader.done, execution.total_blocks
+    as_stored = partial(stored_blocks, source, layout=layout) if execution.stored_block_bytes else None
+    blocks = Blocks(layout, execution, device, as_stored)
 
     def pack(index: int, buffer: Tensor) -> None:
         if index in blocks.stored:
@@ -241,10 +271,12 @@ def load_transformer(
     else:
         for index, buffer in enumerate(blocks.buffers()):
             pack(index, buffer)
-    reader.finish(source, start)
-    shape = TransformerShape(layout.shape, layers, execution.precision, execution.compute, execution.fp8_attention)
-    executor = choose_executor(execution, shape, device)
-    return Transformer(embedders, blocks, modulation, executor, shape, device)
+    return blocks
+
+
+def _shape(layout: BlockLayout, execution: Execution) -> TransformerShape:
+    layers = execution.total_blocks
+    return TransformerShape(layout.shape, layers, execution.precision, execution.compute, execution.fp8_attention)
 
 
 def _is_packed(source: FileSource, layout: BlockLayout) -> bool:

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
+import structlog
 import torch
 from PIL import Image
 from qied_client.errors import ModelUnsupported
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from qied.engine.upscale.networks import network_of
-from qied.planning.upscaling import MARGIN_PX, UpscalerFacts, upscale_tile
-from qied.upscalers.contents import NESTED, PICKLED, new_names, read_facts
+from qied.engine.device_errors import is_exhausted
+from qied.engine.upscale.loading import load_network, same_model
+from qied.engine.upscale.precision import DTYPES
+from qied.planning.upscaling import MARGIN_PX, SMALLEST_TILE_PX, UpscalerFacts, upscale_tile
+from qied.upscalers.catalogue import UpscalerFile
 
-_HALF_ERROR: Final = 1 / 255
-"""The largest error of a half-precision trial that is still used: one level of 8 bits."""
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom, in pixels of the input."""
+Levels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 
 
 @dataclass
 class UpscalerLibrary:
-    """The upscaling models by name (``files``: their paths); none stays on the device between edits.
+    """The upscaling models by name; none stays on the device between edits."""
 
-    ``half`` keeps what a trial showed of each: whether half precision differs by less than one level of 8 bits.
-    """
-
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, UpscalerFile] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    half: dict[str, bool] = field(default_factory=dict)
 
     def upscaled(
         self, picture: Image.Image, name: str, room_bytes: int
@@ -41,33 +38,71 @@ class UpscalerLibrary:
 
         Raises ModelUnsupported where the file is not what it was when the daemon started.
         """
-        facts = self._facts(name)
-        network = self._loaded(name, facts)
-        tile = upscale_tile(facts, room_bytes)
-        boxes = list(_boxes(picture.size, tile))
-        scale = facts.scale
+        file = self.files[name]
+        network = self._loaded(name, file)
+        boxes = list(_boxes(picture.size, upscale_tile(file.facts, room_bytes)))
+        scale = file.facts.scale
         target = np.empty((picture.height * scale, picture.width * scale, 3), np.uint8)
-        levels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-        for number, (left, top, right, bottom) in enumerate(boxes, 1):
-            target[top * scale : bottom * scale, left * scale : right * scale] = self._tile(
-                network, levels, facts, (left, top, right, bottom)
-            )
+        tiles = _Tiles(network, torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None], file.facts, self.device)
+        for number, box in enumerate(boxes, 1):
+            tiles.into(target, box)
             done = Image.fromarray(target) if number == len(boxes) else None
             yield number, len(boxes), done
 
-    def _facts(self, name: str) -> UpscalerFacts:
+    def _loaded(self, name: str, file: UpscalerFile) -> nn.Module:
         try:
-            return read_facts(Path(self.files[name]))
+            network, facts = load_network(Path(file.path))
         except OSError as error:
             raise ModelUnsupported(
                 f"The upscaler {name!r} cannot be read: {error.strerror}.", "Restart the daemon."
             ) from None
+        if not same_model(facts, file.facts):
+            raise ModelUnsupported(
+                f"The upscaler {name!r} is another model than when the daemon started.", "Restart the daemon."
+            )
+        return network.to(self.device, DTYPES[file.precision])
 
-    def _tile(
-        self, network: nn.Module, levels: Tensor, facts: UpscalerFacts, box: tuple[int, int, int, int]
-    ) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+
+class _Tiles:
+    """Tiles of one picture, whose levels are [1, 3, rows, columns]; smaller ones where memory runs out."""
+
+    def __init__(self, network: nn.Module, levels: Tensor, facts: UpscalerFacts, device: torch.device) -> None:
+        self._network = network
+        self._levels = levels
+        self._facts = facts
+        self._device = device
+        self._most = max(levels.shape[-2:])
+        """Pixels along a side of the largest tile that has not run out of memory."""
+
+    def into(self, target: Levels, box: Box) -> None:
+        """Fill the enlarged box of ``target``; where memory runs out, in halves of it down to the smallest tile.
+
+        Raises what torch does where not even that fits.
+        """
+        left, top, right, bottom = box
+        side = max(right - left, bottom - top)
+        if side <= self._most:
+            try:
+                scale = self._facts.scale
+                target[top * scale : bottom * scale, left * scale : right * scale] = self._enlarged(box)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if side <= SMALLEST_TILE_PX or not is_exhausted(error):
+                    raise
+                reason = str(error).splitlines()[0]
+            # Out of the handler, whose error would keep the tensors of the failed tile alive.
+            self._most = max(SMALLEST_TILE_PX, -(-side // 2))
+            structlog.get_logger(part="upscaling").warning(
+                "memory ran out for a tile, taking smaller ones", tile_px=side, next_px=self._most, reason=reason
+            )
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+        for part in _boxes((right - left, bottom - top), self._most):
+            self.into(target, (left + part[0], top + part[1], left + part[2], top + part[3]))
+
+    def _enlarged(self, box: Box) -> Levels:
         """The enlarged levels of a box [rows, columns, 3], seen with its margins."""
-        height, width = levels.shape[-2:]
+        height, width = self._levels.shape[-2:]
         left, top, right, bottom = box
         seen = (
             max(0, left - MARGIN_PX),
@@ -75,57 +110,25 @@ class UpscalerLibrary:
             min(width, right + MARGIN_PX),
             min(height, bottom + MARGIN_PX),
         )
-        weight = next(network.parameters())
-        part = levels[..., seen[1] : seen[3], seen[0] : seen[2]].to(self.device)
+        weight = next(self._network.parameters())
+        part = self._levels[..., seen[1] : seen[3], seen[0] : seen[2]].to(self._device)
         numbers = part.to(weight.dtype).div_(255)
         # Pictures are extended to the multiples that a network gathers pixels by.
-        spare = [-numbers.shape[-1] % facts.shuffle, -numbers.shape[-2] % facts.shuffle]
+        spare = [-numbers.shape[-1] % self._facts.shuffle, -numbers.shape[-2] % self._facts.shuffle]
         numbers = nn.functional.pad(numbers, (0, spare[0], 0, spare[1]), mode="replicate")
-        scale = facts.scale
-        made = network(numbers)[
+        scale = self._facts.scale
+        made = self._network(numbers)[
             0,
             :,
             (top - seen[1]) * scale : (bottom - seen[1]) * scale,
             (left - seen[0]) * scale : (right - seen[0]) * scale,
         ]
-        result: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]] = (
-            made.float().clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        )
+        result: Levels = made.float().clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return result
 
-    def _loaded(self, name: str, facts: UpscalerFacts) -> nn.Module:
-        path = Path(self.files[name])
-        network = network_of(facts)
-        network.load_state_dict(_state(path), assign=True)
-        network.requires_grad_(False).eval().to(self.device, torch.float32)
-        if self.device.type == "cuda" and self._fits_half(name, network, facts):
-            network.half()
-        return network
 
-    def _fits_half(self, name: str, network: nn.Module, facts: UpscalerFacts) -> bool:
-        """Whether half precision gives the same picture, by a trial on noise; asked once for each model."""
-        if name not in self.half:
-            noise = torch.rand(1, 3, 32 * facts.shuffle, 32, generator=torch.Generator().manual_seed(0)).to(self.device)
-            exact = network(noise).clamp(0, 1)
-            rough = deepcopy(network).half()(noise.half()).float().clamp(0, 1)
-            self.half[name] = bool(((exact - rough).abs().max() <= _HALF_ERROR).item())
-        return self.half[name]
-
-
-def _state(path: Path) -> dict[str, Tensor]:
-    """The weights under the names used here, FP32."""
-    if path.suffix.lower() in PICKLED:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        content = next((content[name] for name in NESTED if isinstance(content.get(name), dict)), content)
-    else:
-        content = load_file(path)
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    names = new_names(tensors)
-    return {names[name]: value.float() for name, value in tensors.items()}
-
-
-def _boxes(size: tuple[int, int], tile: int) -> Iterator[tuple[int, int, int, int]]:
-    """Left, top, right and bottom of the tiles of a picture, row by row."""
+def _boxes(size: tuple[int, int], tile: int) -> Iterator[Box]:
+    """The tiles of a picture, row by row."""
     width, height = size
     for top in range(0, height, tile):
         for left in range(0, width, tile):

@@ -1,4 +1,4 @@
-"""Expands NVFP4 and MXFP8, which have a scale for each few neighbours, to FP32: each number is rounded at most once."""
+"""Expands NVFP4 and MXFP8, which have a scale for each few neighbours: each number is rounded at most once."""
 
 from __future__ import annotations
 
@@ -8,29 +8,37 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from qied.weights.block_scales import GROUPS, TILE_ROWS, TILE_SCALES, tiled
+from qied.engine.weights.quantise import row_chunks
+from qied.weights.block_scales import GROUPS, TILE_ROWS, TILE_SCALES
 
 _E2M1: Final = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
 """What the 16 codes of E2M1 stand for (OCP's MX specification 1.0, section 5.3.3)."""
-_COLUMNS: Final = 32
+_LINES: Final = 32
 """Lines of a tile; each has every 32nd row."""
 _E8M0_BIAS, _E8M0_NAN, _FP32_FRACTION = 127, 255, 23
 
 
-def expand_blocks(values: Tensor, block_scale: Tensor, scale: Tensor | None) -> Tensor:
-    """Numbers times their scales, FP32 [rows, inputs].
+def expand_blocks_into(values: Tensor, block_scale: Tensor, scale: Tensor | None, result: Tensor) -> None:
+    """Numbers times their scales, to ``result`` [rows, inputs], by way of FP32 copies of some rows at a time.
 
     ``values``: uint8 [rows, inputs / 2] of NVFP4, or E4M3 [rows, inputs] of MXFP8. ``block_scale``: E4M3, or uint8 of
     E8M0, in tiles. ``scale``: NVFP4's one for all, FP32 [1].
     """
+    for part in row_chunks(*result.shape):
+        rows = torch.arange(part.start, part.stop, device=values.device)
+        result[part] = expand_rows(values[part], block_scale, rows, scale)
+
+
+def expand_rows(values: Tensor, block_scale: Tensor, rows: Tensor, scale: Tensor | None) -> Tensor:
+    """Some rows, FP32 [n, inputs]: ``values`` [n, ...] are theirs, ``rows`` (int64 [n]) their numbers in the weight."""
+    codes = _of_rows(block_scale, rows)
     if values.dtype == torch.uint8:
-        numbers, factors, group = _e2m1(values), block_scale.float(), GROUPS["nvfp4"]
+        numbers, factors, group = _e2m1(values), codes.float(), GROUPS["nvfp4"]
     else:
-        numbers, factors, group = values.float(), _powers_of_two(block_scale), GROUPS["mxfp8"]
-    rows, inputs = numbers.shape
-    factors = _in_rows(factors, rows, inputs // group)
+        numbers, factors, group = values.float(), _powers_of_two(codes), GROUPS["mxfp8"]
+    factors = factors[:, : numbers.shape[1] // group]
     # Exact: an E4M3 scale has four significant bits, and a number two; so is a power of two times a number in E4M3.
-    numbers.view(rows, -1, group).mul_(factors.unsqueeze(2))
+    numbers.view(len(numbers), -1, group).mul_(factors.unsqueeze(2))
     return numbers if scale is None else numbers.mul_(scale)
 
 
@@ -54,11 +62,12 @@ def _powers_of_two(codes: Tensor) -> Tensor:
     return powers.masked_fill_(exponents == 0, 2.0**-_E8M0_BIAS).masked_fill_(exponents == _E8M0_NAN, torch.nan)
 
 
-def _in_rows(tiles: Tensor, rows: int, scales: int) -> Tensor:
-    """Scales [rows, scales in a row] from the tiles that cuBLAS takes.
+def _of_rows(tiles: Tensor, rows: Tensor) -> Tensor:
+    """The scales of some rows, [n, scales in whole tiles], from the tiles that cuBLAS takes.
 
     A tile is 128 x 4: its row r lies in line r % 32, as the (r / 32)-th four (cuBLAS, "1D block scaling factors").
     """
-    high, wide = tiled(rows, scales)
-    shape = high // TILE_ROWS, wide // TILE_SCALES, _COLUMNS, TILE_ROWS // _COLUMNS, TILE_SCALES
-    return tiles.reshape(shape).permute(0, 3, 2, 1, 4).reshape(high, wide)[:rows, :scales]
+    high, wide = tiles.shape
+    shape = high // TILE_ROWS, wide // TILE_SCALES, _LINES, TILE_ROWS // _LINES, TILE_SCALES
+    found = tiles.view(torch.uint8).reshape(shape)[rows // TILE_ROWS, :, rows % _LINES, rows % TILE_ROWS // _LINES]
+    return found.reshape(len(rows), wide).view(tiles.dtype)

@@ -10,16 +10,15 @@ from typing import Final, Protocol
 
 import torch
 from qied_client.errors import ModelUnsupported
+from qied_client.text import counted
 from torch import Tensor, nn
 
 from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import usable_part
 from qied.checkpoints.pipeline_folder import REMEDY
-from qied.engine.weights.block_scales import expand_blocks
-from qied.engine.weights.gguf_blocks import expand, expand_into, numbers_of
 from qied.engine.weights.mapped_file import MappedFile
-from qied.engine.weights.quantise import E4M3, dequantise
-from qied.engine.weights.rotation import reversed_groups, rotate
+from qied.engine.weights.quantise import E4M3
+from qied.engine.weights.stored_weight import StoredWeight
 from qied.progress import OnProgress
 from qied.weights.gguf_types import BLOCKS
 from qied.weights.header import Header
@@ -28,71 +27,6 @@ from qied.weights.stored import Stored
 RELEASE_BYTES = 1 << 27
 """Mapped files are let go of each time that so many bytes of them were read: until then they count as memory."""
 _MAPPED_ITEM_BYTES = 2
-
-
-@dataclass(frozen=True)
-class StoredWeight:
-    """A weight as it is stored: ``values``, times ``scale`` (FP32 [rows] or [1]) where they are E4M3 or INT8.
-
-    With a ``kind`` they are GGUF's blocks of that type, uint8 [..., bytes of a row]. With a ``block_scale`` they are
-    NVFP4 or MXFP8: see ``block_scales``. All may be views of a file, on any device; copy them to keep them. INT8 values
-    may be rotated in groups of ``group`` inputs, as ConvRot files have them.
-    """
-
-    values: Tensor
-    scale: Tensor | None = None
-    kind: str | None = None
-    group: int = 1
-    block_scale: Tensor | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the weight, whatever holds it."""
-        if self.block_scale is not None and self.values.dtype == torch.uint8:
-            return self.values.shape[0], 2 * self.values.shape[1]
-        if self.kind is None:
-            return tuple(self.values.shape)
-        return (*self.values.shape[:-1], numbers_of(self.kind, self.values.shape[-1]))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all."""
-        return sum(each.nbytes for each in (self.values, self.scale, self.block_scale) if each is not None)
-
-    def dense(self, device: torch.device | None = None) -> Tensor:
-        """The weight without a scale: what has one in FP32, each product rounded once; plain E4M3 also in FP32.
-
-        Blocks, NVFP4 and MXFP8 are expanded to FP32, on ``device`` if there is one: they take less to copy than that.
-        """
-        if self.kind is not None:
-            return expand(self.values.to(device), self.kind, torch.float32)
-        if self.block_scale is not None:
-            scale = None if self.scale is None else self.scale.to(device)
-            return expand_blocks(self.values.to(device), self.block_scale.to(device), scale)
-        if self.scale is not None:
-            rows = self.values.reshape(self.values.shape[0], -1)
-            whole = dequantise(rows, self.scale, torch.float32).view(self.values.shape)
-            return whole if self.group == 1 else reversed_groups(rotate(whole, self.group), self.group)
-        return self.values.float() if self.values.dtype == E4M3 else self.values
-
-    def rows(self, rows: slice) -> StoredWeight:
-        """Some rows of a weight without a scale."""
-        return StoredWeight(self.values[rows], None, self.kind)
-
-    def put(self, target: Tensor, device: torch.device) -> None:
-        """Put the weight into ``target`` of its shape, rounded once; blocks are expanded on ``device``."""
-        if self.kind is None:
-            target.copy_(self.dense())
-        elif target.device == device:
-            expand_into(self.values.to(device), self.kind, target)
-        else:
-            target.copy_(self.copied(device, target.dtype))
-
-    def copied(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """A copy of the weight in ``dtype`` on ``device``, rounded once."""
-        if self.kind is not None:
-            return expand(self.values.to(device), self.kind, dtype)
-        return self.dense().to(device, dtype, copy=True)
 
 
 class TensorSource(Protocol):
@@ -217,12 +151,12 @@ NOTHING_QUANTISED: Final[Mapping[str, StoredWeight]] = MappingProxyType({})
 class MappedWeights:
     """What a module needs besides its own parameters to use them as they are stored, by their names.
 
-    ``scales`` are those of weights in E4M3. ``blocks`` are GGUF's, and what was quantised here: in their places the
-    module has no data.
+    ``scales`` are those of weights in E4M3. ``forms`` are all other weights that have to be expanded, and what was
+    quantised here: in their places the module has no data.
     """
 
     scales: dict[str, Tensor]
-    blocks: dict[str, StoredWeight]
+    forms: dict[str, StoredWeight]
 
 
 @dataclass
@@ -289,9 +223,10 @@ class WeightReader:
         """Put tensors into ``module`` as they are stored and where they are, in mapped files that must not change.
 
         Those for which ``is_mapped`` is False are copied in ``dtype``, and so are those of more than 16 bits, since
-        plans count streamed weights with no more. GGUF's blocks are returned, and left out of the module: its
-        parameters have the shapes that blocks expand to. ``quantised`` weights are taken in the place of those in
-        ``source``, and left out in the same way. Raises as :meth:`fill`.
+        plans count streamed weights with no more (``checkpoints.file_bytes`` tells them which are copied). What has to
+        be expanded is returned, and left out of the module: its parameters have the shapes that it expands to.
+        ``quantised`` weights are taken in the place of those in ``source``, and left out in the same way. Raises as
+        :meth:`fill`.
         """
         names = list(names)
         check_names(source, module.state_dict(), names)
@@ -300,16 +235,16 @@ class WeightReader:
         for name in names:
             if name in quantised:
                 tensors[name] = torch.empty(quantised[name].shape, dtype=dtype, device="meta")
-                mapped.blocks[name] = quantised[name]
+                mapped.forms[name] = quantised[name]
                 continue
             weight = self.stored(source, name)
             check_floating(source, name, weight)
-            expanded = weight.values.dtype == torch.int8 or weight.block_scale is not None
-            if not is_mapped(name) or expanded or weight.values.itemsize > _MAPPED_ITEM_BYTES:
+            in_8_bits = weight.values.dtype == E4M3 and weight.block_scale is None
+            if not is_mapped(name) or (weight.is_plain and weight.values.itemsize > _MAPPED_ITEM_BYTES):
                 tensors[name] = weight.copied(torch.device("cpu"), dtype)
-            elif weight.kind is not None:
+            elif not weight.is_plain and not in_8_bits:
                 tensors[name] = torch.empty(weight.shape, dtype=dtype, device="meta")
-                mapped.blocks[name] = weight
+                mapped.forms[name] = weight
             else:
                 tensors[name] = weight.values
                 if weight.scale is not None:
@@ -338,7 +273,7 @@ def check_names(source: TensorSource, expected: Iterable[str], found: Iterable[s
         )
     missing = sorted(wanted - there)
     if missing:
-        raise ModelUnsupported(f"{source.component} lacks {len(missing)} tensors: {missing[:3]}.", REMEDY)
+        raise ModelUnsupported(f"{source.component} lacks {counted(len(missing), 'tensor')}: {missing[:3]}.", REMEDY)
 
 
 def check_shape(source: TensorSource, name: str, weight: StoredWeight, shape: tuple[int, ...]) -> None:

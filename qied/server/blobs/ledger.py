@@ -29,7 +29,7 @@ class Usage:
         return self.stored + self.reserved + self.suspended
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Kept:
     """Bytes on disk, and when they were last used (seconds since the epoch)."""
 

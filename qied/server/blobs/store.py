@@ -63,18 +63,22 @@ class BlobStore:
         self,
         root: Path,
         limit_bytes: int,
-        max_blob_bytes: int,
+        max_upload_bytes: int,
         free_reserve_bytes: int,
         clock: Callable[[], float] = time.time,
         left_to_results: Callable[[], int] = lambda: 0,
+        max_result_bytes: int | None = None,
     ) -> None:
         """Load the files in ``root``, created if missing; raises ConfigError where others can read the folder.
+
+        One upload may have ``max_upload_bytes``, and a result ``max_result_bytes`` (None: no more than an upload).
 
         ``left_to_results`` says how many bytes of the limit uploads must leave; it is called in any thread.
         """
         self._root = private_folder(root)
         self._partials = private_folder(root / "partial")
-        self._max_blob_bytes = max_blob_bytes
+        self._max_upload_bytes = max_upload_bytes
+        self._max_result_bytes = max_upload_bytes if max_result_bytes is None else max_result_bytes
         self._clock = clock
         self._verified_s: dict[str, float] = {}
         self._ledger = BlobLedger(
@@ -98,7 +102,7 @@ class BlobStore:
         final = self._path(digest)
         if not _OWNER.fullmatch(owner):
             raise InvalidRequest(f"{owner[:80]!r} cannot be part of a file's name.", field="owner")
-        self._check_size(size)
+        self._check_size(size, result=own_bytes is None)
         if known and self._ledger.size(digest) == size:
             self._remove_if_damaged(digest)
         with self._ledger.changing():
@@ -232,7 +236,7 @@ class BlobStore:
         Of the uploads only those of ``owner`` are removed (None: of all). ``used_before`` must lie before the moment at
         which ``pinned`` was put together. Raises DiskFull, with nothing removed, where all of it would not be enough.
         """
-        self._check_size(size)
+        self._check_size(size, result=result)
         needed = self._ledger.shortfall(size, result=result)
         blobs, uploads = self._ledger.idle(pinned, used_before)
         uploads = {name: kept for name, kept in uploads.items() if owner is None or owner_of(name) == owner}
@@ -301,15 +305,16 @@ class BlobStore:
             self._ledger.forget(digest)
             raise unknown_blob(digest) from error
 
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, size: int, *, result: bool) -> None:
+        most = self._max_result_bytes if result else self._max_upload_bytes
         if size < 1:
             raise InvalidRequest(f"A blob of {size} bytes cannot be stored.", "Send at least one byte.", field="size")
-        if size > self._max_blob_bytes:
+        if size > most:
             raise BlobTooLarge(
-                f"A blob of {size} bytes is above the limit of {self._max_blob_bytes}.",
-                "Send a smaller file, or raise the limit in the daemon's configuration.",
+                f"{'A result' if result else 'A picture'} of {size} bytes is above the limit of {most}.",
+                "Ask for a JPEG, or for a smaller result." if result else "Send a smaller file, such as a JPEG.",
                 size=size,
-                limit=self._max_blob_bytes,
+                limit=most,
             )
 
     def _path(self, digest: str) -> Path:

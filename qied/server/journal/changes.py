@@ -67,7 +67,7 @@ class ForgetRunning:
     """The daemon stops in order: what runs now is not interrupted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoreOutcome:
     """How a job ended. The first one counts; a second, or one for a job that is gone, has no effect.
 
@@ -186,7 +186,7 @@ class CloseSession:
     session: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OwnBlob:
     """The user uploaded or received this blob, and may name it; said again, it renews ``stored_at``."""
 

@@ -1,11 +1,11 @@
-"""DESCRIBE and LORAS: what this daemon serves, and what a request can name."""
+"""DESCRIBE, LORAS and UPSCALERS: what this daemon serves, and what a request can name."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from heapq import nsmallest
-from typing import Final
+from typing import Any, Final
 
 from qied_client.errors import QiedError
 from qied_client.pixels.plugins import decodable_formats
@@ -18,6 +18,8 @@ from qied.config import Config
 from qied.edit import EditSpec
 from qied.planning.lora_choices import distilling_lora
 from qied.planning.loras import LoraFacts
+from qied.planning.plan import Plan
+from qied.planning.planned_upscalers import planned_upscalers
 from qied.planning.request_defaults import resolve
 from qied.planning.serving import Serving
 
@@ -26,6 +28,8 @@ _STAGES: Final = ("mask", "edit", "redraw", "refine", "upscale", "save")
 _PRESETS: Final = 8
 _PLANS: Final = 8
 _PRESET_LORAS: Final = 2
+_PLANNED_UPSCALERS: Final = 64
+"""In each plan, which has to fit a message with the others."""
 _TEXT_BYTES: Final = 200
 _OF_ONE_USER: Final = (
     "jobs_running_per_user",
@@ -73,7 +77,13 @@ def description(identifier: int, serving: Serving, config: Config, edit_ms: Call
 
 def plans_of(serving: Serving) -> bytes:
     """The plans of the first workers as JSON."""
-    return json.dumps([plan.to_json() for plan in serving.plans[:_PLANS]]).encode()
+    return json.dumps([_plan(serving, plan) for plan in serving.plans[:_PLANS]]).encode()
+
+
+def _plan(serving: Serving, plan: Plan) -> dict[str, Any]:
+    precisions = serving.upscaler_precisions if plan is serving.plans[0] else {}
+    upscalers = planned_upscalers(plan, serving.profile, serving.upscalers, precisions)[:_PLANNED_UPSCALERS]
+    return {**plan.to_json(), **({"upscalers": [each.to_json() for each in upscalers]} if upscalers else {})}
 
 
 def _preset_info(name: str, serving: Serving, edit_ms: Callable[[EditSpec], int]) -> m.PresetInfo:
@@ -126,3 +136,17 @@ def lora_list(identifier: int, loras: Mapping[str, LoraFacts], after: str | None
 
 def _lora_info(name: str, facts: LoraFacts) -> m.LoraInfo:
     return m.LoraInfo(name, facts.bytes, facts.rank, facts.steps or 0, cut_text(facts.problem or "", _TEXT_BYTES))
+
+
+def upscaler_list(identifier: int, serving: Serving, after: str | None) -> m.UpscalerList:
+    """A page of the upscaling models in the order of their names, from the first one after a name."""
+    later = (name for name in serving.upscalers if after is None or name > after)
+    names = nsmallest(limits.PAGE_UPSCALERS + 1, later)
+    page = tuple(_upscaler_info(name, serving) for name in names[: limits.PAGE_UPSCALERS])
+    return m.UpscalerList(identifier, page, more=len(names) > limits.PAGE_UPSCALERS)
+
+
+def _upscaler_info(name: str, serving: Serving) -> m.UpscalerInfo:
+    facts = serving.upscalers[name]
+    architecture = cut_text(facts.architecture, limits.SHORT_NAME_BYTES)
+    return m.UpscalerInfo(name, facts.scale, architecture, serving.upscaler_precisions.get(name, "fp32"))

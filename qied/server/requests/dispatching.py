@@ -11,7 +11,7 @@ from qied_client.protocol import messages as m
 from qied.server.access.owner import require_owner
 from qied.server.named_locks import NamedLocks
 from qied.server.ports.peer import Peer
-from qied.server.requests.describing import description, lora_list, plans_of
+from qied.server.requests.describing import description, lora_list, plans_of, upscaler_list
 from qied.server.requests.front_services import FrontServices
 from qied.server.requests.job_requests import JobRequests
 from qied.server.requests.listing import UserLists
@@ -87,6 +87,8 @@ class Requests:
                 peer.spawn(message.id, self._metrics(peer, message))
             case m.ListLoras():
                 peer.send(lora_list(message.id, self._desk.serving.loras, message.after))
+            case m.ListUpscalers():
+                peer.send(upscaler_list(message.id, self._desk.serving, message.after))
 
     async def _describe(self, peer: Peer, message: m.Describe) -> m.Message:
         if message.plans:

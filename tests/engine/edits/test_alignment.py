@@ -119,9 +119,9 @@ def identity(engine: Engine, profile: ModelProfile) -> Iterator[Identity]:
     transformer, encoder = engine.models.transformer, type(engine.models.text_encoder)
     rotation, shapes = transformer.rotation, []
 
-    def seen(grids: list[tuple[int, int, int]], longest: int) -> object:
+    def seen(grids: list[tuple[int, int, int]], longest: int, *, as_comfyui: bool) -> object:
         shapes[:] = [(2 * rows, 2 * columns) for _, rows, columns in grids]
-        return rotation(grids, longest)
+        return rotation(grids, longest, as_comfyui=as_comfyui)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(transformer, "velocities", lambda forwards: [give_back(shapes, each) for each in forwards])

@@ -53,10 +53,22 @@ def regions(draw: st.DrawFn) -> tuple[tuple[int, int], tuple[int, int, int, int]
     return (width, height), (left, top, draw(st.integers(left + 1, width)), draw(st.integers(top + 1, height)))
 
 
-@settings(deadline=None, max_examples=60)
-@given(regions(), st.integers(0, 40), st.integers(0, 24), st.sampled_from([0.0, 1.0, 1.3]), st.booleans())
+@settings(deadline=None, max_examples=80)
+@given(
+    regions(),
+    st.integers(0, 40),
+    st.integers(0, 24),
+    st.sampled_from([0.0, 1.0, 1.3]),
+    st.booleans(),
+    st.sampled_from([0.0, 1.0, 16.0]),
+)
 def test_no_pixel_outside_the_region_changes_and_its_middle_is_what_was_drawn(
-    region: tuple[tuple[int, int], tuple[int, int, int, int]], padding: int, feather: int, scale: float, masked: bool
+    region: tuple[tuple[int, int], tuple[int, int, int, int]],
+    padding: int,
+    feather: int,
+    scale: float,
+    masked: bool,
+    context: float,
 ) -> None:
     size, (left, top, right, bottom) = region
     picture = noise(size, 1)
@@ -64,9 +76,13 @@ def test_no_pixel_outside_the_region_changes_and_its_middle_is_what_was_drawn(
     painted[top:bottom, left:right] = True
     mask = None
     if masked:
-        painted &= np.random.default_rng(2).random((size[1], size[0])) > 0.3
-        mask = Image.fromarray(painted.astype(np.uint8) * 255)
-    below = below_of(picture, (left, top, right, bottom), mask, padding=padding, feather=feather, scale=scale)
+        # Of all greys, those from the middle up are painted.
+        levels = np.random.default_rng(2).integers(0, 256, (size[1], size[0]), dtype=np.uint8)
+        painted &= levels >= 128
+        mask = Image.fromarray(levels)
+    below = below_of(
+        picture, (left, top, right, bottom), mask, padding=padding, feather=feather, scale=scale, context=context
+    )
     drawn = Image.new("RGB", below.drawing.size, (1, 2, 3))
     before, after = np.asarray(picture), np.asarray(below.with_drawn(drawn))
     assert after.shape == before.shape

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from qied.engine.edits.scene_cache import SceneCache, SceneCaches
+from qied.engine.edits.scene_cache import KEPT_S, SceneCache, SceneCaches
 
 
 def floats(count: int) -> Tensor:
@@ -73,3 +73,29 @@ def test_without_a_scope_nothing_is_kept() -> None:
     caches = SceneCaches(100)
     caches.of(None).put("prompt", "a", floats(1))
     assert (caches.bytes_used, caches.scopes) == (0, ())
+
+
+def test_what_is_used_stays_and_what_is_not_goes_as_the_next_edit_begins() -> None:
+    now = 0.0
+    caches = SceneCaches(1000, clock=lambda: now)
+    caches.of("anna").put("prompt", "used", floats(5))
+    caches.of("anna").put("prompt", "unused", floats(5))
+    caches.of("ben").put("reference", "unused", floats(5))
+    now = KEPT_S * 0.6
+    assert caches.of("anna").get("prompt", "used", Tensor) is not None
+    now = KEPT_S * 1.2
+    anna = caches.of("anna")
+    assert anna.get("prompt", "used", Tensor) is not None
+    assert anna.get("prompt", "unused", Tensor) is None
+    assert caches.bytes_used == anna.bytes_used == 20
+
+
+def test_ever_new_pictures_do_not_fill_the_cache() -> None:
+    now = 0.0
+    caches = SceneCaches(1 << 30, clock=lambda: now)
+    sizes = []
+    for second in range(int(4 * KEPT_S)):
+        now = float(second)
+        caches.of("anna").put("vision", second, floats(10))
+        sizes.append(caches.bytes_used)
+    assert max(sizes) == sizes[-1] == sizes[int(KEPT_S) + 2]

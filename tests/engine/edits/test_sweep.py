@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from qied_client.errors import JobFailed, OutOfMemory
+from qied_client.protocol.request import Compat
 
 from qied.edit import EditSpec, PassSpec
 from qied.engine.edits.context import Advance
@@ -307,6 +308,7 @@ def test_edits_swept_in_any_groups_give_the_bytes_of_each_alone(
         small(seed=2, width=112, **guidance),
         small(seed=3, steps=2, height=128),
         small(seed=4, steps=5),
+        small(seed=5, steps=3, width=112, height=144, compat=Compat(), sized="kontext", **guidance),
     ]
     expected = [alone(begin(each)) for each in specs]
     edits, order = dict(enumerate(map(begin, specs))), random.Random(1)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from qied.checkpoints.names import TEXT_STACKS
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.disk.cache import DiskCache, DiskCaches
@@ -24,8 +25,8 @@ from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import Models
 from qied.engine.text import quantised
 from qied.engine.text.quantised import PACKED_TEXT, quantised_layers
-from qied.engine.text.streaming import STACKS
-from qied.engine.weights.sources import FileSource, StoredWeight, WeightReader
+from qied.engine.weights.sources import FileSource, WeightReader
+from qied.engine.weights.stored_weight import StoredWeight
 from qied.file_lock import try_lock
 from qied.planning.memory import CAST_BYTES, STREAMED_SLOTS, MemoryModel, Precisions
 from qied.planning.model_profile import ModelProfile
@@ -96,7 +97,7 @@ def matrices(file: Path) -> dict[str, Tensor]:
     return {
         name: source.read(name).double()
         for name in source.names()
-        if name.startswith(STACKS) and source.read(name).ndim == 2
+        if name.startswith(TEXT_STACKS) and source.read(name).ndim == 2
     }
 
 
@@ -122,9 +123,9 @@ def test_the_second_start_maps_what_the_first_one_made(file: Path, cache: DiskCa
     first, second = make(file, cache), make(file, cache)
     assert (first.quantised, second.quantised) == (31, 0)
     assert second.same(first) and second.done == first.done > 0
-    assert len(kept(cache)) == len(STACKS)
+    assert len(kept(cache)) == len(TEXT_STACKS)
     other = make(file, cache, "fp8-storage")
-    assert other.quantised == 31 and len(kept(cache)) == 2 * len(STACKS)
+    assert other.quantised == 31 and len(kept(cache)) == 2 * len(TEXT_STACKS)
     assert make(file, cache).quantised == 0
 
 
@@ -170,11 +171,18 @@ def test_where_nothing_can_be_kept_it_is_used_as_stored_and_told(
     file: Path, cache: DiskCache, make: Callable[..., Made], trouble: Callable[[DiskCache], DiskCache] | None
 ) -> None:
     with structlog.testing.capture_logs() as logs:
-        made = make(file, trouble(cache) if trouble else None)
+        changed = trouble(cache) if trouble else None
+        made = make(file, changed)
     assert made.weights == {} and made.quantised == 0
     assert logs[-1]["event"] == "the text encoder is used as it is stored"
-    if trouble:
-        assert "storage.packed_bytes" in logs[0]["remedy"]
+    if changed is not None:
+        with structlog.testing.capture_logs() as later:
+            changed.say_what_is_needed()
+        if trouble is too_low:
+            there = replace(cache, folder=cache.folder.with_name("enough"))
+            make(file, there)
+            assert later[0]["needed_bytes"] == sum(path.stat().st_size for path in kept(there)), "of both stacks"
+        assert "storage.packed_bytes" in (later or logs)[0]["remedy"]
 
 
 def test_a_disk_that_fills_up_on_the_way_is_no_error(

@@ -24,7 +24,8 @@ from qied.engine.transformer import modulation, modulation_cache
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Transformer
-from qied.engine.weights.sources import FileSource, StoredWeight, TensorSource
+from qied.engine.weights.sources import FileSource, TensorSource
+from qied.engine.weights.stored_weight import StoredWeight
 from qied.file_lock import try_lock
 from qied.resources import builtin_model_folder
 

@@ -12,9 +12,12 @@ from PIL import Image
 from qied_client.errors import ModelUnsupported
 from safetensors.torch import save_file
 
-from qied.engine.upscale.networks import network_of
+from qied.engine.upscale.loading import load_network
+from qied.engine.upscale.networks import Compact, network_of
 from qied.engine.upscale.upscaling import UpscalerLibrary
+from qied.planning.upscaling import UpscalerPrecision
 from qied.resources import builtin_upscalers_folder
+from qied.upscalers.catalogue import UpscalerFile
 from tests.upscalers.test_contents import COMPACT, KINDS, RRDB, middle_names, old_names, weights
 from tools.tiny_model.render import render_scenes
 from tools.tiny_model.scenes import sample_scene
@@ -32,8 +35,11 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def upscaled(path: Path, picture: Image.Image, room: int = 10**10) -> tuple[Image.Image, int]:
-    units = list(UpscalerLibrary({"it": str(path)}).upscaled(picture, "it", room))
+def upscaled(
+    path: Path, picture: Image.Image, room: int = 10**10, precision: UpscalerPrecision = "fp32"
+) -> tuple[Image.Image, int]:
+    file = UpscalerFile(str(path), load_network(path)[1], precision)
+    units = list(UpscalerLibrary({"it": file}).upscaled(picture, "it", room))
     assert [number for number, _, _ in units] == list(range(1, len(units) + 1)) and {n for _, n, _ in units} == {
         len(units)
     }
@@ -85,9 +91,45 @@ def test_the_shipped_model_is_nearer_to_the_truth_than_bicubic():
     assert errors[0] < errors[1] * 0.5
 
 
-def test_a_file_that_is_gone_ends_the_edit_with_what_to_do(tmp_path: Path):
-    with pytest.raises(ModelUnsupported, match="gone.safetensors cannot be used as an upscaler"):
-        next(UpscalerLibrary({"it": str(tmp_path / "gone.safetensors")}).upscaled(noise(8, 8), "it", 0))
+def test_a_file_that_is_gone_or_another_one_ends_the_edit_with_what_to_do(tmp_path: Path):
+    library = UpscalerLibrary({"it": UpscalerFile(str(tmp_path / "a.safetensors"), COMPACT)})
+    with pytest.raises(ModelUnsupported, match=r"a.safetensors cannot be used as an upscaler"):
+        next(library.upscaled(noise(8, 8), "it", 0))
+    save_file(weights(RRDB), tmp_path / "a.safetensors")
+    with pytest.raises(ModelUnsupported, match="another model than when the daemon started"):
+        next(library.upscaled(noise(8, 8), "it", 0))
+
+
+def test_half_precision_runs_where_the_order_says_so(tmp_path: Path):
+    save_file(weights(COMPACT), tmp_path / "a.safetensors")
+    picture = noise(40, 24)
+    exact, _ = upscaled(tmp_path / "a.safetensors", picture)
+    half, _ = upscaled(tmp_path / "a.safetensors", picture, precision="bf16")
+    difference = np.abs(np.asarray(exact, int) - np.asarray(half, int))
+    assert 0 < difference.max() <= 8, "another precision, and the same picture"
+
+
+@pytest.mark.parametrize("most", [300, 130, 100])
+def test_a_tile_that_memory_does_not_hold_is_run_in_smaller_ones(most, tmp_path: Path, monkeypatch):
+    save_file(weights(COMPACT), tmp_path / "a.safetensors")
+    picture = noise(250, 140)
+    whole, _ = upscaled(tmp_path / "a.safetensors", picture)
+    sides = []
+
+    def forward(self, pictures, forward=Compact.forward):
+        sides.append(max(pictures.shape[-2:]))
+        if sides[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return forward(self, pictures)
+
+    monkeypatch.setattr(Compact, "forward", forward)
+    if most == 100:
+        with pytest.raises(torch.OutOfMemoryError):
+            upscaled(tmp_path / "a.safetensors", picture)
+        return
+    made, units = upscaled(tmp_path / "a.safetensors", picture)
+    assert units == 1 and np.abs(np.asarray(made, int) - np.asarray(whole, int)).max() <= 1
+    assert sum(side > most for side in sides) <= 2, "what was too large is not tried again"
 
 
 def test_networks_have_just_the_tensors_of_their_files():

@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from qied.engine.weights.block_scales import expand_blocks
+from qied.engine.weights.block_scales import expand_blocks_into
 from qied.engine.weights.quantise import quantise
 from qied.engine.weights.sources import FileSource
 from qied.planning.block_layout import linears
@@ -18,6 +19,12 @@ from tests.checkpoints.files import BLOCK_SCALED_FLAVOURS, E2M1, E4M3, in_tiles,
 from tests.engine.weights.test_layouts import Load, blocks_of, edited, load, meant_linear
 
 __all__ = ["edited", "load"]
+
+
+def blocks_expanded(values: Tensor, scales: Tensor, whole: Tensor | None, inputs: int) -> Tensor:
+    result = torch.empty(len(values), inputs)
+    expand_blocks_into(values, scales, whole, result)
+    return result
 
 
 @settings(max_examples=60, deadline=None)
@@ -29,7 +36,7 @@ def test_any_nvfp4_is_its_codes_times_both_scales_rounded_once(rows: int, groups
     whole = torch.rand(1, generator=generator) * 1e-3
     codes = torch.stack([packed >> 4, packed & 15], 2).view(rows, groups, 16).int()
     expected = E2M1[codes] * scales.double().unsqueeze(2) * whole.double()
-    found = expand_blocks(packed, in_tiles(scales), whole)
+    found = blocks_expanded(packed, in_tiles(scales), whole, 16 * groups)
     assert torch.equal(found, expected.view(rows, -1).float())
 
 
@@ -41,7 +48,7 @@ def test_any_mxfp8_is_its_numbers_times_a_power_of_two(rows: int, groups: int, s
     codes = torch.randint(0, 256, (rows, groups), generator=generator, dtype=torch.uint8)
     powers = torch.where(codes == 255, torch.nan, 2.0 ** (codes.double() - 127))
     expected = values.double().view(rows, groups, 32) * powers.unsqueeze(2)
-    found = expand_blocks(values, in_tiles(codes), None)
+    found = blocks_expanded(values, in_tiles(codes), None, 32 * groups)
     torch.testing.assert_close(found, expected.view(rows, -1).float(), rtol=0, atol=0, equal_nan=True)
 
 

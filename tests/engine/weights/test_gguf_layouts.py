@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qied.checkpoints.block_bytes import stored_block_bytes
+from qied.checkpoints.file_bytes import stored_block_bytes
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.engine.block.packed import block_tensors

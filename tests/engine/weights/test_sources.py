@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from qied.engine.weights.quantise import E4M3
-from qied.engine.weights.sources import RELEASE_BYTES, FileSource, StoredWeight, WeightReader, check_shape
+from qied.engine.weights.sources import RELEASE_BYTES, FileSource, WeightReader, check_shape
+from qied.engine.weights.stored_weight import StoredWeight
 
 CPU = torch.device("cpu")
 WEIGHT, BIAS = "encoder.conv_in.weight", "encoder.conv_in.bias"
@@ -59,7 +60,7 @@ def test_what_is_mapped_shares_memory_with_the_file_and_the_rest_is_cast(source:
     mapped = reader(source).map(module_of(layer), source, source.names(), torch.bfloat16, lambda name: name == WEIGHT)
     assert layer.weight.data_ptr() == kept.values.data_ptr()
     assert layer.bias.dtype == torch.bfloat16
-    assert (mapped.scales, mapped.blocks) == ({}, {})
+    assert (mapped.scales, mapped.forms) == ({}, {})
 
 
 def test_what_is_wider_than_16_bits_is_not_mapped(source: FileSource) -> None:

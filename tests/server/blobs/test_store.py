@@ -290,6 +290,17 @@ class TestLimits:
         with pytest.raises(BlobTooLarge):
             store.put(bytes(5_001))
 
+    def test_are_larger_for_results_than_for_uploads(self, root: Path) -> None:
+        store = BlobStore(root, 20_000, 5_000, 0, max_result_bytes=7_000)
+        with pytest.raises(BlobTooLarge, match="A picture of 6000 bytes is above the limit of 5000"):
+            store.begin(DIGEST, 6_000, "ann", 10_000)
+        with pytest.raises(BlobTooLarge, match="above the limit of 5000"):
+            store.make_room(6_000, frozenset(), 0.0, owner="ann")
+        assert store.size(store.put(bytes(6_000))) == 6_000
+        store.make_room(7_000, frozenset(), 0.0, result=True)
+        with pytest.raises(BlobTooLarge, match="A result of 7001 bytes is above the limit of 7000"):
+            store.make_room(7_001, frozenset(), 0.0, result=True)
+
 
 HOSTILE = [
     "",

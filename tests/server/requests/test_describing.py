@@ -17,7 +17,7 @@ from qied.planning.model_profile import ModelProfile, Preset, shipped_profiles
 from qied.planning.plan import Execution, Plan, Sessions
 from qied.planning.serving import Serving
 from qied.planning.upscaling import UpscalerFacts
-from qied.server.requests.describing import description, lora_list, plans_of
+from qied.server.requests.describing import description, lora_list, plans_of, upscaler_list
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 LORAS = {
@@ -115,3 +115,15 @@ def test_the_longest_texts_fit_a_message(letter: str) -> None:
     encode(description(1, serving(profile), Config(), edit_ms))
     loras = {f"{number:03}" + "n" * 125: LoraFacts(problem=long) for number in range(99)}
     encode(lora_list(1, loras, None))
+
+
+def test_upscalers_come_in_pages_with_their_scales() -> None:
+    facts = {f"{n:03}": UpscalerFacts("A" * 80, 1 + n % 2, 0, 0, 0, 1, 1) for n in range(limits.PAGE_UPSCALERS + 2)}
+    offered = replace(serving(), upscalers=facts, upscaler_precisions={"001": "fp16"})
+    first = upscaler_list(1, offered, None)
+    encode(first)
+    assert first.more and [row.name for row in first.upscalers] == sorted(facts)[: limits.PAGE_UPSCALERS]
+    assert (first.upscalers[1].scale, first.upscalers[1].precision) == (2, "fp16")
+    last = upscaler_list(1, offered, first.upscalers[-1].name)
+    assert not last.more and [row.name for row in last.upscalers] == ["032", "033"]
+    assert upscaler_list(1, serving(), None).upscalers == ()

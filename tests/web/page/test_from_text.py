@@ -40,6 +40,9 @@ def test_a_prompt_alone_makes_pictures_that_are_still_there_later(user):
     user.wait("#canvas")
     user.wait('.turn[aria-current="true"]:not(.running)')
     assert Image.open(BytesIO(user.saved("png"))).size == (192, 128)
+    for key in ("b", "r"):  # what a picture is needed for is not there by its key either
+        user.page.keyboard.press(key)
+        assert not user.page.is_visible("#brush")
     user.page.select_option("#count", "2")
     user.edit("two of them", steps=2)
     user.until("() => document.querySelectorAll('.turn:not(.running)').length === 3")

@@ -41,6 +41,8 @@ def test_every_state_fits_and_is_accessible(visit, tmp_path, look, language):
     user.page.set_input_files("#file", str(tmp_path / "notes.txt"))
     user.wait(".toast.bad")
     assert fits(user) and faults(user) == []
+    user.page.click("#tool-redraw")
+    assert fits(user) and faults(user) == []
     user.page.click("#brush-done")
     for opener, dialog in (("#help", "#keys"), ("#machine", "#owner"), ("#earlier-open", "#earlier")):
         user.page.click(opener)

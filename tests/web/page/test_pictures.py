@@ -125,6 +125,18 @@ def test_an_edit_without_picture_or_prompt_says_what_is_missing(visit):
     assert user.page.evaluate("document.activeElement.id") == "prompt"
 
 
+def test_a_result_can_be_enlarged_by_a_model_of_the_server_and_its_price_is_of_that(visit):
+    user = visit()
+    user.choose(PICTURE)
+    user.page.click("#more summary")
+    user.reads("#more-line", "256")
+    user.page.select_option("#upscale", "builtin-2x")
+    user.reads("#more-line", "512")
+    user.page.reload()
+    user.reads("#more-line", "512")
+    assert user.page.input_value("#upscale") == "builtin-2x"
+
+
 @pytest.mark.parametrize("kind", ["png", "webp", "jpeg"])
 def test_an_old_result_brings_its_settings_back(visit, tmp_path, kind):
     user = visit()

@@ -17,8 +17,10 @@ from qied_client.inputs import Picture
 from qied_client.protocol.messages import Quoted
 
 
-def show_plan(console: Console, found: Checked, answers: Sequence[tuple[Kind, Quoted]], stages: Sequence[str]) -> None:
-    """Print the first rows, the kinds of edits, and the sum."""
+def show_plan(
+    console: Console, found: Checked, answers: Sequence[tuple[Kind, Quoted]], stages: Sequence[str], done: int = 0
+) -> None:
+    """Print the first rows, the kinds of edits, and the sum; ``done`` of them were made before."""
     console.print(_rows(found.first))
     if found.edits > len(found.first):
         console.print(Text(f"and {found.edits - len(found.first)} more edits"))
@@ -26,9 +28,11 @@ def show_plan(console: Console, found: Checked, answers: Sequence[tuple[Kind, Qu
     if answers:
         console.print(_kinds(answers))
         console.print()
-    text = Text.assemble((f"{found.edits} edits", "bold"), f" of {found.rows} rows: {' -> '.join(stages)}")
+    left = found.edits - done
+    before = f", {done} done before" if done else ""
+    text = Text.assemble((f"{left} edits", "bold"), f" of {found.rows} rows{before}: {' -> '.join(stages)}")
     if answers:
-        text.append(f"; about {seconds(expected_ms(answers, found.edits))} on one worker, next to nothing else")
+        text.append(f"; about {seconds(expected_ms(answers, left))} on one worker, next to nothing else")
     console.print(text, soft_wrap=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +18,7 @@ from rich.text import Text
 from qied_client.aio import AsyncClient
 from qied_client.batch.assembly import Batch, expected_ms, prices
 from qied_client.batch.checking import Checked
+from qied_client.batch.edits import BatchEdit
 from qied_client.batch.names import Names
 from qied_client.batch.report import REPORT, write_report, write_sheets
 from qied_client.batch.run import BatchRun
@@ -63,10 +64,10 @@ class Work:
         console = Console(stderr=True, highlight=False)
         whole = self._batch()
         found = None if self.watched else whole.check()
-        if self.dry_run:
-            asyncio.run(self._dry_run(found or Checked()))
-            return 0
         folder = self.names.folder
+        if self.dry_run:
+            asyncio.run(self._dry_run(found or Checked(), self._done_before(folder / FILE)))
+            return 0
         with BatchState(folder / FILE) as state:
             progress = BatchProgress(None if found is None else found.edits, console)
             begun, status = now(), 0
@@ -102,7 +103,16 @@ class Work:
             require_stages(self.recipe, described.stages)
         return [] if found is None else await prices(client, found)
 
-    async def _dry_run(self, found: Checked) -> None:
+    def _done_before(self, file: Path) -> int:
+        """How many of the edits are done, as an earlier run noted in its file."""
+        if self.watched or not file.is_file():
+            return 0
+        with BatchState(file) as state:
+            return state.done(
+                (edit.key, edit.fingerprint()) for edit in self._batch().edits(state.batch) if edit.all_there
+            )
+
+    async def _dry_run(self, found: Checked, done: int) -> None:
         console = Console(highlight=False)
         answers: list[Any] = []
         try:
@@ -113,13 +123,13 @@ class Work:
                 Text(f"warning: no daemon says what this takes: {error.message}", "yellow"), soft_wrap=True
             )
         if self.as_json:
-            console.print_json(
-                json.dumps({"rows": found.rows, "edits": found.edits, "expected_ms": expected_ms(answers, found.edits)})
-            )
+            left = found.edits - done
+            facts = {"rows": found.rows, "edits": left, "done": done, "expected_ms": expected_ms(answers, left)}
+            console.print_json(json.dumps(facts))
             return
         masked = any(edit.row.mask is not None for edit in found.first)
         stages = self.recipe.kinds if self.recipe else ("mask", *_STAGES) if masked else _STAGES
-        show_plan(console, found, answers, stages)
+        show_plan(console, found, answers, stages, done)
 
     async def _work(
         self, whole: Batch, found: Checked | None, state: BatchState, progress: BatchProgress, console: Console
@@ -139,7 +149,7 @@ class Work:
                 )
                 with progress:
                     progress.begin()
-                    return await _followed(run, whole, progress, console)
+                    return await _followed(run, whole.edits(run.batch, state), progress, console)
         finally:
             whole.stop.set()
 
@@ -183,9 +193,9 @@ class Work:
             console.print(Text(f"  {path}"), soft_wrap=True)
 
 
-async def _followed(run: BatchRun, whole: Batch, progress: BatchProgress, console: Console) -> int:
+async def _followed(run: BatchRun, edits: Iterable[BatchEdit], progress: BatchProgress, console: Console) -> int:
     codes: Counter[str] = Counter()
-    outcomes = run.outcomes(whole.edits(run.batch))
+    outcomes = run.outcomes(edits)
     try:
         async for outcome in outcomes:
             progress.ended_one(outcome)

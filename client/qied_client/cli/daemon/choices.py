@@ -1,4 +1,4 @@
-"""``presets`` and ``loras``: what an edit can choose from, and the limits of this daemon."""
+"""``presets``, ``loras`` and ``upscalers``: what an edit can choose from, and the limits of this daemon."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def presets(key: Key = None, address: Address = None, as_json: AsJson = False) -
 def _caps(description: m.Description) -> Iterator[str]:
     grid = description.side_multiple
     side = isqrt(description.max_pixels) // grid * grid
-    yield (
-        f"results up to {description.max_pixels / 1e6:.2f} megapixels ({side} x {side}), sides in multiples of {grid}"
-    )
+    yield f"results up to {description.max_pixels / 1e6:.2f} megapixels ({side} x {side})"
     most = description.max_images
     pictures = "text alone" if most == 0 else "1 picture" if most == 1 else f"1 to {most} pictures"
     loras = "no LoRAs" if not description.loras else f"{description.loras} LoRAs"
@@ -112,3 +110,34 @@ def loras_table(rows: Sequence[m.LoraInfo]) -> Table:
 
 def _made_for(row: m.LoraInfo) -> str:
     return f"{row.steps} steps, CFG 1" if row.steps else ""
+
+
+def upscalers(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
+    """List the upscaling models by the names that 'edit --upscale' takes."""
+    with failures_as_text():
+        with Client(key, address=address) as client:
+            rows = client.upscalers()
+        console = Console(highlight=False)
+        if as_json:
+            console.print_json(json.dumps([asdict(row) for row in rows]))
+        elif rows:
+            console.print(upscalers_table(rows))
+        else:
+            console.print("This daemon has no upscalers. Its owner names their folders in model.upscalers.")
+
+
+def upscalers_table(rows: Sequence[m.UpscalerInfo]) -> Table:
+    """Upscaling models as text; names are whole, since they are typed."""
+    table = Table(
+        Column("name", overflow="fold"),
+        Column("scale", no_wrap=True, justify="right"),
+        Column("architecture", overflow="fold"),
+        Column("precision", no_wrap=True),
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
+    for row in rows:
+        table.add_row(Text(row.name), f"{row.scale}x", Text(row.architecture or "-"), row.precision or "-")
+    return table

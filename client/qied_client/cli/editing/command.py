@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -33,7 +33,7 @@ _SEEN_PX: Final = 0.25
 _SEEN_ZOOM: Final = 0.001
 
 
-class Drawing(StrEnum):
+class Drawing(str, Enum):
     """Whether ``edit`` draws pictures in the terminal."""
 
     AUTO = "auto"

@@ -40,7 +40,10 @@ def redraw(
     ] = None,
     mask_mode: o.MaskMode = None,
     strength: Annotated[float, typer.Option(help="How much is new, 0.01 to 1; 1 keeps nothing.")] = 0.5,
-    padding: Annotated[int, typer.Option(help="Pixels around the region that the model sees as well.")] = 32,
+    padding: Annotated[
+        int | None,
+        typer.Option(help="Pixels around the region that the model sees as well; without it, as many as it needs."),
+    ] = None,
     feather: Annotated[int, typer.Option(help="Pixels inside the region's rim that fade into the picture.")] = 8,
     scale: Annotated[
         float | None, typer.Option(help="Pixels drawn for each of the picture's along a side, 0.125 to 8.")

@@ -30,6 +30,7 @@ from qied_client.protocol.messages.listing import (
     ListLoras,
     ListSessions,
     ListTurns,
+    ListUpscalers,
     LoraInfo,
     LoraList,
     PresetInfo,
@@ -37,6 +38,8 @@ from qied_client.protocol.messages.listing import (
     SessionList,
     TurnInfo,
     TurnList,
+    UpscalerInfo,
+    UpscalerList,
 )
 from qied_client.protocol.messages.sessions import Close, Closed, History, Open, Redo, SessionState, Turn, Undo
 from qied_client.protocol.messages.status import (
@@ -81,6 +84,7 @@ __all__ = [
     "ListLoras",
     "ListSessions",
     "ListTurns",
+    "ListUpscalers",
     "LoraInfo",
     "LoraList",
     "MeasuredDrift",
@@ -113,6 +117,8 @@ __all__ = [
     "TurnInfo",
     "TurnList",
     "Undo",
+    "UpscalerInfo",
+    "UpscalerList",
     "Want",
     "Welcome",
     "WorkerRow",

@@ -13,12 +13,15 @@ from qied_client.protocol.messages.checks import BYTES, COUNT
 
 @dataclass(frozen=True)
 class Put(Message):
-    """Offer of a blob: answered by STORED where the daemon has it, else by WANT."""
+    """Offer of a blob: answered by STORED where the daemon has it, else by WANT.
+
+    A client's may have 64 MiB; results, which workers bring, more.
+    """
 
     TYPE = b"PUT"
     id: Annotated[int, COUNT]
     hash: Annotated[str, Hash()]
-    size: Annotated[int, Int(1, limits.BLOB_BYTES)]
+    size: Annotated[int, Int(1, limits.RESULT_BYTES)]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from qied_client.protocol import limits
 from qied_client.protocol.fields import Identifier, Int, ListOf, Text
 
 COUNT: Final = Int(0, 2**63 - 1)
-BYTES: Final = Int(0, limits.BLOB_BYTES)
+BYTES: Final = Int(0, limits.RESULT_BYTES)
+"""Of a picture, or into one."""
 ID: Final = Identifier(limits.ID_CHARS)
 NAME: Final = Text(limits.SHORT_NAME_BYTES, empty=True)
 """Name of a precision, preset or schedule; empty where it is not known."""

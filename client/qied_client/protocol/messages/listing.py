@@ -275,3 +275,35 @@ class LoraList(Message):
     re: Annotated[int, COUNT]
     loras: Annotated[tuple[LoraInfo, ...], ListOf(Nested(LoraInfo), limits.PAGE_LORAS)]
     more: Annotated[bool, Flag()] = False
+
+
+@dataclass(frozen=True)
+class UpscalerInfo:
+    """An upscaling model by the name that ``upscale`` takes; each side of a picture becomes ``scale`` times as long.
+
+    ``precision`` is that of the first worker: fp32, or a half precision that its card has proven.
+    """
+
+    name: Annotated[str, NameInFolder(limits.NAME_CHARS)]
+    scale: Annotated[int, Int(1, 8)]
+    architecture: Annotated[str, NAME] = ""
+    precision: Annotated[str, NAME] = ""
+
+
+@dataclass(frozen=True)
+class ListUpscalers(Message):
+    """Ask for the daemon's upscaling models in the order of their names: a page of those after ``after``."""
+
+    TYPE = b"UPSCALERS"
+    id: Annotated[int, COUNT]
+    after: Annotated[str | None, Maybe(NameInFolder(limits.NAME_CHARS))] = None
+
+
+@dataclass(frozen=True)
+class UpscalerList(Message):
+    """Answer to UPSCALERS. ``more``: there are others after these."""
+
+    TYPE = b"UPSCALERLIST"
+    re: Annotated[int, COUNT]
+    upscalers: Annotated[tuple[UpscalerInfo, ...], ListOf(Nested(UpscalerInfo), limits.PAGE_UPSCALERS)]
+    more: Annotated[bool, Flag()] = False

@@ -46,7 +46,7 @@ FIELDS: Final[Mapping[str, FormField]] = {
         Text(16, empty=True),
         "auto: the model's own size, at the aspect of the last picture if there is one; same: its own size; or "
         "kontext: one of ComfyUI's, with compat; or WIDTHxHEIGHT, "
-        f"multiples of {limits.SIDE_MULTIPLE} up to {limits.SIDE_PX}.",
+        f"sides of up to {limits.SIDE_PX} pixels.",
         "auto",
     ),
     "quality": FormField(
@@ -80,8 +80,8 @@ FIELDS: Final[Mapping[str, FormField]] = {
     "precision": FormField(Text(limits.NAME_CHARS, empty=True), "Refuse the edit unless the model runs in this one."),
     "preemptible": FormField(Flag(), "Give way to everybody's edits that are not, and start again for them.", "false"),
     "priority": FormField(Int(-limits.PRIORITY, limits.PRIORITY), "Order among one's own waiting jobs.", "0"),
-    "width": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Width in pixels."),
-    "height": FormField(Int(limits.SIDE_MULTIPLE, limits.SIDE_PX, limits.SIDE_MULTIPLE), "Height in pixels."),
+    "width": FormField(Int(1, limits.SIDE_PX), "Width in pixels."),
+    "height": FormField(Int(1, limits.SIDE_PX), "Height in pixels."),
     "on_cap": FormField(OneOf(("refuse", "fit")), "What to do with a size above this machine's cap.", "refuse"),
     "mask_mode": FormField(OneOf(MASK_MODES), "Which part of the mask is edited."),
     "redraw": FormField(

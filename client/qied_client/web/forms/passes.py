@@ -39,4 +39,5 @@ def _regions(text: str) -> list[dict[str, Any]]:
         raise bad_request(str(error), "redraw") from None
     if any(each.mask is not None or each.redraw.mask is not None for each in given):
         raise bad_request("redraw: a mask is a file of its own. Send it as `redraw_mask`.", "redraw")
-    return [{name: item for name, item in vars(each.redraw).items() if name != "mask"} for each in given]
+    plain = [{name: item for name, item in vars(each.redraw).items() if name != "mask"} for each in given]
+    return [{**one, **({"mask": True} if each.edits_mask else {})} for one, each in zip(plain, given, strict=True)]

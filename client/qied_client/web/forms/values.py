@@ -20,14 +20,8 @@ def size(text: str) -> dict[str, int | str]:
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise bad_request(f"size must be auto, same or WIDTHxHEIGHT, not {text[:40]!r}.", "size", "invalid_size")
     sides = int(width[:6]), int(height[:6])
-    step = limits.SIDE_MULTIPLE
-    if any(side % step or not step <= side <= limits.SIDE_PX for side in sides):
-        near = "x".join(str(min(limits.SIDE_PX, max(step, round(side / step) * step))) for side in sides)
-        raise bad_request(
-            f"size: width and height must be multiples of {step} up to {limits.SIDE_PX}. The nearest is {near}.",
-            "size",
-            "invalid_size",
-        )
+    if not all(1 <= side <= limits.SIDE_PX for side in sides):
+        raise bad_request(f"size: width and height must be 1 to {limits.SIDE_PX} pixels.", "size", "invalid_size")
     return {"width": sides[0], "height": sides[1]}
 
 

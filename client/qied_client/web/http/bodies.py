@@ -11,6 +11,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
+from qied_client.net.time_limit import time_limit
 from qied_client.web.errors import ApiError
 
 BODY_BYTES: Final = 320 * 1024 * 1024
@@ -99,7 +100,7 @@ class Body:
         loop = asyncio.get_running_loop()
         self._began = loop.time() if self._began is None else self._began
         try:
-            async with asyncio.timeout(_CHUNK_S):
+            async with time_limit(_CHUNK_S):
                 message = await self._receive()
         except TimeoutError:
             raise _too_slow() from None

@@ -7,7 +7,7 @@ import ipaddress
 import json
 import sys
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -101,6 +101,23 @@ class PunctualProtocol(H11Protocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over to the protocol of WebSockets; its place is given back when that loses it."""
+        super().handle_websocket_upgrade(event)
+        protocol: Any = self.transport.get_protocol()
+        lost = protocol.connection_lost
+
+        def left(exc: Exception | None) -> None:
+            if self._placed is not None:
+                self.places.leave(self._placed)
+                self._placed = None
+            lost(exc)
+
+        protocol.connection_lost = left
+        for timer in (self._due, self._reading):
+            if timer is not None:
+                timer.cancel()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

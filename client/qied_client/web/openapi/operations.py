@@ -66,6 +66,7 @@ def _machine(shapes: Shapes) -> dict[tuple[str, str], Operation]:
         ("get", "/openapi.json"): _json({"type": "object"}),
         ("get", "/api/me"): _json(shapes.me()),
         ("get", "/api/loras"): _json(record(loras=listed(shapes.lora))),
+        ("get", "/api/upscalers"): _json(record(upscalers=listed(shapes.upscaler))),
         ("get", "/api/plan"): _json(shapes.plan()),
         ("get", "/api/status"): _json(shapes.status),
         ("get", "/api/events"): Operation({200: _stream("status, job, outcome")}),

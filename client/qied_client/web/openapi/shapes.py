@@ -48,6 +48,7 @@ class Shapes:
         self.quoted = schemas.of(m.Quoted, "re")
         self.controlled = schemas.of(m.Controlled, "re")
         self.lora = schemas.of(m.LoraInfo)
+        self.upscaler = schemas.of(m.UpscalerInfo)
         self.worker = schemas.of(m.WorkerRow)
         self.preset = schemas.of(m.PresetInfo)
         self.job_row = schemas.of(JobSummary)

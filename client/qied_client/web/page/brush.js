@@ -10,7 +10,7 @@ export function setMasking(on) {
   if (state.masking) state.watched = null;  // the picture that is painted on stays
   changed();
   if (state.masking) $("paint").focus({ preventScroll: true });
-  else $("tool-mask").focus({ preventScroll: true });
+  else $(state.redrawing ? "tool-redraw" : "tool-mask").focus({ preventScroll: true });
 }
 
 export function resizeBrush(factor) {
@@ -33,6 +33,11 @@ function setErasing(on) {
   $("brush-erase").setAttribute("aria-pressed", String(on));
 }
 
+function setBoxes(on) {
+  mask.boxes = on;
+  $("brush-box").setAttribute("aria-pressed", String(on));
+}
+
 whenChanged(() => {
   const [first] = state.pictures;
   if (first) mask.of(first);
@@ -41,10 +46,18 @@ whenChanged(() => {
   $("paint").classList.toggle("live", state.masking);
   $("paint").tabIndex = state.masking ? 0 : -1;
   $("brush").hidden = !state.masking;
-  $("tool-mask").setAttribute("aria-pressed", String(state.masking));
+  $("tool-mask").setAttribute("aria-pressed", String(state.masking && !state.redrawing));
 });
 
-$("tool-mask").addEventListener("click", () => setMasking(!state.masking));
+/** Paint what an edit may change, or stop painting. */
+function toggleMask() {
+  const on = !state.masking || state.redrawing;
+  state.redrawing = false;
+  setMasking(on);
+}
+
+$("tool-mask").addEventListener("click", toggleMask);
+$("brush-box").addEventListener("click", () => setBoxes(!mask.boxes));
 $("brush-size").addEventListener("input", (event) => showSize(Number(event.target.value)));
 $("brush-feather").addEventListener("input", (event) => soften(Number(event.target.value)));
 $("brush-erase").addEventListener("click", () => setErasing(!mask.erasing));

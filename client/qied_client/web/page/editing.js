@@ -7,6 +7,7 @@ import { keep } from "./keeping.js";
 import { fromText, madePictures } from "./made.js";
 import { complain, notice, quiet, showNotes, wrong } from "./messages.js";
 import { options } from "./options.js";
+import { asRedraw, shownPrompt } from "./redraw.js";
 import { catchUp, follow } from "./runs.js";
 import { opened, path, startAfresh, take } from "./session.js";
 import { sizeLikeFirst } from "./sizing.js";
@@ -19,13 +20,14 @@ const GONE = ["unknown_session", "unknown_turn", "dependency_failed"];
 $("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (!state.pictures.length && !fromText()) { $("choose").focus(); return wrong("needPicture"); }
-  if (!$("prompt").value.trim()) { $("prompt").focus(); return wrong(fromText() ? "needText" : "needPrompt"); }
+  const prompt = $("prompt").value.trim() || (state.redrawing ? shownPrompt() : "");
+  if (!prompt) { $("prompt").focus(); return wrong(fromText() ? "needText" : "needPrompt"); }
   const notes = [];
   const painted = fromText() ? null : await mask.file();
-  if (!painted && mask.meant) notes.push(say("maskEmpty"));
+  if (!painted && (mask.meant || state.redrawing)) notes.push(say(state.redrawing ? "redrawAll" : "maskEmpty"));
   // All is read now, so that the same edit can be sent again, whatever is changed meanwhile.
   await send({
-    prompt: $("prompt").value.trim(), pictures: [...state.pictures], painted, chosen: options(), base: state.current, n: Number($("count").value), notes, key: freshKey(),
+    prompt, pictures: [...state.pictures], painted, chosen: state.redrawing ? asRedraw(options()) : options(), base: state.current, n: Number($("count").value), notes, key: freshKey(),
     session: state.session?.name ?? null, failed: false,
   });
 });
@@ -48,7 +50,7 @@ async function send(edit) {
   quiet();
   showNotes(edit.notes);
   state.unsent = edit;
-  state.masking = false;
+  state.masking = state.redrawing = false;
   state.sending = { prompt: edit.prompt, stop: new AbortController() };
   $("edit").disabled = true;
   changed();
@@ -95,7 +97,7 @@ async function submit(edit) {
     opened(await post("/api/sessions", form, {}, signal));
     edit.session = state.session.name;
   }
-  edit.chosen.size ||= await sizeLikeFirst(edit.pictures);
+  if (!edit.chosen.redraw) edit.chosen.size ||= await sizeLikeFirst(edit.pictures);
   await keep();  // sent again, it is the same
   const answer = await post(path("/turns", edit.session), formOf(edit), { "Idempotency-Key": edit.key }, signal);
   const { jobs } = answer;
@@ -119,7 +121,11 @@ function formOf(edit) {
   form.append("prompt", edit.prompt);
   if (!fromText()) form.append("base", edit.base);
   for (const picture of fromText() ? [] : edit.pictures.slice(1)) form.append("image", picture.blob);
-  if (edit.painted) { form.append("mask", edit.painted); form.append("mask_mode", "white"); }
+  if (edit.chosen.redraw) {
+    // It is drawn on the picture that the model sees as the first one.
+    form.append("canvas", edit.pictures[0].blob);
+    if (edit.painted) form.append("redraw_mask", edit.painted);
+  } else if (edit.painted) { form.append("mask", edit.painted); form.append("mask_mode", "white"); }
   for (const [name, value] of Object.entries(edit.chosen)) if (value !== "") form.append(name, typeof value === "string" ? value : JSON.stringify(value));
   form.append("n", edit.n);
   return form;

@@ -12,7 +12,7 @@ const APPLE = /Mac|iPhone|iPad/.test(navigator.platform);
 export const SUBMIT = APPLE ? "⌘ ⏎" : "Ctrl ⏎";
 
 const PLAIN = {
-  b: () => setMasking(!state.masking), c: toggleCompare, s: () => openMenu(true), "[": () => resizeBrush(0.8), "]": () => resizeBrush(1.25), "?": showHelp,
+  b: () => $("tool-mask").click(), r: () => $("tool-redraw").click(), c: toggleCompare, s: () => openMenu(true), "[": () => resizeBrush(0.8), "]": () => resizeBrush(1.25), "?": showHelp,
 };
 
 document.addEventListener("keydown", (event) => {
@@ -29,7 +29,7 @@ document.addEventListener("keydown", (event) => {
 
 export function showHelp() {
   const keys = [
-    [SUBMIT, "keyEdit"], ["B", "keyMask"], ["[  ]", "keySize"], [`${say("mouse")}, ${say("space")}`, "keyPaint"], ["Esc", "keyEscape"], ["C", "keyCompare"],
+    [SUBMIT, "keyEdit"], ["B", "keyMask"], ["R", "redrawTool"], ["[  ]", "keySize"], [`${say("mouse")}, ${say("space")}`, "keyPaint"], ["Esc", "keyEscape"], ["C", "keyCompare"],
     ["←  →", "keySplit"], [APPLE ? "⌘ Z" : "Ctrl Z", "keyUndo"], ["S", "keySave"], ["?", "keyHelp"],
   ];
   $("keys-list").replaceChildren(...keys.flatMap(([key, word]) => {

@@ -7,12 +7,14 @@ import { sendAgain } from "./editing.js";
 import "./history.js";
 import "./keys.js";
 import { showMachine } from "./machine.js";
+import { loadUpscalers } from "./enlarging.js";
 import { dressForText } from "./made.js";
 import { complain, notice, tell } from "./messages.js";
 import { restoreDraft, showPresets, showShapes } from "./options.js";
 import "./pictures.js";
 import "./prices.js";
 import { restoreKept } from "./keeping.js";
+import "./redraw.js";
 import { catchUp, heardOutcome, heardProgress } from "./runs.js";
 import { restore } from "./session.js";
 import { changed, hasEntered, state } from "./state.js";
@@ -46,7 +48,7 @@ async function enter() {
   $("model-name").textContent = `${state.me.title} · ${state.me.precision.toUpperCase()}`;
   dressForText();
   showPresets();
-  await loadStyles();
+  await Promise.all([loadStyles(), loadUpscalers()]);
   showShapes();
   let unsent = null;
   if (!state.session) {

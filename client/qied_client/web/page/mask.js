@@ -12,6 +12,7 @@ export class Mask {
     this.size = 48;     // pixels of the screen
     this.feather = 0;   // pixels of the picture
     this.erasing = false;
+    this.boxes = false; // a drag frames a box, in place of a stroke
     this.picture = null;
     this.kept = new Map();  // strokes by the picture's id, for one that is come back to
     this.steps = [];
@@ -106,7 +107,7 @@ export class Mask {
 
   #begin(place) {
     this.pen = place;
-    this.stroke = { kind: this.erasing ? "erase" : "paint", width: this.size * this.#scale, points: [place] };
+    this.stroke = { kind: this.erasing ? "erase" : "paint", width: this.size * this.#scale, points: [place], ...(this.boxes && { box: true }) };
     this.steps.push(this.stroke);
     this.#paint(this.stroke);
   }
@@ -115,8 +116,14 @@ export class Mask {
     this.pen = this.#place(event);
     if (event.pointerType !== "touch") this.#showRing();
     if (!this.stroke) return;
-    for (const each of event.getCoalescedEvents?.() ?? [event]) this.stroke.points.push(this.#place(each));
-    this.#paint(this.stroke);
+    this.#drawTo(...(event.getCoalescedEvents?.() ?? [event]).map((each) => this.#place(each)));
+  }
+
+  // A box has two corners, of which the second one moves.
+  #drawTo(...places) {
+    if (!this.stroke.box) { this.stroke.points.push(...places); return this.#paint(this.stroke); }
+    this.stroke.points = [this.stroke.points[0], places.at(-1)];
+    this.#draw();
   }
 
   #end() {
@@ -143,14 +150,14 @@ export class Mask {
     if (event.key === " ") { if (!event.repeat) this.#begin(this.pen); } else {
       const step = (event.shiftKey ? 1 : 0.25) * this.size * this.#scale;
       this.pen = [Math.min(this.canvas.width, Math.max(0, this.pen[0] + x * step)), Math.min(this.canvas.height, Math.max(0, this.pen[1] + y * step))];
-      if (this.stroke) { this.stroke.points.push(this.pen); this.#paint(this.stroke); }
+      if (this.stroke) this.#drawTo(this.pen);
     }
     this.#showRing();
   }
 
   #showRing() {
     if (!this.pen) return;
-    this.ring.hidden = false;
+    this.ring.hidden = this.boxes;
     this.ring.style.width = this.ring.style.height = `${this.size}px`;
     this.ring.style.left = `${this.pen[0] / this.#scale}px`;
     this.ring.style.top = `${this.pen[1] / this.#scale}px`;
@@ -178,7 +185,13 @@ export class Mask {
   #paint(step) {
     const context = this.context;
     context.globalCompositeOperation = step.kind === "erase" ? "destination-out" : "source-over";
-    context.strokeStyle = INK;
+    context.strokeStyle = context.fillStyle = INK;
+    if (step.box) {
+      const [[left, top], [right, bottom]] = [step.points[0], step.points.at(-1)];
+      context.fillRect(left, top, right - left, bottom - top);
+      context.globalCompositeOperation = "source-over";
+      return;
+    }
     context.lineWidth = step.width;
     context.lineCap = context.lineJoin = "round";
     context.beginPath();

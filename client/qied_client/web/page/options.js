@@ -1,6 +1,7 @@
 // How the edit is made: the preset, size, seed, steps and guidance, as the person chose them or as a file brings them back.
 import { readBrush } from "./brush.js";
 import { $, element } from "./dom.js";
+import { chooseUpscaler } from "./enlarging.js";
 import { fromText } from "./made.js";
 import { notice } from "./messages.js";
 import { changed, entered, state, whenChanged } from "./state.js";
@@ -8,7 +9,10 @@ import { say } from "./words.js";
 
 const SHAPES = [[1, 1], [4, 3], [3, 4], [3, 2], [2, 3], [16, 9], [9, 16]];
 const DRAFT = "qied.draft";
-const FIELDS = ["prompt", "negative", "seed", "steps", "cfg", "refine", "aspect", "count", "brush-size", "brush-feather"];
+const FIELDS = [
+  "prompt", "negative", "seed", "steps", "cfg", "refine", "aspect", "upscale", "count",
+  "brush-size", "brush-feather", "brush-strength",
+];
 const NAMES = { preview: "preview", draft: "draft", final: "final" };
 
 /** The fields of an edit's form; what is not chosen is left to the server. */
@@ -21,6 +25,7 @@ export function options() {
   if ($("seed").value.trim()) chosen.seed = $("seed").value.trim();
   if ($("negative").value.trim()) chosen.negative_prompt = $("negative").value.trim();
   if ($("aspect").value) chosen.size = $("aspect").value;
+  if ($("upscale").value) chosen.upscale = $("upscale").value;
   if (state.loras.size) chosen.lora = JSON.stringify([...state.loras].map(([name, scale]) => ({ name, scale })));
   return chosen;
 }
@@ -113,7 +118,8 @@ export async function restoreSettings(settings) {
   $("seed").value = settings.seed ?? "";
   // A size by a rule need not be one that can be asked for.
   if (settings.size) chooseSize(settings.size === "same" ? "same" : "");
-  else if (settings.width && settings.height) chooseSize(`${settings.width}x${settings.height}`);
+  else if (settings.width && settings.height) chooseSize([settings.width, settings.height].map((side) => side / (settings.upscale_by ?? 1)).join("x"));
+  chooseUpscaler(settings.upscale ?? "");
   const loras = settings.loras ?? [];
   const missing = loras.map(([name]) => name).filter((name) => !state.known.includes(name));
   state.loras = new Map(loras.filter(([name]) => !missing.includes(name)));

@@ -23,6 +23,7 @@ export const state = {
   known: [],            // names of the LoRAs that the server has
   loras: new Map(),     // chosen ones: name -> strength
   masking: false,
+  redrawing: false,     // the next edit draws a part of the picture again
 };
 
 const painters = [];

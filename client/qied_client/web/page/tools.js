@@ -23,7 +23,7 @@ $("tool-next").addEventListener("click", () => {
 whenChanged(() => {
   $("tools").hidden = !state.pictures.length;
   $("tool-undo").disabled = !state.session || state.current === 0 || fromText();
-  $("tool-mask").disabled = fromText();
+  $("tool-mask").disabled = $("tool-redraw").disabled = fromText();
   $("tool-compare").disabled = !state.shown;
   $("tool-save").disabled = !state.session || state.current === 0;
   $("tool-next").disabled = state.pictures.length >= (state.me?.max_images ?? 3);

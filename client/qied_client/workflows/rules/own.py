@@ -115,6 +115,8 @@ def _options(here: Here) -> tuple[tuple[str, object], ...]:
 
 def _chosen(here: Here, name: str) -> bool:
     value = here.node.inputs.get(name)
+    if name == "padding" and value == -1:  # as much as the model needs
+        return False
     if isinstance(value, bool) or name in _COUNT_FROM_ZERO:
         return value is not None
     return value not in ("", 0, None)

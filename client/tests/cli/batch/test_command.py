@@ -93,7 +93,17 @@ def test_a_dry_run_shows_rows_and_plan_and_sends_nothing(run: Run, ready: Any, f
     assert "6 edits of 3 rows: edit -> save" in done.stdout and "p2.png" in done.stdout and "bf16" in done.stdout
     assert not ready.jobs and not ready.blobs and not (tmp_path / "out").exists()
     as_json = run("batch", folder, "night", "-o", tmp_path / "out" / "{stem}.png", "--dry-run", "--json")
-    assert json.loads(as_json.stdout) == {"rows": 3, "edits": 3, "expected_ms": 3}
+    assert json.loads(as_json.stdout) == {"rows": 3, "edits": 3, "done": 0, "expected_ms": 3}
+
+
+def test_a_dry_run_counts_only_what_would_run(run: Run, ready: Any, folder: Path, tmp_path: Path) -> None:
+    command = ("batch", folder, "night", "-o", tmp_path / "out" / "{stem}.png")
+    assert run(*command).returncode == 0
+    (tmp_path / "out" / "p1.png").unlink()
+    done = run(*command, "--dry-run")
+    assert "1 edits of 3 rows, 2 done before: edit -> save" in done.stdout, done.stderr
+    assert json.loads(run(*command, "--dry-run", "--json").stdout)["edits"] == 1
+    assert "1 made, 2 done before" in run(*command).stderr
 
 
 def test_a_dry_run_without_a_daemon_shows_the_rows_all_the_same(run: Run, folder: Path, tmp_path: Path) -> None:

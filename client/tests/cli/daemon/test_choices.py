@@ -11,7 +11,7 @@ def test_presets_say_what_they_do_and_what_the_daemon_can(run: Any, modern: Any)
     assert max(map(len, lines)) <= 80
     assert lines[:3] == [
         "Echo model in fp8",
-        "  results up to 1.64 megapixels (1280 x 1280), sides in multiples of 16",
+        "  results up to 1.64 megapixels (1280 x 1280)",
         "  1 to 3 pictures in an edit; 2 LoRAs",
     ]
     assert lines[3] == "  pictures as PNG, JPEG, WebP, HEIC"
@@ -42,3 +42,15 @@ def test_loras_have_the_names_that_an_edit_takes(run: Any, modern: Any) -> None:
 
 def test_a_daemon_without_loras_says_where_they_come_from(run: Any, modern: Any) -> None:
     assert "model.loras" in run("loras", "--key", modern.key).stdout
+
+
+def test_upscalers_have_the_names_that_an_edit_takes(run: Any, modern: Any) -> None:
+    modern.listed_upscalers = [m.UpscalerInfo(f"{n:03}", 4, "SwinIR", "fp16") for n in range(40)]
+    done = run("upscalers", "--key", modern.key)
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert len(lines) == 41 and lines[:2] == ["name scale architecture precision", "000 4x SwinIR fp16"]
+    facts = json.loads(run("upscalers", "--json", "--key", modern.key).stdout)
+    assert facts[-1] == {"name": "039", "scale": 4, "architecture": "SwinIR", "precision": "fp16"}
+    modern.listed_upscalers = []
+    assert "model.upscalers" in run("upscalers", "--key", modern.key).stdout
