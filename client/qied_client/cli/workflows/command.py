@@ -41,7 +41,9 @@ def run_workflow(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NODE.INPUT=VALUE, or INPUT=VALUE where one node has it; may be repeated."),
+        typer.Option(
+            "--set", help="NODE.INPUT=VALUE, or INPUT=VALUE where one node has it, such as seed=7; may be repeated."
+        ),
     ] = None,
     inputs: Annotated[
         list[Path] | None,
