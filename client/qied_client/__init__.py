@@ -17,8 +17,6 @@ from qied_client.protocol.messages import Quoted, StatusReport, Welcome
 from qied_client.protocol.request import LoraChoice
 from qied_client.results import OnProgress, Progress, Result
 from qied_client.version import __version__
-from qied_client.workflows.request import WorkflowRequest
-from qied_client.workflows.running import WorkflowResult
 
 __all__ = [
     "AsyncClient",
@@ -45,8 +43,6 @@ __all__ = [
     "StatusReport",
     "Turn",
     "Welcome",
-    "WorkflowRequest",
-    "WorkflowResult",
     "__version__",
     "errors",
 ]

@@ -20,10 +20,11 @@ from qied_client.options import EditOptions, shows_options
 from qied_client.options.redrawing import RedrawingOptions
 from qied_client.protocol import messages as m
 from qied_client.results import OnProgress, Progress, Result
-from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+    from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult
 
 
 class Job:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from PIL import Image
 from qied_client.options import edit_request
+from qied_client.picture_file.comfyui_graph import graph_of
 from qied_client.picture_metadata import PictureMetadata
+from qied_client.workflows import read_workflow, requests_of
 from qied_client.workflows.remade import remade
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
@@ -72,3 +76,40 @@ def test_an_upscaled_picture_is_only_upscaled() -> None:
         **{"images": (A.encode(),), "task": "upscale", "upscale": "2x"}
     }
     assert not {"width", "steps", "true_cfg_scale"} & found.keys()
+
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"size": "same"},
+    {"mask": C, "mask_mode": "transparent", "size": "default"},
+    {"upscale": "4x-x", "upscale_by": 4, "background": "opaque"},
+    {"canvas": D, "redraw": (f"10,20,30,40,strength=0.4,padding=16,mask={C},mask_mode=white", "strength=0.7,steps=3")},
+    {"steps": 0, "upscale": "2x", "upscale_by": 2, "sources": (A,), "loras": (), "preset": ""},
+    {"drift": (1.0, 0.0, 1.0), "aligned": False, "size": "default"},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_the_graph_in_a_result_asks_for_the_same(changes: dict[str, Any]) -> None:
+    """Both forms, as ComfyUI's API takes it and as its page saves it."""
+    metadata = replace(MADE, precision="", **changes)
+
+    def asked(request: Any) -> dict[str, Any]:
+        given = {name: value for name, value in request.options().items() if value not in ("", True, False, "refuse")}
+        if given.get("size") == "default" or given.get("background") == "auto":
+            given = {name: value for name, value in given.items() if value not in ("default", "auto")}
+        passes = [{"padding": None, "feather": 8, **each} for each in request.redraw]
+        return {**given, "prompt": request.prompt, "images": request.images, "redraw": passes}
+
+    wanted = asked(remade(metadata, picture))
+    graph = graph_of(metadata)
+    for form in (graph.for_api(), graph.for_page()):
+        (request,) = requests_of(read_workflow(form), lambda name: picture(name.removesuffix(".png")))
+        assert asked(request) == wanted
+
+
+def picture(blob: str) -> bytes:
+    """A picture of its own for each hash."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), (int(blob[:2], 16), 0, 0)).save(file, "PNG")
+    return file.getvalue()

@@ -65,9 +65,20 @@ def test_a_name_that_is_no_input_is_refused(settings: dict[str, Any], message: s
 
 
 def test_an_input_of_two_nodes_is_to_be_named_by_its_node() -> None:
-    error = refusal(api_edit(), prompt="x")
+    graph = api_edit(n12={"negative": ["7", 0]}, n13={"samples": ["20", 0]}, n20=api_edit()["12"])
+    graph["20"]["inputs"].update(positive=["8", 0], latent_image=["12", 0], denoise=0.5)
+    error = refusal(graph, prompt="x")
     assert "7.prompt (TextEncodeQwenImageEditPlus), 8.prompt (TextEncodeQwenImageEditPlus)" in error.remedy
-    assert asked(api_edit(), **{"7.prompt": "night"}).prompt == "night"
+
+
+def test_of_two_prompts_the_positive_one_is_meant() -> None:
+    request = asked(api_edit(), prompt="night")
+    assert (request.prompt, request.negative_prompt) == ("night", "blurry")
+    zeroed = api_edit(
+        n20=node("FluxKontextMultiReferenceLatentMethod", conditioning=["7", 0]), n12={"positive": ["20", 0]}
+    )
+    assert asked(zeroed, prompt="night").prompt == "night"
+    assert asked(api_edit(), **{"8.prompt": "dull"}).negative_prompt == "dull"
 
 
 def test_a_missing_input_of_a_known_class_can_be_set() -> None:

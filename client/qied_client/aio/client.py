@@ -45,10 +45,11 @@ from qied_client.protocol.roles import FROM_DAEMON
 from qied_client.results import OnProgress, Result
 from qied_client.transfers import hash_of
 from qied_client.version import __version__
-from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult, run_workflow
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+    from qied_client.workflows.running import AnyPictures, AnyWorkflow, WorkflowResult
 
 _PATIENCE_S = 60.0
 _FIRST_PATIENCE_S = 15.0
@@ -321,6 +322,8 @@ class AsyncClient(DaemonCalls):
         Raises WorkflowRefused where nodes cannot be run here, with each of them as ``problems``, InvalidRequest, and
         what ``edit`` raises.
         """
+        from qied_client.workflows.running import run_workflow  # most programs have no use for it
+
         return await run_workflow(self, workflow, pictures, settings or {}, only, timeout, on_progress, options)
 
     @shows_options

@@ -72,10 +72,32 @@ def _by_input(workflow: Workflow, key: str) -> tuple[Target, ...]:
     if len(shown) == 1:
         return next(iter(shown))
     if having:
+        positive = _positive(workflow)
+        wanted = [target for target in having if target[0] in positive]
+        if len(wanted) == 1:  # of two prompts the one that is not the negative
+            return tuple(wanted)
         raise _several(key, having, workflow)
     names = list(dict.fromkeys(each for node in _needed(workflow) for each in _inputs_of(node)))
     near = difflib.get_close_matches(key, names, n=_SHOWN, cutoff=0.5) or names
     raise _refused(f"{key}: no node has such an input.", f"There are: {_listed(near)}.")
+
+
+def _positive(workflow: Workflow) -> set[str]:
+    """The nodes that lead to the positive prompt of some sampler, and not to a negative one."""
+    return _leading(workflow, "positive") - _leading(workflow, "negative")
+
+
+def _leading(workflow: Workflow, name: str) -> set[str]:
+    """The nodes before the inputs of that name, as far as only prompts are passed on."""
+    nodes = workflow.nodes
+    left = [link.node for node in _needed(workflow) for key, link in node.links() if key == name]
+    found: set[str] = set()
+    while left:
+        number = left.pop()
+        if number in nodes and number not in found:
+            found.add(number)
+            left += [link.node for key, link in nodes[number].links() if key in ("conditioning", name)]
+    return found
 
 
 def _needed(workflow: Workflow) -> Iterator[Node]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,8 +21,9 @@ from qied_client.cli.workflows.explaining import show_examined
 from qied_client.cli.workflows.names import places_for
 from qied_client.client import Client
 from qied_client.errors import InvalidRequest, UnreachableError, VersionMismatch
-from qied_client.workflows import Examined, Served
-from qied_client.workflows.running import examined
+
+if TYPE_CHECKING:
+    from qied_client.workflows import Examined, Served
 
 
 def run_workflow(
@@ -40,7 +41,9 @@ def run_workflow(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NODE.INPUT=VALUE, or INPUT=VALUE where one node has it; may be repeated."),
+        typer.Option(
+            "--set", help="NODE.INPUT=VALUE, or INPUT=VALUE where one node has it, such as seed=7; may be repeated."
+        ),
     ] = None,
     inputs: Annotated[
         list[Path] | None,
@@ -62,6 +65,8 @@ def run_workflow(
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow of ComfyUI, and save what its save nodes would."""
+    from qied_client.workflows.running import examined  # other commands start sooner without it
+
     with failures_as_text(in_flags):
         chosen = settings_in(settings or [])
         folders: list[Path] | None = inputs or None
@@ -118,6 +123,8 @@ def settings_in(texts: Sequence[str]) -> dict[str, str]:
 
 def served_by(client: Client) -> Served | None:
     """What a daemon serves; None where it is too old to say."""
+    from qied_client.workflows import Served
+
     try:
         return Served.of(client.describe(), client.loras())
     except VersionMismatch:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from qied_client.cli.made_again import printable
-from qied_client.workflows import Examined, WorkflowRequest
+
+if TYPE_CHECKING:
+    from qied_client.workflows import Examined, WorkflowRequest
 
 _ALIKE = (
     "Sizes, noise, schedule and guidance are ComfyUI's (compat). The weights, their precision and the reading of "

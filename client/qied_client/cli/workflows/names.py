@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qied_client.cli.editing.places import Place
-from qied_client.workflows import WorkflowRequest
+
+if TYPE_CHECKING:
+    from qied_client.workflows import WorkflowRequest
 
 _UNSAFE: Final = re.compile(r"[^\w.-]+")
 _FIELDS: Final = re.compile(r"%[^%]*%")
