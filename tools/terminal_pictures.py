@@ -1,6 +1,6 @@
 """Draws what commands print in a terminal as docs/pictures/terminal-*.svg; ``--check`` only compares the words.
 
-``plan`` and ``doctor`` are run as they are, on recorded machines; ``batch`` and ``ps`` show examples.
+``plan`` and ``doctor`` are run as they are, on recorded machines; ``batch``, ``ps`` and ``run`` show examples.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from qied_client.batch.names import Names
 from qied_client.batch.rows import Row
 from qied_client.cli.batch.plan_view import show_plan
 from qied_client.cli.status import show_status
+from qied_client.cli.workflows.explaining import show_examined
 from qied_client.protocol import messages as m
+from qied_client.workflows import Served, examine, read_workflow
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
@@ -49,6 +51,36 @@ ROWS = (
     ("harbour", "make it a morning in fog"),
     ("kitchen", "replace the sign by 'Open'"),
 )
+EXAMPLE_WORKFLOW = {
+    str(number): {"class_type": kind, "inputs": inputs}
+    for number, (kind, inputs) in enumerate(
+        (
+            ("UNETLoader", {"unet_name": "qwen_image_edit_2511_bf16.safetensors", "weight_dtype": "default"}),
+            ("CLIPLoader", {"clip_name": "qwen_2.5_vl_7b_fp8_scaled.safetensors", "type": "qwen_image"}),
+            ("VAELoader", {"vae_name": "qwen_image_vae.safetensors"}),
+            ("LoraLoaderModelOnly", {"model": ["1", 0], "lora_name": "Lightning-4steps.safetensors"}),
+            ("ModelSamplingAuraFlow", {"model": ["4", 0], "shift": 3.1}),
+            ("LoadImage", {"image": "poster.png"}),
+            ("FluxKontextImageScale", {"image": ["6", 0]}),
+            (
+                "TextEncodeQwenImageEditPlus",
+                {"clip": ["2", 0], "vae": ["3", 0], "image1": ["7", 0], "prompt": "make it night"},
+            ),
+            ("ConditioningZeroOut", {"conditioning": ["8", 0]}),
+            ("VAEEncode", {"pixels": ["7", 0], "vae": ["3", 0]}),
+            (
+                "KSampler",
+                {
+                    **{"model": ["5", 0], "positive": ["8", 0], "negative": ["9", 0], "latent_image": ["10", 0]},
+                    **{"seed": 7, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "sgm_uniform"},
+                },
+            ),
+            ("VAEDecode", {"samples": ["11", 0], "vae": ["3", 0]}),
+            ("SaveImage", {"images": ["12", 0], "filename_prefix": "poster"}),
+        ),
+        1,
+    )
+}
 _GIB = 1024**3
 REPORT = m.StatusReport(
     re=1,
@@ -94,6 +126,7 @@ def shown() -> Iterator[tuple[str, Text]]:
     assert isinstance(console.file, io.StringIO)
     yield "batch", _batch()
     yield "ps", _prompt("qied ps").append(Text.from_ansi(console.file.getvalue()))
+    yield "run", _run()
 
 
 def _batch() -> Text:
@@ -109,6 +142,15 @@ def _batch() -> Text:
     return _prompt("qied batch rows.csv -o 'out/{stem}.png' -o 'out/{stem}.webp' --dry-run").append(
         Text.from_ansi(console.file.getvalue())
     )
+
+
+def _run() -> Text:
+    """What an example of a workflow comes to, at a daemon that serves another precision than its file has."""
+    console = Console(file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="standard", highlight=False)
+    served = Served("qwen-image-edit-2511", "Qwen-Image-Edit-2511", "int8", ("lightning-4steps",), 3)
+    show_examined(console, examine(read_workflow(EXAMPLE_WORKFLOW), served=served), as_json=False)
+    assert isinstance(console.file, io.StringIO)
+    return _prompt("qied run poster.json --explain").append(Text.from_ansi(console.file.getvalue()))
 
 
 def _prompt(command: str) -> Text:

@@ -436,6 +436,10 @@ class Client:
         """Your jobs that the daemon keeps, the newest first; see ``AsyncClient.jobs``."""
         return self._loop.run(self._client.jobs(limit=limit, before=before))
 
+    def download(self, blob_hash: str, on_progress: OnProgress | None = None) -> bytes:
+        """Fetch a blob that this user owns; its hash is checked."""
+        return self._loop.run(self._client.download(blob_hash, on_progress))
+
     def job(self, job_id: str) -> Job:
         """Attach to an existing job by its id, also to one that has finished; raises UnknownJob."""
         return Job(self._loop, self._loop.run(self._client.job(job_id)))

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from qied_client.picture_metadata import read_metadata
-from qied_client.workflows import WorkflowRefused
+from qied_client.workflows import WorkflowRefused, read_workflow, requests_of
 
 from qied.cli.main import app
 from qied.resources import builtin_model_folder
 from tests.workflows.official import LIGHTNING, edit_workflow
+from tests.workflows.test_requests import VARIANTS, find
 
 BLUE = "make the red heart blue"
 
@@ -32,7 +33,9 @@ def folder(tmp_path_factory):
     """A folder with the official workflow for one picture, and that picture."""
     path = tmp_path_factory.mktemp("work")
     shutil.copy(builtin_model_folder().parent / "demo.png", path / "demo.png")
-    (path / "edit.json").write_text(json.dumps(edit_workflow(("demo.png",), prompt=BLUE, steps=8, advanced=True)))
+    (path / "edit.json").write_text(
+        json.dumps(edit_workflow(("demo.png",), prompt=BLUE, steps=4, scale=1, advanced=True))
+    )
     return path
 
 
@@ -60,20 +63,20 @@ def test_a_workflow_is_run_and_its_picture_makes_itself_again(qied, folder, buil
     assert qied("run", "edit.json", "--set", "seed=5", "-o", "{prefix}-{seed}.png", "--json") == 0
     (row,) = json.loads(capfd.readouterr().out)
     path = folder / "Qwen_Edit_2511-5.png"
-    assert (row["path"], row["steps"], row["seed"]) == (path.name, 8, 5)
+    assert (row["path"], row["steps"], row["seed"]) == (path.name, 4, 5)
     heart = pixels(path)[120, 128]
     assert heart[2] > 150 > heart[0], "the heart turned blue"
     made = read_metadata(path)
     assert made is not None
-    assert (made.prompt, made.true_cfg_scale, made.compat, made.size) == (BLUE, 4.0, "comfyui", "kontext")
+    assert (made.prompt, made.true_cfg_scale, made.compat, made.size) == (BLUE, 1.0, "comfyui", "kontext")
     with builtin_daemon.client() as client:
-        edited = client.edit(
-            folder / "demo.png", BLUE, steps=8, true_cfg_scale=4.0, seed=5, negative_prompt="", compat="comfyui"
-        )
+        edited = client.edit(folder / "demo.png", BLUE, steps=4, true_cfg_scale=1.0, seed=5, compat="comfyui")
     edited.save(folder / "edited.png")
     assert np.array_equal(pixels(path), pixels(folder / "edited.png"))
 
-    assert qied("run", path.name, "-o", "again.png") == 0
+    (folder / "elsewhere").mkdir()  # without its source, which the daemon still has
+    shutil.copy(path, folder / "elsewhere")
+    assert qied("run", f"elsewhere/{path.name}", "-o", "again.png") == 0
     assert np.array_equal(pixels(path), pixels(folder / "again.png"))
 
 
@@ -105,6 +108,18 @@ def test_problems_are_told_by_node_with_remedies(qied, folder, capfd):
     assert f"has no LoRA {LIGHTNING.removesuffix('.safetensors')}" in capfd.readouterr().err
     assert qied("run", "edit.json", "--set", "seed") == 2
     assert "it has no value" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_daemon_takes_what_workflows_ask_for(builtin_daemon, name):
+    """But for LoRAs, upscaling models and pictures from text, which this daemon does not have."""
+    document, _ = VARIANTS[name]
+    for request in requests_of(read_workflow(document() if callable(document) else document), find):
+        options = {**request.options(), "loras": None, "upscale": "", "task": "edit", "on_cap": "fit"}
+        images = request.images or (find("cat.png"),)
+        with builtin_daemon.client() as client:
+            quoted = client.quote(list(images), request.prompt, **options)
+        assert quoted.steps == (request.steps or quoted.steps)
 
 
 def test_the_client_runs_a_workflow(builtin_daemon, folder):

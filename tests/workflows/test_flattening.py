@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qied_client.workflows import read_workflow
 from qied_client.workflows.workflow import Link
 
-from tests.workflows.canvases import BYPASSED, Graph
+from tests.workflows.canvases import BYPASSED, MUTED, Graph
 
 # Inputs by link, outputs, and widgets in the order of a canvas; after "seed" the page keeps one value more.
 CLASSES: dict[str, tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]] = {
@@ -190,3 +190,48 @@ def test_a_graph_comes_back_from_a_canvas(data: st.DataObject) -> None:
         name: {"class_type": node.class_type, "inputs": dict(node.inputs)} for name, node in workflow.nodes.items()
     }
     assert found == folding.expected
+
+
+def sampler(**inputs: str) -> Graph:
+    """A subgraph's graph with a KSampler, whose widgets are inputs where ``inputs`` says so."""
+    g = Graph()
+    takes = {"seed": "INT", "steps": "INT"}
+    g.node(
+        1, "KSampler", [7, "fixed", 20, 4, "euler", "simple", 1], takes=takes, gives="LATENT", widgets=("seed", "steps")
+    )
+    for side, name in inputs.items():
+        g.link(-10, g.takes(side, takes[name]), 1, name)
+    return g
+
+
+def inputs_of(document: dict[str, Any], node: str) -> dict[str, Any]:
+    return dict(read_workflow(document).nodes[node].inputs)
+
+
+def test_proxied_widgets_have_their_values_in_the_order_of_the_proxies() -> None:
+    g = Graph()
+    proxies = [["1", "denoise"], ["1", "steps"], ["-1", "noise"]]
+    g.node(
+        5, "S", [0.5, 8, 3], takes={"noise": "INT", "count": "INT"}, widgets=("noise", "count"), proxyWidgets=proxies
+    )
+    found = inputs_of(g.document({"S": sampler(noise="seed", count="steps")}), "5:1")
+    assert (found["seed"], found["steps"], found["denoise"], found["cfg"]) == (3, 8, 0.5, 4)
+
+
+def test_what_is_proxied_from_further_out_goes_first() -> None:
+    """An instance shows a widget of an instance within it, which has a value of its own."""
+    middle = Graph()
+    middle.node(2, "S", [8], takes={"count": "INT"}, widgets=("count",))
+    for values, steps in (([9], 9), ([], 8)):
+        g = Graph()
+        g.node(5, "M", values, proxyWidgets=[["2", "count"]])
+        found = inputs_of(g.document({"S": sampler(count="steps"), "M": middle}), "5:2:1")
+        assert found["steps"] == steps
+
+
+def test_a_muted_node_takes_the_value_of_a_widget_with_it_and_a_bypassed_one_does_not() -> None:
+    for mode, left in ((MUTED, None), (BYPASSED, 20)):
+        g = sampler()
+        g.node(2, "PrimitiveInt", [8, "fixed"], gives="INT", mode=mode)
+        g.link(2, 0, 1, "steps")
+        assert inputs_of(g.document(), "1").get("steps") == left

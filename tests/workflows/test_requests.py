@@ -181,6 +181,20 @@ def own_nodes() -> dict[str, Any]:
     }
 
 
+def own_regions() -> dict[str, Any]:
+    """Two regions on an edit of pictures that the daemon keeps, and a redraw of a loaded one."""
+    return {
+        "1": node("QiedPicture", picture="AB" * 32, mask_mode="opaque"),
+        "2": node("QiedRegion", mask=["1", 1], strength=0.4, padding=32, feather=0, scale=0.0, steps=0),
+        "3": node("QiedRegion", regions=["2", 0], x=10, y=20, width=30, height=40, strength=0.5, padding=0, steps=3),
+        "4": node("QiedEdit", prompt="a", image1=["1", 0], redraw=["3", 0], seed=1, steps=4),
+        "5": node("SaveImage", images=["4", 0], filename_prefix="x"),
+        "6": node("LoadImage", image="cat.png"),
+        "7": node("QiedRedraw", image=["6", 0], prompt="b", x=1, y=2, width=3, height=4, seed=2, steps=5, strength=1.0),
+        "8": node("SaveImage", images=["7", 0], filename_prefix="y"),
+    }
+
+
 VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[dict[str, Any]]]] = {
     "2511, fp8mixed, two pictures": (edit_workflow, [{**LOADS, **FULL}]),
     "2511, int8, one picture, the newer save node": (
@@ -387,6 +401,22 @@ VARIANTS: dict[str, tuple[dict[str, Any] | Callable[[], dict[str, Any]], list[di
     "a size by megapixels": (
         api_edit(n5=node("ImageScaleToTotalPixels", image=["4", 0], upscale_method="lanczos", megapixels=0.5)),
         [{**BLUE, "size": None, "width": 720, "height": 720}],
+    ),
+    "qied's regions and pictures": (
+        own_regions,
+        [
+            {
+                **{"prompt": "a", "images": [f"{'ab' * 32}.png"], "seed": 1, "steps": 4},
+                "redraw": [
+                    {"strength": 0.4, "padding": 32, "feather": 0, "mask": f"{'ab' * 32}.png", "mask_mode": "opaque"},
+                    {"strength": 0.5, "padding": 0, "steps": 3, "box": (10, 20, 30, 40)},
+                ],
+            },
+            {
+                **{"prompt": "b", "images": ["cat.png"], "canvas": "cat.png", "seed": 2, "steps": 5},
+                "redraw": [{"strength": 1.0, "box": (1, 2, 3, 4)}],
+            },
+        ],
     ),
     "qied's own nodes": (
         own_nodes,

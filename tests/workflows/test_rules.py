@@ -182,6 +182,9 @@ def test_every_node_says_what_it_became() -> None:
     ("changes", "kind", "words"),
     [
         ({"n7": {"vae": None}}, "TextEncodeQwenImageEditPlus", "text encoder alone"),
+        ({"n6": {"pixels": ["4", 0]}}, "VAEEncode", "1008 x 1008 pixels, in multiples of 16"),
+        ({"n7": {"prompt": "a {red|blue} cat"}}, "TextEncodeQwenImageEditPlus", "at random"),
+        ({"n6": node("EmptyLatentImage", width=64, height=64, batch_size=2)}, "EmptyLatentImage", "seeds of their own"),
         ({"n12": {"seed": 2**63 + 5}}, "KSampler", "modulo"),
         ({"n12": {"scheduler": "sgm_uniform"}}, "KSampler", "simple's"),
         ({"n7": {"image1": None, "image2": ["5", 0]}}, "TextEncodeQwenImageEditPlus", "without gaps"),

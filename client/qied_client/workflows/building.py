@@ -132,7 +132,7 @@ class Building:
         first = {**first, "padding": limits.SIDE_PX, "feather": 0}
         if mask is not None:
             first["mask"], first["mask_mode"] = self._mask(mask, node)
-            request = replace(request, mask_name=mask.name)
+            request = replace(request, redraw_mask_names=(mask.name,))
         return replace(request, redraw=(first, *(passes[1:] if edit.over_start else passes)))
 
     def _sized(self, request: WorkflowRequest, edit: v.Edit, shown: Sequence[v.Shown]) -> WorkflowRequest:
@@ -182,7 +182,11 @@ class Building:
         if edit.canvas is not None:
             canvas = self._picture(edit.canvas.file, edit.node)
             request = replace(request, canvas=canvas, canvas_name=edit.canvas.file.plain_name)
-        return replace(request, redraw=tuple(self._region(each, edit.node) for each in edit.regions))
+        return replace(
+            request,
+            redraw=tuple(self._region(each, edit.node) for each in edit.regions),
+            redraw_mask_names=tuple("" if each.mask is None else each.mask.name for each in edit.regions),
+        )
 
     def _region(self, region: v.OwnRegion, node: str) -> RedrawOptions:
         options: dict[str, Any] = dict(region.options)
@@ -199,7 +203,7 @@ class Building:
 
     def _mask(self, mask: MaskFile, node: str) -> tuple[Any, Any]:
         if self._pictures is None:
-            return mask.name, "transparent" if mask.channel == "alpha" else "white"
+            return mask.name, mask.mode or ("transparent" if mask.channel == "alpha" else "white")
         return cast("tuple[Any, Any]", self._found(node, mask.name, self._pictures.mask, mask))
 
     def _found(self, node: str, name: str, fetch: Callable[[Any], Any], what: object) -> Any:

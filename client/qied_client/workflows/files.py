@@ -32,14 +32,16 @@ Crop = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture as a node gives it on: the file, and the part of it that counts. Transparency is left out.
+    """A picture as a node gives it on: the file, and the part of it that counts.
 
+    Transparency is left out, but with ``transparent``, as ComfyUI's own nodes load pictures.
     ``scaled`` is the width and height in pixels that the part is brought to, where ComfyUI does that as well.
     """
 
     name: str
     crop: Crop | None = None
     scaled: tuple[int, int] | None = None
+    transparent: bool = False
 
     @property
     def plain_name(self) -> str:
@@ -52,7 +54,7 @@ class MaskFile:
     """A mask as a node gives it on: a channel of a file; ``alpha`` marks where the file is transparent.
 
     ``grown`` is by how many pixels of the file what it marks is wider, after ``inverted``; ``tapered`` leaves out the
-    corners, step by step.
+    corners, step by step. ``mode`` is what of the file is marked where no channel says so, as ``mask_mode`` has it.
     """
 
     name: str
@@ -60,6 +62,7 @@ class MaskFile:
     inverted: bool = False
     grown: int = 0
     tapered: bool = True
+    mode: str = ""
 
 
 class Pictures:
@@ -82,12 +85,10 @@ class Pictures:
 
     def picture(self, picture: PictureFile) -> Picture:
         """The picture to upload: the file itself, or a PNG of what ComfyUI would have made of it."""
-        if picture.crop is None and picture.scaled is None and not self.header(picture.name).alpha:
+        whole = picture.crop is None and picture.scaled is None
+        if whole and (picture.transparent or not self.header(picture.name).alpha):
             return self._file(picture.name)
-        changed = (
-            "without its transparency" if picture.crop is None and picture.scaled is None else "cropped and scaled"
-        )
-        image = self._opened(picture.name, changed).convert("RGB")
+        image = self._opened(picture.name, "without its transparency" if whole else "cropped and scaled").convert("RGB")
         if picture.crop is not None:
             left, top, width, height = picture.crop
             image = image.crop((left, top, left + width, top + height))
@@ -97,8 +98,10 @@ class Pictures:
             image = image.resize(picture.scaled, Image.Resampling.LANCZOS)
         return _as_png(image)
 
-    def mask(self, mask: MaskFile) -> tuple[Picture, Literal["white", "transparent", "opaque"]]:
-        """The mask to upload, and what of it is edited."""
+    def mask(self, mask: MaskFile) -> tuple[Picture, str]:
+        """The mask to upload, and what of it is edited, as ``mask_mode`` has it."""
+        if mask.mode:
+            return self._file(mask.name), mask.mode
         if mask.channel == "alpha" and not mask.grown:
             return self._file(mask.name), "opaque" if mask.inverted else "transparent"
         if mask == MaskFile(mask.name, "red") and not self.header(mask.name).alpha:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from qied_client.errors import InvalidRequest
+from qied_client.errors import BlobError, InvalidRequest
+from qied_client.inputs import Picture
 from qied_client.picture_file.neighbours import files_with_hashes
+from qied_client.picture_metadata import SHORT_HASH
+
+Stored = Callable[[str], bytes]
+"""Gives a picture's file by its SHA-256 (hex), or raises a BlobError."""
 
 COMFYUI: Final = "COMFYUI_PATH"
 """The environment variable that names ComfyUI's folder."""
 _NAMED: Final = re.compile(r"\s*\[(input|output|temp)\]$")
 _HASH: Final = re.compile(r"([0-9a-f]{12,64})\.png")
-"""What stands for a picture of which only the hash is known; see ``picture_file.dialects``."""
+"""What stands for a picture of which only the hash is known, or its first digits."""
+_WHOLE_HASH: Final = 64
 _LEVELS: Final = 4
 """ComfyUI keeps workflows in ``user/default/workflows`` below its folder."""
 
@@ -23,20 +30,24 @@ class PictureFolders:
     """Finds pictures by the names that nodes have. ``folders`` are looked through in their order.
 
     ``comfyui`` is ComfyUI's own folder, whose ``input``, ``output`` and ``temp`` are looked through as the names say.
+    ``stored`` gives a picture by its hash that is in none of them, from a daemon.
     """
 
-    def __init__(self, folders: Sequence[Path], comfyui: Path | None = None) -> None:
+    def __init__(self, folders: Sequence[Path], comfyui: Path | None = None, stored: Stored | None = None) -> None:
         self._folders = tuple(folders)
         self._comfyui = comfyui
+        self._stored = stored
 
     @classmethod
-    def around(cls, workflow: Path, named: Sequence[Path], environ: Mapping[str, str]) -> PictureFolders:
+    def around(
+        cls, workflow: Path, named: Sequence[Path], environ: Mapping[str, str], stored: Stored | None = None
+    ) -> PictureFolders:
         """The folders that are named, else that of a workflow's file; and ComfyUI's, if one is known or around it."""
         own = environ.get(COMFYUI)
         comfyui = Path(own).expanduser() if own else _comfyui_around(workflow)
-        return cls(named or [workflow.parent], comfyui)
+        return cls(named or [workflow.parent], comfyui, stored)
 
-    def __call__(self, name: str) -> Path:
+    def __call__(self, name: str) -> Picture:
         """The file of a picture; raises InvalidRequest where no folder has it, or the name leads out of them."""
         named = _NAMED.search(name)
         plain = _NAMED.sub("", name).replace("\\", "/")
@@ -52,13 +63,24 @@ class PictureFolders:
             if (near := folder / Path(plain).name).is_file():  # a folder of pictures without ComfyUI's subfolders
                 return near
         if (begins := _HASH.fullmatch(plain)) is not None:
-            for folder in folders:
-                for path in files_with_hashes(folder, (begins[1],)).values():
-                    return path
+            return self._with_hash(begins[1], folders)
         looked = ", ".join(map(str, folders)) or "no folder"
         raise InvalidRequest(
             f"{plain} is not in {looked}.",
             "Name the folder that has it with --inputs, or the picture with --set NODE.image=FILE.",
+            field="workflow",
+        )
+
+    def _with_hash(self, begins: str, folders: Sequence[Path]) -> Picture:
+        for folder in folders:
+            for path in files_with_hashes(folder, (begins,)).values():
+                return path
+        if self._stored is not None and len(begins) == _WHOLE_HASH:
+            with suppress(BlobError):
+                return self._stored(begins)
+        raise InvalidRequest(
+            f"No picture in {', '.join(map(str, folders))} has a SHA-256 that begins with {begins[:SHORT_HASH]}.",
+            "Put the file that the picture was made from there, or name its folder with --inputs.",
             field="workflow",
         )
 

@@ -53,6 +53,7 @@ def remade(metadata: PictureMetadata, find: FindByHash) -> WorkflowRequest:
         canvas=None if metadata.canvas is None else find(metadata.canvas),
         canvas_name="" if metadata.canvas is None else _short(metadata.canvas),
         redraw=tuple(_pass(text, find) for text in metadata.redraw),
+        redraw_mask_names=tuple(_mask_name(text) for text in metadata.redraw),
         upscale=metadata.upscale,
         task="upscale" if upscaled else "edit",
         compat=metadata.compat,
@@ -71,6 +72,11 @@ def _pass(text: str, find: FindByHash) -> RedrawOptions:
     if given.mask is not None:
         options["mask"] = find(str(given.mask))
     return cast("RedrawOptions", options)
+
+
+def _mask_name(text: str) -> str:
+    (given,) = given_redraws(text)
+    return "" if given.mask is None else _short(str(given.mask))
 
 
 def _short(blob: str) -> str:

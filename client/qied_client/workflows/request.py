@@ -17,10 +17,11 @@ class WorkflowRequest:
     """One edit, for the save node ``node_id``; options that are None or empty are the daemon's choice.
 
     ``names`` are the files of ``images``, as the workflow has them; ``images``, ``mask`` and ``canvas`` are what
-    ``Client.edit`` takes. ``width`` and ``height`` are pixels. ``count`` is how many results there are, of seeds that
-    follow each other. ``compat`` is "comfyui", with settings of the graph's nodes, where pictures, schedule, noise and
-    guidance are to be ComfyUI's. ``others`` are options that are rare in graphs, such as ``size``. ``task`` is
-    ``upscale`` where a picture is enlarged and nothing else is done.
+    ``Client.edit`` takes; ``mask_name``, ``canvas_name`` and ``redraw_mask_names`` are the files of the others.
+    ``width`` and ``height`` are pixels. ``count`` is how many results there are, of seeds that follow each other.
+    ``compat`` is "comfyui", with settings of the graph's nodes, where pictures, schedule, noise and guidance are to be
+    ComfyUI's. ``others`` are options that are rare in graphs, such as ``size``. ``task`` is ``upscale`` where a
+    picture is enlarged and nothing else is done.
     """
 
     node_id: str
@@ -44,6 +45,7 @@ class WorkflowRequest:
     canvas: Picture | None = None
     canvas_name: str = ""
     redraw: tuple[RedrawOptions, ...] = ()
+    redraw_mask_names: tuple[str, ...] = ()
     refine: float | None = None
     upscale: str = ""
     task: str = "edit"
@@ -84,8 +86,7 @@ class WorkflowRequest:
         for name, value in self.options().items():
             facts[name] = named.get(name, value)
         if self.redraw:
-            facts["redraw"] = [
-                {name: self.mask_name if name == "mask" else value for name, value in each.items()}
-                for each in self.redraw
-            ]
+            names = (*self.redraw_mask_names, *("" for _ in self.redraw))
+            passes = zip(self.redraw, names, strict=False)
+            facts["redraw"] = [{**each, "mask": name} if "mask" in each else dict(each) for each, name in passes]
         return {**facts, "count": self.count, "filename_prefix": self.filename_prefix}

@@ -15,7 +15,7 @@ from qied_client.options import EditOptions
 from qied_client.results import OnProgress, Result
 from qied_client.workflows.documents import read_document
 from qied_client.workflows.files import FindPicture
-from qied_client.workflows.folders import PictureFolders
+from qied_client.workflows.folders import PictureFolders, Stored
 from qied_client.workflows.overrides import with_settings
 from qied_client.workflows.reading import read_workflow
 from qied_client.workflows.remade import remade
@@ -52,16 +52,18 @@ def examined(
     settings: Mapping[str, Any],
     served: Served | None,
     only: Collection[str] = (),
+    stored: Stored | None = None,
 ) -> Examined:
     """Read a workflow and tell what it asks for, and what of it cannot be run.
 
+    ``stored`` fetches pictures by hash that are in no folder.
     Raises InvalidRequest for what is not a workflow, for a setting or a node that there is not, and SetupError where
     Pillow is needed and missing.
     """
     source: Any = workflow
     if isinstance(workflow, (str, os.PathLike)):
         path = Path(workflow).expanduser()
-        find = _finder(pictures, path)
+        find = _finder(pictures, path, stored)
         document = read_document(path)
         if document.made is not None:
             if settings or only:
@@ -73,7 +75,7 @@ def examined(
             return Examined((remade(document.made, lambda blob: find(f"{blob}.png")),), ())
         source = document.workflow
     else:
-        find = _finder(pictures, None)
+        find = _finder(pictures, None, stored)
     found = with_settings(source if isinstance(source, Workflow) else read_workflow(source), settings)
     if unknown := [name for name in only if name not in found.nodes]:
         raise InvalidRequest(f"There is no node {unknown[0]!r}.", "Name save nodes by their ids.", field="only")
@@ -100,10 +102,15 @@ async def run_workflow(
 ) -> list[WorkflowResult]:
     """Carry out a workflow; see ``AsyncClient.run_workflow``."""
     served = await served_by(client)
-    found = await asyncio.to_thread(examined, workflow, pictures, settings, served, only)
+    loop = asyncio.get_running_loop()
+
+    def stored(blob: str) -> bytes:
+        return asyncio.run_coroutine_threadsafe(client.download(blob), loop).result()
+
+    found = await asyncio.to_thread(examined, workflow, pictures, settings, served, only, stored)
     if found.problems:
         raise WorkflowRefused(found.problems)
-    now = asyncio.get_running_loop().time
+    now = loop.time
     end = None if timeout is None else now() + timeout
     done: list[WorkflowResult] = []
     for request in found.requests:
@@ -116,7 +123,7 @@ async def run_workflow(
     return done
 
 
-def _finder(pictures: AnyPictures | None, file: Path | None) -> FindPicture:
+def _finder(pictures: AnyPictures | None, file: Path | None, stored: Stored | None) -> FindPicture:
     if callable(pictures):
         return pictures
     if isinstance(pictures, Mapping):
@@ -130,7 +137,7 @@ def _finder(pictures: AnyPictures | None, file: Path | None) -> FindPicture:
     if missing := next((folder for folder in named if not folder.is_dir()), None):
         raise InvalidRequest(f"{missing} is not a folder.", "Name a folder of pictures.", field="inputs")
     around = file if file is not None else Path.cwd() / "workflow.json"
-    return PictureFolders.around(around, named, os.environ)
+    return PictureFolders.around(around, named, os.environ, stored)
 
 
 def _by_name(pictures: Mapping[str, Picture]) -> FindPicture:

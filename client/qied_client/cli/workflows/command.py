@@ -77,7 +77,7 @@ def run_workflow(
             _stop_at(found)
             return
         with Client(key, address=address) as client:
-            found = examined(workflow, folders, chosen, served_by(client), only or ())
+            found = examined(workflow, folders, chosen, served_by(client), only or (), client.download)
             _stop_at(found)
             shared: dict[str, Any] = {"on_cap": "fit"} if fit else {}
             shared |= {"priority": priority} if priority else {}
@@ -92,6 +92,8 @@ def _run_all(
 ) -> list[Saved]:
     console = Console(stderr=True, highlight=False)
     done: list[Saved] = []
+    for node, why in found.passed_over:
+        console.print(Text(f"node {node} is passed over: {why}", "dim"), soft_wrap=True)
     for request, place in zip(found.requests, places_for(found.requests, out, quality), strict=True):
         for warning in request.warnings:
             console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)

@@ -97,6 +97,7 @@ WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "ImageCompositeMasked": ("x", "y", "resize_source"),
     # Nodes of qied
     "QiedServer": ("key", "address"),
+    "QiedPicture": ("picture", "mask_mode"),
     "QiedLora": ("name", "strength"),
     "QiedRegion": (*_BOX, "steps"),
     "QiedEdit": (

@@ -10,6 +10,7 @@ from qied_client.workflows import values as v
 from qied_client.workflows.evaluating import Here
 from qied_client.workflows.files import MaskFile
 
+_OWN_SEEDS: Final = "After the first, results have seeds of their own; ComfyUI draws all noise from one."
 _LATENT_PX: Final = 8
 """ComfyUI's VAE cuts pictures to multiples of it."""
 
@@ -17,7 +18,7 @@ _LATENT_PX: Final = 8
 def _empty(here: Here) -> object:
     size = here.integer("width"), here.integer("height")
     count = here.integer("batch_size", 1)
-    here.became(f"a result of {size[0]} x {size[1]} pixels{_times(count)}")
+    here.became(f"a result of {size[0]} x {size[1]} pixels{_times(count)}", _OWN_SEEDS if count > 1 else "")
     return v.Latents(size, here.id, count)
 
 
@@ -40,7 +41,7 @@ def _whole(size: v.Size) -> v.Size:
 
 def _repeated(here: Here) -> object:
     latents, amount = here.take("samples", v.Latents), here.integer("amount", 1)
-    here.became(f"a result{_times(latents.count * amount)}")
+    here.became(f"a result{_times(latents.count * amount)}", _OWN_SEEDS if amount > 1 else "")
     return replace(latents, count=latents.count * amount)
 
 

@@ -42,7 +42,7 @@ def _same(here: Here) -> object:
 
 
 def _inverted(here: Here) -> object:
-    mask = here.take("mask", MaskFile)
+    mask = _of_channel(here)
     if mask.grown:
         here.refuse("it inverts a mask that was grown.", "Invert first, and grow the other way.", input="mask")
     here.became("the mask the other way round")
@@ -50,7 +50,7 @@ def _inverted(here: Here) -> object:
 
 
 def _grown(here: Here) -> object:
-    mask, by = here.take("mask", MaskFile), here.integer("expand", 0)
+    mask, by = _of_channel(here), here.integer("expand", 0)
     tapered = here.flag("tapered_corners", True)
     if mask.grown and mask.tapered != tapered:
         here.refuse("it grows a mask twice, in two shapes.", "Grow it once.", input="mask")
@@ -58,6 +58,13 @@ def _grown(here: Here) -> object:
         here.refuse(f"it grows a mask by more than {_MOST_GROWN} pixels.", "Paint a larger mask.", input="expand")
     here.became(f"the mask, {abs(by)} pixels {'wider' if by > 0 else 'narrower'}" if by else "the same mask")
     return replace(mask, grown=mask.grown + by, tapered=tapered)
+
+
+def _of_channel(here: Here) -> MaskFile:
+    mask = here.take("mask", MaskFile)
+    if mask.mode:
+        here.refuse("it changes the mask of a Qied Picture.", "Load the mask with LoadImageMask.", input="mask")
+    return mask
 
 
 def _channel(here: Here, channel: str) -> Channel:

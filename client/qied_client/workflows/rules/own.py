@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from qied_client.options.edit_options import OPTIONS
+from qied_client.picture_metadata import SHORT_HASH
 from qied_client.workflows import values as v
 from qied_client.workflows.evaluating import Here
-from qied_client.workflows.files import MaskFile
+from qied_client.workflows.files import MaskFile, PictureFile
 
 _PICTURES: Final = ("image1", "image2", "image3")
 _REFERENCES: Final = ("reference1", "reference2", "reference3")
@@ -22,6 +23,14 @@ _COUNT_FROM_ZERO: Final = frozenset({"seed", "priority", "padding", "feather"})
 def _server(here: Here) -> object:
     here.became("nothing: the daemon is the one that is asked")
     return None, ""
+
+
+def _picture(here: Here) -> object:
+    """A picture of the daemon's by its hash, and the mask that it is."""
+    name, mode = f"{here.text('picture').strip().lower()}.png", here.text("mask_mode", "auto")
+    file = PictureFile(name, transparent=True)
+    here.became(f"the picture {name[:SHORT_HASH]}")
+    return v.Shown(file, here.size(file)), MaskFile(name, "alpha", mode=mode)
 
 
 def _lora(here: Here) -> object:
@@ -113,6 +122,7 @@ def _chosen(here: Here, name: str) -> bool:
 
 RULES: Final[Mapping[str, Callable[[Here], object]]] = {
     "QiedServer": _server,
+    "QiedPicture": _picture,
     "QiedLora": _lora,
     "QiedRegion": _region,
     "QiedEdit": _edit,

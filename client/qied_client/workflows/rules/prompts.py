@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -10,12 +11,13 @@ from qied_client.workflows import values as v
 from qied_client.workflows.evaluating import Here
 
 _SLOTS: Final = ("image1", "image2", "image3")
+_BRACES: Final = re.compile(r"(?<!\\)\{[^{}]*\|[^{}]*\}")
 _METHOD: Final = "index_timestep_zero"
 
 
 def _text(here: Here) -> object:
     _, text = here.together(lambda: here.take("clip", v.TextEncoder), lambda: here.text("text"))
-    here.became(_told(text))
+    here.became(_told(text), _choice(text))
     return v.Prompt(text, here.id)
 
 
@@ -35,7 +37,7 @@ def _with_pictures(here: Here, slots: tuple[str, ...]) -> v.Prompt:
         lambda: here.take("vae", v.Autoencoder, default=None),
         *(lambda name=name: here.take(name, v.Shown) for name in connected),
     )
-    differs = []
+    differs = [_choice(text)] if _choice(text) else []
     if connected != list(slots[: len(connected)]):
         differs.append("Pictures are counted from 1 without gaps; ComfyUI counts the inputs.")
     if pictures and vae is None:
@@ -81,6 +83,13 @@ def _zeroed(here: Here) -> object:
     prompt = here.take("conditioning", v.Prompt)
     here.became("no prompt", "Where guidance is on, an empty prompt stands for zeros.")
     return replace(prompt, text="", zeroed=True)
+
+
+def _choice(text: str) -> str:
+    """That ComfyUI's page would take one of several words at random."""
+    return (
+        "Words in braces stay as they are; ComfyUI's page takes one of them at random." if _BRACES.search(text) else ""
+    )
 
 
 def _told(text: str) -> str:
