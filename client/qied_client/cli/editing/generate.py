@@ -35,6 +35,7 @@ def generate(
     lora: o.Lora = None,
     rewrite_prompt: o.RewritePrompt = False,
     upscale: o.Upscale = None,
+    compat: o.Compat = None,
     quality: o.Quality = None,
     fit: o.Fit = False,
     priority: o.Priority = 0,
@@ -66,6 +67,7 @@ def generate(
             size=size,
             rewrite_prompt=rewrite_prompt,
             upscale=upscale,
+            compat=compat,
             fit=fit,
             priority=priority,
         )

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from qied_client.workflows.rules.sampling import SAMPLERS, SCHEDULES
+
 Input = tuple[Any, ...]
 MODELS, LORAS, UPSCALERS, PICTURES, TEXT_ENCODERS, AUTOENCODERS = (
     *("models", "loras", "upscalers", "pictures", "text_encoders", "autoencoders"),
@@ -61,7 +63,7 @@ _PROMPT: Input = ("STRING", {"multiline": True, "dynamicPrompts": True})
 _SEED = _whole(0, 0, 2**64 - 1, control_after_generate=True)
 _SIDE, _STEPS, _DENOISE = _whole(1024, 16, 8192, 8), _whole(20, 1, 10000), _real(1.0, 0.0, 1.0, 0.01)
 _CFG = _real(8.0, 0.0, 100.0, 0.1)
-_SAMPLER, _SCHEDULER = _choice("euler"), _choice("simple")
+_SAMPLER, _SCHEDULER = _choice(*SAMPLERS), _choice(*SCHEDULES)
 _SCALING = _choice("nearest-exact", "bilinear", "area", "bicubic", "lanczos")
 _PREFIX: Input = ("STRING", {"default": "ComfyUI"})
 _STRENGTH = _real(1.0, -100.0, 100.0, 0.01)
