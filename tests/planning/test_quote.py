@@ -201,3 +201,9 @@ def test_a_size_off_the_grid_that_is_above_the_cap_is_told_as_it_was_asked_for()
     spec = admitted(resolve(fitted, [(600, 400)], SERVING), fitted, SERVING)
     assert spec.width * spec.height <= 1024 * 1024 and spec.crop_width == 0
     assert "1500 x 1001 pixels were asked for" in spec.warnings[0]
+
+
+def test_a_size_whose_grid_alone_is_above_the_cap_is_refused_with_both():
+    asked = request(width=1020, height=1028)
+    with pytest.raises(AboveCap, match="1020 x 1028 is drawn on 1024 x 1040, which are 1064960 pixels"):
+        admitted(resolve(asked, [(600, 400)], SERVING), asked, SERVING)
