@@ -1,11 +1,11 @@
-"""``qied models``: the models, parts and LoRAs on this machine, and their problems."""
+"""``qied models``: the models, parts, LoRAs and upscalers on this machine, and their problems."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +18,14 @@ from rich.markup import escape
 
 from qied.checkpoints.listing import Listed, listing
 from qied.cli.machine import usual_config
-from qied.cli.model_table import show_reports
+from qied.cli.model_table import show_problems, show_reports
 from qied.config import ModelConfig, load_config
+from qied.hardware.probe import probe
 from qied.hardware.user_folders import user_home
+from qied.planning.upscaling import UpscalerFacts
 from qied.serving.model import BUILTIN, locate_model
+from qied.upscalers.catalogue import Upscalers
+from qied.upscalers.examined import examined
 
 
 def models_command(
@@ -46,6 +50,11 @@ def models_command(
                 "told": choice.told,
                 "warnings": list(choice.warnings),
                 "models": [{"place": one.place, **one.report.to_json()} for one in found],
+                "upscalers": [
+                    {"name": name, "path": path, "scale": facts.scale, "architecture": facts.architecture}
+                    for name, path, facts in _usable(choice.upscalers)
+                ],
+                "unusable_upscalers": dict(choice.upscalers.problems),
             }
             typer.echo(json.dumps(document, indent=2))
             return
@@ -70,6 +79,12 @@ class _Choice:
     reason: str | None = None
     told: str | None = None
     warnings: tuple[str, ...] = ()
+    upscalers: Upscalers = field(default_factory=Upscalers)
+
+
+def _usable(upscalers: Upscalers) -> Iterator[tuple[str, str, UpscalerFacts]]:
+    for name, path in sorted(upscalers.files.items()):
+        yield name, path, upscalers.facts[name]
 
 
 def _served(settings: ModelConfig) -> _Choice:
@@ -78,7 +93,8 @@ def _served(settings: ModelConfig) -> _Choice:
         model.checkpoint()
     except QiedError as problem:
         return _Choice(reason=str(problem))
-    return _Choice(str(model.origin), None, model.told, model.warnings)
+    upscalers = examined(model.upscalers, probe(os.environ), os.environ, only_cached=True)
+    return _Choice(str(model.origin), None, model.told, model.warnings, upscalers)
 
 
 def _show(console: Console, found: list[Listed], choice: _Choice) -> None:
@@ -88,9 +104,21 @@ def _show(console: Console, found: list[Listed], choice: _Choice) -> None:
         console.print(f"[bold]{place}[/]  [dim]{parents[0]}{f' and {len(parents) - 1} more' * (len(parents) > 1)}[/]")
         show_reports(console, own)
         console.print()
+    _show_upscalers(console, choice.upscalers)
     if choice.served is not None:
         console.print(f"`qied serve` uses {choice.served}\nas {choice.told}", markup=False, soft_wrap=True)
     else:
         console.print(choice.reason or "", markup=False, soft_wrap=True)
     for warning in choice.warnings:
         console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
+
+
+def _show_upscalers(console: Console, upscalers: Upscalers) -> None:
+    if not (upscalers.files or upscalers.problems):
+        return
+    console.print("[bold]upscalers[/]")
+    for name, _, facts in _usable(upscalers):
+        console.print(f"[green]✓[/]\N{NO-BREAK SPACE}{escape(name)}  {facts.scale}x, {escape(facts.architecture)}")
+    for path, problem in upscalers.problems.items():
+        show_problems(console, Path(path).name, [problem])
+    console.print()

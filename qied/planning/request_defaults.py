@@ -134,8 +134,11 @@ def admitted(resolved: Resolved, request: EditRequest, serving: Serving) -> Edit
     if resolved.fits or request.on_cap == "fit":
         return resolved.spec
     spec, (width, height) = resolved.spec, resolved.nearest
+    drawn = f"{spec.width} x {spec.height}"
+    if spec.sized == "asked":
+        drawn = f"{spec.crop_width} x {spec.crop_height} is drawn on {drawn}, which"
     raise AboveCap(
-        f"{spec.width} x {spec.height} are {spec.width * spec.height} pixels; the cap here is {serving.max_pixels}.",
+        f"{drawn} are {spec.width * spec.height} pixels; the cap here is {serving.max_pixels}.",
         f"Ask for {width} x {height}, or let the daemon fit it (on_cap='fit').",
         max_pixels=serving.max_pixels,
         width=width,

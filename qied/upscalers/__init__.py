@@ -1,1 +1,1 @@
-"""Upscaling models: which files there are, and what is in them, from names and shapes alone."""
+"""Upscaling models: which files there are, and what is in them, and what a process with torch shows of them."""

@@ -242,3 +242,9 @@ def test_padding_that_is_left_open_is_the_models_context():
         (0, SERVING.profile.geometry.crop_context),
         (5, 0.0),
     ]
+
+
+def test_a_size_whose_grid_alone_is_above_the_cap_is_refused_with_both():
+    asked = request(width=1020, height=1028)
+    with pytest.raises(AboveCap, match="1020 x 1028 is drawn on 1024 x 1040, which are 1064960 pixels"):
+        admitted(resolve(asked, [(600, 400)], SERVING), asked, SERVING)
