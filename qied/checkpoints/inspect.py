@@ -41,7 +41,7 @@ def inspect(path: Path, version: str = "") -> Report:
             return _folder(path, profiles)
         return _file(path, profiles, version)
     except BadFile as problem:
-        return Report(path, bytes=_size([path]), problems=(sentence(problem.what),))
+        return Report(path, bytes=_size([path]), problems=(f"{sentence(problem.what)} {problem.remedy}",))
 
 
 def sentence(clause: str) -> str:
@@ -153,7 +153,9 @@ def _lora_layout(names: Iterable[str]) -> Layout:
 def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
     """A pipeline folder; the files that it names itself show what it lacks."""
     if not is_file(path / "model_index.json"):
-        raise BadFile("it is a folder without model_index.json, so not a pipeline")
+        raise BadFile(
+            "it is a folder without model_index.json, so not a pipeline", "Name a file, or a folder that has one."
+        )
     files, problems = _weights(path)
     report = Report(path, "pipeline", "diffusers", bytes=_size(files))
     try:

@@ -17,7 +17,7 @@ from qied.checkpoints.pipeline_folder import SHARD, STEMS, pipeline_evidence, se
 from qied.checkpoints.report import Layout
 from qied.checkpoints.versions import MARKED, UNKNOWN, Evidence, named_model
 from qied.loras.keys import is_change
-from qied.weights.foreign_formats import check_markers
+from qied.weights.foreign_formats import check_markers, foreign_format
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, Stored, as_marked, layer_markers, precision_of, stored_tensors
@@ -32,6 +32,7 @@ _OTHER_MODELS: Final = {
 """Tensors that other models have, which people keep in the same folders."""
 _PLAIN_FOLDERS: Final = ("diffusion_models", "unet", "checkpoints", "transformer", "models")
 """Names that say nothing of what lies in them."""
+_OWN_ARCHITECTURES: Final = ("qwen_image", *(name for names in llama_names.ARCHITECTURES.values() for name in names))
 USE_2511: Final = "Use Qwen-Image-Edit-2511: qied pull qwen-image-edit-2511."
 
 
@@ -182,9 +183,13 @@ def _unknown(header: Header) -> tuple[str, str]:
             return f"it belongs to another model, {model}", USE_2511
     if any(is_change(name) or "lora" in name for name in header.tensors):
         return "it is a LoRA, not a part of a model", "Put it into a folder that model.loras lists."
+    if header.format == "safetensors" and (foreign := foreign_format(header)) is not None:
+        return foreign.what, foreign.remedy
     if header.format == "gguf" and _architecture(header) and llama_names.half_of(header.tensors) is not None:
         what = f"it is a language model of the architecture {_architecture(header)[:40]!r}, not Qwen2.5-VL"
         return what, "Use a GGUF file of Qwen2.5-VL-7B-Instruct."
+    if header.format == "gguf" and _architecture(header) not in ("", *_OWN_ARCHITECTURES):
+        return f"it is a GGUF file of the architecture {_architecture(header)[:40]!r}, not of Qwen-Image", USE_2511
     return "it is not a part of Qwen-Image-Edit", USE_2511
 
 

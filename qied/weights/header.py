@@ -7,6 +7,7 @@ a file should be reported with the tensor's name. Safetensors and GGUF are told 
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
+from qied.weights.downloads import check_download
 from qied.weights.file_kinds import foreign_kind
 from qied.weights.gguf_directory import MAGIC, read_directory
 from qied.weights.problems import BadFile
@@ -78,9 +80,12 @@ def read_header(path: Path) -> Header:
     try:
         found = path.stat()
     except OSError as error:
+        if path.is_symlink() and not isinstance(error, PermissionError):
+            raise BadFile(f"it is a link to nothing, {path.readlink()}", "Correct the link.") from error
         raise BadFile(f"it cannot be read ({error.strerror})", _PERMISSIONS) from error
     if not stat.S_ISREG(found.st_mode):
         raise BadFile("it cannot be read (it is not a file)", "Name a file.")
+    check_download(path, found.st_size)
     header = _kept(path, (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns))
     if isinstance(header, BadFile):
         raise BadFile(header.what, header.remedy)
@@ -96,6 +101,9 @@ def _kept(path: Path, _identity: tuple[int, ...]) -> Header | BadFile:
             return _parsed(stream, path.name, length)
     except BadFile as problem:
         return problem
+    except PermissionError as error:
+        remedy = f"Let the user that runs qied read it: chmod a+r {shlex.quote(str(path))}."
+        return BadFile(f"it cannot be read ({error.strerror})", remedy)
     except OSError as error:
         return BadFile(f"it cannot be read ({error.strerror})", _PERMISSIONS)
 

@@ -31,12 +31,15 @@ def _numbers(part: str) -> Arrays:
 def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str, Tensor]]:
     """Matrices of the layers in ``kind`` where their rows can be cut into its blocks, others in BF16, the rest in FP32.
 
+    Several kinds, with blanks between them, take turns: each matrix is of the first from its turn on that it can have.
     Types that the package cannot make are made by a tool of ours.
     """
     kept: Typed = {}
     found: dict[str, Tensor] = {}
-    for name, array in arrays.items():
-        one = _type_of(name, array, kind)
+    kinds = kind.split()
+    for number, (name, array) in enumerate(arrays.items()):
+        turns = [_type_of(name, array, kinds[(number + turn) % len(kinds)]) for turn in range(len(kinds))]
+        one = next((turn for turn in turns if turn != "BF16"), turns[0])
         if one in ("F32", "F16"):
             data = array.astype(np.float32 if one == "F32" else np.float16)
         elif one == "BF16" or one in MADE_BY_THE_PACKAGE:

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +26,7 @@ from tests.checkpoints.files import (
     write_transformer,
     write_vae,
 )
+from tests.weights.gguf_files import write_gguf
 
 LORA_LAYOUTS = {
     "peft": "peft",
@@ -390,3 +392,34 @@ def test_a_part_of_another_model_is_no_damaged_part_of_this_one(
     save(tmp_path / "a.safetensors", {name: torch.zeros(shape) for name, shape in tensors.items()}, {})
     (problem,) = inspect(tmp_path / "a.safetensors").problems
     assert problem.startswith(f"It is the {word} of another model, by its tensors: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "said"),
+    [
+        ("svdq-int4_r32.safetensors", {"transformer_blocks.0.attn.to_qkv": ("qweight", "wscales")}, "Nunchaku"),
+        ("encoder-awq.safetensors", {"model.layers.0.self_attn.q_proj": ("qweight", "qzeros", "scales")}, "AWQ"),
+    ],
+)
+def test_other_quantisations_are_named_whatever_else_is_in_the_file(
+    tmp_path: Path, name: str, tensors: dict[str, tuple[str, ...]], said: str
+) -> None:
+    found = {f"{layer}.{end}": torch.zeros(4, 4, dtype=torch.int32) for layer, ends in tensors.items() for end in ends}
+    save(tmp_path / name, found, {})
+    (problem,) = inspect(tmp_path / name).problems
+    assert said in problem and problem.endswith("or any file in FP8 or BF16.")
+
+
+@pytest.mark.parametrize(("architecture", "said"), [("wan", "of the architecture 'wan'"), ("qwen_image", "not a part")])
+def test_a_gguf_of_another_architecture_says_which(tmp_path: Path, architecture: str, said: str) -> None:
+    tensors = {"blocks.0.cross_attn.q.weight": ("F32", np.zeros((4, 4), np.float32))}
+    (problem,) = inspect(write_gguf(tmp_path / "a.gguf", tensors, architecture)).problems
+    assert said in problem and "qied pull qwen-image-edit-2511" in problem
+
+
+def test_whatever_cannot_be_read_comes_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "empty.safetensors").touch()
+    for name, said in (("folder", "Name a file"), ("empty", "Download the file again.")):
+        (problem,) = inspect(tmp_path / f"{name}.safetensors").problems
+        assert said in problem

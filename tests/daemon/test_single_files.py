@@ -36,7 +36,8 @@ def of_the_folder(edited) -> np.ndarray:
     return edited("builtin")
 
 
-@pytest.mark.parametrize("flavour", ["bf16", "fp8_scaled"])
+# NVFP4, MXFP8 and BF16 by turns, in the text encoder as well.
+@pytest.mark.parametrize("flavour", ["bf16", "fp8_scaled", "nvfp4_mixed"])
 def test_an_edit_by_comfyuis_files_is_that_of_the_folder_they_were_made_from(
     tmp_path: Path, edited, of_the_folder: np.ndarray, flavour: str
 ) -> None:
@@ -45,7 +46,7 @@ def test_an_edit_by_comfyuis_files_is_that_of_the_folder_they_were_made_from(
     if flavour == "bf16":
         assert np.array_equal(files, of_the_folder)
     else:
-        assert 0 < np.abs(files - of_the_folder).mean() < 2
+        assert 0 < np.abs(files - of_the_folder).mean() < (8 if flavour == "nvfp4_mixed" else 2)
 
 
 def test_a_transformer_that_nobody_vouches_for_is_not_served(tmp_path: Path, daemon_process) -> None:

@@ -116,10 +116,65 @@ def test_a_damaged_header_is_told_by_the_tensors_name(tmp_path: Path, content: b
         ("a.bin", b"\x80\2\0\0\0\0\0\0" + bytes(1000), "a pickle"),
         ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("a.safetensors", b"<!DOCTYPE html><html>", "a web page"),
+        ("a.safetensors", b"\n <HTML><head>", "a web page"),
+        ("a.gguf", b"\xef\xbb\xbf<html>", "a web page"),
+        ("a.safetensors", b'{"error":"Access to the model is restricted"}', "text, not weights"),
+        ("a.safetensors", b'<?xml version="1.0"?><Error>', "text, not weights"),
+        ("a.safetensors", b"404", "text, not weights"),
+        ("a.safetensors", b"7z\xbc\xaf\x27\x1c\0\4", "a compressed archive"),
+        ("a.safetensors", b"\x1f\x8b\x08\x08\x11\x22\x33\x44model", "a compressed archive"),
+        ("a.ZIP", b"PK\3\4" + bytes(100), "a compressed archive"),
+        ("a.safetensors", b"", "it is empty"),
+        ("a.safetensors.part", b"", "a download that has not finished"),
+        ("A.GGUF.CRDOWNLOAD", bytes(100), "a download that has not finished"),
+        ("a.safetensors.incomplete", bytes(100), "a download that has not finished"),
     ],
 )
 def test_other_kinds_of_files_are_refused_by_their_name(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     assert said in refusal(tmp_path, content, name)
+
+
+def test_a_file_that_looks_whole_but_is_still_downloaded_is_refused_until_it_is_done(tmp_path: Path) -> None:
+    path, beside = tmp_path / "a.safetensors", tmp_path / "a.safetensors.aria2"
+    path.write_bytes(file_of({"a": entry()}, bytes(8)))
+    assert read_header(path).shapes == {"a": (2,)}
+    beside.write_bytes(b"\0\1")
+    with pytest.raises(BadFile, match=r"a\.safetensors\.aria2 lies next to it") as refused:
+        read_header(path)
+    assert refused.value.remedy == "Let the download finish, or start it again."
+    beside.unlink()
+    assert read_header(path).shapes == {"a": (2,)}
+    (tmp_path / "a.safetensors.part").write_bytes(bytes(5))
+    assert read_header(path).shapes == {"a": (2,)}, "of another download of the same name"
+    path.write_bytes(b"")
+    with pytest.raises(BadFile, match="has not finished"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("length", [0x088B1F, 0x0A0D0A])
+def test_a_header_whose_length_begins_like_another_format_is_read(tmp_path: Path, length: int) -> None:
+    text = json.dumps({"a": entry()}).encode().ljust(length)
+    (tmp_path / "a.safetensors").write_bytes(file_of(text, bytes(8)))
+    assert read_header(tmp_path / "a.safetensors").shapes == {"a": (2,)}
+
+
+def test_a_link_to_nothing_names_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").symlink_to("gone.safetensors")
+    with pytest.raises(BadFile, match=r"a link to nothing, gone\.safetensors"):
+        read_header(tmp_path / "a.safetensors")
+
+
+def test_a_file_that_may_not_be_read_says_how_to_change_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a b.safetensors"
+    path.write_bytes(file_of({"a": entry()}, bytes(8)))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(BadFile, match="Permission denied") as refused:
+        read_header(path)
+    assert f"chmod a+r '{path}'" in refused.value.remedy
 
 
 def test_a_header_that_begins_like_a_pickle_is_read(tmp_path: Path) -> None:

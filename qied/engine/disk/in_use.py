@@ -39,7 +39,7 @@ class FilesInUse:
 
     @property
     def needed_bytes(self) -> int:
-        """Bytes of all that this process asked for, and of what others use beside."""
+        """Bytes of all that this process asked for, and of what other processes use."""
         return sum((self.others | self.wanted).values())
 
 
