@@ -10,7 +10,7 @@ from PIL import Image
 from qied.edit import EditSpec
 from qied.link.engine_port import Picture
 from qied.link.launch import LaunchOrder
-from qied.planning.view import View
+from qied.planning.edits.view import View
 
 
 @dataclass(frozen=True)

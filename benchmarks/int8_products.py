@@ -30,8 +30,8 @@ from qied.engine.selftest.measure import clock_of, median_seconds, relative_erro
 from qied.engine.weights.quantise import rotate_to_int8
 from qied.engine.weights.rotation import reversed_groups
 from qied.hardware.probe import probe
-from qied.planning.block_layout import BlockShape, linears
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.layout.block_layout import BlockShape, linears
+from qied.planning.profiles.model_profile import shipped_profiles
 
 TOKENS = (512, 4096, 8576)
 """Text alone, a picture of 1024 x 1024, and one with a reference of that size and text."""

@@ -1,6 +1,6 @@
 """Measures the memory model on a card: predicted against measured peak of whole edits, full size, random weights.
 
-README.md beside this file tells the method. The factors that come out are kept in ``qied/planning/calibration.py``.
+README.md beside this file tells the method. The factors that come out are in ``qied/planning/layout/calibration.py``.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from qied.engine.weights.sources import FileSource
 from qied.hardware.probe import probe
 from qied.hardware.selftest import measured
 from qied.hardware.snapshot import Snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.planner import PlanRequest, plan
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from tools.own_memory import forget_peak, resident
 
 MODEL = shipped_profiles()["qwen-image-edit-2511"]

@@ -31,7 +31,7 @@ from rich.progress import (
 
 from qied.hardware.probe import probe
 from qied.hardware.snapshot import Snapshot
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
 from qied.resources import builtin_loras_folder, builtin_model_folder
 
 

@@ -24,9 +24,9 @@ from wire_bench.machine import command, machine_facts, versions
 
 from qied.engine.engine import Engine, EngineOptions
 from qied.loras.catalogue import find_loras
-from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan, Sessions
-from qied.planning.serving import Serving
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.serving import Serving
 from qied.resources import builtin_loras_folder, builtin_model_folder
 
 

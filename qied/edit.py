@@ -29,9 +29,9 @@ class PassSpec:
     The region is ``width`` x ``height`` pixels of the picture at ``left`` and ``top``, and within it the marked part of
     ``mask``, where there is one. It is drawn in a crop that has ``padding`` pixels more on each side, and ``context``
     times the region's longer side where that is more, as far as the model's own area has room for that; at ``scale``
-    pixels for each of the picture's; 0 stands for the scale of ``planning.crops``. ``feather`` pixels of its rim fade
-    into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone through;
-    with ``all_steps`` they are those of that share alone, as the steps of ComfyUI's KSampler are.
+    pixels for each of the picture's; 0 stands for the scale of ``planning.edits.crops``. ``feather`` pixels of its rim
+    fade into the picture, inwards. ``steps`` are those of a whole schedule, of which the last ``strength`` is gone
+    through; with ``all_steps`` they are those of that share alone, as the steps of ComfyUI's KSampler are.
     ``max_pixels`` bounds the crop as it is drawn. ``precision`` is one that the daemon holds besides its own, "" its
     own.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qied.planning.model_profile import ModelProfile, shipped_profiles, versions
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles, versions
 from qied.resources import builtin_model_folder, profiles_folder
 
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from qied.hardware.snapshot import read_snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.planner import PlanRequest, plan
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "planning" / "golden"
 MODEL = "qwen-image-edit-2511"

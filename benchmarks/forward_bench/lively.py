@@ -15,7 +15,7 @@ from torch import Tensor
 from forward_bench.setting import Setting
 from qied.engine.weights.quantise import rotate_to_int8
 from qied.engine.weights.rotation import rotate
-from qied.planning.block_layout import rotation_group
+from qied.planning.layout.block_layout import rotation_group
 
 _SHIFT_AND_SCALE = 0.2
 _HEAD_NORM = 1.6

@@ -14,7 +14,7 @@ from part_runs.stopwatch import Stopwatch
 from forward_bench.models import RING_SLOTS, Precision, forwards, inputs, ours
 from forward_bench.setting import GB, MIDDLE, NATIVE, SIZES, SWEPT_AT, Setting
 from qied.engine.transformer.transformer import Transformer
-from qied.planning.block_layout import BlockShape, block_layout
+from qied.planning.layout.block_layout import BlockShape, block_layout
 
 TARGETS = (None, 4.5, 7.0, 2.5, 10.0, 0.7)
 """Gigabytes of weights on the card; None is all of them. The ones that bars are about come first."""

@@ -24,7 +24,7 @@ from qied.engine.ops.choice import int8_linears
 from qied.engine.ops.linear import LinearKind, linear_kind
 from qied.engine.ops.operations import Activation
 from qied.engine.weights.quantise import quantise, rotate_to_int8
-from qied.planning.block_layout import rotation_group
+from qied.planning.layout.block_layout import rotation_group
 
 _TOKENS, _TOKENS_QUICK = 8192, 64
 _ROUNDS, _SECONDS, _SECONDS_QUICK = 3, 4.0, 0.05

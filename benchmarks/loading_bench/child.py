@@ -17,7 +17,7 @@ from qied.engine.disk.cache import DiskCache, DiskCaches
 from qied.engine.engine import EngineOptions
 from qied.engine.transformer.transformer import load_transformer
 from qied.engine.weights.sources import FileSource, WeightReader
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import model_configuration
 from tools.own_memory import forget_peak, resident
 

@@ -17,7 +17,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 from memory_bench.architecture import SCHEDULE, TEXT, TRANSFORMER, VAE, VISION
 from qied.engine.models import ComponentSources, open_pipeline
 from qied.engine.sigmas import schedule_config
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
 

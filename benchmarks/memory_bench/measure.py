@@ -17,11 +17,11 @@ from memory_bench.cases import Case
 from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import ComponentSources
-from qied.planning.memory import MemoryModel, Tiles, model_of
-from qied.planning.model_profile import ModelProfile
+from qied.planning.edits.workload import Workload, workload_of
+from qied.planning.layout.memory import MemoryModel, Tiles, model_of
 from qied.planning.plan import Plan
-from qied.planning.quote import peak_alone
-from qied.planning.workload import Workload, workload_of
+from qied.planning.profiles.model_profile import ModelProfile
+from qied.planning.requests.quote import peak_alone
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from qied.engine.ops.attention import Attention
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.vae.vae import Vae
 from qied.loras.catalogue import Catalogue, find_loras
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import FP8_ATTENTION, Execution, TextPrecision
+from qied.planning.profiles.model_profile import ModelProfile
 from quality_bench.gguf_source import GgufSource
 from quality_bench.plain_cast import PlainCastLinear, PlainCastSource
 from quality_bench.rows import GGUF_PRECISIONS, Precision, Row

@@ -15,7 +15,7 @@ from qied.engine.ops.linear import Form, has_fp8_cores
 from qied.engine.ops.operations import Activation
 from qied.engine.weights.quantise import E4M3, E4M3_MAX
 from qied.engine.weights.sources import TensorSource
-from qied.planning.block_layout import BlockShape, linears
+from qied.planning.layout.block_layout import BlockShape, linears
 
 
 def plain_cast(x: Tensor) -> Tensor:

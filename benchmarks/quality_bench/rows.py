@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import TextPrecision
+from qied.planning.profiles.model_profile import ModelProfile
 
 # fmt: off
 GgufPrecision = Literal[

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qied.planning.geometry import vision_size
+from qied.planning.edits.geometry import vision_size
 from quality_bench import rows
 from quality_bench.engines import Engines, Model
 from quality_bench.jobs import picture_of

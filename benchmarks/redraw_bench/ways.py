@@ -14,8 +14,8 @@ from quality_bench.loras import with_lora
 
 from qied.edit import EditSpec, PassSpec
 from qied.engine.engine import Engine
-from qied.planning.pace import Pace
-from qied.planning.serving import Serving
+from qied.planning.requests.pace import Pace
+from qied.planning.requests.serving import Serving
 from tools.tiny_model.edits import Edit
 from tools.tiny_model.metrics import psnr
 from tools.tiny_model.render import render_scenes

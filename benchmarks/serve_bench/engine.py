@@ -20,8 +20,8 @@ from qied.engine import serving
 from qied.engine.engine import Engine, EngineOptions
 from qied.link.engine_port import Picture, RunningEdit
 from qied.link.launch import LaunchOrder
-from qied.planning.model_profile import load_profile
-from qied.planning.view import View
+from qied.planning.edits.view import View
+from qied.planning.profiles.model_profile import load_profile
 from qied.progress import OnProgress
 from serve_bench.watch import REPORT, Watch, write_line
 

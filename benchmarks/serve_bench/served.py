@@ -21,7 +21,7 @@ from qied_client.results import Result
 from wire_bench.daemon import Daemon
 
 from qied.checkpoints.pipeline_folder import CONFIGS, STEMS
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder, model_configuration, profiles_folder
 from serve_bench.setting import PREVIEW_PRESET, Request, Setting
 from serve_bench.watch import REPORT

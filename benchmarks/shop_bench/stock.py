@@ -11,7 +11,7 @@ from memory_bench.full_size import transformer_shapes
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.resources import builtin_model_folder
 from qied.upscalers.contents import expected_shapes
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.vae.vae import Vae
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 from vae_bench.models import diffusers_decode, diffusers_encode, diffusers_vae, latents, ours, picture
 from vae_bench.setting import Setting

@@ -34,7 +34,7 @@ def edit_spec(blob: str, seed: int, steps: int, previews: bool) -> EditSpec:
 def serve_bare_engine(pipe: Connection) -> None:
     """In a child process: load the built-in model as a worker does, then answer (picture, seed, steps, previews)."""
     from qied.engine.engine import Engine, EngineOptions
-    from qied.planning.model_profile import shipped_profiles
+    from qied.planning.profiles.model_profile import shipped_profiles
     from qied.resources import builtin_model_folder
 
     profile = shipped_profiles()["builtin"]

@@ -20,7 +20,7 @@ from qied.checkpoints.part_file import PartFile, read_part, usable_part
 from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.versions import known_to, of_kind
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
 from qied.resources import model_configuration
 from qied.weights.problems import BadFile
 from qied.weights.stored import QUANTISED

@@ -10,8 +10,8 @@ from qied_client.text import counted
 from qied.checkpoints.llama.names import belongs_to
 from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import PartFile
-from qied.planning.block_layout import NORMS, BlockShape, linears
-from qied.planning.model_profile import Architecture, ModelProfile, TextEncoderFacts
+from qied.planning.layout.block_layout import NORMS, BlockShape, linears
+from qied.planning.profiles.model_profile import Architecture, ModelProfile, TextEncoderFacts
 from qied.weights.stored import Stored
 
 Shape = tuple[int, ...]

@@ -10,8 +10,8 @@ from typing import Final
 
 from qied.checkpoints.names import TEXT_STACKS, is_streamed_text
 from qied.checkpoints.part_file import PartFile, read_part
-from qied.planning.block_layout import ALIGNMENT, NORMS, BlockShape, linears
-from qied.planning.model_profile import Architecture
+from qied.planning.layout.block_layout import ALIGNMENT, NORMS, BlockShape, linears
+from qied.planning.profiles.model_profile import Architecture
 from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, Stored
 

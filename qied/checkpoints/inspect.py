@@ -20,8 +20,8 @@ from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.versions import Evidence, known_to, of_kind
 from qied.loras.contents import read_contents
 from qied.loras.keys import foreign_method, is_change
-from qied.planning.model_names import called
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.profiles.model_names import called
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
 from qied.weights.header import Header, read_header
 from qied.weights.problems import BadFile
 from qied.weights.stored import Precision, precision_of

@@ -13,8 +13,8 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.hub_cache import PULL, known_name
 from qied.checkpoints.small_files import entries, is_file, read_object
 from qied.checkpoints.versions import MARKED, UNKNOWN, Evidence, pipeline_version
-from qied.planning.model_names import model_named
-from qied.planning.model_profile import versions
+from qied.planning.profiles.model_names import model_named
+from qied.planning.profiles.model_profile import versions
 from qied.weights.problems import BadFile
 
 OTHER_PIPELINES: Final = {

@@ -18,7 +18,7 @@ from qied.checkpoints.pipeline_folder import SHARD, missing_parts, pipeline_chec
 from qied.checkpoints.report import Report
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.versions import MARKED, UNKNOWN, Evidence
-from qied.planning.model_profile import DEFAULT_MODEL, versions
+from qied.planning.profiles.model_profile import DEFAULT_MODEL, versions
 
 _COLUMNS: Final = 80
 _SHOWN: Final = 3

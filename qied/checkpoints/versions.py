@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 from qied.checkpoints.all_in_one import rapid_version
 from qied.loras.lightning import named_version
-from qied.planning.model_names import called, model_named
-from qied.planning.model_profile import ModelProfile, versions
+from qied.planning.profiles.model_names import called, model_named
+from qied.planning.profiles.model_profile import ModelProfile, versions
 
 MARKED: Final = "2511"
 """The model whose files have a tensor that says so, and the one that is served where several are as good."""

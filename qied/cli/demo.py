@@ -24,8 +24,8 @@ from qied.cli.machine import read_machine
 from qied.config import Config
 from qied.hardware.host import refuse_native_windows
 from qied.hardware.user_folders import user_home
-from qied.planning.hardware_profile import all_hardware_profiles
 from qied.planning.plan import Plan, Refusal
+from qied.planning.profiles.hardware_profile import all_hardware_profiles
 from qied.planning.wishes import Wishes
 from qied.private_daemon import private_daemon
 from qied.serving.model import BUILTIN, locate_model

@@ -39,9 +39,9 @@ from qied.hardware.selftest import measured
 from qied.hardware.snapshot import Gpu, Snapshot
 from qied.hardware.user_folders import user_home
 from qied.log_file import LOG_FOLDER
-from qied.planning.hardware_profile import all_hardware_profiles
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan, Refusal
+from qied.planning.profiles.hardware_profile import all_hardware_profiles
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.planning.wishes import wishes_of
 from qied.serving.model import ServedModel, without_files
 from qied.serving.plan import plan_for

@@ -22,7 +22,7 @@ from qied.cli.model_table import show_problems, show_reports
 from qied.config import ModelConfig, load_config
 from qied.hardware.probe import probe
 from qied.hardware.user_folders import user_home
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.serving.model import BUILTIN, locate_model
 from qied.upscalers.catalogue import Upscalers
 from qied.upscalers.examined import examined

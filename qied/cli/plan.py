@@ -21,12 +21,12 @@ from qied.cli.plan_view import show_plan, show_refusal
 from qied.cli.profiles import user_profiles_folder
 from qied.config import ModelConfig, load_config
 from qied.hardware.user_folders import user_home
-from qied.planning.geometry import MAX_ASPECT, within_aspect
-from qied.planning.hardware_profile import all_hardware_profiles
-from qied.planning.model_profile import DEFAULT_MODEL, shipped_profiles
+from qied.planning.choosing.planned_upscalers import PlannedUpscaler, planned_upscalers
+from qied.planning.edits.geometry import MAX_ASPECT, within_aspect
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planned_upscalers import PlannedUpscaler, planned_upscalers
-from qied.planning.quote import Answer, ask
+from qied.planning.profiles.hardware_profile import all_hardware_profiles
+from qied.planning.profiles.model_profile import DEFAULT_MODEL, shipped_profiles
+from qied.planning.requests.quote import Answer, ask
 from qied.planning.wishes import Wishes, wishes_of
 from qied.serving.model import ServedModel, locate_model, without_files
 from qied.serving.plan import plan_for

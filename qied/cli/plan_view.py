@@ -10,9 +10,9 @@ from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from qied.planning.choosing.planned_upscalers import PlannedUpscaler
 from qied.planning.plan import Execution, Plan, Refusal
-from qied.planning.planned_upscalers import PlannedUpscaler
-from qied.planning.quote import Answer
+from qied.planning.requests.quote import Answer
 
 _BAR_CELLS = 64
 _MARKS = {

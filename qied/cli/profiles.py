@@ -17,7 +17,12 @@ from rich.text import Text
 
 from qied.hardware.snapshot import capability_text
 from qied.hardware.user_folders import user_config_folder
-from qied.planning.hardware_profile import LoadedProfile, Match, all_hardware_profiles, shipped_hardware_profiles
+from qied.planning.profiles.hardware_profile import (
+    LoadedProfile,
+    Match,
+    all_hardware_profiles,
+    shipped_hardware_profiles,
+)
 
 profile = typer.Typer(help="Show hardware profiles: the settings chosen for each card.", no_args_is_help=True)
 

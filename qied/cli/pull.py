@@ -25,7 +25,7 @@ from qied.config import load_config
 from qied.doctor.words import some
 from qied.loras.catalogue import SUFFIX
 from qied.loras.lightning import lightning_steps
-from qied.planning.model_profile import DEFAULT_MODEL, Download, shipped_downloads, shipped_profiles
+from qied.planning.profiles.model_profile import DEFAULT_MODEL, Download, shipped_downloads, shipped_profiles
 
 if TYPE_CHECKING:
     from qied.downloads.pull import Pull

@@ -41,9 +41,9 @@ from qied.log_file import LOG_FOLDER, LogFile
 from qied.logs import logs_are_text, set_up_logs
 from qied.loras.catalogue import Catalogue
 from qied.pictures.signing import check_signing
-from qied.planning.hardware_profile import all_hardware_profiles
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Plan
+from qied.planning.profiles.hardware_profile import all_hardware_profiles
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.planning.wishes import wishes_of
 from qied.server.daemon import Daemon, Launch
 from qied.server.ports.listening import refuse_taken_port

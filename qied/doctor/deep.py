@@ -17,8 +17,8 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
 from qied.hardware.snapshot import Gpu
-from qied.planning.quote import peak_alone
-from qied.planning.workload import workload_of
+from qied.planning.edits.workload import workload_of
+from qied.planning.requests.quote import peak_alone
 from qied.progress import OnProgress
 from qied.serving.model import ServedModel
 

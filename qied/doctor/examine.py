@@ -12,8 +12,8 @@ from qied_client.errors import ConfigError, QiedError
 from qied.config import LoadedConfig
 from qied.doctor.facts import Facts
 from qied.hardware.snapshot import Snapshot
-from qied.planning.model_profile import DEFAULT_MODEL, ModelProfile, shipped_profiles
 from qied.planning.plan import Plan, Refusal
+from qied.planning.profiles.model_profile import DEFAULT_MODEL, ModelProfile, shipped_profiles
 from qied.serving.model import ServedModel, locate_model
 
 Planner = Callable[[Snapshot, ModelProfile, LoadedConfig], Plan | Refusal]

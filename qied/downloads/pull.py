@@ -15,7 +15,7 @@ from qied.downloads.failures import typed_failures
 from qied.downloads.hub import WAITS_S, address_of, fetch, list_files
 from qied.downloads.places import HubCache, Place, PlainFolder, nearest_folder
 from qied.downloads.wanted import Listing, Missing, RemoteFile, check_room, missing, wanted_files
-from qied.planning.model_profile import Download
+from qied.planning.profiles.model_profile import Download
 
 _LOCK_S = 0.5
 

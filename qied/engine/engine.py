@@ -26,12 +26,12 @@ from qied.engine.text.encoder import TextPositions
 from qied.engine.upscale.upscaling import UpscalerLibrary
 from qied.link.engine_port import Picture
 from qied.loras.catalogue import LoraFile
-from qied.planning.geometry import MAX_ASPECT, within_aspect
-from qied.planning.memory import model_of
-from qied.planning.model_profile import ModelProfile
+from qied.planning.edits.geometry import MAX_ASPECT, within_aspect
+from qied.planning.edits.view import View
+from qied.planning.edits.views import Sight
+from qied.planning.layout.memory import model_of
 from qied.planning.plan import Execution
-from qied.planning.view import View
-from qied.planning.views import Sight
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.progress import OnProgress
 from qied.scheduling.sweep import SweepRoom
 from qied.upscalers.catalogue import UpscalerFile

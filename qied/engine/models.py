@@ -28,8 +28,8 @@ from qied.engine.vae.single_frame import restrict_to_single_frames
 from qied.engine.vae.vae import Vae
 from qied.engine.weights.building import SkipRandomInit, blaming
 from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_names
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.progress import OnProgress
 
 

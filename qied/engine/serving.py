@@ -15,7 +15,7 @@ from qied.engine.disk.cache import DiskCache, DiskCaches, Kind
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.link.launch import LaunchOrder
-from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles
+from qied.planning.profiles.model_profile import ModelProfile, load_profile, shipped_profiles
 from qied.progress import OnProgress
 
 

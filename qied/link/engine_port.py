@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qied.edit import EditSpec
 from qied.link.launch import LaunchOrder
-from qied.planning.view import View
+from qied.planning.edits.view import View
 from qied.progress import OnProgress
 from qied.scheduling.sweep import StepNeeds, SweepRoom
 

@@ -10,9 +10,9 @@ from qied.checkpoints.checkpoint import Checkpoint
 from qied.config.output import Marking
 from qied.config.rewriter import Rewriter
 from qied.loras.catalogue import LoraFile
-from qied.planning.pictures import DECODING_ROOM, RESULTS_ROOM
+from qied.planning.edits.pictures import DECODING_ROOM, RESULTS_ROOM
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.planning.plan import Execution, PreviewDecoder, SecondPrecision
-from qied.planning.upscaling import UpscalerFacts
 from qied.upscalers.catalogue import UpscalerFile
 
 

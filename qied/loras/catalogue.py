@@ -14,8 +14,8 @@ from qied_client.protocol.fields import FieldError, NameInFolder
 
 from qied.loras.contents import read_contents
 from qied.loras.refusals import unusable
-from qied.planning.loras import LoraFacts
-from qied.planning.model_profile import Architecture
+from qied.planning.edits.loras import LoraFacts
+from qied.planning.profiles.model_profile import Architecture
 
 SUFFIX: Final = ".safetensors"
 _SUFFIXES: Final = (SUFFIX, ".sft")

@@ -24,8 +24,8 @@ from qied.loras.keys import (
 from qied.loras.lightning import lightning_steps, named_version
 from qied.loras.refusals import GET_ANOTHER, OTHER_MODEL, unusable
 from qied.loras.stored_scales import StoredScales, scales_beside, stored_scales
-from qied.planning.block_layout import BlockShape, linears
-from qied.planning.model_profile import Architecture
+from qied.planning.layout.block_layout import BlockShape, linears
+from qied.planning.profiles.model_profile import Architecture
 from qied.weights.header import Header, read_header
 from qied.weights.problems import GET_ANOTHER as AGAIN
 from qied.weights.problems import BadFile

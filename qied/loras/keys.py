@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from qied.planning.block_layout import BlockShape, linears
+from qied.planning.layout.block_layout import BlockShape, linears
 
 Part = Literal[
     "down",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from qied.planning.model_names import model_named
+from qied.planning.profiles.model_names import model_named
 
 _LIGHTNING: Final = re.compile(r"lightning|lightx2v", re.IGNORECASE)
 _COUNTED: Final = re.compile(

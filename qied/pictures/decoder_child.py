@@ -26,7 +26,7 @@ from qied.pictures.decoder_messages import DECODED, LENGTH, REFUSED, REQUEST, De
 from qied.pictures.mask import GUESSES
 from qied.pictures.plugins import load_decoder
 from qied.pictures.reduced import view_of
-from qied.planning.view import View
+from qied.planning.edits.view import View
 
 _Request = tuple[DecodeOrder, bytes]
 

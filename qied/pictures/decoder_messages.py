@@ -15,7 +15,7 @@ from typing import Any, Final
 from qied_client.errors import PictureError, PictureTooCostly, PictureTooLarge, PictureUnreadable, UnsupportedPicture
 
 from qied.edit import MaskMode
-from qied.planning.view import View
+from qied.planning.edits.view import View
 
 REQUEST: Final = struct.Struct(">IQ")
 LENGTH: Final = struct.Struct(">I")

@@ -12,7 +12,7 @@ from PIL import Image
 from qied_client.picture_file.marks import Marks
 from qied_client.pixels.opacity import Guess
 
-from qied.planning.view import Filter, View
+from qied.planning.edits.view import Filter, View
 
 # Opacity is reduced without overshoot, which would leave a faint veil beside sharp edges.
 _RESAMPLING: Final[Mapping[Filter, Image.Resampling]] = {

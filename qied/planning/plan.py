@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from qied_client.protocol import limits
 
-from qied.planning.pictures import DECODING_ROOM, LEAST_RESULTS, LEAST_ROOM, RESULT_PIXEL, RESULTS_ROOM
+from qied.planning.edits.pictures import DECODING_ROOM, LEAST_RESULTS, LEAST_ROOM, RESULT_PIXEL, RESULTS_ROOM
 
 Scaling = Literal["rowwise", "tensorwise"]
 TextPrecision = Literal["stored", "int8-storage", "fp8-storage"]
@@ -54,7 +54,7 @@ class Execution:
     () leaves the choice to torch. It begins with ``FP8_ATTENTION`` where that is used, and then continues with those of
     the compute type.
     ``sweep_bytes`` bounds what the steps of several edits take that pass the blocks together (see
-    ``planning.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
+    ``planning.layout.memory.step_bytes``); with 0, and where all blocks are resident, every edit's step goes alone.
     ``text_encoder_precision`` is how the layers of a streamed text encoder are kept. ``preview_decoder``: what decodes
     previews; None for the linear map.
     With ``stored_block_bytes``, those of the largest block as its file has it, streamed blocks are kept so in host

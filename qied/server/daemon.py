@@ -26,7 +26,7 @@ from qied.config import Config
 from qied.hardware.host import boot_id
 from qied.link.launch import LaunchOrder
 from qied.metrics.figures import Figures
-from qied.planning.serving import Serving
+from qied.planning.requests.serving import Serving
 from qied.progress import OnProgress
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler

@@ -15,8 +15,8 @@ from qied_client.errors import DependencyFailed, JobCancelled, JobSetAside, JobU
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.metrics.figures import Figures
-from qied.planning.pace import Pace
-from qied.planning.serving import Serving
+from qied.planning.requests.pace import Pace
+from qied.planning.requests.serving import Serving
 from qied.scheduling import model as s
 from qied.scheduling.scheduler import Scheduler
 from qied.scheduling.view import SchedulerView

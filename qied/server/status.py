@@ -11,7 +11,7 @@ from qied_client.protocol import messages as m
 
 from qied.link.launch import LaunchOrder
 from qied.metrics.standing import CardMemory, Standing
-from qied.planning.serving import Serving
+from qied.planning.requests.serving import Serving
 from qied.server.blobs.store import BlobStore
 from qied.server.clock import now_ms
 from qied.server.dispatcher import Dispatcher

@@ -30,8 +30,8 @@ from qied.checkpoints.versions import UNKNOWN, Evidence, named_model, of_kind
 from qied.config import ModelConfig
 from qied.edit import warnings_within_limits
 from qied.loras.catalogue import Catalogue, find_loras
-from qied.planning.model_names import called
-from qied.planning.model_profile import ModelProfile, load_profile, shipped_profiles, versions
+from qied.planning.profiles.model_names import called
+from qied.planning.profiles.model_profile import ModelProfile, load_profile, shipped_profiles, versions
 from qied.resources import builtin_loras_folder, builtin_model_folder, builtin_upscalers_folder
 from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of
 from qied.upscalers.catalogue import Upscalers, find_upscalers

@@ -13,19 +13,19 @@ from qied.hardware.snapshot import Gpu, Snapshot
 from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import named_cards, select_card
 from qied.link.launch import LaunchOrder
-from qied.planning.budget import device_budget, host_capacity
-from qied.planning.fitting import GRAPHS, LORAS, SECOND
-from qied.planning.hardware_profile import LoadedProfile, match_profile
-from qied.planning.loras import room_for
-from qied.planning.memory import model_of
-from qied.planning.pictures import CANVAS_PIXELS
+from qied.planning.choosing.budget import device_budget, host_capacity
+from qied.planning.choosing.fitting import GRAPHS, LORAS, SECOND
+from qied.planning.choosing.planner import PlanRequest, plan, plan_cards, worth
+from qied.planning.choosing.refit import refit
+from qied.planning.choosing.refusals import beside_other_cards, card_gone, incompatible, too_little_to_restart
+from qied.planning.choosing.second_precision import asks_for_second
+from qied.planning.choosing.text_precision import streamed_text_precision
+from qied.planning.edits.loras import room_for
+from qied.planning.edits.pictures import CANVAS_PIXELS
+from qied.planning.layout.memory import model_of
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan, plan_cards, worth
-from qied.planning.refit import refit
-from qied.planning.refusals import beside_other_cards, card_gone, incompatible, too_little_to_restart
-from qied.planning.second_precision import asks_for_second
-from qied.planning.serving import Serving, kind_of
-from qied.planning.text_precision import streamed_text_precision
+from qied.planning.profiles.hardware_profile import LoadedProfile, match_profile
+from qied.planning.requests.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
 from qied.serving.model import BUILTIN, ServedModel
 

@@ -12,8 +12,8 @@ from qied_client.errors import ConfigError
 from qied.checkpoints.assembly import expanded_path
 from qied.checkpoints.comfyui import KINDS, SUFFIXES, Installation
 from qied.checkpoints.small_files import files_below, is_file
+from qied.planning.layout.preview_decoder import preview_decoder
 from qied.planning.plan import PreviewDecoder
-from qied.planning.preview_decoder import preview_decoder
 from qied.weights.problems import BadFile
 from qied.weights.tiny_autoencoder import read_tiny_autoencoder
 

@@ -11,7 +11,7 @@ from qied_client.errors import ModelUnsupported
 from qied_client.protocol import limits
 from qied_client.protocol.fields import FieldError, NameInFolder
 
-from qied.planning.upscaling import UpscalerFacts, UpscalerPrecision
+from qied.planning.edits.upscaling import UpscalerFacts, UpscalerPrecision
 from qied.upscalers.contents import PICKLED, read_facts
 
 _SUFFIXES: Final = (".safetensors", ".sft", *PICKLED)

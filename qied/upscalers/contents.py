@@ -14,7 +14,7 @@ from typing import Final
 
 from qied_client.errors import ModelUnsupported
 
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.upscalers.pickled import pickled_shapes
 from qied.weights.header import read_header
 from qied.weights.problems import BadFile

@@ -21,7 +21,7 @@ from qied.hardware.selftest_process import TimeLimits, run_trials
 from qied.hardware.snapshot import Gpu, Snapshot
 from qied.hardware.user_folders import user_cache_folder
 from qied.hardware.visibility import select_card
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.progress import OnProgress
 from qied.upscalers.catalogue import ProvenPrecision, Upscalers, check_scale
 

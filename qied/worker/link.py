@@ -26,9 +26,9 @@ from qied.link.launch import LaunchOrder
 from qied.pictures.finishing import finished
 from qied.pictures.mask import check_marks, marked_box
 from qied.pictures.reduced import ReducedPicture
-from qied.planning.pictures import RESULT_PIXEL
-from qied.planning.view import View
-from qied.planning.views import mask_view, original_view, pass_mask_view
+from qied.planning.edits.pictures import RESULT_PIXEL
+from qied.planning.edits.view import View
+from qied.planning.edits.views import mask_view, original_view, pass_mask_view
 from qied.worker.active_edit import ActiveEdit
 from qied.worker.decoded import Decoded
 from qied.worker.loop import BeginEdit, DropEdit, DropScope, Order, defect, failure

@@ -24,8 +24,8 @@ from qied.edit import MaskMode
 from qied.pictures.decoder_messages import DecodeOrder, too_costly
 from qied.pictures.decoder_process import Decoder, DecoderKilled
 from qied.pictures.reduced import NO_MARKS, ReducedPicture
-from qied.planning.pictures import DECODERS, DECODING_ROOM, MIB, decoding_bytes
-from qied.planning.view import View
+from qied.planning.edits.pictures import DECODERS, DECODING_ROOM, MIB, decoding_bytes
+from qied.planning.edits.view import View
 from qied.worker.turns import Turns
 
 

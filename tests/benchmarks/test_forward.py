@@ -25,7 +25,7 @@ from forward_bench.show import show
 from part_runs.part import Recorder
 from rich.console import Console
 
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = setting("cpu", True, ())

@@ -10,12 +10,12 @@ import pytest
 from memory_bench.cases import CASES, GGUF_SETUPS
 
 from qied.hardware.snapshot import read_snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.edits.workload import workload_of
 from qied.planning.plan import Plan
-from qied.planning.planner import PlanRequest, plan
-from qied.planning.quote import peak_alone
-from qied.planning.workload import workload_of
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.quote import peak_alone
 
 REPORT = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "memory-gguf.json").read_text())
 MODEL = shipped_profiles()["qwen-image-edit-2511"]

@@ -22,7 +22,7 @@ from quality_bench.rows import Row
 from quality_bench.sets import Session
 from rich.console import Console
 
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
 from tools.tiny_model.phrasings import TASKS
 from tools.tiny_model.scoring import THRESHOLDS, TILE, Score
 

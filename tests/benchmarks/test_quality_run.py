@@ -29,7 +29,7 @@ from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.operations import Activation
 from qied.engine.weights.quantise import E4M3, E4M3_MAX, quantise
 from qied.engine.weights.sources import FileSource
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_loras_folder, builtin_model_folder
 
 ROOT = Path(__file__).resolve().parents[2]

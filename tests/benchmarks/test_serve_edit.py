@@ -27,8 +27,8 @@ from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.engine.weights.sources import FileSource
 from qied.link.launch import LaunchOrder
-from qied.planning.model_profile import load_profile, shipped_profiles
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import load_profile, shipped_profiles
 from qied.serving.model import _fitting_profile
 
 GB = 10**9

@@ -12,7 +12,7 @@ from vae_bench.bars import judged
 from vae_bench.setting import SIDES, Setting, setting
 from vae_bench.show import rows
 
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 
 SMALL = replace(setting("cpu", True), sides=(768,))
 

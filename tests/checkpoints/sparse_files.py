@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from qied.checkpoints.expected import expected_shapes
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.weights.block_scales import GROUPS, tiled
 from qied.weights.gguf_types import TYPES
 from tests.checkpoints.files import MARKER, wan_name

@@ -10,7 +10,7 @@ import pytest
 
 from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.inspect import inspect
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from tests.checkpoints.files import MARKER
 from tests.checkpoints.sparse_files import REAL, all_in_one, stored_as
 from tools.sparse_checkpoint import sparse_file

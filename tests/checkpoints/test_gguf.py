@@ -12,7 +12,7 @@ from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.part_file import read_part
 from qied.config import ModelConfig
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.serving.model import ServedModel, locate_model
 from qied.weights.problems import BadFile
 from tests.checkpoints.files import comfyui, write_text_encoder

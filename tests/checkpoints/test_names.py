@@ -11,7 +11,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 from qied.checkpoints.expected import expected_shapes
 from qied.checkpoints.names import is_of_wan, text_encoder_name, transformer_prefix, vae_name
 from qied.checkpoints.pipeline_folder import read_json
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import model_configuration
 from tests.checkpoints.files import stored, wan_name
 

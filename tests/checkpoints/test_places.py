@@ -17,8 +17,8 @@ from qied.checkpoints.pipeline_folder import missing_parts, pipeline_checkpoint,
 from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models, places
 from qied.checkpoints.small_files import files_below
 from qied.checkpoints.versions import Evidence
-from qied.planning.model_names import called
-from qied.planning.model_profile import shipped_downloads, versions
+from qied.planning.profiles.model_names import called
+from qied.planning.profiles.model_profile import shipped_downloads, versions
 from qied.resources import builtin_model_folder
 from qied.weights.problems import BadFile
 from tests.checkpoints.files import MARKER

@@ -16,9 +16,9 @@ from qied.cli.main import main
 from qied.cli.plan_view import show_in_short, show_plan
 from qied.config import Config
 from qied.hardware.snapshot import read_snapshot
-from qied.planning.hardware_profile import all_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
 from qied.planning.plan import Plan
+from qied.planning.profiles.hardware_profile import all_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.planning.wishes import Wishes
 from qied.serving.model import without_files
 from qied.serving.plan import plan_for

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qied.cli.profiles import profile, user_profiles_folder
-from qied.planning.hardware_profile import HardwareProfile, shipped_hardware_profiles
+from qied.planning.profiles.hardware_profile import HardwareProfile, shipped_hardware_profiles
 
 SHIPPED = shipped_hardware_profiles()
 MINE = """\

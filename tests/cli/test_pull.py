@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qied.cli.main import app
-from qied.planning.model_profile import shipped_downloads
+from qied.planning.profiles.model_profile import shipped_downloads
 from tests.downloads.hub_server import COMMIT, LIGHTNING, LORA, MODEL, SHARD, Hub, Pause, hash_of, serving
 
 # Where the parent ignores Ctrl-C, as a shell's background jobs do, a child would, too.

@@ -16,7 +16,7 @@ from qied.engine import serving
 from qied.engine.engine import Engine
 from qied.link.engine_port import Picture
 from qied.link.launch import LaunchOrder
-from qied.planning.view import View
+from qied.planning.edits.view import View
 
 
 class FaultyEdit:

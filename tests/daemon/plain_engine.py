@@ -25,7 +25,7 @@ from qied_client.errors import JobFailed, OutOfMemory, SetupError
 from qied.edit import EditSpec
 from qied.link.engine_port import DeviceLost, Picture
 from qied.link.launch import LaunchOrder
-from qied.planning.view import View
+from qied.planning.edits.view import View
 
 
 @dataclass(frozen=True)

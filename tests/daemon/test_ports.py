@@ -17,8 +17,8 @@ from qied_client.errors import UnsafeAuthentication
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.config import Config
 from qied.hardware.snapshot import read_snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.planning.wishes import Wishes
 from qied.resources import builtin_model_folder
 from qied.server.access.authentication import prove_a_key_is_refused

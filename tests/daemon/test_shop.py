@@ -17,7 +17,7 @@ from qied_client.picture_metadata import read_metadata
 from safetensors.torch import save_file
 
 from qied.builtin.scene import read_scene
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.upscalers.contents import expected_shapes
 
 PICTURES = 30

@@ -16,9 +16,9 @@ from qied.doctor.catalogue import CHECKS
 from qied.doctor.checkup import run_checks
 from qied.doctor.facts import Facts
 from qied.hardware.snapshot import Snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.planner import PlanRequest, plan
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.planning.wishes import wishes_of
 
 GIB = 1024**3

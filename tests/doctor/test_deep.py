@@ -10,9 +10,9 @@ from qied.doctor.deep import DeepChecks
 from qied.doctor.deep_trial import EditTrial
 from qied.doctor.findings import Status
 from qied.edit import EditSpec
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.quote import peak_alone
-from qied.planning.workload import workload_of
+from qied.planning.edits.workload import workload_of
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.quote import peak_alone
 from qied.resources import builtin_model_folder
 from qied.serving.model import ServedModel
 

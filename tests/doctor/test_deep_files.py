@@ -9,7 +9,7 @@ import pytest
 
 from qied.doctor.deep_files import blobs, weights
 from qied.doctor.findings import Status
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 from qied.server.blobs.store import BlobStore
 from qied.serving.model import ServedModel

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qied.doctor.weight_files import damage, known_hash, weight_files
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 from qied.serving.model import ServedModel
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-from qied.planning.model_profile import versions
+from qied.planning.profiles.model_profile import versions
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "Qwen/Qwen-Image-Edit-2511"

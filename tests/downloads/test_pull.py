@@ -17,7 +17,7 @@ from qied.doctor.weight_files import known_hash
 from qied.downloads.pull import Pull, carry_out, prepare
 from qied.downloads.wanted import RemoteFile
 from qied.loras.catalogue import find_loras
-from qied.planning.model_profile import shipped_downloads, shipped_profiles
+from qied.planning.profiles.model_profile import shipped_downloads, shipped_profiles
 from tests.downloads.hub_server import COMMIT, LIGHTNING, LORA, MODEL, SHARD, UNWANTED, Hub, hash_of
 
 DOWNLOADS = shipped_downloads()

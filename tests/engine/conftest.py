@@ -16,8 +16,8 @@ from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
 from qied.engine.weights.sources import FileSource, TensorSource, WeightReader
-from qied.planning.model_profile import ModelProfile, shipped_profiles
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
 from qied.resources import builtin_model_folder
 
 

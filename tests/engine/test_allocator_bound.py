@@ -7,8 +7,8 @@ import pytest
 from qied.engine import engine
 from qied.engine.allocator_bound import bound_allocator
 from qied.engine.engine import Engine, EngineOptions
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 
 GIB = 1 << 30
 CARD: dict[str, Any] = {"device": "cuda", "device_index": 1}

@@ -21,8 +21,8 @@ from qied.engine.sigmas import sigma_schedule
 from qied.engine.transformer.transformer import Forward
 from qied.link.engine_port import DeviceLost
 from qied.pictures.reduced import ReducedPicture, view_of
-from qied.planning.view import View
-from qied.planning.views import mask_view
+from qied.planning.edits.view import View
+from qied.planning.edits.views import mask_view
 
 Scene = Callable[..., Image.Image]
 MakeSpec = Callable[..., EditSpec]

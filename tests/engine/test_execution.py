@@ -20,9 +20,9 @@ from qied.engine.engine import Engine, EngineOptions
 from qied.engine.models import open_pipeline
 from qied.engine.ops.attention import BACKENDS
 from qied.engine.weights.sources import TensorSource
-from qied.planning.model_profile import ModelProfile
+from qied.planning.edits.view import View
 from qied.planning.plan import Execution
-from qied.planning.view import View
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 
 Load = Callable[..., Engine]

@@ -7,9 +7,9 @@ from PIL import Image
 
 from qied.edit import EditSpec
 from qied.engine.engine import Engine
-from qied.planning.memory import MemoryModel, Precisions
-from qied.planning.model_profile import ModelProfile
-from qied.planning.workload import workload_of
+from qied.planning.edits.workload import workload_of
+from qied.planning.layout.memory import MemoryModel, Precisions
+from qied.planning.profiles.model_profile import ModelProfile
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -11,7 +11,7 @@ from qied.edit import EditSpec
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine
-from qied.planning.model_profile import ModelProfile
+from qied.planning.profiles.model_profile import ModelProfile
 from tests.engine.pipelines import (
     TOLERANCE,
     Reference,

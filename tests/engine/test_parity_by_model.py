@@ -16,7 +16,7 @@ from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.text.prompt import template_head
-from qied.planning.model_profile import ModelProfile, shipped_profiles, versions
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles, versions
 from qied.resources import builtin_model_folder
 from tests.engine.pipelines import (
     TOLERANCE,

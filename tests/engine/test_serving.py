@@ -20,8 +20,8 @@ from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.modulation_cache import MODULATION
 from qied.link.launch import LaunchOrder
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 
 Make = Callable[..., EditSpec]

@@ -20,7 +20,7 @@ from dataclasses import replace
 import torch
 
 from qied.engine.engine import Engine, EngineOptions
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
 MIB = 1 << 20

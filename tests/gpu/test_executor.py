@@ -14,7 +14,7 @@ from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
 from qied.engine.weights.sources import FileSource, WeightReader
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
 pytestmark = [pytest.mark.card, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")]

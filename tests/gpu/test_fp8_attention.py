@@ -17,8 +17,8 @@ from qied.engine.ops.fp8_attention import LARGEST_VALUE, ScaleRow, SimulatedFp8A
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer, load_transformer
 from qied.engine.weights.sources import FileSource, WeightReader
-from qied.planning.forward_layout import ATTENTION_SCALES
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.layout.forward_layout import ATTENTION_SCALES
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
 pytestmark = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qied.loras.catalogue import LoraFile, find_loras
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 
 BUILTIN = shipped_profiles()["builtin"].architecture
 

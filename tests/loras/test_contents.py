@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qied_client.errors import ModelUnsupported
 
 from qied.loras.contents import read_contents
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 
 BUILTIN = shipped_profiles()["builtin"].architecture
 REAL = shipped_profiles()["qwen-image-edit-2511"].architecture

@@ -20,8 +20,8 @@ from qied.pictures.decode import decode, decode_mask
 from qied.pictures.decoder_messages import DecodeOrder
 from qied.pictures.decoder_process import Decoder
 from qied.pictures.plugins import check_decodable
-from qied.planning.pictures import decoding_bytes
-from qied.planning.view import View
+from qied.planning.edits.pictures import decoding_bytes
+from qied.planning.edits.view import View
 
 for kind in ("heif", "jxl"):
     plugins.load_plugin(kind)  # type: ignore[arg-type]

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qied.planning.block_layout import ALIGNMENT, BlockShape, block_bytes, block_layout, linears
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.layout.block_layout import ALIGNMENT, BlockShape, block_bytes, block_layout, linears
+from qied.planning.profiles.model_profile import shipped_profiles
 
 FULL = BlockShape(inner_dim=3072, mlp_dim=12288, head_dim=128)
 shapes = st.builds(

@@ -11,13 +11,13 @@ from qied_client.errors import AboveCap, InvalidRequest
 from qied_client.protocol.request import Compat, EditRequest
 
 from qied.edit import EditSpec
-from qied.planning.comfyui import KONTEXT_SIZES, vision_grid
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.edits.comfyui import KONTEXT_SIZES, vision_grid
+from qied.planning.edits.views import Sight, source_view
+from qied.planning.edits.workload import works_of
 from qied.planning.plan import Execution, Plan, Sessions
-from qied.planning.request_defaults import admitted, resolve
-from qied.planning.serving import Serving
-from qied.planning.views import Sight, source_view
-from qied.planning.workload import works_of
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.request_defaults import admitted, resolve
+from qied.planning.requests.serving import Serving
 
 PROFILE = shipped_profiles()["qwen-image-edit-2511"]
 MEGAPIXEL = 1024 * 1024

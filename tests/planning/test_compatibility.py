@@ -2,7 +2,7 @@
 
 import pytest
 
-from qied.planning.candidates import at_least, driver_floor, has_kernels, version_numbers
+from qied.planning.choosing.candidates import at_least, driver_floor, has_kernels, version_numbers
 
 CU126 = ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
 CU130 = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.edit import PassSpec
-from qied.planning.crops import LEAST_CONTEXT, clipped, crop_of, feather_of
-from qied.planning.geometry import MAX_ASPECT
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.edits.crops import LEAST_CONTEXT, clipped, crop_of, feather_of
+from qied.planning.edits.geometry import MAX_ASPECT
+from qied.planning.profiles.model_profile import shipped_profiles
 
 MODEL = shipped_profiles()["qwen-image-edit-2511"]
 BUILTIN = shipped_profiles()["builtin"]

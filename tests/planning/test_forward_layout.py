@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qied.planning.block_layout import ALIGNMENT, BlockShape
-from qied.planning.forward_layout import (
+from qied.planning.layout.block_layout import ALIGNMENT, BlockShape
+from qied.planning.layout.forward_layout import (
     SCALE_ALIGNMENT,
     SPAN_TOKENS,
     Tokens,

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from qied.hardware.snapshot import SelfTest, Snapshot, Trial
-from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.memory import model_of
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.layout.block_layout import BlockShape
+from qied.planning.layout.forward_layout import Tokens, TransformerShape, arena_layout
+from qied.planning.layout.memory import model_of
 from qied.planning.plan import Plan
-from qied.planning.planner import PlanRequest, plan
-from qied.planning.serving import kind_of
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.serving import kind_of
 from qied.planning.wishes import Wishes
 
 PROFILES = shipped_hardware_profiles()

@@ -3,7 +3,7 @@ from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import calculate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qied.planning.geometry import (
+from qied.planning.edits.geometry import (
     MAX_ASPECT,
     default_target_size,
     fitted_size,
@@ -11,7 +11,7 @@ from qied.planning.geometry import (
     vision_size,
     within_aspect,
 )
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 
 sides = st.integers(64, 6000)
 

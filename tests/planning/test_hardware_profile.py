@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qied_client.errors import ConfigError
 
-from qied.planning.hardware_profile import (
+from qied.planning.profiles.hardware_profile import (
     HardwareProfile,
     LoadedProfile,
     all_hardware_profiles,
@@ -19,7 +19,7 @@ from qied.planning.hardware_profile import (
     match_profile,
     shipped_hardware_profiles,
 )
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import profiles_folder
 
 GIB = 1024**3

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from qied.planning.fitting import FIRST_SESSIONS, ladder
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.fitting import FIRST_SESSIONS, ladder
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 CHOICES = {loaded.profile.name: loaded.profile.choose for loaded in shipped_hardware_profiles()}

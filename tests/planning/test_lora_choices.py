@@ -7,11 +7,11 @@ from qied_client.errors import InvalidRequest, ModelUnsupported, UnknownLora
 from qied_client.protocol import limits
 from qied_client.protocol.request import EditRequest, LoraChoice
 
-from qied.planning.loras import LoraFacts, LoraRoom
-from qied.planning.model_profile import Preset, shipped_profiles
+from qied.planning.edits.loras import LoraFacts, LoraRoom
 from qied.planning.plan import Execution, Plan, Sessions
-from qied.planning.request_defaults import resolve
-from qied.planning.serving import Serving
+from qied.planning.profiles.model_profile import Preset, shipped_profiles
+from qied.planning.requests.request_defaults import resolve
+from qied.planning.requests.serving import Serving
 
 PRESETS = {
     "final": Preset(steps=40, true_cfg_scale=4.0, description=""),

@@ -10,16 +10,16 @@ from qied_client.protocol.request import LoraChoice
 
 from qied.edit import EditSpec
 from qied.hardware.snapshot import Snapshot
-from qied.planning.fitting import LORAS
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.loras import NO_LORAS, LoraFacts, LoraRoom, room_for
-from qied.planning.memory import Tiles, model_of
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.fitting import LORAS
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.edits.loras import NO_LORAS, LoraFacts, LoraRoom, room_for
+from qied.planning.edits.workload import workload_of
+from qied.planning.layout.memory import Tiles, model_of
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan
-from qied.planning.serving import Serving, kind_of
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
-from qied.planning.workload import workload_of
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 PROFILES = shipped_hardware_profiles()

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qied.edit import EditSpec
-from qied.planning.forward_layout import Tokens
-from qied.planning.memory import MemoryModel, Precisions, Tiles, step_bytes
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.workload import workload_of
+from qied.planning.edits.workload import workload_of
+from qied.planning.layout.forward_layout import Tokens
+from qied.planning.layout.memory import MemoryModel, Precisions, Tiles, step_bytes
+from qied.planning.profiles.model_profile import shipped_profiles
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 SPEC = EditSpec(("a" * 64,), "make it blue", None, 1, 20, 1.0, 1024, 1024)

@@ -5,7 +5,7 @@ import math
 import struct
 from pathlib import Path
 
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 
 

@@ -10,14 +10,14 @@ from qied_client.errors import InvalidRequest
 from qied_client.protocol.request import EditRequest, LoraChoice
 
 from qied.config import ModelConfig
-from qied.planning.loras import LoraFacts, LoraRoom
-from qied.planning.model_names import model_named
-from qied.planning.model_profile import ModelProfile, shipped_profiles, versions
+from qied.planning.edits.loras import LoraFacts, LoraRoom
+from qied.planning.edits.workload import largest_workload
 from qied.planning.plan import Execution, Plan, Sessions
-from qied.planning.quote import ask
-from qied.planning.request_defaults import Resolved, resolve
-from qied.planning.serving import Serving
-from qied.planning.workload import largest_workload
+from qied.planning.profiles.model_names import model_named
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles, versions
+from qied.planning.requests.quote import ask
+from qied.planning.requests.request_defaults import Resolved, resolve
+from qied.planning.requests.serving import Serving
 from qied.resources import model_configuration
 
 TEXT_TO_IMAGE = ["qwen-image", "2512"]

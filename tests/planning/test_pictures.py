@@ -9,9 +9,8 @@ from qied_client.picture_header import PictureLimits
 from qied_client.protocol import limits as bounds
 
 from qied.hardware.snapshot import Snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.pictures import (
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.edits.pictures import (
     CANVAS_PIXELS,
     DECODING_ROOM,
     LEAST_RESULTS,
@@ -23,7 +22,8 @@ from qied.planning.pictures import (
     results_room,
 )
 from qied.planning.plan import Plan
-from qied.planning.planner import PlanRequest, plan
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.planning.wishes import Wishes
 
 Machine = Callable[..., Snapshot]

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.hardware.snapshot import Gpu, Pcie, Problem, SelfTest, Snapshot, Trial, read_snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.memory import forwards_of, model_of, step_bytes
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.planner import PlanRequest, plan, plan_cards
+from qied.planning.edits.workload import largest_workload
+from qied.planning.layout.memory import forwards_of, model_of, step_bytes
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan, plan_cards
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.planning.wishes import Wishes
-from qied.planning.workload import largest_workload
 
 GIB = 1024**3
 GOLDEN = Path(__file__).parent / "golden"

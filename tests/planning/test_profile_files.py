@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 from qied_client.errors import ConfigError
 
-from qied.planning.model_profile import load_profile
-from qied.planning.profile_files import key_lines, read_profile_file, written
+from qied.planning.profiles.model_profile import load_profile
+from qied.planning.profiles.profile_files import key_lines, read_profile_file, written
 from qied.resources import profiles_folder
 
 

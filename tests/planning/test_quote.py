@@ -12,12 +12,12 @@ from qied_client.protocol import limits
 from qied_client.protocol.fields import checked
 from qied_client.protocol.request import EditRequest, LoraChoice, Redraw
 
-from qied.planning.geometry import content_within
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.edits.geometry import content_within
+from qied.planning.edits.views import source_view
 from qied.planning.plan import Execution, Plan, SecondPrecision, Sessions
-from qied.planning.request_defaults import admitted, resolve
-from qied.planning.serving import Serving
-from qied.planning.views import source_view
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.request_defaults import admitted, resolve
+from qied.planning.requests.serving import Serving
 
 
 def serving_up_to(pixels):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qied.hardware.snapshot import Snapshot
+from qied.planning.choosing.refit import refit
 from qied.planning.plan import Execution
-from qied.planning.refit import refit
 
 GB = 10**9
 BLOCK = 226_800_000

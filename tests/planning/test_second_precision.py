@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.hardware.snapshot import Snapshot
-from qied.planning.fitting import SECOND
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.memory import RING_SLOTS, MemoryModel, Precisions, Tiles, forwards_of, step_bytes
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.choosing.fitting import SECOND
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.choosing.second_precision import planned_with_second
+from qied.planning.edits.workload import largest_workload
+from qied.planning.layout.memory import RING_SLOTS, MemoryModel, Precisions, Tiles, forwards_of, step_bytes
 from qied.planning.plan import Plan, SecondPrecision
-from qied.planning.planner import PlanRequest, plan
-from qied.planning.second_precision import planned_with_second
-from qied.planning.serving import Serving, kind_of
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
+from qied.planning.requests.serving import Serving, kind_of
 from qied.planning.wishes import Wishes
-from qied.planning.workload import largest_workload
 
 MODEL, BUILTIN = shipped_profiles()["qwen-image-edit-2511"], shipped_profiles()["builtin"]
 LARGE = PlanRequest(MODEL, shipped_hardware_profiles())

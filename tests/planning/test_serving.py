@@ -8,14 +8,14 @@ from qied_client.protocol.request import LoraChoice
 
 from qied.edit import EditSpec
 from qied.hardware.snapshot import Snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.loras import LoraFacts
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.pace import Pace
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.edits.loras import LoraFacts
+from qied.planning.edits.workload import workload_of
 from qied.planning.plan import Plan
-from qied.planning.planner import PlanRequest, plan
-from qied.planning.serving import Serving, kind_of
-from qied.planning.workload import workload_of
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.pace import Pace
+from qied.planning.requests.serving import Serving, kind_of
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 SPEC = EditSpec(("a" * 64,), "make it blue", None, 1, 20, 1.0, 1024, 1024)

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.hardware.snapshot import Snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.memory import model_of
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.layout.memory import model_of
 from qied.planning.plan import Execution, Plan
-from qied.planning.planner import PlanRequest, plan
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.planning.wishes import Wishes
 
 LARGE = PlanRequest(shipped_profiles()["qwen-image-edit-2511"], shipped_hardware_profiles())

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.hardware.snapshot import Snapshot
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.choosing.planner import PlanRequest, plan
+from qied.planning.choosing.text_precision import streamed_text_bytes
 from qied.planning.plan import Plan, Refusal
-from qied.planning.planner import PlanRequest, plan
-from qied.planning.serving import kind_of
-from qied.planning.text_precision import streamed_text_bytes
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.serving import kind_of
 from qied.planning.wishes import Wishes
 
 MODEL = shipped_profiles()["qwen-image-edit-2511"]

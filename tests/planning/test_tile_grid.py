@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qied.planning.tile_grid import CELL_PX, MIN_TILE_PX, OVERLAP_PX, tile_grid, tile_starts
+from qied.planning.profiles.tile_grid import CELL_PX, MIN_TILE_PX, OVERLAP_PX, tile_grid, tile_starts
 
 tiles_and_overlaps = st.integers(1, 200).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
 lengths = st.integers(1, 2000)

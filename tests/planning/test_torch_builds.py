@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qied.planning.torch_builds import install_command
+from qied.planning.choosing.torch_builds import install_command
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qied.edit import EditSpec, PassSpec
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.view import View
-from qied.planning.views import Sight, mask_view, original_view, pass_mask_view
-from qied.planning.workload import works_of
+from qied.planning.edits.view import View
+from qied.planning.edits.views import Sight, mask_view, original_view, pass_mask_view
+from qied.planning.edits.workload import works_of
+from qied.planning.profiles.model_profile import shipped_profiles
 
 PROFILE = shipped_profiles()["builtin"]
 SIGHT = Sight(PROFILE, 65536)

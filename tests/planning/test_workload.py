@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.edit import EditSpec, PassSpec
-from qied.planning.crops import crop_of
-from qied.planning.geometry import MAX_ASPECT, reference_size, vision_size
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.workload import largest_workload, workload_of, works_of
+from qied.planning.edits.crops import crop_of
+from qied.planning.edits.geometry import MAX_ASPECT, reference_size, vision_size
+from qied.planning.edits.workload import largest_workload, workload_of, works_of
+from qied.planning.profiles.model_profile import shipped_profiles
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]
 SPEC = EditSpec(("a" * 64,), "make it blue", None, 1, 20, 1.0, 1024, 1024)

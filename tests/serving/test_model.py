@@ -10,7 +10,7 @@ from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
 
 from qied.checkpoints.places import FoundModel
 from qied.config import ModelConfig
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 from qied.resources import builtin_model_folder
 from qied.serving.model import ServedModel, locate_model
 from tests.checkpoints.files import write_text_encoder, write_transformer, write_vae

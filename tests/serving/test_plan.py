@@ -16,10 +16,10 @@ from qied.edit import EditSpec
 from qied.hardware.snapshot import Problem, Snapshot, read_snapshot
 from qied.link.launch import LaunchOrder
 from qied.loras.catalogue import Catalogue, LoraFile
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.loras import LoraFacts
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.serving import kind_of
+from qied.planning.edits.loras import LoraFacts
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
+from qied.planning.requests.serving import kind_of
 from qied.planning.wishes import Wishes
 from qied.resources import builtin_model_folder, builtin_upscalers_folder
 from qied.serving.model import ServedModel

@@ -13,10 +13,10 @@ from qied.checkpoints.comfyui import Installation, installation
 from qied.config import Config
 from qied.edit import EditSpec
 from qied.link.launch import LaunchOrder
-from qied.planning.hardware_profile import shipped_hardware_profiles
-from qied.planning.memory import model_of
-from qied.planning.pace import Pace
-from qied.planning.preview_decoder import preview_decoder
+from qied.planning.layout.memory import model_of
+from qied.planning.layout.preview_decoder import preview_decoder
+from qied.planning.profiles.hardware_profile import shipped_hardware_profiles
+from qied.planning.requests.pace import Pace
 from qied.planning.wishes import Wishes
 from qied.serving.plan import Served, plan_service
 from qied.serving.tiny_autoencoder import TinyAutoencoder, tiny_autoencoder_of

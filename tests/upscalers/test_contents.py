@@ -13,7 +13,7 @@ import torch
 from qied_client.errors import InvalidRequest, ModelUnsupported
 from safetensors.torch import save_file
 
-from qied.planning.upscaling import (
+from qied.planning.edits.upscaling import (
     LARGEST_TILE_PX,
     SMALLEST_TILE_PX,
     UpscalerFacts,

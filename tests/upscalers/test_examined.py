@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from qied.hardware.cache import FactCache
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.upscalers import examined as module
 from qied.upscalers.catalogue import find_upscalers
 from qied.upscalers.examined import Examiner, examined

@@ -14,7 +14,7 @@ from qied.config.output import Marking
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.pictures.reduced import ReducedPicture
-from qied.planning.view import View
+from qied.planning.edits.view import View
 from qied.worker.carried import NOTHING, Carried, kept_opacity, preview_marks
 from qied.worker.results import UNSIGNED, result_file
 

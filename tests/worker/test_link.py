@@ -20,7 +20,7 @@ from qied.config.rewriter import Rewriter
 from qied.edit import EditSpec
 from qied.link import messages as w
 from qied.pictures.mask import told
-from qied.planning.view import View
+from qied.planning.edits.view import View
 from qied.worker.active_edit import ActiveEdit
 from qied.worker.carried import TRANSPARENT, Carried
 from qied.worker.link import Link

@@ -27,8 +27,8 @@ from qied.pictures.decode import decode, decode_mask
 from qied.pictures.decoder_messages import DecodeOrder
 from qied.pictures.decoder_process import Decoder
 from qied.pictures.reduced import ReducedPicture, resampling
-from qied.planning.pictures import decoding_bytes
-from qied.planning.view import View
+from qied.planning.edits.pictures import decoding_bytes
+from qied.planning.edits.view import View
 from qied.worker.pictures import DecodeLimits, Pictures
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -269,7 +269,7 @@ async def test_a_picture_that_ends_each_process_is_an_error(decoders_of: Decoder
 PARENT = """
 import asyncio, sys
 from qied.worker.pictures import Pictures
-from qied.planning.view import View
+from qied.planning.edits.view import View
 async def fetch(): return sys.stdin.buffer.read()
 asyncio.run(Pictures().picture("anna", fetch, lambda _: (View(8, 8),)))
 """

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from qied.planning.pictures import RESULT_PIXEL
+from qied.planning.edits.pictures import RESULT_PIXEL
 
 PROGRAM = """
 import sys

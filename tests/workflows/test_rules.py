@@ -16,7 +16,7 @@ from qied_client.workflows.files import MaskFile, PictureFile, Pictures, middle
 from qied_client.workflows.rules.pictures import kontext_size
 from qied_client.workflows.rules.sampling import SAMPLERS, SCHEDULES
 
-from qied.planning import comfyui
+from qied.planning.edits import comfyui
 from tests.workflows.official import api_edit, edit_workflow, node
 from tests.workflows.test_requests import find
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from qied.engine.text.prompt import TEMPLATE_TAIL, template_head
-from qied.planning.model_profile import shipped_profiles
+from qied.planning.profiles.model_profile import shipped_profiles
 
 TEMPLATE = shipped_profiles()["builtin"].template
 TEMPLATE_HEAD = template_head(TEMPLATE)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qied.engine.upscale.networks import Compact
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 from tools.tiny_model.render import render_scenes
 from tools.tiny_model.scenes import sample_scene
 

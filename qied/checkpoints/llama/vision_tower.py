@@ -10,7 +10,7 @@ from typing import Final
 from qied.checkpoints.expected import fitting_profiles
 from qied.checkpoints.part_file import PartFile, read_part
 from qied.checkpoints.small_files import entries, is_file
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
 from qied.weights.problems import BadFile
 from qied.weights.stored import Precision
 

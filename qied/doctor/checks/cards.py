@@ -10,7 +10,7 @@ from qied.doctor.findings import Verdict, error, ok, skipped, warning, worst
 from qied.doctor.pcie import link_bytes_per_s
 from qied.doctor.words import some, until_then
 from qied.hardware.snapshot import Gpu, SelfTest, Trial
-from qied.planning.candidates import LOWEST_BF16, LOWEST_CAPABILITY, LOWEST_FP8
+from qied.planning.choosing.candidates import LOWEST_BF16, LOWEST_CAPABILITY, LOWEST_FP8
 from qied.planning.plan import Plan
 
 _TAKEN_SHARE = 0.08

@@ -7,8 +7,8 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Status, Verdict, error, ok, skipped, warning, worst
 from qied.doctor.words import until_then
 from qied.hardware.snapshot import driver_system
-from qied.planning.candidates import FP8_CUDA, FP8_DRIVER, FP8_TORCH, LOWEST_FP8, at_least, driver_floor
-from qied.planning.candidates import version_numbers as numbers
+from qied.planning.choosing.candidates import FP8_CUDA, FP8_DRIVER, FP8_TORCH, LOWEST_FP8, at_least, driver_floor
+from qied.planning.choosing.candidates import version_numbers as numbers
 from qied.planning.plan import Refusal
 
 _DOWNLOAD = "https://www.nvidia.com/drivers"

@@ -16,8 +16,8 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.doctor.weight_files import damage, weight_files
 from qied.doctor.words import some
-from qied.planning.model_names import called
-from qied.planning.model_profile import shipped_downloads
+from qied.planning.profiles.model_names import called
+from qied.planning.profiles.model_profile import shipped_downloads
 from qied.serving.model import ServedModel
 
 _NO_MODEL = "There is no model."

@@ -11,7 +11,7 @@ from qied.doctor.checkup import Check
 from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped
 from qied.hardware.host import NATIVE_WINDOWS, REMEDY, SAID
-from qied.planning.candidates import at_least
+from qied.planning.choosing.candidates import at_least
 
 _PYTHON = "3.11"
 

@@ -12,8 +12,8 @@ from qied.doctor.facts import Facts
 from qied.doctor.findings import Verdict, error, ok, skipped, warning
 from qied.doctor.words import some
 from qied.hardware.snapshot import Gpu, SelfTest, Trial
-from qied.planning.candidates import LOWEST_CAPABILITY, at_least, has_kernels, version_numbers
-from qied.planning.torch_builds import install_command
+from qied.planning.choosing.candidates import LOWEST_CAPABILITY, at_least, has_kernels, version_numbers
+from qied.planning.choosing.torch_builds import install_command
 
 _CUDNN_FIX = "9.15"
 _NO_CONTEXT = re.compile(

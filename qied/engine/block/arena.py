@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from qied.engine.block.views import layout_views
-from qied.planning.block_layout import rotation_group
-from qied.planning.forward_layout import ArenaLayout, Tokens
+from qied.planning.layout.block_layout import rotation_group
+from qied.planning.layout.forward_layout import ArenaLayout, Tokens
 
 
 @dataclass(frozen=True)

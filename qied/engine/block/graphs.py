@@ -38,7 +38,7 @@ def hold(used: object) -> None:
 
 Launch = Callable[[], None]
 GRAPHS = 960
-"""Graphs that are kept: those of 60 blocks for 16 shapes of an edit. ``planning.calibration`` knows what they take."""
+"""Graphs that are kept: those of 60 blocks for 16 shapes of an edit; ``planning.layout.calibration`` counts them."""
 _REMEMBERED = 4 * GRAPHS
 
 

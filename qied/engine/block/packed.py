@@ -16,7 +16,7 @@ from qied.engine.weights.quantise import E4M3, quantise, rotate_to_int8, row_chu
 from qied.engine.weights.rotation import reversed_groups
 from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_shape
 from qied.engine.weights.stored_weight import StoredWeight
-from qied.planning.block_layout import NORMS, BlockLayout, linears
+from qied.planning.layout.block_layout import NORMS, BlockLayout, linears
 
 BLOCKS = "transformer_blocks."
 """Prefix of the names of all blocks' tensors in the checkpoint."""

@@ -12,7 +12,7 @@ from qied.engine.block.packed import fill_block, stored_shapes
 from qied.engine.block.views import views
 from qied.engine.weights.sources import TensorSource, WeightReader, check_shape
 from qied.engine.weights.stored_weight import StoredWeight
-from qied.planning.block_layout import ALIGNMENT, BlockLayout
+from qied.planning.layout.block_layout import ALIGNMENT, BlockLayout
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.weights.quantise import E4M3
-from qied.planning.block_layout import ElementType, LayoutEntry
+from qied.planning.layout.block_layout import ElementType, LayoutEntry
 
 DTYPES: dict[ElementType, torch.dtype] = {
     "e4m3": E4M3,

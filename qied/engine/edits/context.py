@@ -16,10 +16,10 @@ from qied.engine.models import Models
 from qied.engine.upscale.upscaling import UpscalerLibrary
 from qied.link.engine_port import Ended, Picture
 from qied.pictures.reduced import ReducedPicture, view_of
-from qied.planning.crops import Crop
-from qied.planning.model_profile import ModelProfile
-from qied.planning.view import View
-from qied.planning.views import Seen, Sight, canvas_view, source_view
+from qied.planning.edits.crops import Crop
+from qied.planning.edits.view import View
+from qied.planning.edits.views import Seen, Sight, canvas_view, source_view
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.scheduling.sweep import StepNeeds, SweepRoom
 
 Phase = Literal["encode_prompt", "encode_image", "prepare_steps", "denoise", "redraw", "decode", "upscale"]

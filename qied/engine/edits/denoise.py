@@ -13,7 +13,7 @@ from qied.engine.lora.branches import NOTHING_AROUND, AroundLoras, BlockLoras
 from qied.engine.transformer.modulation_table import StepModulation
 from qied.engine.transformer.rope import Rotation
 from qied.engine.transformer.transformer import Forward, Transformer
-from qied.planning.forward_layout import Tokens
+from qied.planning.layout.forward_layout import Tokens
 
 PATCH = 2
 """Latent cells along each side of a token."""

@@ -34,10 +34,10 @@ from qied.engine.sigmas import lightning_schedule, sigma_schedule, simple_sigmas
 from qied.engine.text.encoder import VisionFeatures
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.pictures.reduced import colours_of
-from qied.planning.forward_layout import Tokens, TransformerShape
-from qied.planning.memory import step_bytes
-from qied.planning.view import View
-from qied.planning.views import PictureView, mask_view
+from qied.planning.edits.view import View
+from qied.planning.edits.views import PictureView, mask_view
+from qied.planning.layout.forward_layout import Tokens, TransformerShape
+from qied.planning.layout.memory import step_bytes
 from qied.scheduling.sweep import StepNeeds
 
 T = TypeVar("T")

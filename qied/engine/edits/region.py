@@ -16,8 +16,8 @@ from qied.engine.edits.mask import KeptSource, black_and_white, editable_tokens
 from qied.engine.edits.preview import MAX_SIDE
 from qied.engine.vae.vae import Vae
 from qied.pictures.reduced import extended, view_of
-from qied.planning.crops import Crop, clipped, feather_of
-from qied.planning.views import pass_mask_view
+from qied.planning.edits.crops import Crop, clipped, feather_of
+from qied.planning.edits.views import pass_mask_view
 
 
 def region_marks(inputs: EditInputs, each: PassSpec, drawing: Drawing) -> Image.Image:

@@ -19,7 +19,7 @@ from qied.loras.catalogue import LoraFile, file_of
 from qied.loras.changes import Change
 from qied.loras.contents import LoraContents, read_contents
 from qied.loras.keys import PROJECTIONS, TIMES
-from qied.planning.model_profile import Architecture
+from qied.planning.profiles.model_profile import Architecture
 
 
 class LoraLibrary:

@@ -12,7 +12,7 @@ from qied.engine.lora.tensors import LoraTensors
 from qied.engine.ops.low_rank import BiasShare, Branch, KroneckerShare, LowRankShare
 from qied.loras.changes import Change
 from qied.loras.contents import LoraContents
-from qied.planning.block_layout import BlockShape, linears
+from qied.planning.layout.block_layout import BlockShape, linears
 
 _PLACES = {
     module: (linear.name, place)

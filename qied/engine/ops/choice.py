@@ -17,8 +17,8 @@ from qied.engine.ops.linear import ExpandedLinear, Int8LinearByTorch, LinearKind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
-from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import TransformerShape
+from qied.planning.layout.block_layout import BlockShape
+from qied.planning.layout.forward_layout import TransformerShape
 from qied.planning.plan import FP8_ATTENTION, Execution
 
 TRITON_CAPABILITY = (7, 5)

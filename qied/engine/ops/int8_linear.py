@@ -15,7 +15,7 @@ from qied.engine.block.packed import PackedLinear
 from qied.engine.ops.int8_kernels import int8_linear_kernel, persistent_int8_linear_kernel
 from qied.engine.ops.linear import Form
 from qied.engine.ops.operations import Activation
-from qied.planning.block_layout import BlockShape, linears
+from qied.planning.layout.block_layout import BlockShape, linears
 
 HOPPER: Final = 9
 """The major capability whose copy engine feeds the persistent kernel."""

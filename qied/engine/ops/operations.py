@@ -11,7 +11,7 @@ from torch import Tensor
 from qied.engine.block.arena import Region, Workspace
 from qied.engine.block.packed import BlockWeights, PackedLinear
 from qied.engine.ops.low_rank import Scaled
-from qied.planning.forward_layout import scale_begin
+from qied.planning.layout.forward_layout import scale_begin
 
 if TYPE_CHECKING:
     from qied.engine.ops.fp8_attention import Fp8Attention

@@ -11,7 +11,7 @@ from qied.engine.block.arena import Arena, make_arena
 from qied.engine.block.packed import BlockWeights, PackedLinear, StreamWeights
 from qied.engine.ops.operations import Activation, JointRows, Operations, StreamLinear
 from qied.engine.weights.quantise import quantise, rotate_to_int8
-from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
+from qied.planning.layout.forward_layout import Tokens, TransformerShape, arena_layout
 
 TOKENS = Tokens(text=5, target=7, reference=4)
 """Few rows, of every kind, and no multiple of anything."""

@@ -31,7 +31,7 @@ from qied.engine.ops.operations import (
     norm_rows,
 )
 from qied.engine.weights.quantise import E4M3, quantise_into
-from qied.planning.forward_layout import scale_begin
+from qied.planning.layout.forward_layout import scale_begin
 
 _EXPAND_BLOCK = 4096
 _HEADS_AT_ONCE = 8

@@ -18,8 +18,8 @@ from qied.engine.ops.fp8_attention import Fp8Attention, ScaleRow, put_value_scal
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
 from qied.engine.weights.quantise import E4M3, E4M3_MAX
 from qied.hardware.snapshot import Trial
-from qied.planning.candidates import FP8_ATTENTION_TRIAL
-from qied.planning.forward_layout import ATTENTION_SCALES
+from qied.planning.choosing.candidates import FP8_ATTENTION_TRIAL
+from qied.planning.layout.forward_layout import ATTENTION_SCALES
 
 HEAD_SIZES = (64, 128)
 _FASTER_BY = 0.98

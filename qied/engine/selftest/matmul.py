@@ -17,7 +17,7 @@ from qied.engine.ops.operations import Activation
 from qied.engine.selftest.measure import ERROR_LIMITS, Clock, judged, median_seconds, relative_error
 from qied.engine.weights.quantise import quantise, rotate_to_int8
 from qied.hardware.snapshot import Trial
-from qied.planning.block_layout import rotation_group
+from qied.planning.layout.block_layout import rotation_group
 from qied.planning.plan import Scaling
 
 Quantising = Callable[[Tensor, Tensor], tuple[Activation, PackedLinear]]

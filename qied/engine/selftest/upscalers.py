@@ -21,7 +21,7 @@ from qied.engine.upscale.live_bytes import live_bytes
 from qied.engine.upscale.loading import load_network
 from qied.engine.upscale.precision import HALVES, fastest_proven, half_errors
 from qied.engine.upscale.spandrel_models import SpandrelNetwork
-from qied.planning.upscaling import LARGEST_TILE_PX, MARGIN_PX, SMALLEST_TILE_PX, UpscalerPrecision
+from qied.planning.edits.upscaling import LARGEST_TILE_PX, MARGIN_PX, SMALLEST_TILE_PX, UpscalerPrecision
 from qied.upscalers.examined import FILES
 
 _TRIED_PX: Final = SMALLEST_TILE_PX + 2 * MARGIN_PX

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qied.planning.model_profile import PromptTemplate
+from qied.planning.profiles.model_profile import PromptTemplate
 
 _IMAGE_TOKEN = "<|image_pad|>"
 _SPECIAL_ENDS = "|>"

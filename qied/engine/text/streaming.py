@@ -16,7 +16,7 @@ from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.streams import Streams, streams_of
 from qied.engine.weights.sources import MappedWeights
 from qied.engine.weights.stored_weight import StoredWeight
-from qied.planning.memory import STREAMED_SLOTS
+from qied.planning.layout.memory import STREAMED_SLOTS
 
 _BLOCK_SCALE = " block scale"
 """Stands behind a parameter's name for its scales within rows; names of parameters have no blanks."""

@@ -20,7 +20,7 @@ from qied.engine.copying.host_memory import host_buffers
 from qied.engine.transformer.modulation_cache import KeptTables
 from qied.engine.transformer.modulation_table import ModulationTable, TableShape
 from qied.engine.weights.sources import TensorSource, WeightReader, check_shape
-from qied.planning.forward_layout import VALUES
+from qied.planning.layout.forward_layout import VALUES
 
 TIMESTEPS = 1000
 """Timesteps of training: the transformer gets sigma * 1000 / 1000, rounded as diffusers rounds it."""

@@ -11,8 +11,8 @@ from torch import Tensor
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.host_memory import HostBuffer
 from qied.engine.copying.streams import Streams
-from qied.planning.forward_layout import VALUES
-from qied.planning.memory import STEPS_HELD
+from qied.planning.layout.forward_layout import VALUES
+from qied.planning.layout.memory import STEPS_HELD
 
 STREAMS = 2
 """Of a block: image and text."""

@@ -15,7 +15,7 @@ from qied.engine.block.stored import StoredBlock, expand_block
 from qied.engine.copying.copy_ring import CopyRing
 from qied.engine.copying.host_memory import HostBuffer, host_buffers
 from qied.engine.weights.stored_weight import StoredWeight
-from qied.planning.block_layout import BlockLayout
+from qied.planning.layout.block_layout import BlockLayout
 from qied.planning.plan import Execution
 
 

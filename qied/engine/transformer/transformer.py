@@ -30,8 +30,8 @@ from qied.engine.transformer.residency import Blocks
 from qied.engine.transformer.rope import LatentShape, Rope, Rotation, comfyui_positions
 from qied.engine.weights.building import SkipRandomInit, blaming
 from qied.engine.weights.sources import FileSource, TensorSource, WeightReader, check_names
-from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
-from qied.planning.forward_layout import ArenaLayout, Tokens, TransformerShape, arena_layout
+from qied.planning.layout.block_layout import BlockLayout, BlockShape, block_layout
+from qied.planning.layout.forward_layout import ArenaLayout, Tokens, TransformerShape, arena_layout
 from qied.planning.plan import Execution
 from qied.weights.stored import E4M3, INT8
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qied.engine.upscale.networks import network_of
 from qied.engine.upscale.spandrel_models import spandrel_network
 from qied.engine.upscale.state import read_state
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.upscalers.contents import new_names, read_facts
 
 

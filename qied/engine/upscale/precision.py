@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qied.engine.device_errors import is_exhausted
-from qied.planning.upscaling import UpscalerPrecision
+from qied.planning.edits.upscaling import UpscalerPrecision
 
 DTYPES: Final[dict[UpscalerPrecision, torch.dtype]] = {
     "fp32": torch.float32,

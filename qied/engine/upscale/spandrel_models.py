@@ -17,7 +17,7 @@ from typing import Any, Final
 from qied_client.errors import ModelUnsupported
 from torch import Tensor, nn
 
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.edits.upscaling import UpscalerFacts
 
 _PURPOSES: Final = ("SR", "Restoration")
 _STOOD_IN_FOR: Final = {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from qied.engine.device_errors import is_exhausted
 from qied.engine.upscale.loading import load_network, same_model
 from qied.engine.upscale.precision import DTYPES
-from qied.planning.upscaling import MARGIN_PX, SMALLEST_TILE_PX, UpscalerFacts, upscale_tile
+from qied.planning.edits.upscaling import MARGIN_PX, SMALLEST_TILE_PX, UpscalerFacts, upscale_tile
 from qied.upscalers.catalogue import UpscalerFile
 
 Box = tuple[int, int, int, int]

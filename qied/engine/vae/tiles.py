@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qied.planning.tile_grid import MARGIN_PX, TileGrid, tile_grid
+from qied.planning.profiles.tile_grid import MARGIN_PX, TileGrid, tile_grid
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qied.engine.vae.tiles import decoded_in_tiles, windows
 from qied.link.engine_port import Picture
-from qied.planning.tile_grid import MARGIN_PX, tile_grid
+from qied.planning.profiles.tile_grid import MARGIN_PX, tile_grid
 
 
 @dataclass(frozen=True)

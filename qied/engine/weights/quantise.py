@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qied.engine.weights.rotation import rotate
-from qied.planning.memory import CAST_BYTES, FP32
+from qied.planning.layout.memory import CAST_BYTES, FP32
 from qied.planning.plan import Scaling
 
 E4M3 = torch.float8_e4m3fn

@@ -16,12 +16,12 @@ from qied_client.protocol.request import EditRequest
 
 from qied.config import Config
 from qied.edit import EditSpec
-from qied.planning.lora_choices import distilling_lora
-from qied.planning.loras import LoraFacts
+from qied.planning.choosing.planned_upscalers import planned_upscalers
+from qied.planning.edits.loras import LoraFacts
 from qied.planning.plan import Plan
-from qied.planning.planned_upscalers import planned_upscalers
-from qied.planning.request_defaults import resolve
-from qied.planning.serving import Serving
+from qied.planning.requests.lora_choices import distilling_lora
+from qied.planning.requests.request_defaults import resolve
+from qied.planning.requests.serving import Serving
 
 _STAGES: Final = ("mask", "edit", "redraw", "refine", "upscale", "save")
 """The stages of a recipe that an edit can have, with an upscaler."""

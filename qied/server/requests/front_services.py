@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from qied_client.protocol import messages as m
 
 from qied.config import Config
-from qied.planning.serving import Serving
+from qied.planning.requests.serving import Serving
 from qied.server.admission import Admission
 from qied.server.blobs.ownership import Ownership
 from qied.server.blobs.store import BlobStore

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from qied_client.picture_header import PictureLimits, read_header
 
 from qied.pictures.plugins import check_decodable
-from qied.planning.request_defaults import Size
+from qied.planning.requests.request_defaults import Size
 from qied.server.blobs.store import BlobStore
 from qied.server.off_loop import off_loop
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qied_client.errors import InvalidRequest
 from qied_client.protocol import messages as m
 
-from qied.planning.request_defaults import admitted, resolve
+from qied.planning.requests.request_defaults import admitted, resolve
 from qied.server.requests.front_services import FrontServices
 
 

@@ -21,7 +21,7 @@ from qied_client.errors import (
 from qied_client.protocol import messages as m
 
 from qied.edit import EditSpec
-from qied.planning.request_defaults import Size, admitted, resolve
+from qied.planning.requests.request_defaults import Size, admitted, resolve
 from qied.scheduling.model import JobKey
 from qied.server.clock import now_ms
 from qied.server.jobs import Job, result_bytes

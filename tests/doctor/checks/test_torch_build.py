@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qied.doctor.findings import Status
-from qied.planning.torch_builds import install_command
+from qied.planning.choosing.torch_builds import install_command
 
 
 def test_torch_is_there(facts, ask):

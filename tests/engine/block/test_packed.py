@@ -9,7 +9,7 @@ from benchmarks.part_runs.dense_source import DenseSource
 from qied.engine.block.packed import block_tensors, block_weights, pack_block, stored_shapes
 from qied.engine.weights.quantise import E4M3
 from qied.engine.weights.sources import TensorSource, WeightReader
-from qied.planning.block_layout import BlockLayout, BlockShape, block_layout
+from qied.planning.layout.block_layout import BlockLayout, BlockShape, block_layout
 
 SHAPE = BlockShape(inner_dim=64, mlp_dim=256, head_dim=32)
 NUMBER = 3

@@ -29,8 +29,8 @@ from qied.engine.disk.file import PAGE, Contents, PackedReader, PackedWriter, Un
 from qied.engine.disk.in_use import FilesInUse
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer import transformer
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 from tests.checkpoints.files import write_transformer
 from tests.lost_power import Disk, watching

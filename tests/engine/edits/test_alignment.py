@@ -22,11 +22,11 @@ from qied.engine.transformer.transformer import Forward
 from qied.pictures.drift import drift_of
 from qied.pictures.finishing import finished
 from qied.pictures.reduced import ReducedPicture, view_of
-from qied.planning.model_profile import ModelProfile
+from qied.planning.edits.views import original_view
 from qied.planning.plan import Plan, Sessions
-from qied.planning.request_defaults import resolve
-from qied.planning.serving import Serving
-from qied.planning.views import original_view
+from qied.planning.profiles.model_profile import ModelProfile
+from qied.planning.requests.request_defaults import resolve
+from qied.planning.requests.serving import Serving
 
 AREA = 256 * 256
 """The built-in model's own. Sides are rounded more coarsely than those of a megapixel."""

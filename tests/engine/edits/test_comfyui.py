@@ -24,7 +24,7 @@ from qied.engine.sigmas import simple_sigmas
 from qied.engine.text.patches import comfyui_patches
 from qied.engine.transformer.rope import Rope, comfyui_positions
 from qied.pictures.reduced import averaged, colours_of, view_of
-from qied.planning.view import View
+from qied.planning.edits.view import View
 from tests.engine.edits.test_passes import forwards_of
 
 AXES = (16, 56, 56)

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from qied.engine.edits.denoise import unpack
 from qied.engine.edits.mask import FEATHER, KeptSource, black_and_white, composite, editable_tokens
 from qied.pictures.reduced import view_of
-from qied.planning.view import View
+from qied.planning.edits.view import View
 
 
 def rectangle(left: int, top: int, right: int, bottom: int, side: int = 96) -> Image.Image:

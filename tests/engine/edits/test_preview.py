@@ -20,9 +20,9 @@ from qied.engine.edits.preview import MAX_DECODED_SIDE, MAX_SIDE, PreviewMap, fi
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.vae.tiny_decoder import TinyDecoder
 from qied.engine.vae.vae import Vae
-from qied.planning.model_profile import ModelProfile
+from qied.planning.layout.preview_decoder import preview_decoder
 from qied.planning.plan import Execution
-from qied.planning.preview_decoder import preview_decoder
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 from qied.weights.tiny_autoencoder import read_tiny_autoencoder
 from tests.engine.vae.tiny_files import SMALL, decoder_of_cells, random_weights, write_tiny

@@ -12,8 +12,8 @@ from PIL import Image
 from qied.edit import EditSpec, PassSpec
 from qied.engine.edits.context import EditInputs
 from qied.engine.edits.region import Below, feathered, region_marks
-from qied.planning.model_profile import shipped_profiles
-from qied.planning.views import Sight
+from qied.planning.edits.views import Sight
+from qied.planning.profiles.model_profile import shipped_profiles
 
 SIGHT = Sight(shipped_profiles()["builtin"], 65536)
 NOWHERE = (False, False, False, False)

@@ -14,8 +14,8 @@ from qied.edit import EditSpec, PassSpec
 from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution, SecondPrecision
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 
 SIDE = 64

@@ -22,10 +22,10 @@ from qied.engine.engine import Engine, EngineOptions
 from qied.engine.transformer.transformer import Forward
 from qied.link import messages as w
 from qied.link.engine_port import DeviceLost
-from qied.planning.forward_layout import Tokens
-from qied.planning.memory import step_bytes
-from qied.planning.model_profile import ModelProfile
+from qied.planning.layout.forward_layout import Tokens
+from qied.planning.layout.memory import step_bytes
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 from qied.worker.active_edit import ActiveEdit
 from qied.worker.loop import BeginEdit, QuitLoop, StepLoop

@@ -17,8 +17,8 @@ from qied.engine.engine import Engine, EngineOptions
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.transformer.transformer import Transformer
 from qied.loras.catalogue import Catalogue, find_loras
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 
 Write = Callable[..., dict[str, Any]]

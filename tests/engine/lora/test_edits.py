@@ -24,7 +24,7 @@ from qied.engine.models import open_pipeline
 from qied.engine.sigmas import ScheduleConfig
 from qied.engine.weights.sources import TensorSource
 from qied.loras.catalogue import Catalogue, LoraFile
-from qied.planning.model_profile import ModelProfile
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 from qied.scheduling.sweep import going_together
 

@@ -21,7 +21,7 @@ from qied.engine.ops.norms import modulated_norm
 from qied.engine.ops.operations import StreamLinear
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.transformer.transformer import Forward, Transformer
-from qied.planning.forward_layout import Tokens, arena_layout
+from qied.planning.layout.forward_layout import Tokens, arena_layout
 
 Make = Callable[..., Transformer]
 Library = Callable[..., LoraLibrary]

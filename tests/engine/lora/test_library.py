@@ -17,7 +17,7 @@ from qied.engine.lora import library as library_module
 from qied.engine.lora.branches import BlockLoras
 from qied.engine.lora.library import LoraLibrary
 from qied.loras.catalogue import Catalogue, find_loras
-from qied.planning.model_profile import ModelProfile
+from qied.planning.profiles.model_profile import ModelProfile
 
 Library = Callable[..., LoraLibrary]
 Write = Callable[..., dict[str, Any]]

@@ -16,7 +16,7 @@ from torch import Tensor
 from qied.engine.lora.library import LoraLibrary
 from qied.engine.transformer.transformer import Transformer
 from qied.loras.catalogue import find_loras
-from qied.planning.model_profile import ModelProfile
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_loras_folder, builtin_model_folder
 from tests.engine.conftest import made
 

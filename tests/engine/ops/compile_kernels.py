@@ -20,8 +20,8 @@ from qied.engine.ops.choice import INT8_CAPABILITY, fused_operations
 from qied.engine.ops.int8_linear import Int8Linear
 from qied.engine.ops.linear import FP8_CAPABILITY, linear_kind
 from qied.engine.ops.proof import run_all
-from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import TransformerShape
+from qied.planning.layout.block_layout import BlockShape
+from qied.planning.layout.forward_layout import TransformerShape
 
 CPU = torch.device("cpu")
 PROCESSORS = 100

@@ -22,8 +22,8 @@ from qied.engine.ops.fp8_attention import (
 from qied.engine.ops.linear import linear_kind
 from qied.engine.ops.operations import Operations
 from qied.engine.ops.torch_operations import TorchOperations
-from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
+from qied.planning.layout.block_layout import BlockShape
+from qied.planning.layout.forward_layout import Tokens, TransformerShape, arena_layout
 
 triton_operations = pytest.importorskip("qied.engine.ops.triton_operations", reason="Triton runs on Linux only")
 HAS_CARD = torch.cuda.is_available()

@@ -19,8 +19,8 @@ from qied.engine.ops.operations import Activation, JointRows, NormPlace, Operati
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.weights.quantise import quantise
 from qied.engine.weights.rotation import rotate
-from qied.planning.block_layout import BlockShape, rotation_group
-from qied.planning.forward_layout import Tokens, TransformerShape, arena_layout
+from qied.planning.layout.block_layout import BlockShape, rotation_group
+from qied.planning.layout.forward_layout import Tokens, TransformerShape, arena_layout
 
 triton_operations = pytest.importorskip("qied.engine.ops.triton_operations", reason="Triton runs on Linux only")
 HAS_CARD = torch.cuda.is_available()

@@ -15,8 +15,8 @@ from qied.engine.ops.linear import ExpandedLinear, linear_kind
 from qied.engine.ops.proof import disproof
 from qied.engine.ops.torch_operations import TorchOperations
 from qied.engine.ops.triton_operations import TritonOperations, expand
-from qied.planning.block_layout import BlockShape
-from qied.planning.forward_layout import TransformerShape
+from qied.planning.layout.block_layout import BlockShape
+from qied.planning.layout.forward_layout import TransformerShape
 from qied.planning.plan import Execution
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")

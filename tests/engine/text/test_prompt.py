@@ -12,7 +12,7 @@ from qied.engine.text.prompt import (
     plain_positions,
     template_head,
 )
-from qied.planning.model_profile import shipped_profiles, versions
+from qied.planning.profiles.model_profile import shipped_profiles, versions
 
 grids = st.lists(st.builds(Grid, st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3)
 plain_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).filter(lambda text: "<|" not in text)

@@ -28,10 +28,10 @@ from qied.engine.text.quantised import PACKED_TEXT, quantised_layers
 from qied.engine.weights.sources import FileSource, WeightReader
 from qied.engine.weights.stored_weight import StoredWeight
 from qied.file_lock import try_lock
-from qied.planning.memory import CAST_BYTES, STREAMED_SLOTS, MemoryModel, Precisions
-from qied.planning.model_profile import ModelProfile
+from qied.planning.edits.workload import largest_workload
+from qied.planning.layout.memory import CAST_BYTES, STREAMED_SLOTS, MemoryModel, Precisions
 from qied.planning.plan import Execution, TextPrecision
-from qied.planning.workload import largest_workload
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 from tests.checkpoints.files import write_text_encoder
 

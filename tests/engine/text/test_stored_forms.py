@@ -23,8 +23,8 @@ from qied.engine.text.quantised import PACKED_TEXT
 from qied.engine.text.streaming import StreamedTextModel
 from qied.engine.weights.sources import FileSource, MappedWeights
 from qied.engine.weights.stored_weight import StoredWeight
-from qied.planning.model_profile import ModelProfile
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 from tests.checkpoints.files import write_text_encoder
 from tests.checkpoints.gguf_model import write_encoder_gguf

@@ -18,7 +18,7 @@ from qied.engine.text.encoder import TextEncoder, TextPositions, VisionFeatures
 from qied.engine.text.prompt import Grid
 from qied.engine.text.streaming import layer_layout, stream_text_model
 from qied.engine.weights.sources import MappedWeights
-from qied.planning.memory import STREAMED_SLOTS
+from qied.planning.layout.memory import STREAMED_SLOTS
 
 DEVICES = [torch.device(name) for name in (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])]
 Scene = Callable[..., Image.Image]

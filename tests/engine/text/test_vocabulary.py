@@ -12,7 +12,7 @@ from transformers import Qwen2Tokenizer
 
 from qied.engine.models import _prompt_tokens
 from qied.engine.text.prompt import Grid, PromptTokens
-from qied.planning.model_profile import ModelProfile, versions
+from qied.planning.profiles.model_profile import ModelProfile, versions
 
 _PLACE = Path("shared/data/qwen25_tokenizer")
 FOLDER = next((each / _PLACE for each in Path(__file__).parents[4:] if (each / _PLACE).is_dir()), _PLACE)

@@ -11,7 +11,7 @@ from qied.engine.transformer.block_forward import run_block
 from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer
 from qied.engine.weights.sources import TensorSource
-from qied.planning.forward_layout import arena_layout
+from qied.planning.layout.forward_layout import arena_layout
 
 
 def made(making: Generator[tuple[int, int], None, ModulationTable]) -> ModulationTable:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qied.engine.copying.host_memory import HostBuffer
 from qied.engine.transformer.residency import Blocks, resident_blocks
-from qied.planning.block_layout import BlockShape, block_layout
+from qied.planning.layout.block_layout import BlockShape, block_layout
 from qied.planning.plan import Execution
 
 LAYOUT = block_layout(BlockShape(64, 128, 32), "fp8", "rowwise", "bf16")

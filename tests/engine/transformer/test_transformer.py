@@ -12,7 +12,7 @@ from qied.engine.transformer.modulation_table import ModulationTable
 from qied.engine.transformer.transformer import Forward, Transformer
 from qied.engine.weights.quantise import dequantise
 from qied.engine.weights.sources import TensorSource
-from qied.planning import forward_layout
+from qied.planning.layout import forward_layout
 from qied.resources import builtin_model_folder
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from qied.engine.upscale.live_bytes import live_bytes
 from qied.engine.upscale.networks import network_of
-from qied.planning.upscaling import MARGIN_PX, UpscalerFacts, upscale_bytes
+from qied.planning.edits.upscaling import MARGIN_PX, UpscalerFacts, upscale_bytes
 from tests.upscalers.test_contents import KINDS, RRDB
 
 LARGE = {**KINDS, "ESRGAN": UpscalerFacts("rrdb", 4, 64, 32, 2, 1, 0), "4x with growth": replace(RRDB, growth=16)}

@@ -9,8 +9,8 @@ import pytest
 from qied.edit import EditSpec
 from qied.engine.selftest.upscalers import counted_operations
 from qied.engine.upscale.networks import network_of
-from qied.planning.pace import Pace
-from qied.planning.upscaling import UpscalerFacts, upscale_operations
+from qied.planning.edits.upscaling import UpscalerFacts, upscale_operations
+from qied.planning.requests.pace import Pace
 from tests.engine.upscale.test_live_bytes import LARGE
 from tests.planning.test_quote import SERVING
 

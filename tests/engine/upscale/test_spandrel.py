@@ -17,7 +17,7 @@ from qied.engine.upscale import loading
 from qied.engine.upscale.live_bytes import live_bytes
 from qied.engine.upscale.loading import load_network
 from qied.engine.upscale.spandrel_models import SpandrelNetwork, _spandrel
-from qied.planning.upscaling import MARGIN_PX, UpscalerFacts, upscale_bytes
+from qied.planning.edits.upscaling import MARGIN_PX, UpscalerFacts, upscale_bytes
 from tests.engine.upscale.test_upscaling import noise, upscaled
 
 spandrel = _spandrel()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from qied.engine.upscale.loading import load_network
 from qied.engine.upscale.networks import Compact, network_of
 from qied.engine.upscale.upscaling import UpscalerLibrary
-from qied.planning.upscaling import UpscalerPrecision
+from qied.planning.edits.upscaling import UpscalerPrecision
 from qied.resources import builtin_upscalers_folder
 from qied.upscalers.catalogue import UpscalerFile
 from tests.upscalers.test_contents import COMPACT, KINDS, RRDB, middle_names, old_names, weights

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qied.engine.vae.tiles import axis_weights, windows
-from qied.planning.tile_grid import MARGIN_PX, MIN_TILE_PX, OVERLAP_PX, TileGrid, tile_grid
+from qied.planning.profiles.tile_grid import MARGIN_PX, MIN_TILE_PX, OVERLAP_PX, TileGrid, tile_grid
 
 CPU = torch.device("cpu")
 sides = st.integers(1, 160).map(lambda cells: 8 * cells)

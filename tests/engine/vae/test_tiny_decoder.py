@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from qied.engine.vae.tiny_decoder import TinyDecoder, load_tiny_decoder
-from qied.planning.memory import DECODE_CANVAS, MemoryModel, Precisions
-from qied.planning.model_profile import ModelProfile
-from qied.planning.preview_decoder import preview_decoder
+from qied.planning.layout.memory import DECODE_CANVAS, MemoryModel, Precisions
+from qied.planning.layout.preview_decoder import preview_decoder
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.weights.problems import BadFile
 from qied.weights.tiny_autoencoder import TinyDecoderShape, read_tiny_autoencoder
 from tests.engine.vae.tiny_files import FULL, SMALL, plainly_decoded, random_weights, write_tiny

@@ -12,7 +12,7 @@ from qied.engine.edits.preview import MAX_SIDE, fit_preview
 from qied.engine.engine import Engine
 from qied.engine.vae.single_frame import FrameConv
 from qied.engine.vae.vae import Vae
-from qied.planning.tile_grid import MARGIN_PX, tile_grid
+from qied.planning.profiles.tile_grid import MARGIN_PX, tile_grid
 from qied.resources import builtin_model_folder
 
 Scene = Callable[..., Image.Image]

@@ -14,7 +14,7 @@ from torch import Tensor
 from qied.engine.weights.block_scales import expand_blocks_into
 from qied.engine.weights.quantise import quantise
 from qied.engine.weights.sources import FileSource
-from qied.planning.block_layout import linears
+from qied.planning.layout.block_layout import linears
 from tests.checkpoints.files import BLOCK_SCALED_FLAVOURS, E2M1, E4M3, in_tiles, write_text_encoder, write_transformer
 from tests.engine.weights.test_layouts import Load, blocks_of, edited, load, meant_linear
 

@@ -8,7 +8,7 @@ from qied_client.errors import ModelNotFound, ModelUnsupported, SetupError
 
 from qied.engine.block.packed import block_tensors
 from qied.engine.engine import Engine, EngineOptions
-from qied.planning.model_profile import ModelProfile, shipped_profiles
+from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
 from qied.resources import builtin_model_folder
 
 Change = Callable[[Path], object]

@@ -20,9 +20,9 @@ from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.weights.quantise import quantise
 from qied.engine.weights.sources import FileSource
-from qied.planning.block_layout import NORMS, linears
-from qied.planning.model_profile import ModelProfile
+from qied.planning.layout.block_layout import NORMS, linears
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 from tests.checkpoints.gguf_model import write_encoder_gguf, write_tower, write_transformer_gguf
 from tests.weights.gguf_files import KINDS

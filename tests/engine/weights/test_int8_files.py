@@ -15,7 +15,7 @@ from torch import Tensor
 from qied.checkpoints.part_file import usable_part
 from qied.engine.engine import Engine
 from qied.engine.weights.rotation import rotate
-from qied.planning.block_layout import linears
+from qied.planning.layout.block_layout import linears
 from tests.checkpoints.files import INT8_FLAVOURS, rotated, stored, write_transformer
 from tests.engine.weights.test_layouts import Load, blocks_of, edited, load, meant_linear
 

@@ -21,9 +21,9 @@ from qied.engine.edits.context import Advance
 from qied.engine.edits.edit import Edit
 from qied.engine.engine import Engine, EngineOptions
 from qied.engine.weights.quantise import E4M3_MAX
-from qied.planning.block_layout import NORMS, linears
-from qied.planning.model_profile import ModelProfile
+from qied.planning.layout.block_layout import NORMS, linears
 from qied.planning.plan import Execution
+from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
 from tests.checkpoints.files import FLAVOURS, MODULATION, write_text_encoder, write_transformer, write_vae
 

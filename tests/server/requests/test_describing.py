@@ -12,11 +12,11 @@ from qied_client.protocol.codec import encode
 
 from qied.config import Config
 from qied.edit import EditSpec
-from qied.planning.loras import LoraFacts, LoraRoom
-from qied.planning.model_profile import ModelProfile, Preset, shipped_profiles
+from qied.planning.edits.loras import LoraFacts, LoraRoom
+from qied.planning.edits.upscaling import UpscalerFacts
 from qied.planning.plan import Execution, Plan, Sessions
-from qied.planning.serving import Serving
-from qied.planning.upscaling import UpscalerFacts
+from qied.planning.profiles.model_profile import ModelProfile, Preset, shipped_profiles
+from qied.planning.requests.serving import Serving
 from qied.server.requests.describing import description, lora_list, plans_of, upscaler_list
 
 REAL = shipped_profiles()["qwen-image-edit-2511"]

@@ -1,0 +1,1 @@
+"""What an edit is made of, as plans count it: sizes, crops, views, tokens, LoRAs, decoded pictures, upscaling."""

@@ -1,0 +1,1 @@
+"""Profiles of hardware and of models: the files that describe them, and what they say."""
