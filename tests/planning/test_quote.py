@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from qied_client.errors import AboveCap, InvalidRequest, PrecisionUnavailable, UnknownLora, UnknownPreset
 from qied_client.protocol import limits
@@ -174,6 +174,7 @@ PROPORTIONS = st.tuples(SIDES, SIDES).filter(lambda size: max(size) <= 32 * min(
 
 
 @given(size=PROPORTIONS, cap=st.integers(64 * 64, 2048 * 2048), rule=st.sampled_from(["default", "same"]))
+@example(size=(2977, 2921), cap=2048 * 2048, rule="default")  # 1005 rows on a grid of 1024
 def test_the_size_of_any_result_can_be_asked_for_and_gives_that_size(size, cap, rule):
     serving = serving_up_to(cap)
     made = resolve(request(size=rule, on_cap="fit"), [size], serving).spec

@@ -55,7 +55,7 @@ class BatchEdit:
 
     def with_paths(self, paths: tuple[Path, ...]) -> BatchEdit:
         """The same edit with other files."""
-        return replace(self, paths=paths, key=_digest([self.key, *(whole(path) for path in paths)]))
+        return replace(self, paths=paths)
 
     def fingerprint(self) -> str:
         """Tells whether the pictures may have changed, without reading files: their sizes and times."""
