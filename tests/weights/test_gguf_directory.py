@@ -143,6 +143,8 @@ def test_places_follow_the_alignment_that_the_file_names(tmp_path: Path) -> None
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "for big-endian machines"),
         (file_of(counts=(1 << 62, 0)), "announces 4611686018427387904 tensors, more than 65536"),
         (file_of(counts=(0, 1 << 40)), "announces 1099511627776 values, more than 65536"),
+        (file_of(counts=(65537, 0)), "announces 65537 tensors, more than 65536"),
+        (file_of(counts=(0, 65536)), "goes beyond its"),
         (file_of(counts=(9, 0)), "goes beyond its"),
         (file_of(values=(text("a" * 40)[:20],), counts=(0, 1)), "goes beyond its"),
         (file_of(values=(struct.pack("<Q", 1 << 63),), counts=(0, 1)), "goes beyond its"),
