@@ -176,6 +176,7 @@ def test_places_follow_the_alignment_that_the_file_names(tmp_path: Path) -> None
         (file_of(info(shape=(), kind=Q8_0), data=bytes(64)), r"'a' is \[\], but Q8_0 needs rows"),
         (file_of(info(), info("b"), data=bytes(64)), "'b' overlaps 'a'|'a' overlaps 'b'"),
         (file_of(info(), info("b", begin=16), data=bytes(64)), "'b' overlaps 'a'"),
+        (file_of(info(shape=(33,), kind=24), info("b", begin=32), data=bytes(64)), "'b' overlaps 'a'"),
         (file_of(info(), info("a", begin=32), data=bytes(64)), "has 'a' twice"),
         (file_of(info(shape=(4,)), info("b", begin=20), data=bytes(64)), "'b' starts at 20"),
         (file_of(info(), info("b", begin=64), data=bytes(96)), "'b' starts at 64"),
