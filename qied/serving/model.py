@@ -250,8 +250,9 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
             raise ModelNotFound(
                 f"{path} is a folder without model_index.json; it holds {some}.", "Name the file of the transformer."
             )
+        is_what = "a folder without model_index.json and weight files" if is_folder(path) else "no file or folder"
         raise ModelNotFound(
-            f"{path} is not a model: it is neither a weight file nor a folder with model_index.json.",
+            f"{path} is not a model: it is {is_what}.",
             "Give a folder in diffusers' layout, a transformer file, ComfyUI's folder, or 'builtin' for the "
             "small built-in model.",
         )

@@ -17,10 +17,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
-from qied.weights.downloads import check_download
 from qied.weights.file_kinds import foreign_kind
 from qied.weights.gguf_directory import MAGIC, read_directory
 from qied.weights.problems import BadFile
+from qied.weights.unfinished import check_download
 
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 """A header of some 100,000 tensors; the largest model that is known here has 4,000. The format allows 100 MB."""

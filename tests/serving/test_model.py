@@ -45,8 +45,10 @@ def test_a_found_folder_of_2511_is_served(tmp_path):
 
 
 def test_a_path_without_a_model_is_said_to_be_none(tmp_path):
-    with pytest.raises(ModelNotFound, match="neither a weight file nor a folder"):
-        locate_model(config(path=str(tmp_path)), {}, tmp_path)
+    (tmp_path / "model.safetensors").mkdir()
+    for name, said in (("model.safetensors", "a folder without model_index.json"), ("none", "no file or folder")):
+        with pytest.raises(ModelNotFound, match=f"{name} is not a model: it is {said}"):
+            locate_model(config(path=str(tmp_path / name)), {}, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"num_layers": 3, "num_attention_heads": 1, "attention_head_dim": 1}'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,6 +141,28 @@ def test_what_streams_is_mapped_or_counted_and_computes_as_if_it_were_resident(
     assert resident.copied_bytes == 0
     for one, other in zip(streamed.encoded(picture), resident.encoded(picture), strict=True):
         assert torch.equal(one, other)
+
+
+@on_linux
+def test_weights_at_odd_places_of_their_file_are_counted_as_the_copies_that_they_become(
+    load: Load, write: Callable[[str], tuple[Path, ...]], tmp_path: Path
+) -> None:
+    data = write("bf16")[0].read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    for name, entry in header.items():
+        if name != "__metadata__":
+            entry["data_offsets"] = [place + 1 for place in entry["data_offsets"]]
+    header["scaled_fp8"] = {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}
+    text = json.dumps(header).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"\0" + data[8 + size :])
+    counted = copied_text_weights([path], quantised=False)
+    loaded = load((path,), "streamed", precision="bf16", compute="bf16")
+    assert loaded.copied_bytes == 2 * counted
+    model = loaded.engine.models.text_encoder.model
+    assert counted > sum(each.numel() for each in model.language_model.layers.parameters())
 
 
 @on_linux
