@@ -56,8 +56,8 @@ class PictureFolders:
         own: Collection[str] = (),
     ) -> PictureFolders:
         """The folders that are named, else that of a workflow's file; and ComfyUI's, if one is known or around it."""
-        own = environ.get(COMFYUI)
-        comfyui = Path(own).expanduser() if own else _comfyui_around(workflow)
+        set_by = environ.get(COMFYUI)
+        comfyui = Path(set_by).expanduser() if set_by else _comfyui_around(workflow)
         return cls(named or [workflow.parent], comfyui, stored, own)
 
     def __call__(self, name: str) -> Picture:
