@@ -106,6 +106,13 @@ def test_problems_are_told_by_node_with_remedies(qied, folder, capfd):
     (folder / "lora.json").write_text(json.dumps(edit_workflow(("demo.png",), turbo=True)))
     assert qied("run", "lora.json") == 2
     assert f"has no LoRA {LIGHTNING.removesuffix('.safetensors')}" in capfd.readouterr().err
+    assert qied("run", "edit.json", "--only", "7") == 2
+    assert "Save nodes are 9." in capfd.readouterr().err
+    assert qied("run", "edit.json", "--explain", "--set", "41.image=gone.png") == 2
+    told = capfd.readouterr().err
+    assert "Node 41 (LoadImage): gone.png is not in" in told and "--set 41.image=FILE" in told
+    assert qied("run", "edit.json", "--explain", "--set", f"41.image={folder / 'demo.png'}") == 0
+    capfd.readouterr()
     assert qied("run", "edit.json", "--set", "seed") == 2
     assert "it has no value" in capfd.readouterr().err
 

@@ -75,6 +75,11 @@ def test_a_link_out_of_the_folder_is_not_read(comfyui: Path, tmp_path: Path) -> 
         PictureFolders([comfyui / "input"])("link.png")
 
 
+def test_a_file_that_the_user_names_is_read_from_anywhere(comfyui: Path, tmp_path: Path) -> None:
+    name = str(tmp_path / "secret.png")
+    assert PictureFolders([comfyui / "input"], own=[name])(name) == tmp_path / "secret.png"
+
+
 def test_a_picture_is_found_by_its_hash(comfyui: Path) -> None:
     blob = hash_of((comfyui / "input/cat.png").read_bytes())
     assert PictureFolders([comfyui / "input"])(f"{blob[:12]}.png") == comfyui / "input/cat.png"

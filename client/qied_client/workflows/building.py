@@ -18,7 +18,7 @@ from qied_client.workflows.files import MaskFile, PictureFile, Pictures
 from qied_client.workflows.request import WorkflowRequest
 from qied_client.workflows.rules.loaders import stem
 from qied_client.workflows.served import Served, lora_name, other_model
-from qied_client.workflows.workflow import PICTURE, Node, NodeProblem
+from qied_client.workflows.workflow import Node, NodeProblem
 
 _GRID: Final = limits.SIDE_MULTIPLE
 _MOST_RESULTS: Final = 64
@@ -210,8 +210,7 @@ class Building:
         try:
             return fetch(what)
         except QiedError as error:
-            here = self._evaluation.here(self._evaluation.node(node))
-            here.refuse(f"its picture {name!r}: {error.message}", error.remedy, kind=PICTURE)
+            self._evaluation.here(self._evaluation.node(node)).refuse_picture(name, error)
 
     def _differs(self, node: str, what: str) -> None:
         note = self._evaluation.notes.get(node)

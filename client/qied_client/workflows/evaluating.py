@@ -251,7 +251,12 @@ class Here:
         try:
             return pictures.size(picture)
         except QiedError as error:
-            self.refuse(f"its picture {picture.name!r}: {error.message}", error.remedy, kind=PICTURE, input="image")
+            self.refuse_picture(picture.name, error)
+
+    def refuse_picture(self, name: str, error: QiedError) -> NoReturn:
+        """Raise Refused for a picture that cannot be had, or not be read."""
+        told = error.message if name in error.message else f"its picture {name!r}: {error.message}"
+        self.refuse(told, error.remedy.replace("NODE.", f"{self.id}."), kind=PICTURE, input="image")
 
     def opacity(self, name: str) -> bool | None:
         """Whether a file can be transparent somewhere; None where no files are looked at. Raises Refused."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -30,25 +30,40 @@ class PictureFolders:
     """Finds pictures by the names that nodes have. ``folders`` are looked through in their order.
 
     ``comfyui`` is ComfyUI's own folder, whose ``input``, ``output`` and ``temp`` are looked through as the names say.
-    ``stored`` gives a picture by its hash that is in none of them, from a daemon.
+    ``stored`` gives a picture by its hash that is in none of them, from a daemon. ``own`` are names that are not of the
+    workflow but of its user, who may name any file.
     """
 
-    def __init__(self, folders: Sequence[Path], comfyui: Path | None = None, stored: Stored | None = None) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        comfyui: Path | None = None,
+        stored: Stored | None = None,
+        own: Collection[str] = (),
+    ) -> None:
         self._folders = tuple(folders)
         self._comfyui = comfyui
         self._stored = stored
+        self._own = own
 
     @classmethod
     def around(
-        cls, workflow: Path, named: Sequence[Path], environ: Mapping[str, str], stored: Stored | None = None
+        cls,
+        workflow: Path,
+        named: Sequence[Path],
+        environ: Mapping[str, str],
+        stored: Stored | None = None,
+        own: Collection[str] = (),
     ) -> PictureFolders:
         """The folders that are named, else that of a workflow's file; and ComfyUI's, if one is known or around it."""
-        own = environ.get(COMFYUI)
-        comfyui = Path(own).expanduser() if own else _comfyui_around(workflow)
-        return cls(named or [workflow.parent], comfyui, stored)
+        set_by = environ.get(COMFYUI)
+        comfyui = Path(set_by).expanduser() if set_by else _comfyui_around(workflow)
+        return cls(named or [workflow.parent], comfyui, stored, own)
 
     def __call__(self, name: str) -> Picture:
         """The file of a picture; raises InvalidRequest where no folder has it, or the name leads out of them."""
+        if name in self._own and (path := Path(name).expanduser()).is_file():
+            return path
         named = _NAMED.search(name)
         plain = _NAMED.sub("", name).replace("\\", "/")
         folders = list(self._looked_through(named[1] if named else "input"))

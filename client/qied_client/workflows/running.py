@@ -21,6 +21,7 @@ from qied_client.workflows.reading import read_workflow
 from qied_client.workflows.remade import remade
 from qied_client.workflows.request import WorkflowRequest
 from qied_client.workflows.requests import Examined, examine
+from qied_client.workflows.rules.table import PREVIEWS, SAVES
 from qied_client.workflows.served import Served
 from qied_client.workflows.workflow import Workflow, WorkflowRefused
 
@@ -60,10 +61,11 @@ def examined(
     Raises InvalidRequest for what is not a workflow, for a setting or a node that there is not, and SetupError where
     Pillow is needed and missing.
     """
+    own = [value for value in settings.values() if isinstance(value, str)]
     source: Any = workflow
     if isinstance(workflow, (str, os.PathLike)):
         path = Path(workflow).expanduser()
-        find = _finder(pictures, path, stored)
+        find = _finder(pictures, path, stored, own)
         document = read_document(path)
         if document.made is not None:
             if settings or only:
@@ -75,10 +77,13 @@ def examined(
             return Examined((remade(document.made, lambda blob: find(f"{blob}.png")),), ())
         source = document.workflow
     else:
-        find = _finder(pictures, None, stored)
+        find = _finder(pictures, None, stored, own)
     found = with_settings(source if isinstance(source, Workflow) else read_workflow(source), settings)
     if unknown := [name for name in only if name not in found.nodes]:
-        raise InvalidRequest(f"There is no node {unknown[0]!r}.", "Name save nodes by their ids.", field="only")
+        saving = [node.id for node in found.nodes.values() if node.class_type in (*SAVES, *PREVIEWS)]
+        raise InvalidRequest(
+            f"There is no node {unknown[0]!r}.", f"Save nodes are {', '.join(saving) or 'none'}.", field="only"
+        )
     return examine(found, find, served, only=only)
 
 
@@ -123,7 +128,9 @@ async def run_workflow(
     return done
 
 
-def _finder(pictures: AnyPictures | None, file: Path | None, stored: Stored | None) -> FindPicture:
+def _finder(
+    pictures: AnyPictures | None, file: Path | None, stored: Stored | None, own: Collection[str]
+) -> FindPicture:
     if callable(pictures):
         return pictures
     if isinstance(pictures, Mapping):
@@ -137,7 +144,7 @@ def _finder(pictures: AnyPictures | None, file: Path | None, stored: Stored | No
     if missing := next((folder for folder in named if not folder.is_dir()), None):
         raise InvalidRequest(f"{missing} is not a folder.", "Name a folder of pictures.", field="inputs")
     around = file if file is not None else Path.cwd() / "workflow.json"
-    return PictureFolders.around(around, named, os.environ, stored)
+    return PictureFolders.around(around, named, os.environ, stored, own)
 
 
 def _by_name(pictures: Mapping[str, Picture]) -> FindPicture:
