@@ -20,10 +20,10 @@ from .inputs import Loras
 from .region import Regions
 from .session import SessionTurn
 
-_SIDE: Final = {"default": 0, "min": 0, "max": limits.SIDE_PX, "step": limits.SIDE_MULTIPLE, "optional": True}
+_SIDE: Final = {"default": 0, "min": 0, "max": limits.SIDE_PX, "optional": True}
 _IMAGES: Final = ("image1", "image2", "image3")
 _CHOICES: Final = ("size", "background", "align", "on_cap", "rewrite_prompt", "preemptible")
-_IF_GIVEN: Final = ("width", "height", "upscale", "precision")
+_IF_GIVEN: Final = ("width", "height", "upscale", "precision", "compat")
 """Those where 0 and "" leave the choice to the daemon."""
 
 
@@ -53,10 +53,11 @@ class QiedEdit(io.ComfyNode):
                 io.Combo.Input(
                     "size",
                     optional=True,
-                    options=["default", "same"],
+                    options=["default", "same", "kontext"],
                     default="default",
                     tooltip="default: about a megapixel in the proportions of the last picture. "
-                    "same: that picture's own size, to the pixel.",
+                    "same: that picture's own size, to the pixel. kontext, which goes with 'compat': a size of "
+                    "FluxKontextImageScale.",
                 ),
                 io.Int.Input("width", tooltip="Width in pixels, together with the height. 0: by 'size'.", **_SIDE),
                 io.Int.Input("height", tooltip="Height in pixels, together with the width. 0: by 'size'.", **_SIDE),
@@ -124,6 +125,15 @@ class QiedEdit(io.ComfyNode):
                         optional=True,
                         default="",
                         tooltip="Refuse to edit unless the daemon runs this precision, such as fp8 or bf16.",
+                    )
+                ),
+                inputs.advanced(
+                    io.String.Input(
+                        "compat",
+                        optional=True,
+                        default="",
+                        tooltip="Edit as another program does. comfyui: pictures, noise, steps and guidance are those "
+                        "of ComfyUI's own nodes; settings may follow, as in comfyui,shift=3.",
                     )
                 ),
                 inputs.advanced(

@@ -71,6 +71,9 @@ def test_a_result_opens_as_the_workflow_that_makes_it_again(
             "refined": client.edit(SCENE, PROMPT, steps=2, refine=0.9),
             "canvas": client.redraw(SCENE, PROMPT, box=(40, 40, 128, 96), strength=0.8, steps=2, references=[SCENE]),
             "larger": client.upscale(SCENE),
+            "as ComfyUI": client.edit(
+                SCENE, PROMPT, steps=2, seed=3, compat="comfyui,shift=2.5", width=256, height=256
+            ),
         }
     for name, result in results.items():
         graphs = chunks_of(result.bytes)

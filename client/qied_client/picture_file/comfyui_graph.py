@@ -212,6 +212,7 @@ def graph_of(metadata: PictureMetadata) -> Graph:
             upscale=metadata.upscale or None,
             background=metadata.background or None,
             align=metadata.aligned or not metadata.drift,
+            compat=metadata.compat or None,
         )
     graph.add("SaveImage", "Save", images=result, filename_prefix="qied")
     return graph

@@ -52,7 +52,7 @@ KINDS: Final[Mapping[str, NodeKind]] = {
         {
             **{"prompt": "", SEED: 0, **_SETTINGS, "size": "default", "width": 0, "height": 0, "upscale": ""},
             **{"background": "auto", "align": True, "on_cap": "refuse", "rewrite_prompt": False, "precision": ""},
-            "preemptible": False,
+            **{"compat": "", "preemptible": False},
         },
         {**_RESULT, "session": "QIED_SESSION"},
         (400, 720),
