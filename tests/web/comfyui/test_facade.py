@@ -272,6 +272,7 @@ def test_what_clients_ask_first_is_answered_under_both_paths(as_user: AsUser) ->
         assert client.get(f"{prefix}/object_info/Nothing").json() == {}
         assert client.post(f"{prefix}/free", json={"unload_models": True}).status_code == 200
     info = client.get("/object_info").json()
+    assert info["UpscaleModelLoader"]["input"]["required"]["model_name"][0] == ["builtin-2x.safetensors"]
     for name, told in info.items():
         assert told["name"] == name and told["input_order"]["required"] == [*told["input"]["required"]]
         assert len(told["output"]) == len(told["output_name"]) == len(told["output_is_list"])

@@ -124,11 +124,11 @@ class InfoApi:
 
 
 async def _of_daemon(client: AsyncClient) -> dict[str, list[str]]:
-    described, loras = await client.describe(), await client.loras()
+    described, loras, upscalers = await client.describe(), await client.loras(), await client.upscalers()
     return {
         n.MODELS: [f"{described.model}{_SUFFIX}"],
         n.LORAS: [f"{lora.name}{_SUFFIX}" for lora in loras if not lora.problem],
-        n.UPSCALERS: ["2x", "4x"] if "upscale" in described.stages else [],
+        n.UPSCALERS: [f"{upscaler.name}{_SUFFIX}" for upscaler in upscalers],
         n.TEXT_ENCODERS: [f"{_TEXT_ENCODER}{_SUFFIX}"],
         n.AUTOENCODERS: [f"{_AUTOENCODER}{_SUFFIX}"],
     }
