@@ -17,6 +17,7 @@
     │   ├── UnknownPreset                unknown_preset
     │   ├── UnknownLora                  unknown_lora
     │   ├── PrecisionUnavailable         precision_unavailable   the daemon does not run this precision
+    │   ├── WorkflowRefused              workflow_refused        a workflow of ComfyUI has nodes that mean nothing here
     │   └── AboveCap                     above_cap               larger than this machine's plan allows
     ├── BlobError
     │   ├── UnknownBlob                  unknown_blob            a hash that was never uploaded, or has expired
@@ -69,7 +70,7 @@ Each error carries ``code`` (never changes), ``message`` (what was wrong and the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 Detail = str | int | float | bool | None
 
@@ -162,6 +163,17 @@ class UnknownOption(InvalidRequest):
     """There is no option of this name; ``details["nearest"]`` is the one that was probably meant."""
 
     code = "unknown_option"
+
+
+class WorkflowRefused(InvalidRequest):
+    """A workflow that cannot be run here; ``problems`` has each node that is the reason, the nearest to a save first.
+
+    They are ``workflows.NodeProblem``. ``details`` has ``node`` and ``class_type`` of the first, and how many there are
+    as ``problems``.
+    """
+
+    code = "workflow_refused"
+    problems: tuple[Any, ...] = ()
 
 
 class UnknownPreset(InvalidRequest):

@@ -17,7 +17,8 @@ EXTRAS: Mapping[str, Sequence[str]] = {
     "qied-client[pictures]": ("pillow>=11.3", "numpy>=1.26"),
     "qied-client[web]": (
         "starlette>=0.47",
-        "uvicorn>=0.34",
+        "uvicorn>=0.35",
+        "websockets>=14",
         "h11>=0.14",
         "python-multipart>=0.0.20",
         "sse-starlette>=3.3",

@@ -130,4 +130,4 @@ def test_a_chunk_that_is_not_the_next_one_is_refused_and_leaves_what_is_there(ch
 
 def test_a_blob_may_not_be_larger_than_the_limit() -> None:
     with pytest.raises(ProtocolError):
-        Receiver("0" * 64).take(Chunk(1, 0, limits.BLOB_BYTES + 1, b"a"))
+        Receiver("0" * 64).take(Chunk(1, 0, limits.RESULT_BYTES + 1, b"a"))

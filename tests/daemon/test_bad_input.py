@@ -190,7 +190,7 @@ def test_a_request_with_the_same_key_twice(raw, blob):
         ({"steps": 0}, "invalid_request"),
         ({"steps": 10_000}, "invalid_request"),
         ({"seed": -1}, "invalid_request"),
-        ({"width": 65}, "invalid_request"),
+        ({"width": 16_385}, "invalid_request"),
         ({"width": None}, "invalid_request"),
         ({"width": 100_000 * 16}, "invalid_request"),
         ({"width": 4096, "height": 4096}, "above_cap"),

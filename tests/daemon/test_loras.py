@@ -43,7 +43,7 @@ def test_a_broken_file_fails_its_own_job_and_disturbs_nobody(lora_daemon):
         with pytest.raises(ModelUnsupported, match=r"nan\.safetensors cannot be used: .*lora_A\.weight holds values"):
             bad.result()
         assert neighbour.result().bytes == before
-        with pytest.raises(ModelUnsupported, match=r"broken\.safetensors cannot be used: it is not a safetensors file"):
+        with pytest.raises(ModelUnsupported, match=r"broken\.safetensors cannot be used: it is text, not weights"):
             client.submit(PICTURE, "go", loras=["broken"], **SMALL)
         with pytest.raises(UnknownLora, match="'bold'") as caught:
             client.submit(PICTURE, "go", loras=["bold"], **SMALL)

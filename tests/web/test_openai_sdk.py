@@ -100,7 +100,7 @@ def test_the_model_is_listed(sdk):
 @pytest.mark.parametrize(
     ("options", "kind", "param"),
     [
-        ({"size": "1000x48"}, openai.BadRequestError, "size"),
+        ({"size": "20000x48"}, openai.BadRequestError, "size"),
         ({"n": 11}, openai.BadRequestError, "n"),
         ({"background": "transparent", "output_format": "jpeg"}, openai.BadRequestError, None),
         ({"extra_body": {"sede": 3}}, openai.BadRequestError, "sede"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -58,7 +59,7 @@ def test_a_view_of_opacity_never_stands_for_the_picture():
 def test_a_result_s_file_has_opacity_marks_and_settings(kind: str):
     label = aigc_label("theirs", "1")
     carried = Carried(("one",), (("a" * 64, Marks(TRAINED, label)),), half(), "please go")
-    begin = w.Begin("ann", "job-1", SPEC.__class__(**{**SPEC.__dict__, "output_format": kind}), "ann.user", 1, False)
+    begin = w.Begin("ann", "job-1", replace(SPEC, output_format=kind), "ann.user", 1, False)
     made = result_file(begin, PICTURE, "builtin", carried, Marking(aigc_producer="ours"))
     assert made.warnings == ("one",) and made.media_type == f"image/{kind}"
     with Image.open(io.BytesIO(made.data)) as opened:

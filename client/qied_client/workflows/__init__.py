@@ -23,6 +23,7 @@ each node became, and ``warnings``. ``UNDERSTOOD`` are the classes that mean som
 where a picture has to be cropped or rid of its transparency.
 """
 
+from qied_client.errors import WorkflowRefused
 from qied_client.workflows.evaluating import NodeNote
 from qied_client.workflows.files import FindPicture
 from qied_client.workflows.reading import read_workflow
@@ -30,7 +31,7 @@ from qied_client.workflows.request import WorkflowRequest
 from qied_client.workflows.requests import Examined, examine, requests_of
 from qied_client.workflows.rules.table import PREVIEWS, SAVES, UNDERSTOOD
 from qied_client.workflows.served import Served
-from qied_client.workflows.workflow import NodeProblem, Workflow, WorkflowRefused
+from qied_client.workflows.workflow import NodeProblem, Workflow
 
 __all__ = [
     "PREVIEWS",

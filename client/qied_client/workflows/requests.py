@@ -13,7 +13,7 @@ from qied_client.workflows.files import FindPicture, MaskFile, Pictures
 from qied_client.workflows.request import WorkflowRequest
 from qied_client.workflows.rules.table import PREVIEWS, RULES, SAVES
 from qied_client.workflows.served import Served
-from qied_client.workflows.workflow import MISSING, Node, NodeProblem, Workflow, WorkflowRefused
+from qied_client.workflows.workflow import MISSING, Node, NodeProblem, Workflow, refused
 
 _NOTHING_DRAWN: Final = (v.Shown, MaskFile)
 
@@ -45,7 +45,7 @@ def requests_of(
     """
     examined = examine(workflow, pictures, served, only=only)
     if examined.problems:
-        raise WorkflowRefused(examined.problems)
+        raise refused(examined.problems)
     return list(examined.requests)
 
 

@@ -23,7 +23,7 @@ from qied_client.workflows.request import WorkflowRequest
 from qied_client.workflows.requests import Examined, examine
 from qied_client.workflows.rules.table import PREVIEWS, SAVES
 from qied_client.workflows.served import Served
-from qied_client.workflows.workflow import Workflow, WorkflowRefused
+from qied_client.workflows.workflow import Workflow, refused
 
 if TYPE_CHECKING:
     from qied_client.aio.client import AsyncClient
@@ -114,7 +114,7 @@ async def run_workflow(
 
     found = await asyncio.to_thread(examined, workflow, pictures, settings, served, only, stored)
     if found.problems:
-        raise WorkflowRefused(found.problems)
+        raise refused(found.problems)
     now = loop.time
     end = None if timeout is None else now() + timeout
     done: list[WorkflowResult] = []

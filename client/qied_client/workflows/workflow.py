@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from qied_client.errors import InvalidRequest
+from qied_client.errors import InvalidRequest, WorkflowRefused
 
 UNSUPPORTED: Final = "unsupported_node"
 MISSING: Final = "required_input_missing"
@@ -74,26 +74,22 @@ class NodeProblem:
         return f"{self.message} {self.remedy}".rstrip()
 
 
-class WorkflowRefused(InvalidRequest):
-    """A workflow that cannot be run here; ``problems`` has each node that is the reason, the nearest to a save first.
-
-    ``details`` has ``node`` and ``class_type`` of the first, and how many there are as ``problems``.
-    """
-
-    def __init__(self, problems: tuple[NodeProblem, ...]) -> None:
-        first = problems[0]
-        told = [each.message for each in problems[:_MOST_NAMED]]
-        left = len(problems) - len(told)
-        more = f" And {left} more." if left else ""
-        super().__init__(
-            " ".join(told) + more,
-            " ".join(dict.fromkeys(each.remedy for each in problems[:_MOST_NAMED] if each.remedy)),
-            field="workflow",
-            node=first.node_id,
-            class_type=first.class_type,
-            problems=len(problems),
-        )
-        self.problems = problems
+def refused(problems: tuple[NodeProblem, ...]) -> WorkflowRefused:
+    """The error for a workflow that cannot be run here, for these reasons."""
+    first = problems[0]
+    told = [each.message for each in problems[:_MOST_NAMED]]
+    left = len(problems) - len(told)
+    more = f" And {left} more." if left else ""
+    error = WorkflowRefused(
+        " ".join(told) + more,
+        " ".join(dict.fromkeys(each.remedy for each in problems[:_MOST_NAMED] if each.remedy)),
+        field="workflow",
+        node=first.node_id,
+        class_type=first.class_type,
+        problems=len(problems),
+    )
+    error.problems = problems
+    return error
 
 
 def not_a_workflow(what: str, remedy: str) -> InvalidRequest:

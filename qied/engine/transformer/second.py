@@ -17,6 +17,7 @@ def load_second(
     Embedders and modulation are of the compute type, whatever the blocks are. Raises ModelUnsupported.
     """
     start = reader.done
-    blocks = load_blocks(source, first.layout_of(execution.of_second), execution.of_second, device, reader)
+    layout = first.layout_of(execution.of_second)
+    blocks = load_blocks(source, layout, execution.of_second, device, reader, begun=start)
     reader.finish(source, start)
     return first.with_blocks(blocks, execution.of_second)

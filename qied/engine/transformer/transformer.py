@@ -234,7 +234,7 @@ def load_transformer(
     )
     for index in range(layers):
         modulation.check(reader, index)
-    blocks = load_blocks(source, layout, execution, device, reader, caches)
+    blocks = load_blocks(source, layout, execution, device, reader, caches, begun=start)
     reader.finish(source, start)
     shape = _shape(layout, execution)
     executor = choose_executor(execution, shape, device)
@@ -248,12 +248,15 @@ def load_blocks(
     device: torch.device,
     reader: WeightReader,
     caches: DiskCaches = NO_CACHES,
+    *,
+    begun: int,
 ) -> Blocks:
     """Load all blocks as ``execution`` says; raises ModelUnsupported.
 
-    Those that have to be quantised come from ``caches``, where they are kept, or go there.
+    Those that have to be quantised come from ``caches``, where they are kept, or go there. ``begun``: bytes that
+    ``reader`` had done when ``source`` was begun.
     """
-    start, layers = reader.done, execution.total_blocks
+    layers = execution.total_blocks
     as_stored = partial(stored_blocks, source, layout=layout) if execution.stored_block_bytes else None
     blocks = Blocks(layout, execution, device, as_stored)
 
@@ -265,7 +268,7 @@ def load_blocks(
 
     packed = None if blocks.stored else caches.packed
     if packed is not None and layout.quantised and isinstance(source, FileSource) and not _is_packed(source, layout):
-        share = (start + source.nbytes - reader.done) // layers
+        share = (begun + source.nbytes - reader.done) // layers
         contents = contents_of(source, layout, layers)
         packed.fill(list(blocks.buffers()), contents, pack, lambda _: reader.pass_over(source, share))
     else:

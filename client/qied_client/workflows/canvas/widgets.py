@@ -137,7 +137,8 @@ def _by_position(names: tuple[str, ...], values: list[Any]) -> dict[str, Any]:
     waiting: list[Any] = []
     for name in names:
         value = waiting.pop() if waiting else next(left, None)
-        if name == _CONTROL and value not in _CONTROLS:  # files of before there was one
+        is_control = isinstance(value, str) and value in _CONTROLS
+        if name == _CONTROL and not is_control:  # files of before there was one
             waiting.append(value)
         elif name not in (_CONTROL, _UNUSED) and value is not None:
             found[name] = value
