@@ -9,6 +9,7 @@ from part_runs.bar import figure, ratio
 from quality_bench.tables import NOTHING, Table, number, share
 from serve_bench.bars import PREVIEW, peak_bytes
 from serve_bench.setting import EIGHT, GB, SIX
+from shop_bench.setting import NIGHT
 from vae_bench.setting import SIDES
 from vae_bench.show import rows as vae_rows
 
@@ -24,6 +25,26 @@ PHASES = {
     "everything else": "everything else",
 }
 """Phases of an edit as people call them."""
+
+
+_NIGHT_PHASES = {
+    "encode_prompt_ms": "prompt",
+    "encode_image_ms": "VAE encode",
+    "denoise_ms": "the model's four steps",
+    "decode_ms": "VAE decode",
+    "upscale_ms": "upscaling four times",
+    "encode_ms": "PNG",
+}
+
+
+def night(found: Results) -> Table:
+    """A picture of a shop's night: what each part of it takes, and all of it by the clock."""
+    pictures = found.figures(NIGHT).get("pictures", {})
+    phases = pictures.get("phases_ms", {})
+    cells = [(words, f"{phases[name]:.0f}") for name, words in _NIGHT_PHASES.items() if name in phases]
+    if "seconds_each_warm" in pictures:
+        cells.append(("all of it, by the clock", f"{1000 * pictures['seconds_each_warm']:.0f}"))
+    return Table("A picture, ms", ("part", "ms"), tuple(cells), "Medians, but for the last line.")
 
 
 def vae_times(found: Results) -> Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from forward_bench.show import MODELS
 from PIL import Image
 from quality_bench.tables import Table
+from shop_bench.setting import NIGHT
 
 from performance_bench import ROOT, edit_parts, forward_part, host_part, memory_part, published_part
 from performance_bench.plots import forward_plot, streaming_plot
@@ -22,7 +23,7 @@ _SPEED = ("ceilings", *MODELS)
 
 def write_page(*, check: bool, folder: Path | None = None) -> int:
     """Write the page's parts and plots anew from the results, or only compare the page; returns the exit status."""
-    forward, vae, served = (results(program, folder) for program in ("forward", "vae", "serve_edit"))
+    forward, vae, served, shop = (results(program, folder) for program in ("forward", "vae", "serve_edit", "shop"))
     if not check:
         _draw(forward)
     parts = {
@@ -46,6 +47,7 @@ def write_page(*, check: bool, folder: Path | None = None) -> int:
         "performance edits": _part(
             served, ("8 GB", "6 GB", "preview"), (edit_parts.edits, edit_parts.preview, Results.bars)
         ),
+        "performance shop": _part(shop, (NIGHT,), (edit_parts.night, Results.bars)),
         "performance memory": memory_part.markdown(folder),
         "performance loading": host_part.loading(folder),
         "performance wire": host_part.wire(folder),
