@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from math import isqrt
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -17,6 +18,8 @@ from qied_client.client import Client
 from qied_client.picture_header import FORMAT_NAMES
 from qied_client.protocol import messages as m
 from qied_client.text import file_size
+
+Row = TypeVar("Row", m.LoraInfo, m.UpscalerInfo)
 
 
 def presets(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
@@ -52,17 +55,13 @@ def _caps(description: m.Description) -> Iterator[str]:
 
 def presets_table(rows: Sequence[m.PresetInfo]) -> Table:
     """Presets as text; what each is for has the room that is left."""
-    table = Table(
+    table = _table(
         Column("preset", no_wrap=True),
         Column("steps", no_wrap=True, justify="right"),
         Column("CFG", no_wrap=True, justify="right"),
         Column("precision", no_wrap=True),
         Column("LoRAs", overflow="fold"),
         Column("about", overflow="fold"),
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
     )
     for row in rows:
         table.add_row(
@@ -81,26 +80,18 @@ def loras(key: Key = None, address: Address = None, as_json: AsJson = False) -> 
     with failures_as_text():
         with Client(key, address=address) as client:
             rows = client.loras()
-        console = Console(highlight=False)
-        if as_json:
-            console.print_json(json.dumps([asdict(row) for row in rows]))
-        elif rows:
-            console.print(loras_table(rows))
-        else:
-            console.print("This daemon has no LoRAs. Its owner names their folders in model.loras.")
+        _print_rows(
+            rows, loras_table, "This daemon has no LoRAs. Its owner names their folders in model.loras.", as_json
+        )
 
 
 def loras_table(rows: Sequence[m.LoraInfo]) -> Table:
     """LoRAs as text; names are whole, since they are typed."""
-    table = Table(
+    table = _table(
         Column("name", overflow="fold"),
         Column("size", no_wrap=True, justify="right"),
         Column("rank", no_wrap=True, justify="right"),
         Column("made for", overflow="fold"),
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
     )
     for row in rows:
         made_for = Text(f"not usable: {row.problem}", "yellow") if row.problem else Text(_made_for(row))
@@ -117,27 +108,33 @@ def upscalers(key: Key = None, address: Address = None, as_json: AsJson = False)
     with failures_as_text():
         with Client(key, address=address) as client:
             rows = client.upscalers()
-        console = Console(highlight=False)
-        if as_json:
-            console.print_json(json.dumps([asdict(row) for row in rows]))
-        elif rows:
-            console.print(upscalers_table(rows))
-        else:
-            console.print("This daemon has no upscalers. Its owner names their folders in model.upscalers.")
+        none = "This daemon has no upscalers. Its owner names their folders in model.upscalers."
+        _print_rows(rows, upscalers_table, none, as_json)
 
 
 def upscalers_table(rows: Sequence[m.UpscalerInfo]) -> Table:
     """Upscaling models as text; names are whole, since they are typed."""
-    table = Table(
+    table = _table(
         Column("name", overflow="fold"),
         Column("scale", no_wrap=True, justify="right"),
         Column("architecture", overflow="fold"),
         Column("precision", no_wrap=True),
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
     )
     for row in rows:
         table.add_row(Text(row.name), f"{row.scale}x", Text(row.architecture or "-"), row.precision or "-")
     return table
+
+
+def _table(*columns: Column) -> Table:
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def _print_rows(rows: Sequence[Row], table: Callable[[Sequence[Row]], Table], none: str, as_json: bool) -> None:
+    """Print what a daemon lists as JSON, as a table, or why there is none."""
+    console = Console(highlight=False)
+    if as_json:
+        console.print_json(json.dumps([asdict(row) for row in rows]))
+    elif rows:
+        console.print(table(rows))
+    else:
+        console.print(none)

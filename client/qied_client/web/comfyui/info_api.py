@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from qied_client.aio import AsyncClient
+from qied_client.errors import VersionMismatch
 from qied_client.protocol.limits import BLOB_BYTES
 from qied_client.version import __version__
 from qied_client.web.access import user_of
@@ -124,7 +125,11 @@ class InfoApi:
 
 
 async def _of_daemon(client: AsyncClient) -> dict[str, list[str]]:
-    described, loras, upscalers = await client.describe(), await client.loras(), await client.upscalers()
+    described, loras = await client.describe(), await client.loras()
+    try:
+        upscalers = await client.upscalers()
+    except VersionMismatch:  # an older daemon does not list them, and has all else
+        upscalers = ()
     return {
         n.MODELS: [f"{described.model}{_SUFFIX}"],
         n.LORAS: [f"{lora.name}{_SUFFIX}" for lora in loras if not lora.problem],
