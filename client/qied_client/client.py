@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
@@ -46,7 +46,7 @@ class Job:
         async def following() -> Progress | None:
             return await anext(events, None)
 
-        while (progress := self._loop.run(following())) is not None:
+        while (progress := self._loop.run(following)) is not None:
             yield progress
 
     def __iter__(self) -> Iterator[Progress]:
@@ -55,27 +55,27 @@ class Job:
 
     def status(self) -> JobStatus:
         """Ask for everything that the daemon knows of the job; raises UnknownJob."""
-        return self._loop.run(self._job.status())
+        return self._loop.run(self._job.status)
 
     def thumbnail(self) -> bytes:
         """A small JPEG of the result, at most 256 pixels on its longer side; empty where there is none (yet)."""
-        return self._loop.run(self._job.thumbnail())
+        return self._loop.run(self._job.thumbnail)
 
     def result(self, *, timeout: float | None = None, on_progress: OnProgress | None = None) -> Result:
         """Wait for the outcome and fetch the picture; see ``AsyncJob.result``."""
-        return self._loop.run(self._job.result(timeout=timeout, on_progress=on_progress))
+        return self._loop.run(lambda: self._job.result(timeout=timeout, on_progress=on_progress))
 
     def outcome(self) -> m.Result:
         """Wait for the outcome, whatever it is."""
-        return self._loop.run(self._job.outcome())
+        return self._loop.run(self._job.outcome)
 
     def cancel(self) -> str:
         """Stop the job; returns ``cancelled``, or ``finished`` if it was too late. Idempotent."""
-        return self._loop.run(self._job.cancel())
+        return self._loop.run(self._job.cancel)
 
     def release(self, *, keep: bool = False) -> None:
         """Have the daemon delete the result now; with ``keep``, not before your room there is needed."""
-        self._loop.run(self._job.release(keep=keep))
+        self._loop.run(lambda: self._job.release(keep=keep))
 
 
 class Session:
@@ -95,7 +95,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.run(self._session.__aexit__(kind, error, trace))
+        self._loop.run(lambda: self._session.__aexit__(kind, error, trace))
 
     @property
     def head(self) -> int:
@@ -114,10 +114,12 @@ class Session:
         **options: Unpack[EditOptions],
     ) -> Job:
         """Start a turn that edits the result of turn ``base`` (None: the latest, 0: the first picture)."""
-        work = self._session.submit(
-            prompt, base=base, references=references, job_id=job_id, on_progress=on_progress, **options
+        job = self._loop.run(
+            lambda: self._session.submit(
+                prompt, base=base, references=references, job_id=job_id, on_progress=on_progress, **options
+            )
         )
-        return Job(self._loop, self._loop.run(work))
+        return Job(self._loop, job)
 
     @shows_options
     def edit(
@@ -132,40 +134,41 @@ class Session:
         **options: Unpack[EditOptions],
     ) -> Result:
         """Do a turn and return its result; see ``AsyncSession.edit``. Ctrl-C cancels it."""
-        work = self._session.edit(
-            prompt,
-            base=base,
-            references=references,
-            job_id=job_id,
-            timeout=timeout,
-            on_progress=on_progress,
-            **options,
+        return self._loop.run(
+            lambda: self._session.edit(
+                prompt,
+                base=base,
+                references=references,
+                job_id=job_id,
+                timeout=timeout,
+                on_progress=on_progress,
+                **options,
+            )
         )
-        return self._loop.run(work)
 
     def undo(self) -> int:
         """Go back to the picture that the latest turn edited; returns the new head. Raises NothingToUndo."""
-        return self._loop.run(self._session.undo())
+        return self._loop.run(self._session.undo)
 
     def redo(self) -> int:
         """Go forward again, to the newest turn that edited the latest picture; see ``AsyncSession.redo``."""
-        return self._loop.run(self._session.redo())
+        return self._loop.run(self._session.redo)
 
     def history(self) -> tuple[Turn, ...]:
         """All turns, the oldest first."""
-        return self._loop.run(self._session.history())
+        return self._loop.run(self._session.history)
 
     def result(self, turn: int | None = None, *, on_progress: OnProgress | None = None) -> Result:
         """Fetch the picture of a turn (None: the latest, 0: the first one) once more; see ``AsyncSession.result``."""
-        return self._loop.run(self._session.result(turn, on_progress=on_progress))
+        return self._loop.run(lambda: self._session.result(turn, on_progress=on_progress))
 
     def thumbnail(self, turn: int | None = None) -> bytes:
         """A small JPEG of the picture of a turn (None: the latest); see ``AsyncSession.thumbnail``."""
-        return self._loop.run(self._session.thumbnail(turn))
+        return self._loop.run(lambda: self._session.thumbnail(turn))
 
     def close(self) -> None:
         """End the session in the daemon: its pictures may be deleted."""
-        self._loop.run(self._session.close())
+        self._loop.run(self._session.close)
 
 
 class Client:
@@ -184,7 +187,7 @@ class Client:
     ) -> None:
         self._loop = LoopThread("qied client")
         try:
-            self._client = self._loop.run(self._make(credential, address, patience, when_full))
+            self._client = self._loop.run(lambda: self._make(credential, address, patience, when_full))
         except BaseException:
             self._loop.close()
             raise
@@ -221,7 +224,7 @@ class Client:
     def close(self) -> None:
         """Close the connection; jobs and sessions in the daemon stay. Idempotent."""
         if not self._loop.closed:
-            self._loop.run(self._client.close())
+            self._loop.run(self._client.close)
             self._loop.close()
 
     @overload
@@ -266,16 +269,13 @@ class Client:
 
         Ctrl-C cancels the edit.
         """
-        work: Coroutine[Any, Any, Result | list[Result]] = self._client.edit(
-            images,
-            prompt,
-            n=n,
-            job_id=job_id,
-            timeout=timeout,
-            on_progress=on_progress,
-            **options,
-        )
-        return self._loop.run(work)
+
+        async def edited() -> Result | list[Result]:
+            return await self._client.edit(
+                images, prompt, n=n, job_id=job_id, timeout=timeout, on_progress=on_progress, **options
+            )
+
+        return self._loop.run(edited)
 
     @overload
     def generate(
@@ -316,14 +316,17 @@ class Client:
 
         Ctrl-C cancels it.
         """
-        work: Coroutine[Any, Any, Result | list[Result]] = self._client.generate(
-            prompt, n=n, job_id=job_id, timeout=timeout, on_progress=on_progress, **options
-        )
-        return self._loop.run(work)
+
+        async def generated() -> Result | list[Result]:
+            return await self._client.generate(
+                prompt, n=n, job_id=job_id, timeout=timeout, on_progress=on_progress, **options
+            )
+
+        return self._loop.run(generated)
 
     def upscale(self, picture: Picture, upscaler: str = "2x", **options: Unpack[EditOptions]) -> Result:
         """Enlarge a picture by an upscaling model; see ``AsyncClient.upscale``. Ctrl-C cancels it."""
-        return self._loop.run(self._client.upscale(picture, upscaler, **options))
+        return self._loop.run(lambda: self._client.upscale(picture, upscaler, **options))
 
     @shows_options
     def submit(
@@ -336,8 +339,10 @@ class Client:
         **options: Unpack[EditOptions],
     ) -> Job:
         """Submit an edit and return once it is on the daemon's disk; see ``AsyncClient.submit``."""
-        work = self._client.submit(images, prompt, job_id=job_id, on_progress=on_progress, **options)
-        return Job(self._loop, self._loop.run(work))
+        job = self._loop.run(
+            lambda: self._client.submit(images, prompt, job_id=job_id, on_progress=on_progress, **options)
+        )
+        return Job(self._loop, job)
 
     def redraw(
         self,
@@ -351,16 +356,17 @@ class Client:
         **options: Unpack[RedrawingOptions],
     ) -> Result:
         """Draw a region of a picture again, and return the picture with it; see ``AsyncClient.redraw``."""
-        work = self._client.redraw(
-            picture,
-            prompt,
-            references=references,
-            job_id=job_id,
-            timeout=timeout,
-            on_progress=on_progress,
-            **options,
+        return self._loop.run(
+            lambda: self._client.redraw(
+                picture,
+                prompt,
+                references=references,
+                job_id=job_id,
+                timeout=timeout,
+                on_progress=on_progress,
+                **options,
+            )
         )
-        return self._loop.run(work)
 
     @shows_options
     def run_recipe(
@@ -375,10 +381,11 @@ class Client:
         **options: Unpack[EditOptions],
     ) -> Result:
         """Run a recipe as one edit and return its result; see ``AsyncClient.run_recipe``."""
-        work = self._client.run_recipe(
-            recipe, images, prompt, job_id=job_id, timeout=timeout, on_progress=on_progress, **options
+        return self._loop.run(
+            lambda: self._client.run_recipe(
+                recipe, images, prompt, job_id=job_id, timeout=timeout, on_progress=on_progress, **options
+            )
         )
-        return self._loop.run(work)
 
     def run_workflow(
         self,
@@ -392,16 +399,17 @@ class Client:
         **options: Unpack[EditOptions],
     ) -> list[WorkflowResult]:
         """Run a workflow of ComfyUI; see ``AsyncClient.run_workflow``. Ctrl-C cancels the edit that runs."""
-        work = self._client.run_workflow(
-            workflow,
-            pictures=pictures,
-            settings=settings,
-            only=only,
-            timeout=timeout,
-            on_progress=on_progress,
-            **options,
+        return self._loop.run(
+            lambda: self._client.run_workflow(
+                workflow,
+                pictures=pictures,
+                settings=settings,
+                only=only,
+                timeout=timeout,
+                on_progress=on_progress,
+                **options,
+            )
         )
-        return self._loop.run(work)
 
     @shows_options
     def map(
@@ -425,28 +433,28 @@ class Client:
             return await anext(outcomes, None)
 
         try:
-            while (outcome := self._loop.run(following())) is not None:
+            while (outcome := self._loop.run(following)) is not None:
                 yield outcome
         finally:
             if not self._loop.closed:
-                self._loop.run(outcomes.aclose())
+                self._loop.run(outcomes.aclose)
 
     @shows_options
     def quote(self, images: Pictures, prompt: str, **options: Unpack[EditOptions]) -> m.Quoted:
         """Ask what an edit would cost, without uploading anything; raises what ``edit`` raises."""
-        return self._loop.run(self._client.quote(images, prompt, **options))
+        return self._loop.run(lambda: self._client.quote(images, prompt, **options))
 
     def jobs(self, *, limit: int | None = 50, before: int | None = None) -> list[JobSummary]:
         """Your jobs that the daemon keeps, the newest first; see ``AsyncClient.jobs``."""
-        return self._loop.run(self._client.jobs(limit=limit, before=before))
+        return self._loop.run(lambda: self._client.jobs(limit=limit, before=before))
 
     def download(self, blob_hash: str, on_progress: OnProgress | None = None) -> bytes:
         """Fetch a blob that this user owns; its hash is checked."""
-        return self._loop.run(self._client.download(blob_hash, on_progress))
+        return self._loop.run(lambda: self._client.download(blob_hash, on_progress))
 
     def job(self, job_id: str) -> Job:
         """Attach to an existing job by its id, also to one that has finished; raises UnknownJob."""
-        return Job(self._loop, self._loop.run(self._client.job(job_id)))
+        return Job(self._loop, self._loop.run(lambda: self._client.job(job_id)))
 
     def session(self, image: Picture, *, name: str | None = None, on_progress: OnProgress | None = None) -> Session:
         """Open a session on a picture; the same ``name`` and picture again is the same session.
@@ -457,48 +465,48 @@ class Client:
         async def opened() -> AsyncSession:
             return await self._client.session(image, name=name, on_progress=on_progress)
 
-        return Session(self._loop, self._loop.run(opened()))
+        return Session(self._loop, self._loop.run(opened))
 
     def take_up_session(self, name: str) -> Session:
         """Attach to an existing session by its name; raises UnknownSession."""
-        return Session(self._loop, self._loop.run(self._client.take_up_session(name)))
+        return Session(self._loop, self._loop.run(lambda: self._client.take_up_session(name)))
 
     def sessions(self) -> tuple[SessionSummary, ...]:
         """One's own open sessions, the last used one first; see ``AsyncClient.sessions``."""
-        return self._loop.run(self._client.sessions())
+        return self._loop.run(self._client.sessions)
 
     def describe(self) -> m.Description:
         """What this daemon serves: model, precision, presets, limits; see ``AsyncClient.describe``."""
-        return self._loop.run(self._client.describe())
+        return self._loop.run(self._client.describe)
 
     def plans(self) -> list[dict[str, Any]]:
         """How the daemon's workers run the model; see ``AsyncClient.plans``."""
-        return self._loop.run(self._client.plans())
+        return self._loop.run(self._client.plans)
 
     def metrics(self) -> str:
         """The daemon's figures as text for Prometheus; see ``AsyncClient.metrics``."""
-        return self._loop.run(self._client.metrics())
+        return self._loop.run(self._client.metrics)
 
     def loras(self) -> tuple[m.LoraInfo, ...]:
         """The daemon's LoRAs by the names that ``loras`` takes; see ``AsyncClient.loras``."""
-        return self._loop.run(self._client.loras())
+        return self._loop.run(self._client.loras)
 
     def upscalers(self) -> tuple[m.UpscalerInfo, ...]:
         """The daemon's upscaling models by the names that ``upscale`` takes; see ``AsyncClient.upscalers``."""
-        return self._loop.run(self._client.upscalers())
+        return self._loop.run(self._client.upscalers)
 
     def cancel(self, job_id: str, *, user: str | None = None) -> str:
         """Stop a job, one's own or, for the owner, that of ``user``; see ``AsyncClient.cancel``."""
-        return self._loop.run(self._client.cancel(job_id, user=user))
+        return self._loop.run(lambda: self._client.cancel(job_id, user=user))
 
     def release(self, job_id: str, *, keep: bool = False) -> None:
         """Have the daemon delete a job's result now; with ``keep``, not before your room there is needed."""
-        self._loop.run(self._client.release(job_id, keep=keep))
+        self._loop.run(lambda: self._client.release(job_id, keep=keep))
 
     def status(self, *, everyone: bool = False) -> m.StatusReport:
         """What the daemon is doing; ``everyone``: with the ids of all users' jobs, which only the owner may see."""
-        return self._loop.run(self._client.status(everyone=everyone))
+        return self._loop.run(lambda: self._client.status(everyone=everyone))
 
     def control(self, action: str) -> m.Controlled:
         """Give the daemon an order of its machine's owner; see ``AsyncClient.control``."""
-        return self._loop.run(self._client.control(action))
+        return self._loop.run(lambda: self._client.control(action))

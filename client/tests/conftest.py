@@ -6,11 +6,13 @@ import asyncio
 import io
 import json
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import pytest
@@ -359,3 +361,44 @@ def windows_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tornado.platform.asyncio", None)
     for place in (asyncio, asyncio.events):
         monkeypatch.setattr(place, "new_event_loop", WindowsLoop)
+
+
+class Interrupter:
+    """Sends SIGINT before the instruction with this number, counted from where ``during`` begins to call.
+
+    With a ``file``, only the instructions of that file count.
+    """
+
+    def __init__(self, at: int, file: str = "") -> None:
+        self.at = at
+        self.file = file
+        self.seen = 0
+
+    @property
+    def sent(self) -> bool:
+        return self.seen > self.at
+
+    def during(self, call: Callable[[], Any]) -> Any:
+        before = sys.gettrace()
+        sys.settrace(self._trace)
+        try:
+            return call()
+        finally:
+            sys.settrace(before)
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_name == "_remove":  # of weakref, which Python calls as it frees: errors in it are lost
+            return None
+        frame.f_trace_opcodes = frame.f_code.co_filename == (self.file or frame.f_code.co_filename)
+        frame.f_trace_lines = False
+        if event == "opcode":
+            self.seen += 1
+            if self.seen == self.at + 1:
+                signal.raise_signal(signal.SIGINT)
+        return None if self.sent else self._trace
+
+
+@pytest.fixture
+def interrupter() -> type[Interrupter]:
+    """For tests of Ctrl-C at each instruction; see ``Interrupter``."""
+    return Interrupter

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, TaskID
 
+from qied_client.net.interrupts import HeldInterrupts
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -28,7 +30,8 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with HeldInterrupts():  # it has a thread, which it waits for
+                self._live.stop()
 
     def show(self, what: str, done: int, total: int | None, *, anew: bool = False, count: str = "") -> None:
         """Say what is done now and how much of it is; without a ``total`` the one before holds.
@@ -37,6 +40,10 @@ class Bar:
         """
         if not self.console.is_terminal:
             return
+        with HeldInterrupts():
+            self._show(what, done, total, anew, count)
+
+    def _show(self, what: str, done: int, total: int | None, anew: bool, count: str) -> None:
         if self._live is None:
             self._live = Progress(*self._columns, console=self.console, transient=True)
             self._live.start()

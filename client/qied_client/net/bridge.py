@@ -80,7 +80,7 @@ class Bridge:
 
     def _close(self, thread: LoopThread) -> None:
         if not thread.closed:
-            thread.run(self._driver.close())
+            thread.run(self._driver.close)
             thread.close()
 
     async def _moving(self, work: Callable[[OnMove | None], Coroutine[Any, Any, T]], on_move: OnMove | None) -> T:

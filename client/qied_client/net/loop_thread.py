@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import sys
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future, wait
-from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
-from qied_client.errors import DaemonUnreachable, InvalidRequest, QiedError, SocketUnavailable
+from qied_client.errors import DaemonUnreachable, InvalidRequest, SocketUnavailable
 from qied_client.net.descriptors import FOR_A_CLIENT, require_descriptors
+from qied_client.net.interrupts import HeldInterrupts
 from qied_client.net.notes import add_note
 
 T = TypeVar("T")
@@ -20,8 +18,6 @@ T = TypeVar("T")
 _CLOSING_S = 1.0
 _ENDING_S = 1.5
 """Seconds for work that is interrupted to end in order."""
-_SLICE_S = 0.2 if sys.platform == "win32" else None
-"""Seconds that a caller waits at a time: on Windows a thread that waits without a limit does not hear Ctrl-C."""
 _NOBODYS_DESCRIPTOR = 2**31 - 1
 
 
@@ -47,7 +43,8 @@ class LoopThread:
             raise _refused(error) from error
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         try:
-            self._thread.start()
+            with HeldInterrupts():
+                self._thread.start()
         except RuntimeError as error:
             self._loop.close()
             raise _refused(error) from error
@@ -60,69 +57,64 @@ class LoopThread:
                 raise DaemonUnreachable("The client was closed.", "Create a new one.")
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do work in the loop and wait for its end, in any thread but the loop's own; raises what the work raises."""
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Call ``work`` and do what it returns in the loop; waits for the end, and raises what the work raises.
+
+        For any thread but the loop's own. Ctrl-C cancels the work, which has a moment to end in order.
+        """
         if threading.current_thread() is self._thread:
-            work.close()
             raise InvalidRequest(
                 "The client was called from inside on_progress, where the call would wait for itself.",
                 "Set a flag there and call from your own thread, or use AsyncClient.",
             )
-        ending = Ending(work)
-        try:
-            future = self.begin(ending.run())
-        except QiedError:
-            work.close()
-            raise
-        try:
-            while not wait([future], _SLICE_S).done:
-                pass
-            return future.result()
-        except BaseException as error:
-            if not future.done():  # Ctrl-C: the work has a moment to end in order, and to say what became of it
+        ended, notes = _taken(), list[str]()
+
+        async def ending() -> T:
+            try:
+                return await work()
+            except asyncio.CancelledError as error:
+                notes.extend(getattr(error, "__notes__", []))
+                raise
+            finally:
+                ended.release()
+
+        with HeldInterrupts() as interrupts:
+            future = self.begin(ending())
+            try:
+                interrupts.wait(_released_by(future))
+            except BaseException as error:  # Ctrl-C, or what a handler of the caller's raises
                 future.cancel()
-                ending.wait(_ENDING_S)
-                for note in ending.notes:
+                interrupts.wait(ended, _ENDING_S)
+                for note in notes:
                     add_note(error, note)
-            raise
+                raise
+            return future.result()
 
     def close(self) -> None:
         """Stop once the work of other threads has ended; idempotent."""
-        with self._lock:
-            if self.closed:
-                return
-            self.closed = True
-            finishing = asyncio.run_coroutine_threadsafe(_finish_others(), self._loop)
-        finishing.result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        with HeldInterrupts() as interrupts:
+            with self._lock:
+                if self.closed:
+                    return
+                self.closed = True
+                finishing = asyncio.run_coroutine_threadsafe(_finish_others(), self._loop)
+            interrupts.wait(_released_by(finishing))
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
 
-class Ending(Generic[T]):
-    """Work whose end another thread can wait for after it has cancelled it."""
+def _taken() -> threading.Lock:
+    """A lock for another thread to release. A signal can interrupt its ``acquire``, and leaves nothing half done."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
-    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
-        self._work = work
-        self._ended = threading.Event()
-        self.notes: list[str] = []
 
-    async def run(self) -> T:
-        """Do the work; keeps the notes that it leaves when it is cancelled."""
-        try:
-            return await self._work
-        except asyncio.CancelledError as error:
-            self.notes = getattr(error, "__notes__", [])
-            raise
-        finally:
-            self._ended.set()
-
-    def wait(self, timeout: float) -> None:
-        """Wait for the end; work that has not begun is dropped."""
-        if not self._ended.wait(timeout):
-            with suppress(RuntimeError, ValueError):  # it is at work after all
-                if inspect.getcoroutinestate(self._work) == inspect.CORO_CREATED:
-                    self._work.close()
+def _released_by(future: Future[Any]) -> threading.Lock:
+    done = _taken()
+    future.add_done_callback(lambda _: done.release())
+    return done
 
 
 async def _finish_others() -> None:

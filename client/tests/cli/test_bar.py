@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import threading
+from contextlib import suppress
+from typing import Any
 
 from qied_client.cli.bar import Bar
 from rich.console import Console
 from rich.progress import TextColumn
+
+_LIMIT_S = 20.0
 
 
 def console(*, terminal: bool) -> Console:
@@ -44,3 +49,27 @@ def test_a_bar_without_news_is_no_bar() -> None:
     with Bar(TextColumn("{task.description}"), console=console(terminal=True)) as bar:
         pass
     assert written(bar.console) == ""
+
+
+def test_an_interrupt_while_a_bar_starts_or_stops_leaves_no_lock_taken(interrupter: Any) -> None:
+    before = set(threading.enumerate())
+    at = 0
+    while True:
+        bar = Bar(TextColumn("{task.description}"), console=console(terminal=True))
+
+        def shown(bar: Bar = bar) -> None:
+            with bar:
+                bar.show("editing", 1, 4)
+
+        interrupting = interrupter(at, threading.__file__)
+        with suppress(KeyboardInterrupt):
+            interrupting.during(shown)
+        with bar:  # for an interrupt just before the bar's own end
+            pass
+        for thread in set(threading.enumerate()) - before:
+            thread.join(_LIMIT_S)
+            assert not thread.is_alive(), f"an interrupt before instruction {at}"
+        if not interrupting.sent:
+            break
+        at += 1
+    assert at > 100

@@ -259,6 +259,6 @@ def test_the_synchronous_client_works(daemon: Any, windows_loops: None, picture:
 
 
 def test_a_wait_in_slices_is_a_wait(daemon: Any, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qied_client.net.loop_thread._SLICE_S", 0.001)
+    monkeypatch.setattr("qied_client.net.interrupts._SLICE_S", 0.001)
     with Client(daemon.key) as client:
         assert client.edit(picture, "x", timeout=_LIMIT_S).bytes == picture
