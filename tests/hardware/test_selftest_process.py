@@ -137,9 +137,11 @@ def test_the_child_leaves_when_its_parent_is_killed(faulty, tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", code], env={**faulty, "FAULT_LOG": str(log)}, stdout=subprocess.PIPE, text=True
     ) as parent:
-        assert [parent.stdout.readline() for _ in range(2)] == ["bf16\n", "fp8_rowwise\n"]
-        (child,) = psutil.Process(parent.pid).children()
-        parent.kill()
+        try:
+            assert [parent.stdout.readline() for _ in range(2)] == ["bf16\n", "fp8_rowwise\n"]
+            (child,) = psutil.Process(parent.pid).children()
+        finally:
+            parent.kill()
     _, alive = psutil.wait_procs([child], timeout=30)
     assert not alive
 

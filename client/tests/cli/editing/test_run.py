@@ -148,12 +148,14 @@ def test_ctrl_c_says_what_became_of_the_edit(modern: Any, before: Path, tmp_path
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None and child.stdout is not None
-        while child.stderr.readline() != "started\n":
-            pass
-        child.send_signal(signal.SIGINT)
-        assert child.stderr.read() == said.format(out)
-        assert child.stdout.read() == ""
-        assert child.wait(timeout=30) == 130
+        try:
+            assert "started\n" in iter(child.stderr.readline, "")
+            child.send_signal(signal.SIGINT)
+            printed, told = child.communicate(timeout=60)
+        finally:
+            child.kill()
+        assert (printed, told) == ("", said.format(out))
+        assert child.returncode == 130
     modern.wait_for(m.Cancel)
 
 
