@@ -12,12 +12,19 @@ from qied_client.system_failures import expanded
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation, Kind
-from qied.checkpoints.expected import expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import (
+    expected_shapes,
+    faults,
+    faults_of,
+    faults_together,
+    fitting_profiles,
+    nearest_profile,
+)
 from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.llama.vision_tower import GET_TOWER, LANGUAGE_ALONE, files_of_encoder
 from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import PartFile, read_part, usable_part
-from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
+from qied.checkpoints.pipeline_folder import REMEDY, STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.versions import known_to, of_kind
 from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
@@ -105,6 +112,23 @@ def exchange(checkpoint: Checkpoint, named: NamedParts, profile: ModelProfile) -
     if named.tokenizer:
         checkpoint = replace(checkpoint, tokenizer=str(_named_tokenizer(named.tokenizer)))
     return checkpoint
+
+
+def check_weights(checkpoint: Checkpoint, profile: ModelProfile) -> None:
+    """Raise ModelUnsupported where the headers of a checkpoint's files show that they are not those of the model."""
+    files: dict[PartRole, tuple[str, ...]] = {
+        "transformer": checkpoint.transformer,
+        "text_encoder": checkpoint.text_encoder,
+        "vae": checkpoint.vae,
+    }
+    for role, own in files.items():
+        parts = [usable_part(Path(file), role) for file in own]
+        fault = next(faults_together(parts, profile), None)
+        if fault is not None:
+            where = parts[0].path if len(parts) == 1 else parts[0].path.parent
+            raise ModelUnsupported(
+                f"{where} cannot be used as the {_TITLES[role]} of {profile.title}: {fault}.", REMEDY
+            )
 
 
 def missing_for(transformer: Path, named: NamedParts, places: Places) -> tuple[str, ...]:
