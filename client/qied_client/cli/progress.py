@@ -29,8 +29,6 @@ _LABELS = {
     "disk": "waiting for the daemon's disk",
 }
 
-_SOON_MS = 1000
-"""An estimate below this says nothing: the first in line starts when a place is free."""
 _LABEL_CHARS = 40
 """A longer note on why nothing starts has a line of its own above the bar."""
 
@@ -45,8 +43,7 @@ def describe(news: News) -> str:
         case "queued":
             place = "" if news.place is None else f", place {news.place}"
             waiting = f"{news.note if news.note and len(news.note) <= _LABEL_CHARS else 'waiting'}{place}"
-            soon = news.starts_in_ms is None or news.starts_in_ms < _SOON_MS
-            return waiting if soon else f"{waiting}, starts in {seconds(news.starts_in_ms)}"
+            return waiting if news.starts_in_ms is None else f"{waiting}, {seconds(news.starts_in_ms)} to go"
         case "started":
             return "started"
         case "waiting":
