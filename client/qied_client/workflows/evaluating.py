@@ -33,6 +33,7 @@ Other = TypeVar("Other")
 Third = TypeVar("Third")
 Default = TypeVar("Default")
 _REQUIRED: Final = object()
+_SAVE_FIRST: Final = "Save that result, and do the rest with its file: one run makes one edit for each save node."
 _WORDS: Final[Mapping[type, str]] = {
     v.Model: "a model",
     v.TextEncoder: "a text encoder",
@@ -277,4 +278,6 @@ class Here:
     def _other_kind(self, name: str, value: object, kinds: tuple[type, ...]) -> NoReturn:
         wanted = " or ".join(_WORDS.get(kind, kind.__name__) for kind in kinds)
         shown = _WORDS.get(type(value)) if not isinstance(value, (str, int, float)) else None
-        self.refuse(f"its input {name!r} must be {wanted}, not {shown or repr(value)[:40]}.", "Correct it.", input=name)
+        later = isinstance(value, v.Result) and v.Shown in kinds
+        remedy = _SAVE_FIRST if later else "Correct it."
+        self.refuse(f"its input {name!r} must be {wanted}, not {shown or repr(value)[:40]}.", remedy, input=name)
