@@ -53,8 +53,18 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, str, str], str, str]] = {
         "nothing",
         "image1, image2 and image3",
     ),
-    "a sampler": (api_edit(n12={"sampler_name": "dpmpp_2m"}), ("12", "KSampler", "invalid_input"), "dpmpp_2m", "euler"),
-    "a schedule": (api_edit(n12={"scheduler": "karras"}), ("12", "KSampler", "invalid_input"), "karras", "simple"),
+    "a sampler": (
+        api_edit(n12={"sampler_name": "dpmpp_2m"}),
+        ("12", "KSampler", "invalid_input"),
+        "dpmpp_2m",
+        "--set 12.sampler_name=euler",
+    ),
+    "a schedule": (
+        api_edit(n12={"scheduler": "karras"}),
+        ("12", "KSampler", "invalid_input"),
+        "karras",
+        "--set 12.scheduler=simple",
+    ),
     "guidance below 1": (api_edit(n12={"cfg": 0.5}), ("12", "KSampler", "invalid_input"), "cfg is 0.5", "Choose 1"),
     "half the steps": (
         api_edit(
@@ -179,6 +189,7 @@ def test_a_graph_is_refused_by_node(name: str) -> None:
 @pytest.mark.parametrize(
     ("class_type", "remedy"),
     [
+        ("TextEncodeQwenImageEditPlusAdvance_lrzjason", "Use TextEncodeQwenImageEditPlus"),
         ("ModelSamplingSD3", "ModelSamplingAuraFlow"),
         ("ClownsharKSampler_Beta", "Use KSampler"),
         ("SamplerLCM", "Use KSampler"),

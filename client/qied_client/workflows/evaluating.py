@@ -102,7 +102,10 @@ class Evaluation:
                     )
                 ]
             )
-        return outputs[link.slot]
+        value = outputs[link.slot]
+        if isinstance(value, Refused):
+            raise value
+        return value
 
     def here(self, node: Node) -> Here:
         """A node with its inputs, for a rule."""
@@ -243,6 +246,10 @@ class Here:
         """Raise Refused: the node cannot be run here, which ``message`` says without its name."""
         problem = NodeProblem(self.id, self.node.class_type, f"Node {self.node.name}: {message}", remedy, kind, input)
         raise Refused([problem])
+
+    def withheld(self, message: str, remedy: str) -> Any:
+        """One of several outputs that cannot be had: what is connected to it is refused, and to the others is not."""
+        return Refused([NodeProblem(self.id, self.node.class_type, f"Node {self.node.name}: {message}", remedy)])
 
     def size(self, picture: PictureFile) -> v.Size | None:
         """Width and height of a picture in pixels; None where no files are looked at. Raises Refused."""

@@ -8,6 +8,7 @@ from typing import Final
 _MAKE_PICTURE: Final = "Run it in ComfyUI, save its picture, and load that with LoadImage."
 _BY_NAME: Final = (
     (r"qwenimage21", "It belongs to Qwen-Image-2.1, which qied does not serve; use a workflow of 2511."),
+    (r"textencodeqwenimage", "Use TextEncodeQwenImageEditPlus, with the pictures as image1 to image3."),
     (r"^[0-9a-f]{8}-[0-9a-f]{4}-", "The file lacks the subgraph: export it in ComfyUI with Export (API)."),
     (r"^workflow[/>]", "Open the group node in ComfyUI (Convert to nodes), or export with Export (API)."),
     (
