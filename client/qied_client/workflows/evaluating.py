@@ -33,6 +33,7 @@ Other = TypeVar("Other")
 Third = TypeVar("Third")
 Default = TypeVar("Default")
 _REQUIRED: Final = object()
+_MOST_PX: Final = 65_536
 _SAVE_FIRST: Final = "Save that result, and do the rest with its file: one run makes one edit for each save node."
 _WORDS: Final[Mapping[type, str]] = {
     v.Model: "a model",
@@ -214,6 +215,15 @@ class Here:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             self._other_kind(name, value, (float,))
         return value
+
+    def above_zero(self, name: str, default: float) -> float:
+        """A number of an input by which something is scaled: above 0, and no more than a picture can have."""
+        number = self.number(name, default)
+        if not 0 < number <= _MOST_PX:
+            self.refuse(
+                f"its input {name!r} is {number:g}, not above 0 and at most {_MOST_PX}.", "Correct it.", input=name
+            )
+        return number
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false of an input; ``enable`` and ``disable`` are those of older nodes."""

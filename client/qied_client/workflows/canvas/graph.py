@@ -97,7 +97,7 @@ def read_canvas(document: Mapping[str, Any]) -> Canvas:
     try:
         subgraphs = {str(each["id"]): _graph(each) for each in _definitions(document)}
         return Canvas(_graph(document), subgraphs)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, IndexError, AttributeError) as error:
         what = f"{error!s} is missing" if isinstance(error, KeyError) else str(error)
         raise not_a_workflow(f"the file is damaged: {what[:120]}.", _DAMAGED) from None
 
@@ -111,7 +111,11 @@ def _definitions(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _graph(data: Mapping[str, Any]) -> Graph:
     nodes = {node.id: node for node in map(_node, data["nodes"])}
-    wires = dict(_wire(each) for each in data.get("links") or () if each is not None)
+    wires = {
+        number: wire
+        for number, wire in (_wire(each) for each in data.get("links") or () if each is not None)
+        if wire.origin_slot >= 0 and wire.target_slot >= 0
+    }
     nodes = _connected(nodes, wires, (data.get("extra") or {}).get("ue_links") or ())
     entrance = (data.get("inputNode") or {}).get("id", INPUTS_NODE)
     return Graph(
@@ -126,9 +130,9 @@ def _graph(data: Mapping[str, Any]) -> Graph:
 def _connected(
     nodes: dict[str, CanvasNode], wires: dict[int, Wire], links: Iterable[Mapping[str, Any]]
 ) -> dict[str, CanvasNode]:
-    """The nodes with the links that nodes such as Anything Everywhere made when the page ran the file last.
+    """The nodes with the links that nodes such as Anything Everywhere had made when the page last ran the file.
 
-    Those stand beside the others, and count for inputs that have no link of their own. Adds them to ``wires``.
+    A file lists them apart; they count for inputs without a link of their own. Adds them to ``wires``.
     """
     found = dict(nodes)
     for number, link in enumerate(links, 1):

@@ -90,7 +90,7 @@ def _resolution(here: Here) -> object:
         here.refuse("its aspect_ratio is not such as 3:2.", "Choose one of its list.", input="aspect_ratio")
     across, down = int(found[1]), int(found[2])
     step = max(1, here.integer("multiple", 8))
-    scale = math.sqrt(here.number("megapixels", 1.0) * 1024 * 1024 / (across * down))
+    scale = math.sqrt(here.above_zero("megapixels", 1.0) * 1024 * 1024 / (across * down))
     size = round(across * scale / step) * step, round(down * scale / step) * step
     if min(size) < here.integer("minimum", 0):
         here.refuse(f"its size of {size[0]} x {size[1]} pixels is below its minimum.", "Lower it.", input="minimum")

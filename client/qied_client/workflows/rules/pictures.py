@@ -71,12 +71,12 @@ def _scaled(here: Here) -> object:
 
 
 def _scaled_by(here: Here) -> object:
-    shown, factor = here.take("image", v.Shown), here.number("scale_by", 1.0)
+    shown, factor = here.take("image", v.Shown), here.above_zero("scale_by", 1.0)
     return sized(here, shown, None if shown.size is None else _times(shown.size, factor, 1))
 
 
 def _to_megapixels(here: Here) -> object:
-    shown, megapixels = here.take("image", v.Shown), here.number("megapixels", 1.0)
+    shown, megapixels = here.take("image", v.Shown), here.above_zero("megapixels", 1.0)
     step = max(1, here.integer("resolution_steps", 1))
     if shown.size is None:
         return sized(here, shown, None)
@@ -85,7 +85,7 @@ def _to_megapixels(here: Here) -> object:
 
 
 def _to_longest(here: Here) -> object:
-    shown, longest = here.take("image", v.Shown), here.integer("largest_size", 512)
+    shown, longest = here.take("image", v.Shown), here.above_zero("largest_size", 512)
     if shown.size is None:
         return sized(here, shown, None)
     width, height = shown.size

@@ -61,22 +61,22 @@ def _filled(width: int, height: int, size: v.Size | None) -> v.Size | None:
 
 def _longer(here: Here, size: v.Size | None) -> v.Size:
     assert size is not None
-    return _by(size, here.integer("resize_type.longer_size", 512) / max(size))
+    return _by(size, here.above_zero("resize_type.longer_size", 512) / max(size))
 
 
 def _shorter(here: Here, size: v.Size | None) -> v.Size:
     assert size is not None
-    return _by(size, here.integer("resize_type.shorter_size", 512) / min(size))
+    return _by(size, here.above_zero("resize_type.shorter_size", 512) / min(size))
 
 
 def _by_factor(here: Here, size: v.Size | None) -> v.Size:
     assert size is not None
-    return _by(size, here.number("resize_type.multiplier", 1.0))
+    return _by(size, here.above_zero("resize_type.multiplier", 1.0))
 
 
 def _by_pixels(here: Here, size: v.Size | None) -> v.Size:
     assert size is not None
-    total = int(here.number("resize_type.megapixels", 1.0) * _MEGAPIXEL)
+    total = int(here.above_zero("resize_type.megapixels", 1.0) * _MEGAPIXEL)
     return _by(size, math.sqrt(total / (size[0] * size[1])))
 
 
