@@ -85,7 +85,7 @@ def _to_megapixels(here: Here) -> object:
 
 
 def _to_longest(here: Here) -> object:
-    shown, longest = here.take("image", v.Shown), here.above_zero("largest_size", 512)
+    shown, longest = here.take("image", v.Shown), round(here.above_zero("largest_size", 512))
     if shown.size is None:
         return sized(here, shown, None)
     width, height = shown.size
