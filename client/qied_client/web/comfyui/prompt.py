@@ -20,6 +20,8 @@ _OF_JOBS: Final[Mapping[State, str]] = {
 }
 """What ``/api/jobs`` calls the states."""
 
+_PREVIEW_METHODS: Final = ("auto", "latent2rgb", "taesd")
+
 
 def now_ms() -> int:
     """Milliseconds since the epoch."""
@@ -56,6 +58,15 @@ class Prompt:
         """The class of one of its nodes; empty for none."""
         found = self.workflow.nodes.get(node)
         return found.class_type if found is not None else ""
+
+    def previews_for(self, *, knowing: bool) -> bool:
+        """Whether a listener gets pictures on the way. As in ComfyUI, whose server makes none by itself, a script has
+        to ask for them, by a ``preview_method``; one that is ``knowing`` by its feature flags gets them anyway.
+
+        Scripts take whatever binary message comes for a result.
+        """
+        method = self.extra.get("preview_method")
+        return method in _PREVIEW_METHODS or (knowing and method != "none")
 
     @property
     def in_queue(self) -> list[Any]:
