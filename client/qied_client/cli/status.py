@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from qied_client.protocol import messages as m
-from qied_client.text import GIB, column_size
+from qied_client.text import GIB, column_size, counted
 
 _BAR_CELLS = 60
 _USER_CELLS = 12
@@ -59,14 +59,10 @@ def headline(report: m.StatusReport) -> Text:
 def counts(report: m.StatusReport) -> Text:
     """How many jobs, results and clients there are."""
     return Text(
-        f"{report.running} running, {report.waiting} waiting, {_number(report.stored, 'result')} kept, "
-        f"{_number(report.clients, 'client')}, "
+        f"{report.running} running, {report.waiting} waiting, {counted(report.stored, 'result')} kept, "
+        f"{counted(report.clients, 'client')}, "
         f"{report.blob_bytes / GIB:.1f} of {report.blob_limit / GIB:.0f} GiB of pictures"
     )
-
-
-def _number(count: int, name: str) -> str:
-    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def _table(*columns: Column) -> Table:
