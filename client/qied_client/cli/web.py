@@ -114,6 +114,9 @@ def show(tokens_file: TokensFile = None, as_json: AsJson = False) -> None:
             json.dumps([{name: value for name, value in asdict(row).items() if name != "digest"} for row in rows])
         )
         return
+    if not rows:
+        console.print("There is no token yet; 'tokens add NAME' makes one.")
+        return
     table = Table("id", "user", "added", "note", box=None, pad_edge=False)
     for row in rows:
         table.add_row(
