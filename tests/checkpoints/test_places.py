@@ -14,7 +14,7 @@ from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.listing import listing
 from qied.checkpoints.pipeline_folder import missing_parts, pipeline_checkpoint, pipeline_evidence
-from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models, places
+from qied.checkpoints.places import FoundModel, choose_model, find_models, nothing_to_serve, places
 from qied.checkpoints.small_files import files_below
 from qied.checkpoints.versions import Evidence
 from qied.planning.profiles.model_names import called
@@ -110,7 +110,7 @@ def test_a_part_that_is_not_there_is_named(tmp_path: Path, gone: str, named: str
     assert not found.complete
     assert named in found.missing
     assert choose_model([found]) is None
-    assert "incomplete" in explain_missing([found])
+    assert "incomplete" in nothing_to_serve([found]).message
 
 
 def test_a_link_to_a_blob_that_was_never_finished_counts_as_missing(tmp_path: Path) -> None:
@@ -272,7 +272,9 @@ def test_another_model_is_served_unasked_only_where_it_is_the_only_one(tmp_path:
 
 def test_what_is_most_likely_meant_is_explained_first(tmp_path: Path) -> None:
     diffusion_models(tmp_path, **{f"qwen_image_25{number}": False for number in ("07", "08", "09", "11", "12")})
-    shown = [line for line in explain_missing(find_models({}, tmp_path)).splitlines() if "qwen_image_25" in line]
+    shown = [
+        line for line in nothing_to_serve(find_models({}, tmp_path)).message.splitlines() if "qwen_image_25" in line
+    ]
     assert [line[-16:-12] for line in shown] == ["2511", "2507", "2508"]
 
 
@@ -518,12 +520,12 @@ def test_the_explanation_is_short_and_says_what_to_do(tmp_path: Path, found: str
         shutil.rmtree(deep / "ComfyUI" / "models" / "vae")
     if found in ("incomplete", "many"):
         (snapshot(deep / ".cache" / "huggingface" / "hub", "0123456789abcdef" * 2) / "vae" / "config.json").unlink()
-    text = explain_missing(find_models({}, deep))
-    lines = text.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert len(lines) <= 13
-    assert PULL in text
-    assert "qied serve --model builtin" in text
+    error = nothing_to_serve(find_models({}, deep))
+    text, remedies = error.message, error.remedy.splitlines()
+    assert max(map(len, text.splitlines())) <= 80 and max(map(len, remedies)) <= 72
+    assert len(text.splitlines()) <= 10
+    assert remedies[0].endswith(f": {PULL}")
+    assert remedies[-1].endswith(": qied serve --model builtin")
     assert ("incomplete: VAE missing" in text) == (found in ("comfyui", "many"))
     assert ("incomplete: vae/config.json missing" in text) == (found in ("incomplete", "many"))
     assert ("and 3 more" in text) == (found == "many")
