@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qied_client.cli.failures import failures_as_text
-from qied_client.cli.options import Address, AsJson, Key
+from qied_client.cli.options import Address, AsJson, Key, program
 from qied_client.credentials import default_home, find_credential
 from qied_client.errors import InvalidRequest, SetupError
 from qied_client.installing import install_extra
@@ -70,11 +70,14 @@ def web(
         )
         credential = find_credential(os.environ, key)
         console = Console(highlight=False, markup=False, soft_wrap=True)
+        stderr = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+        store = _store(tokens_file)
 
         def ready(url: str) -> None:
             console.print(f"web  {url}")
+            if not until_eof and without_token is None and not store.all():
+                stderr.print(f"No token lets anyone in yet; this makes one: {program()} tokens add NAME")
 
-        store = _store(tokens_file)
         if comfyui:
             run_comfyui_gateway(
                 *(listening, key, address, credential.user, store, ready),
