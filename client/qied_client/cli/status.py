@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -151,6 +152,16 @@ def _sessions(report: m.StatusReport) -> Table:
     for row in report.sessions:
         table.add_row(Text(row.user), str(row.turns), seconds(row.idle_ms), Text(row.session or "-"))
     return table
+
+
+def when_text(time: datetime | None, now: datetime) -> str:
+    """Time of day, or the date of another day, in the zone of ``now``."""
+    if time is None:
+        return "-"
+    when = time.astimezone(now.tzinfo)
+    if when.date() == now.date():
+        return f"{when:%H:%M}"
+    return f"{when:%d %b}" if when.year == now.year else f"{when:%Y-%m}"
 
 
 def seconds(milliseconds: int) -> str:

@@ -22,6 +22,7 @@ from qied_client.cli.exit_status import FAILED
 from qied_client.cli.failures import failures_as_text, show_failure
 from qied_client.cli.options import Address, AsJson, JobId, Key, program
 from qied_client.cli.progress import EditProgress
+from qied_client.cli.status import when_text
 from qied_client.client import Client
 from qied_client.errors import QiedError, UnreachableError
 from qied_client.job_status import JobSummary
@@ -64,7 +65,7 @@ def jobs_table(rows: Sequence[JobSummary], now: datetime, width: int) -> Table:
         (
             _state(row),
             str(row.seed),
-            _when(row.finished_at or row.accepted_at, now),
+            when_text(row.finished_at or row.accepted_at, now),
             f"{row.width}x{row.height}",
             row.id,
         )
@@ -103,16 +104,6 @@ def _state(row: JobSummary) -> str:
     if row.state == "running":
         return f"{row.state} {row.step}/{row.steps}"
     return "fetched" if row.state == "succeeded" and row.fetched else row.state
-
-
-def _when(time: datetime | None, now: datetime) -> str:
-    """Time of day, or the date of another day, in the zone of ``now``."""
-    if time is None:
-        return "-"
-    when = time.astimezone(now.tzinfo)
-    if when.date() == now.date():
-        return f"{when:%H:%M}"
-    return f"{when:%d %b}" if when.year == now.year else f"{when:%Y-%m}"
 
 
 def result(
