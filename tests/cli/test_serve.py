@@ -70,7 +70,7 @@ def test_a_state_folder_that_cannot_be_made_is_told_with_what_helps(tmp_path):
         (["--web=[::]:7448"], "[::]:7448", False),
     ],
 )
-def test_the_web_door_may_be_asked_for_with_an_address_or_without(words, web, paused):
+def test_the_web_gateway_may_be_asked_for_with_an_address_or_without(words, web, paused):
     command = get_command(command_line()).commands["serve"]
     with command.make_context("serve", words) as context:
         assert (context.params["web"], context.params["paused"]) == (web, paused)
@@ -82,7 +82,7 @@ def test_the_door_for_clients_of_comfyui_may_be_asked_for_in_the_same_ways(words
         assert context.params["comfyui"] == comfyui
 
 
-def test_an_address_of_the_web_door_that_is_none_is_told(tmp_path):
+def test_an_address_of_the_web_gateway_that_is_none_is_told(tmp_path):
     done = serve(tmp_path, "--model", "builtin", "--web", "everywhere")
     assert done.returncode == 2
     assert "'everywhere' is not HOST:PORT" in " ".join(done.stderr.split())
