@@ -12,6 +12,7 @@ from typing import Any, Final
 from qied_client.batch.edits import BatchEdit
 from qied_client.batch.places import whole
 from qied_client.batch.problems import Problems
+from qied_client.batch.report import SHEET_NAME
 from qied_client.errors import InvalidRequest, QiedError
 from qied_client.inputs import Picture
 from qied_client.options import edit_request
@@ -89,6 +90,9 @@ def checked(edits: Iterable[BatchEdit], problems: Problems) -> Checked:
             if len(os.fsencode(path.name)) > _NAME_BYTES:
                 problems.add(edit.row.where, f"{path.name[:40]}... is too long for the name of a file.", _SHORTER)
                 continue
+            if SHEET_NAME.fullmatch(path.name):
+                problems.add(edit.row.where, f"{path.name} is the name of the batch's contact sheet.", _ANOTHER)
+                continue
             first = outputs.setdefault(_mark(path), edit.row.index)
             if first != edit.row.index:
                 problems.add(edit.row.where, f"{path} is also the result of row {first}.", _APART)
@@ -103,6 +107,7 @@ def checked(edits: Iterable[BatchEdit], problems: Problems) -> Checked:
 
 _OTHER: Final = "Write the results to another folder."
 _SHORTER: Final = f"A name may have {_NAME_BYTES} bytes: give the row a shorter one."
+_ANOTHER: Final = "Put more than {stem} into the names of the results, or give the row another name."
 _APART: Final = "Put {stem}, {name} or {index} into the name, or give the rows names of their own."
 _TWICE: Final = "Give each -o a name or suffix of its own."
 

@@ -15,6 +15,7 @@ from typing import Any
 from qied_client.batch.names import Names, filled
 from qied_client.batch.places import whole
 from qied_client.batch.rows import Row
+from qied_client.batch.state import BatchState
 from qied_client.inputs import Picture, picture_bytes
 from qied_client.options import edit_request
 from qied_client.options.redraws import with_masks
@@ -57,6 +58,15 @@ class BatchEdit:
         """Whether its files are."""
         return all(path.is_file() for path in self.paths)
 
+    @property
+    def files(self) -> list[str]:
+        """Its files as the state knows them."""
+        return [whole(path) for path in self.paths]
+
+    def done(self, state: BatchState) -> bool:
+        """Whether nothing is left to do."""
+        return state.done(self.key, self.fingerprint(), self.files) and self.all_there
+
     def with_paths(self, paths: tuple[Path, ...]) -> BatchEdit:
         """The same edit with other files."""
         return replace(self, paths=paths)
@@ -89,7 +99,7 @@ def _seed(batch: str, content: str) -> int:
 
 def _nth(seed: Any, number: int) -> Any:
     """The seed of a variation; a seed that is none stays for the request's checks to refuse."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= limits.SEED:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= limits.SEED:
         return seed
     return (int(seed) + number - 1) % (limits.SEED + 1)
 

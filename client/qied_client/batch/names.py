@@ -47,8 +47,8 @@ class Names:
         steady = [part for part in fixed[:-1] if not _FIELD.search(part)]
         return Path(*steady) if steady else Path()
 
-    def paths(self, row: Row, number: int, seed: int) -> tuple[Path, ...]:
-        """The files of variation ``number`` (from 1) of a row."""
+    def paths(self, row: Row, number: int, seed: int | str) -> tuple[Path, ...]:
+        """The files of variation ``number`` (from 1) of a row; ``seed`` may be what stands for one."""
         values = {
             "stem": row.stem,
             "name": row.name or row.stem,

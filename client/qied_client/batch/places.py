@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import unicodedata
 from functools import lru_cache
@@ -29,3 +30,21 @@ def found(path: Path) -> Path:
         return path
     others = (Path(unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))
     return next((other for other in others if other.exists()), path)
+
+
+def synced(path: Path) -> None:
+    """Wait until a file and its name are on the disk, for what is noted next to outlive a loss of power.
+
+    Raises OSError; shares that cannot sync are left to do it themselves.
+    """
+    for place, flags in ((path, os.O_RDWR), (path.parent, getattr(os, "O_DIRECTORY", 0))):
+        if os.name == "nt" and place != path:  # Windows syncs no folders
+            return
+        descriptor = os.open(place, flags | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL):
+                raise
+        finally:
+            os.close(descriptor)
