@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from qied_client.cli import completing
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
@@ -27,7 +28,12 @@ def upscale(
         Path, typer.Option("-o", "--out", help="Output file: .png, .webp or .jpg; for several, {name} in its name.")
     ],
     upscaler: Annotated[
-        str, typer.Option("--upscaler", help="2x or 4x, or the name of an upscaling model of the daemon.")
+        str,
+        typer.Option(
+            "--upscaler",
+            help="2x or 4x, or the name of an upscaling model of the daemon.",
+            autocompletion=completing.upscalers,
+        ),
     ] = "2x",
     quality: o.Quality = None,
     background: o.Background = None,
