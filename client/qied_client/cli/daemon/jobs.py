@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from qied_client.cli import completing
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import collect
@@ -124,7 +125,10 @@ def result(
 
 
 def release(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids, as shown by 'jobs'.")],
+    jobs: Annotated[
+        list[str],
+        typer.Argument(metavar="JOB...", help="Job ids, as shown by 'jobs'.", autocompletion=completing.jobs),
+    ],
     key: Key = None,
     address: Address = None,
 ) -> None:
