@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Final, Literal
 
-from qied_client.errors import SetupError
+from qied_client.errors import PictureTooCostly, SetupError
 from qied_client.inputs import Picture, picture_bytes
 from qied_client.installing import install_extra
 from qied_client.picture_header import PictureLimits, read_header
@@ -26,6 +26,8 @@ FindPicture = Callable[[str], Picture]
 It raises an error of qied, of which InvalidRequest is the usual one, where there is none.
 """
 _FOLDER: Final = re.compile(r"\s*\[(input|output|temp)\]$")
+_MOST_GROWING: Final = 1_000_000_000
+"""Most pixels of a mask times the pixels that it grows by: that many take up to half a minute of a processor."""
 Crop = tuple[int, int, int, int]
 """Left, top, width and height in pixels of the upright picture."""
 
@@ -108,6 +110,12 @@ class Pictures:
             return self._file(mask.name), "white"  # a mask is grey, so its brightness is its red
         image = self._opened(mask.name, f"as the mask of its channel {mask.channel}").convert("RGBA")
         channel = image.getchannel(mask.channel[0].upper())
+        if channel.width * channel.height * abs(mask.grown) > _MOST_GROWING:
+            raise PictureTooCostly(
+                f"{mask.name} has {channel.width} x {channel.height} pixels, too many to grow its mask by "
+                f"{abs(mask.grown)}.",
+                "Grow it less, or paint the mask as it should be.",
+            )
         if mask.inverted != (mask.channel == "alpha"):
             channel = channel.point([255 - level for level in range(256)])
         return _as_png(_grown(channel, mask.grown, mask.tapered)), "white"

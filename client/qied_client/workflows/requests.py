@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,8 @@ from qied_client.workflows.rules.table import PREVIEWS, RULES, SAVES
 from qied_client.workflows.served import Served
 from qied_client.workflows.workflow import MISSING, Node, NodeProblem, Workflow, refused
 
+_MOST_SAVES: Final = 100
+"""Each is an edit of its own, or up to 64 of a batch."""
 _NOTHING_DRAWN: Final = (v.Shown, MaskFile)
 
 
@@ -63,6 +65,8 @@ def examine(
     passed: list[tuple[str, str]] = []
     made: list[object] = []
     nodes = list(_ending(workflow, only))
+    if len(nodes) > _MOST_SAVES:
+        return Examined((), (_too_many(nodes),))
     saving = any(node.class_type in SAVES for node in nodes)
     for node in sorted(nodes, key=lambda node: node.class_type in PREVIEWS):
         shows = node.class_type in PREVIEWS and saving
@@ -93,6 +97,16 @@ def _ending(workflow: Workflow, only: Collection[str]) -> Iterator[Node]:
     for node in workflow.nodes.values():
         if node.class_type in (*SAVES, *PREVIEWS) and (not only or node.id in only):
             yield node
+
+
+def _too_many(nodes: Sequence[Node]) -> NodeProblem:
+    first = nodes[_MOST_SAVES]
+    return NodeProblem(
+        first.id,
+        first.class_type,
+        f"The workflow has {len(nodes)} nodes that save or show a picture, more than {_MOST_SAVES}.",
+        "Run a part of them at a time.",
+    )
 
 
 def _too_long(node: Node) -> NodeProblem:
