@@ -34,15 +34,16 @@ class Examined:
 
 def requests_of(
     workflow: Workflow,
-    pictures: FindPicture | None = None,
+    pictures: FindPicture | Pictures | None = None,
     served: Served | None = None,
     *,
     only: Collection[str] = (),
 ) -> list[WorkflowRequest]:
     """The request of each save node, in the order of the nodes; raises WorkflowRefused with all problems.
 
-    ``pictures`` gives the picture for a name; without it, requests have the names in place of pictures, and no size
-    that depends on one. ``served`` is what the daemon has, which names of models and LoRAs are compared with. With
+    ``pictures`` gives the picture for a name, or also makes what a node gives on of it; without it, requests have the
+    names in place of pictures, and no size that depends on one. ``served`` is what the daemon has, which names of
+    models and LoRAs are compared with. With
     ``only``, ids of save nodes, the others are left alone.
     """
     examined = examine(workflow, pictures, served, only=only)
@@ -53,13 +54,13 @@ def requests_of(
 
 def examine(
     workflow: Workflow,
-    pictures: FindPicture | None = None,
+    pictures: FindPicture | Pictures | None = None,
     served: Served | None = None,
     *,
     only: Collection[str] = (),
 ) -> Examined:
     """The same as ``requests_of``, but what can be run and what cannot are told side by side."""
-    files = None if pictures is None else Pictures(pictures)
+    files = Pictures(pictures) if callable(pictures) else pictures
     requests: list[WorkflowRequest] = []
     problems: list[NodeProblem] = []
     passed: list[tuple[str, str]] = []
