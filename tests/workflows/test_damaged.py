@@ -149,3 +149,14 @@ def test_a_workflow_saves_no_more_pictures_than_one_can_wait_for() -> None:
     graph |= {f"s{number}": copy.deepcopy(save) for number in range(100)}
     (problem,) = examine(read_workflow(graph), find, SERVED).problems
     assert "101 nodes" in problem.message
+
+
+def test_json_within_a_file_may_be_as_deep_as_it_likes() -> None:
+    deep = "[" * 30_000
+    workflow = read_workflow(api_edit())
+    with pytest.raises(QiedError):
+        with_settings(workflow, {"seed": deep})
+    canvas = edit_workflow()
+    for each in canvas["nodes"]:
+        each["properties"] = {"proxyWidgets": deep}
+    assert examine(read_workflow(canvas), find, SERVED).requests

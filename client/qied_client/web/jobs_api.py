@@ -113,6 +113,8 @@ class JobsApi:
             raise bad_request("sizes must be a list of [width, height].", "sizes")
         if (canvas := body.get("canvas_size")) is not None and not _is_size(canvas):
             raise bad_request("canvas_size must be [width, height].", "canvas_size")
+        if "self" in body:  # the one name that no function in Python can be given
+            raise bad_request("self is not an option of an edit.", "self", "unknown_parameter")
         async with self._users.client(user) as client:
             quoted = await client.quote_sizes([(width, height) for width, height in sizes], **body)
         return JSONResponse(_plain(quoted))
