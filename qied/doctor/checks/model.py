@@ -99,7 +99,7 @@ def zero_cond_t(facts: Facts) -> Verdict:
     path = model.origin / "transformer" / "config.json"
     try:
         value = json.loads(path.read_text(encoding="utf-8")).get("zero_cond_t", False)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, RecursionError, AttributeError):
         return error(f"{path} cannot be read.", _again(model, model.origin))
     if value is profile.zero_cond_t:
         return ok(f"zero_cond_t is {'set' if value else 'not set'}: this is {called(profile.kind)}.")
