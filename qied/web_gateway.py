@@ -89,7 +89,7 @@ class WebGateway:
             return
         self._quiet_until = now + _QUIET_S
         frames = [" ".join(line.split()) for line in lines if line.startswith("  File ")]
-        self._log.error("a request failed by a bug of the web door, report it", error=kind, where=frames[-_FRAMES:])
+        self._log.error("a request failed by a bug of the web gateway, report it", error=kind, where=frames[-_FRAMES:])
 
     async def _read(self, stdout: asyncio.StreamReader) -> None:
         async for line in stdout:

@@ -15,7 +15,7 @@ import pytest
 from qied_client.web.tokens import TokenStore
 from structlog.testing import capture_logs
 
-from qied.web_door import WebDoor
+from qied.web_gateway import WebGateway
 from tests.daemon.conftest import DaemonProcess
 
 
@@ -180,7 +180,7 @@ def test_a_port_that_somebody_has_is_told_with_a_remedy_and_edits_go_on(daemon_p
 
 
 async def test_a_bug_of_the_gateway_is_in_the_daemon_s_log_without_a_caller_s_words(tmp_path):
-    door = WebDoor(tmp_path, [])
+    gateway = WebGateway(tmp_path, [])
     program = """
 import logging
 for number in range(3):
@@ -189,8 +189,8 @@ for number in range(3):
     except ValueError:
         logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
 """
-    door._command = [sys.executable, "-c", program]
+    gateway._command = [sys.executable, "-c", program]
     with capture_logs() as logs:
-        await door._once()
+        await gateway._once()
     (told,) = logs
     assert told["error"] == "ValueError" and told["where"] and "secret" not in str(told)
