@@ -7,7 +7,6 @@ workflow are told at once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar, overload
@@ -33,6 +32,10 @@ Other = TypeVar("Other")
 Third = TypeVar("Third")
 Default = TypeVar("Default")
 _REQUIRED: Final = object()
+_MOST_NUMBER: Final = 2**64
+"""No input of a node takes more than a seed does, which has 64 bits."""
+_MOST_CHARS: Final = 64 * 1024
+"""Most characters of a text. Nodes that join a text with itself double it each time."""
 _MOST_PX: Final = 65_536
 _SAVE_FIRST: Final = "Save that result, and do the rest with its file: one run makes one edit for each save node."
 _WORDS: Final[Mapping[type, str]] = {
@@ -195,7 +198,12 @@ class Here:
 
     def text(self, name: str, default: str | None = None) -> str:
         """Text of an input."""
-        return self.take(name, str) if default is None else self.take(name, str, default=default)
+        text = self.take(name, str) if default is None else self.take(name, str, default=default)
+        if len(text) > _MOST_CHARS:
+            self.refuse(
+                f"its input {name!r} has {len(text)} characters, more than {_MOST_CHARS}.", "Shorten it.", input=name
+            )
+        return text
 
     def integer(self, name: str, default: int | None = None) -> int:
         """A whole number of an input; one such as 4.0 counts as one."""
@@ -212,8 +220,10 @@ class Here:
                 value = float(value) if "." in value or "e" in value.lower() else int(value)
             except ValueError:
                 self._other_kind(name, value, (float,))
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             self._other_kind(name, value, (float,))
+        if not abs(value) < _MOST_NUMBER:  # nor NaN, and an integer may be larger than any float
+            self.refuse(f"its input {name!r} is out of range.", "Take a number of at most 64 bits.", input=name)
         return value
 
     def above_zero(self, name: str, default: float) -> float:

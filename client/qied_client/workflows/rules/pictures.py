@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from qied_client.picture_header import PictureLimits
 from qied_client.workflows import values as v
 from qied_client.workflows.evaluating import Here
 from qied_client.workflows.files import MaskFile, PictureFile, cropped, middle
@@ -28,6 +29,7 @@ KONTEXT_SIZES: Final[tuple[v.Size, ...]] = tuple(
 )
 """Width and height in pixels that FluxKontextImageScale chooses from."""
 _MEGAPIXEL: Final = 1024 * 1024
+_MOST: Final = PictureLimits()
 _SEEN_STRETCH: Final = 0.02
 """A change of proportions that can be seen."""
 
@@ -65,6 +67,7 @@ def _scaled(here: Here) -> object:
         return sized(here, shown, size)
     width = width or max(1, round(size[0] * height / size[1]))
     height = height or max(1, round(size[1] * width / size[0]))
+    _check_size(here, (width, height))
     if here.text("crop", "disabled") == "center":
         shown = replace(shown, file=in_the_middle(here, shown, (width, height)))
     return sized(here, shown, (width, height))
@@ -98,10 +101,21 @@ def _times(size: v.Size, factor: float, step: int) -> v.Size:
     return width, height
 
 
+def _check_size(here: Here, size: v.Size) -> None:
+    """Raise Refused for a size that no picture may have: scaling to it would take all memory."""
+    if min(size) < 1 or max(size) > _MOST.max_side or size[0] * size[1] > _MOST.max_pixels:
+        here.refuse(
+            f"it scales to {size[0]} x {size[1]} pixels; the limit is {_MOST.max_side} pixels a side and "
+            f"{_MOST.max_pixels:,} in all.",
+            "Choose a size within that.",
+        )
+
+
 def sized(here: Here, shown: v.Shown, size: v.Size | None) -> v.Shown:
-    """The picture at another size: a note alone, but for the latents' size."""
+    """The picture at another size: a note alone, but for the latents' size. Raises Refused for an impossible one."""
     differs = ""
     if size is not None:
+        _check_size(here, size)
         own = own_size(here, shown)
         if abs(math.log((size[0] / size[1]) / (own[0] / own[1]))) > _SEEN_STRETCH:
             differs = "Pictures keep their proportions; ComfyUI stretches this one."
@@ -129,6 +143,8 @@ def _cut(here: Here) -> object:
     shown = here.take("image", v.Shown)
     own = own_size(here, shown)
     part = (here.integer("x", 0), here.integer("y", 0), here.integer("width", 512), here.integer("height", 512))
+    if min(part[:2]) < 0 or min(part[2:]) < 1:
+        here.refuse("its part has no pixels, or begins outside.", "Choose x, y, width and height within the picture.")
     if shown.size is not None and shown.size != own:
         scale = (own[0] / shown.size[0], own[1] / shown.size[1])
         part = (
