@@ -140,12 +140,14 @@ def _size(picture: Picture, column: str, edit: BatchEdit, problems: Problems) ->
     if not isinstance(picture, (str, os.PathLike)):
         return None
     path = Path(picture)
-    where = edit.row.where if edit.row.where == str(picture) else f"{edit.row.where}, column {column}"
+    named = edit.row.where == str(picture)  # a row of a folder is its file
+    where = edit.row.where if named else f"{edit.row.where}, column {column}"
+    file = "" if named else f"{path}: "
     try:
-        with path.open("rb") as file:
-            return read_header(file, PictureLimits()).displayed_size
+        with path.open("rb") as opened:
+            return read_header(opened, PictureLimits()).displayed_size
     except OSError as error:
-        problems.add(where, f"{path}: {error.strerror}.", "Check the names; those of a manifest start at its folder.")
+        problems.add(where, f"{file}{error.strerror}.", "Check the names; those of a manifest start at its folder.")
     except QiedError as error:
-        problems.add(where, f"{path}: {error.message}", error.remedy)
+        problems.add(where, f"{file}{error.message}", error.remedy)
     return None

@@ -130,7 +130,7 @@ def _json_lines(file: TextIO, path: Path, problems: Problems) -> Iterator[tuple[
         where = f"{path.name}, line {number}"
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.add(where, f"it is not JSON: {error}.", "Write one JSON object in each line.")
             continue
         if not isinstance(value, dict):

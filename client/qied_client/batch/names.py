@@ -99,8 +99,11 @@ def _checked(pattern: str) -> str:
         if name not in FIELDS:
             raise _unknown(name, FIELDS)
     if Path(pattern).suffix.lower() not in FORMATS:
+        folder = "" if Path(pattern).suffix else f" For a new folder write {pattern}/"
         raise InvalidRequest(
-            f"{pattern}: results are PNG, WebP or JPEG.", "Choose a name that ends in .png, .webp or .jpg.", field="out"
+            f"{pattern}: results are PNG, WebP or JPEG.",
+            f"Choose a name that ends in .png, .webp or .jpg.{folder}",
+            field="out",
         )
     return pattern
 

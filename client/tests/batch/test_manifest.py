@@ -148,6 +148,7 @@ def test_all_mistakes_are_told_at_once_but_no_more_than_twenty(table: Path) -> N
     ("line", "says"),
     [
         ('{"picture": "a.png"', "rows.jsonl, line 1: it is not JSON: "),
+        ("[" * 30_000, "rows.jsonl, line 1: it is not JSON: "),
         ("[1]", "line 1: it is not a JSON object."),
         ('{"picture": "a.png", "prompt": "x", "sede": 1}', "there is no column 'sede'. | Did you mean 'seed'?"),
         ('{"picture": "a.png", "image": "b.png", "prompt": "x"}', "two of its keys mean the same."),

@@ -33,6 +33,7 @@ from qied_client.cli.status import seconds
 from qied_client.errors import QiedError, SetupError, UnreachableError
 from qied_client.recipes import Recipe, require_stages
 from qied_client.system_failures import system_failure
+from qied_client.text import counted
 
 _PATIENCE_S: Final = 3600.0
 """How long a batch waits for a daemon that is away: at night there is no one to start it again."""
@@ -168,7 +169,7 @@ class Work:
     ) -> None:
         if found is not None:
             took = f", about {seconds(expected_ms(answers, found.edits))}" if answers else ""
-            console.print(Text(f"{found.edits} edits of {found.rows} rows{took}"), soft_wrap=True)
+            console.print(Text(f"{counted(found.edits, 'edit')} of {counted(found.rows, 'row')}{took}"), soft_wrap=True)
         if self.at is None:
             return
         if await asyncio.to_thread(state.unfinished, (edit.key for edit in self._batch().edits(state.batch))):

@@ -44,7 +44,7 @@ def ps(
         if kept:
             console.print()
             console.print("your results that were not fetched yet", style="bold")
-            console.print(jobs_table(kept, datetime.now().astimezone()))
+            console.print(jobs_table(kept, datetime.now().astimezone(), console.width))
             console.print(Text(f"get one: {program()} result JOB -o out.png"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -18,21 +18,10 @@ from qied_client.cli.editing.places import Place
 from qied_client.cli.options import program
 from qied_client.cli.progress import EditProgress
 from qied_client.client import Client, Job
-from qied_client.errors import (
-    InvalidRequest,
-    JobError,
-    PictureError,
-    QiedError,
-    SetupError,
-    UnknownJob,
-    UnreachableError,
-)
+from qied_client.errors import InvalidRequest, QiedError, UnknownBlob, UnknownJob, UnreachableError
 from qied_client.inputs import Picture
 from qied_client.protocol import limits
 from qied_client.results import Result
-
-_FINAL: Final = (JobError, InvalidRequest, PictureError, SetupError)
-"""How a job may have ended for good: asking for its result again gives the same error."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +61,7 @@ def _with_job(error: QiedError, job: str, path: Path) -> QiedError:
     if isinstance(error, UnreachableError) or error.remedy.endswith(take_up(job)):
         return named(error, job, f"Then: {getting(job, path)}")
     error.details["job"] = job
-    if not isinstance(error, _FINAL):
+    if isinstance(error, UnknownBlob):  # its picture did not arrive; any other error is how the job ended
         error.remedy = f"{error.remedy} Try again: {getting(job, path)}".strip()
     return error
 

@@ -44,6 +44,19 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_file_of_a_folder_that_is_not_a_picture_is_named_once(
+    run: Run, ready: Any, folder: Path, tmp_path: Path
+) -> None:
+    wrong = folder / "p3.png"
+    wrong.write_text("no picture")
+    done = run("batch", folder, "night", "-o", f"{tmp_path}/out/")
+    assert f"error invalid_request {wrong}: The file is a text file" in done.stderr
+
+
+def test_one_edit_is_counted_as_one(run: Run, ready: Any, folder: Path, tmp_path: Path) -> None:
+    assert "1 edit of 1 row" in run("batch", folder / "p0.png", "night", "-o", f"{tmp_path}/out/").stderr
+
+
 def test_a_folder_becomes_files_a_report_and_a_contact_sheet(
     run: Run, ready: Any, folder: Path, tmp_path: Path
 ) -> None:
