@@ -199,7 +199,7 @@ def _skip_array(cursor: _Cursor, key: str) -> None:
 def _sides(cursor: _Cursor, key: str) -> tuple[int, ...]:
     kind, count = cursor.u32(), cursor.u64()
     if kind not in _FIXED or count > _MOST_SIDES:
-        raise BadFile(f"its directory is damaged: {key[:120]!r} is no shape")
+        raise BadFile(f"its directory is damaged: {key[:120]!r} is not a shape")
     return tuple(cursor.number(_FIXED[kind]) for _ in range(count))
 
 

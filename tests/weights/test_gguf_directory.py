@@ -177,8 +177,8 @@ def test_places_follow_the_alignment_that_the_file_names(tmp_path: Path) -> None
         (file_of(values=(value("split.count", 2, struct.pack("<H", 2)),)), "one of the 2 files of a split GGUF"),
         (file_of(info(shape=(1,) * 6), data=bytes(32)), "'a' has 6 dimensions, more than 5"),
         (file_of(info(), values=(noted("a", 3, 3),), data=bytes(32)), r"'a' is \[8\], but was \[3, 3\]"),
-        (file_of(info(), values=(noted("a", *[2] * 6),), data=bytes(32)), "orig_shape.a' is no shape"),
-        (file_of(info(), values=(noted("a", kind=8),), data=bytes(32)), "orig_shape.a' is no shape"),
+        (file_of(info(), values=(noted("a", *[2] * 6),), data=bytes(32)), "orig_shape.a' is not a shape"),
+        (file_of(info(), values=(noted("a", kind=8),), data=bytes(32)), "orig_shape.a' is not a shape"),
         (
             file_of(info(shape=(64,), kind=Q8_0), values=(noted("a", 4, 16),), data=bytes(96)),
             r"the blocks of which go across its rows of \[4, 16\]",

@@ -6,9 +6,10 @@ A canvas has no table of classes, so the order of the widgets of each class that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from qied_client.picture_file.comfyui_nodes import KINDS, SEED
 from qied_client.workflows.canvas.graph import CanvasNode
 
 _CONTROL: Final = "control_after_generate"
@@ -17,8 +18,11 @@ _UNUSED: Final = ""
 """Stands for a button, whose value says nothing."""
 _POWER_LORAS: Final = "Power Lora Loader (rgthree)"
 """Its widgets are objects, one for each LoRA."""
-_BOX: Final = ("x", "y", "width", "height", "strength", "padding", "feather", "scale")
-_SETTINGS: Final = ("seed", _CONTROL, "steps", "true_cfg_scale", "preset", "negative_prompt")
+
+
+def _with_control(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(each for name in names for each in ((name, _CONTROL) if name == SEED else (name,)))
+
 
 WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     # Loaders
@@ -118,17 +122,7 @@ WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "Image Save": ("output_path", "filename_prefix"),
     "ImageCompositeMasked": ("x", "y", "resize_source"),
     # Nodes of qied
-    "QiedServer": ("key", "address"),
-    "QiedPicture": ("picture", "mask_mode"),
-    "QiedLora": ("name", "strength"),
-    "QiedRegion": (*_BOX, "steps"),
-    "QiedEdit": (
-        *("prompt", *_SETTINGS, "size", "width", "height", "upscale", "background", "align", "on_cap"),
-        *("rewrite_prompt", "precision", "preemptible"),
-    ),
-    "QiedRedraw": ("prompt", *_BOX, *_SETTINGS, "refine"),
-    "QiedUpscale": ("upscaler",),
-    "QiedSession": ("name", "turn", "undo"),
+    **{name: _with_control(kind.widgets) for name, kind in KINDS.items() if name.startswith("Qied")},
 }
 """Widgets of each class in their order; ``control_after_generate`` and buttons are no inputs."""
 
