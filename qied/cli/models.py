@@ -93,7 +93,7 @@ def _served(settings: ModelConfig) -> _Choice:
         model = locate_model(settings, os.environ, user_home())
         model.check_weights()
     except QiedError as problem:
-        return _Choice(reason=str(problem))
+        return _Choice(reason=f"{problem.message}\n{problem.remedy}".rstrip())
     upscalers = examined(model.upscalers, probe(os.environ), os.environ, only_cached=True)
     return _Choice(str(model.origin), None, model.told, model.warnings, upscalers)
 
@@ -108,7 +108,7 @@ def _show(console: Console, found: list[Listed], choice: _Choice) -> None:
         console.print()
     _show_upscalers(console, choice.upscalers)
     if choice.served is not None:
-        console.print(f"`qied serve` uses {printable(choice.served)}\nas {choice.told}", markup=False, soft_wrap=True)
+        console.print(f"'qied serve' uses {printable(choice.served)}\nas {choice.told}", markup=False, soft_wrap=True)
     else:
         console.print(printable(choice.reason or ""), markup=False, soft_wrap=True)
     for warning in choice.warnings:

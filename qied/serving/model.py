@@ -20,10 +20,10 @@ from qied.checkpoints.pipeline_folder import pipeline_checkpoint, pipeline_evide
 from qied.checkpoints.places import (
     best_models,
     choose_model,
-    explain_missing,
     find_models,
     in_comfyui,
     most_likely_first,
+    nothing_to_serve,
     places,
 )
 from qied.checkpoints.small_files import entries, is_file, is_folder
@@ -181,7 +181,7 @@ def _find(config: ModelConfig, environ: Mapping[str, str], home: Path) -> Served
         found = find_models(environ, home, named_parts(config))
         chosen = choose_model(found, config.version)
         if chosen is None:
-            raise ModelNotFound(explain_missing(found))
+            raise nothing_to_serve(found)
         return _located(chosen.path, config, places(environ, home), chosen.loras)
     path = expanded_path("model.path", config.path)
     where = places(environ, home)
@@ -225,7 +225,7 @@ def _only_one(folder: Path, home: Path, where: Places, named: NamedParts) -> Pat
             f"{folder} has no transformer of Qwen-Image-Edit.", f"Get one ({PULL}), or name another folder."
         )
     first = most_likely_first(found)[0]
-    more = f" {len(found) - 1} more cannot be served either: see `qied inspect`." if len(found) > 1 else ""
+    more = f" {len(found) - 1} more cannot be served either: see 'qied inspect'." if len(found) > 1 else ""
     raise ModelNotFound(
         f"{folder} has no transformer that can be served. {first.path.name}: {first.problems[0]}{more}",
         "Name the file to serve with --model, and what it is with --model-version: 2511, say.",
@@ -246,7 +246,7 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
         if repository is not None:
             raise ModelNotFound(
                 f"{config.path} names a repository, not a path on this machine.",
-                f"Get it with: qied pull {repository.name}. Then `qied serve` finds it without --model.",
+                f"Get it with: qied pull {repository.name}. Then 'qied serve' finds it without --model.",
             )
         if path.is_symlink() and not path.exists():
             raise ModelNotFound(f"{path} is a link to nothing: {path.readlink()}.", "Correct the link or the path.")

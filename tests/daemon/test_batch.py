@@ -12,7 +12,10 @@ from collections import Counter
 
 import pytest
 from PIL import Image
+from qied_client.batch.state import BatchState
 from qied_client.picture_metadata import read_metadata
+
+from tests.lost_power import Disk, watching
 
 PICTURES = 8
 ROWS = 5_000
@@ -29,11 +32,11 @@ def shop(tmp_path, make_picture):
     return tmp_path
 
 
-def start_batch(daemon, shop, prompt, *options):
+def start_batch(daemon, shop, prompt, *options, out="out", watcher=()):
     program = "from qied_client.cli.main import main; main()"
     command = [sys.executable, "-c", program, "batch", "in", prompt, "--key", str(daemon.key)]
-    names = ("-o", "out/{stem}.png", "-o", "out/{stem}.webp", "--mask", "masks/{stem}.png", "--steps", "2")
-    return subprocess.Popen([*command, *names, *options], cwd=shop, stderr=subprocess.PIPE, text=True)
+    names = ("-o", f"{out}/{{stem}}.png", "-o", f"{out}/{{stem}}.webp", "--mask", "masks/{stem}.png", "--steps", "2")
+    return subprocess.Popen([*watcher, *command, *names, *options], cwd=shop, stderr=subprocess.PIPE, text=True)
 
 
 def said_by(batch):
@@ -73,6 +76,22 @@ def test_kills_of_client_and_daemon_lose_nothing_and_run_nothing_twice(daemon, s
     assert (report["skipped"], len({row["job"] for row in report["edits"]})) == (PICTURES, PICTURES)
 
 
+def test_what_a_batch_calls_done_outlives_a_loss_of_power(daemon, shop):
+    for number in range(2, PICTURES):
+        (shop / "in" / f"p{number}.png").unlink()
+    root, log = (shop / "out").resolve(), shop / "calls"
+    root.mkdir()
+    said_by(start_batch(daemon, shop, "night", out=root, watcher=watching(log)))
+    left = Disk.after(log, root).leave(shop / "left")
+    names = sorted(path.name for path in root.glob("p*"))
+    assert len(names) == 4 and sorted(path.name for path in left.glob("p*")) == names
+    assert all((left / name).read_bytes() == (root / name).read_bytes() for name in names)
+    with BatchState(left / ".qied-batch.db") as state:
+        assert sorted(name for facts in state.of_all_runs() for name in facts["files"]) == [
+            str(root / name) for name in names
+        ]
+
+
 def test_a_persons_edit_goes_before_a_batch_that_holds_its_places(start_daemon, shop):
     daemon = start_daemon(QIED_WORKER_MAX_ACTIVE="1")
     gate = shop / "gate"
@@ -105,26 +124,30 @@ def test_a_watched_folder_gives_pictures_of_one_name_files_of_their_own(daemon, 
         assert watching.returncode == 0, said
         return said
 
+    def noted_as_done(name):
+        """The state is locked while the batch runs, but its bytes can be read."""
+        return lambda: f'"files": ["out/{name}"]'.encode() in (shop / "out" / ".qied-batch.db").read_bytes()
+
     (shop / "in" / "a.png").write_bytes(make_picture(64, 48, colours["a.png"]))
     watching = watch()
     daemon.wait_for("finished")
     Image.new("RGB", (64, 48), colours["a.webp"]).save(shop / "in" / "a.webp", lossless=True)
     daemon.wait_for("finished")
-    wait_until((shop / "out" / "a-webp.png").is_file)
-    assert "2 made" in ended(watching)
+    wait_until(noted_as_done("a-webp.png"))
+    ended(watching)
     sources = {name: read_metadata(shop / "out" / name).sources for name in ("a.png", "a-webp.png")}
     made = {path.name: path.stat().st_mtime_ns for path in (shop / "out").glob("*.png")}
     assert set(made) == {"a.png", "a-webp.png"} and sources["a.png"] != sources["a-webp.png"]
     (shop / "in" / "b.png").write_bytes(make_picture(64, 48, (0, 99, 0)))
     again = watch()
     daemon.wait_for("finished")
-    wait_until((shop / "out" / "b.png").is_file)
-    assert "1 made, 2 done before" in ended(again)
+    wait_until(noted_as_done("b.png"))
+    assert "2 done before" in ended(again)
     assert {name: (shop / "out" / name).stat().st_mtime_ns for name in made} == made, "nothing was written over"
 
 
 def wait_until(condition):
-    """Wait for a file, which another process writes after the daemon has told all that it tells."""
+    """Wait for what another process writes after the daemon has told all that it tells."""
     for _ in range(600):
         if condition():
             return

@@ -236,13 +236,14 @@ def test_a_file_without_magic_is_no_gguf(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [8, 4])
-def test_no_more_is_read_than_the_largest_directory(tmp_path: Path, kind: int) -> None:
+def test_no_more_is_read_than_the_largest_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
+    monkeypatch.setattr(gguf_directory, "MAX_DIRECTORY_BYTES", 1 << 20)  # counting what is allocated takes its time
     path = tmp_path / "a.gguf"
     with path.open("wb") as file:
         file.write(file_of(values=(value("words", 9, struct.pack("<IQ", kind, 1 << 40)),)))
         file.truncate(1 << 43)
     tracemalloc.start()
-    with pytest.raises(BadFile, match="its directory has more than 33554432 bytes"):
+    with pytest.raises(BadFile, match="its directory has more than 1048576 bytes"):
         read_header(path)
     assert tracemalloc.get_traced_memory()[1] < 3 * gguf_directory.MAX_DIRECTORY_BYTES
     tracemalloc.stop()

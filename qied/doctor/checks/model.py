@@ -21,6 +21,7 @@ from qied.planning.profiles.model_profile import shipped_downloads
 from qied.serving.model import ServedModel
 
 _NO_MODEL = "There is no model."
+_HOW = f"{PULL} (58 GB), or --model PATH; to try qied with its small built-in model: --model builtin."
 
 
 def found(facts: Facts) -> Verdict:
@@ -29,17 +30,17 @@ def found(facts: Facts) -> Verdict:
         return ok(f"{facts.model.told}, in {facts.model.origin}.")
     if facts.model is None:
         return skipped("No model was looked for.")
-    if not isinstance(facts.model, ModelNotFound) or facts.model.remedy:
+    if not isinstance(facts.model, ModelNotFound) or "found" not in facts.model.details:
         raise facts.model
     candidates = find_models(facts.environ, facts.user_home)
     if not candidates:
-        return error("No model is configured, and none was found on this machine.", f"{PULL} (58 GB), or --model PATH.")
+        return error("No model is configured, and none was found on this machine.", _HOW)
     first = candidates[0]
     if first.layout == "diffusers":
         return error(
             f"{first.path} is incomplete: {some(first.missing)} missing.", f"{PULL} (resumes where it stopped)."
         )
-    return error(f"{first.path}: {verdict(first)}.", f"See `qied models`; the whole model is: {PULL} (58 GB).")
+    return error(f"{first.path}: {verdict(first)}.", f"See 'qied models'; the whole model is: {PULL} (58 GB).")
 
 
 def complete(facts: Facts) -> Verdict:
@@ -100,7 +101,7 @@ def zero_cond_t(facts: Facts) -> Verdict:
     path = model.origin / "transformer" / "config.json"
     try:
         value = json.loads(path.read_text(encoding="utf-8")).get("zero_cond_t", False)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, RecursionError, AttributeError):
         return error(f"{path} cannot be read.", _again(model, model.origin))
     if value is profile.zero_cond_t:
         return ok(f"zero_cond_t is {'set' if value else 'not set'}: this is {called(profile.kind)}.")

@@ -47,7 +47,7 @@ def test_where_there_is_no_model_it_says_how_to_get_one(with_model, ask):
         Status.ERROR,
         "No model is configured, and none was found on this machine.",
     )
-    assert found.remedy.startswith("qied pull qwen-image-edit-2511")
+    assert found.remedy.startswith("qied pull qwen-image-edit-2511") and "--model builtin" in found.remedy
     assert ask("model.files", with_model()).status is Status.SKIPPED
 
 

@@ -18,7 +18,7 @@ from qied_client.cli.editing import options as o
 from qied_client.cli.editing.arguments import told_apart
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import Edits, Saved
-from qied_client.cli.editing.words import in_flags
+from qied_client.cli.editing.words import in_flags, phrased
 from qied_client.cli.exit_status import INTERRUPTED
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
@@ -28,6 +28,7 @@ from qied_client.errors import InvalidRequest
 from qied_client.inputs import Picture
 from qied_client.protocol.messages import MeasuredDrift
 from qied_client.recipes import recipe_named, require_mask, require_stages
+from qied_client.text import counted
 
 _SEEN_PX: Final = 0.25
 _SEEN_ZOOM: Final = 0.001
@@ -171,7 +172,7 @@ def show_warnings(done: list[Saved]) -> None:
     """Print what was probably not intended on standard error, each of it once."""
     console = Console(stderr=True, highlight=False)
     for warning in dict.fromkeys(text for saved in done for text in saved.result.warnings):
-        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+        console.print(Text(f"warning: {phrased(warning)}", "yellow"), soft_wrap=True)
 
 
 def show_saved(console: Console, done: list[Saved], as_json: bool, *, many: bool = False) -> None:
@@ -197,10 +198,13 @@ def _line(saved: Saved) -> Text:
         text.append(f"  turn {result.turn}")
     if result.precision:
         text.append("  ").append(f"[{result.precision.upper()}]", "bold cyan")
-    if result.steps:
-        steps = f"{result.steps} step{'s' if result.steps > 1 else ''}"
+    upscaled = bool(result.steps) and not result.precision  # nothing was drawn: its step and its seed say nothing
+    if result.steps and not upscaled:
+        steps = counted(result.steps, "step")
         text.append(f"  {result.preset}, {steps}" if result.preset else f"  {steps}")
-    text.append(f"  seed {result.seed}  {seconds(round(result.timings.get('held_ms', 0)))}")
+    if not upscaled:
+        text.append(f"  seed {result.seed}")
+    text.append(f"  {seconds(round(result.timings.get('held_ms', 0)))}")
     return text.append(f"  {moved}") if (moved := drift_in_words(result.drift)) else text
 
 
