@@ -8,7 +8,7 @@ import sys
 import typer
 from qied_client.cli.commands import add_client_commands
 from qied_client.cli.owner import add_owner_commands
-from qied_client.cli.program import add_version, run
+from qied_client.cli.program import ACCESS, DAEMON, MODELS, add_version, run
 from qied_client.cli.web import add_web_commands
 
 from qied import __version__
@@ -30,20 +30,20 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command(cls=ServeCommand)(serve)
-app.command()(pull)
-app.command()(demo)
-app.command()(doctor)
-app.command("plan")(plan_command)
-app.command()(probe)
-app.command("inspect")(inspect_command)
-app.command("models")(models_command)
+app.command(cls=ServeCommand, rich_help_panel=DAEMON)(serve)
+app.command(rich_help_panel=DAEMON)(demo)
+add_owner_commands(app)
+app.command(rich_help_panel=MODELS)(doctor)
+app.command("models", rich_help_panel=MODELS)(models_command)
+app.command(rich_help_panel=MODELS)(pull)
+app.command("inspect", rich_help_panel=MODELS)(inspect_command)
+app.command("plan", rich_help_panel=MODELS)(plan_command)
+app.command(rich_help_panel=MODELS)(probe)
 add_client_commands(app)
 add_web_commands(app)
-add_owner_commands(app)
-app.add_typer(keys, name="keys")
-app.add_typer(profile, name="profile")
-app.add_typer(service, name="service")
+app.add_typer(keys, name="keys", rich_help_panel=ACCESS)
+app.add_typer(profile, name="profile", rich_help_panel=MODELS)
+app.add_typer(service, name="service", rich_help_panel=DAEMON)
 add_version(app, "qied", __version__)
 
 

@@ -9,13 +9,14 @@ from rich.console import Console
 
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, Key
+from qied_client.cli.program import DAEMON
 from qied_client.client import Client
 
 
 def add_owner_commands(app: typer.Typer) -> None:
     """Add the commands to a command line."""
     for command in (pause, resume, unload, load, stop):
-        app.command()(command)
+        app.command(rich_help_panel=DAEMON)(command)
 
 
 def pause(key: Key = None, address: Address = None) -> None:
