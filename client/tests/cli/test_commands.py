@@ -74,7 +74,17 @@ def test_a_daemon_that_is_not_there_is_said_so(run: Any, daemon: Any, free_addre
     assert done.returncode == 3
     said, remedy = done.stderr.splitlines()
     assert said == f"error daemon_unreachable Nothing answers at {free_address}."
-    assert remedy.startswith("  do    Is it running ('qied serve' on its machine)?")
+    assert remedy.startswith("  do    Start it here: qied serve.")
+
+
+@pytest.mark.parametrize("command", ["edit", "upscale", "run"])
+def test_a_file_that_is_missing_is_told_before_a_daemon_is_waited_for(
+    run: Any, daemon: Any, free_address: str, tmp_path: Path, command: str
+) -> None:
+    daemon.write_key(free_address)
+    prompt = ["x"] if command == "edit" else []
+    done = run(command, tmp_path / "gone.png", *prompt, "-o", tmp_path / "a.png", "--key", daemon.key)
+    assert (done.returncode, "gone.png" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_key_that_is_not_enrolled_is_said_so(run: Any, daemon: Any) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from qied_client.cli.drawing import can_draw, show_pictures
 from qied_client.cli.editing import options as o
-from qied_client.cli.editing.arguments import told_apart
+from qied_client.cli.editing.arguments import check_files, told_apart
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import Edits, Saved
 from qied_client.cli.editing.words import in_flags
@@ -119,6 +119,7 @@ def edit(
         if chosen is not None:
             options, prompt = o.over_recipe(chosen.options(), options), chosen.prompt_for(prompt)
             require_mask(chosen, mask)
+        check_files(pictures, mask)
         with Client(key, address=address) as client:
             if chosen is not None:
                 require_stages(chosen, client.describe().stages)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from qied_client.cli.editing import options as o
+from qied_client.cli.editing.arguments import check_files
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import Edits, Saved
@@ -47,6 +48,7 @@ def upscale(
             )
         for place in places:
             place.check()
+        check_files(pictures)
         done: list[Saved] = []
         with Client(key, address=address) as client:
             for path, place in zip(pictures, places, strict=True):

@@ -65,6 +65,7 @@ def run_workflow(
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow of ComfyUI, and save what its save nodes would."""
+    from qied_client.workflows.documents import read_document
     from qied_client.workflows.running import examined  # other commands start sooner without it
 
     with failures_as_text(in_flags):
@@ -81,6 +82,7 @@ def run_workflow(
                 )
             _stop_at(found)
             return
+        read_document(workflow)  # what is wrong with the file is said before a daemon is waited for
         with Client(key, address=address) as client:
             found = examined(workflow, folders, chosen, served_by(client), only or (), client.download)
             _stop_at(found)
