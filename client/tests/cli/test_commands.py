@@ -87,6 +87,15 @@ def test_a_file_that_is_missing_is_told_before_a_daemon_is_waited_for(
     assert (done.returncode, "gone.png" in done.stderr) == (2, True), done.stderr
 
 
+def test_a_terminal_shows_that_a_command_waits_for_the_daemon(
+    run: Any, daemon: Any, free_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.write_key(free_address)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    assert "connecting to the daemon" in run("ps", "--key", daemon.key).stderr
+
+
 def test_a_key_that_is_not_enrolled_is_said_so(run: Any, daemon: Any) -> None:
     daemon.enrolled.clear()
     done = run("ps", "--key", daemon.key)

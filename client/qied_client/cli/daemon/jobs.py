@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import collect
@@ -41,7 +42,7 @@ def jobs(
 ) -> None:
     """List your edits that the daemon keeps, the newest first."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             rows = client.jobs(limit=None if everything else _NEWEST + 1)
         more = not everything and len(rows) > _NEWEST
         rows = rows[:_NEWEST] if more else rows
@@ -117,7 +118,7 @@ def result(
     with failures_as_text(in_flags):
         place = Place(out)
         place.check()
-        with Client(key, address=address) as client, EditProgress() as progress:
+        with connected(key, address) as client, EditProgress() as progress:
             done = [collect(client.job(job), place, out, progress)]
         show_warnings(done)
         show_saved(Console(highlight=False), done, as_json)

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.drawing import can_draw, show_pictures
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.arguments import check_files, told_apart
@@ -120,7 +121,7 @@ def edit(
             options, prompt = o.over_recipe(chosen.options(), options), chosen.prompt_for(prompt)
             require_mask(chosen, mask)
         check_files(pictures, mask)
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             if chosen is not None:
                 require_stages(chosen, client.describe().stages)
             done = carried_out(client, place, pictures, prompt, options, job=job, seed=seed)

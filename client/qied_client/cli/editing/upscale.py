@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.arguments import check_files
 from qied_client.cli.editing.command import show_saved, show_warnings
@@ -17,7 +18,6 @@ from qied_client.cli.editing.words import in_flags
 from qied_client.cli.exit_status import INTERRUPTED
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
-from qied_client.client import Client
 from qied_client.errors import InvalidRequest
 from qied_client.protocol.request import UPSCALING
 
@@ -50,7 +50,7 @@ def upscale(
             place.check()
         check_files(pictures)
         done: list[Saved] = []
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             for path, place in zip(pictures, places, strict=True):
                 options = {"task": "upscale", "upscale": upscaler, "priority": priority}
                 options |= {"background": background} if background is not None else {}
