@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 Key = Annotated[
-    Path | None, typer.Option("--key", help="Key file; default: QIED_KEY, else of 'login', else the local daemon's.")
+    Path | None,
+    typer.Option("--key", help="Key file; default: QIED_KEY, else that of 'login', else the local daemon's."),
 ]
 Address = Annotated[str | None, typer.Option(help="Daemon address, instead of the one in the key file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

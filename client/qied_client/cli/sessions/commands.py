@@ -52,7 +52,9 @@ def edit_session(
     name: Name,
     prompt: Annotated[str, typer.Argument(help="What to change, in words.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png, .webp or .jpg.")],
-    base: Annotated[int | None, typer.Option(help="The turn to edit, 0 the first picture; else the latest.")] = None,
+    base: Annotated[
+        int | None, typer.Option(help="The turn to edit; 0 is the first picture. Default: the latest.")
+    ] = None,
     negative: o.Negative = None,
     seed: o.Seed = None,
     steps: o.Steps = None,
