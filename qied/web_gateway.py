@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +18,12 @@ _STEADY_S: Final = 60.0
 """Seconds after which an end counts as the first again."""
 _SAID_BYTES: Final = 500
 """The end of what it wrote before it ended, which is logged with that."""
+_KEPT_BYTES: Final = 16 * 1024
+_QUIET_S: Final = 60.0
+"""Seconds between two bugs that are logged: who finds one may ask for it a thousand times."""
+_FRAMES: Final = 4
+_ERROR: Final = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception))(?::|$)")
+"""The last line of a traceback."""
 _ENDING_S: Final = 15.0
 """Seconds that the gateway gets to finish its answers."""
 
@@ -30,6 +37,7 @@ class WebGateway:
     def __init__(self, home: Path, options: Sequence[str]) -> None:
         self._log = structlog.get_logger(part="web")
         key = str(home / LOCAL_FILE)
+        self._quiet_until = -_QUIET_S
         self._command = [sys.executable, "-m", "qied_client.web", *options, "--key", key, "--until-eof"]
 
     async def run(self) -> None:
@@ -58,8 +66,9 @@ class WebGateway:
         try:
             said = b""
             while part := await process.stderr.read(4096):
-                said = (said + part)[-_SAID_BYTES:]  # hostile requests make it write; that takes no memory here
-            return await process.wait(), " ".join(said.decode(errors="replace").split())
+                said = (said + part)[-_KEPT_BYTES:]  # hostile requests make it write; that takes no memory here
+                self._tell_of_a_bug(said)
+            return await process.wait(), " ".join(said[-_SAID_BYTES:].decode(errors="replace").split())
         finally:
             process.stdin.close()  # it ends with its input
             with suppress(TimeoutError):
@@ -70,6 +79,17 @@ class WebGateway:
             await process.wait()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+
+    def _tell_of_a_bug(self, said: bytes) -> None:
+        """Log where the gateway failed by a bug, once in a while, and without texts, which may be a caller's."""
+        now = asyncio.get_running_loop().time()
+        lines = said.decode(errors="replace").splitlines()
+        kind = next((found[1] for line in reversed(lines) if (found := _ERROR.match(line))), None)
+        if kind is None or now < self._quiet_until:
+            return
+        self._quiet_until = now + _QUIET_S
+        frames = [" ".join(line.split()) for line in lines if line.startswith("  File ")]
+        self._log.error("a request failed by a bug of the web gateway, report it", error=kind, where=frames[-_FRAMES:])
 
     async def _read(self, stdout: asyncio.StreamReader) -> None:
         async for line in stdout:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qied_client.errors import InvalidRequest, PictureError, SetupError
 from qied_client.protocol.messages import MeasuredDrift
-from qied_client.system_failures import with_home
+from qied_client.system_failures import what_helps, with_home
 from qied_client.text import counted
 
 if TYPE_CHECKING:
@@ -128,9 +128,7 @@ class Result:
             part.write_bytes(data)
             part.replace(target)
         except OSError as error:
-            raise InvalidRequest(
-                f"{target}: {error.strerror}.", "Choose a place where files can be written."
-            ) from error
+            raise InvalidRequest(f"{target}: {error.strerror}.", what_helps(error)) from error
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -90,7 +90,7 @@ def _usable(upscalers: Upscalers) -> Iterator[tuple[str, str, UpscalerFacts]]:
 def _served(settings: ModelConfig) -> _Choice:
     try:
         model = locate_model(settings, os.environ, user_home())
-        model.checkpoint()
+        model.check_weights()
     except QiedError as problem:
         return _Choice(reason=f"{problem.message}\n{problem.remedy}".rstrip())
     upscalers = examined(model.upscalers, probe(os.environ), os.environ, only_cached=True)

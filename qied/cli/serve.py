@@ -131,6 +131,7 @@ def serve(
         refuse_taken_port(settings.daemon.listen)
         scrapes = ScrapePort(settings.daemon.metrics) if settings.daemon.metrics else None
         served = locate_model(settings.model, os.environ, user_home())
+        served.check_weights()
         check_signing(settings.output.marking_of_results)
         structlog.get_logger(part="serve").info("model", path=str(served.origin), told=served.told)
         _allow_many_connections()

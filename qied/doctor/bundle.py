@@ -156,7 +156,7 @@ def _log_line(line: str) -> dict[str, Any]:
     """What may leave of one line; of one that is not JSON, that there was one."""
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         return {"event": "a line that is not JSON was left out"}

@@ -9,7 +9,7 @@ from typing import Literal
 
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, QiedError
 
-from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
+from qied.checkpoints.assembly import NamedParts, Places, assemble, check_weights, exchange, expanded_path
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import SUFFIXES, installation, installation_around, installations, is_installation
 from qied.checkpoints.file_bytes import copied_text_weights, stored_block_bytes
@@ -69,6 +69,10 @@ class ServedModel:
         if found is None:
             found = exchange(pipeline_checkpoint(self.origin, self.parts.replaced), self.parts, self.profile)
         return replace(found, tiny_autoencoder=str(self.tiny.path or ""))
+
+    def check_weights(self) -> None:
+        """Raise as :meth:`checkpoint`, and where the files' headers show that they are damaged or of another model."""
+        check_weights(self.checkpoint(), self.profile)
 
     @property
     def lightning_steps(self) -> int | None:

@@ -87,6 +87,19 @@ def write_transformer_gguf(
     return found
 
 
+def write_vae_gguf(path: Path, *, folded: bool) -> dict[str, Tensor]:
+    """Write a VAE: its convolutions with all dimensions, or ``folded`` into ggml's four and noted as they were."""
+    tensors: Typed = {}
+    noted: dict[str, list[object]] = {}
+    numbers = _numbers("vae")
+    for name, array in numbers.items():
+        if folded and array.ndim > 4:
+            noted[f"comfy.gguf.orig_shape.{name}"] = list(array.shape)
+        tensors[name] = ("F32", array.reshape(-1, *array.shape[2:]) if folded and array.ndim > 4 else array)
+    write_gguf(path, tensors, "pig", noted)
+    return {name: torch.from_numpy(array) for name, array in numbers.items()}
+
+
 def write_encoder_gguf(
     folder: Path, kind: str = "Q8_0", *, name: str = "Qwen2.5-VL-7B-Instruct", tower: str | None = "BF16"
 ) -> tuple[Path, dict[str, Tensor]]:

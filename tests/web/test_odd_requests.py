@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -131,3 +132,18 @@ def test_any_last_event_id_is_told_where_things_stand(gateway, token, last):
 def test_other_forms_of_an_address_are_no_way_around_the_token(raw, target):
     raw.head(f"GET {target}", Connection="close")
     assert raw.rest().startswith((b"HTTP/1.1 4", b"HTTP/1.1 3"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("lora", "[" * 30_000), ("redraw", "[" * 30_000), ("lora", '{"a": 1' + "0" * 400 + "}"), ("lora", '{"a": 1e999}')],
+)
+def test_a_field_of_json_that_python_cannot_take_is_no_defect(http, picture, field, value):
+    answer = http.post("/v1/images/edits", data={**FORM, field: value}, files={"image": picture})
+    assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize("option", ["self", "timeout", "\ud800"])
+def test_a_quote_takes_options_of_an_edit_alone(http, option):
+    answer = http.post("/api/quote", content=json.dumps({"sizes": [[64, 64]], option: 1}))
+    assert answer.status_code == 400, answer.text

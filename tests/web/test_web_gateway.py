@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -12,7 +13,9 @@ import httpx
 import psutil
 import pytest
 from qied_client.web.tokens import TokenStore
+from structlog.testing import capture_logs
 
+from qied.web_gateway import WebGateway
 from tests.daemon.conftest import DaemonProcess
 
 
@@ -174,3 +177,20 @@ def test_a_port_that_somebody_has_is_told_with_a_remedy_and_edits_go_on(daemon_p
         assert httpx.get(f"{made.url}/health").status_code == 200
     finally:
         daemon.stop()
+
+
+async def test_a_bug_of_the_gateway_is_in_the_daemon_s_log_without_a_caller_s_words(tmp_path):
+    gateway = WebGateway(tmp_path, [])
+    program = """
+import logging
+for number in range(3):
+    try:
+        raise ValueError("a secret prompt")
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+"""
+    gateway._command = [sys.executable, "-c", program]
+    with capture_logs() as logs:
+        await gateway._once()
+    (told,) = logs
+    assert told["error"] == "ValueError" and told["where"] and "secret" not in str(told)

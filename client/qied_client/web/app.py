@@ -23,6 +23,7 @@ from qied_client.web.images_api import ImagesApi
 from qied_client.web.jobs_api import JobsApi
 from qied_client.web.monitoring import Monitoring
 from qied_client.web.openapi.document import openapi
+from qied_client.web.pixels.workshop import Workshop
 from qied_client.web.security import Guard, Hosts
 from qied_client.web.tokens import TokenStore
 from qied_client.web.users import MakeClient, Users
@@ -39,11 +40,13 @@ def make_app(make_client: MakeClient, tokens: TokenStore, hosts: Hosts, own_user
         yield
         await feeds.close()
         await users.close()
+        workshop.close()
 
     room = Room()
     feeds = Feeds(users)
     images = ImagesApi(users, feeds, room)
-    jobs = JobsApi(users, feeds, room)
+    workshop = Workshop()
+    jobs = JobsApi(users, feeds, room, workshop)
     monitoring = Monitoring(users, own_user)
     app = Starlette(
         routes=[

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.responses import JSONResponse
-
 from qied_client import errors as e
+from qied_client.web.http.json_answers import Json
 
 _STATUSES: tuple[tuple[type[e.QiedError], int, str], ...] = (
     # The first that fits counts: kinds before the kinds that they belong to.
@@ -43,9 +42,9 @@ class ApiError(Exception):
         self.message = message
         self.param = param
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Json:
         """The whole answer."""
-        return JSONResponse(self.body(), self.status, self.headers())
+        return Json(self.body(), self.status, self.headers())
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -27,16 +25,14 @@ from qied_client.web.http.answers import picture_response
 from qied_client.web.http.bodies import Room, taken_in
 from qied_client.web.http.events import events_response
 from qied_client.web.http.json_bodies import json_object
+from qied_client.web.pixels.workshop import Workshop
 from qied_client.web.submitting import Submitted, durable_id, submit, takes_no_picture
 from qied_client.web.users import Users
-
-if TYPE_CHECKING:
-    from qied_client.pixels.converted import Format
 
 OWNER: Final = "local"
 """The user to whom the machine belongs."""
 _FORMATS: Final = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
-_PILLOW: Final[dict[str, Format]] = {"png": "PNG", "webp": "WEBP", "jpeg": "JPEG"}
+_PILLOW: Final = {"png": "PNG", "webp": "WEBP", "jpeg": "JPEG"}
 _PLAN: Final = (
     "model",
     "title",
@@ -53,11 +49,11 @@ _PLAN: Final = (
 class JobsApi:
     """``/api`` for the users of a gateway. Every method is one route; its first line says which."""
 
-    def __init__(self, users: Users, feeds: Feeds, room: Room) -> None:
+    def __init__(self, users: Users, feeds: Feeds, room: Room, workshop: Workshop) -> None:
         self._users = users
         self._feeds = feeds
         self._room = room
-        self._converting = asyncio.Semaphore(1)
+        self._workshop = workshop
 
     # The server and its user
 
@@ -117,6 +113,8 @@ class JobsApi:
             raise bad_request("sizes must be a list of [width, height].", "sizes")
         if (canvas := body.get("canvas_size")) is not None and not _is_size(canvas):
             raise bad_request("canvas_size must be [width, height].", "canvas_size")
+        if "self" in body:  # the one name that no function in Python can be given
+            raise bad_request("self is not an option of an edit.", "self", "unknown_parameter")
         async with self._users.client(user) as client:
             quoted = await client.quote_sizes([(width, height) for width, height in sizes], **body)
         return JSONResponse(_plain(quoted))
@@ -208,8 +206,7 @@ class JobsApi:
                 if image is None or isinstance(image, str):
                     raise bad_request("Send the picture as `image`.", "image", "missing_required_parameter")
                 data = await read_file(image, "image")
-            async with self._converting:
-                made = await run_in_threadpool(_converted, data, wanted)
+            made = await self._workshop.do(user, "convert", data, to=_PILLOW[wanted])
         return picture_response(made, _FORMATS[wanted], {}, self._room, user)
 
     # Sessions
@@ -298,8 +295,7 @@ class JobsApi:
         elif wanted not in _FORMATS:
             raise bad_request(f"format must be one of {', '.join(_FORMATS)}.", "format")
         else:
-            async with self._converting:
-                data = await run_in_threadpool(_converted, result.bytes, wanted)
+            data = await self._workshop.do(user, "convert", result.bytes, to=_PILLOW[wanted])
             media_type = _FORMATS[wanted]
         name = f"{result.job or 'picture'}.{media_type.removeprefix('image/')}"
         headers = {"Content-Disposition": f'inline; filename="{name}"', "Cache-Control": "private, max-age=86400"}
@@ -315,12 +311,6 @@ async def _held(events: AsyncGenerator[bytes, None], held: AsyncExitStack) -> As
 async def _session(session: AsyncSession) -> dict[str, Any]:
     turns = await session.history()
     return {"name": session.name, "head": session.head, "turns": _plain(turns)}
-
-
-def _converted(data: bytes, wanted: str) -> bytes:
-    from qied_client.pixels.converted import converted
-
-    return converted(data, _PILLOW[wanted])
 
 
 def _names(request: Request, user: str, n: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import signal
@@ -115,7 +116,7 @@ def serve(
     config = uvicorn.Config(
         app,
         http=Protocol,
-        ws="websockets-sansio" if websockets else "none",
+        ws=_websocket() if websockets else "none",
         ws_max_size=_MESSAGE_BYTES,
         lifespan="on",
         log_config=None,
@@ -133,6 +134,13 @@ def serve(
         threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
     with bound:
         server.run(sockets=[bound])
+
+
+def _websocket() -> type[asyncio.Protocol]:
+    """The protocol of WebSockets, whose package is there where they are served."""
+    from qied_client.web.http.websockets import PunctualWebSocket
+
+    return PunctualWebSocket
 
 
 class _Server(uvicorn.Server):

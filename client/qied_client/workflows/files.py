@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any, Final, Literal
 
-from qied_client.errors import SetupError
+from qied_client.errors import PictureTooCostly, PictureUnreadable, SetupError
 from qied_client.inputs import Picture, picture_bytes
 from qied_client.installing import install_extra
 from qied_client.picture_header import PictureLimits, read_header
@@ -26,6 +27,8 @@ FindPicture = Callable[[str], Picture]
 It raises an error of qied, of which InvalidRequest is the usual one, where there is none.
 """
 _FOLDER: Final = re.compile(r"\s*\[(input|output|temp)\]$")
+_MOST_GROWING: Final = 1_000_000_000
+"""Most pixels of a mask times the pixels that it grows by: that many take up to half a minute of a processor."""
 Crop = tuple[int, int, int, int]
 """Left, top, width and height in pixels of the upright picture."""
 
@@ -65,11 +68,16 @@ class MaskFile:
     mode: str = ""
 
 
+MakePicture = Callable[[bytes, PictureFile | MaskFile], bytes]
+"""Makes of a file's bytes the PNG of what a node gives on; raises PictureError and its kinds."""
+
+
 class Pictures:
     """The files of one workflow, each fetched once. Raises what ``find`` does, and errors of unreadable pictures."""
 
-    def __init__(self, find: FindPicture) -> None:
+    def __init__(self, find: FindPicture, make: MakePicture | None = None) -> None:
         self._find = find
+        self._make = make or made
         self._files: dict[str, Picture] = {}
         self._headers: dict[str, PictureHeader] = {}
 
@@ -88,15 +96,7 @@ class Pictures:
         whole = picture.crop is None and picture.scaled is None
         if whole and (picture.transparent or not self.header(picture.name).alpha):
             return self._file(picture.name)
-        image = self._opened(picture.name, "without its transparency" if whole else "cropped and scaled").convert("RGB")
-        if picture.crop is not None:
-            left, top, width, height = picture.crop
-            image = image.crop((left, top, left + width, top + height))
-        if picture.scaled is not None and (picture.crop is None or picture.scaled[0] < image.width):
-            from PIL import Image
-
-            image = image.resize(picture.scaled, Image.Resampling.LANCZOS)
-        return _as_png(image)
+        return self._made(picture, "without its transparency" if whole else "cropped and scaled")
 
     def mask(self, mask: MaskFile) -> tuple[Picture, str]:
         """The mask to upload, and what of it is edited, as ``mask_mode`` has it."""
@@ -106,31 +106,59 @@ class Pictures:
             return self._file(mask.name), "opaque" if mask.inverted else "transparent"
         if mask == MaskFile(mask.name, "red") and not self.header(mask.name).alpha:
             return self._file(mask.name), "white"  # a mask is grey, so its brightness is its red
-        image = self._opened(mask.name, f"as the mask of its channel {mask.channel}").convert("RGBA")
-        channel = image.getchannel(mask.channel[0].upper())
-        if mask.inverted != (mask.channel == "alpha"):
-            channel = channel.point([255 - level for level in range(256)])
-        return _as_png(_grown(channel, mask.grown, mask.tapered)), "white"
+        width, height = self.header(mask.name).displayed_size
+        if width * height * abs(mask.grown) > _MOST_GROWING:
+            raise PictureTooCostly(
+                f"{mask.name} has {width} x {height} pixels, too many to grow its mask by {abs(mask.grown)}.",
+                "Grow it less, or paint the mask as it should be.",
+            )
+        return self._made(mask, f"as the mask of its channel {mask.channel}"), "white"
 
     def _file(self, name: str) -> Picture:
         if name not in self._files:
             self._files[name] = self._find(name)
         return self._files[name]
 
-    def _opened(self, name: str, how: str) -> Any:
-        try:
-            from PIL import Image, ImageOps
-        except ImportError:
+    def _made(self, what: PictureFile | MaskFile, how: str) -> bytes:
+        if find_spec("PIL") is None:
             raise SetupError(
-                f"Sending {name} {how} needs Pillow.", f"Install it: {install_extra('qied-client[pictures]')}"
-            ) from None
-        from qied_client.pixels.plugins import is_decodable, load_plugin
+                f"Sending {what.name} {how} needs Pillow.", f"Install it: {install_extra('qied-client[pictures]')}"
+            )
+        return self._make(picture_bytes(self._file(what.name)), what)
 
-        kind = self.header(name).format
-        if is_decodable(kind):
-            load_plugin(kind)
-        with Image.open(BytesIO(picture_bytes(self._file(name)))) as image:
+
+def made(data: bytes, what: PictureFile | MaskFile) -> bytes:
+    """A PNG of what a node gives on of a file, with Pillow; raises PictureError where that cannot be decoded."""
+    from PIL import Image
+
+    image = _opened(data)
+    if isinstance(what, MaskFile):
+        channel = image.convert("RGBA").getchannel(what.channel[0].upper())
+        if what.inverted != (what.channel == "alpha"):
+            channel = channel.point([255 - level for level in range(256)])
+        return _as_png(_grown(channel, what.grown, what.tapered))
+    image = image.convert("RGB")
+    if what.crop is not None:
+        left, top, width, height = what.crop
+        image = image.crop((left, top, left + width, top + height))
+    if what.scaled is not None and (what.crop is None or what.scaled[0] < image.width):
+        image = image.resize(what.scaled, Image.Resampling.LANCZOS)
+    return _as_png(image)
+
+
+def _opened(data: bytes) -> Any:
+    from PIL import Image, ImageOps
+
+    from qied_client.pixels.plugins import is_decodable, load_plugin
+
+    kind = read_header(BytesIO(data), PictureLimits()).format
+    if is_decodable(kind):
+        load_plugin(kind)
+    try:
+        with Image.open(BytesIO(data)) as image:
             return ImageOps.exif_transpose(image.convert("RGBA") if image.mode == "P" else image.copy())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PictureUnreadable(f"The picture cannot be decoded: {error}.", "Save it again as PNG.") from error
 
 
 def _as_png(image: Any) -> bytes:

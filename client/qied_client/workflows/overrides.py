@@ -129,7 +129,7 @@ def _as_wanted(name: str, before: Any, value: Any) -> Any:
         return _TRUE[value.lower()]
     try:
         found = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = value
     if isinstance(before, (int, float)) and (isinstance(found, bool) or not isinstance(found, (int, float))):
         raise _refused(f"{name}: {value!r} is not a number.", "Write a number.")

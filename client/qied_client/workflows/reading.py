@@ -12,6 +12,8 @@ from qied_client.workflows.workflow import Link, Node, Workflow, not_a_workflow
 
 _MOST_BYTES: Final = 16 * 1024 * 1024
 _MOST_NODES: Final = 5_000
+_NAME_CHARS: Final = 200
+"""Most characters of what names a node, as many a message does."""
 _EXPORT: Final = "Give a file that ComfyUI saved or exported, or a picture that has a workflow inside."
 
 
@@ -48,11 +50,13 @@ def _of_api(graph: Mapping[str, Any]) -> Workflow:
 def _node(name: str, data: Any) -> Node:
     if not isinstance(data, Mapping) or not isinstance(data.get("class_type"), str):
         raise not_a_workflow(f"{name[:40]!r} is not a node with a class_type.", _EXPORT)
+    if max(len(name), len(data["class_type"])) > _NAME_CHARS:
+        raise not_a_workflow(f"node {name[:40]!r} has a name of more than {_NAME_CHARS} characters.", _EXPORT)
     inputs = data.get("inputs") or {}
     meta = data.get("_meta")
     if not isinstance(inputs, Mapping):
         raise not_a_workflow(f"the inputs of node {name[:40]!r} are not an object.", _EXPORT)
-    title = str(meta.get("title") or "") if isinstance(meta, Mapping) else ""
+    title = str(meta.get("title") or "")[:_NAME_CHARS] if isinstance(meta, Mapping) else ""
     return Node(name, data["class_type"], {str(key): _input(value) for key, value in inputs.items()}, title)
 
 
@@ -60,7 +64,7 @@ def _input(value: Any) -> Any:
     """A link, or a value, which is wrapped where it would look like a link."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
         node, slot = value
-        if isinstance(slot, (int, float)) and not isinstance(slot, bool):
+        if isinstance(slot, (int, float)) and not isinstance(slot, bool) and slot == slot // 1:
             return Link(node, int(slot))
     if isinstance(value, Mapping) and set(value) == {"__value__"}:
         return value["__value__"]

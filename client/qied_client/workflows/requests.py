@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,8 @@ from qied_client.workflows.rules.table import PREVIEWS, RULES, SAVES
 from qied_client.workflows.served import Served
 from qied_client.workflows.workflow import MISSING, Node, NodeProblem, Workflow, refused
 
+_MOST_SAVES: Final = 100
+"""Each is an edit of its own, or up to 64 of a batch."""
 _NOTHING_DRAWN: Final = (v.Shown, MaskFile)
 
 
@@ -32,15 +34,16 @@ class Examined:
 
 def requests_of(
     workflow: Workflow,
-    pictures: FindPicture | None = None,
+    pictures: FindPicture | Pictures | None = None,
     served: Served | None = None,
     *,
     only: Collection[str] = (),
 ) -> list[WorkflowRequest]:
     """The request of each save node, in the order of the nodes; raises WorkflowRefused with all problems.
 
-    ``pictures`` gives the picture for a name; without it, requests have the names in place of pictures, and no size
-    that depends on one. ``served`` is what the daemon has, which names of models and LoRAs are compared with. With
+    ``pictures`` gives the picture for a name, or also makes what a node gives on of it; without it, requests have the
+    names in place of pictures, and no size that depends on one. ``served`` is what the daemon has, which names of
+    models and LoRAs are compared with. With
     ``only``, ids of save nodes, the others are left alone.
     """
     examined = examine(workflow, pictures, served, only=only)
@@ -51,18 +54,20 @@ def requests_of(
 
 def examine(
     workflow: Workflow,
-    pictures: FindPicture | None = None,
+    pictures: FindPicture | Pictures | None = None,
     served: Served | None = None,
     *,
     only: Collection[str] = (),
 ) -> Examined:
     """The same as ``requests_of``, but what can be run and what cannot are told side by side."""
-    files = None if pictures is None else Pictures(pictures)
+    files = Pictures(pictures) if callable(pictures) else pictures
     requests: list[WorkflowRequest] = []
     problems: list[NodeProblem] = []
     passed: list[tuple[str, str]] = []
     made: list[object] = []
     nodes = list(_ending(workflow, only))
+    if len(nodes) > _MOST_SAVES:
+        return Examined((), (_too_many(nodes),))
     saving = any(node.class_type in SAVES for node in nodes)
     for node in sorted(nodes, key=lambda node: node.class_type in PREVIEWS):
         shows = node.class_type in PREVIEWS and saving
@@ -95,6 +100,16 @@ def _ending(workflow: Workflow, only: Collection[str]) -> Iterator[Node]:
             yield node
 
 
+def _too_many(nodes: Sequence[Node]) -> NodeProblem:
+    first = nodes[_MOST_SAVES]
+    return NodeProblem(
+        first.id,
+        first.class_type,
+        f"The workflow has {len(nodes)} nodes that save or show a picture, more than {_MOST_SAVES}.",
+        "Run a part of them at a time.",
+    )
+
+
 def _too_long(node: Node) -> NodeProblem:
     return NodeProblem(
         node.id,
@@ -106,7 +121,8 @@ def _too_long(node: Node) -> NodeProblem:
 
 def _nothing_saved(workflow: Workflow, passed: list[tuple[str, str]]) -> NodeProblem:
     used = {link.node for node in workflow.nodes.values() for _, link in node.links()}
-    last = next((node for node in [*workflow.nodes.values()][::-1] if node.id not in used), None)
+    ends = [node for node in [*workflow.nodes.values()][::-1] if node.id not in used]
+    last = next((node for node in ends if {"image", "images"} & set(node.inputs)), ends[0] if ends else None)
     node_id, class_type = (passed[0][0], "") if passed else ("", "") if last is None else (last.id, last.class_type)
     reason = f": {passed[0][1]} (node {passed[0][0]})" if passed else ""
     return NodeProblem(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qied_client.errors import ModelNotFound, QiedError
+from qied_client.errors import ModelNotFound, ModelUnsupported, QiedError
 from qied_client.text import size_text
 
 from qied.checkpoints.hub_cache import PULL
@@ -60,13 +60,15 @@ def complete(facts: Facts) -> Verdict:
 
 
 def sound(facts: Facts) -> Verdict:
-    """Each weight file is as long as its header says."""
+    """Each weight file is as long as its header says, and together they have the model's tensors."""
     model = _model(facts)
     files = weight_files(model) if model is not None else []
-    if not files:
+    if model is None or not files:
         return skipped(_NO_MODEL if model is None else "There are no weight files.")
     broken = [(file, problem) for file in files if (problem := damage(file)) is not None]
     if not broken:
+        if (unfit := _unfit(model)) is not None:
+            return unfit
         return ok(f"{len(files)} weight files of {size_text(sum(file.stat().st_size for file in files))} are complete.")
     file, problem = broken[0]
     more = f" {len(broken) - 1} more files are damaged." if len(broken) > 1 else ""
@@ -99,7 +101,7 @@ def zero_cond_t(facts: Facts) -> Verdict:
     path = model.origin / "transformer" / "config.json"
     try:
         value = json.loads(path.read_text(encoding="utf-8")).get("zero_cond_t", False)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, RecursionError, AttributeError):
         return error(f"{path} cannot be read.", _again(model, model.origin))
     if value is profile.zero_cond_t:
         return ok(f"zero_cond_t is {'set' if value else 'not set'}: this is {called(profile.kind)}.")
@@ -108,6 +110,17 @@ def zero_cond_t(facts: Facts) -> Verdict:
         "converted by diffusers before 0.37.",
         f"{PULL}, or name the folder of another model with --model.",
     )
+
+
+def _unfit(model: ServedModel) -> Verdict | None:
+    """That sound files are not those of the model; None too where some are missing, which another check tells."""
+    try:
+        model.check_weights()
+    except ModelUnsupported as problem:
+        return error(problem.message, problem.remedy)
+    except QiedError:
+        return None
+    return None
 
 
 def _model(facts: Facts) -> ServedModel | None:

@@ -19,13 +19,10 @@ from qied_client.web.comfyui.prompt import Prompt, now_ms
 from qied_client.web.comfyui.sockets import Socket
 from qied_client.web.comfyui.space import Space, SpaceLimits
 from qied_client.web.comfyui.uploads import UploadLimits, Uploads
-from qied_client.workflows import read_workflow
 from websockets.sync.client import connect
 
 from tests.daemon.conftest import DaemonProcess
 from tests.web.conftest import GatewayProcess
-
-GRAPH = {"1": {"class_type": "SaveImage", "inputs": {}}}
 
 
 def name(text: str) -> PictureName:
@@ -84,7 +81,7 @@ def test_every_prefix_gives_a_name_that_is_found_again(prefix: str) -> None:
 
 
 def prompt(number: float = 0, size: int = 10, **fields: Any) -> Prompt:
-    return Prompt(str(uuid.uuid4()), number, GRAPH, read_workflow(GRAPH), {}, ("1",), size, **fields)
+    return Prompt(str(uuid.uuid4()), number, b"x" * size, b"", ("1",), **fields)
 
 
 def space_of(limits: SpaceLimits, gate: asyncio.Event) -> Space:

@@ -26,11 +26,12 @@ from qied_client.batch.state import FILE, BatchState, now
 from qied_client.cli.batch.plan_view import show_plan
 from qied_client.cli.batch.progress import BatchProgress
 from qied_client.cli.batch.starting import wait_until
-from qied_client.cli.exit_status import FAILED, INTERRUPTED, UNREACHABLE
+from qied_client.cli.exit_status import FAILED, INTERRUPTED, REFUSED, UNREACHABLE
 from qied_client.cli.failures import show_failure
 from qied_client.cli.status import seconds
-from qied_client.errors import QiedError, UnreachableError
+from qied_client.errors import QiedError, SetupError, UnreachableError
 from qied_client.recipes import Recipe, require_stages
+from qied_client.system_failures import system_failure
 from qied_client.text import counted
 
 _PATIENCE_S: Final = 3600.0
@@ -85,7 +86,15 @@ class Work:
                 show_failure(error)
                 console.print("the same command does the rest")
                 status = UNREACHABLE
-            self._conclude(state, progress, begun, status, console)
+            except SetupError as error:
+                show_failure(error)
+                console.print("the same command does the rest, and fetches what is made")
+                status = REFUSED
+            try:
+                self._conclude(state, progress, begun, status, console)
+            except (OSError, SetupError) as error:
+                show_failure(error if isinstance(error, SetupError) else system_failure(error, self.names.folder))
+                status = status or REFUSED
             return status or (FAILED if progress.failed else 0)
 
     def _batch(self) -> Batch:
@@ -109,9 +118,7 @@ class Work:
         if self.watched or not file.is_file():
             return 0
         with BatchState(file) as state:
-            return state.done(
-                (edit.key, edit.fingerprint()) for edit in self._batch().edits(state.batch) if edit.all_there
-            )
+            return sum(edit.done(state) for edit in self._batch().edits(state.batch))
 
     async def _dry_run(self, found: Checked, done: int) -> None:
         console = Console(highlight=False)
@@ -130,7 +137,7 @@ class Work:
             return
         masked = any(edit.row.mask is not None for edit in found.first)
         stages = self.recipe.kinds if self.recipe else ("mask", *_STAGES) if masked else _STAGES
-        show_plan(console, found, answers, stages, done)
+        show_plan(console, found, self.names, answers, stages, done)
 
     async def _work(
         self, whole: Batch, found: Checked | None, state: BatchState, progress: BatchProgress, console: Console

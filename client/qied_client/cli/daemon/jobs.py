@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from qied_client.cli import completing
 from qied_client.cli.connecting import connected
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
@@ -24,7 +25,6 @@ from qied_client.cli.failures import failures_as_text, show_failure
 from qied_client.cli.options import Address, AsJson, JobId, Key, program
 from qied_client.cli.progress import EditProgress
 from qied_client.cli.status import when_text
-from qied_client.client import Client
 from qied_client.errors import QiedError, UnreachableError
 from qied_client.job_status import JobSummary
 
@@ -125,14 +125,17 @@ def result(
 
 
 def release(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids, as shown by 'jobs'.")],
+    jobs: Annotated[
+        list[str],
+        typer.Argument(metavar="JOB...", help="Job ids, as shown by 'jobs'.", autocompletion=completing.jobs),
+    ],
     key: Key = None,
     address: Address = None,
 ) -> None:
     """Delete finished edits and their pictures from the daemon."""
     console = Console(highlight=False)
     failed = False
-    with failures_as_text(), Client(key, address=address) as client:
+    with failures_as_text(), connected(key, address) as client:
         for job in jobs:
             try:
                 client.release(job)

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qied_client.cli import completing
 from qied_client.cli.connecting import connected
 from qied_client.cli.daemon.jobs import jobs_table
 from qied_client.cli.failures import failures_as_text
@@ -58,7 +59,12 @@ def _not_fetched(client: Client) -> list[JobSummary]:
 
 
 def cancel(
-    job: Annotated[str, typer.Argument(help="Job id, as shown by 'ps'; the owner may cancel any USER/JOB.")],
+    job: Annotated[
+        str,
+        typer.Argument(
+            help="Job id, as shown by 'ps'; the owner may cancel any USER/JOB.", autocompletion=completing.jobs
+        ),
+    ],
     key: Key = None,
     address: Address = None,
 ) -> None:

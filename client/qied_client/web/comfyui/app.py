@@ -29,6 +29,7 @@ from qied_client.web.comfyui.spaces import Spaces
 from qied_client.web.comfyui.uploads import UploadLimits, Uploads
 from qied_client.web.errors import ApiError, of_qied
 from qied_client.web.http.bodies import Room
+from qied_client.web.pixels.workshop import Workshop
 from qied_client.web.security import Guard, Hosts
 from qied_client.web.tokens import TokenStore
 from qied_client.web.users import MakeClient, Users
@@ -52,7 +53,8 @@ def make_comfyui_app(
     users = Users(make_client)
     folder = tempfile.TemporaryDirectory(prefix="qied-comfyui-")
     kept = Uploads(Path(folder.name), uploads)
-    runner = Runner(users, kept)
+    workshop = Workshop()
+    runner = Runner(users, kept, workshop)
     views = Spaces(runner.run, spaces)
 
     @asynccontextmanager
@@ -60,13 +62,15 @@ def make_comfyui_app(
         yield
         await views.close()
         await users.close()
+        runner.close()
+        workshop.close()
         folder.cleanup()
 
     async def listen(websocket: WebSocket) -> None:
         """GET /ws: what happens to the prompts of a client, as messages and pictures."""
         try:
             space = views.of(user_of(websocket))
-            socket = Socket(websocket.query_params.get("clientId", "")[:_SID_CHARS] or uuid4().hex)
+            socket = Socket(websocket.query_params.get("clientId", "")[:_SID_CHARS] or uuid4().hex, space.unread)
             space.listen(socket)
         except (ApiError, ComfyError) as error:
             await websocket.send_denial_response(error.response())
@@ -78,7 +82,7 @@ def make_comfyui_app(
             space.leave(socket)
 
     room = Room()
-    prompts, files, info = PromptApi(views, runner), FilesApi(views, runner, kept, room), InfoApi(users, kept)
+    prompts, files, info = PromptApi(views, runner), FilesApi(views, runner, kept, room, workshop), InfoApi(users, kept)
     routes: Sequence[BaseRoute] = [
         WebSocketRoute("/ws", listen),
         Route("/prompt", prompts.queue_info, methods=["GET"]),

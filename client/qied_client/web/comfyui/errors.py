@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from starlette.responses import JSONResponse
-
+from qied_client.web.http.json_answers import Json
 from qied_client.workflows import NodeProblem, Workflow
 
 _KINDS: Final[Mapping[str, str]] = {"picture_missing": "custom_validation_failed"}
 """ComfyUI's names of what its clients know of; others keep ours."""
+_MOST_NODES: Final = 32
+_MOST_OUTPUTS: Final = 100
+"""A graph of thousands of nodes that are all wrong has an answer that grows with their square."""
 
 
 class ComfyError(Exception):
@@ -26,10 +28,10 @@ class ComfyError(Exception):
         self.details = details
         self.nodes = dict(nodes or {})
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Json:
         """The whole answer."""
         error = {"type": self.kind, "message": self.message, "details": self.details, "extra_info": {}}
-        return JSONResponse({"error": error, "node_errors": self.nodes}, self.status)
+        return Json({"error": error, "node_errors": self.nodes}, self.status)
 
 
 def refused_graph(workflow: Workflow, problems: Iterable[NodeProblem]) -> ComfyError:
@@ -44,17 +46,20 @@ def refused_graph(workflow: Workflow, problems: Iterable[NodeProblem]) -> ComfyE
 
 
 def node_errors(workflow: Workflow, problems: Iterable[NodeProblem]) -> dict[str, Any]:
-    """What is wrong with each node, and which outputs are not made for that reason."""
+    """What is wrong with each node, up to ``_MOST_NODES``, and which outputs are not made for that reason."""
     found: dict[str, Any] = {}
+    followers: dict[str, set[str]] | None = None
     for problem in problems:
-        entry = found.setdefault(
-            problem.node_id,
-            {
+        entry = found.get(problem.node_id)
+        if entry is None:
+            if len(found) == _MOST_NODES:
+                continue
+            followers = _followers(workflow) if followers is None else followers
+            entry = found[problem.node_id] = {
                 "errors": [],
-                "dependent_outputs": _outputs_behind(workflow, problem.node_id),
+                "dependent_outputs": _outputs_behind(followers, problem.node_id),
                 "class_type": problem.class_type,
-            },
-        )
+            }
         entry["errors"].append(
             {
                 "type": _KINDS.get(problem.kind, problem.kind),
@@ -66,14 +71,19 @@ def node_errors(workflow: Workflow, problems: Iterable[NodeProblem]) -> dict[str
     return found
 
 
-def _outputs_behind(workflow: Workflow, node: str) -> list[str]:
-    """The nodes at the end of a graph that depend on a node."""
+def _followers(workflow: Workflow) -> dict[str, set[str]]:
+    """The nodes behind each node."""
     followers: dict[str, set[str]] = {}
     for each in workflow.nodes.values():
         for _, link in each.links():
             followers.setdefault(link.node, set()).add(each.id)
+    return followers
+
+
+def _outputs_behind(followers: Mapping[str, Collection[str]], node: str) -> list[str]:
+    """The nodes at the end of a graph that depend on a node, up to ``_MOST_OUTPUTS``."""
     behind = _reachable(node, followers)
-    return sorted(each for each in behind if each not in followers)
+    return sorted(each for each in behind if each not in followers)[:_MOST_OUTPUTS]
 
 
 def _reachable(node: str, followers: Mapping[str, Collection[str]]) -> set[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from qied_client.aio import AsyncClient
 from qied_client.errors import VersionMismatch
@@ -20,12 +20,14 @@ from qied_client.web.comfyui import nodes as n
 from qied_client.web.comfyui.errors import ComfyError
 from qied_client.web.comfyui.sockets import FEATURES
 from qied_client.web.comfyui.uploads import Uploads
+from qied_client.web.http.json_answers import Json
 from qied_client.web.users import Users
+from qied_client.workflows import comfyui_files
 
 SPOKEN: Final = "0.33.0"
 """The version of ComfyUI whose API this is."""
 _SUFFIX: Final = ".safetensors"
-_TEXT_ENCODER: Final = "qwen_2.5_vl_7b"
+_TEXT_ENCODERS: Final = ("qwen_2.5_vl_7b", "qwen_2.5_vl_7b_fp8_scaled")
 _AUTOENCODER: Final = "qwen_image_vae"
 _FOLDERS: Final[Mapping[str, str]] = {
     "checkpoints": n.MODELS,
@@ -50,34 +52,34 @@ class InfoApi:
     async def object_info(self, request: Request) -> Response:
         """GET /object_info: every class of nodes that clients are told of."""
         lists = await self._lists(user_of(request))
-        return JSONResponse({name: _told(name, node, lists) for name, node in n.NODES.items()})
+        return Json({name: _told(name, node, lists) for name, node in n.NODES.items()})
 
     async def one_class(self, request: Request) -> Response:
         """GET /object_info/{class}: one of them, or an empty object."""
         lists, name = await self._lists(user_of(request)), request.path_params["name"]
-        return JSONResponse({name: _told(name, n.NODES[name], lists)} if name in n.NODES else {})
+        return Json({name: _told(name, n.NODES[name], lists)} if name in n.NODES else {})
 
     async def folders(self, request: Request) -> Response:
         """GET /models: the folders that models are in."""
         user_of(request)
-        return JSONResponse([*_FOLDERS])
+        return Json([*_FOLDERS])
 
     async def models(self, request: Request) -> Response:
         """GET /models/{folder}: the names in one."""
         lists, folder = await self._lists(user_of(request)), request.path_params["folder"]
         if folder not in _FOLDERS:
             raise ComfyError("not_found", f"There is no folder {folder[:40]!r}.", status=404)
-        return JSONResponse(lists[_FOLDERS[folder]])
+        return Json(lists[_FOLDERS[folder]])
 
     async def nothing(self, request: Request) -> Response:
         """GET /embeddings, /extensions: none."""
         user_of(request)
-        return JSONResponse([])
+        return Json([])
 
     async def features(self, request: Request) -> Response:
         """GET /features: what clients may use."""
         user_of(request)
-        return JSONResponse({**FEATURES, "max_upload_size": BLOB_BYTES})
+        return Json({**FEATURES, "max_upload_size": BLOB_BYTES})
 
     async def free(self, request: Request) -> Response:
         """POST /free: nothing happens, since the daemon's memory is everybody's, and its own to plan."""
@@ -115,7 +117,7 @@ class InfoApi:
             "qied_version": __version__,
             "model": report.model,
         }
-        return JSONResponse({"system": system, "devices": devices})
+        return Json({"system": system, "devices": devices})
 
     async def _lists(self, user: str) -> dict[str, list[str]]:
         async with self._users.client(user) as client:
@@ -131,10 +133,11 @@ async def _of_daemon(client: AsyncClient) -> dict[str, list[str]]:
     except VersionMismatch:  # an older daemon does not list them, and has all else
         upscalers = ()
     return {
-        n.MODELS: [f"{described.model}{_SUFFIX}"],
+        # Clients refuse a graph whose files are not among these, so the model has its names in ComfyUI's files too.
+        n.MODELS: [f"{name}{_SUFFIX}" for name in (described.model, *comfyui_files(described.model))],
         n.LORAS: [f"{lora.name}{_SUFFIX}" for lora in loras if not lora.problem],
         n.UPSCALERS: [f"{upscaler.name}{_SUFFIX}" for upscaler in upscalers],
-        n.TEXT_ENCODERS: [f"{_TEXT_ENCODER}{_SUFFIX}"],
+        n.TEXT_ENCODERS: [f"{name}{_SUFFIX}" for name in _TEXT_ENCODERS],
         n.AUTOENCODERS: [f"{_AUTOENCODER}{_SUFFIX}"],
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from qied_client.web.http.json_answers import as_json
 from qied_client.workflows import Workflow
 
 State = Literal["pending", "running", "success", "error", "interrupted"]
@@ -19,6 +20,9 @@ _OF_JOBS: Final[Mapping[State, str]] = {
     "interrupted": "cancelled",
 }
 """What ``/api/jobs`` calls the states."""
+_ID_CHARS: Final = 128
+
+_PREVIEW_METHODS: Final = ("auto", "latent2rgb", "taesd")
 
 
 def now_ms() -> int:
@@ -30,18 +34,20 @@ def now_ms() -> int:
 class Prompt:
     """A graph under way. ``outputs`` are by node what it saved, ``messages`` what a listener was told of the whole.
 
-    ``jobs`` are the ids of its jobs, also of one that is being handed in. ``targets`` are the nodes that save or show
-    something. Times are milliseconds since the epoch.
+    ``graph`` and ``extra`` are objects of JSON, kept as text: read, they would take many times the memory. What the
+    graph says is in ``workflow`` while the prompt runs. ``jobs`` are the ids of its jobs, also of one that is being
+    handed in. ``targets`` are the nodes that save or show something. Times are milliseconds since the epoch.
     """
 
     id: str
     number: float
-    graph: Mapping[str, Any]
-    workflow: Workflow
-    extra: dict[str, Any]
+    graph: bytes
+    extra: bytes
     targets: tuple[str, ...]
-    size: int
     client_id: str | None = None
+    workflow_id: str | None = None
+    preview_method: str | None = None
+    workflow: Workflow | None = None
     state: State = "pending"
     outputs: dict[str, Any] = field(default_factory=dict)
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -54,20 +60,38 @@ class Prompt:
 
     def class_of(self, node: str) -> str:
         """The class of one of its nodes; empty for none."""
-        found = self.workflow.nodes.get(node)
+        found = self.workflow.nodes.get(node) if self.workflow is not None else None
         return found.class_type if found is not None else ""
 
-    @property
-    def in_queue(self) -> list[Any]:
-        """It as a row of ``/queue``."""
-        return [self.number, self.id, self.graph, self.extra, list(self.targets)]
+    def previews_for(self, *, knowing: bool) -> bool:
+        """Whether a listener gets pictures on the way. As in ComfyUI, whose server makes none by itself, a script has
+        to ask for them, by a ``preview_method``; one that is ``knowing`` by its feature flags gets them anyway.
+
+        Scripts take whatever binary message comes for a result.
+        """
+        return self.preview_method in _PREVIEW_METHODS or (knowing and self.preview_method != "none")
 
     @property
-    def in_history(self) -> dict[str, Any]:
-        """It as an entry of ``/history``."""
+    def size(self) -> int:
+        """Bytes of what was sent."""
+        return len(self.graph) + len(self.extra)
+
+    @property
+    def in_queue(self) -> list[bytes]:
+        """It as a row of ``/queue``: JSON in pieces."""
+        head = f"[{as_json(self.number).decode()},{as_json(self.id).decode()},".encode()
+        return [head, self.graph, b",", self.extra, b"," + as_json(self.targets) + b"]"]
+
+    @property
+    def in_history(self) -> list[bytes]:
+        """It as an entry of ``/history``: JSON in pieces."""
+        return [b'{"prompt":', *self.in_queue, b"," + as_json(self.ending)[1:]]
+
+    @property
+    def ending(self) -> dict[str, Any]:
+        """What came of it, as ``/history`` has that."""
         succeeded = self.state == "success"
         return {
-            "prompt": self.in_queue,
             "outputs": self.outputs,
             "status": {
                 "status_str": "success" if succeeded else "error",
@@ -99,10 +123,10 @@ class Prompt:
         }
         return {name: value for name, value in facts.items() if value is not None}
 
-    @property
-    def workflow_id(self) -> str | None:
-        """The id of the page's workflow that the graph came from."""
-        page = self.extra.get("extra_pnginfo")
-        workflow = page.get("workflow") if isinstance(page, dict) else None
-        found = workflow.get("id") if isinstance(workflow, dict) else None
-        return found if isinstance(found, str) else None
+
+def workflow_id(extra: Mapping[str, Any]) -> str | None:
+    """The id of the page's workflow that a graph with this extra data came from."""
+    page = extra.get("extra_pnginfo")
+    workflow = page.get("workflow") if isinstance(page, dict) else None
+    found = workflow.get("id") if isinstance(workflow, dict) else None
+    return found[:_ID_CHARS] if isinstance(found, str) else None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 from qied_client.aio import AsyncClient, AsyncJob
 from qied_client.aio.client import new_id, seed_of
@@ -13,18 +16,25 @@ from qied_client.inputs import Picture
 from qied_client.options import EditOptions
 from qied_client.protocol import limits
 from qied_client.results import Progress
-from qied_client.web.comfyui.errors import ComfyError
+from qied_client.web.comfyui.errors import ComfyError, node_errors, refused_graph
 from qied_client.web.comfyui.names import annotated
 from qied_client.web.comfyui.prompt import Prompt, now_ms
 from qied_client.web.comfyui.sockets import PNG, preview_frame, preview_frame_with_metadata
 from qied_client.web.comfyui.space import Space
 from qied_client.web.comfyui.uploads import Uploads
+from qied_client.web.http.bodies import BODY_BYTES
+from qied_client.web.pixels.workshop import Workshop
 from qied_client.web.users import Users
-from qied_client.workflows import PREVIEWS, Served, Workflow, WorkflowRequest, examine, requests_of
-from qied_client.workflows.requests import Examined
+from qied_client.workflows import PREVIEWS, Served, Workflow, WorkflowRequest, examine, read_workflow, requests_of
+from qied_client.workflows.files import MakePicture, MaskFile, PictureFile, Pictures
 
+T = TypeVar("T")
 _FETCH_S: Final = 120.0
 _DRAWING: Final = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
+_PICTURES_BYTES: Final = BODY_BYTES
+"""Most bytes of the pictures that one output needs, or that a graph names: as many as a form may have."""
+_THREADS: Final = 4
+"""Of which a user takes two at most: for a graph that comes, and for the pictures of one that runs."""
 _SHOWN: Final = "SaveImageWebsocket"
 """The node whose pictures go to the listener, and to no file."""
 
@@ -32,25 +42,49 @@ _SHOWN: Final = "SaveImageWebsocket"
 class Runner:
     """Carries out the prompts of all users."""
 
-    def __init__(self, users: Users, uploads: Uploads) -> None:
+    def __init__(self, users: Users, uploads: Uploads, workshop: Workshop) -> None:
         self._users = users
+        self._workshop = workshop
         self._uploads = uploads
+        # Of their own: reading a graph waits for pictures, which the loop fetches with threads of its own.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="graphs")
 
-    async def examined(self, space: Space, workflow: Workflow, only: Sequence[str]) -> Examined:
-        """What a graph comes to for a user: the requests for its nodes, and what is wrong with it."""
+    async def examined(
+        self, space: Space, graph: Mapping[str, Any], only: Sequence[str]
+    ) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """The nodes of a graph that save what can be made for a user, and what is wrong with others.
+
+        Raises ComfyError where there are none of the first kind, and InvalidRequest for what is not a graph.
+        """
         async with self._users.client(space.user) as client:
             served, find = await _served(client), self._finder(space)
-            return await asyncio.to_thread(examine, workflow, find, served, only=only)
+            return await self._in_thread(lambda: _examined(graph, Pictures(find, _as_it_is), served, only))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Do it in a thread. Cancelled, it waits for the end, so that no user has more under way than it may."""
+        doing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(doing)
+        finally:
+            while not doing.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({doing})
 
     async def run(self, space: Space, prompt: Prompt) -> None:
         """Carry out a prompt to its end, whatever that is; cancelled while it is ``stopping``, it is interrupted."""
         telling = _Telling(space, prompt)
         try:
             async with self._users.client(space.user) as client:
-                requests = await self._requests(client, space, prompt)
+                served = await _served(client)
+                prompt.workflow = await self._in_thread(lambda: read_workflow(prompt.graph))
                 telling.whole("execution_start")
                 telling.whole("execution_cached", nodes=[])
-                await _together([self._output(client, space, prompt, telling, request) for request in requests])
+                outputs = [self._output(client, served, space, prompt, telling, node) for node in prompt.targets]
+                await _together(outputs)
         except asyncio.CancelledError:
             if not prompt.stopping:  # the gateway ends, and the daemon's jobs go on
                 raise
@@ -65,22 +99,26 @@ class Runner:
             raise
         else:
             telling.succeeded()
+        finally:
+            prompt.workflow = None
 
     async def result(self, space: Space, job: str) -> bytes:
         """The picture of a job, from the daemon; raises UnknownJob and its kinds where that has it no more."""
         async with self._users.client(space.user) as client:
             return (await (await client.job(job)).result()).bytes
 
-    async def _requests(self, client: AsyncClient, space: Space, prompt: Prompt) -> list[WorkflowRequest]:
-        served, find = await _served(client), self._finder(space)
-        return await asyncio.to_thread(requests_of, prompt.workflow, find, served, only=prompt.targets)
-
     async def _output(
-        self, client: AsyncClient, space: Space, prompt: Prompt, telling: _Telling, request: WorkflowRequest
+        self, client: AsyncClient, served: Served, space: Space, prompt: Prompt, telling: _Telling, node: str
     ) -> None:
         """Have the edits of one node made, one after the other, and tell of them as of its sampler."""
-        drawing = _drawing_node(prompt.workflow, request.node_id)
-        jobs = [await self._submitted(client, prompt, request, number) for number in range(request.count)]
+        workflow = prompt.workflow
+        assert workflow is not None, "it is read before anything runs"
+        drawing = _drawing_node(workflow, node)
+        async with space.preparing:
+            pictures = Pictures(self._finder(space), self._maker(space))
+            (request,) = await self._in_thread(lambda: requests_of(workflow, pictures, served, only=[node]))
+            jobs = [await self._submitted(client, prompt, request, number) for number in range(request.count)]
+            request = replace(request, images=(), mask=None, canvas=None, redraw=())  # the daemon has them
         for number, job in enumerate(jobs):
             async for progress in job.events():
                 telling.progress(drawing, progress, number, len(jobs))
@@ -115,8 +153,19 @@ class Runner:
     def _finder(self, space: Space) -> Callable[[str], Picture]:
         """Finds a picture that a graph names, from another thread than the loop's."""
         loop = asyncio.get_running_loop()
+        found = 0
 
         def find(text: str) -> Picture:
+            nonlocal found
+            data = looked_up(text)
+            found += len(data)
+            if found > _PICTURES_BYTES:
+                raise InvalidRequest(
+                    f"The pictures that it names have more than {_PICTURES_BYTES} bytes.", "Take fewer at a time."
+                )
+            return data
+
+        def looked_up(text: str) -> bytes:
             try:
                 name = annotated(text)
             except ComfyError as error:
@@ -131,6 +180,17 @@ class Runner:
             return data
 
         return find
+
+    def _maker(self, space: Space) -> MakePicture:
+        """Makes what a node gives on of a picture, from another thread than the loop's."""
+        loop = asyncio.get_running_loop()
+
+        def make(data: bytes, what: PictureFile | MaskFile) -> bytes:
+            work = "mask" if isinstance(what, MaskFile) else "picture"
+            doing = self._workshop.do(space.user, work, data, **vars(what))
+            return asyncio.run_coroutine_threadsafe(doing, loop).result()
+
+        return make
 
 
 class _Telling:
@@ -169,7 +229,8 @@ class _Telling:
             plain = preview_frame(progress.preview)
             about = preview_frame_with_metadata(progress.preview, node, prompt.id)
             for socket in self._space.listeners(prompt):
-                socket.show(about if socket.with_metadata else plain)
+                if prompt.previews_for(knowing=socket.with_metadata):
+                    socket.show(about if socket.with_metadata else plain)
 
     def shown(self, data: bytes) -> None:
         """Send a result itself."""
@@ -221,6 +282,21 @@ class _Telling:
     def _tell(self, event: str, **data: Any) -> None:
         for socket in self._space.listeners(self._prompt):
             socket.tell(event, {**data, "prompt_id": self._prompt.id})
+
+
+def _examined(
+    graph: Mapping[str, Any], pictures: Pictures, served: Served, only: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    workflow = read_workflow(graph)
+    found = examine(workflow, pictures, served, only=only)
+    if not found.requests:
+        raise refused_graph(workflow, found.problems)
+    return tuple(each.node_id for each in found.requests), node_errors(workflow, found.problems)
+
+
+def _as_it_is(data: bytes, *_: object) -> bytes:
+    """In place of what is made of a picture, where only its size counts."""
+    return data
 
 
 async def _served(client: AsyncClient) -> Served:

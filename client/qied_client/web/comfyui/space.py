@@ -11,10 +11,11 @@ from typing import Any, Final
 from qied_client.web.comfyui.errors import ComfyError
 from qied_client.web.comfyui.names import PictureName, saved_as
 from qied_client.web.comfyui.prompt import ENDED, Prompt, now_ms
-from qied_client.web.comfyui.sockets import Socket
+from qied_client.web.comfyui.sockets import Socket, Unread
 
 _AT_ONCE: Final = 8
 """Prompts of a user that the daemon has at a time: enough for it to run them side by side."""
+_VIEWED_AT_ONCE: Final = 4
 _SUFFIXES: Final = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
 
 
@@ -24,7 +25,7 @@ class SpaceLimits:
 
     waiting: int = 256
     remembered: int = 500
-    graph_bytes: int = 64 * 1024 * 1024
+    graph_bytes: int = 16 * 1024 * 1024
     age_ms: int = 24 * 3600 * 1000
     sockets: int = 32
 
@@ -44,7 +45,15 @@ class Space:
         self._results: dict[PictureName, str] = {}
         self._numbers: Counter[tuple[str, str]] = Counter()
         self._sockets: dict[str, Socket] = {}
+        self.unread = Unread()
+        """What waits for all of its listeners."""
         self._count = 0
+        self.reading = asyncio.Lock()
+        """Held while a graph of this user is read: that takes memory and time, so it is one at a time."""
+        self.viewing = asyncio.Semaphore(_VIEWED_AT_ONCE)
+        """Held while a picture of this user is fetched and made ready to be sent."""
+        self.preparing = asyncio.Lock()
+        """Held while the pictures of one of its edits are here, on their way to the daemon."""
 
     # Prompts
 

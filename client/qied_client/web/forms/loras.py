@@ -57,11 +57,18 @@ def _number(text: str) -> float:
         raise bad_request(f"lora: a scale must be a number, not {text[:40]!r}.", "lora") from None
 
 
+def _strength(scale: float) -> float:
+    try:
+        return float(scale)
+    except OverflowError:  # JSON has whole numbers of any length
+        raise bad_request("lora: a scale is too large.", "lora") from None
+
+
 def lora_choices(text: str) -> list[tuple[str, float]]:
     """LoRAs from a form: a name, or JSON: a name, a list of names or of {name, scale}, or a mapping to strengths."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     if isinstance(value, str):
         value = [value]
@@ -77,5 +84,5 @@ def lora_choices(text: str) -> list[tuple[str, float]]:
         scale = entry.get("scale", entry.get("strength", entry.get("weight", 1.0)))
         if isinstance(scale, bool) or not isinstance(scale, (int, float)):
             raise bad_request(f"lora {entry['name']}: its scale must be a number.", "lora")
-        choices.append((entry["name"], float(scale)))
+        choices.append((entry["name"], _strength(scale)))
     return choices

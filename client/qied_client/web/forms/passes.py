@@ -30,7 +30,7 @@ def pass_options(texts: Mapping[str, str], mask: bytes | None) -> dict[str, Any]
 def _regions(text: str) -> list[dict[str, Any]]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = [part for part in text.split(";") if part.strip()]
     regions = value if isinstance(value, list) and not all(isinstance(edge, int) for edge in value) else [value]
     try:

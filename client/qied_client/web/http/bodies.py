@@ -71,19 +71,20 @@ class Body:
         self._began: float | None = None
         self._whole = False
         self._room: Room | None = None
+        self._most = _SMALL_BYTES
         self._user = ""
         self.answered = False
         """Whether the answer has begun: what goes wrong with the body from then on ends the request."""
 
     @contextmanager
-    def taken_in(self, room: Room, user: str) -> Iterator[None]:
-        """Let the body be as large as pictures are, within ``room``, which is given back at the end."""
-        self._room, self._user = room, user
+    def taken_in(self, room: Room, user: str, most: int) -> Iterator[None]:
+        """Let the body have ``most`` bytes, within ``room``, which is given back at the end."""
+        self._room, self._user, self._most = room, user, most
         try:
             yield
         finally:
             room.leave(user, self._size)
-            self._room = None
+            self._room, self._most = None, _SMALL_BYTES
 
     async def receive(self) -> Message:
         """The next message; raises ApiError for a body that is too large or too slow."""
@@ -113,20 +114,19 @@ class Body:
         return message
 
     def _take(self, size: int) -> None:
-        most = _SMALL_BYTES if self._room is None else BODY_BYTES
-        if self._size + size > most:
-            raise too_large(most)
+        if self._size + size > self._most:
+            raise too_large(self._most)
         if self._room is not None:
             self._room.take(self._user, size)
         self._size += size
 
 
 @contextmanager
-def taken_in(request: Request, user: str) -> Iterator[None]:
-    """Let a request have a body as large as pictures are; leave once the daemon has them."""
+def taken_in(request: Request, user: str, most: int = BODY_BYTES) -> Iterator[None]:
+    """Let a request have a body as large as pictures are, or of ``most`` bytes; leave once the daemon has them."""
     body: Body = request.scope["state"]["body"]
     room: Room = request.app.state.room
-    with body.taken_in(room, user):
+    with body.taken_in(room, user, most):
         yield
 
 

@@ -62,6 +62,27 @@ def usual_places() -> Places:
     return Places() if soft == resource.RLIM_INFINITY else Places(max(16, min(_CONNECTIONS, soft - _OTHER_FILES)))
 
 
+class ReaderWatch:
+    """Ends a connection whose client takes less than ``_SLOWEST`` of what waits for it, from now until ``stop``."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._unread = transport.get_write_buffer_size()
+        self._timer = asyncio.get_running_loop().call_later(_READER_S, self._look)
+
+    def stop(self) -> None:
+        """The client has read, or is gone."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left = self._transport.get_write_buffer_size()
+        if left > self._unread - _READER_S * _SLOWEST:
+            self._transport.abort()
+            return
+        self._unread = left
+        self._timer = asyncio.get_running_loop().call_later(_READER_S, self._look)
+
+
 class PunctualProtocol(H11Protocol):
     """uvicorn's protocol, which gives up those who keep a place without using it.
 
@@ -72,8 +93,7 @@ class PunctualProtocol(H11Protocol):
     places: Places
     _placed: str | None = None
     _due: asyncio.TimerHandle | None = None
-    _reading: asyncio.TimerHandle | None = None
-    _unread = 0
+    _reading: ReaderWatch | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = transport.get_extra_info("peername")
@@ -97,9 +117,7 @@ class PunctualProtocol(H11Protocol):
             return
         self.places.leave(self._placed)
         self._placed = None
-        for timer in (self._due, self._reading):
-            if timer is not None:
-                timer.cancel()
+        self._stop_watches()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
@@ -115,9 +133,7 @@ class PunctualProtocol(H11Protocol):
             lost(exc)
 
         protocol.connection_lost = left
-        for timer in (self._due, self._reading):
-            if timer is not None:
-                timer.cancel()
+        self._stop_watches()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -129,12 +145,11 @@ class PunctualProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.transport.get_write_buffer_size()
-        self._reading = self.loop.call_later(_READER_S, self._see_reader)
+        self._reading = ReaderWatch(self.transport)
 
     def resume_writing(self) -> None:
         if self._reading is not None:
-            self._reading.cancel()
+            self._reading.stop()
             self._reading = None
         super().resume_writing()
 
@@ -148,13 +163,11 @@ class PunctualProtocol(H11Protocol):
         elif waits and self._due is None:
             self._due = self.loop.call_later(_HEADER_S, self._leave)
 
-    def _see_reader(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        if left > self._unread - _READER_S * _SLOWEST:
-            self.transport.abort()
-            return
-        self._unread = left
-        self._reading = self.loop.call_later(_READER_S, self._see_reader)
+    def _stop_watches(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        if self._reading is not None:
+            self._reading.stop()
 
     def _leave(self) -> None:
         """End the connection; what its client has not read until now is not waited for."""

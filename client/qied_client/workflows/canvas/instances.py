@@ -46,7 +46,7 @@ def _proxies(instance: CanvasNode) -> list[tuple[str, str]]:
     if isinstance(listed, str):
         try:
             listed = json.loads(listed)
-        except ValueError:
+        except (ValueError, RecursionError):
             listed = None
     if not isinstance(listed, list):
         return []

@@ -9,6 +9,7 @@ from typing import Final
 from qied_client.workflows import values as v
 from qied_client.workflows.evaluating import Here
 from qied_client.workflows.files import MaskFile
+from qied_client.workflows.rules.masks import grown
 
 _OWN_SEEDS: Final = "After the first, results have seeds of their own; ComfyUI draws all noise from one."
 _LATENT_PX: Final = 8
@@ -71,7 +72,7 @@ def _inpainted(here: Here) -> object:
         lambda: here.take("pixels", v.Shown), lambda: marking(here, here.take("mask", MaskFile))
     )
     by = here.integer("grow_mask_by", 6)
-    return _begun(here, shown, replace(mask, grown=mask.grown + by // 2, tapered=False))
+    return _begun(here, shown, grown(here, mask, by // 2, tapered=False, given="grow_mask_by"))
 
 
 def marking(here: Here, mask: MaskFile) -> MaskFile:

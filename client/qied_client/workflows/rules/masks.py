@@ -49,14 +49,19 @@ def _inverted(here: Here) -> object:
     return replace(mask, inverted=not mask.inverted)
 
 
-def _grown(here: Here) -> object:
+def _growing(here: Here) -> object:
     mask, by = _of_channel(here), here.integer("expand", 0)
     tapered = here.flag("tapered_corners", True)
     if mask.grown and mask.tapered != tapered:
         here.refuse("it grows a mask twice, in two shapes.", "Grow it once.", input="mask")
-    if abs(mask.grown + by) > _MOST_GROWN:
-        here.refuse(f"it grows a mask by more than {_MOST_GROWN} pixels.", "Paint a larger mask.", input="expand")
     here.became(f"the mask, {abs(by)} pixels {'wider' if by > 0 else 'narrower'}" if by else "the same mask")
+    return grown(here, mask, by, tapered=tapered, given="expand")
+
+
+def grown(here: Here, mask: MaskFile, by: int, *, tapered: bool, given: str) -> MaskFile:
+    """The mask ``by`` pixels wider; raises Refused where the input ``given`` asks for more than is done."""
+    if abs(mask.grown + by) > _MOST_GROWN:
+        here.refuse(f"it grows a mask by more than {_MOST_GROWN} pixels.", "Paint a larger mask.", input=given)
     return replace(mask, grown=mask.grown + by, tapered=tapered)
 
 
@@ -82,5 +87,5 @@ RULES: Final[Mapping[str, Callable[[Here], object]]] = {
     "ImageToMask": _of_picture,
     "MaskToImage": _same,
     "InvertMask": _inverted,
-    "GrowMask": _grown,
+    "GrowMask": _growing,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,13 @@ def test_a_dry_run_shows_rows_and_plan_and_sends_nothing(run: Run, ready: Any, f
     assert json.loads(as_json.stdout) == {"rows": 3, "edits": 3, "done": 0, "expected_ms": 3}
 
 
+def test_a_dry_run_names_no_seed_that_is_not_known_yet(run: Run, ready: Any, folder: Path, tmp_path: Path) -> None:
+    own = run("batch", str(folder), "x", "-o", f"{tmp_path}/{{seed}}{{stem}}.png", "--dry-run")
+    assert "{seed}p0.png" in own.stdout.replace("\n", "").replace(" ", ""), own.stdout
+    given = run("batch", str(folder), "x", "-o", f"{tmp_path}/{{seed}}{{stem}}.png", "--dry-run", "--seed", "77")
+    assert "77p0.png" in given.stdout.replace("\n", "").replace(" ", ""), given.stdout
+
+
 def test_a_dry_run_counts_only_what_would_run(run: Run, ready: Any, folder: Path, tmp_path: Path) -> None:
     command = ("batch", folder, "night", "-o", tmp_path / "out" / "{stem}.png")
     assert run(*command).returncode == 0
@@ -190,6 +198,22 @@ def test_a_clock_time_is_the_next_one_and_a_moment_must_come() -> None:
     for text in ("25:00", "tonight", "2026-11-30T20:00"):
         with pytest.raises(InvalidRequest, match="--at"):
             start_of(text, NOW)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has one time zone for all programs")
+def test_a_clock_time_is_that_of_the_clock_also_when_it_changes_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        before = datetime(2026, 10, 24, 23, 0).astimezone()  # clocks go back at 3:00
+        assert start_of("22:00", before).isoformat() == "2026-10-25T22:00:00+01:00"
+        assert start_of("2026-12-24T22:00", before).isoformat() == "2026-12-24T22:00:00+01:00"
+        before = datetime(2027, 3, 27, 23, 0).astimezone()  # and forth at 2:00: there is no 2:30
+        assert start_of("2:30", before).isoformat() == "2027-03-28T03:30:00+02:00"
+        assert start_of("22:00", before).isoformat() == "2027-03-28T22:00:00+02:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_last_word_is_the_prompt_unless_it_names_pictures(tmp_path: Path, before: Path) -> None:
