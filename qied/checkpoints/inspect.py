@@ -171,8 +171,8 @@ def _folder(path: Path, profiles: Mapping[str, ModelProfile]) -> Report:
     profile = _profile_of(parts, profiles, evidence)
     if profile is not None and evidence.version not in (None, profile.kind):
         problems.append(
-            f"It is {called(evidence.version or '')} by its configuration (zero_cond_t, and the pipeline's class), of "
-            f"which there is none of the size of {profile.title}."
+            f"It is {called(evidence.version or '')} by its configuration (zero_cond_t, and the pipeline's class), but "
+            f"that model does not come in the size of {profile.title}."
         )
         return replace(report, problems=tuple(problems))
     if profile is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 import typer
-from qied_client.cli.program import add_version, run
+from qied_client.cli.program import ACCESS, DAEMON, MODELS, add_version, run
 
 from qied import __version__
 
@@ -17,45 +17,45 @@ from qied import __version__
 def _serve(app: typer.Typer) -> None:
     from qied.cli.serve import ServeCommand, serve
 
-    app.command(cls=ServeCommand)(serve)
+    app.command(cls=ServeCommand, rich_help_panel=DAEMON)(serve)
 
 
 def _pull(app: typer.Typer) -> None:
     from qied.cli.pull import pull
 
-    app.command()(pull)
+    app.command(rich_help_panel=MODELS)(pull)
 
 
 def _demo(app: typer.Typer) -> None:
     from qied.cli.demo import demo
 
-    app.command()(demo)
+    app.command(rich_help_panel=DAEMON)(demo)
 
 
 def _doctor(app: typer.Typer) -> None:
     from qied.cli.doctor import doctor
 
-    app.command()(doctor)
+    app.command(rich_help_panel=MODELS)(doctor)
 
 
 def _plan(app: typer.Typer) -> None:
     from qied.cli.plan import plan_command
 
-    app.command("plan")(plan_command)
+    app.command("plan", rich_help_panel=MODELS)(plan_command)
 
 
 def _probe(app: typer.Typer) -> None:
     from qied.cli.probe import probe
 
-    app.command()(probe)
+    app.command(rich_help_panel=MODELS)(probe)
 
 
 def _files(app: typer.Typer) -> None:
     from qied.cli.inspect import inspect_command
     from qied.cli.models import models_command
 
-    app.command("inspect")(inspect_command)
-    app.command("models")(models_command)
+    app.command("inspect", rich_help_panel=MODELS)(inspect_command)
+    app.command("models", rich_help_panel=MODELS)(models_command)
 
 
 def _client(app: typer.Typer) -> None:
@@ -79,19 +79,19 @@ def _owner(app: typer.Typer) -> None:
 def _keys(app: typer.Typer) -> None:
     from qied.cli.keys import keys
 
-    app.add_typer(keys, name="keys")
+    app.add_typer(keys, name="keys", rich_help_panel=ACCESS)
 
 
 def _profile(app: typer.Typer) -> None:
     from qied.cli.profiles import profile
 
-    app.add_typer(profile, name="profile")
+    app.add_typer(profile, name="profile", rich_help_panel=MODELS)
 
 
 def _service(app: typer.Typer) -> None:
     from qied.service.command import service
 
-    app.add_typer(service, name="service")
+    app.add_typer(service, name="service", rich_help_panel=DAEMON)
 
 
 PARTS: Final[tuple[tuple[str, Callable[[typer.Typer], None]], ...]] = (

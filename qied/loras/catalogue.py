@@ -114,7 +114,7 @@ class FoundLora:
         """Why it may not be used."""
         if self.path.is_dir():
             return ModelUnsupported(
-                f"The folder {self.name} cannot be used: it is a link to a folder that is none of the LoRA folders.",
+                f"The folder {self.name} cannot be used: it is a link to a folder that is not one of the LoRA folders.",
                 "Add the folder that the link points to to model.loras, and restart the daemon.",
             )
         return unusable(

@@ -71,7 +71,7 @@ def families(standing: Standing) -> list[Metric]:
     )
     error = GaugeMetricFamily(
         "qied_plan_error_ratio",
-        "How much more of the device than planned a worker has held at most since its start; negative: less.",
+        "The most memory that a worker has held since its start, against its plan: 0.1 is a tenth more.",
         labels=["card"],
     )
     for card in standing.cards:

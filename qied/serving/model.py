@@ -322,7 +322,7 @@ def _fitting_profile(folder: Path, shipped: Mapping[str, ModelProfile]) -> tuple
     if alike:
         raise ModelUnsupported(
             f"{folder} is {called(evidence.version or 'an unknown model')} by its configuration (the pipeline's class, "
-            f"and zero_cond_t), of which there is none of the size of {alike[0].title}.",
+            f"and zero_cond_t), but that model does not come in the size of {alike[0].title}.",
             "Restore the original configuration files, or name a profile with model.profile.",
         )
     raise ModelUnsupported(

@@ -21,8 +21,8 @@ class ForeignKind:
 _LOGIN: Final = "some sites require a login, or consent to a licence, first."
 _PAGE: Final = ForeignKind("it is a web page", f"Download the file itself: {_LOGIN}")
 _TEXT: Final = ForeignKind(
-    "it is text, not weights: perhaps what a site answered in the place of the file",
-    f"Look into it, and download the file again: {_LOGIN}",
+    "it is text, not weights: perhaps a page that a site sent instead of the file",
+    f"Open it to see, and download the file again: {_LOGIN}",
 )
 _ARCHIVE: Final = ForeignKind("it is a compressed archive", "Unpack it, and name the file that was in it.")
 _BEGINNINGS: Final = (

@@ -38,5 +38,5 @@ def test_a_model_named_for_another_version_is_told_at_the_start_and_in_each_edit
         cwd=tmp_path,
     )
     assert listed.stdout.endswith(
-        f"`qied serve` uses {model}\nas qied built-in small edit model, by its configuration\n! {warning}\n"
+        f"'qied serve' uses {model}\nas qied built-in small edit model, by its configuration\n! {warning}\n"
     )

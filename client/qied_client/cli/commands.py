@@ -15,6 +15,7 @@ from qied_client.cli.editing.command import edit
 from qied_client.cli.editing.generate import generate
 from qied_client.cli.editing.redraw import redraw
 from qied_client.cli.editing.upscale import upscale
+from qied_client.cli.program import ACCESS, EDITING, JOBS, OFFERED
 from qied_client.cli.sessions.commands import session_app
 from qied_client.cli.show import show
 from qied_client.cli.workflows.command import run_workflow
@@ -22,26 +23,14 @@ from qied_client.cli.workflows.command import run_workflow
 
 def add_client_commands(app: typer.Typer) -> None:
     """Add the commands to a command line."""
-    for command in (
-        edit,
-        batch,
-        recipes,
-        generate,
-        redraw,
-        upscale,
-        jobs,
-        result,
-        release,
-        cancel,
-        ps,
-        top,
-        presets,
-        loras,
-        upscalers,
-        show,
-        login,
-        logout,
+    for title, commands in (
+        (EDITING, (edit, generate, redraw, upscale, batch)),
+        (JOBS, (jobs, result, release, cancel, ps, top)),
+        (OFFERED, (presets, loras, upscalers, recipes)),
+        (ACCESS, (login, logout)),
     ):
-        app.command()(command)
-    app.command("run")(run_workflow)
-    app.add_typer(session_app, name="session")
+        for command in commands:
+            app.command(rich_help_panel=title)(command)
+    app.command("run", rich_help_panel=EDITING)(run_workflow)
+    app.add_typer(session_app, name="session", rich_help_panel=EDITING)
+    app.command(rich_help_panel=EDITING)(show)

@@ -11,7 +11,8 @@ import typer
 from qied_client.cli import completing
 
 Key = Annotated[
-    Path | None, typer.Option("--key", help="Key file; default: QIED_KEY, else of 'login', else the local daemon's.")
+    Path | None,
+    typer.Option("--key", help="Key file; default: QIED_KEY, else that of 'login', else the local daemon's."),
 ]
 Address = Annotated[str | None, typer.Option(help="Daemon address, instead of the one in the key file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -7,15 +7,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, Key
-from qied_client.client import Client
+from qied_client.cli.program import DAEMON
 
 
 def add_owner_commands(app: typer.Typer) -> None:
     """Add the commands to a command line."""
     for command in (pause, resume, unload, load, stop):
-        app.command()(command)
+        app.command(rich_help_panel=DAEMON)(command)
 
 
 def pause(key: Key = None, address: Address = None) -> None:
@@ -54,6 +55,6 @@ def stop(
 
 def _order(action: str, key: Key, address: Address, done: str) -> None:
     with failures_as_text():
-        with Client(key, address=address, patience=3.0) as client:
+        with connected(key, address, patience=3.0) as client:
             answer = client.control(action)
         Console(highlight=False).print(done.format(running=answer.running, waiting=answer.waiting), soft_wrap=True)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import typer
 from typer.main import get_command
+
+DAEMON: Final = "Run the daemon"
+MODELS: Final = "Models and this machine"
+EDITING: Final = "Edit pictures"
+JOBS: Final = "Jobs"
+OFFERED: Final = "What edits can use"
+ACCESS: Final = "Who has access"
+"""Titles under which ``--help`` lists the commands."""
 
 
 def add_version(app: typer.Typer, name: str, version: str) -> None:

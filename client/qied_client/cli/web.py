@@ -15,6 +15,7 @@ from rich.table import Table
 
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key, program
+from qied_client.cli.program import ACCESS
 from qied_client.credentials import default_home, find_credential
 from qied_client.errors import InvalidRequest, SetupError
 from qied_client.installing import install_extra
@@ -32,8 +33,8 @@ TokensFile = Annotated[
 
 def add_web_commands(app: typer.Typer) -> None:
     """Add the commands to a command line."""
-    app.command()(web)
-    app.add_typer(tokens, name="tokens")
+    app.command(rich_help_panel=ACCESS)(web)
+    app.add_typer(tokens, name="tokens", rich_help_panel=ACCESS)
 
 
 def web(

@@ -48,7 +48,9 @@ REACHING = (
     "does it listen on the network (daemon.listen), and does its firewall let the port in?"
 )
 """Remedy where a daemon cannot be reached."""
+_STARTING = "Start it here: qied serve. If it runs, it listens elsewhere: the address is in the key file."
 _NAMING = "Check the name in the key file. Is this machine in its network (VPN, Wi-Fi)? Its number works as well."
+_HERE = ("127.0.0.1", "::1", "localhost")
 _NAME_S = 2.0
 
 
@@ -222,7 +224,7 @@ class Transport:
             pass  # a slow name server: what is known is that nothing answered
         except OSError:
             return DaemonUnreachable(f"There is no host {host!r}, as {address} has it.", _NAMING)
-        return DaemonUnreachable(f"Nothing answers at {address}.", REACHING)
+        return DaemonUnreachable(f"Nothing answers at {address}.", _STARTING if host in _HERE else REACHING)
 
 
 def _see_that_it_is_watched(socket: zmq.asyncio.Socket) -> None:

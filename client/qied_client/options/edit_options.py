@@ -125,7 +125,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "background": Option(
         "'auto', 'transparent' or 'opaque'",
         "With 'auto' and 'transparent' a PNG or WebP is transparent where the first picture is and no mask marks; "
-        "'auto' tells so in a warning. 'opaque' makes all of the result visible.",
+        "'auto' says so in a warning. 'opaque' makes all of the result visible.",
     ),
     "rewrite_prompt": Option("True or False", "Have the daemon's prompt rewriter, if it has one, improve the prompt."),
     "upscale": Option(

@@ -67,7 +67,7 @@ class GivenRedraw:
         """The picture of its mask, where ``edits`` is that of the edit; raises InvalidRequest where that is missing."""
         if self.edits_mask and edits is None:
             raise InvalidRequest(
-                f"{place}.mask: it is to be the mask of the edit, which has none.",
+                f"{place}.mask: this pass takes the edit's mask, and the edit has none.",
                 "Give the edit a mask, or leave this one out.",
                 field="redraw",
             )

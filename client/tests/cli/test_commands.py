@@ -74,7 +74,26 @@ def test_a_daemon_that_is_not_there_is_said_so(run: Any, daemon: Any, free_addre
     assert done.returncode == 3
     said, remedy = done.stderr.splitlines()
     assert said == f"error daemon_unreachable Nothing answers at {free_address}."
-    assert remedy.startswith("  do    Is it running ('qied serve' on its machine)?")
+    assert remedy.startswith("  do    Start it here: qied serve.")
+
+
+@pytest.mark.parametrize("command", ["edit", "upscale", "run"])
+def test_a_file_that_is_missing_is_told_before_a_daemon_is_waited_for(
+    run: Any, daemon: Any, free_address: str, tmp_path: Path, command: str
+) -> None:
+    daemon.write_key(free_address)
+    prompt = ["x"] if command == "edit" else []
+    done = run(command, tmp_path / "gone.png", *prompt, "-o", tmp_path / "a.png", "--key", daemon.key)
+    assert (done.returncode, "gone.png" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_terminal_shows_that_a_command_waits_for_the_daemon(
+    run: Any, daemon: Any, free_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.write_key(free_address)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    assert "connecting to the daemon" in run("ps", "--key", daemon.key).stderr
 
 
 def test_a_key_that_is_not_enrolled_is_said_so(run: Any, daemon: Any) -> None:

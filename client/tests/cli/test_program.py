@@ -24,6 +24,11 @@ def test_help_fits_80_columns_and_tells_no_type_of_flags(run: Any, command: tupl
     assert "--no-fit" not in done.stdout
 
 
+def test_every_command_is_listed_under_a_title(run: Any) -> None:
+    titles = [line.strip("╭─╮ ") for line in run("--help").stdout.splitlines() if line.startswith("╭")]
+    assert titles == ["Options", "Edit pictures", "Jobs", "What edits can use", "Who has access"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_shown_for_a_shell_and_answers(shell: str) -> None:
     environ = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}

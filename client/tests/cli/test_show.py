@@ -84,7 +84,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], dict[str, A
             raise typer.Exit
 
     monkeypatch.setattr(command, "Edits", FakeEdits)
-    monkeypatch.setattr(command, "Client", FakeClient)
+    monkeypatch.setattr(command, "connected", FakeClient)
+    monkeypatch.setattr(command, "check_files", lambda *_: None)  # the files are names alone
     app = typer.Typer()
     commands.add_client_commands(app)
     line = get_command(app)

@@ -38,7 +38,7 @@ def show_plan(
     before = f", {done} done before" if done else ""
     text = Text.assemble((f"{left} edits", "bold"), f" of {found.rows} rows{before}: {' -> '.join(stages)}")
     if answers:
-        text.append(f"; about {seconds(expected_ms(answers, left))} on one worker, next to nothing else")
+        text.append(f"; about {seconds(expected_ms(answers, left))} on one worker that does nothing else")
     console.print(text, soft_wrap=True)
 
 

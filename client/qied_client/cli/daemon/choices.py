@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
-from qied_client.client import Client
 from qied_client.picture_header import FORMAT_NAMES
 from qied_client.protocol import messages as m
 from qied_client.text import counted, file_size
@@ -25,7 +25,7 @@ Row = TypeVar("Row", m.LoraInfo, m.UpscalerInfo)
 def presets(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
     """Show what each preset does, and the limits of this daemon."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             description = client.describe()
         console = Console(highlight=False)
         if as_json:
@@ -78,7 +78,7 @@ def presets_table(rows: Sequence[m.PresetInfo]) -> Table:
 def loras(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
     """List the LoRAs by the names that 'edit --lora' takes."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             rows = client.loras()
         _print_rows(
             rows, loras_table, "This daemon has no LoRAs. Its owner names their folders in model.loras.", as_json
@@ -106,7 +106,7 @@ def _made_for(row: m.LoraInfo) -> str:
 def upscalers(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
     """List the upscaling models by the names that 'edit --upscale' takes."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             rows = client.upscalers()
         none = "This daemon has no upscalers. Its owner names their folders in model.upscalers."
         _print_rows(rows, upscalers_table, none, as_json)

@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from qied_client.cli import completing
+from qied_client.cli.connecting import connected
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import collect
@@ -24,7 +25,6 @@ from qied_client.cli.failures import failures_as_text, show_failure
 from qied_client.cli.options import Address, AsJson, JobId, Key, program
 from qied_client.cli.progress import EditProgress
 from qied_client.cli.status import when_text
-from qied_client.client import Client
 from qied_client.errors import QiedError, UnreachableError
 from qied_client.job_status import JobSummary
 
@@ -42,7 +42,7 @@ def jobs(
 ) -> None:
     """List your edits that the daemon keeps, the newest first."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             rows = client.jobs(limit=None if everything else _NEWEST + 1)
         more = not everything and len(rows) > _NEWEST
         rows = rows[:_NEWEST] if more else rows
@@ -118,7 +118,7 @@ def result(
     with failures_as_text(in_flags):
         place = Place(out)
         place.check()
-        with Client(key, address=address) as client, EditProgress() as progress:
+        with connected(key, address) as client, EditProgress() as progress:
             done = [collect(client.job(job), place, out, progress)]
         show_warnings(done)
         show_saved(Console(highlight=False), done, as_json)
@@ -135,7 +135,7 @@ def release(
     """Delete finished edits and their pictures from the daemon."""
     console = Console(highlight=False)
     failed = False
-    with failures_as_text(), Client(key, address=address) as client:
+    with failures_as_text(), connected(key, address) as client:
         for job in jobs:
             try:
                 client.release(job)

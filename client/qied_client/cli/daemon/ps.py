@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.cli import completing
+from qied_client.cli.connecting import connected
 from qied_client.cli.daemon.jobs import jobs_table
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key, program
@@ -32,7 +33,7 @@ def ps(
 ) -> None:
     """Show what the daemon is doing: workers and their memory, jobs, queue, sessions."""
     with failures_as_text():
-        with Client(key, address=address, patience=3.0) as client:
+        with connected(key, address, patience=3.0) as client:
             report = client.status(everyone=everyone)
             kept = _not_fetched(client)
         console = Console(highlight=False)
@@ -70,6 +71,6 @@ def cancel(
     """Cancel a job; repeating it is harmless."""
     user, _, name = job.rpartition("/")
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             answer = client.cancel(name, user=user or None)
         Console(highlight=False).print(Text(f"{job}: {answer}"), soft_wrap=True)

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, Key
 from qied_client.cli.status import counts, headline, memory_bar, seconds
@@ -132,7 +133,7 @@ def top(
 ) -> None:
     """Watch the daemon: cards and their memory, edits, queue and speed. q or Ctrl-C ends."""
     console = Console(highlight=False)
-    with failures_as_text(), Client(key, address=address, patience=_PATIENCE_S) as client:
+    with failures_as_text(), connected(key, address, patience=_PATIENCE_S) as client:
         view = _look(client, Speed())
         if once or not console.is_terminal:
             console.print(view)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from qied_client.aio.uploads import PictureUpload
 from qied_client.cli.options import program
 from qied_client.errors import InvalidRequest
 
@@ -34,6 +35,14 @@ def told_apart(words: Sequence[str]) -> tuple[list[Path], str]:
             text,
         )
     return [Path(word) for word in pictures], last
+
+
+def check_files(pictures: Sequence[Path], mask: Path | None = None) -> None:
+    """Raise the error of a picture that cannot be used now, rather than after waiting for a daemon."""
+    for picture in pictures:
+        PictureUpload(picture)
+    if mask is not None:
+        PictureUpload(mask, "mask")
 
 
 def _refuse_a_picture_as_prompt(pictures: Sequence[str], last: str) -> None:

@@ -13,9 +13,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.drawing import can_draw, show_pictures
 from qied_client.cli.editing import options as o
-from qied_client.cli.editing.arguments import told_apart
+from qied_client.cli.editing.arguments import check_files, told_apart
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import Edits, Saved
 from qied_client.cli.editing.words import in_flags, phrased
@@ -119,7 +120,8 @@ def edit(
         if chosen is not None:
             options, prompt = o.over_recipe(chosen.options(), options), chosen.prompt_for(prompt)
             require_mask(chosen, mask)
-        with Client(key, address=address) as client:
+        check_files(pictures, mask)
+        with connected(key, address) as client:
             if chosen is not None:
                 require_stages(chosen, client.describe().stages)
             done = carried_out(client, place, pictures, prompt, options, job=job, seed=seed)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.command import Drawing, carried_out, checked_place, show_done
 from qied_client.cli.editing.words import in_flags
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
-from qied_client.client import Client
 from qied_client.errors import InvalidRequest
 
 
@@ -71,7 +71,7 @@ def generate(
             fit=fit,
             priority=priority,
         )
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             done = carried_out(client, place, [], prompt, options, job=job, seed=seed)
         drawing = Drawing.NEVER if no_picture or as_json else picture
         show_done(done, drawing, as_json, before=None, many=count > 1)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from qied_client.cli import completing
+from qied_client.cli.connecting import connected
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
@@ -18,7 +19,6 @@ from qied_client.cli.editing.words import in_flags
 from qied_client.cli.exit_status import INTERRUPTED
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
-from qied_client.client import Client
 from qied_client.errors import InvalidRequest, QiedError
 from qied_client.options.redrawing import redrawing
 from qied_client.picture_metadata import read_metadata
@@ -106,7 +106,7 @@ def redraw(
             reference,
             {**settings, **region},  # type: ignore[typeddict-item]
         )
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             edits = Edits(client, place, job, seed)
             try:
                 done = edits.run(

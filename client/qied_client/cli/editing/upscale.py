@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from qied_client.cli import completing
+from qied_client.cli.connecting import connected
 from qied_client.cli.editing import options as o
+from qied_client.cli.editing.arguments import check_files
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import Edits, Saved
@@ -17,7 +19,6 @@ from qied_client.cli.editing.words import in_flags
 from qied_client.cli.exit_status import INTERRUPTED, status_of
 from qied_client.cli.failures import failures_as_text, show_failure
 from qied_client.cli.options import Address, AsJson, Key
-from qied_client.client import Client
 from qied_client.errors import InvalidRequest, QiedError, UnreachableError
 from qied_client.protocol.request import UPSCALING
 
@@ -49,7 +50,9 @@ def upscale(
         options |= {"background": background} if background is not None else {}
         done: list[Saved] = []
         status = 0
-        with Client(key, address=address) as client:
+        if len(pictures) == 1:
+            check_files(pictures)
+        with connected(key, address) as client:
             for path, place in zip(pictures, places, strict=True):
                 edits = Edits(client, place, None, 0)
                 try:

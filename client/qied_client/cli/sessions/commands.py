@@ -15,6 +15,7 @@ from rich.text import Text
 
 from qied_client.aio.job import named
 from qied_client.cli import completing
+from qied_client.cli.connecting import connected
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
@@ -24,7 +25,7 @@ from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key, program
 from qied_client.cli.progress import EditProgress
 from qied_client.cli.sessions.tables import history_table, sessions_table
-from qied_client.client import Client, Session
+from qied_client.client import Session
 from qied_client.errors import InvalidRequest
 
 Name = Annotated[str, typer.Argument(help="The session's name.", autocompletion=completing.sessions)]
@@ -42,7 +43,7 @@ def open_session(
 ) -> None:
     """Open a session on a picture; the same picture and name again is the same session."""
     with failures_as_text():
-        with Client(key, address=address) as client, EditProgress() as progress:
+        with connected(key, address) as client, EditProgress() as progress:
             session = client.session(picture, name=name, on_progress=progress)
         _show_place(session, as_json)
 
@@ -52,7 +53,9 @@ def edit_session(
     name: Name,
     prompt: Annotated[str, typer.Argument(help="What to change, in words.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .png, .webp or .jpg.")],
-    base: Annotated[int | None, typer.Option(help="The turn to edit, 0 the first picture; else the latest.")] = None,
+    base: Annotated[
+        int | None, typer.Option(help="The turn to edit; 0 is the first picture. Default: the latest.")
+    ] = None,
     negative: o.Negative = None,
     seed: o.Seed = None,
     steps: o.Steps = None,
@@ -110,7 +113,7 @@ def edit_session(
             no_align=no_align,
             compat=compat,
         )
-        with Client(key, address=address) as client, EditProgress() as progress:
+        with connected(key, address) as client, EditProgress() as progress:
             options.update(place.asks(client.welcome.version))
             session = client.take_up_session(name)
             result = session.edit(prompt, base=base, job_id=job, seed=seed, on_progress=progress, **options)
@@ -128,7 +131,7 @@ def edit_session(
 def undo(name: Name, key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
     """Go back to the picture that the latest turn edited."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             session = client.take_up_session(name)
             session.undo()
         _show_place(session, as_json)
@@ -138,7 +141,7 @@ def undo(name: Name, key: Key = None, address: Address = None, as_json: AsJson =
 def redo(name: Name, key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
     """Go forward again to a turn that was undone, the newest one if there are several."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             session = client.take_up_session(name)
             session.redo()
         _show_place(session, as_json)
@@ -148,7 +151,7 @@ def redo(name: Name, key: Key = None, address: Address = None, as_json: AsJson =
 def list_sessions(key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
     """List your open sessions, the last used one first."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             sessions = client.sessions()
         console = Console(highlight=False)
         if as_json:
@@ -163,7 +166,7 @@ def list_sessions(key: Key = None, address: Address = None, as_json: AsJson = Fa
 def history(name: Name, key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
     """Show all turns; > marks the latest picture. Turn 0 is the first picture."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             session = client.take_up_session(name)
             turns = session.history()
         if as_json:
@@ -187,7 +190,7 @@ def result(
             raise InvalidRequest(
                 f"{out}: there is no folder {out.parent}.", "Create it first, or choose another.", field="out"
             )
-        with Client(key, address=address) as client, EditProgress() as progress:
+        with connected(key, address) as client, EditProgress() as progress:
             found = client.take_up_session(name).result(turn, on_progress=progress)
         found.save(out)
         if as_json:
@@ -204,7 +207,7 @@ def result(
 def close(name: Name, key: Key = None, address: Address = None, as_json: AsJson = False) -> None:
     """End a session: its pictures may be deleted."""
     with failures_as_text():
-        with Client(key, address=address) as client:
+        with connected(key, address) as client:
             client.take_up_session(name).close()  # taken up first, so that a misspelt name is an error
         if as_json:
             _print_json({"name": name, "closed": True})

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qied_client.cli.connecting import connected
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.command import Drawing, carried_out, show_done
 from qied_client.cli.editing.run import Saved
@@ -65,6 +66,7 @@ def run_workflow(
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow of ComfyUI, and save what its save nodes would."""
+    from qied_client.workflows.documents import read_document
     from qied_client.workflows.running import examined  # other commands start sooner without it
 
     with failures_as_text(in_flags):
@@ -81,7 +83,8 @@ def run_workflow(
                 )
             _stop_at(found)
             return
-        with Client(key, address=address) as client:
+        read_document(workflow)  # what is wrong with the file is said before a daemon is waited for
+        with connected(key, address) as client:
             found = examined(workflow, folders, chosen, served_by(client), only or (), client.download)
             _stop_at(found)
             shared: dict[str, Any] = {"on_cap": "fit"} if fit else {}
@@ -134,7 +137,7 @@ def served_by(client: Client) -> Served | None:
 def _asked(key: Path | None, address: str | None) -> Served | None:
     """What the daemon serves, if one answers; a key or an address that is named must lead to one."""
     try:
-        with Client(key, address=address, patience=None if key or address else 1.0) as client:
+        with connected(key, address, patience=None if key or address else 1.0) as client:
             return served_by(client)
     except UnreachableError:
         if key is not None or address is not None:
