@@ -1,4 +1,4 @@
-"""Measures the web door: open pages beside edits that stream pictures, large uploads, and what it adds to one edit.
+"""Measures the web gateway: open pages beside edits that stream pictures, large uploads, and what it adds to one edit.
 
 Everything runs on this machine over loopback, with a real daemon and a real gateway; README.md beside this file tells
 the method.
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure the web door.")
+    parser = argparse.ArgumentParser(description="Measure the web gateway.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--quick", action="store_true", help="a run of seconds that shows that everything works")
     parser.add_argument("--parts", nargs="+", choices=list(_PARTS), default=list(_PARTS), help="default: all")

@@ -35,6 +35,8 @@ _ONLY_IN_DETAIL = frozenset(
     }
 )
 _SENTENCES = {
+    "model": "the model is {told}, from {path}",
+    "web gateway": "the web gateway is at {address}; 'qied tokens add NAME' lets somebody in",
     "requeued": "{user}  {job}  waits again: {reason}",
     "a job is set aside": "{user}  {job}  is set aside: the machine went down {downs} times while it ran",
     "an edit's settings are probably not what the user intended": "{user}  {job}  {why}",

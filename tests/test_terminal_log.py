@@ -22,6 +22,11 @@ def finished(**fields: Any) -> str:
     return rendered("finished", part="dispatcher", **{**EDIT, "state": "succeeded", "run_ms": 1900, **fields})
 
 
+def test_the_model_that_is_served_is_a_sentence() -> None:
+    line = rendered("model", part="serve", told="Qwen-Image-Edit-2511 (by its configuration)", path="/m")
+    assert line.endswith("  the model is Qwen-Image-Edit-2511 (by its configuration), from /m")
+
+
 def test_an_edit_that_ends_is_one_line() -> None:
     line = finished(precision="fp8", code=None, wait_ms=20)
     assert line == "14:02:11  anna  job-2d51376f64e34d48b732  1024x1024  4 steps  1.9 s  FP8"

@@ -40,7 +40,7 @@ _PATIENCE_MS = 120_000
 
 @dataclass(frozen=True)
 class Door:
-    """A web door: its address, and a token of the machine's owner."""
+    """A web gateway: its address, and a token of the machine's owner."""
 
     url: str
     token: str
@@ -48,7 +48,7 @@ class Door:
 
 @contextmanager
 def daemon() -> Iterator[Door]:
-    """A daemon with the built-in model and its web door, on free ports and in a folder of its own."""
+    """A daemon with the built-in model and its web gateway, on free ports and in a folder of its own."""
     with tempfile.TemporaryDirectory() as home:
         process = subprocess.Popen(
             [sys.executable, "-m", "qied", "serve", "--model", "builtin", "--home", home, *FREE_PORTS],
@@ -58,7 +58,7 @@ def daemon() -> Iterator[Door]:
         try:
             assert process.stderr is not None
             lines = map(json.loads, process.stderr)
-            url = next(line["address"] for line in lines if line["event"] == "web door")
+            url = next(line["address"] for line in lines if line["event"] == "web gateway")
             threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the daemon
             yield Door(url, TokenStore(Path(home) / "tokens.json").add("local")[0])
         finally:

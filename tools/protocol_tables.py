@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from generated_part import update
 from qied_client.protocol import fields as f
-from qied_client.protocol import messages as m
-from qied_client.protocol.request import Compat, EditRequest, LoraChoice
 from qied_client.protocol.roles import FROM_CLIENT, FROM_DAEMON
 
 PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"
-_PARTS = (EditRequest, LoraChoice, Compat, m.ImageSize, m.Turn, m.WorkerRow, m.JobRow, m.SessionRow, m.UpscalerInfo)
 
 
 def check_text(check: Any) -> str:
@@ -60,7 +59,7 @@ def table(kind: type[Any]) -> str:
     """One message or part: its docstring and its fields."""
     hints = f._checks(kind)
     title = getattr(kind, "TYPE", b"").decode() or kind.__name__
-    lines = [f"#### {title}", "", (kind.__doc__ or "").split("\n\n")[0].replace("\n    ", " ").replace("``", "`"), ""]
+    lines = [f"#### {title}", "", *_paragraphs(kind)]
     if hints:
         lines += ["| field | values | default |", "| --- | --- | --- |"]
     for field in fields(kind):
@@ -70,6 +69,31 @@ def table(kind: type[Any]) -> str:
         default = "" if missing or body else _default(given, field.default_factory is not MISSING)
         lines.append(f"| `{field.name}` | {check_text(hints[field.name][0])} | {default} |")
     return "\n".join(lines) + "\n"
+
+
+def _paragraphs(kind: type[Any]) -> list[str]:
+    """What the docstring says, a line for each paragraph: there is no other page that tells what fields mean."""
+    paragraphs = inspect.cleandoc(kind.__doc__ or "").replace("``", "`").split("\n\n")
+    return [line for paragraph in paragraphs for line in (paragraph.replace("\n", " "), "")]
+
+
+def _parts(kinds: Iterable[type[Any]]) -> list[type[Any]]:
+    """Every part that messages have, and parts of parts, in the order in which they are named first."""
+    found: dict[type[Any], None] = {}
+    for kind in kinds:
+        inner = [_part_of(check) for check, *_ in f._checks(kind).values()]
+        for part in (each for each in inner if each is not None and each not in found):
+            found |= dict.fromkeys([part, *_parts([part])])
+    return list(found)
+
+
+def _part_of(check: Any) -> type[Any] | None:
+    match check:
+        case f.Nested(kind):
+            return kind
+        case f.Maybe(inner) | f.Later(inner) | f.ListOf(inner):
+            return _part_of(inner)
+    return None
 
 
 def _default(value: Any, factory: bool) -> str:
@@ -87,7 +111,7 @@ def tables() -> str:
         ("From the client", [kind for name, kind in FROM_CLIENT.items() if name not in both]),
         ("From the daemon", [kind for name, kind in FROM_DAEMON.items() if name not in both]),
         ("From either side", [kind for name, kind in FROM_CLIENT.items() if name in both]),
-        ("Parts of messages", list(_PARTS)),
+        ("Parts of messages", _parts([*FROM_CLIENT.values(), *FROM_DAEMON.values()])),
     ]
     return "\n".join(f"### {title}\n\n" + "\n".join(table(kind) for kind in kinds) for title, kinds in sections)
 

@@ -134,10 +134,11 @@ def _batch() -> Text:
     console = Console(file=io.StringIO(), width=COLUMNS, force_terminal=True, color_system="standard", highlight=False)
     options = {"mask": "masks/{stem}.png"}
     rows = [Row((f"in/{name}.jpg",), prompt, index, "", "", options) for index, (name, prompt) in enumerate(ROWS, 1)]
-    edits = edits_of(rows, Names(["out/{stem}.png", "out/{stem}.webp"]), count=1, batch="example")
+    names = Names(["out/{stem}.png", "out/{stem}.webp"])
+    edits = edits_of(rows, names, count=1, batch="example")
     found = Checked(edits=30, rows=30, first=list(edits))
     quoted = m.Quoted(1, True, 1024, 1024, 4, 4, "fp8", 1, 3_200, 0, 1024, 1024)
-    show_plan(console, found, [(Kind({}, [], "", 30), quoted)], ("mask", "edit", "save"))
+    show_plan(console, found, names, [(Kind({}, [], None, "", 30), quoted)], ("mask", "edit", "save"))
     assert isinstance(console.file, io.StringIO)
     return _prompt("qied batch rows.csv -o 'out/{stem}.png' -o 'out/{stem}.webp' --dry-run").append(
         Text.from_ansi(console.file.getvalue())

@@ -1,4 +1,4 @@
-"""What is said of figures that need no card: loading, the wire, the web door, and installing."""
+"""What is said of figures that need no card: loading, the wire, the web gateway, and installing."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def wire(folder: Path | None = None) -> str:
 
 
 def web(folder: Path | None = None) -> str:
-    """The web door, against its bars."""
-    return _bars("web", "At the web door", folder)
+    """The web gateway, against its bars."""
+    return _bars("web", "At the web gateway", folder)
 
 
 def _bars(program: str, title: str, folder: Path | None) -> str:

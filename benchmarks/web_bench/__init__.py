@@ -1,1 +1,1 @@
-"""The benchmark of the web door; see README.md beside this folder."""
+"""The benchmark of the web gateway; see README.md beside this folder."""

@@ -40,7 +40,7 @@ def bars(report: dict[str, Any]) -> list[Bar]:
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Print the bars."""
-    table = Table("figure", "median of rounds (lowest to highest)", "bar", "", title="the web door")
+    table = Table("figure", "median of rounds (lowest to highest)", "bar", "", title="the web gateway")
     for bar in bars(report):
         met = "[green]met[/]" if bar.met else "[red]missed[/]"
         table.add_row(bar.name, f"{bar.figure} {bar.unit}", f"< {bar.bar:g} {bar.unit}", met)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qied_client.errors import InvalidRequest, PictureError, SetupError
 from qied_client.protocol.messages import MeasuredDrift
-from qied_client.system_failures import with_home
+from qied_client.system_failures import what_helps, with_home
+from qied_client.text import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,10 +83,10 @@ class Result:
 
     def __repr__(self) -> str:
         facts = [f"{self.width}x{self.height} {self.media_type}", f"seed {self.seed}"]
-        facts += [f"{self.steps} steps"] if self.steps else []
+        facts += [counted(self.steps, "step")] if self.steps else []
         facts += [self.precision] if self.precision else []
         facts += [self.job] if self.turn is None else [self.job, f"turn {self.turn}"]
-        facts += [f"{len(self.warnings)} warning{'s' if len(self.warnings) > 1 else ''}"] if self.warnings else []
+        facts += [counted(len(self.warnings), "warning")] if self.warnings else []
         return f"<Result {', '.join(facts)}>"
 
     def _repr_png_(self) -> builtins.bytes | None:
@@ -127,9 +128,7 @@ class Result:
             part.write_bytes(data)
             part.replace(target)
         except OSError as error:
-            raise InvalidRequest(
-                f"{target}: {error.strerror}.", "Choose a place where files can be written."
-            ) from error
+            raise InvalidRequest(f"{target}: {error.strerror}.", what_helps(error)) from error
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ Work = Callable[[AsyncClient], Coroutine[Any, Any, T]]
 
 _CLOSING_S = 2.0
 """How long the end of the process waits for connections to be closed."""
-_IN_COMFYUI = "Or give the path of a key file in a Qied Server node."
+_IN_COMFYUI = "\nOr give the path of a key file in a Qied Server node."
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Connections:
             await client.connect()
             return await work(client)
         except CredentialsMissing as error:
-            raise CredentialsMissing(error.message, f"{error.remedy} {_IN_COMFYUI}", **error.details) from error
+            raise CredentialsMissing(error.message, f"{error.remedy}{_IN_COMFYUI}", **error.details) from error
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +13,19 @@ from qied_client.system_failures import expanded
 
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import Installation, Kind
-from qied.checkpoints.expected import expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import (
+    expected_shapes,
+    faults,
+    faults_of,
+    faults_together,
+    fitting_profiles,
+    nearest_profile,
+)
 from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.llama.vision_tower import GET_TOWER, LANGUAGE_ALONE, files_of_encoder
 from qied.checkpoints.names import PartRole
 from qied.checkpoints.part_file import PartFile, read_part, usable_part
-from qied.checkpoints.pipeline_folder import STEMS, checkpoint_of, has_vocabulary, weight_files
+from qied.checkpoints.pipeline_folder import REMEDY, STEMS, checkpoint_of, has_vocabulary, weight_files
 from qied.checkpoints.small_files import is_file, is_folder
 from qied.checkpoints.versions import known_to, of_kind
 from qied.planning.profiles.model_profile import ModelProfile, shipped_profiles
@@ -27,6 +35,10 @@ from qied.weights.stored import QUANTISED
 
 PULL_TOKENIZER: Final = f"{PULL}-tokenizer"
 _TITLES: Final[dict[PartRole, str]] = {"transformer": "transformer", "text_encoder": "text encoder", "vae": "VAE"}
+_OF_WAN: Final = re.compile(r"(?<![a-z])wan(?:video|vae)?(?![a-z])", re.IGNORECASE)
+_OF_QWEN: Final = re.compile(r"qwen", re.IGNORECASE)
+_ALTERED: Final = re.compile(r"abliterat|uncensor|heretic", re.IGNORECASE)
+"""Text encoders of the same tensors that somebody trained or changed after their makers."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,11 @@ class PartFiles:
 
     files: tuple[Path, ...]
     density: int
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether it is not as its makers left it, by its name."""
+        return _ALTERED.search(self.files[0].name) is not None
 
 
 def assemble(
@@ -105,6 +122,23 @@ def exchange(checkpoint: Checkpoint, named: NamedParts, profile: ModelProfile) -
     if named.tokenizer:
         checkpoint = replace(checkpoint, tokenizer=str(_named_tokenizer(named.tokenizer)))
     return checkpoint
+
+
+def check_weights(checkpoint: Checkpoint, profile: ModelProfile) -> None:
+    """Raise ModelUnsupported where the headers of a checkpoint's files show that they are not those of the model."""
+    files: dict[PartRole, tuple[str, ...]] = {
+        "transformer": checkpoint.transformer,
+        "text_encoder": checkpoint.text_encoder,
+        "vae": checkpoint.vae,
+    }
+    for role, own in files.items():
+        parts = [usable_part(Path(file), role) for file in own]
+        fault = next(faults_together(parts, profile), None)
+        if fault is not None:
+            where = parts[0].path if len(parts) == 1 else parts[0].path.parent
+            raise ModelUnsupported(
+                f"{where} cannot be used as the {_TITLES[role]} of {profile.title}: {fault}.", REMEDY
+            )
 
 
 def missing_for(transformer: Path, named: NamedParts, places: Places) -> tuple[str, ...]:
@@ -165,13 +199,18 @@ def _part(
     if not found:
         if role == "text_encoder" and (half := _half(places)) is not None:
             raise ModelNotFound(f"{half} cannot be used: {LANGUAGE_ALONE}.", GET_TOWER)
+        if role == "vae" and (other := _vae_of_wan(places)) is not None:
+            raise ModelNotFound(
+                f"No VAE of {model.title} was found: {other} is one of Wan by its name, which has the same tensors.",
+                f"Get the one of Qwen-Image (qwen_image_vae.safetensors, or {PULL}), or name one with model.vae.",
+            )
         raise ModelNotFound(
             f"{transformer.path if transformer else 'It'} is only a transformer, and no {_TITLES[role]} of "
             f"{model.title} was found next to it.",
             f"Name one with model.{role}, or get the whole model: {PULL}",
         )
     wanted = 0 if transformer is None else _density([transformer])
-    return min(found, key=lambda one: abs(one.density - wanted)).files
+    return min(found, key=lambda one: (one.is_altered, abs(one.density - wanted))).files
 
 
 def _own_section(path: Path, role: PartRole, model: ModelProfile) -> tuple[Path, ...]:
@@ -195,6 +234,16 @@ def _half(places: Places) -> Path | None:
             if problem.what == LANGUAGE_ALONE:
                 return file
     return None
+
+
+def _vae_of_wan(places: Places) -> Path | None:
+    """A VAE that was left out since its name says that it is of another model."""
+    return next((file for one in places.installations for file in one.files("vae") if _is_of_wan(file)), None)
+
+
+def _is_of_wan(file: Path) -> bool:
+    """Whether a VAE is Wan's by its name: it has the same tensors as the one of Qwen-Image, and other numbers."""
+    return _OF_WAN.search(file.name) is not None and _OF_QWEN.search(file.name) is None
 
 
 def _density(parts: Sequence[PartFile]) -> int:
@@ -246,6 +295,8 @@ def _candidates(role: PartRole, places: Places, model: ModelProfile) -> Iterator
     kind: Kind = "text_encoder" if role == "text_encoder" else "vae"
     for installation in places.installations:
         for file in installation.files(kind):
+            if role == "vae" and _is_of_wan(file):
+                continue
             try:
                 files = files_of_encoder(file) if role == "text_encoder" else (file,)
             except BadFile:

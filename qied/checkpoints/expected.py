@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from qied_client.text import counted
@@ -221,6 +221,20 @@ def faults(tensors: Mapping[str, Stored], expected: Shapes, *, whole: bool) -> I
     missing = [name for name in expected if name not in tensors]
     if whole and missing:
         yield f"{counted(len(missing), 'tensor')} {'is' if len(missing) == 1 else 'are'} missing: {_some(missing)}"
+
+
+def faults_together(parts: Sequence[PartFile], profile: ModelProfile) -> Iterator[str]:
+    """What is wrong with the files that hold one part of this model together, a clause each."""
+    files: dict[str, str] = {}
+    tensors: dict[str, Stored] = {}
+    for part in parts:
+        twice = next((name for name in part.tensors if name in files), None)
+        if twice is not None:
+            yield f"{twice[:120]!r} is in {files[twice]} and in {part.path.name}"
+        files |= dict.fromkeys(part.tensors, part.path.name)
+        tensors |= part.tensors
+    if parts:
+        yield from faults(tensors, expected_shapes(profile, parts[0].role), whole=True)
 
 
 def faults_of(part: PartFile, profile: ModelProfile) -> Iterator[str]:

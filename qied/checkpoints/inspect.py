@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qied_client.errors import ModelNotFound, ModelUnsupported
 
-from qied.checkpoints.expected import agreement, expected_shapes, faults, faults_of, fitting_profiles, nearest_profile
+from qied.checkpoints.expected import agreement, faults_of, faults_together, fitting_profiles, nearest_profile
 from qied.checkpoints.llama.vision_tower import GET_TOWER, LANGUAGE_ALONE, tower_of
 from qied.checkpoints.names import Role
 from qied.checkpoints.part_file import WORDS, PartFile, part_role, read_part
@@ -221,12 +221,9 @@ def _profile_of(parts: list[PartFile], profiles: Mapping[str, ModelProfile], evi
 def _faults_together(parts: list[PartFile], profile: ModelProfile) -> list[str]:
     """Faults of each role over all of its files."""
     found: list[str] = []
-    for role in ("transformer", "text_encoder", "vae"):
+    for role in STEMS:
         own = [part for part in parts if part.role == role]
-        tensors = {name: tensor for part in own for name, tensor in part.tensors.items()}
-        if own:
-            wrong = faults(tensors, expected_shapes(profile, own[0].role), whole=True)
-            found += [f"{role}: {fault}." for fault in wrong]
+        found += [f"{role}: {fault}." for fault in faults_together(own, profile)]
     return found
 
 

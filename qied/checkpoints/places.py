@@ -93,7 +93,7 @@ def choose_model(found: Sequence[FoundModel], said: str = "") -> FoundModel | No
     unasked = best[0].evidence.version in (None, said or MARKED) or len(found) == 1
     if len(best) > 1 or not unasked:
         shown = "".join(f"\n  --model {model.path}{_which(model)}" for model in best[:_CHOICES])
-        more = f"\n  and {len(best) - _CHOICES} more: see `qied models`" if len(best) > _CHOICES else ""
+        more = f"\n  and {len(best) - _CHOICES} more: see 'qied models'" if len(best) > _CHOICES else ""
         count = f"{len(best)} models" if len(best) > 1 else "1 model"
         raise ModelNotFound(f"{count} can be served, and none is named.", f"Name one of them:{shown}{more}")
     return best[0]
@@ -155,22 +155,23 @@ def _is_ours(report: Report) -> bool:
     return report.has_transformer or (report.role is None and "qwen" in report.path.name.lower())
 
 
-def explain_missing(found: Sequence[FoundModel]) -> str:
-    """Explain what was found although no model was named, why it cannot be used, and what to do; 80 columns wide."""
+def nothing_to_serve(found: Sequence[FoundModel]) -> ModelNotFound:
+    """The error where no model is named: what was found, why it cannot be used, and what to do; 80 columns wide.
+
+    Its detail ``found`` is the number of models that were found.
+    """
     lines = ["No model is configured" + (", and none was found." if not found else ". Found on this machine:")]
     for model in most_likely_first(found)[:_SHOWN]:
         lines.append(f"  {_shortened(str(model.path), _COLUMNS - 2)}")
         lines += textwrap.wrap(verdict(model), _COLUMNS, initial_indent="    ", subsequent_indent="    ")
     if len(found) > _SHOWN:
-        lines.append(f"  and {len(found) - _SHOWN} more: see `qied models`")
-    lines += [
-        "To get the model (58 GB; an interrupted download resumes):",
-        f"  {PULL}",
-        "then run `qied serve` again, or name a folder: `qied serve --model PATH`.",
-        "To try qied now with the small built-in model:",
-        "  qied serve --model builtin",
-    ]
-    return "\n".join(lines)
+        lines.append(f"  and {len(found) - _SHOWN} more: see 'qied models'")
+    remedies = (
+        f"Get the model, 58 GB: {PULL}",
+        "Or name one that you have: qied serve --model PATH",
+        "Or try qied with its small built-in model: qied serve --model builtin",
+    )
+    return ModelNotFound("\n".join(lines), "\n".join(remedies), found=len(found))
 
 
 def verdict(model: FoundModel) -> str:
@@ -179,7 +180,7 @@ def verdict(model: FoundModel) -> str:
         more = f" (and {len(model.problems) - 1} more)" if len(model.problems) > 1 else ""
         return model.problems[0] + more
     if model.complete:
-        return "complete: serve it with `qied serve --model` and this path"
+        return "complete: serve it with 'qied serve --model' and this path"
     more = f" and {len(model.missing) - 1} more" if len(model.missing) > 1 else ""
     return f"incomplete: {model.missing[0]}{more} missing"
 

@@ -90,9 +90,9 @@ def _usable(upscalers: Upscalers) -> Iterator[tuple[str, str, UpscalerFacts]]:
 def _served(settings: ModelConfig) -> _Choice:
     try:
         model = locate_model(settings, os.environ, user_home())
-        model.checkpoint()
+        model.check_weights()
     except QiedError as problem:
-        return _Choice(reason=str(problem))
+        return _Choice(reason=f"{problem.message}\n{problem.remedy}".rstrip())
     upscalers = examined(model.upscalers, probe(os.environ), os.environ, only_cached=True)
     return _Choice(str(model.origin), None, model.told, model.warnings, upscalers)
 
@@ -106,7 +106,7 @@ def _show(console: Console, found: list[Listed], choice: _Choice) -> None:
         console.print()
     _show_upscalers(console, choice.upscalers)
     if choice.served is not None:
-        console.print(f"`qied serve` uses {choice.served}\nas {choice.told}", markup=False, soft_wrap=True)
+        console.print(f"'qied serve' uses {choice.served}\nas {choice.told}", markup=False, soft_wrap=True)
     else:
         console.print(choice.reason or "", markup=False, soft_wrap=True)
     for warning in choice.warnings:

@@ -55,7 +55,7 @@ from qied.serving.model import BUILTIN, ServedModel, locate_model
 from qied.serving.plan import plan_service, refitted_order
 from qied.upscalers.catalogue import Upscalers
 from qied.upscalers.examined import examined
-from qied.web_door import WebDoor
+from qied.web_gateway import WebGateway
 
 _OPEN_FILES = 65_536
 _SWITCH_S = 0.0005
@@ -90,7 +90,7 @@ def serve(
         typer.Option(
             "--web",
             metavar="[HOST:PORT]",
-            help=f"Open the web door, at {WEB_ADDRESS} or where web.listen says; 0.0.0.0:7448 for others.",
+            help=f"Open the web gateway, at {WEB_ADDRESS} or where web.listen says; 0.0.0.0:7448 for others.",
         ),
     ] = None,
     comfyui: Annotated[
@@ -131,15 +131,16 @@ def serve(
         refuse_taken_port(settings.daemon.listen)
         scrapes = ScrapePort(settings.daemon.metrics) if settings.daemon.metrics else None
         served = locate_model(settings.model, os.environ, user_home())
+        served.check_weights()
         check_signing(settings.output.marking_of_results)
         structlog.get_logger(part="serve").info("model", path=str(served.origin), told=served.told)
         _allow_many_connections()
         sys.setswitchinterval(_SWITCH_S)
         manager = Notifier.from_environment(os.environ)
         launch = replace(plan_launch(folder, loaded, served, manager), paused=paused)
-        doors = [
-            *_web_door(settings.web, folder, settings.web.listen or (WEB_ADDRESS if web is not None else "")),
-            *_web_door(
+        gateways = [
+            *_web_gateway(settings.web, folder, settings.web.listen or (WEB_ADDRESS if web is not None else "")),
+            *_web_gateway(
                 settings.web,
                 folder,
                 settings.web.comfyui or (COMFYUI_ADDRESS if comfyui is not None else ""),
@@ -147,7 +148,7 @@ def serve(
             ),
         ]
         reloading = Reloading(loaded, lambda: load_config(file, os.environ, overrides))
-        asyncio.run(_run(launch, doors, scrapes, manager, reloading))
+        asyncio.run(_run(launch, gateways, scrapes, manager, reloading))
 
 
 def plan_launch(home: Path, loaded: LoadedConfig, served: ServedModel, manager: Notifier) -> Launch:
@@ -247,8 +248,8 @@ def _end_quietly_before_it_runs() -> None:
         signal.signal(signal.SIGHUP, lambda *_: None)
 
 
-def _web_door(config: WebConfig, home: Path, listen: str, *kind: str) -> list[WebDoor]:
-    """The web door at an address, or none without one; raises SetupError where its packages are missing.
+def _web_gateway(config: WebConfig, home: Path, listen: str, *kind: str) -> list[WebGateway]:
+    """The web gateway at an address, or none without one; raises SetupError where its packages are missing.
 
     ``kind`` is the option of ``qied-client web`` for another API than the usual ones.
     """
@@ -258,11 +259,11 @@ def _web_door(config: WebConfig, home: Path, listen: str, *kind: str) -> list[We
     options = [listen, *kind, "--tokens", str(home / TOKENS_FILE)]
     options += [part for name in config.host_names for part in ("--host-name", name)]
     options += ["--tls-cert", config.tls_cert, "--tls-key", config.tls_key] if config.tls_cert else []
-    return [WebDoor(home, options)]
+    return [WebGateway(home, options)]
 
 
 async def _run(
-    launch: Launch, doors: Sequence[WebDoor], scrapes: ScrapePort | None, manager: Notifier, reloading: Reloading
+    launch: Launch, gateways: Sequence[WebGateway], scrapes: ScrapePort | None, manager: Notifier, reloading: Reloading
 ) -> None:
     log = structlog.get_logger(part="serve")
     stop = asyncio.Event()
@@ -296,7 +297,7 @@ async def _run(
                 return
         reloading.at_each_hangup(loop, manager, daemon.reload)
         _say_ready(daemon, launch)
-        opened += [asyncio.create_task(door.run(), name="web door") for door in doors]
+        opened += [asyncio.create_task(gateway.run(), name="web gateway") for gateway in gateways]
         manager.ready(f"serving {launch.serving.profile.name} at {daemon.address}")
         if not await _unless(stop, daemon.broken()):
             manager.stopping("running jobs finish", launch.config.daemon.stop_grace_s)

@@ -217,7 +217,7 @@ class WorkerConfig(Section):
 
 
 def _web_address(text: str) -> str:
-    """HOST:PORT, or nothing for no web door."""
+    """HOST:PORT, or nothing for no web gateway."""
     if not _is_host_and_port(text):
         raise ValueError(f"{text!r} is not HOST:PORT; write it like {WEB_ADDRESS}, or 0.0.0.0:7448")
     return text
@@ -230,10 +230,10 @@ COMFYUI_ADDRESS = "127.0.0.1:8188"
 
 
 class WebConfig(Section):
-    """The web door: the page in a browser, and OpenAI's images API."""
+    """The web gateway: the page in a browser, and OpenAI's images API."""
 
     listen: Annotated[str, AfterValidator(_web_address)] = Field(
-        "", description=f"HOST:PORT of the web door, such as {WEB_ADDRESS}; empty: no web door"
+        "", description=f"HOST:PORT of the web gateway, such as {WEB_ADDRESS}; empty: no web gateway"
     )
     comfyui: Annotated[str, AfterValidator(_web_address)] = Field(
         "", description=f"HOST:PORT of ComfyUI's API, such as {COMFYUI_ADDRESS}; empty: none"

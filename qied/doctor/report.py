@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qied_client.errors import QiedError
-from qied_client.text import size_text
+from qied_client.text import counted, size_text
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -145,7 +145,7 @@ def _planned(plan: Plan) -> str:
     blocks = f"{streamed} of {work.total_blocks} blocks streamed" if streamed else "all blocks stay on the card"
     if work.device == "cpu":
         precision, blocks = "on the CPU", f"{work.precision}"
-    many = "1 edit" if plan.sessions.at_max_pixels == 1 else f"{plan.sessions.at_max_pixels} edits"
+    many = counted(plan.sessions.at_max_pixels, "edit")
     return (
         f"{plan.model}: {precision}, {blocks}, {size_text(plan.predicted_peak_bytes)} at the peak, results up to "
         f"{plan.max_pixels / 1e6:.1f} MP, {many} of that size at once."
@@ -154,7 +154,7 @@ def _planned(plan: Plan) -> str:
 
 def _verdict(summary: Summary) -> Text:
     counts = [
-        f"{count} {word}{'s' if count != 1 and plural else ''}"
+        counted(count, word) if plural else f"{count} {word}"
         for count, word, plural in (
             (summary.errors, "error", True),
             (summary.warnings, "warning", True),

@@ -200,7 +200,8 @@ class Engine:
         takes = geometry.least_references <= len(spec.images) <= geometry.max_references
         if not (takes or (spec.only_upscales and len(spec.images) == 1)):
             raise _invalid("images", f"{len(spec.images)} pictures; this model takes {geometry.references_in_words}.")
-        if not all(within_aspect(*picture.size) for picture in pictures.values()):
+        drawn = not spec.only_upscales  # an upscaling network takes any shape
+        if drawn and not all(within_aspect(*picture.size) for picture in pictures.values()):
             raise _invalid("images", f"A picture is more than {MAX_ASPECT} times as long as it is wide.")
         for name, side in (("width", spec.width), ("height", spec.height)):
             if side < geometry.side_multiple or side % geometry.side_multiple:

@@ -77,7 +77,8 @@ class Releases:
             )
         who = "You have" if asked_by in (None, key.user) else f"{key.user} has"
         return UnknownJob(
-            f"{who} no job {key.job!r}.", "It was never submitted, or it was released or has expired long ago."
+            f"{who} no job {key.job!r}.",
+            "It was never submitted, was released, or has expired; 'qied jobs' lists those that are kept.",
         )
 
     async def mark_fetched(self, job: Job) -> None:

@@ -55,10 +55,13 @@ class Session:
         if number == 0:
             return None
         if number not in self.turns:
-            raise UnknownTurn(
-                f"Session {self.name} has no turn {number}.", f"It has {len(self.turns)}; see its history."
-            )
+            raise unknown_turn(self.name, number)
         return self.turns[number]
+
+
+def unknown_turn(session: str, number: int) -> UnknownTurn:
+    """The error for a turn that the session does not have."""
+    return UnknownTurn(f"Session {session!r} has no turn {number}.", "Its history shows those that it has.")
 
 
 class SessionBook:
@@ -89,7 +92,10 @@ class SessionBook:
         """The session; raises UnknownSession."""
         session = self._sessions.get((user, name))
         if session is None:
-            raise UnknownSession(f"You have no session {name!r}.", "Open it (again) on a picture.")
+            raise UnknownSession(
+                f"You have no session {name!r}.",
+                "Open it on a picture first, or take one of those that 'qied session list' shows.",
+            )
         return session
 
     def check_open(self, user: str, name: str, source: str) -> Session | None:

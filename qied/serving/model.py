@@ -9,7 +9,7 @@ from typing import Literal
 
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported, QiedError
 
-from qied.checkpoints.assembly import NamedParts, Places, assemble, exchange, expanded_path
+from qied.checkpoints.assembly import NamedParts, Places, assemble, check_weights, exchange, expanded_path
 from qied.checkpoints.checkpoint import Checkpoint
 from qied.checkpoints.comfyui import SUFFIXES, installation, installation_around, installations, is_installation
 from qied.checkpoints.file_bytes import copied_text_weights, stored_block_bytes
@@ -19,10 +19,10 @@ from qied.checkpoints.pipeline_folder import pipeline_checkpoint, pipeline_evide
 from qied.checkpoints.places import (
     best_models,
     choose_model,
-    explain_missing,
     find_models,
     in_comfyui,
     most_likely_first,
+    nothing_to_serve,
     places,
 )
 from qied.checkpoints.small_files import entries, is_file, is_folder
@@ -69,6 +69,10 @@ class ServedModel:
         if found is None:
             found = exchange(pipeline_checkpoint(self.origin, self.parts.replaced), self.parts, self.profile)
         return replace(found, tiny_autoencoder=str(self.tiny.path or ""))
+
+    def check_weights(self) -> None:
+        """Raise as :meth:`checkpoint`, and where the files' headers show that they are damaged or of another model."""
+        check_weights(self.checkpoint(), self.profile)
 
     @property
     def lightning_steps(self) -> int | None:
@@ -176,7 +180,7 @@ def _find(config: ModelConfig, environ: Mapping[str, str], home: Path) -> Served
         found = find_models(environ, home, named_parts(config))
         chosen = choose_model(found, config.version)
         if chosen is None:
-            raise ModelNotFound(explain_missing(found))
+            raise nothing_to_serve(found)
         return _located(chosen.path, config, places(environ, home), chosen.loras)
     path = expanded_path("model.path", config.path)
     where = places(environ, home)
@@ -220,7 +224,7 @@ def _only_one(folder: Path, home: Path, where: Places, named: NamedParts) -> Pat
             f"{folder} has no transformer of Qwen-Image-Edit.", f"Get one ({PULL}), or name another folder."
         )
     first = most_likely_first(found)[0]
-    more = f" {len(found) - 1} more cannot be served either: see `qied inspect`." if len(found) > 1 else ""
+    more = f" {len(found) - 1} more cannot be served either: see 'qied inspect'." if len(found) > 1 else ""
     raise ModelNotFound(
         f"{folder} has no transformer that can be served. {first.path.name}: {first.problems[0]}{more}",
         "Name the file to serve with --model, and what it is with --model-version: 2511, say.",
@@ -241,7 +245,7 @@ def _located(path: Path, config: ModelConfig, where: Places, loras: Sequence[Pat
         if repository is not None:
             raise ModelNotFound(
                 f"{config.path} names a repository, not a path on this machine.",
-                f"Get it with: qied pull {repository.name}. Then `qied serve` finds it without --model.",
+                f"Get it with: qied pull {repository.name}. Then 'qied serve' finds it without --model.",
             )
         if path.is_symlink() and not path.exists():
             raise ModelNotFound(f"{path} is a link to nothing: {path.readlink()}.", "Correct the link or the path.")

@@ -7,7 +7,7 @@ that takes seconds and half a gigabyte. It also believes every number in the fil
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from struct import Struct
 from typing import BinaryIO, Final
@@ -21,7 +21,8 @@ MAX_DIRECTORY_BYTES: Final = 32 * 1024 * 1024
 _FIRST_BYTES: Final = 256 * 1024
 _VERSIONS: Final = (2, 3)
 _MOST_ENTRIES: Final = 65536
-_MOST_SIDES: Final = 4
+_MOST_SIDES: Final = 5
+"""ggml has 4; ComfyUI-GGUF writes the convolutions of VAEs with all of theirs."""
 _LARGEST: Final = 1 << 53
 _MOST_TEXT: Final = 4096
 _DEFAULT_ALIGNMENT: Final = 32
@@ -32,6 +33,8 @@ _FIXED: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 1
 _UINT32, _TEXT, _ARRAY = 4, 8, 9
 _ALIGNMENT: Final = "general.alignment"
 _PARTS: Final = "split.count"
+_SHAPES: Final = "comfy.gguf.orig_shape."
+"""What stands before the names of tensors that were given another shape to fit into ggml's dimensions."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def read_directory(stream: BinaryIO, length: int) -> GgufDirectory:
             raise BadFile("it is a GGUF file for big-endian machines", "Download the usual, little-endian file.")
         raise BadFile(f"it is a GGUF file of version {version}, not {' or '.join(map(str, _VERSIONS))}")
     tensors, values = cursor.count("tensors"), cursor.count("values")
-    texts, numbers = _values(cursor, values)
+    texts, numbers, shapes = _values(cursor, values)
     if (parts := numbers.get(_PARTS, 1)) > 1:
         raise BadFile(
             f"it is one of the {parts} files of a split GGUF",
@@ -80,7 +83,7 @@ def read_directory(stream: BinaryIO, length: int) -> GgufDirectory:
     for name, tensor in _tensors(cursor, tensors):
         if name in found:
             raise BadFile(f"its directory has {name[:120]!r} twice")
-        found[name] = tensor
+        found[name] = _reshaped(name, tensor, shapes.get(name, tensor.shape))
     cursor.skip(0)
     data_start = -(-cursor.at // alignment) * alignment
     _check_places(found, alignment, length - data_start)
@@ -158,15 +161,18 @@ class _Cursor:
             raise BadFile("it is truncated: it became shorter while it was read")
 
 
-def _values(cursor: _Cursor, count: int) -> tuple[dict[str, str], dict[str, int]]:
-    """The maker's texts and those numbers that matter here; everything else is passed over."""
+def _values(cursor: _Cursor, count: int) -> tuple[dict[str, str], dict[str, int], dict[str, tuple[int, ...]]]:
+    """The maker's texts, those numbers that matter here, and shapes by tensor; everything else is passed over."""
     texts: dict[str, str] = {}
     numbers: dict[str, int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for _ in range(count):
         key = cursor.text("the name of a value")
         kind = cursor.u32()
         if kind == _TEXT:
             texts[key] = cursor.text(repr(key[:120]))
+        elif kind == _ARRAY and key.startswith(_SHAPES):
+            shapes[key.removeprefix(_SHAPES)] = _sides(cursor, key)
         elif kind == _ARRAY:
             _skip_array(cursor, key)
         elif key == _ALIGNMENT and kind != _UINT32:
@@ -177,7 +183,7 @@ def _values(cursor: _Cursor, count: int) -> tuple[dict[str, str], dict[str, int]
             cursor.skip(_FIXED[kind])
         else:
             raise BadFile(f"its directory is damaged: {key[:120]!r} is of the unknown type {kind}")
-    return texts, numbers
+    return texts, numbers, shapes
 
 
 def _skip_array(cursor: _Cursor, key: str) -> None:
@@ -188,6 +194,26 @@ def _skip_array(cursor: _Cursor, key: str) -> None:
         cursor.skip(count * _FIXED[kind])
     else:
         raise BadFile(f"its directory is damaged: {key[:120]!r} is an array of the type {kind}")
+
+
+def _sides(cursor: _Cursor, key: str) -> tuple[int, ...]:
+    kind, count = cursor.u32(), cursor.u64()
+    if kind not in _FIXED or count > _MOST_SIDES:
+        raise BadFile(f"its directory is damaged: {key[:120]!r} is not a shape")
+    return tuple(cursor.number(_FIXED[kind]) for _ in range(count))
+
+
+def _reshaped(name: str, tensor: GgufTensor, shape: tuple[int, ...]) -> GgufTensor:
+    """A tensor in the shape that its maker wrote down, which is that of the same numbers in the same order."""
+    if prod(shape) != prod(tensor.shape):
+        raise BadFile(f"its directory is damaged: {name[:120]!r} is {list(tensor.shape)}, but was {list(shape)}")
+    numbers = tensor.type.numbers
+    if numbers > 1 and (not shape or shape[-1] % numbers):
+        raise BadFile(
+            f"{name[:120]!r} is stored as {tensor.type.name}, the blocks of which go across its rows of {list(shape)}",
+            "Use a GGUF file with diffusers' shapes, as most are.",
+        )
+    return replace(tensor, shape=shape)
 
 
 def _tensors(cursor: _Cursor, count: int) -> Iterator[tuple[str, GgufTensor]]:

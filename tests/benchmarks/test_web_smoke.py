@@ -1,4 +1,4 @@
-"""The benchmark of the web door runs, and its report has what readers use; no figure is judged here."""
+"""The benchmark of the web gateway runs, and its report has what readers use; no figure is judged here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "the web door" in done.stderr
+    assert "the web gateway" in done.stderr
     found: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return found
 

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints.files import MARKER, stored, write_vae
-from tests.weights.gguf_files import MADE_BY_THE_PACKAGE, meant, quantisation, write_gguf
+from tests.weights.gguf_files import MADE_BY_THE_PACKAGE, meant, quantisation, random_blocks, write_gguf
 from tools.gguf_quantise import quantise_blocks
 
 Arrays = dict[str, np.ndarray]
 Typed = dict[str, tuple[str, np.ndarray]]
 LAYERS = 3
-SLOWLY_EXPANDED = ("IQ4_XS", "IQ4_NL")
+_SMALLEST = {"IQ4_XS": 1e-5, "IQ4_NL": 2e-4}
+"""Types that are slow to fit and to expand, and the largest scale with which their numbers are under 0.04."""
 
 
 def _numbers(part: str) -> Arrays:
@@ -32,7 +33,8 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
     """Matrices of the layers in ``kind`` where their rows can be cut into its blocks, others in BF16, the rest in FP32.
 
     Several kinds, with blanks between them, take turns: each matrix is of the first from its turn on that it can have.
-    Types that the package cannot make are made by a tool of ours.
+    Types that the package cannot make are made by a tool of ours. Those whose scales take seconds to fit are random
+    blocks of numbers as small as weights are: what the tests compare is what a file stands for.
     """
     kept: Typed = {}
     found: dict[str, Tensor] = {}
@@ -44,10 +46,12 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
             data = array.astype(np.float32 if one == "F32" else np.float16)
         elif one == "BF16" or one in MADE_BY_THE_PACKAGE:
             data = gguf.quantize(array, quantisation(one))
+        elif one in _SMALLEST:
+            data = random_blocks(one, *array.shape, np.random.default_rng(number), _SMALLEST[one])
         else:
             data = _quantised(array.tobytes(), array.shape, one)
         kept[name] = (one, data)
-        numbers = _expanded(one, data.tobytes(), data.shape) if one in SLOWLY_EXPANDED else meant(one, data)
+        numbers = _expanded(one, data.tobytes(), data.shape) if one in _SMALLEST else meant(one, data)
         found[name] = torch.from_numpy(numbers.astype(np.float32).copy()).view(array.shape)
     return kept, found
 
@@ -81,6 +85,19 @@ def write_transformer_gguf(
         tensors[MARKER] = ("F32", np.zeros(0, np.float32))
     write_gguf(path, {prefix + name: each for name, each in tensors.items()})
     return found
+
+
+def write_vae_gguf(path: Path, *, folded: bool) -> dict[str, Tensor]:
+    """Write a VAE: its convolutions with all dimensions, or ``folded`` into ggml's four and noted as they were."""
+    tensors: Typed = {}
+    noted: dict[str, list[object]] = {}
+    numbers = _numbers("vae")
+    for name, array in numbers.items():
+        if folded and array.ndim > 4:
+            noted[f"comfy.gguf.orig_shape.{name}"] = list(array.shape)
+        tensors[name] = ("F32", array.reshape(-1, *array.shape[2:]) if folded and array.ndim > 4 else array)
+    write_gguf(path, tensors, "pig", noted)
+    return {name: torch.from_numpy(array) for name, array in numbers.items()}
 
 
 def write_encoder_gguf(

@@ -57,6 +57,31 @@ def test_of_two_text_encoders_the_one_of_the_transformers_kind_is_taken(tmp_path
         assert located(path).checkpoint().text_encoder[0].endswith(f"small_encoder_{flavour}.safetensors")
 
 
+def test_a_vae_that_is_named_for_wan_is_no_companion(tmp_path: Path, located) -> None:
+    path = comfyui(tmp_path)
+    folder = path.parents[1] / "vae"
+    for name in ("Wan2_1_VAE_bf16", "01-wan_2.1_vae", "swan", "qwen_wan_vae"):
+        shutil.copy(folder / "small_vae.safetensors", folder / f"{name}.safetensors")
+    for own in ("qwen_wan_vae", "small_vae", "swan"):
+        assert located(path).checkpoint().vae == (str(folder / f"{own}.safetensors"),)
+        (folder / f"{own}.safetensors").unlink()
+    with pytest.raises(ModelNotFound) as caught:
+        located(path)
+    assert "01-wan_2.1_vae.safetensors is one of Wan by its name" in caught.value.message
+    assert "model.vae" in caught.value.remedy
+    named = str(folder / "Wan2_1_VAE_bf16.safetensors")
+    assert located(path, vae=named).checkpoint().vae == (named,)
+
+
+def test_a_text_encoder_that_somebody_changed_goes_behind_the_original(tmp_path: Path, located) -> None:
+    path = comfyui(tmp_path, encoder="fp8_scaled")
+    folder = path.parents[1] / "text_encoders"
+    write_text_encoder(folder / "A-7B-Abliterated.safetensors", "bf16")
+    assert located(path).checkpoint().text_encoder == (str(folder / "small_encoder_fp8_scaled.safetensors"),)
+    (folder / "small_encoder_fp8_scaled.safetensors").unlink()
+    assert located(path).checkpoint().text_encoder == (str(folder / "A-7B-Abliterated.safetensors"),)
+
+
 def test_parts_may_be_named_as_file_as_folder_or_as_a_whole_model(tmp_path: Path, located) -> None:
     path = tmp_path / "alone.safetensors"
     write_transformer(path)

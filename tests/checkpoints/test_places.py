@@ -1,3 +1,5 @@
+"""Where models are found: the hub's cache, ComfyUI's folders and those that it is told of."""
+
 from __future__ import annotations
 
 import json
@@ -8,61 +10,27 @@ from typing import Any
 import pytest
 from qied_client.errors import ModelNotFound, ModelUnsupported
 
-from qied.checkpoints.assembly import NamedParts, assemble
 from qied.checkpoints.comfyui import extra_model_paths
-from qied.checkpoints.hub_cache import PULL
 from qied.checkpoints.inspect import inspect
 from qied.checkpoints.listing import listing
-from qied.checkpoints.pipeline_folder import missing_parts, pipeline_checkpoint, pipeline_evidence
-from qied.checkpoints.places import FoundModel, choose_model, explain_missing, find_models, places
-from qied.checkpoints.small_files import files_below
-from qied.checkpoints.versions import Evidence
-from qied.planning.profiles.model_names import called
-from qied.planning.profiles.model_profile import shipped_downloads, versions
+from qied.checkpoints.pipeline_folder import missing_parts, pipeline_checkpoint
+from qied.checkpoints.places import FoundModel, choose_model, find_models, nothing_to_serve
 from qied.resources import builtin_model_folder
 from qied.weights.problems import BadFile
-from tests.checkpoints.files import MARKER
-from tests.checkpoints.sparse_files import stored_as
-from tools.sparse_checkpoint import sparse_file
-
-REPOSITORY = versions()["2511"].repository
-TRANSFORMER, ENCODER, VAE = (
-    stored_as(part, flavour)
-    for part, flavour in (("transformer", "bf16"), ("text_encoder", "fp8_scaled"), ("vae", "bf16"))
+from tests.checkpoints.installations import (
+    ENCODER,
+    INDEX,
+    REPOSITORY,
+    SHARDS,
+    TRANSFORMER,
+    VAE,
+    comfyui,
+    diffusers_folder,
+    diffusion_models,
+    snapshot,
+    write,
 )
-COMPONENTS = ("transformer", "text_encoder", "vae", "scheduler", "tokenizer", "processor")
-SHARDS = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
-INDEX = "diffusion_pytorch_model.safetensors.index.json"
-CONFIGS = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
-
-
-def write(path: Path, content: object = "") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
-
-
-def diffusers_folder(folder: Path) -> Path:
-    """A whole checkpoint with two shards of the transformer and empty weights."""
-    parts = {name: ["library", "Class"] for name in COMPONENTS}
-    write(folder / "model_index.json", {"_class_name": "QwenImageEditPlusPipeline", **parts})
-    for name in COMPONENTS:
-        config = "preprocessor_config.json" if name == "processor" else CONFIGS.get(name, "config.json")
-        write(folder / name / config, {"zero_cond_t": True} if name == "transformer" else {})
-    index = {"weight_map": {"first": SHARDS[0], "second": SHARDS[1]}}
-    write(folder / "transformer" / INDEX, index)
-    for shard in SHARDS:
-        write(folder / "transformer" / shard)
-    write(folder / "text_encoder" / "model.safetensors")
-    write(folder / "vae" / "diffusion_pytorch_model.safetensors")
-    return folder
-
-
-def snapshot(cache: Path, commit: str = "abc", main: bool = True, repository: str = REPOSITORY) -> Path:
-    stored = cache / f"models--{repository.replace('/', '--')}"
-    if main:
-        write(stored / "refs" / "main", commit)
-    return diffusers_folder(stored / "snapshots" / commit)
+from tools.sparse_checkpoint import sparse_file
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
@@ -110,7 +78,7 @@ def test_a_part_that_is_not_there_is_named(tmp_path: Path, gone: str, named: str
     assert not found.complete
     assert named in found.missing
     assert choose_model([found]) is None
-    assert "incomplete" in explain_missing([found])
+    assert "incomplete" in nothing_to_serve([found]).message
 
 
 def test_a_link_to_a_blob_that_was_never_finished_counts_as_missing(tmp_path: Path) -> None:
@@ -156,16 +124,6 @@ def test_the_snapshot_of_the_main_branch_comes_first(tmp_path: Path) -> None:
     assert chosen is not None and chosen.path.name == "aaa"
 
 
-def comfyui(root: Path, transformer: str = "qwen_image_edit_2511_bf16.safetensors") -> Path:
-    """A ComfyUI folder with the real model, as headers without data."""
-    models = root / "models"
-    sparse_file(models / "text_encoders" / "qwen_2.5_vl_7b_fp8_scaled.safetensors", *ENCODER)
-    sparse_file(models / "vae" / "qwen_image_vae.safetensors", *VAE)
-    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
-        write(root / "comfy" / "text_encoders" / "qwen25_tokenizer" / name, "x")
-    return sparse_file(models / "diffusion_models" / transformer, *TRANSFORMER)
-
-
 @pytest.mark.parametrize(
     ("environ", "root"),
     [
@@ -185,121 +143,6 @@ def test_the_files_of_comfyui_are_found_and_chosen(tmp_path: Path, environ: dict
     assert choose_model(found) == found[0]
 
 
-def test_a_whole_folder_is_chosen_before_single_files(tmp_path: Path) -> None:
-    comfyui(tmp_path / "ComfyUI")
-    path = snapshot(tmp_path / ".cache" / "huggingface" / "hub")
-    chosen = choose_model(find_models({}, tmp_path))
-    assert chosen is not None and chosen.path == path
-
-
-def diffusion_models(home: Path, **files: bool) -> Path:
-    """A ComfyUI with these transformers; those with True say themselves that they are 2511."""
-    path = comfyui(home / "ComfyUI", "gone.safetensors")
-    path.unlink()
-    entries = {name: entry for name, entry in TRANSFORMER[0].items() if name != MARKER}
-    for name, marked in files.items():
-        sparse_file(path.parent / f"{name}.safetensors", TRANSFORMER[0] if marked else entries, {})
-    return path.parent
-
-
-SAID = NamedParts(version="2511")
-
-
-def chosen(home: Path, named: NamedParts) -> str | None:
-    found = choose_model(find_models({}, home, named), named.version)
-    return None if found is None else found.path.name.removesuffix(".safetensors")
-
-
-def test_a_file_that_says_itself_that_it_is_2511_goes_before_every_name(tmp_path: Path) -> None:
-    diffusion_models(tmp_path, a_2511=False, qwen_image_edit_2509=False, some=False, z_marked=True)
-    assert chosen(tmp_path, NamedParts()) == chosen(tmp_path, SAID) == "z_marked"
-
-
-def test_a_name_of_2511_goes_before_files_whose_names_say_nothing(tmp_path: Path) -> None:
-    diffusion_models(tmp_path, qwen_image_2512=False, a_merge=False, qwen_image_edit_2511=False)
-    with pytest.raises(ModelNotFound, match="1 model can be served, and none is named") as caught:
-        chosen(tmp_path, NamedParts())
-    assert "qwen_image_2512.safetensors  (qwen-image-2512, by its name)" in str(caught.value)
-    assert chosen(tmp_path, SAID) == "qwen_image_edit_2511"
-    (tmp_path / "ComfyUI/models/diffusion_models/qwen_image_edit_2511.safetensors").unlink()
-    assert chosen(tmp_path, SAID) == "a_merge"
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "model"),
-    [
-        ("qwen_image_edit_2509_fp8_e4m3fn", "2509", "qwen-image-edit-2509"),
-        ("qwen_image_2512_bf16", "2512", "qwen-image-2512"),
-        ("qwen_image_edit_fp8_e4m3fn", "edit", "qwen-image-edit"),
-        ("Qwen-Image-Edit-Q4_K_M", "edit", "qwen-image-edit"),
-        ("qwen_image_bf16", "qwen-image", "qwen-image"),
-        ("FireRed-Image-Edit-1.1-bf16", "firered-1.1", "firered-image-edit-1.1"),
-    ],
-)
-def test_a_file_is_the_model_that_it_is_named_for_unless_a_person_says_otherwise(
-    tmp_path: Path, name: str, version: str, model: str
-) -> None:
-    path = diffusion_models(tmp_path, **{name: False}) / f"{name}.safetensors"
-    assert chosen(tmp_path, NamedParts()) == chosen(tmp_path, NamedParts(version=version)) == name
-    (found,) = find_models({}, tmp_path, SAID)
-    assert found.problems[0].startswith(f"By its name it is {called(version)}, but model.version says 2511.")
-    assert chosen(tmp_path, SAID) is None
-    assert inspect(path, "2511").problems == found.problems
-    for said, served in (("", model), (version, model), ("2511", "qwen-image-edit-2511")):
-        checkpoint, profile = assemble(path, NamedParts(version=said), places({}, tmp_path))
-        assert (checkpoint.transformer, profile.name) == ((str(path),), served)
-
-
-@pytest.mark.parametrize("name", ["qwen_image_layered_bf16", "FireRed-Image-Edit-bf16", "qwen_image_edit_2507"])
-def test_a_file_that_is_named_for_a_model_that_is_not_run_is_not_served(tmp_path: Path, name: str) -> None:
-    path = diffusion_models(tmp_path, **{name: False}) / f"{name}.safetensors"
-    for named in (NamedParts(), SAID):
-        (found,) = find_models({}, tmp_path, named)
-        assert "which has the same tensors as 2511, but is not run" in found.problems[0]
-    with pytest.raises(ModelUnsupported, match="but is not run"):
-        assemble(path, NamedParts(), places({}, tmp_path))
-    assert assemble(path, NamedParts(version="2509"), places({}, tmp_path))[1].version == "2509"
-
-
-def test_another_model_is_served_unasked_only_where_it_is_the_only_one(tmp_path: Path) -> None:
-    diffusion_models(tmp_path, qwen_image_edit_2509=False)
-    assert chosen(tmp_path, NamedParts()) == "qwen_image_edit_2509"
-    diffusion_models(tmp_path, qwen_image_2512=False)
-    with pytest.raises(ModelNotFound, match="2 models can be served"):
-        chosen(tmp_path, NamedParts())
-    assert chosen(tmp_path, NamedParts(version="2512")) == "qwen_image_2512"
-
-
-def test_what_is_most_likely_meant_is_explained_first(tmp_path: Path) -> None:
-    diffusion_models(tmp_path, **{f"qwen_image_25{number}": False for number in ("07", "08", "09", "11", "12")})
-    shown = [line for line in explain_missing(find_models({}, tmp_path)).splitlines() if "qwen_image_25" in line]
-    assert [line[-16:-12] for line in shown] == ["2511", "2507", "2508"]
-
-
-def test_a_folder_may_say_what_its_files_are(tmp_path: Path) -> None:
-    diffusion_models(tmp_path, **{"Qwen-Edit-2509/model": False, "other/model": False})
-    assert [bool(model.problems) for model in find_models({}, tmp_path, SAID)] == [True, False]
-
-
-@pytest.mark.parametrize("marked", [True, False])
-def test_of_files_that_are_as_good_a_person_has_to_name_one(tmp_path: Path, marked: bool) -> None:
-    diffusion_models(tmp_path, qwen_image_edit_2511_bf16=marked, qwen_image_edit_2511_lightning_4steps=marked)
-    with pytest.raises(ModelNotFound, match="2 models can be served") as caught:
-        choose_model(find_models({}, tmp_path, SAID))
-    for name in ("bf16", "lightning_4steps"):
-        assert f"--model {tmp_path}/ComfyUI/models/diffusion_models/qwen_image_edit_2511_{name}.safetensors" in str(
-            caught.value
-        )
-
-
-def test_a_file_that_links_lead_to_is_no_choice(tmp_path: Path) -> None:
-    folder = diffusion_models(tmp_path, one=True)
-    (folder / "another.safetensors").symlink_to(folder / "one.safetensors")
-    (folder / "linked").symlink_to(folder)
-    assert len(list(files_below(folder, (".safetensors",)))) == 2, "a circle of links is gone through once"
-    assert len(find_models({}, tmp_path)) == 1
-
-
 def test_a_transformer_is_found_at_every_depth_behind_links_and_among_the_checkpoints(tmp_path: Path) -> None:
     models = diffusion_models(tmp_path).parent
     for number, place in enumerate(("unet/a/b/c/d", "checkpoints/qwen", "../../disk/deep")):
@@ -307,42 +150,6 @@ def test_a_transformer_is_found_at_every_depth_behind_links_and_among_the_checkp
     (models / "diffusion_models" / "linked").symlink_to(tmp_path / "disk")
     sparse_file(models / "diffusion_models" / ".hidden" / "no.safetensors", *TRANSFORMER)
     assert [model.path.name[0] for model in find_models({}, tmp_path)] == ["2", "0", "1"]
-
-
-def test_a_folder_of_2509_is_known_before_anything_starts(tmp_path: Path) -> None:
-    path = snapshot(tmp_path / ".cache/huggingface/hub")
-    write(path / "transformer" / "config.json", {"num_layers": 60})
-    (found,) = find_models({}, tmp_path)
-    assert "does not set zero_cond_t" in found.problems[0] and choose_model([found]) is None
-    assert inspect(path).problems == found.problems
-    with pytest.raises(ModelUnsupported, match="is named 2511, but"):
-        pipeline_checkpoint(path)
-
-
-@pytest.mark.parametrize("version", versions())
-def test_the_folder_of_each_model_is_known_by_its_configuration_and_its_name(tmp_path: Path, version: str) -> None:
-    profile = versions()[version]
-    path = snapshot(tmp_path / ".cache/huggingface/hub", repository=profile.repository)
-    index = json.loads((path / "model_index.json").read_text())
-    write(path / "model_index.json", {**index, "_class_name": profile.pipeline})
-    write(path / "transformer" / "config.json", {"zero_cond_t": True} if profile.zero_cond_t else {})
-    (found,) = find_models({}, tmp_path)
-    assert (found.path, found.name, found.complete) == (path, profile.name, True)
-    assert found.evidence.version == version
-    assert choose_model([found]) == found
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "version"),
-    [("QwenImageEditPlusPipeline", "2509"), ("QwenImageEditPipeline", "edit"), ("QwenImagePipeline", "qwen-image")],
-)
-def test_a_folder_whose_name_says_nothing_is_known_by_its_configuration(
-    tmp_path: Path, pipeline: str, version: str
-) -> None:
-    path = diffusers_folder(tmp_path / "mine")
-    write(path / "transformer" / "config.json", {})
-    write(path / "model_index.json", {"_class_name": pipeline})
-    assert pipeline_evidence(path) == Evidence(version, "configuration")
 
 
 @pytest.mark.parametrize(
@@ -507,32 +314,6 @@ def test_a_folder_that_cannot_be_listed_counts_as_empty(tmp_path: Path) -> None:
     (tmp_path / "ComfyUI").symlink_to(tmp_path / "ComfyUI")
     write(tmp_path / ".cache" / "huggingface" / "hub")
     assert find_models({}, tmp_path) == []
-
-
-@pytest.mark.parametrize("found", ["nothing", "comfyui", "incomplete", "many"])
-def test_the_explanation_is_short_and_says_what_to_do(tmp_path: Path, found: str) -> None:
-    deep = tmp_path / ("a-rather-long-folder-name-" * 3)
-    if found in ("comfyui", "many"):
-        for number in range(5 if found == "many" else 1):
-            comfyui(deep / "ComfyUI", f"qwen_image_edit_2511_{number}.safetensors")
-        shutil.rmtree(deep / "ComfyUI" / "models" / "vae")
-    if found in ("incomplete", "many"):
-        (snapshot(deep / ".cache" / "huggingface" / "hub", "0123456789abcdef" * 2) / "vae" / "config.json").unlink()
-    text = explain_missing(find_models({}, deep))
-    lines = text.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert len(lines) <= 13
-    assert PULL in text
-    assert "qied serve --model builtin" in text
-    assert ("incomplete: VAE missing" in text) == (found in ("comfyui", "many"))
-    assert ("incomplete: vae/config.json missing" in text) == (found in ("incomplete", "many"))
-    assert ("and 3 more" in text) == (found == "many")
-
-
-def test_the_command_of_the_explanation_pulls_what_is_looked_for() -> None:
-    command, name = PULL.rsplit(" ", 1)
-    assert command == "qied pull"
-    assert shipped_downloads()[name].repository == REPOSITORY
 
 
 def test_loras_of_comfyui_lie_beside_its_models_and_where_it_is_told(tmp_path: Path) -> None:

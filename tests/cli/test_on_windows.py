@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from qied.cli.main import app
+from qied.cli.main import command_line
 
 WINDOWS = Path(__file__).parent.parent / "planning" / "golden" / "snapshots" / "rtx-4060-laptop-windows.json"
 
@@ -21,7 +21,7 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setenv("QIED_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("QIED_KEY", raising=False)
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return lambda *arguments: CliRunner().invoke(command_line(), [str(argument) for argument in arguments])
 
 
 @pytest.mark.parametrize(

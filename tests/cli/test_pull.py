@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from qied.cli.main import app
+from qied.cli.main import command_line
 from qied.planning.profiles.model_profile import shipped_downloads
 from tests.downloads.hub_server import COMMIT, LIGHTNING, LORA, MODEL, SHARD, Hub, Pause, hash_of, serving
 
@@ -70,7 +70,7 @@ def snapshot(tmp_path: Path, repository: str) -> Path:
 
 def test_without_a_name_it_lists_what_can_be_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    listed = CliRunner().invoke(app, ["pull"]).stdout
+    listed = CliRunner().invoke(command_line(), ["pull"]).stdout
     assert max(map(len, listed.splitlines())) <= 80
     for name, download in shipped_downloads().items():
         assert f"{name}  " in listed
@@ -79,7 +79,7 @@ def test_without_a_name_it_lists_what_can_be_pulled(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
-    done = CliRunner().invoke(app, ["pull", "qwen"])
+    done = CliRunner().invoke(command_line(), ["pull", "qwen"])
     assert done.exit_code == 2
     assert "invalid_request There is no 'qwen' to pull." in done.stderr
     assert all(name in done.stderr for name in shipped_downloads())
@@ -159,7 +159,8 @@ def test_the_reserve_of_the_configuration_stays_free(run: Run, hub: Hub, tmp_pat
 
 def test_a_pull_imports_no_torch(tmp_path: Path, hub: Hub) -> None:
     script = (
-        "import sys; from qied.cli.main import app; app(['pull', 'lightning-4steps'], standalone_mode=False); "
+        "import sys; from qied.cli.main import command_line as line\n"
+        "line()(['pull', 'lightning-4steps'], standalone_mode=False)\n"
         "print(*sorted({'torch', 'diffusers', 'transformers', 'safetensors'} & set(sys.modules)), 'imported')"
     )
     environ = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path)}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 from typer.main import get_command
 
-from qied.cli.main import app
+from qied.cli.main import command_line
+from qied.resources import builtin_model_folder
 
 
 def serve(tmp_path, *arguments, **environ):
@@ -70,19 +72,30 @@ def test_a_state_folder_that_cannot_be_made_is_told_with_what_helps(tmp_path):
         (["--web=[::]:7448"], "[::]:7448", False),
     ],
 )
-def test_the_web_door_may_be_asked_for_with_an_address_or_without(words, web, paused):
-    command = get_command(app).commands["serve"]
+def test_the_web_gateway_may_be_asked_for_with_an_address_or_without(words, web, paused):
+    command = get_command(command_line()).commands["serve"]
     with command.make_context("serve", words) as context:
         assert (context.params["web"], context.params["paused"]) == (web, paused)
 
 
 @pytest.mark.parametrize(("words", "comfyui"), [(["--comfyui", "--web"], ""), (["--comfyui", "*:8188"], "*:8188")])
 def test_the_door_for_clients_of_comfyui_may_be_asked_for_in_the_same_ways(words, comfyui):
-    with get_command(app).commands["serve"].make_context("serve", words) as context:
+    with get_command(command_line()).commands["serve"].make_context("serve", words) as context:
         assert context.params["comfyui"] == comfyui
 
 
-def test_an_address_of_the_web_door_that_is_none_is_told(tmp_path):
+def test_an_address_of_the_web_gateway_that_is_none_is_told(tmp_path):
     done = serve(tmp_path, "--model", "builtin", "--web", "everywhere")
     assert done.returncode == 2
     assert "'everywhere' is not HOST:PORT" in " ".join(done.stderr.split())
+
+
+def test_damaged_weights_of_a_folder_are_told_before_a_worker_starts(tmp_path):
+    folder = shutil.copytree(builtin_model_folder(), tmp_path / "model")
+    second = folder / "transformer" / "diffusion_pytorch_model-00002-of-00002.safetensors"
+    second.unlink()
+    second.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    done = serve(tmp_path, "--model", str(folder), "--listen", "tcp://127.0.0.1:*")
+    assert done.returncode == 2
+    assert "it is a Git LFS pointer" in " ".join(done.stderr.split())
+    assert "worker started" not in done.stdout + done.stderr

@@ -10,7 +10,7 @@ import pytest
 from qied_client.errors import SetupError
 from typer.testing import CliRunner, Result
 
-from qied.cli.main import app
+from qied.cli.main import command_line
 from qied.file_lock import try_lock
 from qied.server.journal.journal import Journal
 
@@ -29,7 +29,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Path("picture.png").write_bytes(b"\x89PNG")
 
     def command(*words: str) -> Result:
-        return CliRunner().invoke(app, list(words), catch_exceptions=True)
+        return CliRunner().invoke(command_line(), list(words), catch_exceptions=True)
 
     return command
 

@@ -12,7 +12,10 @@ from collections import Counter
 
 import pytest
 from PIL import Image
+from qied_client.batch.state import BatchState
 from qied_client.picture_metadata import read_metadata
+
+from tests.lost_power import Disk, watching
 
 PICTURES = 8
 ROWS = 5_000
@@ -29,11 +32,11 @@ def shop(tmp_path, make_picture):
     return tmp_path
 
 
-def start_batch(daemon, shop, prompt, *options):
+def start_batch(daemon, shop, prompt, *options, out="out", watcher=()):
     program = "from qied_client.cli.main import main; main()"
     command = [sys.executable, "-c", program, "batch", "in", prompt, "--key", str(daemon.key)]
-    names = ("-o", "out/{stem}.png", "-o", "out/{stem}.webp", "--mask", "masks/{stem}.png", "--steps", "2")
-    return subprocess.Popen([*command, *names, *options], cwd=shop, stderr=subprocess.PIPE, text=True)
+    names = ("-o", f"{out}/{{stem}}.png", "-o", f"{out}/{{stem}}.webp", "--mask", "masks/{stem}.png", "--steps", "2")
+    return subprocess.Popen([*watcher, *command, *names, *options], cwd=shop, stderr=subprocess.PIPE, text=True)
 
 
 def said_by(batch):
@@ -71,6 +74,22 @@ def test_kills_of_client_and_daemon_lose_nothing_and_run_nothing_twice(daemon, s
     assert outcomes(daemon) == {"succeeded": PICTURES}, "one job for each picture, and none twice"
     report = json.loads((shop / "out" / "report.json").read_text())
     assert (report["skipped"], len({row["job"] for row in report["edits"]})) == (PICTURES, PICTURES)
+
+
+def test_what_a_batch_calls_done_outlives_a_loss_of_power(daemon, shop):
+    for number in range(2, PICTURES):
+        (shop / "in" / f"p{number}.png").unlink()
+    root, log = (shop / "out").resolve(), shop / "calls"
+    root.mkdir()
+    said_by(start_batch(daemon, shop, "night", out=root, watcher=watching(log)))
+    left = Disk.after(log, root).leave(shop / "left")
+    names = sorted(path.name for path in root.glob("p*"))
+    assert len(names) == 4 and sorted(path.name for path in left.glob("p*")) == names
+    assert all((left / name).read_bytes() == (root / name).read_bytes() for name in names)
+    with BatchState(left / ".qied-batch.db") as state:
+        assert sorted(name for facts in state.of_all_runs() for name in facts["files"]) == [
+            str(root / name) for name in names
+        ]
 
 
 def test_a_persons_edit_goes_before_a_batch_that_holds_its_places(start_daemon, shop):

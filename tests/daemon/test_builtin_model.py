@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from random import Random
 
 import numpy as np
@@ -224,6 +226,26 @@ def test_edits_and_pictures_are_enlarged_and_marked(builtin_daemon):
     told = read_metadata(edited.bytes)
     assert told is not None and (told.upscale, told.upscale_by, told.width) == ("builtin-2x", 2, 202)
     assert len(status) == 1
+
+
+def test_pictures_of_any_shape_are_enlarged_and_a_broken_one_does_not_stop_the_others(builtin_daemon, tmp_path):
+    Image.new("RGB", (200, 1), "red").save(tmp_path / "strip.png")
+    Image.new("RGBA", (1, 1), (255, 0, 0, 0)).save(tmp_path / "dot.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "strip.png").read_bytes()[:45])
+    names = [str(tmp_path / f"{name}.png") for name in ("strip", "broken", "dot")]
+    (tmp_path / "out").mkdir()
+
+    def upscale(*arguments):
+        command = [sys.executable, "-m", "qied", "upscale", *arguments, "--key", str(builtin_daemon.key)]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=90)
+
+    ended = upscale(*names, "-o", str(tmp_path / "out" / "{name}.png"))
+    assert ended.returncode == 2 and f"{names[1]}: " in ended.stderr and "qied result" not in ended.stderr
+    assert opened((tmp_path / "out" / "strip.png").read_bytes()).size == (400, 2)
+    assert opened((tmp_path / "out" / "dot.png").read_bytes()).getpixel((1, 1))[3] == 0
+    assert not (tmp_path / "out" / "broken.png").exists()
+    ended = upscale(*names, "-o", str(tmp_path / "out" / "all.png"))
+    assert f"the result of both {names[0]} and {names[1]}" in ended.stderr
 
 
 def test_an_edit_as_comfyui_does_it_says_so_and_is_made_again_from_what_it_says(builtin_daemon):

@@ -23,7 +23,7 @@ from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 from typer.testing import CliRunner
 
-from qied.cli.main import app
+from qied.cli.main import command_line
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_the_command_line_edits_in_turns(daemon, client, picture, tmp_path):
     first.write_bytes(picture)
 
     def run(*arguments):
-        done = CliRunner().invoke(app, ["session", *map(str, arguments), "--key", str(daemon.key)])
+        done = CliRunner().invoke(command_line(), ["session", *map(str, arguments), "--key", str(daemon.key)])
         assert done.exit_code == 0, done.output
         return done.stdout
 

@@ -12,7 +12,7 @@ from qied_client.credentials import LOCAL_FILE
 from qied_client.errors import Busy, NotPermitted, ShuttingDown, UnknownJob
 from typer.testing import CliRunner
 
-from qied.cli.main import app
+from qied.cli.main import command_line
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the daemon does not run there")
 
@@ -216,7 +216,7 @@ def test_the_commands_say_what_they_did_and_refuse_others(daemon, picture, gate)
     key = daemon.enrol("ann")
 
     def run(*words, key=daemon.home / LOCAL_FILE):
-        return CliRunner().invoke(app, [*words, "--key", str(key)], env={"COLUMNS": "200"})
+        return CliRunner().invoke(command_line(), [*words, "--key", str(key)], env={"COLUMNS": "200"})
 
     with closing(daemon.client(key)) as ann:
         ann.submit(picture, f"gate={gate}", seed=1, steps=2, job_id="hers")

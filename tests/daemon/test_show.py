@@ -13,7 +13,7 @@ from PIL import Image
 from qied_client.picture_metadata import read_metadata
 from qied_client.transfers import hash_of
 
-from qied.cli.main import app
+from qied.cli.main import command_line
 from qied.pictures.mask import told
 
 
@@ -26,7 +26,7 @@ def qied(shared_daemon, tmp_path, monkeypatch):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["qied"])
         with pytest.raises(SystemExit) as left:
-            app([str(argument) for argument in arguments], prog_name="qied")
+            command_line()([str(argument) for argument in arguments], prog_name="qied")
         assert not left.value.code
 
     return run

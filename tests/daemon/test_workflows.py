@@ -13,7 +13,7 @@ from PIL import Image
 from qied_client.picture_metadata import read_metadata
 from qied_client.workflows import WorkflowRefused, read_workflow, requests_of
 
-from qied.cli.main import app
+from qied.cli.main import command_line
 from qied.resources import builtin_model_folder
 from tests.workflows.official import LIGHTNING, edit_workflow
 from tests.workflows.test_requests import VARIANTS, find
@@ -48,7 +48,7 @@ def qied(builtin_daemon, folder, monkeypatch):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["qied"])
         with pytest.raises(SystemExit) as left:
-            app([str(argument) for argument in arguments], prog_name="qied")
+            command_line()([str(argument) for argument in arguments], prog_name="qied")
         return left.value.code or 0
 
     return run

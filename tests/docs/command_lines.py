@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from qied_client.cli.main import command_line
 
-from qied.cli.main import app
+from qied.cli.main import command_line as whole_command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
@@ -27,7 +27,7 @@ _BY_ITS_PATH = re.compile(r'"\$\(command -v (qied(?:-client)?)\)"')
 # Some versions of typer bring a click of their own, so neither is imported by name.
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]{2,}(?:\.\.\.)?")
-PROGRAMS = {"qied": typer.main.get_command(app), "qied-client": typer.main.get_command(command_line())}
+PROGRAMS = {"qied": typer.main.get_command(whole_command_line()), "qied-client": typer.main.get_command(command_line())}
 
 
 @dataclass(frozen=True, order=True)

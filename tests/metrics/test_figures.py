@@ -31,7 +31,10 @@ def make(presets: tuple[str, ...] = PRESETS, profile: str = "builtin") -> Figure
     return Figures(profile, presets, {"version": "1"})
 
 
-def samples(figures: Figures) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples(figures: Figures) -> Samples:
     families = text_string_to_metric_families(figures.text().decode())
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -40,8 +43,8 @@ def samples(figures: Figures) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
     }
 
 
-def labels(figures: Figures, label: str) -> set[str]:
-    return {value for _, pairs in samples(figures) for name, value in pairs if name == label}
+def labels(found: Samples, label: str) -> set[str]:
+    return {value for _, pairs in found for name, value in pairs if name == label}
 
 
 def test_what_can_happen_is_there_from_the_start_at_zero() -> None:
@@ -71,10 +74,11 @@ def test_whatever_is_told_the_labels_are_of_closed_sets(presets, codes, timings,
     figures.stages_done(timings)
     for size in sizes:
         figures.stepped(size, 5, 1, preview=False)
-    assert labels(figures, "preset") <= {*PRESETS, NO_PRESET, OTHER_PRESET}
-    assert labels(figures, "code") <= set(CODES)
-    assert labels(figures, "stage") == set(STAGES.values())
-    assert labels(figures, "pixels_class") <= set(PIXEL_CLASSES)
+    found = samples(figures)
+    assert labels(found, "preset") <= {*PRESETS, NO_PRESET, OTHER_PRESET}
+    assert labels(found, "code") <= set(CODES)
+    assert labels(found, "stage") == set(STAGES.values())
+    assert labels(found, "pixels_class") <= set(PIXEL_CLASSES)
 
 
 def test_presets_that_are_not_the_models_are_counted_together() -> None:
@@ -138,7 +142,7 @@ def test_all_that_there_can_be_fits_a_message() -> None:
     cards = tuple(CardMemory(f"{number}-12", 10**13, 10**13, 10**13, 10**13) for number in range(64))
     figures.ask(lambda: Standing(workers=dict.fromkeys(WORKER_STATES, 1), cards=cards))
     assert len(figures.text()) <= limits.METRICS_BYTES / 2
-    assert len(labels(figures, "preset")) == MOST_PRESETS + 2
+    assert len(labels(samples(figures), "preset")) == MOST_PRESETS + 2
 
 
 def test_gauges_are_asked_for_at_each_scrape_and_what_fails_there_is_raised() -> None:

@@ -84,6 +84,16 @@ def test_exiftool_reads_marks_and_settings_in_every_format(exiftool: str, tmp_pa
         assert json.loads(graph)["2"]["class_type"] == "QiedEdit"
 
 
+def test_the_text_of_a1111_has_the_type_that_its_reader_takes(exiftool: str, tmp_path: Path):
+    """That reader, piexif, gives bytes for the type "undefined" alone; exiftool warns of any other."""
+    for number, kind in enumerate(("webp", "jpeg")):
+        file = tmp_path / f"{number}.bin"
+        file.write_bytes(written(kind))
+        command = [exiftool, "-validate", "-warning", "-a", str(file)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "Validate" in said and "UserComment" not in said and "format" not in said, said
+
+
 def test_exiftool_reads_the_marks_of_previews_thumbnails_and_conversions(exiftool: str, tmp_path: Path):
     picture, xmp = Image.new("RGB", (8, 8)), xmp_packet(Marks(COMPOSITE))
     files = [encode_preview(picture, xmp), encode_thumbnail(picture, xmp)]

@@ -10,7 +10,7 @@ import pytest
 import tomli
 from typer.main import get_command
 
-from qied.cli.main import app
+from qied.cli.main import command_line
 from qied.config import load_config
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,7 +51,7 @@ def test_its_settings_are_accepted():
 
 @pytest.mark.parametrize("command", [["serve", "--log-format"], ["ps"], ["keys", "add", "-o"]], ids=" ".join)
 def test_its_commands_and_options_exist(command):
-    found = get_command(app)
+    found = get_command(command_line())
     for word in command:
         if word.startswith("-"):
             assert any(word in parameter.opts for parameter in found.params)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from qied_client.errors import ConfigError, ModelNotFound, ModelUnsupported
+from safetensors.torch import load_file, save_file
 
+from qied.checkpoints.inspect import inspect
 from qied.checkpoints.places import FoundModel
 from qied.config import ModelConfig
 from qied.planning.profiles.model_profile import shipped_profiles
@@ -138,3 +142,43 @@ def test_a_repository_of_split_files_is_a_comfyui(tmp_path: Path) -> None:
     write_text_encoder(models / "text_encoders" / "qwen_2.5_vl_7b.safetensors")
     write_vae(models / "vae" / "qwen_image_vae.safetensors")
     assert locate_model(ModelConfig(path=str(tmp_path)), {}, tmp_path).origin == path
+
+
+def _held_twice(folder: Path) -> str:
+    first, second = sorted((folder / "transformer").glob("*.safetensors"))
+    tensors = load_file(second) | {"img_in.bias": load_file(first)["img_in.bias"] + 1}
+    second.unlink()
+    save_file(tensors, second)
+    return f"'img_in.bias' is in {first.name} and in {second.name}"
+
+
+def _unnamed(folder: Path) -> str:
+    index = folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    first = min(content["weight_map"].values())
+    content["weight_map"] = {name: file for name, file in content["weight_map"].items() if file == first}
+    index.unlink()
+    index.write_text(json.dumps(content))
+    return "100 tensors are missing: 'norm_out.linear.weight', "
+
+
+def _cut(folder: Path) -> str:
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[:-2])
+    return "diffusion_pytorch_model.safetensors cannot be used: it is truncated at "
+
+
+@pytest.mark.parametrize("damage", [_held_twice, _unnamed, _cut])
+def test_what_is_wrong_with_a_folders_weights_is_known_before_a_worker_starts(
+    tmp_path: Path, damage: Callable[[Path], str]
+) -> None:
+    folder = shutil.copytree(builtin_model_folder(), tmp_path / "model")
+    locate_model(ModelConfig(path=str(folder)), {}, tmp_path).check_weights()
+    said = damage(folder)
+    with pytest.raises(ModelUnsupported) as caught:
+        locate_model(ModelConfig(path=str(folder)), {}, tmp_path).check_weights()
+    assert said in caught.value.message
+    assert "ownload" in caught.value.remedy
+    assert any(said.rpartition("safetensors cannot be used: ")[2] in one for one in inspect(folder).problems)

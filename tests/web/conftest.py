@@ -1,4 +1,4 @@
-"""A gateway in a process of its own before a real daemon, as users of the web door meet it."""
+"""A gateway in a process of its own before a real daemon, as users of the web gateway meet it."""
 
 from __future__ import annotations
 

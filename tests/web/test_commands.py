@@ -116,7 +116,7 @@ def test_a_port_that_somebody_has_is_told_with_a_remedy(run: Run, key: Path) -> 
         done = run("web", f"127.0.0.1:{port}", "--key", str(key))
     assert done.returncode == 2
     said = " ".join(done.stderr.split())
-    assert f"The web door cannot listen at 127.0.0.1:{port}: Address already in use." in said
+    assert f"The web gateway cannot listen at 127.0.0.1:{port}: Address already in use." in said
     assert "Choose another address, or end the program that has it." in said
 
 
@@ -130,9 +130,17 @@ def test_a_file_of_tokens_that_is_damaged_is_told_before_anybody_connects(run: R
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_gateway_says_where_it_listens_and_ends_in_order(key: Path, tmp_path: Path, number: int) -> None:
+    TokenStore(tmp_path / "tokens.json").add("lin")
     started = GatewayProcess(key, tmp_path / "tokens.json", stderr=tmp_path / "stderr.txt")
     assert httpx.get(f"{started.url}/health").json() == {"status": "ok"}
     started.process.send_signal(number)
     assert started.process.wait(60) == 0
     started.process.communicate()
     assert (tmp_path / "stderr.txt").read_text() == ""
+
+
+def test_a_gateway_that_nobody_can_enter_says_how_a_token_is_made(key: Path, tmp_path: Path) -> None:
+    started = GatewayProcess(key, tmp_path / "tokens.json", stderr=tmp_path / "stderr.txt")
+    started.stop()
+    (hint,) = (tmp_path / "stderr.txt").read_text().splitlines()
+    assert hint.startswith("No token lets anyone in yet") and hint.endswith(" tokens add NAME")

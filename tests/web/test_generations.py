@@ -1,4 +1,4 @@
-"""Pictures from text alone: a small model that makes them, for the Python client, the command line and the web door."""
+"""Pictures from text alone: a small model that makes them, for the Python client, the commands and the web gateway."""
 
 from __future__ import annotations
 

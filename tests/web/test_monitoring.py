@@ -1,4 +1,4 @@
-"""Figures, readiness and the plan through the web door: who may see what, before a real daemon."""
+"""Figures, readiness and the plan through the web gateway: who may see what, before a real daemon."""
 
 from __future__ import annotations
 

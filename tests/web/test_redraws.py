@@ -1,4 +1,4 @@
-"""Redraws through the web door: the fields of its forms, and what comes of them."""
+"""Redraws through the web gateway: the fields of its forms, and what comes of them."""
 
 from __future__ import annotations
 

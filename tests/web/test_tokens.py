@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from qied_client.cli.main import command_line
 from qied_client.errors import ConfigError, InvalidRequest
 from qied_client.web.tokens import PREFIX, TokenStore
+from typer.testing import CliRunner
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes of files")
 
@@ -161,3 +163,8 @@ def test_a_process_that_holds_the_file_for_long_is_told(path: Path, monkeypatch:
             TokenStore(path).add("mia")
         assert TokenStore(path).find(text), "looking up does not wait"
     assert TokenStore(path).add("mia")
+
+
+def test_no_token_is_said_so_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    listed = CliRunner().invoke(command_line(), ["tokens", "list", "--tokens", str(tmp_path / "tokens.json")])
+    assert listed.output == "There is no token yet; 'tokens add NAME' makes one.\n"

@@ -16,10 +16,16 @@ from qied_client.workflows import Served, examine, read_workflow
 from qied_client.workflows.files import MaskFile, Pictures
 from qied_client.workflows.overrides import with_settings
 
-from tests.workflows.official import api_edit, edit_workflow
+from tests.workflows.official import api_edit, edit_workflow, node
+from tests.workflows.test_packages import everywhere, resized
 from tests.workflows.test_requests import custom_sampling, find, own_nodes
 
-DOCUMENTS = (edit_workflow(), edit_workflow(version=1, values=["x"]), api_edit(), custom_sampling(), own_nodes())
+DOCUMENTS = (
+    *(edit_workflow(), edit_workflow(version=1, values=["x"]), api_edit(), custom_sampling(), own_nodes()),
+    everywhere(saved=True),
+    resized("ImageResizeKJv2", "image", width=512, height=512, keep_proportion="crop"),
+    resized("ResizeImageMaskNode", "input", **{"resize_type": "scale total pixels", "resize_type.megapixels": 1.0}),
+)
 SERVED = Served("qwen-image-edit-2511", "2511", "fp8", ("style",), 3)
 JSON = st.recursive(
     st.none()
@@ -160,3 +166,35 @@ def test_json_within_a_file_may_be_as_deep_as_it_likes() -> None:
     for each in canvas["nodes"]:
         each["properties"] = {"proxyWidgets": deep}
     assert examine(read_workflow(canvas), find, SERVED).requests
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e308, -1, -99, 0])
+@pytest.mark.parametrize(
+    ("document", "where"),
+    [
+        (api_edit(n5=node("ImageScaleToTotalPixels", image=["4", 0], megapixels=1.0)), ("5", "inputs", "megapixels")),
+        (
+            api_edit(n5=node("ImageScaleToMaxDimension", image=["4", 0], largest_size=9)),
+            ("5", "inputs", "largest_size"),
+        ),
+        (api_edit(n5=node("ImageScaleBy", image=["4", 0], scale_by=1.0)), ("5", "inputs", "scale_by")),
+        (resized("ImageResizeKJv2", "image", width=64, height=64), ("5", "inputs", "width")),
+        (api_edit(), ("13", "inputs", "samples", 1)),
+        (edit_workflow(), ("nodes", 0, "mode")),
+        (edit_workflow(), ("definitions", "subgraphs", 0, "links", 0, "target_slot")),
+        (edit_workflow(), ("definitions", "subgraphs", 0, "links", 0, "origin_slot")),
+    ],
+)
+def test_a_number_that_is_none_is_refused_in_words(number: float, document: Any, where: tuple[Any, ...]) -> None:
+    document = copy.deepcopy(document)
+    *way, last = where
+    target: Any = document
+    for key in way:
+        target = target[key]
+    target[last] = number
+    try:
+        examined = examine(read_workflow(json.dumps(document)), find)
+    except QiedError as error:
+        assert error.message
+    else:
+        assert all(each.message and each.remedy for each in examined.problems)

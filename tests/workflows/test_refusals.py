@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from qied_client.errors import InvalidRequest
 from qied_client.workflows import NodeProblem, Served, WorkflowRefused, examine, read_workflow, requests_of
+from qied_client.workflows.remedies import remedy_for
 
 from tests.workflows.canvases import BYPASSED, MUTED, Graph
 from tests.workflows.official import LIGHTNING, api_edit, edit_workflow, node
@@ -52,8 +53,18 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, str, str], str, str]] = {
         "nothing",
         "image1, image2 and image3",
     ),
-    "a sampler": (api_edit(n12={"sampler_name": "dpmpp_2m"}), ("12", "KSampler", "invalid_input"), "dpmpp_2m", "euler"),
-    "a schedule": (api_edit(n12={"scheduler": "karras"}), ("12", "KSampler", "invalid_input"), "karras", "simple"),
+    "a sampler": (
+        api_edit(n12={"sampler_name": "dpmpp_2m"}),
+        ("12", "KSampler", "invalid_input"),
+        "dpmpp_2m",
+        "--set 12.sampler_name=euler",
+    ),
+    "a schedule": (
+        api_edit(n12={"scheduler": "karras"}),
+        ("12", "KSampler", "invalid_input"),
+        "karras",
+        "--set 12.scheduler=simple",
+    ),
     "guidance below 1": (api_edit(n12={"cfg": 0.5}), ("12", "KSampler", "invalid_input"), "cfg is 0.5", "Choose 1"),
     "half the steps": (
         api_edit(
@@ -133,6 +144,22 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, str, str], str, str]] = {
         "400 steps",
         "fewer",
     ),
+    "an edit of another edit's result": (
+        api_edit(
+            n20=node("TextEncodeQwenImageEditPlus", clip=["2", 0], vae=["3", 0], image1=["13", 0], prompt="again"),
+            n12={"positive": ["7", 0]},
+            n21=node(
+                "KSampler",
+                **{"model": ["10", 0], "positive": ["20", 0], "negative": ["8", 0], "latent_image": ["6", 0]},
+                **{"seed": 8, "steps": 5, "cfg": 4.0, "denoise": 1.0},
+            ),
+            n22=node("VAEDecode", samples=["21", 0], vae=["3", 0]),
+            n14={"images": ["22", 0]},
+        ),
+        ("20", "TextEncodeQwenImageEditPlus", "invalid_input"),
+        "must be a picture of a file, not a result",
+        "Save that result",
+    ),
     "a second pass with another prompt": (
         api_edit(
             n20=node(
@@ -157,6 +184,24 @@ def test_a_graph_is_refused_by_node(name: str) -> None:
     assert expected[0] in found.message or name == "nothing that saves"
     assert message in found.message
     assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("class_type", "remedy"),
+    [
+        ("TextEncodeQwenImageEditPlusAdvance_lrzjason", "Use TextEncodeQwenImageEditPlus"),
+        ("ModelSamplingSD3", "ModelSamplingAuraFlow"),
+        ("ClownsharKSampler_Beta", "Use KSampler"),
+        ("SamplerLCM", "Use KSampler"),
+        ("SAM_SmartInpainter", "LoadImageMask"),
+        ("GrowMaskWithBlur", "LoadImageMask"),
+        ("ImageConcanate", "image1, image2 and image3"),
+        ("Canny", "save its picture"),
+        ("DWPreprocessor", "save its picture"),
+    ],
+)
+def test_the_remedy_is_about_what_the_class_does(class_type: str, remedy: str) -> None:
+    assert remedy in remedy_for(class_type)
 
 
 def test_all_problems_are_told_at_once_and_each_once() -> None:

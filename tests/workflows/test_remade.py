@@ -86,6 +86,7 @@ CHANGES: list[dict[str, Any]] = [
     {"canvas": D, "redraw": (f"10,20,30,40,strength=0.4,padding=16,mask={C},mask_mode=white", "strength=0.7,steps=3")},
     {"steps": 0, "upscale": "2x", "upscale_by": 2, "sources": (A,), "loras": (), "preset": ""},
     {"drift": (1.0, 0.0, 1.0), "aligned": False, "size": "default"},
+    {"compat": "comfyui,shift=3"},
 ]
 
 

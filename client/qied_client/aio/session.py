@@ -144,7 +144,9 @@ class AsyncSession:
             if turn.turn <= self.head:  # a turn edits one before it
                 break
         if undone is None:
-            raise NothingToRedo(f"There is no turn to redo from turn {self.head}.", "See the session's history.")
+            raise NothingToRedo(
+                f"There is no turn to redo from turn {self.head}.", "The session's history shows its turns."
+            )
         self._update(await self._client._ask(lambda n: m.Redo(n, self.name, undone)))
         return self.head
 
@@ -186,7 +188,8 @@ class AsyncSession:
             if fetched.thumbnail:
                 return bytes(fetched.thumbnail)
             if found.blob is None:
-                later = "Wait for its result first." if found.state in UNFINISHED else "See the session's history."
+                which = "The session's history shows which turns have one."
+                later = "Wait for its result first." if found.state in UNFINISHED else which
                 raise UnknownTurn(f"Turn {number} has no picture: it is {found.state}.", later)
         return await asyncio.to_thread(thumbnail_of, (await self.result(number)).bytes)
 
@@ -229,7 +232,7 @@ class AsyncSession:
         return found
 
     def _unknown(self, number: int) -> UnknownTurn:
-        return UnknownTurn(f"Session {self.name!r} has no turn {number}.", "See the session's history.")
+        return UnknownTurn(f"Session {self.name!r} has no turn {number}.", "Its history shows those that it has.")
 
     async def _newest_first(self, what: str = "list of turns") -> AsyncIterator[Turn]:
         before, more = None, True

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 from qied_client.aio.listener import Tell
-from qied_client.errors import InvalidRequest
+from qied_client.errors import BlobTooLarge, InvalidRequest, PictureError
 from qied_client.inputs import Picture, picture_bytes
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.protocol import messages as m
@@ -23,12 +24,13 @@ class PictureUpload:
     """
 
     def __init__(self, picture: Picture, option: str = "images") -> None:
-        data = picture_bytes(picture, option)
+        with _naming_its_file(picture):
+            data = picture_bytes(picture, option)
+            self.size = m.ImageSize(*read_header(BytesIO(data), PictureLimits()).displayed_size)
         self._option = option
         self._path = picture if isinstance(picture, (str, os.PathLike)) else None
         self._data: bytes | None = data
         self.hash = hash_of(data)
-        self.size = m.ImageSize(*read_header(BytesIO(data), PictureLimits()).displayed_size)
 
     def read(self) -> bytes:
         """The bytes; raises InvalidRequest where the file has changed."""
@@ -48,6 +50,17 @@ class PictureUpload:
         """They are with the daemon; while the edit waits for its place, memory is for others."""
         if self._path is not None:
             self._data = None
+
+
+@contextmanager
+def _naming_its_file(picture: Picture) -> Iterator[None]:
+    """Errors about a picture that was given as a path begin with it: an edit may have several."""
+    try:
+        yield
+    except (BlobTooLarge, PictureError) as error:
+        if isinstance(picture, (str, os.PathLike)):
+            error.message = f"{os.fspath(picture)}: {error.message}"
+        raise
 
 
 class SharedUpload:

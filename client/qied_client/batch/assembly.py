@@ -107,7 +107,7 @@ async def prices(client: AsyncClient, found: Checked) -> list[tuple[Kind, Quoted
 
     async def ask(kind: Kind) -> Quoted:
         async with limit:
-            return await client.quote_sizes(kind.sizes, **kind.options)
+            return await client.quote_sizes(kind.sizes, canvas_size=kind.canvas, **kind.options)
 
     kinds = list(found.kinds.values())
     asked = await asyncio.gather(*(ask(kind) for kind in kinds), return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,22 +12,29 @@ from typing import Any, Final
 from qied_client.batch.edits import BatchEdit
 from qied_client.batch.places import whole
 from qied_client.batch.problems import Problems
+from qied_client.batch.report import SHEET_NAME
 from qied_client.errors import InvalidRequest, QiedError
 from qied_client.inputs import Picture
 from qied_client.options import edit_request
 from qied_client.picture_header import PictureLimits, read_header
 
+Size = tuple[int, int]
+Sizes = tuple[list[Size], Size | None]
+"""Width and height in pixels of the pictures, and of the canvas, where there is one."""
 _FIRST: Final = 10
+_NAME_BYTES: Final = 255
+"""What the file systems of all systems take."""
 _KINDS: Final = 200
 """Kinds of edits that are priced; what comes after them counts as their average."""
 
 
 @dataclass
 class Kind:
-    """Edits that cost the same: options without seed and mask, sizes of the pictures in pixels."""
+    """Edits that cost the same: options without seed and pictures, sizes of the pictures and the canvas in pixels."""
 
     options: dict[str, Any]
-    sizes: list[tuple[int, int]]
+    sizes: list[Size]
+    canvas: Size | None
     where: str
     count: int = 0
 
@@ -49,15 +56,18 @@ class Checked:
         if len(self.first) < _FIRST:
             self.first.append(edit)
 
-    def price(self, edit: BatchEdit, sizes: list[tuple[int, int]] | None) -> None:
+    def price(self, edit: BatchEdit, sizes: Sizes | None) -> None:
         """Count an edit to those that cost the same; ``sizes`` are None where they are not known."""
         self.last = None
         if sizes is None:
             return
-        options = {name: value for name, value in _without_files(edit.row.options).items() if name != "seed"}
-        name = repr((sorted(options.items(), key=lambda item: item[0]), sizes))
+        options = dict(edit.row.with_others(lambda _: "").options)
+        for name in ("seed", "mask", "canvas"):
+            options.pop(name, None)
+        pictures, canvas = sizes
+        name = repr((sorted(options.items(), key=lambda item: item[0]), pictures, canvas))
         if name in self.kinds or len(self.kinds) < _KINDS:
-            self.last = self.kinds.setdefault(name, Kind(options, sizes, edit.row.where))
+            self.last = self.kinds.setdefault(name, Kind(options, pictures, canvas, edit.row.where))
             self.last.count += 1
 
 
@@ -69,7 +79,7 @@ def checked(edits: Iterable[BatchEdit], problems: Problems) -> Checked:
     for edit in edits:
         found.count(edit)
         if edit.number == 1:
-            inputs |= {_mark(os.fspath(file)) for file in edit.row.files if isinstance(file, (str, os.PathLike))}
+            inputs |= {_mark(os.fspath(file)) for file in edit.row.files() if isinstance(file, (str, os.PathLike))}
             _check_options(edit, problems)
             found.price(edit, _sizes(edit, problems))
         elif found.last is not None:
@@ -77,6 +87,12 @@ def checked(edits: Iterable[BatchEdit], problems: Problems) -> Checked:
         if len({*edit.paths}) < len(edit.paths):
             problems.add(edit.row.where, f"{edit.paths[0]} is the name of two results of one edit.", _TWICE)
         for path in {*edit.paths}:
+            if len(os.fsencode(path.name)) > _NAME_BYTES:
+                problems.add(edit.row.where, f"{path.name[:40]}... is too long for the name of a file.", _SHORTER)
+                continue
+            if SHEET_NAME.fullmatch(path.name):
+                problems.add(edit.row.where, f"{path.name} is the name of the batch's contact sheet.", _ANOTHER)
+                continue
             first = outputs.setdefault(_mark(path), edit.row.index)
             if first != edit.row.index:
                 problems.add(edit.row.where, f"{path} is also the result of row {first}.", _APART)
@@ -90,6 +106,8 @@ def checked(edits: Iterable[BatchEdit], problems: Problems) -> Checked:
 
 
 _OTHER: Final = "Write the results to another folder."
+_SHORTER: Final = f"A name may have {_NAME_BYTES} bytes: give the row a shorter one."
+_ANOTHER: Final = "Put more than {stem} into the names of the results, or give the row another name."
 _APART: Final = "Put {stem}, {name} or {index} into the name, or give the rows names of their own."
 _TWICE: Final = "Give each -o a name or suffix of its own."
 
@@ -101,35 +119,35 @@ def _mark(path: str | Path) -> bytes:
 
 def _check_options(edit: BatchEdit, problems: Problems) -> None:
     try:
-        edit_request(edit.row.prompt, edit.seed, _without_files(edit.options))
+        edit_request(edit.row.prompt, edit.seed, edit.options)
     except InvalidRequest as error:
         column = str(error.details.get("field") or "")
         where = f"{edit.row.where}, column {column}" if column else edit.row.where
         problems.add(where, error.message.removeprefix(f"{column}: "), error.remedy)
 
 
-def _without_files(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "mask"}
-
-
-def _sizes(edit: BatchEdit, problems: Problems) -> list[tuple[int, int]] | None:
+def _sizes(edit: BatchEdit, problems: Problems) -> Sizes | None:
     """The sizes of the pictures, from their headers; what cannot be read is a problem."""
     sizes = [_size(picture, "picture", edit, problems) for picture in edit.row.pictures]
-    if edit.row.mask is not None:
-        _size(edit.row.mask, "mask", edit, problems)
-    return None if None in sizes else [size for size in sizes if size is not None]
+    others = {option: _size(picture, option, edit, problems) for option, picture in edit.row.others()}
+    canvas = others.get("canvas")
+    if None in sizes or (canvas is None and edit.row.canvas is not None):
+        return None
+    return [size for size in sizes if size is not None], canvas
 
 
-def _size(picture: Picture, column: str, edit: BatchEdit, problems: Problems) -> tuple[int, int] | None:
+def _size(picture: Picture, column: str, edit: BatchEdit, problems: Problems) -> Size | None:
     if not isinstance(picture, (str, os.PathLike)):
         return None
     path = Path(picture)
-    where = edit.row.where if edit.row.where == str(picture) else f"{edit.row.where}, column {column}"
+    named = edit.row.where == str(picture)  # a row of a folder is its file
+    where = edit.row.where if named else f"{edit.row.where}, column {column}"
+    file = "" if named else f"{path}: "
     try:
-        with path.open("rb") as file:
-            return read_header(file, PictureLimits()).displayed_size
+        with path.open("rb") as opened:
+            return read_header(opened, PictureLimits()).displayed_size
     except OSError as error:
-        problems.add(where, f"{path}: {error.strerror}.", "Check the names; those of a manifest start at its folder.")
+        problems.add(where, f"{file}{error.strerror}.", "Check the names; those of a manifest start at its folder.")
     except QiedError as error:
-        problems.add(where, f"{path}: {error.message}", error.remedy)
+        problems.add(where, f"{file}{error.message}", error.remedy)
     return None

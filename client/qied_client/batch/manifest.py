@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from qied_client.batch.cells import READ, TYPES
 from qied_client.batch.problems import Problems
 from qied_client.batch.rows import Row, column_of, row_of
 from qied_client.errors import InvalidRequest
@@ -15,7 +17,8 @@ from qied_client.system_failures import what_helps
 
 SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
 _LINE_CHARS: Final = 100_000
-_FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_SEPARATOR: Final = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+"""What Excel reads from the first line of a table, and some programs write there."""
 
 
 def rows_of_manifest(path: Path, prompt: str, options: Mapping[str, Any], problems: Problems) -> Iterator[Row]:
@@ -44,16 +47,18 @@ def rows_of_manifest(path: Path, prompt: str, options: Mapping[str, Any], proble
 
 def _csv_lines(file: TextIO, path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     heading = file.readline(_LINE_CHARS)
-    file.seek(0)
-    reader = csv.reader(file, delimiter=_delimiter(heading), strict=True)
+    said = _SEPARATOR.fullmatch(heading)
+    if said is None:
+        file.seek(0)
+    before = 0 if said is None else 1
+    reader = csv.reader(file, delimiter=_delimiter(heading) if said is None else said[1], strict=True)
     names = next(reader, None)
     if not names or not any(names):
         raise InvalidRequest(
             f"{path} is empty.", "Its first line names the columns, such as: picture,mask,prompt,seed", field="manifest"
         )
-    columns = _columns(names, path)
-    for cells in reader:
-        line = reader.line_num
+    columns = _columns(names, f"{path.name}, line {before + 1}")
+    for line, cells in _lines(reader, path, before):
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) > len(columns):
@@ -68,23 +73,46 @@ def _csv_lines(file: TextIO, path: Path, problems: Problems) -> Iterator[tuple[i
             if not cell.strip():
                 continue
             try:
-                row[column] = _READ.get(column, _text)(cell.strip())
+                row[column] = READ[column](cell.strip())
             except ValueError as error:
                 problems.add(f"{path.name}, line {line}, column {column}", f"{error}.", "Correct the cell.")
+            except InvalidRequest as error:
+                where = f"{path.name}, line {line}, column {column}"
+                problems.add(where, error.message.removeprefix(f"{column}: "), error.remedy)
         yield line, row  # also with a wrong cell: all that is wrong is told at once
 
 
-def _columns(names: list[str], path: Path) -> list[str]:
+def _lines(reader: Any, path: Path, before: int) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a table with the numbers that an editor shows, after ``before`` lines that the reader has not seen.
+
+    A text in quotes may go over several lines: the number is that of the first. Raises InvalidRequest for a line that
+    cannot be read.
+    """
+    while True:
+        first = before + reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            problem, remedy = f"{error}.", "Save the table again as CSV."
+            if "unexpected end" in str(error):
+                problem, remedy = "a quote opens there and is not closed.", 'Within quotes, write a quote twice: "".'
+            raise InvalidRequest(f"{path.name}, line {first}: {problem}", remedy, field="manifest") from error
+        if cells is None:
+            return
+        yield first, cells
+
+
+def _columns(names: list[str], where: str) -> list[str]:
     columns: list[str] = []
     found = Problems()
     for name in names:
         try:
             column = column_of(name)
         except InvalidRequest as error:
-            found.add(f"{path.name}, line 1", error.message, error.remedy)
+            found.add(where, error.message, error.remedy)
             continue
         if column in columns:
-            found.add(f"{path.name}, line 1", f"the column {column!r} is there twice.", "Remove one of the two.")
+            found.add(where, f"the column {column!r} is there twice.", "Remove one of the two.")
         columns.append(column)
     found.raise_if_any()
     return columns
@@ -116,7 +144,7 @@ def _json_lines(file: TextIO, path: Path, problems: Problems) -> Iterator[tuple[
         if len(row) < len(value):
             problems.add(where, "two of its keys mean the same.", "Remove one of the two.")
             continue
-        wrong = [name for name, item in row.items() if not isinstance(item, _TYPES.get(name, str | None))]
+        wrong = [name for name, item in row.items() if not isinstance(item, TYPES[name])]
         for name in wrong:
             problems.add(where, f"{name}: {json.dumps(row[name])[:60]} has the wrong type.", "Correct the value.")
         if not wrong:
@@ -129,53 +157,3 @@ def _with_tuples(row: dict[str, Any]) -> dict[str, Any]:
     if isinstance(loras, list):
         row["loras"] = [tuple(each) if isinstance(each, list) else each for each in loras]
     return row
-
-
-def _text(cell: str) -> Any:
-    return cell
-
-
-def _whole(cell: str) -> int:
-    try:
-        return int(cell)
-    except ValueError:
-        raise ValueError(f"{cell[:60]!r} is not a whole number") from None
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell.replace(",", "."))
-    except ValueError:
-        raise ValueError(f"{cell[:60]!r} is not a number") from None
-
-
-def _flag(cell: str) -> bool:
-    if cell.lower() not in _FLAGS:
-        raise ValueError(f"{cell[:60]!r} is neither true nor false")
-    return _FLAGS[cell.lower()]
-
-
-def loras_of(text: str) -> list[Any]:
-    """LoRAs of a cell: ``NAME``, or ``NAME:0.8``, several of them with semicolons between; raises ValueError."""
-    return [_lora(part.strip()) for part in text.split(";") if part.strip()]
-
-
-def _lora(text: str) -> str | tuple[str, float]:
-    name, colon, strength = text.rpartition(":")
-    return (name, _number(strength)) if colon else text
-
-
-_READ: Final[dict[str, Callable[[str], Any]]] = {
-    **dict.fromkeys(("seed", "steps", "width", "height", "priority"), _whole),
-    "true_cfg_scale": _number,
-    "preemptible": _flag,
-    "loras": loras_of,
-}
-_INTEGER: Final = int | None
-_TYPES: Final[dict[str, Any]] = {
-    **dict.fromkeys(("seed", "steps", "width", "height", "priority"), _INTEGER),
-    "true_cfg_scale": int | float | None,
-    "preemptible": bool | None,
-    "loras": str | list | dict | None,
-    "picture": str | list | None,
-}

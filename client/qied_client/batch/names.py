@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from qied_client.batch.places import found
 from qied_client.batch.rows import Row
 from qied_client.errors import InvalidRequest
 from qied_client.installing import install_extra
@@ -46,8 +47,8 @@ class Names:
         steady = [part for part in fixed[:-1] if not _FIELD.search(part)]
         return Path(*steady) if steady else Path()
 
-    def paths(self, row: Row, number: int, seed: int) -> tuple[Path, ...]:
-        """The files of variation ``number`` (from 1) of a row."""
+    def paths(self, row: Row, number: int, seed: int | str) -> tuple[Path, ...]:
+        """The files of variation ``number`` (from 1) of a row; ``seed`` may be what stands for one."""
         values = {
             "stem": row.stem,
             "name": row.name or row.stem,
@@ -58,7 +59,7 @@ class Names:
         return tuple(with_home(self._filled(pattern, values)) for pattern in self.patterns)
 
     def _filled(self, pattern: str, values: dict[str, str]) -> str:
-        text = _FIELD.sub(lambda found: values[found[1]], pattern)
+        text = _FIELD.sub(lambda match: values[match[1]], pattern)
         if self._count > 1 and not {"seed", "n"} & set(_FIELD.findall(pattern)):
             path = Path(text)
             text = str(path.with_name(f"{path.stem}-{values['n']}{path.suffix}"))
@@ -83,12 +84,12 @@ def filled(pattern: str, row: Row) -> str:
     """A path of an input, such as a mask's, with the fields of a row; raises InvalidRequest for unknown ones."""
     values = {"stem": row.stem, "name": row.name or row.stem, "index": f"{row.index:04}"}
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in values:
-            raise _unknown(found[1], values)
-        return values[found[1]]
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise _unknown(match[1], values)
+        return values[match[1]]
 
-    return str(with_home(_FIELD.sub(value, pattern)))
+    return str(found(with_home(_FIELD.sub(value, pattern))))
 
 
 def _checked(pattern: str) -> str:
@@ -98,8 +99,11 @@ def _checked(pattern: str) -> str:
         if name not in FIELDS:
             raise _unknown(name, FIELDS)
     if Path(pattern).suffix.lower() not in FORMATS:
+        folder = "" if Path(pattern).suffix else f" For a new folder write {pattern}/"
         raise InvalidRequest(
-            f"{pattern}: results are PNG, WebP or JPEG.", "Choose a name that ends in .png, .webp or .jpg.", field="out"
+            f"{pattern}: results are PNG, WebP or JPEG.",
+            f"Choose a name that ends in .png, .webp or .jpg.{folder}",
+            field="out",
         )
     return pattern
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,15 +14,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 
-from qied_client.batch.state import BatchState
+from qied_client.batch.state import FILE, BatchState
 
 REPORT: Final = "report.json"
 SHEET: Final = "contact-sheet"
+SHEET_NAME: Final = re.compile(rf"{SHEET}(-\d+)?\.jpg")
 _COLUMNS: Final = 8
 _ROWS: Final = 8
 _CELL_PX: Final = 200
 _LABEL_PX: Final = 18
 _LABEL_CHARS: Final = 30
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether a file is the contact sheet of a batch whose results lie next to it, and no picture of its own."""
+    return SHEET_NAME.fullmatch(path.name) is not None and path.with_name(FILE).exists()
 
 
 def write_report(state: BatchState, path: Path, facts: Mapping[str, Any]) -> None:

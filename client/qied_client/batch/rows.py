@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from qied_client.batch.places import found
 from qied_client.errors import InvalidRequest
 from qied_client.inputs import Picture, sequence
 from qied_client.options.edit_options import OPTIONS
+from qied_client.options.redraws import given_redraws, redraw_list, redraw_of_text
 from qied_client.system_failures import with_home
 
 PICTURES: Final = ("picture", "picture2", "picture3", "picture4", "picture5", "picture6", "picture7", "picture8")
@@ -56,9 +58,27 @@ class Row:
         return mask
 
     @property
+    def canvas(self) -> Picture | None:
+        """The picture that passes are drawn on, if there is one."""
+        canvas: Picture | None = self.options.get("canvas")
+        return canvas
+
+    def pass_masks(self) -> list[Picture | None]:
+        """The masks of the passes in their order, without those that are the edit's; raises InvalidRequest."""
+        return [each.mask for each in given_redraws(self.options.get("redraw"))]
+
+    def others(self) -> list[tuple[str, Picture]]:
+        """Every picture besides those that are edited, with its option; raises InvalidRequest."""
+        given = [("mask", self.mask), ("canvas", self.canvas), *(("redraw", mask) for mask in self.pass_masks())]
+        return [(option, picture) for option, picture in given if picture is not None]
+
     def files(self) -> tuple[Picture, ...]:
-        """The pictures, and the mask."""
-        return self.pictures if self.mask is None else (*self.pictures, self.mask)
+        """Every picture that is read; raises InvalidRequest for a redraw that is none."""
+        return (*self.pictures, *(picture for _, picture in self.others()))
+
+    def with_others(self, change: Callable[[Picture], Picture]) -> Row:
+        """The row with each of its other pictures replaced by what ``change`` makes of it; raises InvalidRequest."""
+        return replace(self, options=_changed(self.options, change))
 
 
 def column_of(name: str) -> str:
@@ -94,8 +114,7 @@ def row_of(
     if not pictures:
         raise InvalidRequest("the picture is missing.", "Give a column 'picture' with its file.", field="picture")
     own = {name: value for name, value in given.items() if name in OPTIONS and value is not None}
-    if own.get("mask") is not None:
-        own["mask"] = _placed(own["mask"], folder)
+    own = _changed(own, lambda picture: _placed(picture, folder))
     text = given.get("prompt") or prompt
     if not isinstance(text, str) or not text:
         raise InvalidRequest(
@@ -106,14 +125,34 @@ def row_of(
         raise InvalidRequest(
             f"the name {name!r} cannot be a part of a file's name.", "Use letters, digits, - and _.", field="name"
         )
-    return Row(tuple(pictures), text, index, where, name, {**options, **own})
+    row = Row(tuple(pictures), text, index, where, name, {**options, **own})
+    row.pass_masks()
+    return row
 
 
 def _placed(picture: Picture, folder: Path | None) -> Picture:
     if not isinstance(picture, (str, os.PathLike)):
         return picture
     path = with_home(picture)
-    return str(path if folder is None else folder / path)
+    return str(found(path if folder is None else folder / path))
+
+
+def _changed(options: Mapping[str, Any], change: Callable[[Picture], Picture]) -> dict[str, Any]:
+    changed = dict(options)
+    for name in ("mask", "canvas"):
+        if changed.get(name) is not None:
+            changed[name] = change(changed[name])
+    if changed.get("redraw") is not None:
+        changed["redraw"] = [_pass_changed(each, change) for each in redraw_list(changed["redraw"])]
+    return changed
+
+
+def _pass_changed(each: Any, change: Callable[[Picture], Picture]) -> Any:
+    if isinstance(each, str):
+        each = redraw_of_text(each)
+    if not isinstance(each, Mapping) or each.get("mask") is None or isinstance(each["mask"], bool):
+        return each
+    return {**each, "mask": change(each["mask"])}
 
 
 def numbered(pictures: Iterable[Path], prompt: str, options: Mapping[str, Any]) -> Iterable[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -13,9 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qied_client.batch.edits import BatchEdit
 from qied_client.batch.names import Names
+from qied_client.batch.places import synced
 from qied_client.batch.state import BatchState, Entry, now
-from qied_client.errors import InvalidRequest, JobConflict, QiedError, UnknownBlob, UnknownJob, UnreachableError
+from qied_client.errors import (
+    InvalidRequest,
+    JobConflict,
+    QiedError,
+    SetupError,
+    UnknownBlob,
+    UnknownJob,
+    UnreachableError,
+)
 from qied_client.results import Progress, Result
+from qied_client.system_failures import what_helps
 from qied_client.thumbnail import thumbnail_of
 
 if TYPE_CHECKING:
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 8
 """Edits under way at a time: enough for a worker's places and for pictures that are sent ahead of them."""
 MOST_AT_ONCE: Final = 64
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _ATTEMPTS: Final = 3
 """How often an edit is handed in again in one run where its picture is gone from the daemon."""
 
@@ -85,8 +97,8 @@ class BatchRun:
     async def outcomes(self, edits: Iterable[BatchEdit]) -> AsyncGenerator[BatchOutcome, None]:
         """Run edits and yield how each ended, in their order; ``edits`` is read in a thread, a few ahead.
 
-        Raises UnreachableError when the client's patience with an absent daemon ends, and what ``edits`` raises. What
-        was accepted by then goes on in the daemon.
+        Raises UnreachableError when the client's patience with an absent daemon ends, SetupError when the disk of the
+        results is full, and what ``edits`` raises. What was accepted by then goes on in the daemon.
         """
         under_way: deque[asyncio.Task[BatchOutcome]] = deque()
         source = iter(edits)
@@ -116,8 +128,7 @@ class BatchRun:
     async def _one(self, edit: BatchEdit, position: int) -> BatchOutcome:
         entry = None if self._state is None else await asyncio.to_thread(self._state.entry, edit.key)
         fingerprint = await asyncio.to_thread(edit.fingerprint)
-        if entry is not None and entry.state == "done" and entry.fingerprint == fingerprint and edit.all_there:
-            assert self._state is not None
+        if entry is not None and self._state is not None and await asyncio.to_thread(edit.done, self._state):
             await asyncio.to_thread(self._state.see, edit.key, position)
             return self._outcome(edit, paths=edit.paths, job=entry.job, skipped=True)
         attempt = 0 if entry is None else entry.attempt + (entry.state == "failed")
@@ -134,12 +145,17 @@ class BatchRun:
                     if tries + 1 == _ATTEMPTS:
                         raise
                     attempt += 1
-            paths, thumbnail = await asyncio.to_thread(self._saved, edit, result)
         except UnreachableError:
             raise
         except QiedError as error:
             facts = _facts(edit, job, begun) | {"state": "failed", "error": _error_facts(error)}
             await self._note(edit, position, Entry("failed", attempt, job, fingerprint, facts))
+            return self._outcome(edit, job=job, error=error)
+        try:
+            paths, thumbnail = await asyncio.to_thread(self._saved, edit, result)
+        except InvalidRequest as error:  # the daemon has the result, so the next run takes up the same job
+            facts = _facts(edit, job, begun) | {"state": "failed", "error": _error_facts(error)}
+            await self._note(edit, position, Entry("unsaved", attempt, job, fingerprint, facts))
             return self._outcome(edit, job=job, error=error)
         facts = _facts(edit, job, begun) | _result_facts(result) | {"state": "done", "files": [str(p) for p in paths]}
         await self._note(edit, position, Entry("done", attempt, job, fingerprint, facts), thumbnail)
@@ -163,9 +179,19 @@ class BatchRun:
     def _saved(self, edit: BatchEdit, result: Result) -> tuple[tuple[Path, ...], bytes]:
         if self._names is None:
             return (), b""
+        if self._state is not None:
+            self._state.take(edit.key, edit.files)
         for path in edit.paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            result.save(path, quality=self._names.quality_of(path))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                result.save(path, quality=self._names.quality_of(path))
+                synced(path)
+            except OSError as error:
+                raise _not_saved(f"{error.filename or path}: {error.strerror}.", error) from error
+            except InvalidRequest as error:
+                if isinstance(error.__cause__, OSError):
+                    raise _not_saved(error.message, error.__cause__) from error
+                raise
         try:
             return edit.paths, thumbnail_of(result.bytes)
         except QiedError:  # without Pillow there is no contact sheet
@@ -177,6 +203,13 @@ class BatchRun:
 
     def _outcome(self, edit: BatchEdit, **facts: Any) -> BatchOutcome:
         return BatchOutcome(edit.row.index, edit.number, edit.row.name or edit.row.stem, edit.seed, **facts)
+
+
+def _not_saved(message: str, error: OSError) -> QiedError:
+    """What ends the batch where no result can be saved any more, and is one edit's failure otherwise."""
+    if error.errno in _FULL:
+        return SetupError(message, "Free space on that disk, then repeat the command: it goes on.")
+    return InvalidRequest(message, what_helps(error), field="out")
 
 
 def _next(source: Iterator[BatchEdit]) -> BatchEdit | None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from qied_client.batch.manifest import SUFFIXES, rows_of_manifest
 from qied_client.batch.problems import Problems
+from qied_client.batch.report import is_sheet
 from qied_client.batch.rows import Row, numbered
 from qied_client.errors import InvalidRequest
 from qied_client.system_failures import what_helps, with_home
@@ -54,7 +55,7 @@ def rows_of(sources: Sequence[str], prompt: str, options: Mapping[str, Any], pro
 def _pictures(source: str) -> Iterator[Path]:
     path = with_home(source)
     if path.is_dir():
-        found = [each for each in _listing(path) if each.suffix.lower() in PICTURE_SUFFIXES]
+        found = [each for each in _listing(path) if each.suffix.lower() in PICTURE_SUFFIXES and not is_sheet(each)]
         if not found:
             raise InvalidRequest(
                 f"{path}: there is no picture in this folder.",
@@ -85,4 +86,4 @@ def _listing(folder: Path) -> list[Path]:
 
 def _matches(pattern: str) -> list[Path]:
     found = sorted(glob.glob(str(with_home(pattern)), recursive=True))  # noqa: PTH207 (absolute ones as well)
-    return [Path(name) for name in found if Path(name).is_file()]
+    return [Path(name) for name in found if Path(name).is_file() and not is_sheet(Path(name))]

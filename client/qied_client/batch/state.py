@@ -1,7 +1,8 @@
 """What a batch has done, in a SQLite file next to its results: killed at any time, it goes on where it was.
 
 An edit's job id is its content's under the batch's own id, so one that was handed in before a kill is the same job
-again. What is ``done`` has its files: it is noted only once they have their names.
+again. What is ``done`` has its files: it is noted only once they are on the disk under their names. A file is that of
+the edit that took it last.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ CREATE TABLE IF NOT EXISTS edits (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, attempt INTEGER NOT NULL, job TEXT NOT NULL, fingerprint TEXT NOT NULL,
     facts TEXT NOT NULL, thumbnail BLOB NOT NULL, run INTEGER NOT NULL, position INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS edits_of_run ON edits (run, position);
 """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One edit as it is noted: ``submitted``, ``done`` or ``failed``; ``facts`` are for the report."""
+    """One edit as it is noted: ``submitted``, ``done``, ``failed``, or ``unsaved``, where the daemon has its result.
+
+    ``facts`` are for the report.
+    """
 
     state: str
     attempt: int
@@ -128,6 +133,16 @@ class BatchState:
         values = (key, entry.state, entry.attempt, entry.job, entry.fingerprint, facts, thumbnail, self.run, position)
         self._ask("INSERT OR REPLACE INTO edits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
+    def take(self, key: str, files: Iterable[str]) -> None:
+        """Note durably, before they are written, whose files these are: an edit that had them has them no more."""
+        for file in files:
+            self._ask("INSERT OR REPLACE INTO files VALUES (?, ?)", (file, key))
+
+    def has(self, key: str, files: Iterable[str]) -> bool:
+        """Whether no other edit has taken any of these files since this one did."""
+        owners = (self._ask("SELECT key FROM files WHERE path = ?", (file,)) for file in files)
+        return all(rows in ([], [(key,)]) for rows in owners)
+
     def see(self, key: str, position: int) -> None:
         """Count an edit that was done before to this run's report."""
         self._ask("UPDATE edits SET run = ?, position = ? WHERE key = ?", (self.run, position, key))
@@ -150,13 +165,11 @@ class BatchState:
             yield from (json.loads(facts) for _, facts in rows)
             key = rows[-1][0]
 
-    def done(self, edits: Iterable[tuple[str, str]]) -> int:
-        """How many of these edits, by key and fingerprint, are done."""
-        entries = ((self.entry(key), fingerprint) for key, fingerprint in edits)
-        return sum(
-            entry is not None and entry.state == "done" and entry.fingerprint == fingerprint
-            for entry, fingerprint in entries
-        )
+    def done(self, key: str, fingerprint: str, files: Iterable[str]) -> bool:
+        """Whether an edit of pictures with this fingerprint is done, and these files are still its own."""
+        entry = self.entry(key)
+        known = entry is not None and entry.state == "done" and entry.fingerprint == fingerprint
+        return known and self.has(key, files)
 
     def facts(self) -> Iterator[dict[str, Any]]:
         """The facts of this run's edits, in their order, a few at a time."""

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from qied_client.batch.report import is_sheet
 from qied_client.batch.sources import PICTURE_SUFFIXES
 from qied_client.errors import InvalidRequest
 from qied_client.system_failures import what_helps
@@ -79,7 +80,7 @@ class Watch:
                     if entry.name.startswith(".") or not entry.name.lower().endswith(PICTURE_SUFFIXES):
                         continue
                     try:
-                        if entry.is_file():
+                        if entry.is_file() and not is_sheet(Path(entry.path)):
                             facts = entry.stat()
                             found.append((entry.name, (facts.st_size, facts.st_mtime_ns)))
                     except OSError:  # it is gone again

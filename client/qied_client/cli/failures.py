@@ -51,8 +51,8 @@ def _without_a_key() -> str:
     name = program()
     hand_over = f"ask its owner for a key file ('qied keys add NAME' there), then: {name} login FILE"
     if name == CLIENT:
-        return f"For a daemon on another machine, {hand_over}\n        On this machine, start one with: qied serve"
-    return f"Start the daemon on this machine: qied serve\n        For one on another machine, {hand_over}"
+        return f"For a daemon on another machine, {hand_over}\nOn this machine, start one with: qied serve"
+    return f"Start the daemon on this machine: qied serve\nFor one on another machine, {hand_over}"
 
 
 def show_failure(error: QiedError) -> None:
@@ -60,7 +60,8 @@ def show_failure(error: QiedError) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(Text.assemble(("error ", "bold red"), (error.code, "dim"), " ", error.message), soft_wrap=True)
     if error.remedy:
-        console.print(Text.assemble(("  do    ", "bold green"), error.remedy), soft_wrap=True)
+        remedy = error.remedy.replace("\n", "\n        ")
+        console.print(Text.assemble(("  do    ", "bold green"), remedy), soft_wrap=True)
     job = str(error.details.get("job") or "")
     if job and job not in str(error):
         console.print(Text.assemble(("  job   ", "bold"), job), soft_wrap=True)

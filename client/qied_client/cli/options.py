@@ -8,12 +8,16 @@ from typing import Annotated
 
 import typer
 
+from qied_client.cli import completing
+
 Key = Annotated[
     Path | None, typer.Option("--key", help="Key file; default: QIED_KEY, else of 'login', else the local daemon's.")
 ]
 Address = Annotated[str | None, typer.Option(help="Daemon address, instead of the one in the key file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Job id, as shown by 'jobs'.")]
+JobId = Annotated[
+    str, typer.Argument(metavar="JOB", help="Job id, as shown by 'jobs'.", autocompletion=completing.jobs)
+]
 
 CLIENT = "qied-client"
 """The command of the thin client, on machines without a daemon."""

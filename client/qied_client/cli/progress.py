@@ -29,6 +29,8 @@ _LABELS = {
     "disk": "waiting for the daemon's disk",
 }
 
+_SOON_MS = 1000
+"""An estimate below this says nothing: the first in line starts when a place is free."""
 _LABEL_CHARS = 40
 """A longer note on why nothing starts has a line of its own above the bar."""
 
@@ -43,7 +45,8 @@ def describe(news: News) -> str:
         case "queued":
             place = "" if news.place is None else f", place {news.place}"
             waiting = f"{news.note if news.note and len(news.note) <= _LABEL_CHARS else 'waiting'}{place}"
-            return waiting if news.starts_in_ms is None else f"{waiting}, {seconds(news.starts_in_ms)} to go"
+            later = news.starts_in_ms is not None and news.starts_in_ms >= _SOON_MS
+            return f"{waiting}, starts in {seconds(news.starts_in_ms or 0)}" if later else waiting
         case "started":
             return "started"
         case "waiting":

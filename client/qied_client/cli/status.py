@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from qied_client.protocol import messages as m
-from qied_client.text import GIB, column_size
+from qied_client.text import GIB, column_size, counted
 
 _BAR_CELLS = 60
 _USER_CELLS = 12
@@ -59,14 +60,10 @@ def headline(report: m.StatusReport) -> Text:
 def counts(report: m.StatusReport) -> Text:
     """How many jobs, results and clients there are."""
     return Text(
-        f"{report.running} running, {report.waiting} waiting, {_number(report.stored, 'result')} kept, "
-        f"{_number(report.clients, 'client')}, "
+        f"{report.running} running, {report.waiting} waiting, {counted(report.stored, 'result')} kept, "
+        f"{counted(report.clients, 'client')}, "
         f"{report.blob_bytes / GIB:.1f} of {report.blob_limit / GIB:.0f} GiB of pictures"
     )
-
-
-def _number(count: int, name: str) -> str:
-    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def _table(*columns: Column) -> Table:
@@ -155,6 +152,16 @@ def _sessions(report: m.StatusReport) -> Table:
     for row in report.sessions:
         table.add_row(Text(row.user), str(row.turns), seconds(row.idle_ms), Text(row.session or "-"))
     return table
+
+
+def when_text(time: datetime | None, now: datetime) -> str:
+    """Time of day, or the date of another day, in the zone of ``now``."""
+    if time is None:
+        return "-"
+    when = time.astimezone(now.tzinfo)
+    if when.date() == now.date():
+        return f"{when:%H:%M}"
+    return f"{when:%d %b}" if when.year == now.year else f"{when:%Y-%m}"
 
 
 def seconds(milliseconds: int) -> str:

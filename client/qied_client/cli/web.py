@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qied_client.cli.failures import failures_as_text
-from qied_client.cli.options import Address, AsJson, Key
+from qied_client.cli.options import Address, AsJson, Key, program
 from qied_client.credentials import default_home, find_credential
 from qied_client.errors import InvalidRequest, SetupError
 from qied_client.installing import install_extra
@@ -70,11 +70,14 @@ def web(
         )
         credential = find_credential(os.environ, key)
         console = Console(highlight=False, markup=False, soft_wrap=True)
+        stderr = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+        store = _store(tokens_file)
 
         def ready(url: str) -> None:
             console.print(f"web  {url}")
+            if not until_eof and without_token is None and not store.all():
+                stderr.print(f"No token lets anyone in yet; this makes one: {program()} tokens add NAME")
 
-        store = _store(tokens_file)
         if comfyui:
             run_comfyui_gateway(
                 *(listening, key, address, credential.user, store, ready),
@@ -113,6 +116,9 @@ def show(tokens_file: TokensFile = None, as_json: AsJson = False) -> None:
         console.print_json(
             json.dumps([{name: value for name, value in asdict(row).items() if name != "digest"} for row in rows])
         )
+        return
+    if not rows:
+        console.print("There is no token yet; 'tokens add NAME' makes one.")
         return
     table = Table("id", "user", "added", "note", box=None, pad_edge=False)
     for row in rows:

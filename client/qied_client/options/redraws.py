@@ -80,9 +80,16 @@ def given_redraws(value: object) -> tuple[GivenRedraw, ...]:
         return ()
     if _is_one(value):
         return (_given(value, "redraw"),)
+    return tuple(_given(item, f"redraw[{number}]") for number, item in enumerate(redraw_list(value)))
+
+
+def redraw_list(value: object) -> list[Any]:
+    """One pass or several as a list, each as it was given; raises InvalidRequest for what is neither."""
+    if _is_one(value):
+        return [value]
     if not isinstance(value, (list, tuple)):
         raise _not_one("redraw", value)
-    return tuple(_given(item, f"redraw[{number}]") for number, item in enumerate(value))
+    return list(value)
 
 
 def refine_strength(value: object) -> object:
@@ -119,7 +126,7 @@ def _is_box(value: object) -> bool:
 
 def _given(value: object, place: str) -> GivenRedraw:
     if isinstance(value, str):
-        value = _read(value, place)
+        value = redraw_of_text(value, place)
     if _is_box(value):
         value = {"box": value}
     if not isinstance(value, Mapping):
@@ -153,8 +160,11 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, Real) else value
 
 
-def _read(text: str, place: str) -> dict[str, Any]:
-    """Text such as '100,80,300,200,strength=0.4': a box first, if any, and then options with their values."""
+def redraw_of_text(text: str, place: str = "redraw") -> dict[str, Any]:
+    """A pass of text such as '100,80,300,200,strength=0.4': a box first, if any, and then options with their values.
+
+    ``place`` names it in errors. Raises InvalidRequest for a box or a number that is none; names are not checked.
+    """
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     box = [word for word in words if "=" not in word]
     if words[: len(box)] != box or len(box) not in (0, 4) or not all(_INTEGER.fullmatch(word) for word in box):

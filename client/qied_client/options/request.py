@@ -19,6 +19,7 @@ from qied_client.protocol.request import EditRequest
 _INTEGERS: Final = frozenset({"seed", "steps", "width", "height", "priority", "output_quality"})
 _SIZE: Final = re.compile(r"(\d{1,6})[xX*](\d{1,6})", re.ASCII)
 _READ_APART: Final = frozenset({"mask", "loras", "redraw", "refine", "canvas", "compat"})
+_SHOWN: Final = 40
 _PROMPT: Final = f"text of at most {limits.PROMPT_BYTES} bytes of UTF-8 that says what to change"
 
 
@@ -76,6 +77,10 @@ def _with_what_is_allowed(error: InvalidRequest, request: EditRequest) -> Invali
         return InvalidRequest(error.message, _give(_PROMPT), field=name)
     if error.message.startswith(("width and height", "size: 'same'", "size: 'kontext'")):
         return error
+    if name == "size":
+        return InvalidRequest(
+            f"size: {str(request.size)[:_SHOWN]!r} is not a size.", _give(OPTIONS[name].values), field=name
+        )
     if name == "redraw":
         return error if path == name else InvalidRequest(error.message, _give(REDRAW_RANGES), field=path)
     return InvalidRequest(error.message, _give(OPTIONS[name].values), field=path)

@@ -25,6 +25,7 @@ _MODEL: Final = 0x0110
 _IMAGE_DESCRIPTION: Final = 0x010E
 _EXIF_IFD: Final = 0x8769
 _USER_COMMENT: Final = 0x9286
+_UNDEFINED: Final = 7
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Contents:
         if self.parameters:
             comment = _without_nul(self.parameters).encode("utf-16-be", "replace")
             exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _UTF16 + comment
-        return exif.tobytes()
+        return _with_typed_comment(exif.tobytes())
 
 
 def contents_of(picture: Image.Image) -> Contents:
@@ -107,6 +108,29 @@ def contents_of(picture: Image.Image) -> Contents:
         _after(exif.get(_MODEL), f"{_PROMPT}:"),
         _after(exif.get(_MAKE), f"{_WORKFLOW}:"),
     )
+
+
+def _with_typed_comment(block: bytes) -> bytes:
+    """An Exif block of Pillow's whose user comment has the type of the standard, "undefined".
+
+    Pillow writes it as a list of numbers, and A1111's reader, piexif, gives numbers for that, which A1111 cannot read.
+    """
+    changed, start = bytearray(block), len(b"Exif\0\0")
+    byte_order = "<" if block[start : start + 2] == b"II" else ">"
+
+    def entry(folder: int, tag: int) -> int | None:
+        (count,) = struct.unpack_from(f"{byte_order}H", block, folder)
+        places = range(folder + 2, folder + 2 + count * 12, 12)
+        return next((place for place in places if struct.unpack_from(f"{byte_order}H", block, place)[0] == tag), None)
+
+    def offset(place: int) -> int:
+        return start + int(struct.unpack_from(f"{byte_order}I", block, place)[0])
+
+    below = entry(offset(start + 4), _EXIF_IFD)
+    comment = None if below is None else entry(offset(below + 8), _USER_COMMENT)
+    if comment is not None:
+        struct.pack_into(f"{byte_order}H", changed, comment + 2, _UNDEFINED)
+    return bytes(changed)
 
 
 def _after(text: object, prefix: str) -> str:

@@ -16,7 +16,7 @@ _LOG = logging.getLogger(__name__)
 def user_of(request: HTTPConnection) -> str:
     """The user of a request; raises ApiError without a valid token. Tokens come in the header and nowhere else.
 
-    A door may let in who sends no token as one user, ``without_token`` of its state.
+    A gateway may let in who sends no token as one user, ``without_token`` of its state.
     """
     tokens: TokenStore = request.app.state.tokens
     if "authorization" not in request.headers and (user := getattr(request.app.state, "without_token", None)):

@@ -130,7 +130,7 @@ async def _left(request: Request, error: Exception) -> Response:
 
 async def _defect(request: Request, error: Exception) -> Response:
     """A bug, in the shape of all errors; the server logs it."""
-    return of_qied(InternalError("This request failed because of a bug in the web door.", "Report it.")).response()
+    return of_qied(InternalError("This request failed because of a bug in the web gateway.", "Report it.")).response()
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

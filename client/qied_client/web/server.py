@@ -68,7 +68,7 @@ class Listening:
         except OSError as error:
             opened.close()
             raise ConfigError(
-                f"The web door cannot listen at {self.host}:{self.port}: {error.strerror}.",
+                f"The web gateway cannot listen at {self.host}:{self.port}: {error.strerror}.",
                 "Choose another address, or end the program that has it.",
             ) from error
         return opened

@@ -30,7 +30,7 @@ from qied_client.workflows.reading import read_workflow
 from qied_client.workflows.request import WorkflowRequest
 from qied_client.workflows.requests import Examined, examine, requests_of
 from qied_client.workflows.rules.table import PREVIEWS, SAVES, UNDERSTOOD
-from qied_client.workflows.served import Served
+from qied_client.workflows.served import Served, comfyui_files
 from qied_client.workflows.workflow import NodeProblem, Workflow
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Workflow",
     "WorkflowRefused",
     "WorkflowRequest",
+    "comfyui_files",
     "examine",
     "read_workflow",
     "requests_of",

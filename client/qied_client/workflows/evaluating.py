@@ -36,6 +36,8 @@ _MOST_NUMBER: Final = 2**64
 """No input of a node takes more than a seed does, which has 64 bits."""
 _MOST_CHARS: Final = 64 * 1024
 """Most characters of a text. Nodes that join a text with itself double it each time."""
+_MOST_PX: Final = 65_536
+_SAVE_FIRST: Final = "Save that result, and do the rest with its file: one run makes one edit for each save node."
 _WORDS: Final[Mapping[type, str]] = {
     v.Model: "a model",
     v.TextEncoder: "a text encoder",
@@ -104,7 +106,10 @@ class Evaluation:
                     )
                 ]
             )
-        return outputs[link.slot]
+        value = outputs[link.slot]
+        if isinstance(value, Refused):
+            raise value
+        return value
 
     def here(self, node: Node) -> Here:
         """A node with its inputs, for a rule."""
@@ -221,6 +226,15 @@ class Here:
             self.refuse(f"its input {name!r} is out of range.", "Take a number of at most 64 bits.", input=name)
         return value
 
+    def above_zero(self, name: str, default: float) -> float:
+        """A number of an input by which something is scaled: above 0, and no more than a picture can have."""
+        number = self.number(name, default)
+        if not 0 < number <= _MOST_PX:
+            self.refuse(
+                f"its input {name!r} is {number:g}, not above 0 and at most {_MOST_PX}.", "Correct it.", input=name
+            )
+        return number
+
     def flag(self, name: str, default: bool) -> bool:
         """True or false of an input; ``enable`` and ``disable`` are those of older nodes."""
         value = self.take(name, default=default)
@@ -252,6 +266,10 @@ class Here:
         """Raise Refused: the node cannot be run here, which ``message`` says without its name."""
         problem = NodeProblem(self.id, self.node.class_type, f"Node {self.node.name}: {message}", remedy, kind, input)
         raise Refused([problem])
+
+    def withheld(self, message: str, remedy: str) -> Any:
+        """One of several outputs that cannot be had: what is connected to it is refused, and to the others is not."""
+        return Refused([NodeProblem(self.id, self.node.class_type, f"Node {self.node.name}: {message}", remedy)])
 
     def size(self, picture: PictureFile) -> v.Size | None:
         """Width and height of a picture in pixels; None where no files are looked at. Raises Refused."""
@@ -287,4 +305,6 @@ class Here:
     def _other_kind(self, name: str, value: object, kinds: tuple[type, ...]) -> NoReturn:
         wanted = " or ".join(_WORDS.get(kind, kind.__name__) for kind in kinds)
         shown = _WORDS.get(type(value)) if not isinstance(value, (str, int, float)) else None
-        self.refuse(f"its input {name!r} must be {wanted}, not {shown or repr(value)[:40]}.", "Correct it.", input=name)
+        later = isinstance(value, v.Result) and v.Shown in kinds
+        remedy = _SAVE_FIRST if later else "Correct it."
+        self.refuse(f"its input {name!r} must be {wanted}, not {shown or repr(value)[:40]}.", remedy, input=name)

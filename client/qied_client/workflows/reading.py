@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -65,7 +64,7 @@ def _input(value: Any) -> Any:
     """A link, or a value, which is wrapped where it would look like a link."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
         node, slot = value
-        if isinstance(slot, (int, float)) and not isinstance(slot, bool) and math.isfinite(slot):
+        if isinstance(slot, (int, float)) and not isinstance(slot, bool) and slot == slot // 1:
             return Link(node, int(slot))
     if isinstance(value, Mapping) and set(value) == {"__value__"}:
         return value["__value__"]

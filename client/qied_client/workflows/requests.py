@@ -121,7 +121,8 @@ def _too_long(node: Node) -> NodeProblem:
 
 def _nothing_saved(workflow: Workflow, passed: list[tuple[str, str]]) -> NodeProblem:
     used = {link.node for node in workflow.nodes.values() for _, link in node.links()}
-    last = next((node for node in [*workflow.nodes.values()][::-1] if node.id not in used), None)
+    ends = [node for node in [*workflow.nodes.values()][::-1] if node.id not in used]
+    last = next((node for node in ends if {"image", "images"} & set(node.inputs)), ends[0] if ends else None)
     node_id, class_type = (passed[0][0], "") if passed else ("", "") if last is None else (last.id, last.class_type)
     reason = f": {passed[0][1]} (node {passed[0][0]})" if passed else ""
     return NodeProblem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,6 +59,20 @@ def other_model(file: str, served: Served) -> str:
 def _version(name: str) -> str | None:
     plain = _MARKS.sub("_", name.lower())
     return next((version for version, pattern in _VERSIONS if re.search(pattern, plain)), None)
+
+
+def comfyui_files(model: str) -> tuple[str, ...]:
+    """Names without suffix of the files that ComfyUI's own workflows load for a model of this name; none for others."""
+    return _FILES.get(_version(model) or "", ())
+
+
+_FILES: Final[Mapping[str, tuple[str, ...]]] = {
+    "2511": tuple(f"qwen_image_edit_2511_{kind}" for kind in ("bf16", "fp8mixed", "int8_convrot")),
+    "2509": tuple(f"qwen_image_edit_2509_{kind}" for kind in ("bf16", "fp8_e4m3fn", "int8_convrot")),
+    "2512": tuple(f"qwen_image_2512_{kind}" for kind in ("bf16", "fp8_e4m3fn")),
+    "Qwen-Image-Edit": tuple(f"qwen_image_edit_{kind}" for kind in ("bf16", "fp8_e4m3fn")),
+    "Qwen-Image": tuple(f"qwen_image_{kind}" for kind in ("bf16", "fp8_e4m3fn")),
+}
 
 
 def lora_name(lora: v.Lora, loader: Node, served: Served | None) -> str | NodeProblem:

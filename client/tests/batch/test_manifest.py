@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from qied_client.batch.manifest import rows_of_manifest
 from qied_client.batch.problems import Problems
 from qied_client.batch.rows import COLUMNS, Row, column_of
 from qied_client.errors import InvalidRequest
+from qied_client.options import edit_request
+from qied_client.options.edit_options import OPTIONS, annotation
 
 
 def read(path: Path, text: str | bytes, prompt: str = "") -> list[Row]:
@@ -58,6 +61,51 @@ def test_a_spreadsheets_separator_and_mark_of_utf8_are_understood(table: Path, s
     assert row.prompt == "Nacht über Köln"
 
 
+def test_a_first_line_that_names_the_separator_is_no_heading(table: Path) -> None:
+    (row,) = read(table, '\ufeffsep=;\r\npicture;prompt\r\na.png;"red, blue"\r\n')
+    assert (row.prompt, row.where) == ("red, blue", "rows.csv, line 3")
+
+
+GIVEN: dict[str, tuple[str, Any]] = {
+    "bool": ("no", False),
+    "int": ("7", 7),
+    "float": ("1,5", 1.5),
+    "float | bool": ("0,3", 0.3),
+    "Loras": ("one:0.5;two", [["one", 0.5], "two"]),
+    "Redraws": ("1,2,30,40,strength=0.3;mask=m.png", [{"box": [1, 2, 30, 40], "strength": 0.3}, {"mask": "m.png"}]),
+}
+"""Of each type of an option a value as a table has it, and as JSON has it; others are text."""
+WORDS = {"size": "same", "upscale": "2x", "on_cap": "fit", "mask_mode": "white", "background": "opaque"}
+WORDS |= {"task": "upscale", "compat": "comfyui", "preset": "draft", "precision": "bf16"}
+
+
+@pytest.mark.parametrize("option", sorted({*COLUMNS} & {*OPTIONS}))
+def test_every_option_has_a_column_in_tables_and_a_key_in_json(tmp_path: Path, option: str) -> None:
+    kind = annotation(option).removesuffix(" | None")
+    assert kind in GIVEN or ("int" not in kind and "float" not in kind), "a type that no cell stands for yet"
+    cell, value = GIVEN.get(kind, (WORDS.get(option, "words"),) * 2)
+    cell, value = ("yes", True) if option in ("rewrite_prompt", "preemptible") else (cell, value)
+    (of_table,) = read(tmp_path / "rows.csv", f'picture;prompt;{option}\na.png;x;"{cell}"\n')
+    (of_json,) = read(tmp_path / "rows.jsonl", json.dumps({"picture": "a.png", "prompt": "x", option: value}))
+    both = {"width": 7, "height": 7} if option in ("width", "height") else {}
+    requests = [edit_request("x", 0, {**row.options, **both}) for row in (of_table, of_json)]
+    assert requests[0] == requests[1] and of_table.files() == of_json.files()
+    assert requests[0] != edit_request("x", 0, {"steps": 9}) or of_table.others(), "it changes the edit"
+
+
+def test_masks_of_passes_and_a_canvas_start_at_the_lists_folder_too(table: Path) -> None:
+    (row,) = read(table, 'picture,prompt,canvas,redraw\na.png,x,c.png,"1,2,3,4;mask=m.png"\n')
+    assert row.files()[1:] == (str(table.parent / "c.png"), str(table.parent / "m.png"))
+
+
+def test_a_name_in_another_unicode_form_is_the_same_file(table: Path) -> None:
+    for written, there in (("NFC", "NFD"), ("NFD", "NFC")):
+        file = table.parent / unicodedata.normalize(there, f"caf\u00e9-{there}.png")
+        file.touch()
+        (row,) = read(table, f"picture,prompt\n{unicodedata.normalize(written, file.name)},x\n")
+        assert row.pictures == (str(file),)
+
+
 def test_an_empty_cell_leaves_the_batchs_own_option_and_prompt(table: Path) -> None:
     (row,) = read(table, "picture,prompt,steps\na.png,,\n", "for all")
     assert (row.prompt, row.options["steps"]) == ("for all", 9)
@@ -77,6 +125,12 @@ def test_an_empty_cell_leaves_the_batchs_own_option_and_prompt(table: Path) -> N
         ("picture,prompt\n,x\n", "line 2: the picture is missing. | Give a column 'picture'"),
         ("picture\na.png\n", "line 2: the prompt is missing. | Give a column 'prompt'"),
         ("picture,prompt,name\na.png,x,../b\n", "line 2: the name '../b' cannot be a part of a file's name."),
+        ("picture,prompt,refine\na.png,x,much\n", "line 2, column refine: 'much' is not a number."),
+        ("picture,prompt,redraw\na.png,x,1;2\n", "line 2, column redraw: '1' does not begin with a box. | Write LEFT"),
+        ("picture,prompt,redraw\na.png,x,bx=1\n", "line 2: redraw[0]: 'bx' is not an option of a pass."),
+        ('picture,prompt\na.png,x\nb.png,"y\nc.png,z\n', "rows.csv, line 3: a quote opens there and is not closed."),
+        ('picture,prompt\na.png,"x\ny"\nb.png,\n', "rows.csv, line 4: the prompt is missing."),
+        ('picture,prompt,seed\na.png,"x\ny",one\n', "rows.csv, line 2, column seed"),
         ("", "rows.csv is empty. | Its first line names the columns"),
         (b"picture,prompt\na.png,\xe4\n", "is not UTF-8. | Save it as 'CSV UTF-8'"),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from qied_client import AsyncClient, BatchOutcome, Client
-from qied_client.errors import DaemonUnreachable, InvalidRequest, JobFailed, UnknownBlob, UnknownOption
+from qied_client.errors import DaemonUnreachable, InvalidRequest, JobFailed, SetupError, UnknownBlob, UnknownOption
 from qied_client.protocol import messages as m
 
 
@@ -126,6 +128,82 @@ async def test_a_picture_that_has_changed_is_edited_again(
     again = await all_of(client.map(folder, "night", out=out))
     assert [outcome.skipped for outcome in again] == [True, False, False, True, True]
     assert again[1].job != first[1].job and again[2].job == first[2].job, "one has other bytes, one only another time"
+
+
+async def test_a_file_is_that_of_the_prompt_that_wrote_it_last(
+    client: AsyncClient, daemon: Any, folder: Path, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out/{stem}.png")
+    day = await all_of(client.map(folder, "day", out=out))
+    await all_of(client.map(folder, "night", out=out))
+    again = await all_of(client.map(folder, "day", out=out))
+    assert [(outcome.skipped, outcome.job) for outcome in again] == [(False, outcome.job) for outcome in day]
+    assert all(outcome.skipped for outcome in await all_of(client.map(folder, "day", out=out)))
+
+
+async def test_a_canvas_that_has_changed_is_drawn_on_again(
+    client: AsyncClient, daemon: Any, folder: Path, tmp_path: Path
+) -> None:
+    canvas, out = tmp_path / "c.png", str(tmp_path / "out/{stem}.png")
+    options: dict[str, Any] = {"canvas": canvas, "redraw": {"box": (0, 0, 8, 8), "mask": str(folder / "{stem}.png")}}
+    jobs = []
+    for shade in (1, 2):
+        canvas.write_bytes(png(shade))
+        jobs += [outcome.job for outcome in await all_of(client.map([folder / "p1.png"], "night", out=out, **options))]
+    assert len({*jobs}) == len(daemon.jobs) == 2 and not any(job.endswith("-1") for job in jobs)
+
+
+async def test_a_result_that_cannot_be_saved_is_fetched_by_the_next_run_and_not_made_again(
+    client: AsyncClient, daemon: Any, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (out / "p2.png").mkdir(parents=True)  # a folder has the name of a result's
+    first = await all_of(client.map(folder, "night", out=f"{out}/{{stem}}.png"))
+    assert [outcome.succeeded for outcome in first] == [True, True, False, True, True]
+    assert "name a file" in str(first[2].error)
+    (out / "p2.png").rmdir()
+    again = await all_of(client.map(folder, "night", out=f"{out}/{{stem}}.png"))
+    assert again[2].job == first[2].job and again[2].succeeded and submitted(daemon)[again[2].job] == 2
+
+
+async def test_a_full_disk_ends_the_run_before_others_are_made_for_nothing(
+    client: AsyncClient, daemon: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    out = str(tmp_path / "out/{stem}.png")
+    with monkeypatch.context() as patch, pytest.raises(SetupError, match="No space left on device") as ended:
+        patch.setattr("qied_client.batch.run.synced", full)
+        await all_of(client.map(folder, "night", out=out, at_once=1))
+    assert "repeat the command" in ended.value.remedy and len(daemon.jobs) == 1
+    again = await all_of(client.map(folder, "night", out=out))
+    assert all(outcome.succeeded and not outcome.skipped for outcome in again) and len(daemon.jobs) == 5
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, "seven", True])
+async def test_a_seed_that_is_none_is_refused_and_not_wrapped(client: AsyncClient, daemon: Any, seed: Any) -> None:
+    (outcome,) = await all_of(client.map([{"picture": png(1), "seed": seed}], "night"))
+    assert isinstance(outcome.error, InvalidRequest) and "seed" in str(outcome.error) and not daemon.jobs
+
+
+async def test_contact_sheets_of_a_batch_are_no_pictures_of_the_next_one(
+    client: AsyncClient, daemon: Any, folder: Path, tmp_path: Path
+) -> None:
+    await all_of(client.map(folder, "night", out=str(tmp_path / "out/{stem}.png")))
+    (tmp_path / "out/contact-sheet-2.jpg").write_bytes(png(1))
+    again = await all_of(client.map(tmp_path / "out", "day", out=str(tmp_path / "next/{stem}.jpg")))
+    assert [outcome.name for outcome in again] == [f"p{number}" for number in range(5)]
+    (tmp_path / "out/.qied-batch.db").unlink()
+    with pytest.raises(InvalidRequest, match="is the name of the batch's contact sheet"):
+        await all_of(client.map(tmp_path / "out", "day", out=str(tmp_path / "next/{stem}.jpg")))
+
+
+async def test_a_name_that_no_file_can_have_is_told_before_anything_is_sent(
+    client: AsyncClient, daemon: Any, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidRequest, match="too long for the name of a file"):
+        await all_of(client.map(folder, "night", out=f"{tmp_path}/out/{'n' * 250}-{{stem}}.png"))
 
 
 async def test_a_failed_edit_is_tried_again_by_the_next_run_under_another_job(

@@ -34,6 +34,7 @@ def test_fields_stand_for_the_row_and_its_variation(pattern: str, count: int, na
     [
         (["out/{stm}.png"], None, "A name cannot have {stm}. Did you mean {stem}?"),
         (["out/{stem}.gif"], None, "results are PNG, WebP or JPEG."),
+        (["out"], None, "For a new folder write out/"),
         ([], None, "No name for the results is given."),
         (["out/{stem}.png"], 80, "a PNG has none."),
         (["out/{stem}.jpg"], 0, "must be 1 to 100, not 0."),

@@ -36,7 +36,8 @@ def test_what_an_earlier_run_wrote_keeps_its_owner(tmp_path: Path) -> None:
     with BatchState(tmp_path / "out" / ".qied-batch.db") as state:
         facts = {"pictures": [str(tmp_path / "a.png")], "files": [str(path) for path in first.paths]}
         state.note(first.key, 1, Entry("done", 0, "job", "print", facts))
-        assert state.done([(first.key, "print"), (second.key, "print"), (first.key, "other")]) == 1
+        assert state.done(first.key, "print", first.files)
+        assert not state.done(second.key, "print", second.files) and not state.done(first.key, "other", first.files)
     with BatchState(tmp_path / "out" / ".qied-batch.db") as state:
         # The folder is listed by name, so the other one comes first after a restart.
         assert files(list(Owners(state).apart([second, first]))) == ["a-jpg.webp", "a.webp"]

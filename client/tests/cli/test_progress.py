@@ -29,7 +29,7 @@ def test_outside_a_terminal_each_change_is_one_line() -> None:
             progress(news)
     assert stream.getvalue().splitlines() == [
         "uploading",
-        "waiting, place 3, 12.0 s to go",
+        "waiting, place 3, starts in 12.0 s",
         "paused by the owner, place 3",
         "started",
         "reading the prompt",

@@ -106,6 +106,7 @@ def test_what_is_no_size_is_refused_with_the_ways_to_give_one(size: object) -> N
     with pytest.raises(InvalidRequest) as caught:
         edit_request("x", 1, {"size": size})
     assert "'same', 'kontext', or both sides in pixels such as '1024x768'" in caught.value.remedy
+    assert caught.value.message == f"size: {str(size)!r} is not a size."
 
 
 @pytest.mark.parametrize("other", [{"width": 640}, {"height": 640}, {"width": 640, "height": 640}])

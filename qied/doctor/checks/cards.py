@@ -103,7 +103,7 @@ def selftest(facts: Facts) -> Verdict:
     judged = [_selftest_of(gpu, gpu.selftest, facts.plan_of(gpu)) for gpu in facts.gpus if gpu.selftest is not None]
     if judged:
         return worst(judged)
-    return skipped(_NO_CARD if not facts.gpus else "No kernels were run on the card; `qied probe` runs them.")
+    return skipped(_NO_CARD if not facts.gpus else "No kernels were run on the card; 'qied probe' runs them.")
 
 
 def _selftest_of(gpu: Gpu, test: SelfTest, plan: Plan | None) -> Verdict:
@@ -113,7 +113,7 @@ def _selftest_of(gpu: Gpu, test: SelfTest, plan: Plan | None) -> Verdict:
     tried = [(name, trial) for name, trial in _fp8_trials(test) if trial is not None]
     if tried and (gpu.compute_capability or (0, 0)) >= LOWEST_FP8:
         ran.append(_fp8_of(gpu, test.bf16, tried, plan))
-    return worst(ran) if ran else skipped(f"No kernels were run on {gpu.name}; `qied probe --fresh` runs them.")
+    return worst(ran) if ran else skipped(f"No kernels were run on {gpu.name}; 'qied probe --fresh' runs them.")
 
 
 def _base_of(gpu: Gpu, test: SelfTest) -> Verdict | None:

@@ -46,7 +46,7 @@ def memory(facts: Facts) -> Verdict:
     if available is not None and available < plan.host_bytes:
         return warning(
             f"The plan needs {size_text(plan.host_bytes)} of host memory; {size_text(available)} is free now.",
-            "Close other programs before `qied serve`.",
+            "Close other programs before 'qied serve'.",
         )
     return ok(f"{size_text(host.memory_total_bytes)} of host memory; the plan needs {size_text(plan.host_bytes)}.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qied_client.errors import ModelNotFound, QiedError
+from qied_client.errors import ModelNotFound, ModelUnsupported, QiedError
 from qied_client.text import size_text
 
 from qied.checkpoints.hub_cache import PULL
@@ -21,6 +21,7 @@ from qied.planning.profiles.model_profile import shipped_downloads
 from qied.serving.model import ServedModel
 
 _NO_MODEL = "There is no model."
+_HOW = f"{PULL} (58 GB), or --model PATH; to try qied with its small built-in model: --model builtin."
 
 
 def found(facts: Facts) -> Verdict:
@@ -29,17 +30,17 @@ def found(facts: Facts) -> Verdict:
         return ok(f"{facts.model.told}, in {facts.model.origin}.")
     if facts.model is None:
         return skipped("No model was looked for.")
-    if not isinstance(facts.model, ModelNotFound) or facts.model.remedy:
+    if not isinstance(facts.model, ModelNotFound) or "found" not in facts.model.details:
         raise facts.model
     candidates = find_models(facts.environ, facts.user_home)
     if not candidates:
-        return error("No model is configured, and none was found on this machine.", f"{PULL} (58 GB), or --model PATH.")
+        return error("No model is configured, and none was found on this machine.", _HOW)
     first = candidates[0]
     if first.layout == "diffusers":
         return error(
             f"{first.path} is incomplete: {some(first.missing)} missing.", f"{PULL} (resumes where it stopped)."
         )
-    return error(f"{first.path}: {verdict(first)}.", f"See `qied models`; the whole model is: {PULL} (58 GB).")
+    return error(f"{first.path}: {verdict(first)}.", f"See 'qied models'; the whole model is: {PULL} (58 GB).")
 
 
 def complete(facts: Facts) -> Verdict:
@@ -59,13 +60,15 @@ def complete(facts: Facts) -> Verdict:
 
 
 def sound(facts: Facts) -> Verdict:
-    """Each weight file is as long as its header says."""
+    """Each weight file is as long as its header says, and together they have the model's tensors."""
     model = _model(facts)
     files = weight_files(model) if model is not None else []
-    if not files:
+    if model is None or not files:
         return skipped(_NO_MODEL if model is None else "There are no weight files.")
     broken = [(file, problem) for file in files if (problem := damage(file)) is not None]
     if not broken:
+        if (unfit := _unfit(model)) is not None:
+            return unfit
         return ok(f"{len(files)} weight files of {size_text(sum(file.stat().st_size for file in files))} are complete.")
     file, problem = broken[0]
     more = f" {len(broken) - 1} more files are damaged." if len(broken) > 1 else ""
@@ -107,6 +110,17 @@ def zero_cond_t(facts: Facts) -> Verdict:
         "converted by diffusers before 0.37.",
         f"{PULL}, or name the folder of another model with --model.",
     )
+
+
+def _unfit(model: ServedModel) -> Verdict | None:
+    """That sound files are not those of the model; None too where some are missing, which another check tells."""
+    try:
+        model.check_weights()
+    except ModelUnsupported as problem:
+        return error(problem.message, problem.remedy)
+    except QiedError:
+        return None
+    return None
 
 
 def _model(facts: Facts) -> ServedModel | None:

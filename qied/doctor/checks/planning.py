@@ -60,11 +60,11 @@ def warnings(facts: Facts) -> Verdict:
     own = [text for text in plan.warnings if not text.startswith(_SAID_ELSEWHERE)]
     if not own:
         return ok("The plan has no other warnings.")
-    return warning(" ".join(own), "See `qied plan` for all of its reasons.")
+    return warning(" ".join(own), "See 'qied plan' for all of its reasons.")
 
 
 CHECKS = (
-    Check("config.valid", "`qied serve` does not start with a configuration that it cannot follow.", configuration),
+    Check("config.valid", "'qied serve' does not start with a configuration that it cannot follow.", configuration),
     Check("plan.profile", "It decides the settings on this card.", profile),
     Check("plan.made", "Without a plan nothing can be served here.", made),
     Check("plan.warnings", "It works, within these limits.", warnings),

@@ -161,7 +161,7 @@ def _check_pictures(request: EditRequest, count: int, profile: ModelProfile) -> 
     if geometry.least_references <= count <= geometry.max_references:
         return
     if not count:
-        remedy = f"Send at least one picture. From text alone makes a model such as {_named(FROM_TEXT)}."
+        remedy = f"Send at least one picture. A model such as {_named(FROM_TEXT)} makes them from text alone."
     elif geometry.max_references == 1:
         remedy = f"Send one picture, or ask the daemon's owner to serve {_named(EDITS)}, which takes more."
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from qied_client.errors import NothingToRedo, NothingToUndo, UnknownTurn
+from qied_client.errors import NothingToRedo, NothingToUndo
 from qied_client.protocol import limits
 from qied_client.protocol import messages as m
 
@@ -15,7 +15,7 @@ from qied.server.ports.account import over_limit
 from qied.server.ports.peer import Peer
 from qied.server.requests.front_services import FrontServices
 from qied.server.requests.picture_sizes import PictureSizes
-from qied.server.sessions import Session, Turn
+from qied.server.sessions import Session, Turn, unknown_turn
 
 _ENDED = ("failed", "cancelled", "poisoned")
 
@@ -111,5 +111,5 @@ class SessionRequests:
 
 def _turn(session: Session, number: int) -> Turn:
     if number not in session.turns:
-        raise UnknownTurn(f"Session {session.name} has no turn {number}.", "See its history.")
+        raise unknown_turn(session.name, number)
     return session.turns[number]

@@ -47,7 +47,7 @@ def test_where_there_is_no_model_it_says_how_to_get_one(with_model, ask):
         Status.ERROR,
         "No model is configured, and none was found on this machine.",
     )
-    assert found.remedy.startswith("qied pull qwen-image-edit-2511")
+    assert found.remedy.startswith("qied pull qwen-image-edit-2511") and "--model builtin" in found.remedy
     assert ask("model.files", with_model()).status is Status.SKIPPED
 
 
@@ -115,3 +115,14 @@ def test_a_transformer_without_zero_cond_t_is_not_2511(with_model, ask, copy, va
 @pytest.mark.parametrize("check", ["found", "files", "weights", "tokenizer", "zero_cond_t"])
 def test_for_another_machine_no_files_are_looked_at(with_model, ask, check):
     assert ask(f"model.{check}", with_model("builtin", this_machine=False)).status is Status.SKIPPED
+
+
+def test_sound_files_without_all_tensors_of_the_model_are_told(with_model, ask, copy):
+    index = copy / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"] = {name: min(content["weight_map"].values()) for name in content["weight_map"]}
+    index.unlink()
+    index.write_text(json.dumps(content))
+    found = ask("model.weights", with_model(copy))
+    assert found.status is Status.ERROR
+    assert "100 tensors are missing" in found.message and "qied pull" in found.remedy

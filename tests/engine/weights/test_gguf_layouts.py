@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from qied.checkpoints.file_bytes import stored_block_bytes
+from qied.checkpoints.inspect import inspect
 from qied.checkpoints.pipeline_folder import pipeline_checkpoint
 from qied.edit import EditSpec
 from qied.engine.block.packed import block_tensors
@@ -24,7 +25,7 @@ from qied.planning.layout.block_layout import NORMS, linears
 from qied.planning.plan import Execution
 from qied.planning.profiles.model_profile import ModelProfile
 from qied.resources import builtin_model_folder
-from tests.checkpoints.gguf_model import write_encoder_gguf, write_tower, write_transformer_gguf
+from tests.checkpoints.gguf_model import write_encoder_gguf, write_tower, write_transformer_gguf, write_vae_gguf
 from tests.weights.gguf_files import KINDS
 
 Load = Callable[..., Engine]
@@ -67,6 +68,15 @@ def test_in_16_and_32_bits_each_weight_is_what_the_file_means_rounded_once(
                 assert torch.equal(tensors[norm.name], meant[f"transformer_blocks.{number}.{norm.parameter}"].to(dtype))
         outside = engine.models.transformer._embedders.state_dict()
         assert all(torch.equal(tensor, meant[name].to(dtype)) for name, tensor in outside.items())
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_vae_has_its_convolutions_in_more_dimensions_than_ggml(tmp_path: Path, folded: bool) -> None:
+    meant = write_vae_gguf(tmp_path / "vae.gguf", folded=folded)
+    assert (inspect(tmp_path / "vae.gguf").model, inspect(tmp_path / "vae.gguf").problems) == ("builtin", ())
+    source = FileSource("vae", [tmp_path / "vae.gguf"])
+    assert set(source.names()) == set(meant)
+    assert all(torch.equal(source.read(name), tensor) for name, tensor in meant.items())
 
 
 @pytest.mark.parametrize("scaling", ["rowwise", "tensorwise"])

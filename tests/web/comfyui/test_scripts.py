@@ -147,8 +147,13 @@ def test_messages_come_in_the_order_that_clients_rely_on_and_previews_with_them(
         connect(f"{url}/api/ws?clientId=knowing", additional_headers=headers) as knowing,
     ):
         knowing.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
-        for name, ws in (("plain", plain), ("knowing", knowing)):
-            prompt_id = client.post("/prompt", json={"prompt": prompt, "client_id": name}).json()["prompt_id"]
+        for name, ws, asked in (
+            *(("plain", plain, {}), ("plain", plain, {"preview_method": "default"})),
+            *(("plain", plain, {"preview_method": "auto"}), ("knowing", knowing, {})),
+            ("knowing", knowing, {"preview_method": "none"}),
+        ):
+            body = {"prompt": prompt, "client_id": name, "extra_data": asked}
+            prompt_id = client.post("/prompt", json=body).json()["prompt_id"]
             types, frames, nodes = [], [], []
             while True:
                 out = ws.recv(timeout=60)
@@ -173,10 +178,11 @@ def test_messages_come_in_the_order_that_clients_rely_on_and_previews_with_them(
                     if nodes[-1] is None:
                         break
             told = [each for each in types if each != "feature_flags"]
+            shows = asked.get("preview_method") == "auto" or (name == "knowing" and not asked)
             assert told[:3] == ["execution_start", "execution_cached", "executing"]
             assert told[-4:] == ["executing", "executed", "execution_success", "executing"]
             assert nodes == ["12", "14", None] and told.count("progress") == told.count("progress_state") >= 1
-            assert frames, "the plain engine shows a preview at each step"
+            assert bool(frames) == shows, "the plain engine shows a preview at each step"
             for frame in frames:
                 event, number = struct.unpack(">II", frame[:8])
                 if name == "plain":
@@ -187,7 +193,7 @@ def test_messages_come_in_the_order_that_clients_rely_on_and_previews_with_them(
                     assert event == 4 and about["prompt_id"] == prompt_id and about["node_id"] == "12"
                     picture_bytes = frame[8 + number :]
                 assert Image.open(BytesIO(picture_bytes)).format == "JPEG"
-            assert ("feature_flags" in types) == (name == "knowing")
+            assert ("feature_flags" in types) == (name == "knowing" and not asked)
 
 
 def test_the_official_graph_has_the_size_of_its_scaled_picture_and_says_how_it_was_made(

@@ -1,4 +1,4 @@
-"""The door for ComfyUI's clients that a daemon opens by itself, and where it is not opened."""
+"""The gateway for ComfyUI's clients that a daemon opens by itself, and where it is not opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qied_client.web.tokens import TokenStore
 from typer.testing import CliRunner
 
 from tests.daemon.conftest import DaemonProcess
-from tests.web.test_web_door import free_port
+from tests.web.test_web_gateway import free_port
 
 
 def test_a_daemon_opens_it_with_its_own_tokens(daemon_process: Callable[..., DaemonProcess], tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_daemon_opens_it_with_its_own_tokens(daemon_process: Callable[..., Dae
     daemon.arguments = ["--comfyui", url.removeprefix("http://")]
     daemon.start()
     try:
-        daemon.wait_for("web door", address=url)
+        daemon.wait_for("web gateway", address=url)
         token = TokenStore(daemon.home / "tokens.json").add("local")[0]
         with httpx.Client(base_url=url, trust_env=False) as client:
             assert client.get("/system_stats").status_code == 401

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from qied_client.picture_metadata import EXIF_PREFIX, read_metadata
 
 from tests.web.page.visit import PICTURE, TIMES
 
@@ -161,9 +162,41 @@ def test_an_old_result_brings_its_settings_back(visit, tmp_path, kind):
     assert again.page.input_value(".pill input") == "0.5"
 
 
-def test_settings_stand_behind_a_megabyte_of_pixels_in_a_webp(visit, tmp_path):
-    from qied_client.picture_metadata import EXIF_PREFIX
+def test_an_edit_is_done_as_comfyui_does_it_where_that_is_chosen(visit):
+    user = visit()
+    user.choose(PICTURE)
+    user.page.click("#more summary")
+    user.page.select_option("#compat", "comfyui")
+    user.edit("make it blue", steps=2)
+    user.done(1)
+    made = read_metadata(user.saved("png"))
+    assert made is not None and made.compat == "comfyui"
+    user.page.select_option("#compat", "")
+    user.edit("make it blue", steps=2)
+    user.done(2)
+    made = read_metadata(user.saved("png"))
+    assert made is not None and not made.compat
 
+
+def test_a_picture_made_as_in_comfyui_brings_that_back_with_its_settings(visit, tmp_path):
+    exif = Image.Exif()
+    exif[270] = EXIF_PREFIX + '{"prompt": "x", "seed": 5, "compat": "comfyui,shift=3", "size": "kontext"}'
+    Image.new("RGB", (64, 48)).save(tmp_path / "there.webp", exif=exif.tobytes())
+    user = visit()
+    user.choose(tmp_path / "there.webp")
+    user.reads("#toast-text", "settings of this picture are back")
+    assert (user.page.input_value("#compat"), user.page.input_value("#aspect")) == ("comfyui,shift=3", "kontext")
+    user.page.reload()
+    user.until("() => document.querySelector('#compat').value === 'comfyui,shift=3'")
+    chosen = "async () => (await import('/page/options.js')).options()"
+    assert user.page.evaluate(chosen)["compat"] == "comfyui,shift=3"
+    assert user.page.evaluate(chosen)["size"] == "kontext"
+    user.page.click("#more summary")
+    user.page.select_option("#compat", "")
+    assert not {"compat", "size"} & user.page.evaluate(chosen).keys()
+
+
+def test_settings_stand_behind_a_megabyte_of_pixels_in_a_webp(visit, tmp_path):
     exif = Image.Exif()
     exif[270] = EXIF_PREFIX + '{"prompt": "noise", "seed": 5, "loras": [["not-here", 1.0]]}'
     large = tmp_path / "large.webp"

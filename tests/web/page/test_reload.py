@@ -94,6 +94,8 @@ def test_pictures_mask_and_settings_are_there_again(visit, further):
     for selector, value in fields.items():
         user.set(selector, value)
     user.page.click("#more summary")
+    user.page.select_option("#compat", "comfyui")
+    fields["#compat"] = "comfyui"
     user.page.select_option("#aspect", index=2)
     fields["#aspect"] = user.page.input_value("#aspect")
     reload(user)

@@ -12,16 +12,22 @@ from rich.text import Text
 from qied_client.batch.assembly import expected_ms
 from qied_client.batch.checking import Checked, Kind
 from qied_client.batch.edits import BatchEdit
+from qied_client.batch.names import Names
 from qied_client.cli.status import seconds
 from qied_client.inputs import Picture
 from qied_client.protocol.messages import Quoted
 
 
 def show_plan(
-    console: Console, found: Checked, answers: Sequence[tuple[Kind, Quoted]], stages: Sequence[str], done: int = 0
+    console: Console,
+    found: Checked,
+    names: Names,
+    answers: Sequence[tuple[Kind, Quoted]],
+    stages: Sequence[str],
+    done: int = 0,
 ) -> None:
     """Print the first rows, the kinds of edits, and the sum; ``done`` of them were made before."""
-    console.print(_rows(found.first))
+    console.print(_rows(found.first, names))
     if found.edits > len(found.first):
         console.print(Text(f"and {found.edits - len(found.first)} more edits"))
     console.print()
@@ -36,7 +42,7 @@ def show_plan(
     console.print(text, soft_wrap=True)
 
 
-def _rows(edits: Sequence[BatchEdit]) -> Table:
+def _rows(edits: Sequence[BatchEdit], names: Names) -> Table:
     table = _table(
         Column("row", justify="right", no_wrap=True),
         Column("picture", overflow="ellipsis", no_wrap=True, ratio=2),
@@ -49,7 +55,9 @@ def _rows(edits: Sequence[BatchEdit]) -> Table:
         row = edit.row
         pictures = ", ".join(_name(picture) for picture in row.pictures)
         mask = "-" if row.mask is None else _name(row.mask)
-        results = ", ".join(str(path) for path in edit.paths)
+        # Rows without a seed get one by the batch's id, which is made when it begins.
+        seed = "{seed}" if row.options.get("seed") is None else edit.seed
+        results = ", ".join(str(path) for path in names.paths(row, edit.number, seed))
         table.add_row(str(row.index), Text(pictures), Text(mask), Text(row.prompt), Text(results))
     return table
 

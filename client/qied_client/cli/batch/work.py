@@ -26,11 +26,13 @@ from qied_client.batch.state import FILE, BatchState, now
 from qied_client.cli.batch.plan_view import show_plan
 from qied_client.cli.batch.progress import BatchProgress
 from qied_client.cli.batch.starting import wait_until
-from qied_client.cli.exit_status import FAILED, INTERRUPTED, UNREACHABLE
+from qied_client.cli.exit_status import FAILED, INTERRUPTED, REFUSED, UNREACHABLE
 from qied_client.cli.failures import show_failure
 from qied_client.cli.status import seconds
-from qied_client.errors import QiedError, UnreachableError
+from qied_client.errors import QiedError, SetupError, UnreachableError
 from qied_client.recipes import Recipe, require_stages
+from qied_client.system_failures import system_failure
+from qied_client.text import counted
 
 _PATIENCE_S: Final = 3600.0
 """How long a batch waits for a daemon that is away: at night there is no one to start it again."""
@@ -84,7 +86,15 @@ class Work:
                 show_failure(error)
                 console.print("the same command does the rest")
                 status = UNREACHABLE
-            self._conclude(state, progress, begun, status, console)
+            except SetupError as error:
+                show_failure(error)
+                console.print("the same command does the rest, and fetches what is made")
+                status = REFUSED
+            try:
+                self._conclude(state, progress, begun, status, console)
+            except (OSError, SetupError) as error:
+                show_failure(error if isinstance(error, SetupError) else system_failure(error, self.names.folder))
+                status = status or REFUSED
             return status or (FAILED if progress.failed else 0)
 
     def _batch(self) -> Batch:
@@ -108,9 +118,7 @@ class Work:
         if self.watched or not file.is_file():
             return 0
         with BatchState(file) as state:
-            return state.done(
-                (edit.key, edit.fingerprint()) for edit in self._batch().edits(state.batch) if edit.all_there
-            )
+            return sum(edit.done(state) for edit in self._batch().edits(state.batch))
 
     async def _dry_run(self, found: Checked, done: int) -> None:
         console = Console(highlight=False)
@@ -129,7 +137,7 @@ class Work:
             return
         masked = any(edit.row.mask is not None for edit in found.first)
         stages = self.recipe.kinds if self.recipe else ("mask", *_STAGES) if masked else _STAGES
-        show_plan(console, found, answers, stages, done)
+        show_plan(console, found, self.names, answers, stages, done)
 
     async def _work(
         self, whole: Batch, found: Checked | None, state: BatchState, progress: BatchProgress, console: Console
@@ -158,7 +166,7 @@ class Work:
     ) -> None:
         if found is not None:
             took = f", about {seconds(expected_ms(answers, found.edits))}" if answers else ""
-            console.print(Text(f"{found.edits} edits of {found.rows} rows{took}"), soft_wrap=True)
+            console.print(Text(f"{counted(found.edits, 'edit')} of {counted(found.rows, 'row')}{took}"), soft_wrap=True)
         if self.at is None:
             return
         if await asyncio.to_thread(state.unfinished, (edit.key for edit in self._batch().edits(state.batch))):

@@ -17,7 +17,7 @@ from qied_client.cli.options import Address, AsJson, Key
 from qied_client.client import Client
 from qied_client.picture_header import FORMAT_NAMES
 from qied_client.protocol import messages as m
-from qied_client.text import file_size
+from qied_client.text import counted, file_size
 
 Row = TypeVar("Row", m.LoraInfo, m.UpscalerInfo)
 
@@ -48,7 +48,7 @@ def _caps(description: m.Description) -> Iterator[str]:
     yield f"results up to {description.max_pixels / 1e6:.2f} megapixels ({side} x {side})"
     most = description.max_images
     pictures = "text alone" if most == 0 else "1 picture" if most == 1 else f"1 to {most} pictures"
-    loras = "no LoRAs" if not description.loras else f"{description.loras} LoRAs"
+    loras = counted(description.loras, "LoRA") if description.loras else "no LoRAs"
     yield f"{pictures} in an edit; {loras}"
     yield f"pictures as {', '.join(FORMAT_NAMES.get(kind, kind) for kind in description.picture_formats)}"
 

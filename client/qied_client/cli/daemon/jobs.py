@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from qied_client.cli import completing
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import collect
@@ -22,11 +23,14 @@ from qied_client.cli.exit_status import FAILED
 from qied_client.cli.failures import failures_as_text, show_failure
 from qied_client.cli.options import Address, AsJson, JobId, Key, program
 from qied_client.cli.progress import EditProgress
+from qied_client.cli.status import when_text
 from qied_client.client import Client
 from qied_client.errors import QiedError, UnreachableError
 from qied_client.job_status import JobSummary
 
 _NEWEST = 20
+_PROMPT_CHARS = 10
+"""How much of a prompt is worth more than the sizes and seeds of the jobs."""
 _STYLES = {"running": "green", "waiting": "yellow", "failed": "red", "poisoned": "red", "fetched": "dim"}
 
 
@@ -46,21 +50,37 @@ def jobs(
         if as_json:
             console.print_json(json.dumps([asdict(row) for row in rows], default=datetime.isoformat))
             return
-        console.print(jobs_table(rows, datetime.now().astimezone()))
+        console.print(jobs_table(rows, datetime.now().astimezone(), console.width))
         if more:
             console.print(Text(f"and older ones: {program()} jobs --all"), soft_wrap=True)
         if not rows:
             console.print("The daemon keeps none of your edits.")
 
 
-def jobs_table(rows: Sequence[JobSummary], now: datetime) -> Table:
-    """Jobs as text: ids are whole, prompts are cut to the room that is left."""
+def jobs_table(rows: Sequence[JobSummary], now: datetime, width: int) -> Table:
+    """Jobs as text in ``width`` characters: ids are whole, prompts are cut to the room that is left.
+
+    Where that is less than a few words, sizes are left out, then seeds.
+    """
+    cells = [
+        (
+            _state(row),
+            str(row.seed),
+            when_text(row.finished_at or row.accepted_at, now),
+            f"{row.width}x{row.height}",
+            row.id,
+        )
+        for row in rows
+    ]
+    left = width - _PROMPT_CHARS - sum(max((len(row[at]) for row in cells), default=0) + 1 for at in range(5))
+    sizes = left >= 0
+    seeds = sizes or left + max((len(row[3]) for row in cells), default=0) + 1 >= 0
     table = Table(
         Column("state", no_wrap=True),
         Column("prompt", no_wrap=True, overflow="ellipsis", ratio=1),
-        Column("seed", no_wrap=True, justify="right"),
+        *([Column("seed", no_wrap=True, justify="right")] if seeds else []),
         Column("time", no_wrap=True, justify="right"),
-        Column("size", no_wrap=True),
+        *([Column("size", no_wrap=True)] if sizes else []),
         Column("job", overflow="fold"),
         box=None,
         pad_edge=False,
@@ -69,15 +89,14 @@ def jobs_table(rows: Sequence[JobSummary], now: datetime) -> Table:
         expand=True,
         show_header=bool(rows),
     )
-    for row in rows:
-        state = _state(row)
+    for row, (state, seed, when, size, job) in zip(rows, cells, strict=True):
         table.add_row(
             Text(state, _STYLES.get(state.split(" ")[0], "")),
             Text(" ".join(row.prompt.split())),
-            str(row.seed),
-            _when(row.finished_at or row.accepted_at, now),
-            f"{row.width}x{row.height}",
-            Text(row.id),
+            *([seed] if seeds else []),
+            when,
+            *([size] if sizes else []),
+            Text(job),
         )
     return table
 
@@ -86,16 +105,6 @@ def _state(row: JobSummary) -> str:
     if row.state == "running":
         return f"{row.state} {row.step}/{row.steps}"
     return "fetched" if row.state == "succeeded" and row.fetched else row.state
-
-
-def _when(time: datetime | None, now: datetime) -> str:
-    """Time of day, or the date of another day, in the zone of ``now``."""
-    if time is None:
-        return "-"
-    when = time.astimezone(now.tzinfo)
-    if when.date() == now.date():
-        return f"{when:%H:%M}"
-    return f"{when:%d %b}" if when.year == now.year else f"{when:%Y-%m}"
 
 
 def result(
@@ -116,7 +125,10 @@ def result(
 
 
 def release(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Job ids, as shown by 'jobs'.")],
+    jobs: Annotated[
+        list[str],
+        typer.Argument(metavar="JOB...", help="Job ids, as shown by 'jobs'.", autocompletion=completing.jobs),
+    ],
     key: Key = None,
     address: Address = None,
 ) -> None:

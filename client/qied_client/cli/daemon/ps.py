@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from qied_client.cli import completing
 from qied_client.cli.daemon.jobs import jobs_table
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key, program
@@ -43,7 +44,7 @@ def ps(
         if kept:
             console.print()
             console.print("your results that were not fetched yet", style="bold")
-            console.print(jobs_table(kept, datetime.now().astimezone()))
+            console.print(jobs_table(kept, datetime.now().astimezone(), console.width))
             console.print(Text(f"get one: {program()} result JOB -o out.png"))
 
 
@@ -57,7 +58,12 @@ def _not_fetched(client: Client) -> list[JobSummary]:
 
 
 def cancel(
-    job: Annotated[str, typer.Argument(help="Job id, as shown by 'ps'; the owner may cancel any USER/JOB.")],
+    job: Annotated[
+        str,
+        typer.Argument(
+            help="Job id, as shown by 'ps'; the owner may cancel any USER/JOB.", autocompletion=completing.jobs
+        ),
+    ],
     key: Key = None,
     address: Address = None,
 ) -> None:

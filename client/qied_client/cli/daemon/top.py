@@ -23,7 +23,7 @@ from qied_client.cli.status import counts, headline, memory_bar, seconds
 from qied_client.client import Client
 from qied_client.errors import QiedError, UnreachableError
 from qied_client.protocol import messages as m
-from qied_client.text import column_size
+from qied_client.text import column_size, counted
 
 _REFRESH_S = 1.0
 _PATIENCE_S = 3.0
@@ -83,7 +83,7 @@ class View:
         return Group(*parts)
 
     def _pace(self) -> Text:
-        edits = f"{self.report.running} edit{'' if self.report.running == 1 else 's'} at once"
+        edits = f"{counted(self.report.running, 'edit')} at once"
         speed = "-" if self.steps_per_s is None else f"{self.steps_per_s:.2f}"
         return Text(f"{edits}, {speed} steps/s, {self.report.waiting} in the queue")
 

@@ -28,6 +28,7 @@ from qied_client.errors import InvalidRequest
 from qied_client.inputs import Picture
 from qied_client.protocol.messages import MeasuredDrift
 from qied_client.recipes import recipe_named, require_mask, require_stages
+from qied_client.text import counted
 
 _SEEN_PX: Final = 0.25
 _SEEN_ZOOM: Final = 0.001
@@ -197,10 +198,13 @@ def _line(saved: Saved) -> Text:
         text.append(f"  turn {result.turn}")
     if result.precision:
         text.append("  ").append(f"[{result.precision.upper()}]", "bold cyan")
-    if result.steps:
-        steps = f"{result.steps} step{'s' if result.steps > 1 else ''}"
+    upscaled = bool(result.steps) and not result.precision  # nothing was drawn: its step and its seed say nothing
+    if result.steps and not upscaled:
+        steps = counted(result.steps, "step")
         text.append(f"  {result.preset}, {steps}" if result.preset else f"  {steps}")
-    text.append(f"  seed {result.seed}  {seconds(round(result.timings.get('held_ms', 0)))}")
+    if not upscaled:
+        text.append(f"  seed {result.seed}")
+    text.append(f"  {seconds(round(result.timings.get('held_ms', 0)))}")
     return text.append(f"  {moved}") if (moved := drift_in_words(result.drift)) else text
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qied_client.cli import completing
 from qied_client.errors import InvalidRequest
 
 Negative = Annotated[str | None, typer.Option(help="Negative prompt; used only if CFG is above 1.")]
@@ -16,21 +17,30 @@ Steps = Annotated[int | None, typer.Option(help="Denoising steps, 1 to 200.")]
 Cfg = Annotated[float | None, typer.Option(help="True CFG scale, 1 to 20; 1 turns it off.")]
 Width = Annotated[int | None, typer.Option(help="Width in pixels.")]
 Height = Annotated[int | None, typer.Option(help="Height in pixels.")]
-Preset = Annotated[str | None, typer.Option(help="Named settings: see 'presets'.")]
-Precision = Annotated[str | None, typer.Option(help="Fail unless the daemon runs this precision.")]
-Lora = Annotated[list[str] | None, typer.Option(help="NAME or NAME:STRENGTH; may be repeated; see 'loras'.")]
+Preset = Annotated[str | None, typer.Option(help="Named settings: see 'presets'.", autocompletion=completing.presets)]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="Fail unless the daemon runs this precision.", autocompletion=completing.precisions),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME or NAME:STRENGTH; may be repeated; see 'loras'.", autocompletion=completing.loras),
+]
 Mask = Annotated[Path | None, typer.Option(help="Mask picture: white where to edit.")]
 MaskMode = Annotated[
     str | None,
     typer.Option(
         "--mask-mode",
         help="What of the mask is edited: white; transparent, as OpenAI and ComfyUI's editor mean it; opaque; or auto.",
+        autocompletion=completing.mask_modes,
     ),
 ]
 Size = Annotated[
     str | None,
     typer.Option(
-        "--size", help="WIDTHxHEIGHT; same: the last picture's own size, to the pixel; kontext: see --compat."
+        "--size",
+        help="WIDTHxHEIGHT; same: the last picture's own size, to the pixel; kontext: see --compat.",
+        autocompletion=completing.sizes,
     ),
 ]
 Background = Annotated[
@@ -38,13 +48,19 @@ Background = Annotated[
     typer.Option(
         "--background",
         help="opaque: show all of the result; auto, transparent: transparent where the first picture is.",
+        autocompletion=completing.backgrounds,
     ),
 ]
 RewritePrompt = Annotated[
     bool, typer.Option("--rewrite-prompt", help="Have the daemon's prompt rewriter, if it has one, improve the prompt.")
 ]
 Upscale = Annotated[
-    str | None, typer.Option("--upscale", help="2x or 4x, or the name of an upscaling model: enlarge the result.")
+    str | None,
+    typer.Option(
+        "--upscale",
+        help="2x or 4x, or the name of an upscaling model: enlarge the result.",
+        autocompletion=completing.upscalers,
+    ),
 ]
 Quality = Annotated[
     int | None, typer.Option(help="1 to 100, of a JPEG (95 by default) or a WebP (100, without loss, by default).")
@@ -70,13 +86,14 @@ NoAlign = Annotated[bool, typer.Option("--no-align", help="Only measure how far 
 Compat = Annotated[
     str | None,
     typer.Option(
-        help="comfyui: do the edit as ComfyUI does; settings may follow, as in comfyui,shift=3,cfg_norm=none."
+        help="comfyui: do the edit as ComfyUI does; settings may follow, as in comfyui,shift=3,cfg_norm=none.",
+        autocompletion=completing.programs,
     ),
 ]
 Priority = Annotated[int, typer.Option(help="-10 to 10: which of your own edits goes first.")]
-
-
-Recipe = Annotated[str | None, typer.Option(help="A recipe's name or file; see 'recipes'.")]
+Recipe = Annotated[
+    str | None, typer.Option(help="A recipe's name or file; see 'recipes'.", autocompletion=completing.recipes)
+]
 
 
 def over_recipe(recipe: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

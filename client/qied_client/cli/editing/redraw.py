@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from qied_client.cli import completing
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
@@ -59,7 +60,10 @@ def redraw(
     steps: o.Steps = None,
     cfg: o.Cfg = None,
     preset: o.Preset = None,
-    precision: Annotated[str | None, typer.Option(help="Precision to draw in, where the daemon holds it.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Precision to draw in, where the daemon holds it.", autocompletion=completing.precisions),
+    ] = None,
     lora: o.Lora = None,
     upscale: o.Upscale = None,
     quality: o.Quality = None,

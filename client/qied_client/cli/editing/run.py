@@ -18,7 +18,7 @@ from qied_client.cli.editing.places import Place
 from qied_client.cli.options import program
 from qied_client.cli.progress import EditProgress
 from qied_client.client import Client, Job
-from qied_client.errors import InvalidRequest, JobError, QiedError, UnknownJob, UnreachableError
+from qied_client.errors import InvalidRequest, QiedError, UnknownBlob, UnknownJob, UnreachableError
 from qied_client.inputs import Picture
 from qied_client.protocol import limits
 from qied_client.results import Result
@@ -61,7 +61,7 @@ def _with_job(error: QiedError, job: str, path: Path) -> QiedError:
     if isinstance(error, UnreachableError) or error.remedy.endswith(take_up(job)):
         return named(error, job, f"Then: {getting(job, path)}")
     error.details["job"] = job
-    if not isinstance(error, JobError):
+    if isinstance(error, UnknownBlob):  # its picture did not arrive; any other error is how the job ended
         error.remedy = f"{error.remedy} Try again: {getting(job, path)}".strip()
     return error
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qied_client.aio.job import named
+from qied_client.cli import completing
 from qied_client.cli.editing import options as o
 from qied_client.cli.editing.command import show_saved, show_warnings
 from qied_client.cli.editing.places import Place
@@ -26,7 +27,7 @@ from qied_client.cli.sessions.tables import history_table, sessions_table
 from qied_client.client import Client, Session
 from qied_client.errors import InvalidRequest
 
-Name = Annotated[str, typer.Argument(help="The session's name.")]
+Name = Annotated[str, typer.Argument(help="The session's name.", autocompletion=completing.sessions)]
 
 session_app = typer.Typer(help="Edit one picture in turns, with undo and redo.", no_args_is_help=True)
 

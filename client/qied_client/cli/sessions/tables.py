@@ -8,7 +8,7 @@ from datetime import datetime
 from rich.table import Column, Table
 from rich.text import Text
 
-from qied_client.cli.status import seconds
+from qied_client.cli.status import seconds, when_text
 from qied_client.history import SessionSummary, Turn
 
 _STYLES = {"running": "green", "waiting": "yellow", "failed": "red", "poisoned": "red", "cancelled": "red"}
@@ -18,7 +18,7 @@ def sessions_table(sessions: Sequence[SessionSummary], now: datetime) -> Table:
     """Open sessions; names are whole, prompts are cut to the room that is left."""
     table = _table(Column("session", overflow="fold"), _right("turns"), _right("at"), _right("used"), _prompt())
     for row in sessions:
-        where = (str(row.turns), str(row.head), _when(row.used_at, now))
+        where = (str(row.turns), str(row.head), when_text(row.used_at, now))
         table.add_row(Text(row.name), *where, _one_line(row.prompt))
     return table
 
@@ -36,7 +36,7 @@ def history_table(turns: Sequence[Turn], head: int, now: datetime) -> Table:
             Text(turn.state, _STYLES.get(turn.state, "")),
             _one_line(turn.prompt),
             "-" if turn.seed is None else str(turn.seed),
-            _when(turn.finished_at or turn.accepted_at, now),
+            when_text(turn.finished_at or turn.accepted_at, now),
             _took(turn),
         )
     return table
@@ -67,13 +67,3 @@ def _took(turn: Turn) -> str:
     if turn.accepted_at is None or turn.finished_at is None:
         return "-"
     return seconds(round((turn.finished_at - turn.accepted_at).total_seconds() * 1000))
-
-
-def _when(time: datetime | None, now: datetime) -> str:
-    """Time of day, or the date of another day, in the zone of ``now``."""
-    if time is None:
-        return "-"
-    local = time.astimezone(now.tzinfo)
-    if local.date() == now.date():
-        return f"{local:%H:%M}"
-    return f"{local:%d %b}" if local.year == now.year else f"{local:%Y-%m}"

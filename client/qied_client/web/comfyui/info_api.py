@@ -22,11 +22,12 @@ from qied_client.web.comfyui.sockets import FEATURES
 from qied_client.web.comfyui.uploads import Uploads
 from qied_client.web.http.json_answers import Json
 from qied_client.web.users import Users
+from qied_client.workflows import comfyui_files
 
 SPOKEN: Final = "0.33.0"
 """The version of ComfyUI whose API this is."""
 _SUFFIX: Final = ".safetensors"
-_TEXT_ENCODER: Final = "qwen_2.5_vl_7b"
+_TEXT_ENCODERS: Final = ("qwen_2.5_vl_7b", "qwen_2.5_vl_7b_fp8_scaled")
 _AUTOENCODER: Final = "qwen_image_vae"
 _FOLDERS: Final[Mapping[str, str]] = {
     "checkpoints": n.MODELS,
@@ -132,10 +133,11 @@ async def _of_daemon(client: AsyncClient) -> dict[str, list[str]]:
     except VersionMismatch:  # an older daemon does not list them, and has all else
         upscalers = ()
     return {
-        n.MODELS: [f"{described.model}{_SUFFIX}"],
+        # Clients refuse a graph whose files are not among these, so the model has its names in ComfyUI's files too.
+        n.MODELS: [f"{name}{_SUFFIX}" for name in (described.model, *comfyui_files(described.model))],
         n.LORAS: [f"{lora.name}{_SUFFIX}" for lora in loras if not lora.problem],
         n.UPSCALERS: [f"{upscaler.name}{_SUFFIX}" for upscaler in upscalers],
-        n.TEXT_ENCODERS: [f"{_TEXT_ENCODER}{_SUFFIX}"],
+        n.TEXT_ENCODERS: [f"{name}{_SUFFIX}" for name in _TEXT_ENCODERS],
         n.AUTOENCODERS: [f"{_AUTOENCODER}{_SUFFIX}"],
     }
 

@@ -22,6 +22,8 @@ _OF_JOBS: Final[Mapping[State, str]] = {
 """What ``/api/jobs`` calls the states."""
 _ID_CHARS: Final = 128
 
+_PREVIEW_METHODS: Final = ("auto", "latent2rgb", "taesd")
+
 
 def now_ms() -> int:
     """Milliseconds since the epoch."""
@@ -44,6 +46,7 @@ class Prompt:
     targets: tuple[str, ...]
     client_id: str | None = None
     workflow_id: str | None = None
+    preview_method: str | None = None
     workflow: Workflow | None = None
     state: State = "pending"
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -59,6 +62,14 @@ class Prompt:
         """The class of one of its nodes; empty for none."""
         found = self.workflow.nodes.get(node) if self.workflow is not None else None
         return found.class_type if found is not None else ""
+
+    def previews_for(self, *, knowing: bool) -> bool:
+        """Whether a listener gets pictures on the way. As in ComfyUI, whose server makes none by itself, a script has
+        to ask for them, by a ``preview_method``; one that is ``knowing`` by its feature flags gets them anyway.
+
+        Scripts take whatever binary message comes for a result.
+        """
+        return self.preview_method in _PREVIEW_METHODS or (knowing and self.preview_method != "none")
 
     @property
     def size(self) -> int:

@@ -77,7 +77,8 @@ class PromptApi:
         if client_id is not None:
             extra["client_id"] = client_id
         number = space.next_number(body.get("number"), front=body.get("front") is True)
-        about = as_json(extra), outputs, client_id, workflow_id(extra)
+        method = extra.get("preview_method")
+        about = as_json(extra), outputs, client_id, workflow_id(extra), method if isinstance(method, str) else None
         return Prompt(prompt_id, number, text, *about, created_at=created_at), errors
 
     async def queue(self, request: Request) -> Response:

@@ -229,7 +229,8 @@ class _Telling:
             plain = preview_frame(progress.preview)
             about = preview_frame_with_metadata(progress.preview, node, prompt.id)
             for socket in self._space.listeners(prompt):
-                socket.show(about if socket.with_metadata else plain)
+                if prompt.previews_for(knowing=socket.with_metadata):
+                    socket.show(about if socket.with_metadata else plain)
 
     def shown(self, data: bytes) -> None:
         """Send a result itself."""

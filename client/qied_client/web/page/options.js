@@ -10,9 +10,10 @@ import { say } from "./words.js";
 const SHAPES = [[1, 1], [4, 3], [3, 4], [3, 2], [2, 3], [16, 9], [9, 16]];
 const DRAFT = "qied.draft";
 const FIELDS = [
-  "prompt", "negative", "seed", "steps", "cfg", "refine", "aspect", "upscale", "count",
+  "prompt", "negative", "seed", "steps", "cfg", "refine", "compat", "aspect", "upscale", "count",
   "brush-size", "brush-feather", "brush-strength",
 ];
+const KONTEXT = "kontext";
 const NAMES = { preview: "preview", draft: "draft", final: "final" };
 
 /** The fields of an edit's form; what is not chosen is left to the server. */
@@ -24,7 +25,9 @@ export function options() {
   if ($("refine").value) chosen.refine = Number($("refine").value);
   if ($("seed").value.trim()) chosen.seed = $("seed").value.trim();
   if ($("negative").value.trim()) chosen.negative_prompt = $("negative").value.trim();
-  if ($("aspect").value) chosen.size = $("aspect").value;
+  if ($("compat").value) chosen.compat = $("compat").value;
+  // A size of ComfyUI's goes with its way alone.
+  if ($("aspect").value && ($("aspect").value !== KONTEXT || chosen.compat)) chosen.size = $("aspect").value;
   if ($("upscale").value) chosen.upscale = $("upscale").value;
   if (state.loras.size) chosen.lora = JSON.stringify([...state.loras].map(([name, scale]) => ({ name, scale })));
   return chosen;
@@ -95,6 +98,15 @@ function chooseSize(size) {
   $("aspect").value = size;
 }
 
+// The way that it is done: ComfyUI's, where its noise, sizes and steps are wanted, with settings that a file may bring.
+
+function chooseCompat(way) {
+  if (![...$("compat").options].some((option) => option.value === way)) {
+    $("compat").append(Object.assign(element("option", `${say("asSaved")} · ${way}`), { value: way }));
+  }
+  $("compat").value = way;
+}
+
 // Seeds: a field that is empty stands for a random one; the lock keeps the one of the picture that is shown.
 
 function lockSeed() {
@@ -116,8 +128,9 @@ export async function restoreSettings(settings) {
   $("steps").value = settings.steps ?? "";
   $("cfg").value = settings.true_cfg_scale ?? "";
   $("seed").value = settings.seed ?? "";
+  chooseCompat(settings.compat ?? "");
   // A size by a rule need not be one that can be asked for.
-  if (settings.size) chooseSize(settings.size === "same" ? "same" : "");
+  if (settings.size) chooseSize(settings.size === "same" || (settings.size === KONTEXT && settings.compat) ? settings.size : "");
   else if (settings.width && settings.height) chooseSize([settings.width, settings.height].map((side) => side / (settings.upscale_by ?? 1)).join("x"));
   chooseUpscaler(settings.upscale ?? "");
   const loras = settings.loras ?? [];
@@ -135,9 +148,10 @@ export function keepDraft() {
 export function restoreDraft() {
   const draft = JSON.parse(sessionStorage.getItem(DRAFT) ?? "null");
   if (draft?.user !== state.me.user) return;
-  const { aspect, ...others } = draft.fields;
+  const { aspect, compat = "", ...others } = draft.fields;
   for (const [id, value] of Object.entries(others)) if ($(id)) $(id).value = value;
   chooseSize(aspect);
+  chooseCompat(compat);
   readBrush();
   if (state.me.presets.some((preset) => preset.name === draft.preset)) { state.preset = draft.preset; markPreset(); }
   state.loras = new Map(draft.loras.filter(([name]) => state.known.includes(name)));
@@ -146,4 +160,4 @@ addEventListener("pagehide", () => { if (state.me) keepDraft(); });
 // A phone may end a page that is out of sight without a word.
 document.addEventListener("visibilitychange", () => { if (state.me && document.hidden) keepDraft(); });
 
-for (const id of ["aspect", "steps", "cfg", "refine", "negative", "seed"]) $(id).addEventListener("change", changed);
+for (const id of ["aspect", "steps", "cfg", "refine", "compat", "negative", "seed"]) $(id).addEventListener("change", changed);

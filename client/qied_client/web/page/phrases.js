@@ -20,7 +20,7 @@ export const PHRASES = {
     ownSize: "the model's own", needText: "Say what it should show.", takesNone: "This model makes pictures from text alone and takes none.",
     prompt: "What should change?", promptHint: "Make the heart blue, and keep the rest", care: "How careful?", preview: "Fast", draft: "Balanced", final: "Best", stepsOf: "{n} steps",
     styles: "Styles", strength: "Strength of {name}", moreStyles: "+ {n}", fewerStyles: "fewer", more: "Size, seed, guidance", aspect: "Size", asPicture: "as picture 1", asSaved: "as in the file", upscale: "Enlarge the result", upscaleNone: "no",
-    seed: "Seed", seedHint: "random", keepSeed: "Keep this seed", steps: "Steps", stepsHint: "as chosen above", guidance: "Guidance", refine: "A second pass over all of it", refineNone: "none", refineLight: "light", refineStrong: "strong",
+    seed: "Seed", seedHint: "random", keepSeed: "Keep this seed", steps: "Steps", stepsHint: "as chosen above", guidance: "Guidance", refine: "A second pass over all of it", refineNone: "none", refineLight: "light", refineStrong: "strong", compat: "Noise, sizes and steps", compatNone: "the model's own", compatComfy: "as in ComfyUI",
     drifted: "The picture had moved by {x} and {y} pixels and was {z} % larger; that is undone.", driftedStays: "The picture has moved by {x} and {y} pixels and is {z} % larger than the one it was made from.", negative: "What should not be there", variations: "Variations", edit: "Edit",
     exact: "{w} × {h} pixels", seedRandom: "random seed", seedLocked: "seed {n}, kept", seedTag: "seed {n}",
     // The edit
@@ -61,7 +61,7 @@ export const PHRASES = {
     ownSize: "模型默认", needText: "请描述要画的内容。", takesNone: "此模型仅由文字生成图片，不接受图片。",
     prompt: "要改变什么？", promptHint: "把心形改成蓝色，其余保持不变", care: "精细程度", preview: "快速", draft: "均衡", final: "最佳", stepsOf: "{n} 步",
     styles: "风格", strength: "{name} 的强度", moreStyles: "+ {n}", fewerStyles: "收起", more: "尺寸、种子、引导", aspect: "尺寸", asPicture: "与图片 1 相同", asSaved: "与文件相同", upscale: "放大结果", upscaleNone: "不放大",
-    seed: "种子", seedHint: "随机", keepSeed: "固定此种子", steps: "步数", stepsHint: "同上方选择", guidance: "引导强度", refine: "对整幅图再处理一次", refineNone: "无", refineLight: "轻", refineStrong: "强",
+    seed: "种子", seedHint: "随机", keepSeed: "固定此种子", steps: "步数", stepsHint: "同上方选择", guidance: "引导强度", refine: "对整幅图再处理一次", refineNone: "无", refineLight: "轻", refineStrong: "强", compat: "噪声、尺寸与步骤", compatNone: "按模型自身", compatComfy: "与 ComfyUI 相同",
     drifted: "图片曾偏移 {x} 和 {y} 像素，放大了 {z} %；已校正。", driftedStays: "与原图相比，图片偏移了 {x} 和 {y} 像素，放大了 {z} %。", negative: "不应出现的内容", variations: "变体数量", edit: "编辑",
     exact: "{w} × {h} 像素", seedRandom: "随机种子", seedLocked: "种子 {n}（固定）", seedTag: "种子 {n}",
     progress: "进度", sending: "上传中", waiting: "等待中", place: "排队第 {n} 位", startsIn: "{t}后开始", left: "剩余 {t}", stepOf: "第 {n}/{m} 步", pictureOf: "第 {n}/{m} 张",

@@ -24,6 +24,7 @@ _OF_THE_PAGE: Final = frozenset({*_NOTES, *_REROUTES, *_SETTERS, *_GETTERS, _PRI
 """Nodes that never reach the server."""
 _MOST_NODES: Final = 5_000
 _ANY: Final = frozenset({"*", ""})
+_EVERYWHERE: Final = "a node such as Anything Everywhere gives it on ComfyUI's page alone; export with Export (API)"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ class _Flattening:
         cut: dict[str, str] = {}
         for slot in node.inputs:
             if slot.link is None:
+                if slot.name not in inputs and any("everywhere" in name.lower() for name in place.graph.types):
+                    cut[slot.name] = _EVERYWHERE
                 continue
             end = self._before(place, slot, slot.type, frozenset())
             if isinstance(end, Link):

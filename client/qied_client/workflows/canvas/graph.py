@@ -6,8 +6,9 @@ graphs within subgraphs always have objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 
 from qied_client.workflows.workflow import not_a_workflow
@@ -77,6 +78,11 @@ class Graph:
     outputs: tuple[Boundary, ...] = ()
     inputs_node: str = INPUTS_NODE
 
+    @cached_property
+    def types(self) -> frozenset[str]:
+        """The classes of its nodes."""
+        return frozenset(node.type for node in self.nodes.values())
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -91,7 +97,7 @@ def read_canvas(document: Mapping[str, Any]) -> Canvas:
     try:
         subgraphs = {str(each["id"]): _graph(each) for each in _definitions(document)}
         return Canvas(_graph(document), subgraphs)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, IndexError, AttributeError) as error:
         what = f"{error!s} is missing" if isinstance(error, KeyError) else str(error)
         raise not_a_workflow(f"the file is damaged: {what[:120]}.", _DAMAGED) from None
 
@@ -105,7 +111,12 @@ def _definitions(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _graph(data: Mapping[str, Any]) -> Graph:
     nodes = {node.id: node for node in map(_node, data["nodes"])}
-    wires = dict(_wire(each) for each in data.get("links") or () if each is not None)
+    wires = {
+        number: wire
+        for number, wire in (_wire(each) for each in data.get("links") or () if each is not None)
+        if wire.origin_slot >= 0 and wire.target_slot >= 0
+    }
+    nodes = _connected(nodes, wires, (data.get("extra") or {}).get("ue_links") or ())
     entrance = (data.get("inputNode") or {}).get("id", INPUTS_NODE)
     return Graph(
         nodes,
@@ -114,6 +125,28 @@ def _graph(data: Mapping[str, Any]) -> Graph:
         tuple(map(_boundary, data.get("outputs") or ())),
         str(entrance),
     )
+
+
+def _connected(
+    nodes: dict[str, CanvasNode], wires: dict[int, Wire], links: Iterable[Mapping[str, Any]]
+) -> dict[str, CanvasNode]:
+    """The nodes with the links that nodes such as Anything Everywhere had made when the page last ran the file.
+
+    A file lists them apart; they count for inputs without a link of their own. Adds them to ``wires``.
+    """
+    found = dict(nodes)
+    for number, link in enumerate(links, 1):
+        origin, target = str(link["upstream"]), found.get(str(link["downstream"]))
+        into, slot = int(link["downstream_slot"]), int(link["upstream_slot"])
+        maker = nodes.get(str(link.get("controller")))
+        if target is None or origin not in nodes or not 0 <= into < len(target.inputs):
+            continue
+        if target.inputs[into].link is not None or (maker is not None and maker.mode in (MUTED, BYPASSED)):
+            continue
+        wires[-number] = Wire(origin, slot, target.id, into)
+        inputs = (*target.inputs[:into], replace(target.inputs[into], link=-number), *target.inputs[into + 1 :])
+        found[target.id] = replace(target, inputs=inputs)
+    return found
 
 
 def _node(data: Mapping[str, Any]) -> CanvasNode:

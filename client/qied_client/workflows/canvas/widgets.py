@@ -6,9 +6,10 @@ A canvas has no table of classes, so the order of the widgets of each class that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from qied_client.picture_file.comfyui_nodes import KINDS, SEED
 from qied_client.workflows.canvas.graph import CanvasNode
 
 _CONTROL: Final = "control_after_generate"
@@ -17,8 +18,11 @@ _UNUSED: Final = ""
 """Stands for a button, whose value says nothing."""
 _POWER_LORAS: Final = "Power Lora Loader (rgthree)"
 """Its widgets are objects, one for each LoRA."""
-_BOX: Final = ("x", "y", "width", "height", "strength", "padding", "feather", "scale")
-_SETTINGS: Final = ("seed", _CONTROL, "steps", "true_cfg_scale", "preset", "negative_prompt")
+
+
+def _with_control(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(each for name in names for each in ((name, _CONTROL) if name == SEED else (name,)))
+
 
 WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     # Loaders
@@ -37,6 +41,9 @@ WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "VaeGGUF": ("vae_name",),
     "LoraLoaderModelOnly": ("lora_name", "strength_model"),
     "LoraLoader": ("lora_name", "strength_model", "strength_clip"),
+    "Lora Loader Stack (rgthree)": tuple(f"{name}_{n:02}" for n in range(1, 5) for name in ("lora", "strength")),
+    "NunchakuQwenImageLoraLoader": ("lora_name", "lora_strength", "cpu_offload"),
+    "VAELoaderKJ": ("vae_name", "device", "weight_dtype"),
     "UpscaleModelLoader": ("model_name",),
     "ModelSamplingAuraFlow": ("shift", "sampling"),
     "ModelSamplingSD3": ("shift", "sampling"),
@@ -59,6 +66,10 @@ WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "ImageScaleToTotalPixels": ("upscale_method", "megapixels", "resolution_steps"),
     "ImageScaleToMaxDimension": ("upscale_method", "largest_size"),
     "ImageCrop": ("width", "height", "x", "y"),
+    "ImageResizeKJv2": (
+        *("width", "height", "upscale_method", "keep_proportion", "pad_color", "crop_position", "divisible_by"),
+        "device",
+    ),
     # Latents and sampling
     "EmptyLatentImage": ("width", "height", "batch_size"),
     "EmptySD3LatentImage": ("width", "height", "batch_size"),
@@ -89,26 +100,57 @@ WIDGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "PrimitiveString": ("value",),
     "PrimitiveStringMultiline": ("value",),
     "PrimitiveBoolean": ("value",),
+    "easy int": ("value",),
+    "easy float": ("value",),
+    "easy string": ("value",),
+    "easy boolean": ("value",),
+    "easy positive": ("positive",),
+    "easy negative": ("negative",),
+    "easy seed": ("seed", _CONTROL, _UNUSED),
+    "CR Text": ("text",),
+    "CR Prompt Text": ("prompt",),
     "ComfySwitchNode": ("switch",),
+    "LazySwitchKJ": ("switch",),
+    "ImpactSwitch": ("select", "sel_mode"),
+    "CR Image Input Switch": ("Input",),
+    "JoinStrings": ("delimiter",),
+    "ResolutionSelector": ("aspect_ratio", "megapixels", "multiple", "minimum"),
     "StringConcatenate": ("string_a", "string_b", "delimiter"),
     # Results
     "SaveImage": ("filename_prefix",),
     "SaveImageAdvanced": ("filename_prefix", "format", "bit_depth", "colorspace"),
+    "Image Save": ("output_path", "filename_prefix"),
     "ImageCompositeMasked": ("x", "y", "resize_source"),
     # Nodes of qied
-    "QiedServer": ("key", "address"),
-    "QiedPicture": ("picture", "mask_mode"),
-    "QiedLora": ("name", "strength"),
-    "QiedRegion": (*_BOX, "steps"),
-    "QiedEdit": (
-        *("prompt", *_SETTINGS, "size", "width", "height", "upscale", "background", "align", "on_cap"),
-        *("rewrite_prompt", "precision", "preemptible"),
-    ),
-    "QiedRedraw": ("prompt", *_BOX, *_SETTINGS, "refine"),
-    "QiedUpscale": ("upscaler",),
-    "QiedSession": ("name", "turn", "undo"),
+    **{name: _with_control(kind.widgets) for name, kind in KINDS.items() if name.startswith("Qied")},
 }
 """Widgets of each class in their order; ``control_after_generate`` and buttons are no inputs."""
+
+
+ON_DEVICES: Final[Mapping[str, str]] = {
+    f"{name}{suffix}": name
+    for name in ("UNETLoader", "UnetLoaderGGUF", "CheckpointLoaderSimple", "CLIPLoader", "CLIPLoaderGGUF", "VAELoader")
+    for suffix in ("MultiGPU", "DisTorchMultiGPU", "DisTorch2MultiGPU")
+}
+"""Loaders of ComfyUI-MultiGPU, and the class that each is one of, with more widgets at the end."""
+_CHANGING: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, ...]], tuple[str, ...]]]] = {
+    "ResizeImageMaskNode": (
+        "resize_type",
+        {
+            "scale dimensions": ("width", "height", "crop"),
+            "scale by multiplier": ("multiplier",),
+            "scale longer dimension": ("longer_size",),
+            "scale shorter dimension": ("shorter_size",),
+            "scale width": ("width",),
+            "scale height": ("height",),
+            "scale total pixels": ("megapixels",),
+            "match size": ("crop",),
+            "scale to multiple": ("multiple",),
+        },
+        ("scale_method",),
+    ),
+}
+"""Classes whose first widget says which ones follow: its name, those of each choice, and the others."""
 
 
 def widget_values(node: CanvasNode) -> dict[str, Any]:
@@ -118,7 +160,7 @@ def widget_values(node: CanvasNode) -> dict[str, Any]:
     if node.type == _POWER_LORAS:
         entries = [value for value in node.values if isinstance(value, Mapping) and "lora" in value]
         return {f"lora_{number}": value for number, value in enumerate(entries, 1)}
-    names = WIDGETS.get(node.type)
+    names = _names_of(node)
     if names is not None:
         return _by_position(names, node.values)
     shown = [slot.name for slot in node.inputs if slot.widget]
@@ -126,9 +168,20 @@ def widget_values(node: CanvasNode) -> dict[str, Any]:
     return dict(zip(shown, values, strict=True)) if len(shown) == len(values) else {}
 
 
+def _names_of(node: CanvasNode) -> tuple[str, ...] | None:
+    if node.type in _CHANGING:
+        first, more, last = _CHANGING[node.type]
+        chosen = next(iter(node.values), None)
+        following = more.get(chosen, ()) if isinstance(chosen, str) else ()
+        return (first, *(f"{first}.{name}" for name in following), *last)
+    return WIDGETS.get(ON_DEVICES.get(node.type, node.type))
+
+
 def widget_names(class_type: str) -> tuple[str, ...]:
     """Names of the widgets of a class that are inputs; none for a class that is not known."""
-    return tuple(name for name in WIDGETS.get(class_type, ()) if name not in (_CONTROL, _UNUSED))
+    return tuple(
+        name for name in WIDGETS.get(ON_DEVICES.get(class_type, class_type), ()) if name not in (_CONTROL, _UNUSED)
+    )
 
 
 def _by_position(names: tuple[str, ...], values: list[Any]) -> dict[str, Any]:
@@ -137,8 +190,9 @@ def _by_position(names: tuple[str, ...], values: list[Any]) -> dict[str, Any]:
     waiting: list[Any] = []
     for name in names:
         value = waiting.pop() if waiting else next(left, None)
-        is_control = isinstance(value, str) and value in _CONTROLS
-        if name == _CONTROL and not is_control:  # files of before there was one
+        # The first versions of the page had a box to tick, and files of before that have nothing here.
+        is_control = isinstance(value, bool) or (isinstance(value, str) and value in _CONTROLS)
+        if name == _CONTROL and not is_control:
             waiting.append(value)
         elif name not in (_CONTROL, _UNUSED) and value is not None:
             found[name] = value

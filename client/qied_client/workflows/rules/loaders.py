@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from qied_client.workflows import values as v
+from qied_client.workflows.canvas.widgets import ON_DEVICES
 from qied_client.workflows.evaluating import Here
 
 
@@ -69,6 +70,31 @@ def _with_lora(here: Here, strength: float) -> v.Model:
     return replace(model, loras=(*model.loras, v.Lora(file, strength, here.id)))
 
 
+def _numbered_loras(file: str, strength: str, on: str = "") -> Callable[[Here], object]:
+    """The rule of a list of LoRAs whose inputs have numbers: ``lora_01`` and ``strength_01``, and so on."""
+
+    def rule(here: Here) -> object:
+        model = here.take("model", v.Model)
+        added: list[v.Lora] = []
+        most = here.integer("lora_count", _MOST_LORAS)
+        for number in range(1, min(most, _MOST_LORAS) + 1) if here.flag("toggle_all", True) else ():
+            name = file.format(number)
+            if here.given(name) and (not on or here.flag(on.format(number), True)):
+                chosen, weight = here.text(name), here.number(strength.format(number), 1.0)
+                added += [v.Lora(chosen, weight, here.id)] if weight and chosen != "None" else []
+        here.became(f"the LoRAs {', '.join(stem(lora.file) for lora in added)}" if added else "nothing: no LoRA is on")
+        return replace(model, loras=(*model.loras, *added)), here.take("clip", v.TextEncoder, default=None)
+
+    return rule
+
+
+_MOST_LORAS: Final = 32
+
+
+def _nunchaku_lora(here: Here) -> object:
+    return _with_lora(here, here.number("lora_strength", 1.0))
+
+
 def _power_loras(here: Here) -> object:
     """rgthree's list of LoRAs, whose entries are objects with ``on``, ``lora`` and ``strength``."""
     model = here.take("model", v.Model)
@@ -124,7 +150,7 @@ def stem(file: str) -> str:
 
 _SUFFIXES: Final = (".safetensors", ".gguf", ".pth", ".pt", ".ckpt", ".bin", ".sft")
 
-RULES: Final[Mapping[str, Callable[[Here], object]]] = {
+_RULES: Final[Mapping[str, Callable[[Here], object]]] = {
     "UNETLoader": _transformer("unet_name"),
     "UnetLoaderGGUF": _transformer("unet_name"),
     "UnetLoaderGGUFAdvanced": _transformer("unet_name"),
@@ -137,16 +163,28 @@ RULES: Final[Mapping[str, Callable[[Here], object]]] = {
     "CLIPLoaderGGUF": _text_encoder,
     "ClipLoaderGGUF": _text_encoder,
     "VAELoader": _autoencoder,
+    "VAELoaderKJ": _autoencoder,
     "VaeGGUF": _autoencoder,
     "UpscaleModelLoader": _upscaler,
     "LoraLoaderModelOnly": _lora_model_only,
     "LoraLoader": _lora,
     "Power Lora Loader (rgthree)": _power_loras,
+    "Lora Loader Stack (rgthree)": _numbered_loras("lora_{:02}", "strength_{:02}"),
+    "NunchakuQwenImageLoraLoader": _nunchaku_lora,
+    **dict.fromkeys(
+        [f"NunchakuQwenImageLoraStack{version}" for version in ("", "V1", "V2", "V3")],
+        _numbered_loras("lora_name_{}", "lora_strength_{}", "enabled_{}"),
+    ),
     "ModelSamplingAuraFlow": _shift,
     "CFGNorm": _cfg_norm,
     "PathchSageAttentionKJ": _only_faster,
     "TorchCompileModel": _only_faster,
+    "TorchCompileModelQwenImage": _only_faster,
     "ModelPatchTorchSettings": _only_faster,
     "EasyCache": _nearly,
     "LazyCache": _nearly,
+}
+RULES: Final[Mapping[str, Callable[[Here], object]]] = {
+    **_RULES,
+    **{on_devices: _RULES[name] for on_devices, name in ON_DEVICES.items()},
 }

@@ -55,8 +55,8 @@ def _kontext(here: Here) -> object:
         return replace(shown, uncut=shown.file)
     size = kontext_size(*shown.size)
     here.became(f"{size[0]} x {size[1]} pixels, a size of the model")
-    whole = shown.file if shown.size == _own_size(here, shown) else None
-    return replace(shown, file=_in_the_middle(here, shown, size), size=size, uncut=whole)
+    whole = shown.file if shown.size == own_size(here, shown) else None
+    return replace(shown, file=in_the_middle(here, shown, size), size=size, uncut=whole)
 
 
 def _scaled(here: Here) -> object:
@@ -64,38 +64,36 @@ def _scaled(here: Here) -> object:
     width, height = here.integer("width", 0), here.integer("height", 0)
     size = shown.size
     if size is None or (width == 0 and height == 0):
-        return _sized(here, shown, size)
+        return sized(here, shown, size)
     width = width or max(1, round(size[0] * height / size[1]))
     height = height or max(1, round(size[1] * width / size[0]))
     _check_size(here, (width, height))
     if here.text("crop", "disabled") == "center":
-        shown = replace(shown, file=_in_the_middle(here, shown, (width, height)))
-    return _sized(here, shown, (width, height))
+        shown = replace(shown, file=in_the_middle(here, shown, (width, height)))
+    return sized(here, shown, (width, height))
 
 
 def _scaled_by(here: Here) -> object:
-    shown, factor = here.take("image", v.Shown), here.number("scale_by", 1.0)
-    return _sized(here, shown, None if shown.size is None else _times(shown.size, factor, 1))
+    shown, factor = here.take("image", v.Shown), here.above_zero("scale_by", 1.0)
+    return sized(here, shown, None if shown.size is None else _times(shown.size, factor, 1))
 
 
 def _to_megapixels(here: Here) -> object:
-    shown, megapixels = here.take("image", v.Shown), here.number("megapixels", 1.0)
+    shown, megapixels = here.take("image", v.Shown), here.above_zero("megapixels", 1.0)
     step = max(1, here.integer("resolution_steps", 1))
-    if megapixels <= 0:
-        here.refuse(f"it scales to {megapixels:g} megapixels.", "Take more than 0.", input="megapixels")
     if shown.size is None:
-        return _sized(here, shown, None)
+        return sized(here, shown, None)
     factor = math.sqrt(int(megapixels * _MEGAPIXEL) / (shown.size[0] * shown.size[1]))
-    return _sized(here, shown, _times(shown.size, factor, step))
+    return sized(here, shown, _times(shown.size, factor, step))
 
 
 def _to_longest(here: Here) -> object:
-    shown, longest = here.take("image", v.Shown), here.integer("largest_size", 512)
+    shown, longest = here.take("image", v.Shown), round(here.above_zero("largest_size", 512))
     if shown.size is None:
-        return _sized(here, shown, None)
+        return sized(here, shown, None)
     width, height = shown.size
     size = (round(width / height * longest), longest) if height > width else (longest, round(height / width * longest))
-    return _sized(here, shown, (max(1, size[0]), max(1, size[1])))
+    return sized(here, shown, (max(1, size[0]), max(1, size[1])))
 
 
 def _times(size: v.Size, factor: float, step: int) -> v.Size:
@@ -113,12 +111,12 @@ def _check_size(here: Here, size: v.Size) -> None:
         )
 
 
-def _sized(here: Here, shown: v.Shown, size: v.Size | None) -> v.Shown:
+def sized(here: Here, shown: v.Shown, size: v.Size | None) -> v.Shown:
     """The picture at another size: a note alone, but for the latents' size. Raises Refused for an impossible one."""
     differs = ""
     if size is not None:
         _check_size(here, size)
-        own = _own_size(here, shown)
+        own = own_size(here, shown)
         if abs(math.log((size[0] / size[1]) / (own[0] / own[1]))) > _SEEN_STRETCH:
             differs = "Pictures keep their proportions; ComfyUI stretches this one."
         elif size[0] * size[1] < min(own[0] * own[1], _MEGAPIXEL) / 2:
@@ -129,21 +127,21 @@ def _sized(here: Here, shown: v.Shown, size: v.Size | None) -> v.Shown:
     return replace(shown, size=size, uncut=None)
 
 
-def _own_size(here: Here, shown: v.Shown) -> v.Size:
+def own_size(here: Here, shown: v.Shown) -> v.Size:
     """The size of the part of the file that counts."""
     return here.size(shown.file) or shown.size or (1, 1)
 
 
-def _in_the_middle(here: Here, shown: v.Shown, size: v.Size) -> PictureFile:
+def in_the_middle(here: Here, shown: v.Shown, size: v.Size) -> PictureFile:
     """The file less what is cut away on both sides for a size; nothing is cut where the proportions are the same."""
-    own = _own_size(here, shown)
+    own = own_size(here, shown)
     part = middle(own, *size)
     return shown.file if part is None else replace(cropped(shown.file, own, part), scaled=size)
 
 
 def _cut(here: Here) -> object:
     shown = here.take("image", v.Shown)
-    own = _own_size(here, shown)
+    own = own_size(here, shown)
     part = (here.integer("x", 0), here.integer("y", 0), here.integer("width", 512), here.integer("height", 512))
     if min(part[:2]) < 0 or min(part[2:]) < 1:
         here.refuse("its part has no pixels, or begins outside.", "Choose x, y, width and height within the picture.")

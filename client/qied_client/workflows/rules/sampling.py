@@ -21,8 +21,8 @@ _ALL: Final = 0.9999
 """A denoise above it is 1 for ComfyUI."""
 _LEAST: Final = 0.01
 _NEARLY_SIMPLE: Final = "The schedule is simple's, of which no sigma differs by more than 0.01."
-_EULER: Final = "Choose euler; its steps are those of the daemon."
-_SIMPLE: Final = "Choose simple, whose schedule is the daemon's."
+_EULER: Final = "Choose euler, whose steps are the daemon's"
+_SIMPLE: Final = "Choose simple, whose schedule is the daemon's"
 
 
 def _ksampler(here: Here) -> object:
@@ -162,14 +162,22 @@ def _over(here: Here, guidance: v.Guidance, edit: v.Edit, added: v.Pass) -> v.Ed
 def _euler(here: Here) -> str:
     name = here.text("sampler_name", "euler")
     if name not in SAMPLERS:
-        here.refuse(f"the sampler {name} takes other steps.", _EULER, input="sampler_name")
+        here.refuse(
+            f"the sampler {name} takes other steps.",
+            f"{_EULER}: --set {here.id}.sampler_name=euler",
+            input="sampler_name",
+        )
     return name
 
 
 def _simple(here: Here) -> str:
     name = here.text("scheduler", "simple")
     if name not in SCHEDULES:
-        here.refuse(f"the scheduler {name} has other sigmas.", _SIMPLE, input="scheduler")
+        here.refuse(
+            f"the scheduler {name} has other sigmas.",
+            f"{_SIMPLE}: --set {here.id}.scheduler=simple",
+            input="scheduler",
+        )
     return name
 
 

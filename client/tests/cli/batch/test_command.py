@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,19 @@ def folder(tmp_path: Path) -> Path:
     for number in range(3):
         Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(folder / f"p{number}.png")
     return folder
+
+
+def test_a_file_of_a_folder_that_is_not_a_picture_is_named_once(
+    run: Run, ready: Any, folder: Path, tmp_path: Path
+) -> None:
+    wrong = folder / "p3.png"
+    wrong.write_text("no picture")
+    done = run("batch", folder, "night", "-o", f"{tmp_path}/out/")
+    assert f"error invalid_request {wrong}: The file is a text file" in done.stderr
+
+
+def test_one_edit_is_counted_as_one(run: Run, ready: Any, folder: Path, tmp_path: Path) -> None:
+    assert "1 edit of 1 row" in run("batch", folder / "p0.png", "night", "-o", f"{tmp_path}/out/").stderr
 
 
 def test_a_folder_becomes_files_a_report_and_a_contact_sheet(
@@ -94,6 +108,13 @@ def test_a_dry_run_shows_rows_and_plan_and_sends_nothing(run: Run, ready: Any, f
     assert not ready.jobs and not ready.blobs and not (tmp_path / "out").exists()
     as_json = run("batch", folder, "night", "-o", tmp_path / "out" / "{stem}.png", "--dry-run", "--json")
     assert json.loads(as_json.stdout) == {"rows": 3, "edits": 3, "done": 0, "expected_ms": 3}
+
+
+def test_a_dry_run_names_no_seed_that_is_not_known_yet(run: Run, ready: Any, folder: Path, tmp_path: Path) -> None:
+    own = run("batch", str(folder), "x", "-o", f"{tmp_path}/{{seed}}{{stem}}.png", "--dry-run")
+    assert "{seed}p0.png" in own.stdout.replace("\n", "").replace(" ", ""), own.stdout
+    given = run("batch", str(folder), "x", "-o", f"{tmp_path}/{{seed}}{{stem}}.png", "--dry-run", "--seed", "77")
+    assert "77p0.png" in given.stdout.replace("\n", "").replace(" ", ""), given.stdout
 
 
 def test_a_dry_run_counts_only_what_would_run(run: Run, ready: Any, folder: Path, tmp_path: Path) -> None:
@@ -177,6 +198,22 @@ def test_a_clock_time_is_the_next_one_and_a_moment_must_come() -> None:
     for text in ("25:00", "tonight", "2026-11-30T20:00"):
         with pytest.raises(InvalidRequest, match="--at"):
             start_of(text, NOW)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has one time zone for all programs")
+def test_a_clock_time_is_that_of_the_clock_also_when_it_changes_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        before = datetime(2026, 10, 24, 23, 0).astimezone()  # clocks go back at 3:00
+        assert start_of("22:00", before).isoformat() == "2026-10-25T22:00:00+01:00"
+        assert start_of("2026-12-24T22:00", before).isoformat() == "2026-12-24T22:00:00+01:00"
+        before = datetime(2027, 3, 27, 23, 0).astimezone()  # and forth at 2:00: there is no 2:30
+        assert start_of("2:30", before).isoformat() == "2027-03-28T03:30:00+02:00"
+        assert start_of("22:00", before).isoformat() == "2027-03-28T22:00:00+02:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_last_word_is_the_prompt_unless_it_names_pictures(tmp_path: Path, before: Path) -> None:

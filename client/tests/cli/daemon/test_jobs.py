@@ -28,7 +28,7 @@ def row(number: int, **fields: Any) -> m.JobInfo:
 def shown(rows: list[m.JobInfo], width: int = 80) -> list[str]:
     console = Console(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(jobs_table([JobSummary.of_info(row) for row in rows], NOON))
+        console.print(jobs_table([JobSummary.of_info(row) for row in rows], NOON, width))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -49,6 +49,13 @@ def test_a_long_id_is_whole_and_markup_is_text() -> None:
     assert max(map(len, lines)) <= 80
     assert "".join(line[line.rfind(" ") + 1 :] for line in lines[1:]).count("x") == 64
     assert "Make it [b]night[/]" in shown([row(1)], width=120)[1]
+
+
+def test_long_ids_cost_sizes_and_seeds_before_the_prompt() -> None:
+    of_a_batch = shown([row(1, job="batch-8cc3e7b516-15bf5a33b551f52cb6277f46")])
+    assert of_a_batch[0].split() == ["state", "prompt", "seed", "time", "job"]
+    assert of_a_batch[1].startswith("succeeded Make it [b…") and len(of_a_batch) == 2
+    assert shown([row(1, job="j" * 48)])[0].split() == ["state", "prompt", "time", "job"]
 
 
 def test_the_newest_20_are_listed_and_the_rest_is_named(run: Any, modern: Any) -> None:

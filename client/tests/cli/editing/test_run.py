@@ -6,13 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from qied_client.aio.client import seed_of
-from qied_client.errors import BlobDamaged, JobFailed, UnknownBlob
+from qied_client.errors import BlobDamaged, JobFailed, PictureUnreadable, UnknownBlob
 from qied_client.protocol import messages as m
 
 PROGRAM = "import sys; sys.argv[0] = 'qied-client'; from qied_client.cli.main import main; main()"
@@ -27,6 +28,24 @@ def test_the_last_line_tells_how_the_picture_was_made_and_warnings_are_on_stderr
     assert done.stdout == f"{out}  64x64  [FP8]  draft, 40 steps  seed 7  0.0 s\n"
     assert done.stderr.splitlines()[-1] == "warning: The prompt is [very] short."
     assert modern.wait_for(m.Release).keep is True
+
+
+def test_a_picture_that_is_only_enlarged_has_no_step_and_no_seed(
+    run: Any, modern: Any, before: Path, tmp_path: Path
+) -> None:
+    usual = modern.before
+
+    def nothing_drawn(message: m.Message) -> Any:
+        answers = usual(message)
+        return answers and [
+            replace(each, steps=1, precision="", preset="", seed=0) if isinstance(each, m.Result) else each
+            for each in answers
+        ]
+
+    modern.before = nothing_drawn
+    out = tmp_path / "a.png"
+    done = run("upscale", before, "-o", out, "--key", modern.key)
+    assert done.stdout == f"{out}  64x64  0.0 s\n", done.stderr
 
 
 def test_json_has_everything_of_the_result(run: Any, modern: Any, before: Path, tmp_path: Path) -> None:
@@ -122,6 +141,27 @@ def test_a_picture_that_does_not_arrive_is_had_by_the_command_that_is_named(
     done = run("edit", before, "x", "-o", out, "--job", "mine", "--key", modern.key)
     assert done.returncode == 1
     assert f"qied-client result mine -o '{out}'" in done.stderr
+
+
+def test_a_picture_that_cannot_be_read_is_not_to_be_fetched_again(
+    run: Any, modern: Any, before: Path, tmp_path: Path
+) -> None:
+    failing(modern, "mine", PictureUnreadable("The PNG picture is truncated.", "Copy the picture again."))
+    done = run("edit", before, "x", "-o", tmp_path / "a.png", "--job", "mine", "--key", modern.key)
+    assert done.stderr.splitlines()[-3:] == [
+        "error picture_unreadable The PNG picture is truncated.",
+        "  do    Copy the picture again.",
+        "  job   mine",
+    ]
+
+
+def test_which_of_several_files_is_not_a_picture_is_said(run: Any, modern: Any, before: Path, tmp_path: Path) -> None:
+    text, empty = tmp_path / "b.txt", tmp_path / "c.png"
+    text.write_text("no picture")
+    empty.touch()
+    for wrong, said in ((text, "The file is a text file"), (empty, "The picture is empty.")):
+        done = run("edit", before, wrong, "x", "-o", tmp_path / "a.png", "--key", modern.key)
+        assert f"error unsupported_picture {wrong}: {said}" in done.stderr
 
 
 @pytest.mark.parametrize(

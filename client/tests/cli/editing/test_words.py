@@ -53,7 +53,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "loras": (["../x"], "--lora: must be a name such as"),
     "on_cap": ("?", "--fit: must be"),
     "mask_mode": ("?", "--mask-mode: must be"),
-    "size": ("?", "--size: must be"),
+    "size": ("?", "--size: '?' is not a size."),
     "background": ("?", "--background: must be"),
     "upscale": ("\0", "--upscale: must not contain NUL."),
     "output_format": ("?", "--out: must be"),

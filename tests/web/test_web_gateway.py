@@ -15,7 +15,7 @@ import pytest
 from qied_client.web.tokens import TokenStore
 from structlog.testing import capture_logs
 
-from qied.web_door import WebDoor
+from qied.web_gateway import WebGateway
 from tests.daemon.conftest import DaemonProcess
 
 
@@ -57,7 +57,7 @@ def door(daemon_process, tmp_path) -> Iterator[Door]:
     daemon = daemon_process(tmp_path / "home")
     made = Door(daemon)
     daemon.start()
-    daemon.wait_for("web door", address=made.url)
+    daemon.wait_for("web gateway", address=made.url)
     yield made
     if daemon.runs:
         daemon.kill()
@@ -87,9 +87,9 @@ def test_an_edit_outlives_the_gateway_and_its_repeated_request_gets_the_one_outc
         thread.start()
     door.daemon.wait_for("started")
     door.kill_gateway()
-    ended = door.daemon.wait_for("the web door ended, starting it again")
+    ended = door.daemon.wait_for("the web gateway ended, starting it again")
     assert ended["status"] == -signal.SIGKILL
-    door.daemon.wait_for("web door", address=door.url)
+    door.daemon.wait_for("web gateway", address=door.url)
     (tmp_path / "gate").touch()
     for thread in asking:
         thread.join()
@@ -150,7 +150,7 @@ def test_the_daemon_takes_the_gateway_along_in_order(door, number):
             pass
     assert door.daemon.wait() == 0
     assert not gateway.is_running()
-    assert not any(line["event"] == "the web door ended, starting it again" for line in door.daemon.log)
+    assert not any(line["event"] == "the web gateway ended, starting it again" for line in door.daemon.log)
 
 
 def test_a_daemon_that_is_killed_leaves_no_gateway_behind(door):
@@ -167,20 +167,20 @@ def test_a_port_that_somebody_has_is_told_with_a_remedy_and_edits_go_on(daemon_p
         taken.bind(("127.0.0.1", made.port))
         taken.listen()
         daemon.start()
-        ended = daemon.wait_for("the web door ended, starting it again")
+        ended = daemon.wait_for("the web gateway ended, starting it again")
         assert f"cannot listen at 127.0.0.1:{made.port}: Address already in use" in ended["reason"]
         assert "Choose another address, or end the program that has it." in ended["reason"]
         with daemon.client() as client:
             assert client.edit(picture, "brighter", steps=1).width
     try:
-        daemon.wait_for("web door", address=made.url)
+        daemon.wait_for("web gateway", address=made.url)
         assert httpx.get(f"{made.url}/health").status_code == 200
     finally:
         daemon.stop()
 
 
 async def test_a_bug_of_the_gateway_is_in_the_daemon_s_log_without_a_caller_s_words(tmp_path):
-    door = WebDoor(tmp_path, [])
+    gateway = WebGateway(tmp_path, [])
     program = """
 import logging
 for number in range(3):
@@ -189,8 +189,8 @@ for number in range(3):
     except ValueError:
         logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
 """
-    door._command = [sys.executable, "-c", program]
+    gateway._command = [sys.executable, "-c", program]
     with capture_logs() as logs:
-        await door._once()
+        await gateway._once()
     (told,) = logs
     assert told["error"] == "ValueError" and told["where"] and "secret" not in str(told)

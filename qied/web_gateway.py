@@ -1,4 +1,4 @@
-"""The web door of ``qied serve --web``: the client's gateway in a process of its own, which is kept running."""
+"""The web gateway of ``qied serve --web``: the client's gateway in a process of its own, which is kept running."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ENDING_S: Final = 15.0
 """Seconds that the gateway gets to finish its answers."""
 
 
-class WebDoor:
+class WebGateway:
     """Starts the gateway with the owner's key, reads where it listens, and starts it again whenever it ends.
 
     A gateway that is gone loses nothing: jobs are the daemon's. ``options`` are those of ``qied-client web``.
@@ -49,7 +49,7 @@ class WebDoor:
             status, said = await self._once()
             failures = 0 if loop.time() - began > _STEADY_S else failures + 1
             pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
-            self._log.error("the web door ended, starting it again", status=status, reason=said, in_s=pause)
+            self._log.error("the web gateway ended, starting it again", status=status, reason=said, in_s=pause)
             await asyncio.sleep(pause)
 
     async def _once(self) -> tuple[int, str]:
@@ -89,10 +89,10 @@ class WebDoor:
             return
         self._quiet_until = now + _QUIET_S
         frames = [" ".join(line.split()) for line in lines if line.startswith("  File ")]
-        self._log.error("a request failed by a bug of the web door, report it", error=kind, where=frames[-_FRAMES:])
+        self._log.error("a request failed by a bug of the web gateway, report it", error=kind, where=frames[-_FRAMES:])
 
     async def _read(self, stdout: asyncio.StreamReader) -> None:
         async for line in stdout:
             word, _, address = line.decode(errors="replace").strip().partition("  ")
             if word == "web":
-                self._log.info("web door", address=address)
+                self._log.info("web gateway", address=address)
