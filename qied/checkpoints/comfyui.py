@@ -110,7 +110,8 @@ def _resolved(path: str, home: Path) -> Path:
 def extra_model_paths(text: str) -> list[dict[str, list[str]]]:
     """Read ComfyUI's extra_model_paths.yaml: for each section, the paths under each key, one or several lines.
 
-    Values that are no paths, such as ``is_default: true``, are passed over. Raises BadFile for a text that is not YAML.
+    Values that are no paths, such as ``is_default: true``, are passed over. Raises BadFile for a text that is not
+    YAML, or has no sections, or names what cannot be a path.
     """
     try:
         content = yaml.safe_load(text)
@@ -118,7 +119,9 @@ def extra_model_paths(text: str) -> list[dict[str, list[str]]]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
         raise BadFile(f"it is not YAML{where} ({getattr(error, 'problem', None) or type(error).__name__})") from None
-    sections = content.values() if isinstance(content, dict) else ()
+    if not isinstance(content, dict | None):
+        raise BadFile("it has no sections with paths")
+    sections = (content or {}).values()
     return [
         {str(key): _paths(value) for key, value in section.items()} for section in sections if isinstance(section, dict)
     ]
@@ -126,7 +129,10 @@ def extra_model_paths(text: str) -> list[dict[str, list[str]]]:
 
 def _paths(value: Any) -> list[str]:
     lines = value.splitlines() if isinstance(value, str) else value if isinstance(value, list) else ()
-    return [line.strip() for line in lines if isinstance(line, str) and line.strip()]
+    found = [line.strip() for line in lines if isinstance(line, str) and line.strip()]
+    if wrong := next((path for path in found if "\0" in path), None):
+        raise BadFile(f"{wrong[:120]!r} is not a path: in double quotes, \\0 stands for a zero byte")
+    return found
 
 
 def _is_models(folder: Path) -> bool:

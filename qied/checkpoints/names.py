@@ -26,6 +26,11 @@ TRANSFORMER_PREFIXES: Final = (
     *("model.", "module.", "dit.", "net.", ""),
 )
 """What programs put before the names of a transformer's tensors: ComfyUI, diffusers, trainers that save a module."""
+_TRANSFORMER: Final = re.compile(
+    r"((?:[\w-]{1,40}\.){0,4}?)"
+    r"(?:transformer_blocks\.(?:0\.attn\.add_q_proj\.weight|\d{1,4}\.img_mlp\..+)|(?:img|txt)_in\.weight)",
+    re.ASCII,
+)
 _TEXT_PREFIX: Final = re.compile(
     r"((?:text_encoders?|cond_stage_model|conditioner|clip)\.(?:\w+\.){0,3}?)"
     r"(?:model\.(?:language_model\.|visual\.)?)?(?:layers|blocks|embed_tokens|visual)\.",
@@ -41,15 +46,12 @@ _WAN_ENDS: Final = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
 
 
 def transformer_prefix(names: Iterable[str]) -> str | None:
-    """What stands before diffusers' names in a transformer's file; None if it is not a transformer of this family."""
-    found = set(names)
-    for prefix in TRANSFORMER_PREFIXES:
-        needed = ("transformer_blocks.0.attn.add_q_proj.weight", "img_in.weight", "txt_in.weight")
-        if any(prefix + name in found for name in needed) or any(
-            name.startswith(f"{prefix}transformer_blocks.") and ".img_mlp." in name for name in found
-        ):
-            return prefix
-    return None
+    """What stands before diffusers' names in a transformer's file; None if it is not a transformer of this family.
+
+    Words that no known program puts there count too, where no tensors have known ones.
+    """
+    found = dict.fromkeys(match[1] for name in names if (match := _TRANSFORMER.fullmatch(name)) is not None)
+    return next((prefix for prefix in (*TRANSFORMER_PREFIXES, *found) if prefix in found), None)
 
 
 def text_encoder_prefix(names: Iterable[str]) -> str:

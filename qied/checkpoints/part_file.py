@@ -186,8 +186,9 @@ def _unknown(header: Header) -> tuple[str, str]:
     if header.format == "safetensors" and (foreign := foreign_format(header)) is not None:
         return foreign.what, foreign.remedy
     if header.format == "gguf" and _architecture(header) and llama_names.half_of(header.tensors) is not None:
-        what = f"it is a language model of the architecture {_architecture(header)[:40]!r}, not Qwen2.5-VL"
-        return what, "Use a GGUF file of Qwen2.5-VL-7B-Instruct."
+        own = ", ".join(llama_names.ARCHITECTURES["language"])
+        what = f"it is a language model that calls itself {_architecture(header)[:40]!r}; Qwen2.5-VL should say {own}"
+        return what, "Use a GGUF file of Qwen2.5-VL-7B-Instruct that was made for llama.cpp."
     if header.format == "gguf" and _architecture(header) not in ("", *_OWN_ARCHITECTURES):
         return f"it is a GGUF file of the architecture {_architecture(header)[:40]!r}, not of Qwen-Image", USE_2511
     return "it is not a part of Qwen-Image-Edit", USE_2511

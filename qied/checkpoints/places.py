@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ def choose_model(found: Sequence[FoundModel], said: str = "") -> FoundModel | No
         return None
     unasked = best[0].evidence.version in (None, said or MARKED) or len(found) == 1
     if len(best) > 1 or not unasked:
-        shown = "".join(f"\n  --model {model.path}{_which(model)}" for model in best[:_CHOICES])
+        shown = "".join(f"\n  --model {shlex.quote(str(model.path))}{_which(model)}" for model in best[:_CHOICES])
         more = f"\n  and {len(best) - _CHOICES} more: see 'qied models'" if len(best) > _CHOICES else ""
         count = f"{len(best)} models" if len(best) > 1 else "1 model"
         raise ModelNotFound(f"{count} can be served, and none is named.", f"Name one of them:{shown}{more}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from qied_client.cli.made_again import printable
 from qied_client.text import file_size
 from rich.console import Console
 from rich.markup import escape
@@ -31,14 +32,19 @@ def show_reports(console: Console, reports: Sequence[Report]) -> None:
     console.print(table)
     for report in reports:
         if not wide and report.shown_by is not None and not report.problems:
-            console.print(f"[dim]{escape(report.path.name)} is {_model(report)}[/]", soft_wrap=True)
+            console.print(f"[dim]{shown_name(report.path.name)} is {_model(report)}[/]", soft_wrap=True)
         show_problems(console, report.path.name, (*report.problems, *report.notes))
 
 
 def show_problems(console: Console, name: str, problems: Iterable[str]) -> None:
     """What is wrong with one file, a line each."""
     for problem in problems:
-        console.print(f"[yellow]![/] [bold]{escape(name)}[/]: {escape(problem)}", soft_wrap=True)
+        console.print(f"[yellow]![/] [bold]{shown_name(name)}[/]: {escape(printable(problem))}", soft_wrap=True)
+
+
+def shown_name(path: str) -> str:
+    """A name or path of somebody's for one line of a terminal, as text and not as rich's markup or control codes."""
+    return escape(printable(path).replace("\n", "\\n"))
 
 
 def _cells(report: Report) -> dict[str, str]:
@@ -47,7 +53,7 @@ def _cells(report: Report) -> dict[str, str]:
         precision += f", {report.lightning_steps} steps"
     mark = "[yellow]![/]\N{NO-BREAK SPACE}" if report.problems else "[green]✓[/]\N{NO-BREAK SPACE}"
     return {
-        "file": mark + escape(report.path.name or str(report.path)),
+        "file": mark + shown_name(report.path.name or str(report.path)),
         "part": report.method or _ROLES.get(report.role, str(report.role)),
         "layout": report.layout or "-",
         "precision": precision,

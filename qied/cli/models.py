@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from qied_client.cli.failures import failures_as_text
+from qied_client.cli.made_again import printable
 from qied_client.errors import QiedError
 from qied_client.system_failures import expanded
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.markup import escape
 
 from qied.checkpoints.listing import Listed, listing
 from qied.cli.machine import usual_config
-from qied.cli.model_table import show_problems, show_reports
+from qied.cli.model_table import show_problems, show_reports, shown_name
 from qied.config import ModelConfig, load_config
 from qied.hardware.probe import probe
 from qied.hardware.user_folders import user_home
@@ -101,14 +102,15 @@ def _show(console: Console, found: list[Listed], choice: _Choice) -> None:
     for place in dict.fromkeys(one.place for one in found):
         own = [one.report for one in found if one.place == place]
         parents = sorted({str(report.path.parent) for report in own})
-        console.print(f"[bold]{place}[/]  [dim]{parents[0]}{f' and {len(parents) - 1} more' * (len(parents) > 1)}[/]")
+        more = f" and {len(parents) - 1} more" * (len(parents) > 1)
+        console.print(f"[bold]{escape(place)}[/]  [dim]{shown_name(parents[0])}{more}[/]")
         show_reports(console, own)
         console.print()
     _show_upscalers(console, choice.upscalers)
     if choice.served is not None:
-        console.print(f"'qied serve' uses {choice.served}\nas {choice.told}", markup=False, soft_wrap=True)
+        console.print(f"'qied serve' uses {printable(choice.served)}\nas {choice.told}", markup=False, soft_wrap=True)
     else:
-        console.print(choice.reason or "", markup=False, soft_wrap=True)
+        console.print(printable(choice.reason or ""), markup=False, soft_wrap=True)
     for warning in choice.warnings:
         console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
 

@@ -77,6 +77,7 @@ _WORDS: Final = frozenset(
 """Words that programs put before the names of the linears outside the blocks."""
 _NOT_THESE_BLOCKS: Final = frozenset(("single", "double", "te", "te1", "te2", "text", "encoder", "clip", "refiner"))
 """Words before ``transformer_blocks`` that make it another stack of blocks, or another part."""
+_TAUGHT: Final = "bundle_emb."
 _TEXT_ENCODER: Final = re.compile(
     r"(?:lora_|lycoris_)?(?:te\d?|text_encoders?|clip|cond_stage_model|conditioner|qwen25\w*)_.*"
     r"|.*(?:layers_\d+_(?:self_attn|mlp)_|visual_blocks_\d+_).*",
@@ -147,7 +148,9 @@ def foreign_method(name: str) -> str | None:
 
 
 def is_of_text_encoder(name: str) -> bool:
-    """Whether a tensor of a LoRA changes the text encoder."""
+    """Whether a tensor of a LoRA changes the text encoder, or is a word that OneTrainer taught it as well."""
+    if name.startswith(_TAUGHT) and len(name) <= _MOST_CHARS:
+        return True
     return is_change(name) and _TEXT_ENCODER.fullmatch(name.replace(".", "_")) is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,7 +218,7 @@ def _only_one(folder: Path, home: Path, where: Places, named: NamedParts) -> Pat
         names = ", ".join(model.path.name for model in best)
         raise ModelNotFound(
             f"{folder} has {len(best)} transformers that can be served: {names}.",
-            f"Name one of them, such as --model {best[0].path}.",
+            f"Name one of them, such as --model {shlex.quote(str(best[0].path))}.",
         )
     if not found:
         raise ModelNotFound(

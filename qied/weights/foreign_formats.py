@@ -177,7 +177,17 @@ _NEAREST: Final = {
         ),
         _FOUR_BITS,
     ),
-    **dict.fromkeys(("mxfp8", "float8_e5m2", "float8_e4m3fnuz", "int8_tensorwise", "bitsandbytes 8-bit"), _EIGHT_BITS),
+    **dict.fromkeys(
+        (
+            "FP8 with scales for blocks of 128 x 128",
+            "mxfp8",
+            "float8_e5m2",
+            "float8_e4m3fnuz",
+            "int8_tensorwise",
+            "bitsandbytes 8-bit",
+        ),
+        _EIGHT_BITS,
+    ),
 }
 """The nearest files that are run, by the format that people have instead."""
 _SIGNS: Final[dict[str, frozenset[str]]] = {
@@ -187,6 +197,12 @@ _SIGNS: Final[dict[str, frozenset[str]]] = {
     "AWQ or GPTQ": frozenset({"qweight", "qzeros"}),
     "bitsandbytes 4-bit": frozenset({"absmax", "quant_map"}),
     "bitsandbytes 8-bit": frozenset({"weight", "SCB"}),
+    "quanto": frozenset({"_data", "_scale"}),
+    "HQQ": frozenset({"W_q"}),
+    "SDNQ": frozenset({"weight", "scale"}),
+    "FP8 with scales for blocks of 128 x 128": frozenset({"weight", "weight_scale_inv"}),
+    "torchao": frozenset({"_weight_qdata"}),
+    "torchao's older form": frozenset({"int_data", "scale"}),
 }
 """Ends of names that a layer of each format has together."""
 _TYPES: Final[dict[str, Callable[[TensorEntry, TensorEntry | None], bool]]] = {

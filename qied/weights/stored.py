@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, cast, get_args
 
 from qied.weights.block_scales import TENSOR_SCALE, BlockScaled, block_scaled, whole_entry
+from qied.weights.file_kinds import INSTEAD
 from qied.weights.foreign_formats import LayerMarker, foreign_format, named_formats, named_groups, of_layer
 from qied.weights.gguf_types import BLOCKS, EXPANDED
 from qied.weights.header import Header, TensorEntry
@@ -144,7 +145,7 @@ def _stored(name: str, tensors: Mapping[str, TensorEntry]) -> Stored:
     if entry.dtype not in _NUMBERS:
         if 0 in entry.shape:
             return Stored(name, entry, "fp32")
-        raise BadFile(f"{name[:120]!r} holds {entry.dtype}, not floating-point numbers", "Use another file.")
+        raise BadFile(f"{name[:120]!r} holds {entry.dtype}, not floating-point numbers", INSTEAD)
     if entry.dtype in (E4M3, INT8):
         return _scaled(name, entry, tensors)
     layer = name.removesuffix(_WEIGHT)
@@ -187,7 +188,7 @@ def _scaled(name: str, entry: TensorEntry, tensors: Mapping[str, TensorEntry]) -
         raise BadFile(f"{name[:120]!r} has no scale, which {marker[:120]!r} requires")
     if scale is None:
         if entry.dtype == INT8:
-            raise BadFile(f"{name[:120]!r} holds {INT8}, but has no scale", "Use another file.")
+            raise BadFile(f"{name[:120]!r} holds {INT8}, but has no scale", INSTEAD)
         return Stored(name, entry, "fp8_plain")
     by_row = _is_by_row(scale, tensors[scale], name, entry)
     precision: Precision = "fp8_scaled" if scale == legacy else "fp8_comfy"

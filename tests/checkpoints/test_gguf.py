@@ -131,7 +131,7 @@ def test_with_a_quantised_transformer_the_encoder_of_its_kind_is_taken(tmp_path:
 
 def test_other_language_models_are_refused_by_their_architecture(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "a.gguf", {"blk.0.attn_q.weight": ("F32", np.zeros((8, 8), np.float32))}, "llama")
-    assert "a language model of the architecture 'llama', not Qwen2.5-VL" in inspect(path).problems[0]
+    assert "a language model that calls itself 'llama'; Qwen2.5-VL should say qwen2vl" in inspect(path).problems[0]
     with pytest.raises(BadFile) as caught:
         read_part(path)
     assert "Qwen2.5-VL-7B" in caught.value.remedy

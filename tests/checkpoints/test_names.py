@@ -63,6 +63,14 @@ def test_a_transformers_prefix_is_found(prefix: str) -> None:
     assert transformer_prefix([f"{prefix}transformer_blocks.3.img_mlp.net.2.bias"]) == prefix
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "pipe.dit.", "transformer._orig_mod.", "a.b.c.d."])
+def test_words_that_no_known_program_writes_are_a_prefix_too(prefix: str) -> None:
+    own = [prefix + name for name in stored("transformer")]
+    assert transformer_prefix(own) == prefix
+    assert transformer_prefix([*own, *(f"ema.{name}" for name in own)]) == prefix
+    assert transformer_prefix([*own, *(f"model.{name.removeprefix(prefix)}" for name in own)]) == "model."
+
+
 def test_what_is_no_transformer_has_no_prefix() -> None:
     assert transformer_prefix(stored("text_encoder")) is None
     assert transformer_prefix(["transformer_blocks.0.attn.to_q.weight", "x"]) is None

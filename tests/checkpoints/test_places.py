@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -283,7 +284,6 @@ def test_paths_may_start_at_home_or_with_a_variable_without_a_base_path(
         ("'a b': {'vae': 'with # in it', \"clip\": \"x\"}", [{"vae": ["with # in it"], "clip": ["x"]}]),
         ("  a:\n    vae:\n      on-the-next-line\n", [{"vae": ["on-the-next-line"]}]),
         ("a: {}\nb:\nc: text\n", [{}]),
-        ("- no sections", []),
         ("", []),
     ],
 )
@@ -293,15 +293,32 @@ def test_extra_model_paths_are_read_as_yaml(text: str, sections: list[dict[str, 
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [", "a:\n\tb: c", "\0", "a: 2020-99-99", "? {a: b}\n: c", "[" * 5000, "!!python/name:os.system"]
+    ("text", "said"),
+    [
+        *(
+            (text, "it is not YAML")
+            for text in (
+                "a: [",
+                "a:\n\tb: c",
+                "\0",
+                "a: 2020-99-99",
+                "? {a: b}\n: c",
+                "[" * 5000,
+                "!!python/name:os.a",
+            )
+        ),
+        ("- no sections", "it has no sections with paths"),
+        ("no sections", "it has no sections with paths"),
+        ('a:\n  base_path: "E:\\0models"\n  vae: vae', r"'E:\x00models' is not a path"),
+    ],
 )
-def test_extra_model_paths_that_are_not_yaml_are_told(tmp_path: Path, text: str) -> None:
-    with pytest.raises(BadFile, match="not YAML"):
+def test_extra_model_paths_that_cannot_be_followed_are_told(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(BadFile, match=re.escape(said)):
         extra_model_paths(text)
     comfyui(tmp_path / "ComfyUI")
     write(tmp_path / "ComfyUI" / "extra_model_paths.yaml", text)
     (problem,) = (one.report.problems for one in listing({}, tmp_path, [], []) if one.report.role is None)
-    assert "extra_model_paths.yaml is left out: it is not YAML" in problem[0]
+    assert f"extra_model_paths.yaml is left out: {said}" in problem[0]
     assert [model.complete for model in find_models({}, tmp_path)] == [True]
 
 

@@ -239,8 +239,9 @@ def test_pictures_of_any_shape_are_enlarged_and_a_broken_one_does_not_stop_the_o
         command = [sys.executable, "-m", "qied", "upscale", *arguments, "--key", str(builtin_daemon.key)]
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=90)
 
-    ended = upscale(*names, "-o", str(tmp_path / "out" / "{name}.png"))
-    assert ended.returncode == 2 and f"{names[1]}: " in ended.stderr and "qied result" not in ended.stderr
+    ended = upscale(*names, str(tmp_path / "nowhere.png"), "-o", str(tmp_path / "out" / "{name}.png"))
+    assert ended.returncode == 2 and ended.stderr.count(f"{names[1]}: ") == 1 and "qied result" not in ended.stderr
+    assert ended.stderr.count("nowhere.png: ") == 1
     assert opened((tmp_path / "out" / "strip.png").read_bytes()).size == (400, 2)
     assert opened((tmp_path / "out" / "dot.png").read_bytes()).getpixel((1, 1))[3] == 0
     assert not (tmp_path / "out" / "broken.png").exists()

@@ -84,6 +84,7 @@ def test_ways_to_train_that_are_not_run_have_their_names(name, method):
         "lora_te1_model_layers_0_self_attn_q_proj.lora_down.weight",
         "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha",
         "text_encoder.model.language_model.layers.3.mlp.up_proj.lora_A.weight",
+        "bundle_emb.<my style>.qwen2_5_vl",
         "text_encoders.qwen25_7b.transformer.model.layers.0.self_attn.k_proj.lokr_w1",
         "base_model.model.visual.blocks.0.attn.qkv.lora_B.weight",
     ],

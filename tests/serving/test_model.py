@@ -29,8 +29,8 @@ def test_the_built_in_model_is_served_by_name_only(tmp_path):
     assert (served.origin, served.profile_name) == (builtin_model_folder(), "builtin")
     with pytest.raises(ModelNotFound) as caught:
         locate_model(config(), {}, tmp_path)
-    assert "qied pull" in caught.value.message
-    assert "qied serve --model builtin" in caught.value.message
+    assert "qied pull" in caught.value.remedy
+    assert "qied serve --model builtin" in caught.value.remedy
 
 
 def test_a_folder_gets_the_profile_that_fits_its_transformer():

@@ -136,6 +136,25 @@ def test_a_tensor_has_the_shape_that_its_maker_noted(tmp_path: Path) -> None:
     assert read_header(tmp_path / "a.gguf").shapes == {"a": (1, 2, 1, 2, 2), "b": (2, 64)}
 
 
+def test_values_of_every_type_are_passed_over(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "qwen_image")
+    for number, kind in enumerate(gguf.GGUFValueType):
+        if kind not in (gguf.GGUFValueType.STRING, gguf.GGUFValueType.ARRAY):
+            writer.add_key_value(f"one{number}", 1, kind)
+            writer.add_key_value(f"many{number}", [1, 1, 1], gguf.GGUFValueType.ARRAY, sub_type=kind)
+            writer.add_string(f"then{number}", f"text {number}")
+    writer.add_tensor("w", np.ones((2, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = read_header(tmp_path / "a.gguf")
+    assert found.shapes == {"w": (2, 8)}
+    assert {name: text for name, text in found.metadata.items() if name.startswith("then")} == {
+        f"then{number}": f"text {number}" for number in (*range(8), 10, 11, 12)
+    }
+
+
 def test_places_follow_the_alignment_that_the_file_names(tmp_path: Path) -> None:
     head = file_of(
         info("a", (1,)), info("b", (1,), begin=128), values=(value("general.alignment", 4, struct.pack("<I", 128)),)
@@ -177,8 +196,8 @@ def test_places_follow_the_alignment_that_the_file_names(tmp_path: Path) -> None
         (file_of(values=(value("split.count", 2, struct.pack("<H", 2)),)), "one of the 2 files of a split GGUF"),
         (file_of(info(shape=(1,) * 6), data=bytes(32)), "'a' has 6 dimensions, more than 5"),
         (file_of(info(), values=(noted("a", 3, 3),), data=bytes(32)), r"'a' is \[8\], but was \[3, 3\]"),
-        (file_of(info(), values=(noted("a", *[2] * 6),), data=bytes(32)), "orig_shape.a' is no shape"),
-        (file_of(info(), values=(noted("a", kind=8),), data=bytes(32)), "orig_shape.a' is no shape"),
+        (file_of(info(), values=(noted("a", *[2] * 6),), data=bytes(32)), "orig_shape.a' is not a shape"),
+        (file_of(info(), values=(noted("a", kind=8),), data=bytes(32)), "orig_shape.a' is not a shape"),
         (
             file_of(info(shape=(64,), kind=Q8_0), values=(noted("a", 4, 16),), data=bytes(96)),
             r"the blocks of which go across its rows of \[4, 16\]",

@@ -11,7 +11,7 @@ import pytest
 from qied.weights.foreign_formats import check_marker
 from qied.weights.header import Header, TensorEntry
 from qied.weights.problems import BadFile
-from qied.weights.stored import Stored, layer_markers, precision_of, stored_tensors
+from qied.weights.stored import Stored, as_marked, layer_markers, precision_of, stored_tensors
 
 W = "block.weight"
 
@@ -102,6 +102,49 @@ def test_block_scaled_weights_that_are_marked_have_the_shape_of_their_numbers(
     assert precision_of({**found, "b.weight": int8}) == precision
 
 
+def test_scales_of_mxfp8_may_be_of_their_own_type() -> None:
+    found = stored_tensors(header({**MXFP8, **MARKER, "block.weight_scale": ("F8_E8M0", (128, 4))}))
+    assert (found[W].precision, found[W].entry.shape) == ("mxfp8", (4, 128))
+
+
+@pytest.mark.parametrize("group", [16, 256])
+@pytest.mark.parametrize("where", ["tensor", "header"])
+def test_a_rotation_belongs_to_int8_whose_rows_it_divides(group: int, where: str) -> None:
+    said = {"format": "int8_tensorwise", "convrot": True} | ({} if group == 256 else {"convrot_groupsize": group})
+
+    def read(shape: tuple[int, ...], kind: tuple[str, str] = ("I8", "int8_tensorwise")) -> Stored:
+        tensors = {W: (kind[0], shape), "block.weight_scale": ("F32", ())}
+        marker = {**said, "format": kind[1]}
+        if where == "header":
+            texts = {"_quantization_metadata": json.dumps({"layers": {"block": marker}})}
+            return stored_tensors(header(tensors, **texts))[W]
+        found = stored_tensors(header({**tensors, **MARKER}))[W]
+        return as_marked(found, {"block.comfy_quant": check_marker(json.dumps(marker).encode(), "block.comfy_quant")})
+
+    assert read((4, 2 * group)).group == group
+    unmarked = stored_tensors(header({W: ("I8", (4, group)), "block.weight_scale": ("F32", ())}))[W]
+    assert as_marked(unmarked, {}) is unmarked
+    assert read((4, 2 * group), ("F8_E4M3", "float8_e4m3fn")).group == 1
+    for shape in ((4, 2 * group + 4), (4, group, 1)):
+        with pytest.raises(BadFile, match=f"'block.weight' is .*, but rotated in groups of {group}"):
+            read(shape)
+    if where == "tensor":
+        with pytest.raises(BadFile, match="is said to be float8_e4m3fn, but it is stored as int8_tensorwise"):
+            read((4, 2 * group), ("I8", "float8_e4m3fn"))
+
+
+def test_a_file_without_matrices_and_an_empty_tensor_of_any_type_are_read() -> None:
+    found = stored_tensors(header({"a.bias": ("F16", (4,)), "__marker__": ("U8", (0,))}))
+    assert {name: one.precision for name, one in found.items()} == {"a.bias": "fp16", "__marker__": "fp32"}
+    tensors = {"a.bias": TensorEntry("F16", (4,), 0, 8), "b.bias": TensorEntry("BF16", (3,), 8, 14)}
+    assert precision_of(stored_tensors(Header(tensors, {}, 0))) == "fp16"
+
+
+def test_a_name_that_ends_like_a_second_scale_needs_its_weight() -> None:
+    assert set(stored_tensors(header({"norm.weight_scale_2": ("F32", ())}))) == {"norm.weight_scale_2"}
+    assert set(stored_tensors(header({"block": ("F32", (2,)), W: FP8}))) == {"block", W}
+
+
 def test_a_second_scale_of_another_weight_is_a_tensor_of_its_own() -> None:
     scales = {"block.weight_scale": ("F32", ()), "block.weight_scale_2": ("F32", ())}
     assert set(stored_tensors(header({W: FP8, **scales, **MARKER}))) == {W, "block.weight_scale_2"}
@@ -164,7 +207,18 @@ def test_the_markers_of_layers_are_known() -> None:
         ({"block.qweight": ("I32", (4, 2)), "block.wscales": ("BF16", (4,))}, r"svdquant \(Nunchaku\)"),
         ({"block.qweight": ("I32", (4, 2)), "block.qzeros": ("I32", (4,))}, "AWQ or GPTQ"),
         ({W: ("U8", (8, 1)), "block.weight.absmax": ("U8", (4,)), "block.weight.quant_map": ("F32", (16,))}, "4-bit"),
+        ({"block.weight._data": ("I8", (4, 2)), "block.weight._scale": ("BF16", (4, 1))}, "quanto"),
+        ({"block.W_q": ("U8", (4, 1)), "block.meta": ("F32", (4,))}, "HQQ"),
+        ({W: ("I8", (4, 2)), "block.scale": ("F32", (4, 1))}, "SDNQ"),
+        ({W: ("U8", (4,)), "block.scale": ("F32", (4, 1)), "block.zero_point": ("F32", (4, 1))}, "SDNQ"),
+        ({W: FP8, "block.weight_scale_inv": ("F32", (1, 1))}, "scales for blocks of 128 x 128"),
+        ({"block._weight_qdata": ("I8", (4, 2)), "block._weight_scale": ("F32", (4,))}, "torchao"),
+        ({f"block.weight.tensor_impl.{one}": ("I8", (4, 2)) for one in ("int_data", "scale")}, "torchao's older form"),
         ({W: ("F4", (4, 2))}, "4- or 6-bit"),
+        ({W: ("U8", (4, 16)), "block.weight_scale": ("F32", (4, 1))}, "packed integers"),
+        ({W: ("BF16", (4, 32)), "block.weight_scale": ("F8_E4M3", (128, 4))}, "has the scale of an FP8 weight"),
+        ({W: ("BF16", (4, 128)), "block.weight_scale": ("U8", (128, 4))}, "has the scale of an FP8 weight"),
+        ({W: ("F8_E4M3", (4, 2, 1)), "block.weight_scale": ("F32", (4,))}, r"is \[4\], but should be one number"),
         ({W: FP8, "block.weight_scale": ("F32", (2, 1))}, r"\[2, 1\], but should be one number or \[4, 1\]"),
         ({W: FP8, "block.weight_scale": ("I32", ())}, "holds I32, but should hold F32"),
         ({W: FP8, "block.weight_scale": ("F32", ()), "block.scale_weight": ("F32", ())}, "has two scales"),
@@ -207,6 +261,16 @@ def test_formats_that_the_header_names_are_heeded(text: str, said: str) -> None:
         (b"{}", "names no format"),
         (b"\xff\xff", "names no format"),
         (b"[" * 3000, "names no format"),
+        *(
+            (json.dumps({"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": group}).encode(), said)
+            for group, said in (
+                (100, "rotated in groups of 100, which are no power of 4"),
+                (1, "groups of 1,"),
+                (4**8, "groups of 65536,"),
+                ("256", "groups of 256,"),
+                (True, "groups of True,"),
+            )
+        ),
     ],
 )
 def test_the_marker_of_a_layer_is_heeded(content: bytes, said: str) -> None:

@@ -7,6 +7,7 @@ that is being typed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from textwrap import shorten
 from typing import Final
 
 import typer
@@ -18,6 +19,8 @@ from qied_client.recipes import shipped_recipes
 
 _PATIENCE_S: Final = 2.0
 """How long a person who has pressed Tab waits for a daemon."""
+_ABOUT_CHARS: Final = 60
+"""What is said about a word fits into a line: typer folds longer texts, and fish takes each line for an offer."""
 Offer = tuple[str, str]
 """A word, and a few more about it, which some shells show."""
 Complete = Callable[[typer.Context, str], list[Offer]]
@@ -40,7 +43,9 @@ def _of(words: Callable[[], Iterable[Offer]]) -> Complete:
 
 
 def _that_begin_with(incomplete: str, offers: Iterable[Offer]) -> list[Offer]:
-    return [offer for offer in offers if offer[0].startswith(incomplete)]
+    return [
+        (word, shorten(about, _ABOUT_CHARS, placeholder="...")) for word, about in offers if word.startswith(incomplete)
+    ]
 
 
 def _loras(client: Client) -> Iterable[Offer]:

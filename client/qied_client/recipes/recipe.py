@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from qied_client.errors import InvalidRequest
+from qied_client.options import edit_request
 from qied_client.protocol import limits
 from qied_client.protocol.request import AUTO_UPSCALER
 from qied_client.recipes.stages import STAGES, check_stage, nearest
@@ -151,7 +152,12 @@ def recipe_of(value: Any, name: str, where: str) -> Recipe:
             "Leave some out.",
             field="recipe",
         )
-    return Recipe(name, value.get("title", name), value.get("about", ""), tuple(dict(stage) for stage in stages))
+    recipe = Recipe(name, value.get("title", name), value.get("about", ""), tuple(dict(stage) for stage in stages))
+    try:
+        edit_request("a prompt", 0, {**recipe.options(), **recipe.output()})
+    except InvalidRequest as error:  # what is wrong with several keys together
+        raise InvalidRequest(f"{where}: {error.message}", error.remedy, field="recipe") from None
+    return recipe
 
 
 def _check_order(kinds: Sequence[str], where: str) -> None:

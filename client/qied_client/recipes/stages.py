@@ -42,7 +42,7 @@ def _flag(value: Any) -> str:
 
 def _names(value: Any) -> str:
     right = isinstance(value, list) and value and all(each in ("png", "webp", "jpeg") for each in value)
-    return "" if right else "must be a list of png, webp and jpeg"
+    return "" if right and len(value) == len({*value}) else "must be a list of png, webp and jpeg, each once"
 
 
 def _box(value: Any) -> str:
@@ -80,7 +80,7 @@ STAGES: Final[Mapping[str, Mapping[str, Check]]] = {
     "redraw": {
         "box": _box,
         "mask": _flag,
-        "strength": _PART,
+        "strength": _real(0.01, 1.0),
         "steps": _STEPS,
         "scale": _real(0.125, limits.CROP_SCALE),
         "precision": _text,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from qied_client.protocol import messages as m
+from qied_client.recipes import shipped_recipes
 
 Press = Callable[..., list[str]]
 _SCRIPT = """
@@ -23,17 +24,22 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 @pytest.fixture
-def press_tab(modern: Any, plain: Mapping[str, str], tmp_path: Path) -> Press:
-    """What bash offers for the last of some words, which may be empty."""
-    if shutil.which("bash") is None:
-        pytest.skip("needs bash")
+def environ(modern: Any, plain: Mapping[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment where ``qied-client`` is a program, whose daemon is the small one."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "qied-client"
     program.write_text(f"#!{sys.executable}\nfrom qied_client.cli.main import main\nmain()\n")
     program.chmod(0o755)
-    environ = {**os.environ, **plain, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    environ |= {"QIED_KEY": str(modern.key), "HOME": str(tmp_path)}
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, **plain, "PATH": path, "QIED_KEY": str(modern.key), "HOME": str(tmp_path)}
+
+
+@pytest.fixture
+def press_tab(environ: dict[str, str]) -> Press:
+    """What bash offers for the last of some words, which may be empty."""
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
 
     def press(*words: str) -> list[str]:
         command = ["bash", "-c", _SCRIPT, "bash", "qied-client", *words]
@@ -42,6 +48,15 @@ def press_tab(modern: Any, plain: Mapping[str, str], tmp_path: Path) -> Press:
         return done.stdout.split()
 
     return press
+
+
+def test_what_is_said_about_a_name_stays_in_its_line(environ: dict[str, str]) -> None:
+    """fish takes each line for an offer."""
+    asked = {"_QIED_CLIENT_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    asked["_TYPER_COMPLETE_ARGS"] = "qied-client batch in --recipe "
+    done = subprocess.run("qied-client", env={**environ, **asked}, capture_output=True, text=True, check=False)
+    names = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+    assert names == [recipe.name for recipe in shipped_recipes()], done.stderr
 
 
 def test_names_of_the_daemon_and_of_the_client_are_offered(press_tab: Press, modern: Any, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from qied_client.cli.made_again import arguments_of, placeholder, shell_line
 from qied_client.cli.main import main
 from qied_client.picture_metadata import PictureMetadata, read_metadata
 from qied_client.transfers import hash_of
+from typer.main import get_command
 
 OLD = PictureMetadata("make it blue", None, 7, 20, 1.0, 64, 48, "builtin", "0.2.0")
 MADE = PictureMetadata(
@@ -86,10 +87,11 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], dict[str, A
     monkeypatch.setattr(command, "Client", FakeClient)
     app = typer.Typer()
     commands.add_client_commands(app)
+    line = get_command(app)
 
     def parse(arguments: list[str]) -> dict[str, Any]:
         taken.clear()
-        app(arguments, standalone_mode=False)
+        line(arguments, standalone_mode=False)
         return taken[0]
 
     return parse

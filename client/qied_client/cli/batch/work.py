@@ -26,6 +26,7 @@ from qied_client.batch.state import FILE, BatchState, now
 from qied_client.cli.batch.plan_view import show_plan
 from qied_client.cli.batch.progress import BatchProgress
 from qied_client.cli.batch.starting import wait_until
+from qied_client.cli.editing.words import phrased
 from qied_client.cli.exit_status import FAILED, INTERRUPTED, REFUSED, UNREACHABLE
 from qied_client.cli.failures import show_failure
 from qied_client.cli.status import seconds
@@ -38,6 +39,8 @@ _PATIENCE_S: Final = 3600.0
 """How long a batch waits for a daemon that is away: at night there is no one to start it again."""
 _ALIKE: Final = 20
 """So many failures of one kind, and nothing else, end a batch: the rest would fail as well."""
+_TOLD: Final = 10
+"""Different warnings that are printed at the end; the report has all."""
 _STAGES: Final = ("edit", "save")
 
 
@@ -194,6 +197,11 @@ class Work:
         if self.as_json:
             Console(highlight=False).print_json(json.dumps(facts))
             return
+        for warning, edits in Counter(text for row in state.facts() for text in row.get("warnings", ())).most_common(
+            _TOLD
+        ):
+            of = f" ({edits} edits)" if edits > 1 else ""
+            console.print(Text(f"warning: {phrased(warning)}{of}", "yellow"), soft_wrap=True)
         before = f", {progress.skipped} done before" if progress.skipped else ""
         failed = f", {progress.failed} failed" if progress.failed else ""
         console.print(Text(f"{progress.made} made{before}{failed}"))

@@ -18,7 +18,7 @@ from qied_client.cli.editing import options as o
 from qied_client.cli.editing.arguments import told_apart
 from qied_client.cli.editing.places import Place
 from qied_client.cli.editing.run import Edits, Saved
-from qied_client.cli.editing.words import in_flags
+from qied_client.cli.editing.words import in_flags, phrased
 from qied_client.cli.exit_status import INTERRUPTED
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.options import Address, AsJson, Key
@@ -172,7 +172,7 @@ def show_warnings(done: list[Saved]) -> None:
     """Print what was probably not intended on standard error, each of it once."""
     console = Console(stderr=True, highlight=False)
     for warning in dict.fromkeys(text for saved in done for text in saved.result.warnings):
-        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+        console.print(Text(f"warning: {phrased(warning)}", "yellow"), soft_wrap=True)
 
 
 def show_saved(console: Console, done: list[Saved], as_json: bool, *, many: bool = False) -> None:

@@ -63,7 +63,8 @@ def upscale(
                     if len(pictures) == 1:
                         raise
                     told = in_flags(error)
-                    told.message = f"{path}: {told.message}"
+                    if str(path) not in told.message:
+                        told.message = f"{path}: {told.message}"
                     show_failure(told)
                     status = max(status, status_of(error))
         show_warnings(done)

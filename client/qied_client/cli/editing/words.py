@@ -68,11 +68,16 @@ _REMEDIES: Final = {
 """What to do where the remedy of the library is in Python's words."""
 
 
+def phrased(text: str) -> str:
+    """A text of the daemon, such as a warning, which names options where it named fields."""
+    for said, meant in _PHRASES:
+        text = text.replace(said, meant)
+    return text
+
+
 def in_flags(error: QiedError) -> QiedError:
     """The same error, which names options where it named fields, and sizes where a side is off the grid."""
-    message, remedy = error.message, error.remedy
-    for said, meant in _PHRASES:
-        message, remedy = message.replace(said, meant), remedy.replace(said, meant)
+    message, remedy = phrased(error.message), phrased(error.remedy)
     name = str(error.details.get("field") or "")
     flag = FLAGS.get(re.split(r"[.\[]", name, maxsplit=1)[0])
     if isinstance(error, InvalidRequest) and flag is not None:

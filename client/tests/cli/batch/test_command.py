@@ -66,6 +66,7 @@ def test_a_folder_becomes_files_a_report_and_a_contact_sheet(
     )
     assert done.returncode == 0, done.stderr
     assert "3 edits of 3 rows" in done.stderr and "3 made" in done.stderr
+    assert done.stderr.count("warning: The prompt is [very] short. (3 edits)") == 1
     for name in ("p0.png", "p2.webp", "contact-sheet.jpg"):
         with Image.open(out / name) as image:
             image.load()

@@ -7,7 +7,7 @@ import pytest
 import typer
 from qied_client.cli.editing.command import edit
 from qied_client.cli.editing.redraw import redraw
-from qied_client.cli.editing.words import FLAGS, in_flags
+from qied_client.cli.editing.words import FLAGS, in_flags, phrased
 from qied_client.errors import AboveCap, InvalidRequest, JobFailed, PrecisionUnavailable
 from qied_client.options.request import edit_request
 from qied_client.protocol.request import EditRequest
@@ -101,3 +101,10 @@ def test_remedies_of_the_daemon_name_flags() -> None:
 def test_other_errors_stay_as_they_are() -> None:
     error = JobFailed("width: of the card", "Correct this field.")
     assert in_flags(error) is error
+
+
+def test_a_warning_of_the_daemon_names_options_of_the_command_line() -> None:
+    said = (
+        "The prompt was used as it is, since the rewriter gave no text. Try again later, or leave rewrite_prompt out."
+    )
+    assert phrased(said).endswith("or leave --rewrite-prompt out.")
