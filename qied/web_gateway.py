@@ -38,6 +38,7 @@ class WebGateway:
         self._log = structlog.get_logger(part="web")
         key = str(home / LOCAL_FILE)
         self._quiet_until = -_QUIET_S
+        self._said = b""
         self._command = [sys.executable, "-m", "qied_client.web", *options, "--key", key, "--until-eof"]
 
     async def run(self) -> None:
@@ -62,13 +63,13 @@ class WebGateway:
             start_new_session=True,  # Ctrl-C in the terminal is for the daemon, which ends it in order
         )
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-        reading = asyncio.create_task(self._read(process.stdout))
+        self._said = b""
+        # Both to their ends: one that writes much while it ends waits for its reader, and asyncio for its pipes.
+        reading = [asyncio.create_task(each) for each in (self._read(process.stdout), self._hear(process.stderr))]
         try:
-            said = b""
-            while part := await process.stderr.read(4096):
-                said = (said + part)[-_KEPT_BYTES:]  # hostile requests make it write; that takes no memory here
-                self._tell_of_a_bug(said)
-            return await process.wait(), " ".join(said[-_SAID_BYTES:].decode(errors="replace").split())
+            await asyncio.wait(reading)  # cancelled, they go on
+            status = await process.wait()
+            return status, " ".join(self._said[-_SAID_BYTES:].decode(errors="replace").split())
         finally:
             process.stdin.close()  # it ends with its input
             with suppress(TimeoutError):
@@ -77,8 +78,14 @@ class WebGateway:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+
+    async def _hear(self, stderr: asyncio.StreamReader) -> None:
+        while part := await stderr.read(4096):
+            self._said = (self._said + part)[-_KEPT_BYTES:]  # hostile requests make it write; that takes no memory
+            self._tell_of_a_bug(self._said)
 
     def _tell_of_a_bug(self, said: bytes) -> None:
         """Log where the gateway failed by a bug, once in a while, and without texts, which may be a caller's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -194,3 +195,16 @@ for number in range(3):
         await gateway._once()
     (told,) = logs
     assert told["error"] == "ValueError" and told["where"] and "secret" not in str(told)
+
+
+async def test_a_gateway_that_says_much_while_it_ends_holds_nobody_up(tmp_path):
+    gateway = WebGateway(tmp_path, [])
+    begun = tmp_path / "begun"
+    program = f"import sys; open({str(begun)!r}, 'w'); sys.stdin.read(); sys.stderr.write('x' * 2_000_000)"
+    gateway._command = [sys.executable, "-c", program]
+    running = asyncio.create_task(gateway.run())
+    async with asyncio.timeout(60):
+        while not begun.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait({running})

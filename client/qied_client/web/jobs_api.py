@@ -26,6 +26,7 @@ from qied_client.web.http.bodies import Room, taken_in
 from qied_client.web.http.events import events_response
 from qied_client.web.http.json_bodies import json_object
 from qied_client.web.pixels.workshop import Workshop
+from qied_client.web.streams import while_connected
 from qied_client.web.submitting import Submitted, durable_id, submit, takes_no_picture
 from qied_client.web.users import Users
 
@@ -206,7 +207,7 @@ class JobsApi:
                 if image is None or isinstance(image, str):
                     raise bad_request("Send the picture as `image`.", "image", "missing_required_parameter")
                 data = await read_file(image, "image")
-            made = await self._workshop.do(user, "convert", data, to=_PILLOW[wanted])
+            made = await while_connected(request, self._workshop.do(user, "convert", data, to=_PILLOW[wanted]))
         return picture_response(made, _FORMATS[wanted], {}, self._room, user)
 
     # Sessions
@@ -295,7 +296,8 @@ class JobsApi:
         elif wanted not in _FORMATS:
             raise bad_request(f"format must be one of {', '.join(_FORMATS)}.", "format")
         else:
-            data = await self._workshop.do(user, "convert", result.bytes, to=_PILLOW[wanted])
+            work = self._workshop.do(user, "convert", result.bytes, to=_PILLOW[wanted])
+            data = await while_connected(request, work)
             media_type = _FORMATS[wanted]
         name = f"{result.job or 'picture'}.{media_type.removeprefix('image/')}"
         headers = {"Content-Disposition": f'inline; filename="{name}"', "Cache-Control": "private, max-age=86400"}

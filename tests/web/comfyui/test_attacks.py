@@ -201,7 +201,7 @@ async def test_work_on_a_picture_ends_with_its_time_and_the_next_is_done() -> No
 async def test_a_child_that_was_killed_costs_no_picture() -> None:
     workshop = Workshop()
     await workshop.do("ada", "preview", png(64, 64), kind="webp", quality=50, rgb=False)
-    child = workshop._child._process
+    child = workshop._free[-1]._process
     assert child is not None
     child.kill()
     child.wait()
@@ -219,6 +219,19 @@ async def test_a_user_has_one_picture_in_the_line() -> None:
 
     await asyncio.gather(*(ask("ada") for _ in range(6)), ask("bob"))
     assert "bob" in done[:3]
+    workshop.close()
+
+
+async def test_a_user_s_long_work_is_not_waited_for_by_another_and_ends_when_it_is_not_wanted() -> None:
+    workshop = Workshop()
+    large, small = png(8000, 8000), png(64, 64)
+    long = asyncio.create_task(workshop.do("ada", "convert", large, to="WEBP"))
+    await workshop.do("bob", "preview", small, kind="webp", quality=50, rgb=False)
+    assert not long.done()
+    long.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await long
+    assert await workshop.do("ada", "preview", small, kind="webp", quality=50, rgb=False)
     workshop.close()
 
 

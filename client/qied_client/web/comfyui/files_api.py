@@ -24,6 +24,7 @@ from qied_client.web.http.answers import picture_response
 from qied_client.web.http.bodies import Room, taken_in
 from qied_client.web.http.json_answers import Json
 from qied_client.web.pixels.workshop import Workshop
+from qied_client.web.streams import while_connected
 
 _MEDIA: Final = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _QUALITY: Final = 90
@@ -68,17 +69,21 @@ class FilesApi:
         preview, channel = query.get("preview"), query.get("channel", "")
         if channel not in ("", "rgba", "rgb", "a"):
             raise ComfyError("invalid_query", "channel must be rgba, rgb or a.")
+        data = await while_connected(request, self._viewed(user, name, preview, channel))
+        named = name.filename.encode("ascii", "replace").decode().replace('"', "?")
+        kind = _MEDIA.get(_format(data), "application/octet-stream")
+        return picture_response(data, kind, {"Content-Disposition": f'filename="{named}"'}, self._room, user)
+
+    async def _viewed(self, user: str, name: PictureName, preview: str | None, channel: str) -> bytes:
         async with self._spaces.of(user).viewing:
             data = await self._bytes(user, name)
             if preview is not None:
                 kind, quality = _wanted(preview, channel)
                 rgb = channel == "rgb"
-                data = await self._workshop.do(user, "preview", data, kind=kind, quality=quality, rgb=rgb)
-            elif channel in ("rgb", "a"):
-                data = await self._workshop.do(user, "channel", data, channel=channel)
-        named = name.filename.encode("ascii", "replace").decode().replace('"', "?")
-        kind = _MEDIA.get(_format(data), "application/octet-stream")
-        return picture_response(data, kind, {"Content-Disposition": f'filename="{named}"'}, self._room, user)
+                return await self._workshop.do(user, "preview", data, kind=kind, quality=quality, rgb=rgb)
+            if channel in ("rgb", "a"):
+                return await self._workshop.do(user, "channel", data, channel=channel)
+            return data
 
     async def _kept(self, user: str, name: PictureName, data: bytes, *, overwrite: bool) -> Response:
         kept = await run_in_threadpool(self._uploads.add, user, name, data, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""Has work on pixels done by a child process: one piece at a time, and the users in turn."""
+"""Has work on pixels done by child processes: a piece at a time for each user."""
 
 from __future__ import annotations
 
@@ -31,21 +31,24 @@ _NO_THREADS: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """Each thread of a library would take address space, which is limited."""
 _WALL_S: Final = 150.0
 """Seconds for one piece of work where it does not compute, or other programs have the processors."""
+_CHILDREN: Final = 2
 _IDLE_S: Final = 60.0
 
 
 class Workshop:
     """A picture may be made to take minutes or all memory, or to crash its decoder: then the child ends, not the door.
 
-    A user has one piece of work in the line, so that none waits for all that another one asks. Belongs to one loop.
+    A user has one piece of work in the line, so that none waits for all that another one asks; nor for one that takes
+    long, as there is a second child. Belongs to one loop.
     """
 
     def __init__(self, wall_s: float = _WALL_S) -> None:
         self._wall_s = wall_s
         self._own: dict[str, asyncio.Lock] = {}
-        self._free = asyncio.Lock()
-        self._child = _Child()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pixels")
+        self._places = asyncio.Semaphore(_CHILDREN)
+        self._children = [_Child() for _ in range(_CHILDREN)]
+        self._free = [*self._children]
+        self._threads = ThreadPoolExecutor(_CHILDREN, thread_name_prefix="pixels")
         self._idle: asyncio.TimerHandle | None = None
 
     async def do(self, user: str, work: str, *files: bytes, **options: Any) -> bytes:
@@ -55,30 +58,37 @@ class Workshop:
         """
         if find_spec("PIL") is None:
             raise SetupError("This server lacks Pillow.", f"Install it: {install_extra('qied-client[pictures]')}")
-        async with self._own.setdefault(user, asyncio.Lock()), self._free:
+        async with self._own.setdefault(user, asyncio.Lock()), self._places:
             if self._idle is not None:
                 self._idle.cancel()
+            child = self._free.pop()
             try:
-                return await self._done(work, files, options)
+                return await self._done(child, work, files, options)
             finally:
-                self._idle = asyncio.get_running_loop().call_later(_IDLE_S, self._child.end)
+                self._free.append(child)
+                if len(self._free) == _CHILDREN:
+                    self._idle = asyncio.get_running_loop().call_later(_IDLE_S, self._end_all)
 
     def close(self) -> None:
-        """End the child."""
+        """End the children."""
         if self._idle is not None:
             self._idle.cancel()
-        self._child.end()
-        self._thread.shutdown(wait=False)
+        self._end_all()
+        self._threads.shutdown(wait=False)
 
-    async def _done(self, work: str, files: tuple[bytes, ...], options: dict[str, Any]) -> bytes:
+    def _end_all(self) -> None:
+        for child in self._children:
+            child.end()
+
+    async def _done(self, child: _Child, work: str, files: tuple[bytes, ...], options: dict[str, Any]) -> bytes:
         order = json.dumps({"work": work, "sizes": [len(each) for each in files], "options": options}).encode()
-        doing = asyncio.get_running_loop().run_in_executor(self._thread, self._child.exchange, order, files)
+        doing = asyncio.get_running_loop().run_in_executor(self._threads, child.exchange, order, files)
         late = False
         try:
             late = not (await asyncio.wait({doing}, timeout=self._wall_s))[0]
         finally:
             if not doing.done():
-                self._child.end()
+                child.end()
             while not doing.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait({doing})
@@ -107,7 +117,7 @@ class _Child:
             if status not in (DONE, REFUSED) or length > ANSWER_BYTES:
                 raise Ended
             answer = read(source, length)
-        except (OSError, Ended):
+        except (OSError, ValueError, Ended):  # ValueError: of a pipe that `end` has closed
             self.end()
             raise PictureUnreadable(
                 "The picture takes too long, or makes its decoder end.", "Save the picture again as PNG."
