@@ -25,7 +25,7 @@ def news_text(news: Progress) -> str:
     if news.kind == "queued":
         words = [news.note or "waiting"]
         words += [] if news.place is None else [f"place {news.place}"]
-        words += [] if news.starts_in_ms is None else [f"{duration(news.starts_in_ms)} to go"]
+        words += [] if news.starts_in_ms is None else [f"starts in {duration(news.starts_in_ms)}"]
         return ", ".join(words)
     if news.kind in ("waiting", "requeued"):
         return news.note or "waiting"

@@ -45,7 +45,7 @@ class QiedEdit(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where to edit. The mask of zeros that Load Image gives for a picture without one is none.",
+                    tooltip="Where to edit. A mask of zeros, which Load Image gives where there is none, is ignored.",
                 ),
                 inputs.prompt("What to change, in words; picture 1, picture 2 and picture 3 name the pictures."),
                 inputs.seed(),
