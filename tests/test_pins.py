@@ -46,8 +46,8 @@ def _is_for_a_promised_python(wanted: Requirement) -> bool:
 
 def test_ci_proves_the_pins_and_runs_the_readmes_own_test_command() -> None:
     steps = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
-    assert "make pins-check" in steps
-    assert steps[-1] == "make test"
+    assert "step make pins-check" in steps
+    assert steps[-1] == "step make test"
     assert "\nmake test " in (ROOT / "README.md").read_text()
 
 

@@ -33,13 +33,13 @@ def test_a_stored_picture_of_somebody_else_cannot_be_claimed_by_its_hash(daemon,
     with daemon.client() as owner, Client(tmp_path / "anna.json") as anna:
         owner.session(picture, name="mine")
         with pytest.raises(Exception, match="hash"):
-            anna._loop.run(anna._client._driver.upload(blob, Pretended(len(picture))))
+            anna._loop.run(lambda: anna._client._driver.upload(blob, Pretended(len(picture))))
         with pytest.raises(UnknownBlob):
-            anna._loop.run(anna._client._ask(lambda n: m.Open(n, "theirs", blob)))
+            anna._loop.run(lambda: anna._client._ask(lambda n: m.Open(n, "theirs", blob)))
         with pytest.raises(UnknownBlob):
-            anna._loop.run(anna._client.download(blob))
+            anna.download(blob)
         anna.session(picture, name="theirs")
-        assert owner._loop.run(owner._client.download(blob)) == picture
+        assert owner.download(blob) == picture
 
 
 def test_an_upload_that_ended_just_before_its_last_sync_is_finished_by_the_next_offer(start_daemon, picture, tmp_path):
@@ -50,4 +50,4 @@ def test_an_upload_that_ended_just_before_its_last_sync_is_finished_by_the_next_
     left.suspend()
     with start_daemon(home).client() as client:
         assert client.edit(picture, "go", seed=1, steps=1, width=64, height=48, timeout=30).width == 64
-        assert client._loop.run(client._client.download(blob)) == picture
+        assert client.download(blob) == picture

@@ -246,7 +246,7 @@ def test_an_upload_on_a_full_store_removes_only_what_its_own_user_does_not_use(s
         theirs.hello().upload(pictures[2])
         assert theirs.ask(lambda n: m.Get(n, hash_of(pictures[1]))).code == "unknown_blob"
         assert refused(put(theirs, b"more", 13 * MIB)) == "storage.user_share"
-        assert hers._loop.run(hers._client.download(hash_of(pictures[0]))) == pictures[0]
+        assert hers.download(hash_of(pictures[0])) == pictures[0]
 
 
 @pytest.mark.slow
