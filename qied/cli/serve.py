@@ -21,6 +21,7 @@ import typer
 from qied_client.cli.failures import failures_as_text
 from qied_client.cli.web import TOKENS_FILE, require_web
 from qied_client.credentials import default_home
+from qied_client.errors import SetupError
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand
@@ -58,6 +59,8 @@ from qied.upscalers.examined import examined
 from qied.web_gateway import WebGateway
 
 _OPEN_FILES = 65_536
+_LEAST_OPEN_FILES = 256
+"""Enough for the sockets, files and workers of a daemon with a few clients, which takes about 30 as it begins."""
 _SWITCH_S = 0.0005
 """Seconds that a thread may keep the interpreter while others wait for it (Python's own: 0.005). The journal's and the
 disk's threads need it after each commit and chunk; `benchmarks/wire.py` shows heartbeats and SUBMIT under load."""
@@ -230,7 +233,10 @@ def _in_short(plan: Plan) -> dict[str, object]:
 
 
 def _allow_many_connections() -> None:
-    """Raise the soft limit of open files towards the hard one, so that idle strangers cannot use them up (POSIX)."""
+    """Raise the soft limit of open files towards the hard one, so that idle strangers cannot use them up (POSIX).
+
+    Raises SetupError where that is too low: libzmq ends the process where its threads get no file descriptors.
+    """
     try:
         import resource
     except ImportError:
@@ -239,6 +245,12 @@ def _allow_many_connections() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < _LEAST_OPEN_FILES:
+        raise SetupError(
+            f"The daemon may have {soft} open files at most, and needs {_LEAST_OPEN_FILES}.",
+            "Raise the limit, such as with: ulimit -n 4096 (LimitNOFILE= in a unit of systemd)",
+        )
 
 
 def _end_quietly_before_it_runs() -> None:

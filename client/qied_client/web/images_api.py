@@ -19,7 +19,7 @@ from qied_client.aio.client import new_id
 from qied_client.errors import QiedError
 from qied_client.picture_header import PictureLimits, read_header
 from qied_client.results import Progress, Result
-from qied_client.web.access import user_of
+from qied_client.web.access import Admission, user_of
 from qied_client.web.errors import ApiError, of_qied
 from qied_client.web.feed import Feeds
 from qied_client.web.forms import PRESETS, EditForm, edit_form, form_of, generation_form
@@ -49,34 +49,38 @@ class ImagesApi:
 
     async def edits(self, request: Request) -> Response:
         """POST /v1/images/edits: edit pictures, and answer with the results or a stream of them."""
-        user = user_of(request)
+        admission = Admission(request)
+        user = admission.user
         async with AsyncExitStack() as held:
             client = await held.enter_async_context(self._users.client(user))
             with taken_in(request, user):
                 async with form_of(request) as form:
                     checked = await edit_form(form)
                 edits = await self._submit(request, client, user, checked)
-            return await self._answered(request, edits, held, user)
+            return await self._answered(request, edits, held, admission)
 
     async def generations(self, request: Request) -> Response:
         """POST /v1/images/generations: make pictures from text alone, where a model is served that does."""
-        user = user_of(request)
+        admission = Admission(request)
         async with AsyncExitStack() as held:
-            client = await held.enter_async_context(self._users.client(user))
+            client = await held.enter_async_context(self._users.client(admission.user))
             checked = await generation_form(request)
             _check_makes_from_text(client)
-            pictures = await self._submit(request, client, user, checked)
-            return await self._answered(request, pictures, held, user)
+            pictures = await self._submit(request, client, admission.user, checked)
+            return await self._answered(request, pictures, held, admission)
 
-    async def _answered(self, request: Request, edits: Submitted, held: AsyncExitStack, user: str) -> Response:
+    async def _answered(
+        self, request: Request, edits: Submitted, held: AsyncExitStack, admission: Admission
+    ) -> Response:
         if edits.form.stream:
             # What has been refused until here was refused by its status; the stream holds the client from now on.
-            return events_response(_stream(edits, held.pop_all()), self._room, user)
+            return events_response(_stream(edits, held.pop_all()), self._room, admission)
         try:
             results = await while_connected(request, _results(edits.jobs))
         except BaseException:
             await edits.abandon()
             raise
+        user = admission.user
         return json_with_pictures(lambda stand_in: _answer(edits.form, results, stand_in), self._room, user)
 
     async def _submit(self, request: Request, client: AsyncClient, user: str, checked: EditForm) -> Submitted:
@@ -105,7 +109,8 @@ async def _stream(edits: Submitted, held: AsyncExitStack) -> AsyncGenerator[Even
     async with held:
         try:
             async for each in merged([_events(edits.form, job) for job in edits.jobs]):
-                yield each
+                # Fetched when its turn to be sent has come: a slow reader holds one picture here, and not all.
+                yield _completed(edits.form, await each.result()) if isinstance(each, AsyncJob) else each
         except QiedError as error:
             await edits.abandon()
             yield event("error", of_qied(error).body())
@@ -114,8 +119,8 @@ async def _stream(edits: Submitted, held: AsyncExitStack) -> AsyncGenerator[Even
             raise
 
 
-async def _events(form: EditForm, job: AsyncJob) -> AsyncGenerator[Event, None]:
-    """Queue places as comments, up to ``partial_images`` pictures on the way, and the picture."""
+async def _events(form: EditForm, job: AsyncJob) -> AsyncGenerator[Event | AsyncJob, None]:
+    """Queue places as comments, up to ``partial_images`` pictures on the way, and the job itself when it has ended."""
     shown, place = 0, None
     async for progress in job.events():
         if progress.kind == "queued" and progress.place != place:
@@ -124,7 +129,7 @@ async def _events(form: EditForm, job: AsyncJob) -> AsyncGenerator[Event, None]:
         elif progress.preview and shown < _due(progress, form.partial_images):
             yield _partial(form, progress, shown)
             shown += 1
-    yield _completed(form, await job.result())
+    yield job
 
 
 def _due(progress: Progress, wanted: int) -> int:
@@ -164,7 +169,15 @@ def _completed(form: EditForm, result: Result) -> WithPictures:
 
 
 async def _results(jobs: Sequence[AsyncJob]) -> list[Result]:
+    # None is fetched before all have ended: many callers may wait for the same jobs, and each would hold pictures.
+    await asyncio.gather(*(_succeeded(job) for job in jobs))
     return await asyncio.gather(*(job.result() for job in jobs))
+
+
+async def _succeeded(job: AsyncJob) -> None:
+    """Wait until a job has a picture; raises its typed error where it gets none."""
+    if (await job.outcome()).error() is not None:
+        await job.result()
 
 
 def _answer(form: EditForm, results: Sequence[Result], stand_in: Callable[[bytes], str]) -> dict[str, Any]:

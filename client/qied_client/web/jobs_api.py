@@ -17,7 +17,7 @@ from qied_client.errors import UnknownTurn
 from qied_client.protocol import messages as m
 from qied_client.protocol.fields import body_field
 from qied_client.results import Result
-from qied_client.web.access import user_of
+from qied_client.web.access import Admission, user_of
 from qied_client.web.errors import bad_request
 from qied_client.web.feed import Feeds, job_events
 from qied_client.web.forms import edit_form, form_of, no_picture, read_file
@@ -102,8 +102,8 @@ class JobsApi:
 
     async def events(self, request: Request) -> Response:
         """GET /api/events: the state of the server each second and the events of all own jobs, as a stream."""
-        user = user_of(request)
-        return events_response(self._feeds.events(user), self._room, user, lively=True)
+        admission = Admission(request)
+        return events_response(self._feeds.events(admission.user), self._room, admission, lively=True)
 
     async def quote(self, request: Request) -> Response:
         """POST /api/quote: what an edit would cost, as JSON {"sizes": [[width, height]], ...options}."""
@@ -151,13 +151,13 @@ class JobsApi:
 
     async def job_events(self, request: Request) -> Response:
         """GET /api/jobs/{job}/events: where the job stands, and what happens until its outcome, as a stream."""
-        user = user_of(request)
+        admission = Admission(request)
         async with AsyncExitStack() as held:
-            client = await held.enter_async_context(self._users.client(user))
+            client = await held.enter_async_context(self._users.client(admission.user))
             job = await self._job(client, request)
             if request.method == "HEAD":  # no stream would begin, nor give the client back
                 return Response(media_type="text/event-stream")
-            return events_response(_held(job_events(job), held.pop_all()), self._room, user)
+            return events_response(_held(job_events(job), held.pop_all()), self._room, admission)
 
     async def preview(self, request: Request) -> Response:
         """GET /api/jobs/{job}/preview: the newest picture on the way, as a small JPEG; 204 where there is none."""
@@ -296,8 +296,9 @@ class JobsApi:
         elif wanted not in _FORMATS:
             raise bad_request(f"format must be one of {', '.join(_FORMATS)}.", "format")
         else:
-            work = self._workshop.do(user, "convert", result.bytes, to=_PILLOW[wanted])
-            data = await while_connected(request, work)
+            with self._room.taken(user, len(result.bytes)):  # it waits in line, as others of its user may
+                work = self._workshop.do(user, "convert", result.bytes, to=_PILLOW[wanted])
+                data = await while_connected(request, work)
             media_type = _FORMATS[wanted]
         name = f"{result.job or 'picture'}.{media_type.removeprefix('image/')}"
         headers = {"Content-Disposition": f'inline; filename="{name}"', "Cache-Control": "private, max-age=86400"}

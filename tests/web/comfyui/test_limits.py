@@ -150,6 +150,18 @@ async def test_results_are_forgotten_with_their_prompt_and_after_their_time() ->
     assert space.history() == [] and space.job_of(saved) is None
 
 
+async def test_beginnings_of_names_are_forgotten_and_no_name_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qied_client.web.comfyui.space._MOST_NUMBERED", 3)
+    space = space_of(SpaceLimits(), asyncio.Event())
+    first = space.save("first", "output", "image/png", "job-1")
+    for number in range(10):
+        space.save(f"other{number}", "output", "image/png", "job-2")
+    assert len(space._numbers) == 3
+    again = space.save("first", "output", "image/png", "job-3")
+    assert (first.in_graphs, again.in_graphs) == ("first_00001_.png", "first_00002_.png")
+    assert space.job_of(first) == "job-1"
+
+
 async def test_a_listener_is_replaced_by_name_and_there_are_not_too_many() -> None:
     space = space_of(SpaceLimits(sockets=2), asyncio.Event())
     one, again, two = Socket("one"), Socket("one"), Socket("two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from qied_client.errors import InternalError, QiedError
-from qied_client.web.access import user_of
+from qied_client.web.access import Admission
 from qied_client.web.comfyui.errors import ComfyError
 from qied_client.web.comfyui.files_api import FilesApi
 from qied_client.web.comfyui.info_api import InfoApi
@@ -69,16 +70,20 @@ def make_comfyui_app(
     async def listen(websocket: WebSocket) -> None:
         """GET /ws: what happens to the prompts of a client, as messages and pictures."""
         try:
-            space = views.of(user_of(websocket))
+            admission = Admission(websocket)
+            space = views.of(admission.user)
             socket = Socket(websocket.query_params.get("clientId", "")[:_SID_CHARS] or uuid4().hex, space.unread)
             space.listen(socket)
         except (ApiError, ComfyError) as error:
             await websocket.send_denial_response(error.response())
             return
+        removed = asyncio.create_task(admission.over(), name="token of a listener")
+        removed.add_done_callback(lambda _: socket.close())
         try:
             await websocket.accept()
             await socket.run(websocket)
         finally:
+            removed.cancel()
             space.leave(socket)
 
     room = Room()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,8 @@ from qied_client.web.comfyui.sockets import Socket, Unread
 _AT_ONCE: Final = 8
 """Prompts of a user that the daemon has at a time: enough for it to run them side by side."""
 _VIEWED_AT_ONCE: Final = 4
+_MOST_NUMBERED: Final = 1000
+"""Beginnings of file names whose last number is known; one that was used longer ago begins again."""
 _SUFFIXES: Final = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
 
 
@@ -43,7 +44,7 @@ class Space:
         self._running: dict[Prompt, asyncio.Task[None]] = {}
         self._ended: dict[str, Prompt] = {}
         self._results: dict[PictureName, str] = {}
-        self._numbers: Counter[tuple[str, str]] = Counter()
+        self._numbers: dict[tuple[str, str], int] = {}
         self._sockets: dict[str, Socket] = {}
         self.unread = Unread()
         """What waits for all of its listeners."""
@@ -125,9 +126,15 @@ class Space:
     def save(self, prefix: str, folder: str, media_type: str, job: str) -> PictureName:
         """Name a result as ComfyUI would name its file."""
         subfolder, stem = saved_as(prefix, folder)
-        self._numbers[subfolder, stem] += 1
-        filename = f"{stem}_{self._numbers[subfolder, stem]:05}_.{_SUFFIXES.get(media_type, 'png')}"
-        name = PictureName(folder, subfolder, filename)
+        number = self._numbers.pop((subfolder, stem), 0)
+        name = None
+        while name is None or name in self._results:
+            number += 1
+            filename = f"{stem}_{number:05}_.{_SUFFIXES.get(media_type, 'png')}"
+            name = PictureName(folder, subfolder, filename)
+        self._numbers[subfolder, stem] = number
+        if len(self._numbers) > _MOST_NUMBERED:
+            del self._numbers[next(iter(self._numbers))]
         self._results[name] = job
         return name
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from qied_client.web.access import Admission
 from qied_client.web.errors import ApiError
 from qied_client.web.http.answers import WithPictures
 from qied_client.web.http.bodies import Room
@@ -38,16 +39,16 @@ def comment(text: str) -> bytes:
 
 
 def events_response(
-    events: AsyncGenerator[Event, None], room: Room, user: str, *, lively: bool = False
+    events: AsyncGenerator[Event, None], room: Room, admission: Admission, *, lively: bool = False
 ) -> EventSourceResponse:
-    """An answer that is a stream of events; the source is closed when its reader leaves.
+    """An answer that is a stream of events; the source is closed when its reader leaves, or is let in no longer.
 
     ``lively``: the source itself gives a sign of life every few seconds, behind which the stream ends in order when
     the gateway ends.
     """
     ending = anyio.Event()
     return EventSourceResponse(
-        _pieces(events, events if lively else _with_pings(events), ending, room, user),
+        _pieces(events, events if lively else _with_pings(events), ending, room, admission),
         ping=_NEVER_S,
         headers={"X-Accel-Buffering": "no"},
         shutdown_event=ending,
@@ -60,17 +61,19 @@ async def _pieces(
     events: AsyncGenerator[Event, None],
     ending: anyio.Event,
     room: Room,
-    user: str,
+    admission: Admission,
 ) -> AsyncIterator[bytes]:
     async with aclosing(source), aclosing(events):
         async for each in events:
+            if not admission.counts:
+                return
             if isinstance(each, bytes):
                 yield each
                 if ending.is_set():
                     return
                 continue
             try:
-                with room.taken(user, each.size):
+                with room.taken(admission.user, each.size):
                     async for piece in each.pieces():
                         yield piece
             except ApiError as error:
