@@ -140,7 +140,7 @@ def test_a_redraw_takes_the_mask_of_its_row() -> None:
         recipe_of({"stage": [{"do": "edit"}, {"do": "redraw", "mask": "m.png"}]}, "r", "r")
     (given,) = given_redraws(recipe.options()["redraw"])
     assert given.mask_of(b"row's", "redraw[0]") == b"row's"
-    with pytest.raises(InvalidRequest, match="the mask of the edit, which has none"):
+    with pytest.raises(InvalidRequest, match="takes the edit's mask, and the edit has none"):
         given.mask_of(None, "redraw[0]")
     request = edit_request("x", 1, {**recipe.options(), "mask_mode": "opaque"})
     assert [each.mask_mode for each in request.redraw] == ["opaque"]
