@@ -188,51 +188,42 @@ def test_a_picture_that_no_preview_can_be_made_of_is_refused(
     assert client.get("/view", params={**asked, "preview": "jpeg;90"}).status_code == 200
 
 
-async def test_work_on_a_picture_ends_with_its_time_and_the_next_is_done() -> None:
-    workshop = Workshop(wall_s=0.0)
+@pytest.fixture
+def workshop() -> Iterator[Workshop]:
+    made = Workshop()
+    yield made
+    made.close()
+
+
+async def test_work_on_a_picture_ends_with_its_time_and_the_next_is_done(workshop: Workshop) -> None:
+    workshop._wall_s = 0.0
     data = png(4000, 4000)
     with pytest.raises(PictureError):
         await workshop.do("ada", "convert", data, to="WEBP")
     workshop._wall_s = 100.0
     assert (await workshop.do("ada", "preview", data, kind="jpeg", quality=50, rgb=True))[:2] == b"\xff\xd8"
-    workshop.close()
 
 
-async def test_a_child_that_was_killed_costs_no_picture() -> None:
-    workshop = Workshop()
+async def test_a_child_that_was_killed_costs_no_picture(workshop: Workshop) -> None:
     await workshop.do("ada", "preview", png(64, 64), kind="webp", quality=50, rgb=False)
     child = workshop._free[-1]._process
     assert child is not None
     child.kill()
     child.wait()
     assert await workshop.do("ada", "preview", png(64, 64), kind="webp", quality=50, rgb=False)
-    workshop.close()
 
 
-async def test_a_user_has_one_picture_in_the_line() -> None:
-    workshop = Workshop()
-    done: list[str] = []
-
-    async def ask(user: str) -> None:
-        await workshop.do(user, "preview", png(64, 64), kind="webp", quality=50, rgb=False)
-        done.append(user)
-
-    await asyncio.gather(*(ask("ada") for _ in range(6)), ask("bob"))
-    assert "bob" in done[:3]
-    workshop.close()
-
-
-async def test_a_user_s_long_work_is_not_waited_for_by_another_and_ends_when_it_is_not_wanted() -> None:
-    workshop = Workshop()
+async def test_a_user_s_long_works_are_one_at_a_time_and_end_when_they_are_not_wanted(workshop: Workshop) -> None:
     large, small = png(8000, 8000), png(64, 64)
-    long = asyncio.create_task(workshop.do("ada", "convert", large, to="WEBP"))
+    works = [asyncio.create_task(workshop.do("ada", "convert", large, to="WEBP")) for _ in range(3)]
+    await asyncio.sleep(0)  # each of them is in the line now
     await workshop.do("bob", "preview", small, kind="webp", quality=50, rgb=False)
-    assert not long.done()
-    long.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await long
+    assert not any(work.done() for work in works), "another user waited for one of them"
+    for work in works:
+        work.cancel()
+    ended = await asyncio.gather(*works, return_exceptions=True)
+    assert [type(each) for each in ended] == [asyncio.CancelledError] * 3
     assert await workshop.do("ada", "preview", small, kind="webp", quality=50, rgb=False)
-    workshop.close()
 
 
 def test_the_door_decodes_no_picture_itself(as_user: Callable[[str], httpx.Client], facade: GatewayProcess) -> None:

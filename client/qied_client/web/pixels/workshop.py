@@ -33,6 +33,7 @@ _WALL_S: Final = 150.0
 """Seconds for one piece of work where it does not compute, or other programs have the processors."""
 _CHILDREN: Final = 2
 _IDLE_S: Final = 60.0
+_END_AGAIN_S: Final = 0.1
 
 
 class Workshop:
@@ -87,11 +88,10 @@ class Workshop:
         try:
             late = not (await asyncio.wait({doing}, timeout=self._wall_s))[0]
         finally:
-            if not doing.done():
-                child.end()
             while not doing.done():
+                child.end()  # again, since the thread may have been about to start the process
                 with suppress(asyncio.CancelledError):
-                    await asyncio.wait({doing})
+                    await asyncio.wait({doing}, timeout=_END_AGAIN_S)
             doing.exception()  # looked at here, since after a cancel it is not awaited
         if late:
             raise too_costly(f"{self._wall_s:g} s")
