@@ -33,8 +33,8 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
     """Matrices of the layers in ``kind`` where their rows can be cut into its blocks, others in BF16, the rest in FP32.
 
     Several kinds, with blanks between them, take turns: each matrix is of the first from its turn on that it can have.
-    Types that the package cannot make are made by a tool of ours. Those whose scales take seconds to fit are random
-    blocks of numbers as small as weights are: what the tests compare is what a file stands for.
+    Types that the package cannot make are made by a tool of ours. Files of a type whose scales take seconds to
+    fit are random blocks of numbers as small as weights are: what tests of one type compare is what the file stands for.
     """
     kept: Typed = {}
     found: dict[str, Tensor] = {}
@@ -46,7 +46,7 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
             data = array.astype(np.float32 if one == "F32" else np.float16)
         elif one == "BF16" or one in MADE_BY_THE_PACKAGE:
             data = gguf.quantize(array, quantisation(one))
-        elif one in _SMALLEST:
+        elif one in _SMALLEST and len(kinds) == 1:
             data = random_blocks(one, *array.shape, np.random.default_rng(number), _SMALLEST[one])
         else:
             data = _quantised(array.tobytes(), array.shape, one)
