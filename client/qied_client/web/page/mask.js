@@ -195,9 +195,14 @@ export class Mask {
     context.lineWidth = step.width;
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
-    context.moveTo(...step.points[0]);
-    for (const point of step.points) context.lineTo(...point);
-    context.stroke();
+    const [[x, y]] = step.points;
+    if (step.points.every((point) => point[0] === x && point[1] === y)) {  // a line without length is not drawn
+      context.arc(x, y, step.width / 2, 0, 2 * Math.PI);
+      context.fill();
+    } else {
+      for (const point of step.points) context.lineTo(...point);
+      context.stroke();
+    }
     context.globalCompositeOperation = "source-over";
   }
 }
