@@ -33,8 +33,8 @@ def typed(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Typed, dict[str,
     """Matrices of the layers in ``kind`` where their rows can be cut into its blocks, others in BF16, the rest in FP32.
 
     Several kinds, with blanks between them, take turns: each matrix is of the first from its turn on that it can have.
-    Types that the package cannot make are made by a tool of ours. Files of a type whose scales take seconds to
-    fit are random blocks of numbers as small as weights are: what tests of one type compare is what the file stands for.
+    Types that the package cannot make are made by a tool of ours. Files of a type whose scales take seconds to fit are
+    random blocks of numbers as small as weights are: what tests of one type compare is what the file stands for.
     """
     kept: Typed = {}
     found: dict[str, Tensor] = {}
