@@ -42,7 +42,10 @@ def test_a_command_of_the_page_does_what_it_says(command, gateway, token, make_p
     assert done.returncode == 0, (done.stdout, done.stderr)
     if "stream=true" in command:
         events = [json.loads(line.removeprefix("data: ")) for line in done.stdout.splitlines() if line[:5] == "data:"]
-        assert [event["type"] for event in events] == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
+        *early, last = [event["type"] for event in events]
+        # Previews replace each other where the machine is busy, so that "up to" is what the page promises;
+        # tests/web/test_streaming.py has an edit that is slow enough for all of them.
+        assert last == "image_edit.completed" and early in (["image_edit.partial_image"] * n for n in (1, 2))
         return
     answer = json.loads(done.stdout)
     count = int((re.search(r"-F n=(\d+)", command) or [0, 1])[1])
